@@ -1,19 +1,18 @@
-"""What tests of this package, and of what is built on it, need.
+"""Utilities for tests of this package, of plugins and of clients.
 
 - :func:`~astrbot_api.testing.application.make_app`: an application in a temporary
   data directory, with a key and a scripted model.
 - :class:`~astrbot_api.testing.scripted_model.ScriptedModel`: a provider that answers
-  from scripts and records what it was given.
+  from scripts and records its calls.
 - :class:`~astrbot_api.testing.fake_openai.FakeOpenAI`: an OpenAI-compatible
-  endpoint whose answers are scripted by the words of the user's message.
-- :class:`~astrbot_api.testing.fake_astrbot.FakeAstrBot`: an AstrBot as versions 4.25
-  and 4.29 were recorded, with their faults.
+  endpoint whose answers are scripted by keywords in the user's message.
+- :class:`~astrbot_api.testing.fake_astrbot.FakeAstrBot`: an AstrBot that behaves as
+  recorded from versions 4.25 and 4.29, including their faults.
 - :class:`~astrbot_api.testing.fake_telegram.FakeTelegram`,
   :class:`~astrbot_api.testing.fake_onebot.FakeOneBot`,
   :class:`~astrbot_api.testing.fake_slack.FakeSlack` and
-  :class:`~astrbot_api.testing.fake_webhook.FakeWebhookReceiver`: messengers that
-  remember what they were sent, make the requests that they would send, and fail
-  on demand.
+    :class:`~astrbot_api.testing.fake_webhook.FakeWebhookReceiver`: messengers that
+    record received messages, create their webhook requests, and fail on demand.
 """
 
 from __future__ import annotations
@@ -50,8 +49,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Imported at first use: "python -m astrbot_api.testing.fake_openai" would else
-    # warn that it is loaded already.
+    # Imported on first use. Otherwise "python -m astrbot_api.testing.fake_openai"
+    # would warn that the module is already loaded.
     if name in _HOMES:
         return getattr(import_module(f".{_HOMES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""A whole application for one test."""
+"""Application with a scripted model, for tests."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _PROVIDER = 'name = "default"\n[provider]\nid = "scripted"\ntype = "mock"\n'
 
 
 class ScriptedApp:
-    """An application and a key with every public scope; :func:`make_app` makes it.
+    """An application and a key with all public scopes, created by :func:`make_app`.
 
-    A context manager: leaving it ends the turns and closes the database.
+    As a context manager it ends the turns and closes the database on exit.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class ScriptedApp:
         self._folder = folder
         self.client: FlaskClient = app.test_client()
         self.state: AppState = app.extensions[EXTENSION]
-        #: The scripted model, which recorded its calls.
+        #: The scripted model, which records its calls.
         self.model = model or ScriptedModel()
         #: The secret of the key.
         self.key = key or self.create_key(*keys.PUBLIC_SCOPES)
@@ -56,7 +56,7 @@ class ScriptedApp:
             self._folder.cleanup()
 
     def create_key(self, *scopes: str) -> str:
-        """Create one more key and return its secret."""
+        """Create another key and return its secret."""
         _, secret = self.state.db.write(
             lambda db: keys.create_key(db, "test", scopes, created_by="test")
         )
@@ -75,13 +75,13 @@ class ScriptedApp:
         """Run one turn and return the events of its stream.
 
         :param message: Text or segments.
-        :param body: Further fields of the request; ``username`` is ``alice`` by default.
-        :raises AssertionError: when the answer is an error.
+        :param body: Further fields of the request. ``username`` is ``alice`` by default.
+        :raises AssertionError: when the response is an error.
         """
         answer = self.post_chat(**{"username": "alice", "message": message, **body})
         content = answer.get_data()
         if answer.status_code != 200:
-            raise AssertionError(f"/api/v1/chat answered {answer.status}: {content.decode()}")
+            raise AssertionError(f"/api/v1/chat returned {answer.status}: {content.decode()}")
         lines = content.split(b"\n")
         return [orjson.loads(line[6:]) for line in lines if line.startswith(b"data: ")]
 
@@ -93,7 +93,7 @@ def make_app(
     data_dir: Path | None = None,
     **options: Any,
 ) -> ScriptedApp:
-    """Make an application whose model is scripted.
+    """Create an application with a scripted model.
 
     ::
 
@@ -102,11 +102,11 @@ def make_app(
             assert app.model.seen[0][-1]["content"] == "What is two and two?"
 
     :param model: The model, or its only script.
-    :param config: What follows ``[provider]`` in ``configs/default.toml``. Session
-        names are off by default, since they are calls to the model too.
-    :param data_dir: The data directory, whose ``configs/default.toml`` is kept if
-        there is one. By default a new one, removed with the application.
-    :param options: What :class:`~astrbot_api.AstrBotAPI` takes: tools, plugins, settings.
+    :param config: Text after ``[provider]`` in ``configs/default.toml``. Session titles
+        are off by default, because they are calls to the model too.
+    :param data_dir: The data directory. An existing ``configs/default.toml`` is kept.
+        By default a temporary directory, removed with the application.
+    :param options: Arguments of :class:`~astrbot_api.AstrBotAPI`: tools, plugins, settings.
     """
     if not isinstance(model, ScriptedModel):
         model = ScriptedModel(model)

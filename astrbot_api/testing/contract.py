@@ -1,12 +1,12 @@
-"""The contract as tests, to be played against any server that speaks this API.
+"""Contract tests, to run against any server that implements this API.
 
 ::
 
     pytest --pyargs astrbot_api.testing.contract --astrbot-url http://127.0.0.1:6185 \
         --astrbot-key abk_…
 
-The texts are those of a recorded AstrBot 4.25. The server's model may be any that answers; each
-test asks it once at most.
+The expected texts are recorded from AstrBot 4.25. The server may use any model. Each test calls
+it at most once.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .pytest_plugin import AstrBotTarget
 
 _MAX_LINE_BYTES = 256 * 1024
 
-#: Where Python's ``str.splitlines`` splits beside LF and CR; httpx reads lines so.
+#: Further line ends of Python's ``str.splitlines``, which httpx uses to read lines.
 _LINE_ENDS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
 
 
 class Refused(NamedTuple):
-    """A request that a server refuses.
+    """A request that the server must reject.
 
-    :param message: The text, or its beginning; "": any.
+    :param message: Error text or its start, or empty for any text.
     """
 
     name: str
@@ -145,7 +145,7 @@ class Caller:
     def send(
         self, method: str, path: str, body: Any = None, key: str | None = "right", **options: Any
     ) -> urllib3.BaseHTTPResponse:
-        """Send one request; the answer is read."""
+        """Send one request and read the response."""
         headers = dict(options.pop("headers", {}))
         if key is not None:
             headers["X-API-Key"] = self.target.key if key == "right" else key
@@ -155,7 +155,7 @@ class Caller:
         return self._http.request(method, self.target.url + path, headers=headers, **options)
 
     def chat(self, **body: Any) -> urllib3.BaseHTTPResponse:
-        """Have one turn; the answer is read."""
+        """Run one turn and read the response."""
         return self.send("POST", _CHAT, {"username": "contract", **body})
 
     def close(self) -> None:
@@ -165,7 +165,7 @@ class Caller:
 
 @pytest.fixture(scope="module")
 def caller(astrbot_target: AstrBotTarget) -> Iterator[Caller]:
-    """Who sends the requests."""
+    """HTTP client of the server."""
     caller = Caller(astrbot_target)
     yield caller
     caller.close()
@@ -178,7 +178,7 @@ def turn(caller: Caller) -> urllib3.BaseHTTPResponse:
 
 
 def read_events(answer: urllib3.BaseHTTPResponse) -> list[dict[str, Any]]:
-    """Return the events of a stream, read as strictly as the strictest client in use."""
+    """Parse the events of a stream as strictly as the strictest client in use."""
     assert answer.status == 200, answer.data
     events = []
     for line in answer.data.split(b"\n"):
@@ -191,7 +191,7 @@ def read_events(answer: urllib3.BaseHTTPResponse) -> list[dict[str, Any]]:
 
 
 def read_data(answer: urllib3.BaseHTTPResponse) -> Any:
-    """Return ``data`` of an envelope that is no error."""
+    """Return ``data`` of a successful envelope."""
     assert answer.status == 200, answer.data
     envelope = json.loads(answer.data)
     assert envelope["status"] == "ok", envelope

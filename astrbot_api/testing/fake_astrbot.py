@@ -1,14 +1,13 @@
-"""A fake AstrBot: its HTTP API as 4.25.1 and 4.29.3 were recorded, with their faults on demand.
+"""Fake AstrBot: its HTTP API as recorded from 4.25.1 and 4.29.3, with their faults.
 
 For tests of this server's gateway and of clients::
 
     with FakeAstrBot(version="4.29") as astrbot:
         answer = requests.post(f"{astrbot.url}/api/v1/chat", headers={"X-API-Key": astrbot.key}, …)
 
-What a message says decides about the answer, by the words of
-:mod:`astrbot_api.providers.mock`; ``IMAGE`` in it adds a picture. What 4.25 and 4.29 do
-differently is in this class alone: errors come with status 200, 4.25 says nothing of runs and
-shows no session by key, a failing model is an empty answer in 4.25 and a sentence in 4.29.
+Keywords in a message select the answer, see :mod:`astrbot_api.providers.mock`. ``IMAGE`` adds an
+image. Errors have status 200. In 4.25, there are no events and paths for runs, no session can be
+read with a key, and a failing model gives an empty answer. In 4.29, it gives an error text.
 """
 
 from __future__ import annotations
@@ -31,33 +30,33 @@ from ..providers.mock import MockProvider
 from .fake_astrbot_run import FakeRun, Version, now
 from .fake_platform import FakeAnswer, FakePlatform, FakeRequest
 
-#: What the type of an upload says that it is; AstrBot does not look at the bytes.
+#: Media type of an upload -> type of its attachment. AstrBot does not check the bytes.
 _KINDS = {"image": "image", "audio": "record", "video": "video"}
 
-#: How long a run goes on that was asked to stop.
+#: Seconds until a run stops after a request to stop it.
 _STOPPING_S = 0.3
 
 _TOOL = {"type": "function", "function": {"name": "future_task", "parameters": {}}}
 
-#: One pixel.
+#: A PNG of one pixel.
 PICTURE = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
     "0000000c4944415408d763f8cfc000000301010018dd8db00000000049454e44ae426082"
 )
 
-#: A command's answer, and what stops a run.
+#: Response to the command ``/help``.
 _HELP = "AstrBot v{version}\n/new - Create new conversation\n/stop - Stop agent execution"
 
 
 class FakeAstrBot(FakePlatform):
-    """An AstrBot on a free port of loopback.
+    """An AstrBot on a free loopback port.
 
-    :param version: Whose behaviour it has.
-    :param max_chats: Chats at once from which on it fails as the real one does.
-    :param scopes: What its key opens.
+    :param version: Version to imitate.
+    :param max_chats: Number of concurrent chats above which it fails as the real one does.
+    :param scopes: Scopes of its key.
     :ivar key: An API key.
-    :ivar asked: Every message that it was asked, as ``(username, session_id, text)``.
-    :ivar uploaded: Every file that it was sent, as ``(name, type)``.
+    :ivar asked: Received messages as ``(username, session_id, text)``.
+    :ivar uploaded: Received files as ``(name, type)``.
     """
 
     def __init__(
@@ -91,19 +90,22 @@ class FakeAstrBot(FakePlatform):
         self._replayed: dict[str, str] = {}
 
     def replay(self, path: str, body: str) -> None:
-        """Answer requests to a path with what a real AstrBot answered, byte for byte.
+        """Respond to requests to a path with a recorded response of a real AstrBot.
 
-        :param body: A recorded stream or envelope; empty: answer as usual again.
+        :param body: A recorded stream or envelope, or empty to end the replay.
         """
         self._replayed[path] = body
 
     def break_next(self, *after_events: int) -> None:
-        """Cut the next chats' connections after so many events; their runs go on."""
+        """Drop the connections of the next chats after some events. Their runs continue.
+
+        :param after_events: Number of events, one value for each chat.
+        """
         with self._state:
             self._breaks.extend(after_events)
 
     def answer(self, request: FakeRequest) -> FakeAnswer:
-        """Answer a request as AstrBot does."""
+        """Respond as AstrBot does."""
         path = request.path.rstrip("/")
         if path == "/api/auth/login":
             return self._log_in(request)
@@ -175,7 +177,7 @@ class FakeAstrBot(FakePlatform):
             self._open += 1
             self.max_seen = max(self.max_seen, self._open)
             overloaded = self._open > self._max_chats
-            # A message to a run that is being stopped joins it, and is not answered.
+            # A message to a stopping run joins the run and gets no answer.
             joined = any(
                 one.session_id == session_id and one.stopping and not one.over
                 for one in self._runs.values()
@@ -233,7 +235,7 @@ class FakeAstrBot(FakePlatform):
         run.complete()
 
     def _ask(self, run: FakeRun, messages: list[dict[str, Any]], options: ModelOptions) -> Usage:
-        """Answer with the scripted model, its one tool included."""
+        """Answer with the scripted model and its tool."""
         used = Usage()
         while True:
             calls: list[ToolCallDelta] = []
@@ -264,7 +266,7 @@ class FakeAstrBot(FakePlatform):
         return _ok({"sessions": mine, "page": 1, "page_size": 20, "total": len(mine)})
 
     def _newer(self, request: FakeRequest, path: str) -> FakeAnswer:
-        """Answer what 4.25 does not have, and newer versions show to few."""
+        """Serve paths that 4.25 lacks and that newer versions restrict to the owner."""
         if self.version == "4.25":
             return FakeAnswer(200, "不存在的路由".encode(), {"Content-Type": "text/html"})
         kind, name, *rest = path.removeprefix("/api/v1/chat/").split("/")
@@ -321,11 +323,11 @@ class FakeAstrBot(FakePlatform):
         return attachment_id
 
     def find_file(self, attachment_id: str) -> tuple[str, bytes] | None:
-        """Return name and bytes of a file that was uploaded."""
+        """Return the name and bytes of an uploaded file, or None."""
         return self._files.get(attachment_id)
 
     def list_files(self) -> list[tuple[str, bytes]]:
-        """Return names and bytes of all files."""
+        """Return the names and bytes of all files."""
         return list(self._files.values())
 
     def _push(self, request: FakeRequest) -> FakeAnswer:
@@ -339,7 +341,7 @@ class FakeAstrBot(FakePlatform):
 
 
 def _cut(frames: Iterator[bytes], after: int | None) -> Iterator[bytes]:
-    """Yield frames; raise after so many, which cuts the connection."""
+    """Yield frames, and raise after ``after`` frames to drop the connection."""
     for number, frame in enumerate(frames):
         if after is not None and number >= after:
             raise ConnectionAbortedError

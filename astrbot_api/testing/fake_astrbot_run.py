@@ -1,4 +1,4 @@
-"""One turn of a fake AstrBot: its events, and the rows that it stores."""
+"""Turns of the fake AstrBot."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..agent.provider import Usage
 
 Version = Literal["4.25", "4.29"]
 
-#: Numbers of stored messages.
+#: Ids of stored messages.
 _NUMBERS = itertools.count(3001)
 
 
 class FakeRun:
-    """One turn: its events, and the rows that it stores."""
+    """One turn, with its events and stored messages."""
 
     def __init__(self, session_id: str, username: str, version: Version) -> None:
         self.id = str(uuid.uuid4())
@@ -51,7 +51,7 @@ class FakeRun:
                        "message_id": self.id})  # fmt: skip
 
     def say(self, text: str, chain_type: str | None = None, *, streaming: bool = True) -> None:
-        """Add text or thinking."""
+        """Add text or reasoning."""
         if chain_type is None:
             self._text += text
             self._since += text
@@ -76,7 +76,7 @@ class FakeRun:
         self._parts.append({"type": kind, "attachment_id": attachment_id, "filename": name})
 
     def show_stats(self, usage: Usage) -> None:
-        """Add tokens and times."""
+        """Add token counts and times."""
         counted = {"input_other": usage.input_other, "input_cached": usage.input_cached,
                    "output": usage.output}  # fmt: skip
         now = time.time()
@@ -85,7 +85,7 @@ class FakeRun:
             "time_to_first_token": 0.0}})  # fmt: skip
 
     def complete(self) -> None:
-        """End the text."""
+        """End the text of one answer."""
         self._add({"type": "complete", "data": self._since, "reasoning": self._reasoning,
                    "streaming": True, "message_id": self.id})  # fmt: skip
         self._since = ""
@@ -100,7 +100,7 @@ class FakeRun:
         self._add({"type": "end", "data": "", "streaming": False, "message_id": self.id}, last=True)
 
     def iter_frames(self, after: int = 0) -> Iterator[bytes]:
-        """Yield the frames, to the last one."""
+        """Yield all frames, starting after an index."""
         while True:
             with self._changed:
                 if len(self._events) == after and not self.over:
@@ -115,7 +115,7 @@ class FakeRun:
                 yield b": heartbeat\n\n"
 
     def iter_resumed(self) -> Iterator[bytes]:
-        """Yield a snapshot, and what follows it."""
+        """Yield a snapshot, then the following frames."""
         with self._changed:
             after = len(self._events)
             content: dict[str, Any] = {
@@ -154,5 +154,5 @@ def _saved(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def now() -> str:
-    """Return the time as AstrBot writes it."""
+    """Return the current time in AstrBot's format."""
     return datetime.now(UTC).isoformat()

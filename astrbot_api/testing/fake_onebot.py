@@ -1,4 +1,4 @@
-"""A fake of a OneBot 11 implementation, such as NapCat, over HTTP.
+"""Fake OneBot 11 implementation over HTTP, similar to NapCat.
 
 ::
 
@@ -8,7 +8,7 @@
         # … posted to /api/v1/hooks/BOT, and then:
         [answer] = qq.wait_for_messages(1)
 
-Source of what it checks and answers: https://github.com/botuniverse/onebot-11
+Source of its checks and responses: https://github.com/botuniverse/onebot-11
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _MEDIA = ("image", "record", "video")
 class FakeOneBot(FakePlatform):
     """One QQ account.
 
-    :param access_token: What calls must bear; empty: nothing.
-    :param secret: Key of the signatures of events; empty: none.
+    :param access_token: Required bearer token of calls, or empty for none.
+    :param secret: Key of the signatures of events, or empty for none.
     """
 
     def __init__(
@@ -42,24 +42,24 @@ class FakeOneBot(FakePlatform):
         self.access_token = access_token
         self.secret = secret
         self.self_id = 10001000
-        #: Name -> bytes that ``get_file``, ``get_image`` and ``get_record`` give.
+        #: Name -> bytes for ``get_file``, ``get_image`` and ``get_record``.
         self.files: dict[str, bytes] = {}
-        #: Id -> name of a document that ``get_group_file_url`` and ``get_private_file_url`` give.
+        #: Id -> name of a document for ``get_group_file_url`` and ``get_private_file_url``.
         self.documents: dict[str, str] = {}
-        #: Message id -> message, as ``get_msg`` gives it: see :meth:`add_message`.
+        #: Message id -> message for ``get_msg``, see :meth:`add_message`.
         self.stored: dict[int, dict[str, Any]] = {}
-        #: Id -> messages of a bundle that ``get_forward_msg`` gives.
+        #: Id -> messages of a bundle for ``get_forward_msg``.
         self.bundles: dict[str, list[dict[str, Any]]] = {}
-        #: Users who are no friends -> the group by which they write to the bot.
+        #: User who is not a friend -> group through which the user writes to the bot.
         self.strangers: dict[int, int] = {}
 
     def make_event(
         self, message: Any, *, user_id: int = 12345678, group_id: int | None = None, **event: Any
     ) -> dict[str, Any]:
-        """Return a message event as the specification shows it.
+        """Return a message event as in the specification.
 
         :param message: Text with CQ codes, or an array of segments.
-        :param event: Further keys, or others in their place.
+        :param event: Keys to add or replace.
         """
         made: dict[str, Any] = {
             "time": 1515204254,
@@ -89,7 +89,7 @@ class FakeOneBot(FakePlatform):
     def make_request(
         self, event: dict[str, Any], secret: str | None = None
     ) -> tuple[dict[str, str], bytes]:
-        """Return headers and body with which the implementation posts an event."""
+        """Return the headers and the body of the webhook request for an event."""
         headers, body = make_post(event, X_Self_ID=str(self.self_id))
         secret = self.secret if secret is None else secret
         if secret:
@@ -97,12 +97,12 @@ class FakeOneBot(FakePlatform):
         return headers, body
 
     def add_file(self, data: bytes, name: str = "a.png") -> str:
-        """Store a file and return its address."""
+        """Store a file and return its URL."""
         self.files[name] = data
         return f"{self.url}/files/{name}"
 
     def answer(self, request: FakeRequest) -> FakeAnswer:
-        """Answer as an implementation does."""
+        """Respond as an implementation does."""
         action = request.path.strip("/")
         if action.startswith("files/"):
             data = self.files.get(action.removeprefix("files/"))
@@ -136,7 +136,7 @@ class FakeOneBot(FakePlatform):
         return FakeAnswer(404, b"")
 
     def _find_fault(self, action: str, fields: dict[str, Any]) -> str:
-        """Return what is wrong with a message; empty for a good one."""
+        """Return the error of an invalid message, or an empty string."""
         target = fields.get(_SEND[action])
         if not isinstance(target, int):
             return "BAD_PARAM"

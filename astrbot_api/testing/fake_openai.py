@@ -1,18 +1,18 @@
-"""A fake OpenAI-compatible endpoint, with scripted answers.
+"""Fake OpenAI-compatible endpoint with scripted answers.
 
-As a program, until it is stopped::
+As a program::
 
     python -m astrbot_api.testing.fake_openai [--host H] [--port 0] [--log FILE]
 
-The first line that it prints is its address. In a test::
+The first line of its output is its address. In a test::
 
     with FakeOpenAI() as endpoint:
         config = ProviderConfig("fake", "openai", base_url=endpoint.base_url)
 
-The last user message decides about the answer: see
-:mod:`astrbot_api.providers.mock` for the words. Paths: ``POST
-/v1/chat/completions`` (streamed or whole), ``GET /v1/models``, and for tests
-``GET /stats``, ``GET /requests`` and ``POST /reset``.
+Keywords in the last user message select the answer, see
+:mod:`astrbot_api.providers.mock`. Paths: ``POST /v1/chat/completions``
+(streamed or whole), ``GET /v1/models``, and for tests ``GET /stats``,
+``GET /requests`` and ``POST /reset``.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from urllib.parse import urlsplit
 from ..providers.mock import FailOnce, parse_script
 from .scripted_answer import CREATED, ScriptedAnswer, send_json
 
-#: Request bodies that ``/requests`` remembers.
+#: Maximum number of request bodies for ``/requests``.
 _MAX_LOGGED = 5000
 
-#: Longest head of a request, and the backlog of the listening socket.
+#: Maximum size of request headers, and the backlog of the listening socket.
 _MAX_HEAD_BYTES = 1024 * 1024
 _BACKLOG = 4096
 
@@ -46,9 +46,9 @@ _ASK_TIMEOUT_S = 30.0
 
 
 class FakeEndpoint:
-    """What the program serves: answers, counters and the log of requests.
+    """The endpoint of the program: answers, counters and request log.
 
-    :param log: Gets each request body as a line of JSON, besides.
+    :param log: File to which each request body is written as a JSON line.
     """
 
     def __init__(self, log: IO[str] | None = None) -> None:
@@ -58,7 +58,7 @@ class FakeEndpoint:
         self._stats = dict.fromkeys(("requests", "open", "max_open", "done", "client_gone"), 0)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the requests of one connection, one after another."""
+        """Serve the requests of one connection in sequence."""
         try:
             while request := await _read_request(reader):
                 if not await self._answer(writer, *request):
@@ -71,9 +71,9 @@ class FakeEndpoint:
     async def _answer(
         self, writer: asyncio.StreamWriter, method: str, path: str, content: bytes
     ) -> bool:
-        """Answer one request.
+        """Respond to one request.
 
-        :returns: Whether the connection can serve another one.
+        :returns: Whether the connection can be reused.
         """
         if method == "POST" and path == "/v1/chat/completions":
             return await self._complete(writer, json.loads(content or b"{}"))
@@ -134,7 +134,7 @@ class FakeEndpoint:
 async def _read_request(reader: asyncio.StreamReader) -> tuple[str, str, bytes] | None:
     """Read one request.
 
-    :returns: Method, path and body; None when the client is done.
+    :returns: Method, path and body, or None if the client has disconnected.
     """
     try:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -151,18 +151,18 @@ async def _read_request(reader: asyncio.StreamReader) -> tuple[str, str, bytes] 
 
 
 class FakeOpenAI:
-    """The fake endpoint as a process of its own, on a free port of loopback.
+    """The fake endpoint in a separate process, on a free loopback port.
 
-    It ends with the ``with`` block, and with the process that started it.
+    The process stops at the end of the ``with`` block or of its parent process.
     """
 
     def __init__(self) -> None:
-        #: Address of the API, ending in ``/v1``; empty until it has started.
+        #: Base URL of the API, ending in ``/v1``, or empty before the start.
         self.base_url = ""
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> FakeOpenAI:
-        # The package may be run from its sources, from any folder.
+        # The package may be run from a checkout, in any working directory.
         root = str(Path(__file__).parents[2])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
@@ -179,7 +179,7 @@ class FakeOpenAI:
         self.stop()
 
     def stop(self) -> None:
-        """End the process; a second time does nothing."""
+        """Stop the process. Another call does nothing."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -191,18 +191,18 @@ class FakeOpenAI:
         """Return the counters of completions.
 
         :returns: ``requests``, ``open``, ``max_open``, ``done``,
-            ``client_gone`` (the client left before the end).
+            ``client_gone`` (the client disconnected before the end).
         """
         counters: dict[str, int] = self._ask("GET", "/stats")
         return counters
 
     def requests(self) -> list[dict[str, Any]]:
-        """Return the bodies of the completions asked for, oldest first."""
+        """Return the bodies of the completion requests, oldest first."""
         bodies: list[dict[str, Any]] = self._ask("GET", "/requests")
         return bodies
 
     def reset(self) -> None:
-        """Set the counters to 0 and forget the bodies."""
+        """Reset the counters and delete the recorded bodies."""
         self._ask("POST", "/reset")
 
     def _ask(self, method: str, path: str) -> Any:
@@ -224,7 +224,7 @@ class FakeOpenAI:
 
 
 def _raise_file_limit() -> None:
-    """Allow as many connections as the system lets us have."""
+    """Raise the limit of open files to the hard limit."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -239,21 +239,23 @@ async def _serve(host: str, port: int, log: IO[str] | None, until_eof: bool) -> 
     )
     ended = asyncio.Event()
     if until_eof:
-        # Nothing is ever written to it: readable means that its writer is gone.
+        # Nothing is written to standard input, so it becomes readable only at its end.
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
     print(f"http://{host}:{server.sockets[0].getsockname()[1]}/v1", flush=True)
-    # Not "async with": that waits for the clients to leave.
+    # "async with" would wait until all clients disconnect.
     await ended.wait()
     server.close()
 
 
 def main() -> None:
-    """Serve until a signal comes."""
+    """Serve until a signal arrives."""
     parser = argparse.ArgumentParser(description="A fake OpenAI-compatible endpoint.")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=18080, help="0: any free one")
+    parser.add_argument("--port", type=int, default=18080, help="0: any free port")
     parser.add_argument("--log", help="append every request body to this file")
-    parser.add_argument("--until-eof", action="store_true", help="end with standard input")
+    parser.add_argument(
+        "--until-eof", action="store_true", help="exit at the end of standard input"
+    )
     options = parser.parse_args()
     _raise_file_limit()
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""What the fake messengers have in common: a loopback server that can fail on demand."""
+"""Base class of the fake messengers: a loopback server that can fail on demand."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 from multipart import MultipartError, MultipartParser, parse_options_header
 
-#: Requests and messages that are remembered.
+#: Maximum number of recorded requests and messages.
 _MAX_REMEMBERED = 5000
 
-#: Largest request body.
+#: Maximum size of a request body, in bytes.
 _MAX_BODY_BYTES = 256 * 1024 * 1024
 
 _WAIT_S = 30.0
@@ -27,7 +27,7 @@ _WAIT_S = 30.0
 
 @dataclass(frozen=True)
 class FakeRequest:
-    """A request that a fake got. ``headers`` has lower-case names."""
+    """A received request. The names of ``headers`` are in lower case."""
 
     method: str
     path: str
@@ -36,9 +36,9 @@ class FakeRequest:
     body: bytes
 
     def read_fields(self) -> dict[str, Any]:
-        """Return the fields of a JSON, form or multipart body, and of the query.
+        """Return the fields of the query and of a JSON, form or multipart body.
 
-        A file is a :class:`FakeFile`.
+        Files are :class:`FakeFile` objects.
         """
         kind, options = parse_options_header(self.headers.get("content-type", ""))
         found: dict[str, Any] = dict(self.query)
@@ -62,7 +62,7 @@ class FakeRequest:
 
 @dataclass(frozen=True)
 class FakeFile:
-    """A file that a fake got."""
+    """A received file."""
 
     filename: str
     content_type: str
@@ -71,9 +71,9 @@ class FakeFile:
 
 @dataclass(frozen=True)
 class FakeAnswer:
-    """What a fake answers.
+    """A response of a fake.
 
-    :param pieces: The body in pieces, in place of ``body``; its end is the connection's.
+    :param pieces: Pieces of a streamed body, sent instead of ``body``, without a length.
     """
 
     status: int
@@ -83,7 +83,7 @@ class FakeAnswer:
 
     @classmethod
     def of_json(cls, value: Any, status: int = 200, **headers: str) -> FakeAnswer:
-        """Return an answer with a JSON body."""
+        """Return a response with a JSON body."""
         named = {name.replace("_", "-"): text for name, text in headers.items()}
         return cls(status, json.dumps(value).encode(), {"Content-Type": "application/json"} | named)
 
@@ -97,18 +97,18 @@ class _Failure:
 
 
 class FakePlatform:
-    """A messenger's HTTP API on a free port of loopback, in threads of this process.
+    """A messenger's HTTP API on a free loopback port, in threads of this process.
 
-    ``with`` starts and ends it. What it was sent is in :attr:`messages`, in
-    the order in which it was accepted.
+    As a context manager it starts and stops the server. :attr:`messages` has
+    the accepted messages in order.
     """
 
     def __init__(self) -> None:
-        #: What the API accepted as messages; the keys are the platform's.
+        #: Accepted messages, with the platform's field names.
         self.messages: collections.deque[dict[str, Any]] = collections.deque(maxlen=_MAX_REMEMBERED)
-        #: Every request, also those that were refused.
+        #: All requests, including rejected ones.
         self.requests: collections.deque[FakeRequest] = collections.deque(maxlen=_MAX_REMEMBERED)
-        #: Conversations that it knows; empty: every one.
+        #: Known conversations, or empty to accept all.
         self.known: set[Any] = set()
         self._changed = threading.Condition()
         self._failures: list[_Failure] = []
@@ -129,11 +129,11 @@ class FakePlatform:
 
     @property
     def url(self) -> str:
-        """Address of the server, without a slash at its end."""
+        """Base URL of the server, without a trailing slash."""
         return f"http://127.0.0.1:{self._port}"
 
     def listen(self) -> None:
-        """Take connections, after :meth:`refuse` on the same port as before."""
+        """Accept connections, after :meth:`refuse` on the same port."""
         if self._server is None:
             self._server = _Server(("127.0.0.1", self._port), _handler_of(self._handle))
             self._port = self._server.server_address[1]
@@ -154,28 +154,28 @@ class FakePlatform:
         retry_after_s: int | None = None,
         path: str = "",
     ) -> None:
-        """Answer the next requests with an error, as the platform words it.
+        """Respond to the next requests with the platform's error.
 
         :param status: For example 429, with ``retry_after_s``, or 500.
-        :param path: Only requests whose path ends so.
+        :param path: Suffix of the paths that fail, or empty for all.
         """
         with self._changed:
             self._failures.append(_Failure(status, times, retry_after_s, path))
 
     def wait_for_messages(self, count: int, timeout_s: float = _WAIT_S) -> list[dict[str, Any]]:
-        """Wait until so many messages were accepted and return all of them.
+        """Wait until ``count`` messages were accepted, and return all messages.
 
-        :raises TimeoutError: when they do not come.
+        :raises TimeoutError: when fewer messages were accepted in time.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: len(self.messages) >= count, timeout_s):
-                raise TimeoutError(f"{len(self.messages)} of {count} messages came")
+                raise TimeoutError(f"received {len(self.messages)} of {count} messages")
             return list(self.messages)
 
     def wait_for_request(self, path: str, timeout_s: float = _WAIT_S) -> FakeRequest:
-        """Wait for a request whose path ends so and return the first one.
+        """Wait for a request whose path ends with ``path``, and return the first one.
 
-        :raises TimeoutError: when it does not come.
+        :raises TimeoutError: when no such request was received in time.
         """
 
         def find() -> FakeRequest | None:
@@ -184,24 +184,24 @@ class FakePlatform:
         with self._changed:
             found = self._changed.wait_for(find, timeout_s)
         if found is None:
-            raise TimeoutError(f"no request to {path} came")
+            raise TimeoutError(f"received no request to {path}")
         return found
 
     def answer(self, request: FakeRequest) -> FakeAnswer:
-        """Answer a request; the platform's own part."""
+        """Respond to a request. Implemented by each platform."""
         raise NotImplementedError
 
     def describe_failure(self, status: int, retry_after_s: int | None) -> FakeAnswer:
-        """Return an error in the platform's words."""
+        """Return the platform's error response."""
         headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
         return FakeAnswer.of_json({"error": f"failure {status}"}, status, **headers)
 
     def knows(self, target: Any) -> bool:
-        """Say whether there is such a conversation."""
+        """Return whether a conversation exists."""
         return bool(target) and (not self.known or target in self.known)
 
     def accept(self, message: dict[str, Any]) -> None:
-        """Remember a message and notify the threads that wait for it."""
+        """Record a message and notify waiting threads."""
         with self._changed:
             self.messages.append(message)
             self._changed.notify_all()
@@ -228,12 +228,12 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that goes away is no fault."""
+        """Ignore errors, because clients may disconnect at any time."""
 
 
 def _handler_of(handle: Callable[[FakeRequest], FakeAnswer]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        # One request a connection, so that refusing is felt at once.
+        # One request per connection, so that refuse() takes effect at once.
         protocol_version = "HTTP/1.0"
 
         def do_GET(self) -> None:
@@ -264,12 +264,12 @@ def _handler_of(handle: Callable[[FakeRequest], FakeAnswer]) -> type[BaseHTTPReq
 
 
 def make_post(value: Any, **headers: str) -> tuple[dict[str, str], bytes]:
-    """Return headers and body with which a platform posts an event."""
+    """Return the headers and the body of a platform's webhook request."""
     named = {name.replace("_", "-"): text for name, text in headers.items()}
     body = json.dumps(value, ensure_ascii=False).encode()
     return {"Content-Type": "application/json", **named}, body
 
 
 def make_digest(secret: str, data: bytes, algorithm: str = "sha256") -> str:
-    """Return the HMAC with which a platform signs an event."""
+    """Return the HMAC signature of an event."""
     return hmac.new(secret.encode(), data, algorithm).hexdigest()

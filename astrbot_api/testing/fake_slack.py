@@ -1,4 +1,4 @@
-"""A fake of Slack's Web API, and maker of its events.
+"""Fake of Slack's Web API and its events.
 
 ::
 
@@ -8,7 +8,7 @@
         # … posted to /api/v1/hooks/BOT, and then:
         [answer] = slack.wait_for_messages(1)
 
-Source of what it checks and answers: https://docs.slack.dev/reference/methods
+Source of its checks and responses: https://docs.slack.dev/reference/methods
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_TEXT_CHARS = 40_000
 class FakeSlack(FakePlatform):
     """One bot in one workspace.
 
-    :param token: What calls must bear.
+    :param token: Required bearer token of calls.
     :param signing_secret: Key of the signatures of events.
     """
 
@@ -41,21 +41,21 @@ class FakeSlack(FakePlatform):
         self.bot_user = "U0LAN0Z89"
         self._files: dict[str, tuple[str, bytes]] = {}
         self._uploads: dict[str, dict[str, Any]] = {}
-        #: Channel and ``ts`` of its first message -> messages of a thread, the first included.
+        #: Channel and ``ts`` of a thread's first message -> all messages of the thread.
         self.threads: dict[tuple[str, str], list[dict[str, Any]]] = {}
 
     @property
     def base_url(self) -> str:
-        """Address of the Web API."""
+        """Base URL of the Web API."""
         return f"{self.url}/api"
 
     def make_event(
         self, text: str, *, channel: str = "C123ABC456", type: str = "app_mention", **event: Any
     ) -> dict[str, Any]:
-        """Return the body of an event as Slack documents it.
+        """Return the body of an event as in Slack's documentation.
 
         :param type: ``app_mention`` or ``message``.
-        :param event: Further keys of the event, or others in their place.
+        :param event: Keys of the event to add or replace.
         """
         number = next(self._numbers)
         made = {
@@ -94,19 +94,20 @@ class FakeSlack(FakePlatform):
         now_s: float | None = None,
         retry: int = 0,
     ) -> tuple[dict[str, str], bytes]:
-        """Return headers and body with which Slack posts an event.
+        """Return the headers and the body of Slack's request for an event.
 
         :param now_s: Time of the signature, in seconds since 1970.
-        :param retry: Which repetition it is.
+        :param retry: Number of the retry, or 0 for the first attempt.
         """
         return self._sign(*make_post(body), secret=secret, now_s=now_s, retry=retry)
 
     def make_press(
         self, message: dict[str, Any], label: str, *, user: str = "U061F7AUR"
     ) -> tuple[dict[str, str], bytes]:
-        """Return headers and body for a press of the button with a label below a message.
+        """Return the headers and the body of Slack's request for a pressed button.
 
-        :param message: As :attr:`messages` has it.
+        :param message: The message with the button, from :attr:`messages`.
+        :param label: Text of the button.
         """
         buttons = message["blocks"][-1]["elements"]
         button = next(one for one in buttons if one["text"]["text"] == label)
@@ -138,7 +139,7 @@ class FakeSlack(FakePlatform):
         return headers, content
 
     def add_file(self, data: bytes, name: str = "tedair.gif", mime: str = "image/gif") -> Any:
-        """Store a file and return its object, for ``files`` of an event."""
+        """Store a file and return its object for ``files`` of an event."""
         file_id = f"F{next(self._numbers):08}"
         self._files[file_id] = (name, data)
         return self._describe(file_id, mime)
@@ -154,13 +155,13 @@ class FakeSlack(FakePlatform):
         }  # fmt: skip
 
     def describe_failure(self, status: int, retry_after_s: int | None) -> FakeAnswer:
-        """Return an error in Slack's words."""
+        """Return Slack's error response."""
         headers = {} if retry_after_s is None else {"Retry_After": str(retry_after_s)}
         error = "ratelimited" if status == 429 else "internal_error"
         return FakeAnswer.of_json({"ok": False, "error": error}, status, **headers)
 
     def answer(self, request: FakeRequest) -> FakeAnswer:
-        """Answer as Slack does: errors are answers of status 200 with ``ok: false``."""
+        """Respond as Slack does: errors have status 200 and ``ok: false``."""
         if request.path.startswith("/upload/"):
             return self._take_upload(request)
         fields = _read_fields(request)
@@ -263,7 +264,7 @@ class FakeSlack(FakePlatform):
 
 
 def _read_fields(request: FakeRequest) -> dict[str, Any]:
-    """Return the arguments of a call; what looks like JSON in a form is JSON."""
+    """Return the arguments of a call. Parse JSON in the form fields ``files`` and ``blocks``."""
     fields = request.read_fields()
     for key, value in fields.items():
         if key in ("files", "blocks") and isinstance(value, str):

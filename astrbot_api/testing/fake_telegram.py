@@ -1,4 +1,4 @@
-"""A fake of Telegram's Bot API.
+"""Fake of Telegram's Bot API.
 
 ::
 
@@ -7,7 +7,7 @@
         telegram.queue(telegram.make_update("Hello"))
         [answer] = telegram.wait_for_messages(1)
 
-Source of what it checks and answers: https://core.telegram.org/bots/api
+Source of its checks and responses: https://core.telegram.org/bots/api
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_PHOTO_BYTES = 10 * 1024 * 1024
 _MAX_DOWNLOAD_BYTES = 20 * 1024 * 1024
 _MAX_POLL_S = 50
 
-#: Method -> the field that holds its file.
+#: Method -> name of its file field.
 _FILE_METHODS = {
     "sendPhoto": "photo", "sendAudio": "audio", "sendVoice": "voice", "sendVideo": "video",
     "sendDocument": "document", "sendAnimation": "animation",
@@ -39,7 +39,7 @@ _ENTITY_TYPES = {
 
 
 class Refusal(Exception):
-    """An error answer: status and description."""
+    """Raised for an error response, with its status and description."""
 
     def __init__(self, status: int, description: str, **parameters: Any) -> None:
         super().__init__(description)
@@ -50,7 +50,7 @@ class Refusal(Exception):
 class FakeTelegram(FakePlatform):
     """The Bot API of one bot.
 
-    :param token: The only one that is accepted.
+    :param token: The accepted token.
     :param username: Name of the bot, without ``@``.
     """
 
@@ -59,19 +59,19 @@ class FakeTelegram(FakePlatform):
         self.token = token
         self.username = username
         self.bot_id = int(token.partition(":")[0])
-        #: Address and secret of the last ``setWebhook``; empty after ``deleteWebhook``.
+        #: Fields of the last ``setWebhook``, or empty after ``deleteWebhook``.
         self.webhook: dict[str, Any] = {}
-        #: Old group id -> id of the supergroup that it has become.
+        #: Id of a migrated group -> id of its supergroup.
         self.migrated: dict[str, int] = {}
-        #: Topics that do not exist any more -> what a message into them is answered.
+        #: Deleted topic -> error for messages to it.
         self.gone_topics: dict[int, str] = {}
-        #: Messages that cannot be answered, even with ``allow_sending_without_reply``.
+        #: Messages that cannot be replied to, even with ``allow_sending_without_reply``.
         self.gone_messages: set[int] = set()
-        #: Longest text, in UTF-16 code units.
+        #: Maximum length of a text, in UTF-16 code units.
         self.max_text_units = MAX_TEXT_UNITS
-        #: Description with which texts with entities are refused; empty: they are checked.
+        #: Error for texts with entities, or empty to validate the entities.
         self.entities_refusal = ""
-        #: Folder in which a server that runs with ``--local`` says to keep files.
+        #: Folder in the file paths of a server with ``--local``, or empty.
         self.local_folder = ""
         self._updates: list[dict[str, Any]] = []
         self._update_ids = itertools.count(10_000)
@@ -81,9 +81,9 @@ class FakeTelegram(FakePlatform):
         self, text: str | None = None, *, chat_id: int = 1111111, chat_type: str = "private",
         **message: Any,
     ) -> dict[str, Any]:  # fmt: skip
-        """Return an update with a message as Telegram documents it.
+        """Return an update with a message as in Telegram's documentation.
 
-        :param message: Further keys of the message, or others in their place.
+        :param message: Keys of the message to add or replace.
         """
         made: dict[str, Any] = {
             "message_id": next(self._numbers) + 1000,
@@ -107,9 +107,10 @@ class FakeTelegram(FakePlatform):
         return {"update_id": next(self._update_ids), "message": made | message}
 
     def make_press(self, message: dict[str, Any], label: str, *, sender_id: int = 1111111) -> Any:
-        """Return the update for a press of the button with a label below a message of the bot.
+        """Return the update for a pressed button.
 
-        :param message: As :attr:`messages` has it.
+        :param message: The message with the button, from :attr:`messages`.
+        :param label: Text of the button.
         """
         keys = [one for row in message["reply_markup"]["inline_keyboard"] for one in row]
         chat = message["chat_id"]
@@ -126,31 +127,31 @@ class FakeTelegram(FakePlatform):
         return {"update_id": next(self._update_ids), "callback_query": query}
 
     def add_file(self, data: bytes, path: str = "documents/file_0.bin") -> str:
-        """Store a file and return its ``file_id``, for an update."""
+        """Store a file and return its ``file_id`` for an update."""
         file_id = f"file{len(self._files)}"
         self._files[file_id] = (path, data)
         return file_id
 
     def queue(self, update: dict[str, Any]) -> None:
-        """Have an update delivered by ``getUpdates``."""
+        """Queue an update for ``getUpdates``."""
         with self._changed:
             self._updates.append(update)
             self._changed.notify_all()
 
     @property
     def unconfirmed(self) -> int:
-        """How many updates wait, those included that were delivered and not confirmed."""
+        """Number of queued updates, including delivered updates that are not confirmed."""
         return len(self._updates)
 
     def make_request(
         self, update: dict[str, Any], secret: str | None = None
     ) -> tuple[dict[str, str], bytes]:
-        """Return headers and body with which Telegram posts an update to a webhook."""
+        """Return the headers and the body of Telegram's webhook request for an update."""
         secret = self.webhook.get("secret_token", "") if secret is None else secret
         return make_post(update, **({"X_Telegram_Bot_Api_Secret_Token": secret} if secret else {}))
 
     def describe_failure(self, status: int, retry_after_s: int | None) -> FakeAnswer:
-        """Return an error in Telegram's words."""
+        """Return Telegram's error response."""
         words = {
             403: "Forbidden: bot was blocked by the user",
             429: f"Too Many Requests: retry after {retry_after_s}",
@@ -159,7 +160,7 @@ class FakeTelegram(FakePlatform):
         return _refuse(Refusal(status, words.get(status, "Internal Server Error"), **parameters))
 
     def answer(self, request: FakeRequest) -> FakeAnswer:
-        """Answer as the Bot API does."""
+        """Respond as the Bot API does."""
         if request.path.startswith("/file/"):
             return self._download(request.path)
         found = re.fullmatch(r"/bot([^/]+)/(\w+)", request.path)
@@ -301,7 +302,7 @@ def _check_entities(text: str, entities: list[dict[str, Any]]) -> None:
             raise Refusal(400, "Bad Request: can't parse entities: an entity is out of bounds")
         if one["type"] == "text_link" and not one.get("url"):
             raise Refusal(400, "Bad Request: can't parse entities: a link has no URL")
-        # Half of a surrogate pair cannot be decoded.
+        # An entity must not split a surrogate pair.
         part = text.encode("utf-16-le")[2 * start : 2 * (start + length)]
         part.decode("utf-16-le")
 

@@ -1,4 +1,4 @@
-"""The other end of a bot of type ``webhook``.
+"""Fake receiver and sender for a bot of type ``webhook``.
 
 ::
 
@@ -21,15 +21,15 @@ from .fake_platform import FakeAnswer, FakePlatform, FakeRequest
 
 
 class FakeWebhookReceiver(FakePlatform):
-    """A system that takes signed messages at its :attr:`url` and can post some.
+    """A system that receives signed messages at its :attr:`url` and creates signed requests.
 
-    :param secret: The bot's.
+    :param secret: The secret of the bot.
     """
 
     def __init__(self, secret: str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw") -> None:
         super().__init__()
         self.secret = secret
-        #: How many requests came again that it had taken already.
+        #: Number of received duplicates.
         self.duplicates = 0
         self._ids: set[str] = set()
 
@@ -43,9 +43,9 @@ class FakeWebhookReceiver(FakePlatform):
         now_s: float | None = None,
         **fields: Any,
     ) -> tuple[dict[str, str], bytes]:
-        """Return headers and body of a message to the bot.
+        """Return the headers and the body of a message to the bot.
 
-        :param event_id: The id of one that is sent again; default: a new one.
+        :param event_id: Id of the event, by default a new id. Repeat an id to send a duplicate.
         :param now_s: Time of the signature, in seconds since 1970.
         :param fields: Further keys of the body.
         """
@@ -54,7 +54,7 @@ class FakeWebhookReceiver(FakePlatform):
         return {"Content-Type": "application/json", **headers}, body
 
     def answer(self, request: FakeRequest) -> FakeAnswer:
-        """Take a signed message once; remember its files' bytes as ``bytes``."""
+        """Record a signed message once, with the decoded bytes of its files as ``bytes``."""
         message_id = verify(self.secret, request.headers, request.body)
         if message_id is None:
             return FakeAnswer.of_json({"error": "bad signature"}, 401)

@@ -1,4 +1,4 @@
-"""For tests of clients: a proxy that cuts connections, a server that answers from a script."""
+"""Faulty networks for tests of clients: a proxy that drops connections, a scripted server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Self
 
 
 class _Loopback:
-    """A listening socket whose connections are each handled in a thread."""
+    """A listening socket that handles each connection in a thread."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -45,11 +45,11 @@ class _Loopback:
             thread.join(30)
 
     def handle(self, client: socket.socket) -> None:
-        """Serve one connection."""
+        """Handle one connection."""
         raise NotImplementedError
 
     def track(self, one: socket.socket) -> None:
-        """Close a socket at the end of the test."""
+        """Register a socket to close at the end of the test."""
         with self._lock:
             self._open.add(one)
 
@@ -79,10 +79,10 @@ class _Loopback:
 
 
 class CuttingProxy(_Loopback):
-    """Forwards to a server and cuts each connection after so many bytes of its answer.
+    """Forwards to a server and drops connections after a part of the response.
 
-    :param limit_bytes: 0 lets the request through and none of the answer.
-    :param cuts: Connections that are cut; None: each.
+    :param limit_bytes: Forwarded bytes of the response. With 0, only the request is forwarded.
+    :param cuts: Number of connections to drop, or None for all.
     """
 
     def __init__(self, port: int, limit_bytes: int, cuts: int | None = None) -> None:
@@ -90,7 +90,7 @@ class CuttingProxy(_Loopback):
         self._target, self._limit, self._cuts = port, limit_bytes, cuts
 
     def handle(self, client: socket.socket) -> None:
-        """Forward both ways until the answer has had its bytes."""
+        """Forward in both directions up to the limit."""
         with self._lock:
             cut = self._cuts is None or self._cuts > 0
             if self._cuts:
@@ -100,7 +100,7 @@ class CuttingProxy(_Loopback):
         self.track(server)
         up = self._start(_forward, client, server)
         try:
-            # The cut is felt once the server has answered: its part was done.
+            # Drop the connection only after the server has responded.
             while data := server.recv(65536):
                 client.sendall(data[:left])
                 left -= min(left, len(data))
@@ -114,7 +114,7 @@ class CuttingProxy(_Loopback):
 
 @dataclass
 class Request:
-    """A request that a scripted server was sent."""
+    """A request received by a scripted server."""
 
     method: str
     path: str
@@ -124,9 +124,9 @@ class Request:
 
 
 class ScriptedServer(_Loopback):
-    """Answers each connection with the next bytes of a script, then closes it.
+    """Responds to each connection with the next scripted bytes, then closes it.
 
-    :param answers: The last one is repeated.
+    :param answers: Raw responses. The last one repeats.
     """
 
     def __init__(self, answers: Sequence[bytes]) -> None:
@@ -135,7 +135,7 @@ class ScriptedServer(_Loopback):
         self.requests: list[Request] = []
 
     def handle(self, client: socket.socket) -> None:
-        """Read one request and answer it."""
+        """Read one request and send the response."""
         data = b""
         while b"\r\n\r\n" not in data:
             piece = client.recv(65536)
@@ -162,9 +162,9 @@ def answer(
     length: bool = True,
     **more: str,
 ) -> bytes:
-    """Return the bytes of an HTTP answer after which the connection ends.
+    """Return the bytes of an HTTP response that closes the connection.
 
-    :param length: Without it a client cannot see whether the body is whole.
+    :param length: Whether to send ``Content-Length``, by which a client detects a truncated body.
     """
     headers = {"Content-Type": kind, "Connection": "close", **more}
     if length:
@@ -174,7 +174,7 @@ def answer(
 
 
 def stream(*frames: str, **more: str) -> bytes:
-    """Return a stream of events that ends with its connection."""
+    """Return the response of an event stream that ends with its connection."""
     body = "".join(f"{one}\n\n" for one in frames).encode()
     named: dict[str, Any] = dict(more)
     return answer(body, kind="text/event-stream; charset=utf-8", length=False, **named)

@@ -1,4 +1,4 @@
-"""For the tests of plugins: load one, call what it has.
+"""Utilities for tests of plugins.
 
 ::
 
@@ -24,9 +24,9 @@ from ..plugins.loading import Loader
 
 
 def load_plugin(plugin: Path | type) -> object:
-    """Make a plugin of its class, or of the folder that has ``plugin.py``.
+    """Load a plugin from its class, or from the folder of its ``plugin.py``.
 
-    :raises PluginError: when the server would not load it either.
+    :raises PluginError: when the server could not load it.
     """
     if isinstance(plugin, Path):
         folder = plugin
@@ -58,7 +58,7 @@ def call_tool(
     settings: Mapping[str, Any] | None = None,
     attachments: tuple[ToolAttachment, ...] = (),
 ) -> str:
-    """Call a tool as the model would, and return what the model would get."""
+    """Call a tool as the model does, and return the result for the model."""
     context = ToolContext(
         "alice", "session", "default", Cancellation(),
         attachments=attachments, settings=dict(settings or {}),
@@ -68,7 +68,7 @@ def call_tool(
 
 
 def make_turn_context(settings: Mapping[str, Any] | None = None) -> TurnContext:
-    """Return the context that a hook is given of a turn."""
+    """Return a context for calling a hook."""
     return TurnContext(
         "run", "alice", "session", "default", "webchat", Cancellation(), dict(settings or {})
     )

@@ -1,7 +1,7 @@
-"""The contract kit of pytest: options, and fixtures for tests of servers and of clients.
+"""pytest plugin: options and fixtures for tests of servers and clients.
 
-It is loaded wherever this package is installed, so it imports little. ``docs/client-authors.rst``
-describes it.
+pytest loads it whenever this package is installed, so it imports little. It is documented in
+``docs/client-authors.rst``.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import pytest
 
 @dataclass(frozen=True)
 class AstrBotTarget:
-    """A server, and a key of it."""
+    """A server and its key."""
 
     url: str
     key: str
-    #: Whether errors must have a status of their own; an AstrBot answers 200.
+    #: Whether errors must have HTTP error statuses. AstrBot responds with 200.
     strict: bool = False
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what names the server that ``astrbot_api.testing.contract`` plays against."""
+    """Add the options that select the server for ``astrbot_api.testing.contract``."""
     group = parser.getgroup("astrbot")
     group.addoption("--astrbot-url", help="Address of the server, without /api/v1.")
     group.addoption("--astrbot-key", help="A key with the scopes chat, config, file and im.")
@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def astrbot_target(request: pytest.FixtureRequest) -> AstrBotTarget:
-    """The server that the options name; the test is skipped where they name none."""
+    """The server selected by the options. Without them, the test is skipped."""
     url, key = request.config.getoption("--astrbot-url"), request.config.getoption("--astrbot-key")
     if not url or not key:
         pytest.skip("give --astrbot-url and --astrbot-key")
@@ -45,7 +45,7 @@ def astrbot_target(request: pytest.FixtureRequest) -> AstrBotTarget:
 
 @pytest.fixture(scope="session")
 def astrbot_mock_server() -> Iterator[AstrBotTarget]:
-    """A server in this process whose model is the mock, for tests of a client."""
+    """A server in this process with the mock model, for tests of a client."""
     from werkzeug.serving import make_server
 
     from .application import make_app

@@ -1,4 +1,4 @@
-"""How a scripted answer looks on the wire of chat completions."""
+"""Encoding of scripted answers as chat completions."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 from ..providers.mock import TOOL_CALL_ID, Script
 
-#: When every answer and every model was made, in seconds since 1970.
+#: Creation time of all answers and models, in seconds since 1970.
 CREATED = 1700000000
 
 _ID = "chatcmpl-mock"
 
 
 class ScriptedAnswer:
-    """One completion on its way to the client of the fake endpoint.
+    """One completion that the fake endpoint sends.
 
     :param writer: The connection.
-    :param body: The request, for its model and its wish for usage.
-    :param script: What to answer.
+    :param body: The request, which names the model and may request the usage.
+    :param script: The answer.
     """
 
     def __init__(self, writer: asyncio.StreamWriter, body: dict[str, Any], script: Script) -> None:
@@ -35,7 +35,7 @@ class ScriptedAnswer:
         }
 
     async def send_whole(self) -> None:
-        """Answer with one JSON object."""
+        """Send the completion as one JSON object."""
         script = self._script
         await asyncio.sleep(script.first_delay_s + script.delay_s * max(1, len(script.tokens)))
         message: dict[str, Any] = {"role": "assistant", "content": "".join(script.tokens)}
@@ -60,9 +60,9 @@ class ScriptedAnswer:
         )
 
     async def stream(self) -> bool:
-        """Answer with events; what needs no pause between leaves together.
+        """Send the completion as events. Events without a pause are sent together.
 
-        :returns: Whether the connection can serve another request.
+        :returns: Whether the connection can be reused.
         """
         self._writer.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -136,7 +136,7 @@ class ScriptedAnswer:
 
 
 async def send_json(writer: asyncio.StreamWriter, status: int, value: Any) -> None:
-    """Send one whole HTTP answer and leave the connection open."""
+    """Send one HTTP response and keep the connection open."""
     content = json.dumps(value).encode()
     writer.write(
         b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"

@@ -1,4 +1,4 @@
-"""A model whose answers a test writes."""
+"""Scripted model for tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from ..agent.cancel import Cancellation
 from ..agent.provider import Delta, ModelMessage, ModelOptions, TextDelta, ToolSpec
 
-#: How long a script may wait on one event. Only a faulty test waits so long.
+#: Maximum wait for an event of a script, in seconds.
 _LIMIT_S = 60.0
 
 Step = str | Delta | Exception | threading.Event
@@ -23,13 +23,13 @@ class ScriptedModel:
         go_on = threading.Event()
         model = ScriptedModel(["Let me see", go_on, " … it is four."], "You are welcome.")
 
-    Each call to the model takes the next script; the last one repeats. A script
-    is a text, a list of steps, or a function that is given the messages and
-    returns steps. A step is
+    Each call to the model uses the next script. The last script repeats. A script
+    is a text, a list of steps, or a function that takes the messages and returns
+    steps. A step is one of these:
 
-    - a text or a delta (:class:`~astrbot_api.ToolCallDelta`, …), which is yielded;
-    - an exception, which is raised;
-    - an event, which holds the answer until the test sets it.
+    - a text or a delta (:class:`~astrbot_api.ToolCallDelta`, …), which is yielded,
+    - an exception, which is raised,
+    - an event, which pauses the answer until the test sets it.
     """
 
     def __init__(self, *scripts: Script) -> None:
@@ -48,7 +48,7 @@ class ScriptedModel:
     ) -> Iterator[Delta]:
         """Record the call, then yield the deltas of its script.
 
-        :raises RunCancelled: when the turn is stopped while an event holds it.
+        :raises RunCancelled: when the turn is stopped while it waits for an event.
         :raises TimeoutError: when an event is not set within 60 s.
         """
         with self._lock:
