@@ -72,7 +72,7 @@ class Thumbnails:
         if row.type == "video":
             _, data = self._reader.run(GRAB_FRAMES, row, count=1, max_side_px=side_px)
             return "image/jpeg", data
-        raise Unreadable("it is no picture, PDF or video")
+        raise Unreadable("it is not an image, a PDF or a video")
 
 
 def choose_side(size: int) -> int:

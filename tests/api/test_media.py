@@ -370,7 +370,7 @@ def test_the_pages_of_a_scan_are_shown_to_a_model_that_sees(make_scripted: Scrip
     api, model = make_scripted(say, provider=_SEES)
     api.chat([part(upload(api, make_scan(), "scan.pdf"))])
     text, page = content_of(model)
-    assert "[It has no text: its pages are pictures" in text["text"]
+    assert "[It has no text: its pages are images" in text["text"]
     assert "[The pictures are its pages 1 to 1 of 1.]" in text["text"]
     assert page["image_url"]["url"].startswith("data:image/jpeg;base64,")
 
@@ -378,7 +378,7 @@ def test_the_pages_of_a_scan_are_shown_to_a_model_that_sees(make_scripted: Scrip
 def test_a_scan_is_said_to_have_no_text(make_scripted: Scripts) -> None:
     api, model = make_scripted(say)
     api.chat([part(upload(api, make_scan(), "scan.pdf"))])
-    assert "[It has no text: its pages are pictures" in content_of(model)
+    assert "[It has no text: its pages are images" in content_of(model)
 
 
 def test_a_picture_that_is_sent_twice_is_shown_once(make_scripted: Scripts) -> None:

@@ -241,7 +241,7 @@ DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded | Delivered] = {
     "segments-video": _described(
         "[Video Attachment: name clip.mp4, path DATA/attachments/clip.mp4]",
         "[Video Attachment: name clip.mp4, type video/mp4, 24 bytes]\n"
-        "[It could not be read: it is damaged, or of a format that is not known here.]",
+        "[It could not be read: it is damaged or its format is not supported.]",
     ),
     # 21-chat-stream
     "tool-call-streaming-false": _WHOLE,

@@ -83,7 +83,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         return _with_notes(_read_rtf(source.read(_MAX_TEXT_BYTES)), notes)
     is_text = mime.startswith("text/") or mime in _TEXT_MIMES or suffix in _TEXT_SUFFIXES
     if not is_text and mime != "message/rfc822":
-        notes.append("It is neither a text nor a document that can be read here.")
+        notes.append("It is not a text or a supported document.")
         return ""
     data = source.read(_MAX_TEXT_BYTES)
     if mime == "message/rfc822" or suffix in (".eml", ".mht"):
@@ -96,7 +96,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         return html_to_markdown(text)
     # A binary file with the extension of a text file.
     if is_binary(text):
-        raise Unreadable("it is not the text that its name says")
+        raise Unreadable("its name is that of a text, but its content is binary")
     return text
 
 
@@ -140,7 +140,7 @@ def _read_old_office(source: BinaryIO) -> str:
         if name.encode("utf-16-le") in data:
             raise Unreadable(words)
     if not any(name.encode("utf-16-le") in data for name in ("Workbook", "Book")):
-        raise Unreadable("it is of a format that is not known here")
+        raise Unreadable("its format is not supported")
     return office.read_sheets(data)
 
 

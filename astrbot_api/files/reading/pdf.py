@@ -52,7 +52,7 @@ def read_pdf(source: BinaryIO, notes: list[str]) -> str:
             notes.append(f"Only {number + 1} of its {count} pages were read.")
             break
     if not any(pages):
-        notes.append("It has no text: its pages are pictures, as those of a scan.")
+        notes.append("It has no text: its pages are images, as in a scan.")
         return ""
     return "\n\n".join(page for page in pages if page)
 

@@ -76,17 +76,17 @@ def _open(source: BinaryIO) -> Image.Image:
     try:
         picture = Image.open(source, formats=sorted(_FORMATS & Image.OPEN.keys()))
     except UnidentifiedImageError as error:
-        raise Unreadable("it is damaged, or of a format that is not known here") from error
+        raise Unreadable("it is damaged or its format is not supported") from error
     width, height = picture.size
     limit = _MAX_JPEG_PIXELS if picture.format in ("JPEG", "MPO") else _MAX_PIXELS
     if width * height > limit:
-        raise Unreadable(f"it has {width} x {height} pixels, more than are decoded here")
+        raise Unreadable(f"it has {width} x {height} pixels, more than the limit")
     return picture
 
 
 def _check_pixels(width: int, height: int) -> None:
     if width * height > _MAX_PIXELS:
-        raise Unreadable(f"it has {width} x {height} pixels, more than are decoded here")
+        raise Unreadable(f"it has {width} x {height} pixels, more than the limit")
 
 
 def _to_rgb(picture: Image.Image, profile: bytes | None) -> Image.Image:

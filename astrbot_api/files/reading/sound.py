@@ -58,7 +58,7 @@ def describe(source: BinaryIO) -> tuple[Any, bytes]:
                 found |= {"width": stream.width, "height": stream.height}
             return found, b""
     except (av.FFmpegError, ValueError, OSError) as error:
-        raise Unreadable("it is damaged, or of a format that is not known here") from error
+        raise Unreadable("it is damaged or its format is not supported") from error
 
 
 def grab_frames(source: BinaryIO, count: int, max_side_px: int) -> tuple[Any, bytes]:
@@ -72,7 +72,7 @@ def grab_frames(source: BinaryIO, count: int, max_side_px: int) -> tuple[Any, by
         with av.open(source) as container:
             stream = next(iter(container.streams.video), None)
             if stream is None:
-                raise Unreadable("it has no pictures")
+                raise Unreadable("it has no video")
             length = (container.duration or 0) / 1_000_000
             for number in range(count):
                 want_s = length * (number + 0.5) / count
@@ -88,7 +88,7 @@ def grab_frames(source: BinaryIO, count: int, max_side_px: int) -> tuple[Any, by
                 at_s.append(round(float(frame.time or want_s), 1))
     except (av.FFmpegError, ValueError, OSError) as error:
         if not pictures:
-            raise Unreadable("it is damaged, or of a format that is not known here") from error
+            raise Unreadable("it is damaged or its format is not supported") from error
     sizes = [len(one) for one in pictures]
     return {"sizes": sizes, "at_s": at_s}, b"".join(pictures)
 
@@ -111,7 +111,7 @@ def _iter_frames(source: BinaryIO) -> Iterator[bytes]:
                 yield bytes(one.planes[0])[: one.samples * 2]
     except (av.FFmpegError, ValueError, OSError) as error:
         if not begun:
-            raise Unreadable("it is damaged, or of a format that is not known here") from error
+            raise Unreadable("it is damaged or its format is not supported") from error
 
 
 def _iter_silk(source: BinaryIO) -> Iterator[bytes]:
