@@ -15,6 +15,7 @@ from typing import Any
 
 from ..agent.provider import ToolCallDelta
 from .attached import merge_fields
+from .shapes import to_text
 
 #: Fields of a call that are parsed. Other fields are sent back unchanged.
 _KNOWN = frozenset(
@@ -52,7 +53,7 @@ class CallCollector:
     def add(self, piece: Mapping[str, Any]) -> None:
         """Add one item of ``tool_calls``, or one ``function_call``."""
         function = _find_function(piece)
-        name, call_id = _text(function.get("name")), _text(piece.get("id"))
+        name, call_id = to_text(function.get("name")), to_text(piece.get("id"))
         arguments = _to_json_text(_find_arguments(function))
         call = self._find(_read_index(piece.get("index")), call_id, name, arguments)
         if call.id and call.id == call_id and arguments and arguments == call.arguments:
@@ -204,10 +205,6 @@ def _to_json_text(value: Any) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     return json.dumps(value, ensure_ascii=False)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
 
 
 def _whole(text: str) -> str:
