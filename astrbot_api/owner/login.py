@@ -5,8 +5,10 @@ from __future__ import annotations
 import hmac
 import math
 import secrets
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -34,7 +36,7 @@ _MAX_OF_ADDRESS = 10
 _QUICK_OF_NAME = 20
 _WAIT_S = 2.0
 
-#: Maximum number of attempts that wait at the same time in this process.
+#: Maximum number of slowed attempts in this process whose password is not yet checked.
 _MAX_WAITING = 20
 
 #: The text of the recorded server. Clients show it.
@@ -62,6 +64,8 @@ class OwnerLogin:
         self._store = store
         self._wait = wait
         self._waiting = 0
+        # Strangers' passwords are checked one at a time, so that a known browser finds a thread.
+        self._of_strangers = threading.Lock()
 
     @cached_property
     def _secret(self) -> str:
@@ -93,10 +97,13 @@ class OwnerLogin:
         :raises ApiError: ``login_failed`` or ``too_many_logins``.
         """
         subject = self._find_browser(browser, name) or f"address {name_customer(address)}"
-        self._throttle(name, address, subject)
+        is_slow = self._throttle(name, address, subject)
         with self._store.read() as db:
             known = owners.find_password_hash(db, name)
-        if not verify_password(known, password):
+        slowed_down = self._slowed_down() if is_slow else nullcontext()
+        with slowed_down, nullcontext() if _is_browser(subject) else self._of_strangers:
+            right = verify_password(known, password)
+        if not right:
             entry = AuditEntry("login_failed", name, address)
             write_audited(self._store, lambda db: None, lambda _: entry)
             raise ApiError("login_failed", _WRONG)
@@ -160,13 +167,13 @@ class OwnerLogin:
             return None
         return f"browser {browser}" if of_name == name else None
 
-    def _throttle(self, name: str, address: str, subject: str) -> None:
-        """Count an attempt, and delay it if its name is under attack.
+    def _throttle(self, name: str, address: str, subject: str) -> bool:
+        """Count an attempt. Return whether it must be slowed down: its name is under attack.
 
         :raises ApiError: ``too_many_logins``.
         """
         name_subject = f"name {name[:200]}"
-        of_stranger = not subject.startswith("browser ")
+        of_stranger = not _is_browser(subject)
 
         def job(db: peewee.Database) -> tuple[tuple[int, int], int]:
             counted = owners.count_attempt(db, subject, _WINDOW_US)
@@ -179,23 +186,33 @@ class OwnerLogin:
             if failures == _MAX_OF_ADDRESS + 1:
                 self._note_throttled(name, address)
             raise _too_many(max(1, math.ceil((until - now_us()) / 1_000_000)))
-        if of_name > _QUICK_OF_NAME:
-            if of_name == _QUICK_OF_NAME + 1:
-                self._note_throttled(name, address)
-            self._hold_up()
+        if of_name == _QUICK_OF_NAME + 1:
+            self._note_throttled(name, address)
+        return of_name > _QUICK_OF_NAME
 
-    def _hold_up(self) -> None:
+    @contextmanager
+    def _slowed_down(self) -> Iterator[None]:
+        """Wait before the password is checked, and count as waiting until it was checked.
+
+        :raises ApiError: ``too_many_logins``.
+        """
         if self._waiting >= _MAX_WAITING:
             raise _too_many(math.ceil(_WAIT_S))
         self._waiting += 1
         try:
             self._wait(_WAIT_S)
+            yield
         finally:
             self._waiting -= 1
 
     def _note_throttled(self, name: str, address: str) -> None:
         entry = AuditEntry("login_throttled", name, address)
         write_audited(self._store, lambda db: None, lambda _: entry)
+
+
+def _is_browser(subject: str) -> bool:
+    """Return whether attempts are counted for a known browser, not for an address."""
+    return subject.startswith("browser ")
 
 
 def _too_many(wait_s: int) -> ApiError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import stat
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from astrbot_api.errors import StorageError
 from astrbot_api.runtime.addresses import name_customer
 from astrbot_api.worker.chores import remove_old_rows
 
+from ..waiting import wait_for
 from .conftest import Api
 
 PASSWORD = "a long enough password"
@@ -202,6 +205,38 @@ def test_a_browser_that_was_logged_in_has_a_count_of_its_own(
     assert [log_in_from(owned, 1).status_code for _ in range(11)] == [401] * 10 + [429]
     owned.client.set_cookie("astrbot_browser", f"{cookie.value}x")
     assert log_in_from(owned, 77, PASSWORD).status_code == 200
+
+
+def test_passwords_of_strangers_are_checked_one_at_a_time(
+    owned: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert log_in_from(owned, 1, PASSWORD).status_code == 200  # from now on a known browser
+    checking, go_on = threading.Semaphore(0), threading.Event()
+
+    def check(password_hash: str | None, password: str) -> bool:
+        if password == "no":
+            checking.release()
+            go_on.wait(60)
+        return password == PASSWORD
+
+    monkeypatch.setattr("astrbot_api.owner.login.verify_password", check)
+
+    def guess(number: int) -> int:
+        client = owned.app.test_client()
+        return client.post(
+            "/api/auth/login",
+            json={"username": "astrbot", "password": "no"},
+            environ_base={"REMOTE_ADDR": f"192.0.2.{number}"},
+        ).status_code
+
+    with ThreadPoolExecutor(3) as threads:
+        guesses = [threads.submit(guess, number) for number in (7, 8, 9)]
+        assert checking.acquire(timeout=60)
+        wait_for(lambda: owned.count_rows("login_failure") == 4)  # three addresses and the name
+        assert log_in_from(owned, 1, PASSWORD).status_code == 200
+        assert not checking.acquire(blocking=False)
+        go_on.set()
+        assert [one.result() for one in guesses] == [401] * 3
 
 
 def test_addresses_of_one_ipv6_network_count_together() -> None:
