@@ -72,7 +72,7 @@ def plain(number: int | None, text: str, message_id: str = RUN) -> str:
 
 
 def test_streams(client: Driver, server: Server, key: str) -> None:
-    """Typed events as they come, and the reply: text, thinking, numbers, tokens"""
+    """Streams typed events, and returns the reply: text, reasoning, numbers, tokens"""
     got = client.run("chat", server.url, key, message="THINK Hello")
     assert "".join(got["deltas"]) == "Hello from mock."
     assert len(got["deltas"]) == 4
@@ -87,7 +87,7 @@ def test_streams(client: Driver, server: Server, key: str) -> None:
 
 
 def test_tools(client: Driver, server: Server, key: str) -> None:
-    """Calls of tools with their arguments and results"""
+    """Returns tool calls with their arguments and results"""
     message = 'TOOL=calculate TOOLARGS={"expression":"6*7"}'
     got = client.run("chat", server.url, key, message=message)
     [call] = got["reply"]["tool_calls"]
@@ -96,7 +96,7 @@ def test_tools(client: Driver, server: Server, key: str) -> None:
 
 
 def test_refusals(client: Driver, server: Server, key: str, module_dir: Path) -> None:
-    """Errors by status and code, in the server's words"""
+    """Raises errors with status, code and the server's message"""
     wrong = client.fail("text", server.url, "abk_wrong", message="Hello")
     assert (wrong["status"], wrong["code"]) == (401, "invalid_api_key")
     narrow = client.fail("text", server.url, create_key(module_dir, "file"), message="Hello")
@@ -107,14 +107,14 @@ def test_refusals(client: Driver, server: Server, key: str, module_dir: Path) ->
 
 
 def test_failed_turns(client: Driver, server: Server, key: str) -> None:
-    """A turn that fails raises its code, and keeps what was said"""
+    """Raises the code of a failed turn, with the text so far"""
     failed = client.fail("text", server.url, key, message="DROP=2 Hello")
     assert (failed["kind"], failed["code"]) == ("TurnFailed", "provider_error")
     assert "from" in failed["reply"]["text"] or failed["reply"]["text"].startswith("Hello")
 
 
 def test_cut_connections(client: Driver, server: Server, key: str) -> None:
-    """1,000 tokens through a proxy that cuts each connection after 2 KB, byte for byte"""
+    """Reads 1,000 tokens through a proxy that cuts each connection after 2 KB, byte for byte"""
     with CuttingProxy(server.port, 2048) as proxy:
         got = client.run("chat", proxy.url, key, message="N=1000 Hello")
         assert proxy.connections > 20
@@ -127,7 +127,7 @@ def test_cut_connections(client: Driver, server: Server, key: str) -> None:
 
 
 def test_asked_once(client: Driver, server: Server, key: str) -> None:
-    """A question whose answer was cut before its first byte is asked once"""
+    """Asks a question once, if the connection breaks before the first byte"""
     session = f"once-{id(client)}"
     with CuttingProxy(server.port, 0, cuts=2) as proxy:
         text = client.run("text", proxy.url, key, message="Hello", session_id=session)
@@ -138,7 +138,7 @@ def test_asked_once(client: Driver, server: Server, key: str) -> None:
 
 
 def test_server_away(client: Driver) -> None:
-    """A server that cannot be reached is a clear error once the time to try is over"""
+    """Raises a clear error if the server stays unreachable"""
     with ScriptedServer([b""]) as gone:
         url = gone.url
     failed = client.fail("text", url, "abk_x", message="Hello", retry_s=0.5)
@@ -146,7 +146,7 @@ def test_server_away(client: Driver) -> None:
 
 
 def test_killed_worker(client: Driver, tmp_path: Path, fake_model: FakeOpenAI) -> None:
-    """A worker that is killed in mid-turn: the client ends with what the server stored"""
+    """Returns the stored reply if a worker is killed during the turn"""
     write_config(tmp_path, fake_model.base_url, agent="titles = false")
     with Server(tmp_path, ASTRBOT_WORKER_LEASE_S="1") as server:
         key = create_key(tmp_path, "chat")
@@ -170,7 +170,7 @@ def test_killed_worker(client: Driver, tmp_path: Path, fake_model: FakeOpenAI) -
 
 
 def test_resume(client: Driver, server: Server, key: str) -> None:
-    """A stream that was left is resumed after its last event, by another program too"""
+    """Resumes a closed stream after its last event, also from another program"""
     left, rest = client.run("resume", server.url, key, message="N=30 DELAY=5 x")
     assert rest["numbers"][0] == left["last"] + 1
     whole = "".join([*left["deltas"], *rest["deltas"]])
@@ -178,7 +178,7 @@ def test_resume(client: Driver, server: Server, key: str) -> None:
 
 
 def test_resume_after_what_was_read(client: Driver) -> None:
-    """What came in one piece with the last event that was read is not skipped by a resume"""
+    """Resumes after the last event that was read, not the last one that was received"""
     whole = stream(*begin(), plain(3, "one "), plain(4, "two "), plain(5, "three"), **OURS)
     with ScriptedServer([whole]) as server:
         got = client.run("chat", server.url, "abk_x", message="Hello", leave=True)
@@ -186,21 +186,21 @@ def test_resume_after_what_was_read(client: Driver) -> None:
 
 
 def test_stop(client: Driver, server: Server, key: str) -> None:
-    """A turn is stopped, and its stream ends with what was said"""
+    """Stops a turn; its stream ends with the text so far"""
     got = client.run("chat", server.url, key, message="N=400 DELAY=50 x", stop=True)
     assert [one["type"] for one in got["raw"][-3:]] == ["complete", "message_saved", "end"]
     assert "tok399" not in got["reply"]["text"]
 
 
 def test_files(client: Driver, server: Server, key: str) -> None:
-    """Files go up with progress and come down byte for byte, also through that proxy"""
+    """Uploads files with progress and downloads them byte for byte, also through that proxy"""
     with CuttingProxy(server.port, 40_000, cuts=3) as proxy:
         got = client.run("files", proxy.url, key, size=150_000)
     assert got == {"same": True, "last": True, "filename": "a.bin"}
 
 
 def test_large_files(client: Driver, server: Server, key: str) -> None:
-    """A large file goes up in chunks; after lost answers, and by another program, only the rest"""
+    """Uploads large files in chunks, and only the missing ones after an interruption"""
     size, chunk = 9 * 2**20 + 5, 2**20
     with CuttingProxy(server.port, 0, cuts=3) as proxy:
         got = client.run("large", proxy.url, key, size=size, stop_at=4 * chunk)
@@ -208,7 +208,7 @@ def test_large_files(client: Driver, server: Server, key: str) -> None:
 
 
 def test_sessions(client: Driver, server: Server, key: str) -> None:
-    """Sessions: made, listed over pages, read, renamed, deleted"""
+    """Creates, lists, reads, renames and deletes sessions"""
     got = client.run("sessions", server.url, key, username=f"u{id(client)}", count=101)
     assert got == {
         "made": 101, "listed": 101, "messages": ["user", "bot"], "display_name": "Title",
@@ -216,7 +216,7 @@ def test_sessions(client: Driver, server: Server, key: str) -> None:
 
 
 def test_inbox(client: Driver, server: Server, key: str) -> None:
-    """The inbox shows pushed messages, each once, across connections that are cut"""
+    """Reads each pushed message of the inbox once, across broken connections"""
     session = f"inbox-{id(client)}"
     server.chat(key, message="Hello", session_id=session)
     umo = f"webchat:FriendMessage:webchat!alice!{session}"
@@ -226,7 +226,7 @@ def test_inbox(client: Driver, server: Server, key: str) -> None:
 
 
 def test_retry_after(client: Driver) -> None:
-    """Waits as long as Retry-After asks for"""
+    """Waits for the time of Retry-After"""
     busy = answer(
         b'{"status":"error","code":"server_busy","message":"busy","data":null}',
         status=503, Retry_After="1", **OURS,
@@ -240,7 +240,7 @@ def test_retry_after(client: Driver) -> None:
 
 
 def test_rewind(client: Driver) -> None:
-    """What a rewind event takes back is taken out of the reply"""
+    """Removes the text that a rewind event takes back"""
     whole = stream(
         *begin(), plain(3, "Right. "), plain(4, "Wrong.\U0001f600"),
         frame(5, "rewind", {"chars": 7}), plain(6, "Better."), frame(7, "end"), **OURS,
@@ -251,7 +251,7 @@ def test_rewind(client: Driver) -> None:
 
 
 def test_rewind_again(client: Driver) -> None:
-    """A step that is made once more, as its worker died, is taken back whole"""
+    """Removes a whole step that is repeated after its worker died"""
     thought = {"type": "plain", "data": "Hm.", "chain_type": "reasoning", "message_id": RUN}
     whole = stream(
         *begin(), plain(3, "Let me see. "), f"id: 4\ndata: {json.dumps(thought)}\n\n",
@@ -265,7 +265,7 @@ def test_rewind_again(client: Driver) -> None:
 
 
 def test_pushed_messages(client: Driver) -> None:
-    """A message that is pushed meanwhile is marked, and no part of the reply"""
+    """Marks a pushed message, and keeps it out of the reply"""
     whole = stream(
         *begin(), plain(3, "My "), plain(None, "News!", "other"),
         frame(None, "message_saved", {"id": 9}), plain(4, "answer"),
@@ -278,7 +278,7 @@ def test_pushed_messages(client: Driver) -> None:
 
 
 def test_odd_streams(client: Driver) -> None:
-    """Unknown events, comments, U+2028, CRLF and data that is not JSON break nothing"""
+    """Tolerates unknown events, comments, U+2028, CRLF and data that is not JSON"""
     body = "\r\n\r\n".join(
         [": hi", *(one.replace("\n", "\r\n") for one in begin()), "data: nonsense",
          frame(3, "novelty", {"a": 1}).replace("\n", "\r\n"),
@@ -293,7 +293,7 @@ def test_odd_streams(client: Driver) -> None:
 
 
 def test_an_astrbot_streams(client: Driver) -> None:
-    """AstrBot: streams without numbers; a cut one goes on from its snapshot"""
+    """AstrBot: continues a broken stream without event numbers from its snapshot"""
     first = stream(*begin(False), plain(None, "Hello "))
     content = {"type": "bot", "message": [{"type": "plain", "text": "Hello dear "}]}
     rest = stream(
@@ -308,7 +308,7 @@ def test_an_astrbot_streams(client: Driver) -> None:
 
 
 def test_an_astrbot_errors(client: Driver) -> None:
-    """AstrBot: errors with status 200, and routes that it lacks, are clear errors"""
+    """AstrBot: raises clear errors for errors with status 200 and missing routes"""
     wrong = answer(b'{"status":"error","message":"Missing key: username","data":null}')
     with ScriptedServer([wrong]) as server:
         failed = client.fail("text", server.url, "abk_x", message="Hello")
@@ -321,7 +321,7 @@ def test_an_astrbot_errors(client: Driver) -> None:
 
 
 def test_an_astrbot_is_not_asked_twice(client: Driver) -> None:
-    """AstrBot: a question that may have arrived is not sent again, since it would be asked twice"""
+    """AstrBot: does not repeat a question that may have arrived"""
     missing = answer(b'{"status":"error","message":"Not Found"}', status=404)
     with ScriptedServer([b"", missing]) as server:
         failed = client.fail("text", server.url, "abk_x", message="Hello")
@@ -332,7 +332,7 @@ def test_an_astrbot_is_not_asked_twice(client: Driver) -> None:
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_nginx(name: str, tmp_path: Path, fake_model: FakeOpenAI) -> None:
-    """Behind nginx with TLS, also when nginx answers 502 for a server that restarts"""
+    """Works behind nginx with TLS, also if nginx returns 502 during a restart"""
     write_config(tmp_path, fake_model.base_url, agent="titles = false")
     with FrontedServer(tmp_path, workers=1, ASTRBOT_WORKER_LEASE_S="1") as server:
         key = create_key(tmp_path, "chat", "file")
@@ -359,7 +359,7 @@ def test_nginx(name: str, tmp_path: Path, fake_model: FakeOpenAI) -> None:
     [("approve", "4"), ("edit", "9"), ("reject", "not today")],
 )
 def test_decides(client: Driver, server: Server, key: str, decision: str, result: str) -> None:
-    """A tool call that waits for a person is approved, changed or rejected, and the turn goes on"""
+    """Approves, edits or rejects a waiting tool call, and continues the turn"""
     asked, reply = client.run(
         "decide", server.url, key, decision=decision,
         message='TOOL=calculate TOOLARGS={"expression":"2+2"}',
@@ -374,7 +374,7 @@ def test_decides(client: Driver, server: Server, key: str, decision: str, result
 
 
 def test_asked_again(client: Driver) -> None:
-    """A call that is asked for once more, as its worker died, waits once; text() says so"""
+    """Lists a waiting call once, even if it is requested again after its worker died"""
     call = {"id": "a1", "tool": "pay", "arguments": {"amount": 4}, "expires_at": ""}
     asked = [frame(number, "approval_required", call, message_id=RUN) for number in (3, 4)]
     with ScriptedServer([stream(*begin(), *asked, **OURS), answer(b"", status=204)]) as server:
