@@ -8,6 +8,7 @@ stays in effect.
 from __future__ import annotations
 
 import logging
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -49,13 +50,21 @@ history_tokens = 8000
 
 
 def _iter_stamps(folder: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
-    """Yield each config file with its modification time and size."""
+    """Yield each config file with its modification time and size.
+
+    A file that cannot be examined is yielded too: reading it logs the error, and its last valid
+    version stays in effect. Opening a pipe would block the worker.
+    """
     for path in folder.glob("*.toml"):
         try:
-            stat = path.stat()
+            found = path.stat()
         except FileNotFoundError:  # renamed by an editor
             continue
-        yield path, (stat.st_mtime_ns, stat.st_size)
+        except OSError:
+            yield path, (0, 0)
+            continue
+        if stat.S_ISREG(found.st_mode):
+            yield path, (found.st_mtime_ns, found.st_size)
 
 
 class ConfigFiles:

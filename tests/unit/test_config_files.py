@@ -91,6 +91,19 @@ def test_a_change_is_picked_up_and_a_bad_one_keeps_the_last_good(
     assert configs.find_config("second") is None
 
 
+def test_a_path_that_cannot_be_read_fails_no_request(
+    configs: ConfigFiles, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, "replaced", "[provider]\ntype = 'mock'\n")
+    assert configs.find_config("replaced") is not None
+    path.unlink()
+    path.symlink_to(path.name)
+    os.mkfifo(path.with_name("pipe.toml"))
+    path.with_name("dangling.toml").symlink_to("nothing")
+    assert [one.id for one in configs.list_configs()] == ["replaced", "default"]
+    assert "configs/replaced.toml: " in caplog.text
+
+
 def test_the_id_wins_over_the_name_and_a_doubtful_name_is_refused(
     tmp_path: Path, configs: ConfigFiles
 ) -> None:
