@@ -1,1 +1,1 @@
-"""Speed, as ratios that are measured side by side in one run."""
+"""Benchmarks that compare several servers in one run."""

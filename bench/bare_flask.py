@@ -1,4 +1,4 @@
-"""What this server is compared with: Flask, and nothing in it but the same task."""
+"""A minimal Flask application with the same tasks, for comparison."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _PAGE = json.loads(os.environ.get("BENCH_PAGE", "{}"))
 
 @application.get("/api/v1/im/bots")
 def list_bots() -> dict[str, object]:
-    """Answer what the real route answers, from a constant."""
+    """Return the response of the real route as a constant."""
     return {"status": "ok", "message": None, "data": {"bot_ids": ["tg"]}}
 
 
 @application.get("/page")
 def show_page() -> dict[str, object]:
-    """Answer what a page of sessions answers, from a constant."""
+    """Return the response of a page of sessions as a constant."""
     return _PAGE  # type: ignore[no-any-return]
 
 
 @application.get("/stream")
 def stream() -> Response:
-    """Yield a frame a token."""
+    """Yield one frame per token."""
     words = request.args["words"]
 
     def generate() -> Iterator[str]:
@@ -47,26 +47,26 @@ def stream() -> Response:
 
 @application.get("/bench/go")
 def go() -> str:
-    """Let the tokens flow."""
+    """Start the tokens."""
     _GATE.open(float(request.args["seconds"]))
     return "ok"
 
 
 @application.post("/relay")
 def relay() -> Response:
-    """Ask the model and hand on what it says."""
+    """Call the model and forward its tokens."""
     message = request.get_json()["message"]
     return Response(iter_relayed(message), content_type="text/event-stream")
 
 
 @application.post("/file")
 def take_file() -> str:
-    """Keep a file as Flask's manual has it."""
+    """Store a file as in Flask's manual."""
     request.files["file"].save(_FILE)
     return "ok"
 
 
 @application.get("/file")
 def give_file() -> Response:
-    """Send it as Flask's manual has it."""
+    """Send a file as in Flask's manual."""
     return send_file(_FILE)

@@ -1,4 +1,4 @@
-"""What this server is compared with: a WSGI function, and nothing in it but the same task."""
+"""A minimal WSGI function with the same tasks, for comparison."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FILE = os.path.join(tempfile.mkdtemp(prefix="bare-wsgi"), "file")
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Answer by the path."""
+    """Respond according to the path."""
     path, read = environ["PATH_INFO"], environ["wsgi.input"].read
     query = parse_qs(environ["QUERY_STRING"])
     if path == "/api/v1/im/bots":
@@ -38,7 +38,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
         _GATE.open(float(query["seconds"][0]))
         return _answer(start_response, b"ok", "text/plain")
     if environ["REQUEST_METHOD"] == "POST":
-        # Unparsed and unhashed, as it comes.
+        # Without parsing and hashing.
         with open(_FILE, "wb", buffering=0) as file:
             while chunk := read(_PIECE_BYTES):
                 file.write(chunk)

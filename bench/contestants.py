@@ -1,4 +1,4 @@
-"""This server, bare Flask and bare WSGI, each in the same gunicorn with one worker."""
+"""This server, bare Flask and bare WSGI, each on the same gunicorn with one worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .figures import FLASK, WSGI
 
 WORKERS = 1
 
-#: Where a worker is to have more than anybody should give it.
+#: Limits above the recommended ones, so that they do not stop the measures.
 ROOM = {
     "ASTRBOT_MAX_RUNS_PER_WORKER": "20000",
     "ASTRBOT_MAX_STREAMS_PER_WORKER": "20000",
@@ -38,10 +38,10 @@ system_prompt = ""
 
 
 class Usage(NamedTuple):
-    """What the workers of a server have used so far.
+    """Resources used by the workers of a server.
 
-    :param cpu_s: Time on the processor, of all their threads.
-    :param rss_kb: Memory, now.
+    :param cpu_s: CPU time of all their threads so far.
+    :param rss_kb: Current memory.
     """
 
     cpu_s: float
@@ -49,7 +49,7 @@ class Usage(NamedTuple):
 
 
 def read_usage(server: Server) -> Usage:
-    """Return what a server's workers have used, as the kernel counts it."""
+    """Return the usage of a server's workers, as counted by the kernel."""
     cpu_s = rss_kb = 0.0
     for pid in server.list_workers():
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -59,12 +59,12 @@ def read_usage(server: Server) -> Usage:
 
 
 def make_folder(stack: ExitStack) -> Path:
-    """Return a folder that goes with the stack."""
+    """Return a temporary folder that the stack removes."""
     return Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
 
 def write_mock_config(folder: Path) -> None:
-    """Write the config whose model is the mock provider, in the worker itself."""
+    """Write a config with the mock provider, which runs in the worker itself."""
     (folder / "configs").mkdir(parents=True, exist_ok=True)
     (folder / "configs" / "default.toml").write_text(_MOCK, encoding="utf-8")
 
@@ -79,7 +79,7 @@ def start_bare(stack: ExitStack, **environ: str) -> dict[str, Server]:
 
 
 def stop_at_once(stack: ExitStack, server: Server) -> None:
-    """Have a server killed at the end: nobody waits for what its turns still say."""
+    """Kill a server at the end instead of waiting for its turns."""
 
     def kill() -> None:
         for pid in server.list_workers():

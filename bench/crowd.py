@@ -1,4 +1,4 @@
-"""Open streams, all read in one thread that does as little as it can."""
+"""Many open streams, read by one thread with little overhead."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .source import MARK
 
 _STAMP = re.compile(rb"~(\d{6,20});")
 _MARK = MARK.encode()
-_END = b"0\r\n\r\n"  # of a chunked answer; it often comes alone
+_END = b"0\r\n\r\n"  # end of a chunked response; it often arrives alone
 
-#: Requests that wait for their head at the same time, while streams are opened.
+#: Maximum number of unanswered requests while streams are opened.
 _OPENING = 400
 
 _PATIENCE_S = 30.0
@@ -25,9 +25,9 @@ _PATIENCE_S = 30.0
 
 @dataclass(slots=True)
 class _Stream:
-    """What is known of one stream.
+    """State of one stream.
 
-    :param watched: Its first byte is waited for, and it is kept when it ends.
+    :param watched: Whether its first byte is awaited. Such a stream is kept after its end.
     """
 
     watched: bool = False
@@ -37,9 +37,9 @@ class _Stream:
 
 
 class Crowd:
-    """Some thousand open streams of one server.
+    """Thousands of open streams of one server.
 
-    ``counting`` has each token counted; ``timing`` has its age noted.
+    ``counting`` counts tokens. ``timing`` records their delays.
     """
 
     def __init__(self, port: int) -> None:
@@ -51,7 +51,7 @@ class Crowd:
         self.counting = self.timing = False
 
     def open(self, requests: Sequence[bytes]) -> None:
-        """Send requests, some at a time, and wait until each has its head."""
+        """Send requests, a limited number at a time, and wait for the headers of all responses."""
         for request in requests:
             self._read_while_opening(_OPENING)
             connection = socket.create_connection(("127.0.0.1", self._port))
@@ -61,7 +61,7 @@ class Crowd:
         self._read_while_opening(1)
 
     def read_for(self, seconds: float) -> None:
-        """Read whatever comes."""
+        """Read all streams for this time."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self._read(left)
@@ -74,10 +74,10 @@ class Crowd:
             self._read(1.0)
 
     def time_first_bytes(self, request: bytes, seconds: float) -> list[float]:
-        """Open one stream after another beside those that are open.
+        """Open one stream after another beside the open ones.
 
-        :returns: For each, milliseconds from the request, on a new connection,
-            to the first byte of the body.
+        :returns: Milliseconds of each, from the request on a new connection to the first byte of
+            the body.
         """
         found: list[float] = []
         until = time.monotonic() + seconds
@@ -95,7 +95,7 @@ class Crowd:
         return found
 
     def close(self) -> None:
-        """Drop every connection."""
+        """Close all connections."""
         for key in list(self._selector.get_map().values()):
             self._drop(key.fileobj)
         self._selector.close()
@@ -103,7 +103,7 @@ class Crowd:
     def _read_while_opening(self, count: int) -> None:
         until = time.monotonic() + _PATIENCE_S
         while self._opening >= count:
-            assert time.monotonic() < until, f"{self._opening} streams got no head"
+            assert time.monotonic() < until, f"{self._opening} streams got no headers"
             self._read(1.0)
 
     def _drop(self, connection: Any) -> None:
@@ -160,7 +160,7 @@ def bare_stream(words: str) -> bytes:
 
 
 def has_length(answer: bytes) -> bool:
-    """Return whether an answer is as long as its head says."""
+    """Return whether the body is as long as its Content-Length."""
     head, end, body = answer.partition(b"\r\n\r\n")
     if not end:
         return False

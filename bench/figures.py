@@ -1,4 +1,4 @@
-"""What a measure finds: figures, the aims they are held against, and what is drawn of them."""
+"""Results of measures: figures, goals and charts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-#: How the contestants are called everywhere.
+#: Names of the compared programs.
 OURS, FLASK, WSGI = "this server", "bare Flask", "bare WSGI"
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured. The whole run takes about ten minutes with these.
+    """Amount of work. With the defaults, the whole run takes about ten minutes.
 
-    :param rounds: How often the contestants take turns; the median counts.
+    :param rounds: Number of rounds; the result is their median.
     :param seconds: Length of one round of load.
     """
 
@@ -32,7 +32,7 @@ class Sizes:
     pushed: int = 1000
 
 
-#: Only to see that everything works: these figures mean nothing.
+#: Only checks that all measures work. The figures are meaningless.
 SMALL = Sizes(
     rounds=1, seconds=0.5, sessions=20_000, open_streams=50, fast_streams=20, many_streams=100,
     file_bytes=4 * 1024 * 1024, crowd=20, pushed=100,
@@ -41,24 +41,24 @@ SMALL = Sizes(
 
 @dataclass(frozen=True)
 class Spread:
-    """One figure as several rounds gave it."""
+    """A figure with its values of several rounds."""
 
     values: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """The figure that counts."""
+        """The median of the rounds."""
         return statistics.median(self.values)
 
     def to_json(self) -> dict[str, float]:
-        """Return the median, and how far the rounds were apart."""
+        """Return the median and the spread of the rounds."""
         low, high = min(self.values), max(self.values)
         return {"median": tidy(self.median), "low": tidy(low), "high": tidy(high)}
 
 
 @dataclass(frozen=True)
 class Aim:
-    """A figure and what it should be at least, or at most."""
+    """A figure with its lower or upper goal."""
 
     what: str
     figure: float
@@ -67,19 +67,21 @@ class Aim:
 
     @property
     def met(self) -> bool:
-        """Whether it is reached."""
+        """Whether the goal is met."""
         if self.at_least is not None:
             return self.figure >= self.at_least
         return self.at_most is not None and self.figure <= self.at_most
 
     def __str__(self) -> str:
         limit = f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
-        return f"{self.what}: {tidy(self.figure):g}, aim {limit}: {'met' if self.met else 'MISSED'}"
+        return (
+            f"{self.what}: {tidy(self.figure):g}, goal {limit}: {'met' if self.met else 'MISSED'}"
+        )
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: a bar for each name, and the aim as a line across them."""
+    """A chart with one bar per name, and the goal as a line."""
 
     title: str
     unit: str
@@ -89,9 +91,9 @@ class Panel:
 
 @dataclass
 class Finding:
-    """What one measure gives.
+    """Result of one measure.
 
-    :param compared: What exactly stands beside what, in a sentence or two.
+    :param compared: The exact comparison, in one or two sentences.
     """
 
     compared: str
@@ -100,7 +102,7 @@ class Finding:
     panels: list[Panel] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it but the pictures."""
+        """Return everything except the charts."""
         aims = [
             {"what": aim.what, "figure": tidy(aim.figure), "at_least": aim.at_least,
              "at_most": aim.at_most, "met": aim.met}
@@ -112,11 +114,11 @@ class Finding:
 def take_turns(
     contestants: Mapping[str, Callable[[], T]], rounds: int, *, warm: bool = True
 ) -> dict[str, list[T]]:
-    """Let each contestant run once a round, in an order that is turned round each time.
+    """Run each program once per round, in alternating order.
 
-    What the machine does besides then hits all of them alike.
+    Disturbances of the machine then affect all programs equally.
 
-    :param warm: First a round that does not count.
+    :param warm: Whether to start with a round that does not count.
     """
     found: dict[str, list[T]] = {name: [] for name in contestants}
     order = list(contestants)
@@ -129,17 +131,17 @@ def take_turns(
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Return values of several rounds as one figure."""
+    """Combine the values of several rounds."""
     return Spread(tuple(values))
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
-    """Return round by round how much of theirs ours is."""
+    """Return the ratio of ours to theirs for each round."""
     return Spread(tuple(one / other for one, other in zip(ours, theirs, strict=True)))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return a percentile; not a number where there are no values."""
+    """Return a percentile, or NaN without values."""
     if not values:
         return float("nan")
     ordered = sorted(values)
@@ -147,7 +149,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def to_plain(value: Any) -> Any:
-    """Return figures as JSON can have them, rounded to what they are worth."""
+    """Convert figures to JSON values, rounded to significant digits."""
     if isinstance(value, Spread):
         return value.to_json()
     if isinstance(value, Mapping):
@@ -156,5 +158,5 @@ def to_plain(value: Any) -> Any:
 
 
 def tidy(number: float) -> float:
-    """Round to three digits; whole numbers from a hundred on."""
+    """Round to three digits, or to whole numbers from a hundred on."""
     return round(number) if abs(number) >= 100 else float(f"{number:.3g}")

@@ -1,4 +1,4 @@
-"""(f) Uploads and downloads, one at a time, and downloads that nginx sends."""
+"""(f) Uploads and downloads, one at a time, and downloads sent by nginx."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _HEAD = b'--X\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r
 _TAIL = b"\r\n--X--\r\n"
 
 _COMPARED = (
-    "One file after another, new bytes each, over loopback. This server reads the form, hashes and "
-    "looks at the bytes, and keeps them under a name of its own; bare WSGI writes what comes, "
-    "form and all, into a file; bare Flask has request.files and send_file. Bare WSGI reads a "
-    "download in the same pieces as this server. Waits: of another request beside the transfer."
+    "One file after another, with new bytes each, over loopback. This server parses the form, "
+    "hashes and examines the bytes, and stores them under a generated name. Bare WSGI writes the "
+    "raw body into a file; bare Flask uses request.files and send_file. Bare WSGI sends a download"
+    " in pieces of the same size as this server. Delay: of another request beside the transfer."
 )
 
 _ACCEL = (
     "nginx with the site of deploy/nginx, without TLS, which would hide the difference. X-Accel: "
     "this server checks the key and lets nginx send the file. nginx: it sends the same file from "
-    "a location of its own, with the same sendfile settings, and asks nobody."
+    "a separate location with the same sendfile settings, without a request to this server."
 )
 
 
 def upload(port: int, path: str, key: str, data: bytes) -> bytes:
-    """Send one file; return the answer's body."""
+    """Send one file and return the response's body."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.putrequest("POST", path)
     connection.putheader("X-API-Key", key)
@@ -54,7 +54,7 @@ def upload(port: int, path: str, key: str, data: bytes) -> bytes:
 
 
 def download(port: int, path: str, key: str) -> int:
-    """Read one file; return how many bytes came."""
+    """Read one file and return its number of bytes."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", path, headers={"X-API-Key": key})
     answer = connection.getresponse()
@@ -67,7 +67,7 @@ def download(port: int, path: str, key: str) -> int:
 
 
 def measure_files(sizes: Sizes) -> Finding:
-    """Megabytes a second, and what a request beside a transfer waits."""
+    """Measure megabytes per second, and the delay of another request beside a transfer."""
     with ExitStack() as stack:
         folder = make_folder(stack)
         write_config(folder, "http://127.0.0.1:9/v1")
@@ -114,26 +114,26 @@ def measure_files(sizes: Sizes) -> Finding:
             "download_ratio_to_wsgi": of_down, "longest_wait_beside_ms": waits_ms,
         },
         [
-            Aim("upload, of bare gunicorn", of_up.median, at_least=0.7),
-            Aim("download, of bare gunicorn", of_down.median, at_least=0.9),
-            Aim("longest wait beside, ms", max(waits_ms.values()), at_most=150),
+            Aim("upload, ratio to bare WSGI", of_up.median, at_least=0.7),
+            Aim("download, ratio to bare WSGI", of_down.median, at_least=0.9),
+            Aim("longest delay of another request, ms", max(waits_ms.values()), at_most=150),
         ],
         [
             Panel("upload", "MB/s", up, 0.7 * up[WSGI].median),
             Panel("download", "MB/s", down, 0.9 * down[WSGI].median),
-            Panel("longest wait of a request beside it", "ms", waits_ms, 150),
+            Panel("longest delay of another request", "ms", waits_ms, 150),
         ],
     )  # fmt: skip
 
 
 def measure_accel(sizes: Sizes) -> Finding:
-    """The same file through ``X-Accel-Redirect``, and from nginx alone."""
+    """Measure a file through ``X-Accel-Redirect`` and from nginx alone."""
     through, alone = f"{OURS}, X-Accel", "nginx alone"
     with ExitStack() as stack:
         folder = make_folder(stack)
         write_config(folder, "http://127.0.0.1:9/v1")
         key = create_key(folder, "file")
-        # Large: the request that asks this server adds its two milliseconds once.
+        # A large file, because this server's two milliseconds are added once.
         size = 4 * sizes.file_bytes
         options = {
             "ASTRBOT_ACCEL_REDIRECT_PREFIX": ACCEL_PREFIX, "ASTRBOT_PROXY_HOPS": "1",
@@ -165,8 +165,8 @@ def measure_accel(sizes: Sizes) -> Finding:
     return Finding(
         _ACCEL,
         {"mb_per_s": rates, "ratio": share},
-        # As fast as nginx: the request that asks this server is all that may be added.
-        [Aim("X-Accel, of nginx alone", share.median, at_least=0.95)],
+        # As fast as nginx, except for the request to this server.
+        [Aim("X-Accel, ratio to nginx alone", share.median, at_least=0.95)],
         [Panel("download through nginx", "MB/s", rates, 0.95 * rates[alone].median)],
     )
 
@@ -186,7 +186,7 @@ def _find_id(answer: bytes) -> str:
 
 
 def _wait_beside(port: int, key: str, transfer: Callable[[], object], rounds: int) -> float:
-    """Return the longest wait of a request beside a transfer in ms, the median of rounds."""
+    """Return the longest delay of a request beside a transfer in ms (median of rounds)."""
     waits = []
     for _ in range(rounds):
         with _Beside(port, key) as beside:
@@ -196,7 +196,7 @@ def _wait_beside(port: int, key: str, transfer: Callable[[], object], rounds: in
 
 
 class _Beside(threading.Thread):
-    """Asks for the bots again and again; keeps the longest wait."""
+    """Requests the bots repeatedly and records the longest delay."""
 
     def __init__(self, port: int, key: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""(k) In front of an AstrBot: the same clients through this server, and straight at it."""
+"""(k) Gateway for an AstrBot: the same clients through this server and directly."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from tests.servers import Server, create_key
 from .contestants import make_folder
 from .figures import OURS, Aim, Finding, Panel, Sizes, ratio, spread, take_turns
 
-STRAIGHT = "straight at AstrBot"
+STRAIGHT = "directly to AstrBot"
 
 _CLIENTS = 64
 
-#: As many as a real AstrBot answers at a time, and as this server sends it.
+#: Number of simultaneous turns that a real AstrBot answers, and that this server sends.
 _FEW = 4
 
 _COMPARED = (
-    "64 clients ask at once, through this server with two workers, which has 4 turns at a time "
-    "there, or straight at a fake AstrBot, which fails as a real one does from 8 chats at once. An "
-    "answer begins after 200 ms, so 64 of them take 3.2 s, 4 at a time. Beside it 4 clients, as "
-    "many as both answer at a time, whose answers begin at once: what this server adds."
+    "64 clients send a message at once, through this server or directly to a fake AstrBot. This "
+    "server has two workers and sends 4 turns at a time. Like a real AstrBot, the fake fails from "
+    "8 chats at once. An answer starts after 200 ms, so 64 answers take 3.2 s. A second test has 4"
+    " clients and instant answers, and shows the delay that this server adds."
 )
 
 
 def measure_gateway(sizes: Sizes) -> Finding:
-    """Right answers, and time to the last one, with and without this server."""
+    """Measure correct answers and the time to the last one, with and without this server."""
     with ExitStack() as stack:
         astrbot = stack.enter_context(FakeAstrBot())
         folder = make_folder(stack)
@@ -62,11 +62,11 @@ def measure_gateway(sizes: Sizes) -> Finding:
             "ratio_of_4": ratio(few_ms[OURS], few_ms[STRAIGHT]),
         },
         [
-            Aim("right answers of 64, at the least", min(right[OURS].values), at_least=_CLIENTS),
+            Aim("minimum of correct answers of 64", min(right[OURS].values), at_least=_CLIENTS),
             Aim("seconds to the last of 64", last_s[OURS].median, at_most=8),
         ],
         [
-            Panel("64 clients at once: right answers", "of 64", right, _CLIENTS),
+            Panel("64 clients at once: correct answers", "of 64", right, _CLIENTS),
             Panel("4 clients at once: the last answer", "ms", few_spread),
         ],
     )

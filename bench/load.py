@@ -1,7 +1,6 @@
-"""A load generator in one process: raw sockets, one request a connection at a time.
+"""A load generator in one process: raw sockets, one request per connection at a time.
 
-It does as little as it can for a request, because it shares two cores with
-what it measures.
+It has little overhead, because it shares two cores with the measured server.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Result:
-    """What one round gave. ``latencies_s`` has one entry a request."""
+    """Result of one round. ``latencies_s`` has one entry per request."""
 
     requests: int = 0
     failed: int = 0
@@ -24,7 +23,7 @@ class Result:
 
     @property
     def per_second(self) -> float:
-        """Requests that ended well, a second."""
+        """Successful requests per second."""
         return self.requests / self.seconds
 
     def percentile_ms(self, percent: float) -> float:
@@ -57,11 +56,11 @@ def run_load(
     seconds: float,
     is_good: Callable[[bytes], bool],
 ) -> Result:
-    """Send requests on keep-alive connections for a while.
+    """Send requests on keep-alive connections for some seconds.
 
     :param make_request: Number of the request -> its bytes.
-    :param is_whole: Whether these bytes are a whole answer.
-    :param is_good: Whether a whole answer is the right one.
+    :param is_whole: Whether these bytes are a complete response.
+    :param is_good: Whether a complete response is correct.
     """
     selector = selectors.DefaultSelector()
     result = Result()
@@ -76,7 +75,7 @@ def run_load(
     while open_connections:
         ready = selector.select(30)
         if not ready:
-            raise TimeoutError("no answer within 30 s")
+            raise TimeoutError("no response within 30 s")
         for key, _ in ready:
             connection = key.data
             chunk = connection.socket.recv(65536)

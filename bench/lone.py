@@ -1,4 +1,4 @@
-"""(c2) A lone whole turn beside its endpoint: what one user alone waits for."""
+"""(c2) A single turn compared with its endpoint: the delay for one user alone."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .contestants import WORKERS, make_folder
 from .figures import OURS, Aim, Finding, Panel, Sizes, percentile, spread, take_turns
 
 _COMPARED = (
-    "One client (Python's http.client, one connection) has one whole turn after another, read to "
-    "`end`, with 50 ms between two and with none; the endpoint answers four tokens at once. Beside "
-    "it the same client asks the endpoint itself, and reads to `[DONE]`."
+    "One client (Python's http.client, one connection) runs one whole turn after another and reads "
+    "to `end`, with and without pauses of 50 ms. The endpoint returns four tokens at once. For "
+    "comparison, the same client calls the endpoint and reads to `[DONE]`."
 )
 
 _ENDPOINT = "the endpoint alone"
 _PAUSES_S = {"with a pause": 0.05, "without a pause": 0.0}
 _TURNS = 60
 
-#: Most that a turn may take of its endpoint's own time.
+#: Maximum time of a turn, as a multiple of its endpoint's own time.
 _AIM = 7.0
 
 
 class Request(NamedTuple):
-    """What is sent, and where."""
+    """A request and its port."""
 
     port: int
     path: str
@@ -40,7 +40,7 @@ class Request(NamedTuple):
 
 
 def measure_lone(sizes: Sizes) -> Finding:
-    """The p50 of a turn, as a multiple of the endpoint's own."""
+    """Measure the p50 of a turn, as a multiple of the endpoint's own."""
     with ExitStack() as stack:
         model = stack.enter_context(FakeOpenAI())
         folder = make_folder(stack)
@@ -70,10 +70,10 @@ def measure_lone(sizes: Sizes) -> Finding:
         _COMPARED,
         {"p50_ms": p50, "ratio_to_endpoint": ratios},
         [
-            Aim(f"a lone turn, {pause}, of the endpoint's time", ratio, at_most=_AIM)
+            Aim(f"a single turn, {pause}, ratio to the endpoint", ratio, at_most=_AIM)
             for pause, ratio in ratios.items()
         ],
-        [Panel("a lone whole turn, p50", "ms", p50)],
+        [Panel("a single whole turn, p50", "ms", p50)],
     )
 
 

@@ -1,4 +1,4 @@
-"""The machine that is measured on: what it is, and how quiet it is."""
+"""Description of the machine, and detection of other load on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PROBE_S = 0.05
 
 
 def describe() -> dict[str, Any]:
-    """Return what a reader must know to compare the figures with others."""
+    """Return the properties of the machine that are needed to compare figures."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -38,9 +38,9 @@ def describe() -> dict[str, Any]:
 
 
 class Noise:
-    """Runs the same loop again and again: whatever makes it slower is not ours.
+    """Runs the same loop repeatedly. Only other load on the machine makes it slower.
 
-    The loop touches nothing but the processor and takes about 50 ms on a free core.
+    The loop only uses the CPU and takes about 50 ms on a free core.
     """
 
     def __init__(self) -> None:
@@ -50,16 +50,16 @@ class Noise:
         self.best_ms = float("inf")
 
     def probe(self) -> list[float]:
-        """Return how many milliseconds each of some loops took."""
+        """Return the milliseconds of some loops."""
         found = [_spin(self._steps) * 1000 for _ in range(_PROBES)]
         self.best_ms = min(self.best_ms, *found)
         return found
 
     def sum_up(self, before: list[float], after: list[float]) -> dict[str, float]:
-        """Return what the loops before and after a measure say about it.
+        """Compare the loops before and after a measure.
 
-        :returns: ``spread_percent``: how far slowest and fastest are apart;
-            ``slower_percent``: the median above the best loop of the run so far.
+        :returns: ``spread_percent``: difference between slowest and fastest loop;
+            ``slower_percent``: median above the best loop of the run so far.
         """
         both = before + after
         median = statistics.median(both)

@@ -1,4 +1,4 @@
-"""(e) Streams that stay open: what one costs, and how long a further one waits."""
+"""(e) Open streams: their cost, and the delay of another stream."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _SLOW = "TICKS=600 EVERY=1000"
 _SHORT = "TICKS=1 EVERY=1"
 
 _COMPARED = (
-    "{streams} streams of a token a second are open; beside them one further stream after another "
-    "is opened on a new connection: from the request to the first byte of its body. Memory: what "
-    "the worker's resident size has grown by, for each stream with its running turn; "
-    "once with the source in the worker, once with a model endpoint's connection for each."
+    "{streams} streams of one token per second are open. Other streams are opened one after "
+    "another, each on a new connection, and timed from the request to the first byte of the body. "
+    "Memory: growth of the worker's resident size for each stream with its running turn, with the "
+    "source in the worker, and with a connection to a model endpoint for each."
 )
 
 
 def measure_open_streams(sizes: Sizes) -> Finding:
-    """First bytes beside open streams; memory for a stream, and for a worker that idles."""
+    """Measure first bytes beside open streams, and memory of a stream and of an idle worker."""
     streams = sizes.open_streams
     first_ms: dict[str, list[float]] = {}
     kb: dict[str, float] = {}
@@ -57,9 +57,9 @@ def measure_open_streams(sizes: Sizes) -> Finding:
             "idle_mb": idle_mb,
         },
         [
-            Aim(f"first byte under {streams} open streams, p99 ms", p99[OURS], at_most=50),
-            Aim("KB a stream", kb[OURS], at_most=40),
-            Aim("KB a stream with an endpoint's connection", kb[endpoint], at_most=40),
+            Aim(f"first byte beside {streams} open streams, p99 ms", p99[OURS], at_most=50),
+            Aim("KB per stream", kb[OURS], at_most=40),
+            Aim("KB per stream with a connection to an endpoint", kb[endpoint], at_most=40),
             Aim("MB of an idle worker", idle_mb, at_most=80),
         ],
         [
@@ -74,10 +74,10 @@ def measure_open_streams(sizes: Sizes) -> Finding:
 def _fill(
     server: Server, slow: bytes, short: bytes, streams: int, seconds: float
 ) -> tuple[list[float], float]:
-    """Return the further streams' first bytes in milliseconds, and a stream's kilobytes."""
+    """Return first bytes of other streams in milliseconds, and kilobytes per stream."""
     crowd = Crowd(server.port)
     try:
-        crowd.time_first_bytes(short, 0.5)  # warm
+        crowd.time_first_bytes(short, 0.5)  # warm-up
         empty = read_usage(server)
         crowd.open([slow] * streams)
         crowd.read_for(2)
@@ -117,7 +117,7 @@ def _idle_mb() -> float:
 
 
 def measure_many_streams(sizes: Sizes) -> Finding:
-    """Thousands of running turns with their streams, a token a second each."""
+    """Measure thousands of running turns with their streams, one token per second each."""
     streams, seconds = sizes.many_streams, 4 * sizes.seconds
     with ExitStack() as stack:
         server, key = start_ticking(stack)
@@ -125,14 +125,14 @@ def measure_many_streams(sizes: Sizes) -> Finding:
         crowd = Crowd(server.port)
         stack.callback(crowd.close)
         crowd.open([chat(key, _SLOW)] * streams)
-        crowd.read_for(3)  # until it is quiet
+        crowd.read_for(3)  # until all tokens have arrived
         before, crowd.timing = read_usage(server), True
         crowd.read_for(seconds)
         after = read_usage(server)
     p50, p99 = (percentile(crowd.delays_ms, percent) for percent in (50, 99))
     kb = (after.rss_kb - empty.rss_kb) / streams
     return Finding(
-        f"{streams} turns on one worker, each with its stream, each with a token a second.",
+        f"{streams} turns on one worker, each with a stream of one token per second.",
         {
             "tokens_per_second": len(crowd.delays_ms) / seconds,
             "delay_p50_ms": p50,
@@ -140,9 +140,9 @@ def measure_many_streams(sizes: Sizes) -> Finding:
             "cores": (after.cpu_s - before.cpu_s) / seconds,
             "kb_per_stream": kb,
         },
-        [Aim(f"age of a token on {streams} streams, p99 ms", p99, at_most=50)],
+        [Aim(f"delay of a token on {streams} streams, p99 ms", p99, at_most=50)],
         [
-            Panel(f"age of a token, {streams} streams", "ms", {"p50": p50, "p99": p99}, 50),
+            Panel(f"delay of a token, {streams} streams", "ms", {"p50": p50, "p99": p99}, 50),
             Panel("memory of a stream", "KB", {OURS: kb}, 40),
         ],
     )

@@ -1,4 +1,4 @@
-"""One picture a measure: a bar for each contestant, the aim as a line."""
+"""Charts of the results: one bar per program, the goal as a line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OURS_COLOUR, _OTHER_COLOUR, _AIM_COLOUR = "#2563eb", "#9ca3af", "#dc2626"
 
 
 def draw(title: str, panels: Sequence[Panel], path: Path) -> None:
-    """Write the panels, one below the other, into a PNG file."""
+    """Write the panels below each other into a PNG file."""
     heights = [0.9 + 0.36 * len(panel.bars) for panel in panels]
     figure, axes = plt.subplots(
         len(panels), figsize=(9, 0.6 + sum(heights)), height_ratios=heights, squeeze=False,
@@ -36,7 +36,7 @@ def _draw_panel(axis: plt.Axes, panel: Panel) -> None:
         one if isinstance(one, Spread) else Spread((float(one),)) for one in panel.bars.values()
     ]
     medians = [one.median for one in spreads]
-    # From the worst round to the best.
+    # From the worst to the best round.
     errors = [
         [one.median - min(one.values) for one in spreads],
         [max(one.values) - one.median for one in spreads],

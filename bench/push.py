@@ -1,4 +1,4 @@
-"""How long events take to streams elsewhere: pushed messages, and runs of another worker."""
+"""Delay of events that come from elsewhere: pushed messages, and runs of another worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STREAMS = 50
 
 
 def measure_pushes(sizes: Sizes) -> Finding:
-    """Messages into 50 open streams of two workers, thrice."""
+    """Measure messages that are pushed into 50 open streams of two workers, three times."""
     delays_ms: list[float] = []
     for _ in range(min(3, sizes.rounds)):
         with ExitStack() as stack:
@@ -34,8 +34,8 @@ def measure_pushes(sizes: Sizes) -> Finding:
             delays_ms += [1000 * (at - sent_at[text]) for text, at in one.seen_at.items()]
     figures = {f"p{percent}": percentile(delays_ms, percent) for percent in (50, 99, 100)}
     return Finding(
-        f"{sizes.pushed} messages, ten at a time, into {_STREAMS} open streams on two workers: "
-        "from the request to the stream. Each must arrive once.",
+        f"{sizes.pushed} messages, ten at a time, into {_STREAMS} open streams on two workers. "
+        "The delay is from the request to the stream. Each message must arrive once.",
         {"messages": len(delays_ms), "delay_ms": figures},
         [],
         [Panel("from POST /im/message to the stream", "ms", figures)],
@@ -43,7 +43,7 @@ def measure_pushes(sizes: Sizes) -> Finding:
 
 
 def measure_other_worker(sizes: Sizes) -> Finding:
-    """Streams of 20 tokens a second, run by one worker and read from another."""
+    """Measure streams of 20 tokens per second, run by one worker and read from another."""
     count, seconds = max(10, sizes.fast_streams * 2 // 5), 4 * sizes.seconds
     with ExitStack() as stack:
         folder = make_folder(stack)
@@ -61,7 +61,7 @@ def measure_other_worker(sizes: Sizes) -> Finding:
         crowd = Crowd(reads.port)
         stack.callback(crowd.close)
         crowd.open([get(f"/api/v1/chat/runs/{one}/stream?username=bench", key) for one in ids])
-        crowd.read_for(3)  # what was said before
+        crowd.read_for(3)  # earlier events
         before = [read_usage(server) for server in (runs, reads)]
         transactions = _transactions(runs)
         crowd.timing = True
@@ -73,7 +73,7 @@ def measure_other_worker(sizes: Sizes) -> Finding:
     ]
     delay = {f"p{percent}": percentile(crowd.delays_ms, percent) for percent in (50, 99)}
     return Finding(
-        f"{count} turns of 20 tokens a second run on one worker; another one has their streams.",
+        f"{count} turns of 20 tokens per second on one worker; another worker has their streams.",
         {
             "tokens_per_second": len(crowd.delays_ms) / seconds,
             "delay_ms": delay,
@@ -81,11 +81,11 @@ def measure_other_worker(sizes: Sizes) -> Finding:
             "cores": {"running": cores[0], "reading": cores[1]},
         },
         [
-            Aim("age of a token, p99 ms", delay["p99"], at_most=50),
-            Aim("transactions a second", transactions, at_most=60),
+            Aim("delay of a token, p99 ms", delay["p99"], at_most=50),
+            Aim("transactions per second", transactions, at_most=60),
         ],
         [
-            Panel(f"age of a token, {count} streams of another worker", "ms", delay, 50),
+            Panel(f"delay of a token, {count} streams of another worker", "ms", delay, 50),
             Panel("the workers", "cores", {"running": cores[0], "reading": cores[1]}),
         ],
     )

@@ -1,4 +1,4 @@
-"""A model's answer handed on as it comes, and kept nowhere."""
+"""Forwards a model's answer without storing it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""``make bench``: this server beside bare Flask and bare WSGI, as ratios of one run.
+"""``make bench``: compare this server with bare Flask and bare WSGI.
 
-Each figure stands beside what it is compared with, measured in turns on the
-same gunicorn: on a busy machine single numbers move by a third, ratios much
-less. Prints what was reached, and writes ``bench.json`` and a PNG a measure.
+The programs run in turn on the same gunicorn, because ratios vary less than absolute numbers on a
+busy machine. Prints the results, and writes ``bench.json`` and one PNG per measure.
 """
 
 from __future__ import annotations
@@ -32,25 +31,25 @@ from bench.tokens import measure_fast_streams, measure_tokens
 from bench.turns import measure_crowd, measure_turns
 
 MEASURES: dict[str, tuple[str, Callable[[Sizes], Finding]]] = {
-    "bots": ("An authenticated GET /im/bots", measure_bots),
+    "bots": ("Authenticated GET /im/bots", measure_bots),
     "sessions": ("A page of sessions", measure_sessions),
     "turns": ("Whole chat turns", measure_turns),
-    "lone": ("A lone turn", measure_lone),
-    "tokens": ("Tokens a second", measure_tokens),
+    "lone": ("A single turn", measure_lone),
+    "tokens": ("Tokens per second", measure_tokens),
     "open_streams": ("Open streams", measure_open_streams),
     "files": ("Upload and download", measure_files),
-    "accel": ("Downloads that nginx sends", measure_accel),
-    "fast_streams": ("Streams of 20 tokens a second", measure_fast_streams),
-    "many_streams": ("Very many streams", measure_many_streams),
+    "accel": ("Downloads sent by nginx", measure_accel),
+    "fast_streams": ("Streams of 20 tokens per second", measure_fast_streams),
+    "many_streams": ("Thousands of streams", measure_many_streams),
     "other_worker": ("Streams read from another worker", measure_other_worker),
-    "crowd": ("Chats that begin together", measure_crowd),
+    "crowd": ("Simultaneous chats", measure_crowd),
     "push": ("Pushed messages", measure_pushes),
-    "gateway": ("In front of an AstrBot", measure_gateway),
+    "gateway": ("Gateway for an AstrBot", measure_gateway),
 }
 
 
 def main() -> None:
-    """Measure what is asked for; print it, keep it, draw it."""
+    """Run the selected measures, print and store the results, draw the charts."""
     options = _parse_arguments()
     sizes = SMALL if options.small else Sizes()
     asked = {"rounds": options.rounds, "seconds": options.seconds}
@@ -80,13 +79,13 @@ def main() -> None:
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="MEASURE", help=", ".join(MEASURES))
-    parser.add_argument("--small", action="store_true", help="only see that everything works")
-    parser.add_argument("--rounds", type=int, help="how often the contestants take turns")
+    parser.add_argument("--small", action="store_true", help="only check that all measures work")
+    parser.add_argument("--rounds", type=int, help="number of rounds")
     parser.add_argument("--seconds", type=float, help="length of one round of load")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench")
     options = parser.parse_args()
     if unknown := set(options.names) - set(MEASURES):
-        parser.error(f"there is no measure {', '.join(sorted(unknown))}")
+        parser.error(f"unknown measure: {', '.join(sorted(unknown))}")
     return options
 
 
@@ -106,7 +105,7 @@ def _draw(title: str, finding: Finding, path: Path) -> None:
     try:
         from bench.plots import draw
     except ImportError:
-        print("  no picture: pip install 'astrbot-api[bench]'")
+        print("  no chart: pip install 'astrbot-api[bench]'")
         return
     draw(title, finding.panels, path)
 

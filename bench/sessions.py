@@ -1,4 +1,4 @@
-"""(b) Pages of sessions of somebody who has a thousand, and a million."""
+"""(b) Pages of sessions of users with a thousand and a million sessions."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .load import run_load
 
 _FEW = 1000
 _COMPARED = (
-    "One connection asks for pages of 20 sessions; the time of one request, half of them faster. "
-    "The bare ones answer the bytes of such a page from a constant."
+    "One connection requests pages of 20 sessions. The result is the median time of a request. "
+    "Bare Flask and WSGI return such a page as a constant."
 )
 
 
 def measure_sessions(sizes: Sizes) -> Finding:
-    """Milliseconds for a page, wherever it is."""
+    """Measure milliseconds per page, for first and last pages."""
     many, last = sizes.sessions, min(1000, sizes.sessions // 20)
     with ExitStack() as stack:
         folder = make_folder(stack)
@@ -60,7 +60,7 @@ def measure_sessions(sizes: Sizes) -> Finding:
     return Finding(
         _COMPARED,
         {"p50_ms": took, "ratio": times},
-        [Aim(f"page {last:,} of {many:,}, of page 1 of {_FEW:,}", times.median, at_most=2)],
+        [Aim(f"page {last:,} of {many:,}, ratio to page 1 of {_FEW:,}", times.median, at_most=2)],
         [Panel("GET /chat/sessions", "ms", took, 2 * spread(first).median)],
     )
 

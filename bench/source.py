@@ -1,4 +1,4 @@
-"""Where tokens come from: the same source for this server's model and for bare generators."""
+"""Source of tokens, shared by this server's model and bare generators."""
 
 from __future__ import annotations
 
@@ -6,41 +6,41 @@ import threading
 import time
 from collections.abc import Iterator
 
-#: Stands in each token once and nowhere else.
+#: Occurs exactly once in each token and nowhere else.
 MARK = "~"
 
 
 class Gate:
-    """Holds all sources of a worker until they are let go together."""
+    """Blocks all sources of a worker until it is opened."""
 
     def __init__(self) -> None:
         self._opened = threading.Event()
         self._until = 0.0
 
     def wait(self) -> float:
-        """Wait; return the time at which to stop."""
-        assert self._opened.wait(60), "nobody opened the gate"
+        """Wait for the gate and return the time at which to stop."""
+        assert self._opened.wait(60), "the gate was not opened"
         return self._until
 
     def open(self, seconds: float) -> None:
-        """Let those that wait go; those that come later wait for the next time."""
+        """Release all waiting sources. Later ones wait for the next call."""
         self._until = time.monotonic() + seconds
         opened, self._opened = self._opened, threading.Event()
         opened.set()
 
 
 def stamp() -> str:
-    """Return the time on the clock that all processes of a machine share, as a token."""
+    """Return the time of a clock shared by all processes, as a token."""
     return f"{MARK}{time.monotonic_ns()};"
 
 
 def iter_tokens(words: str, gate: Gate) -> Iterator[str]:
-    """Yield tokens that hold the time when they were made.
+    """Yield tokens that contain their creation time.
 
-    :param words: ``TICKS=600 EVERY=1000``: so many, a millisecond count apart,
-        the sources of a worker not all at the same moment. ``FLOOD``: as many
-        as there is time for once the gate is open. The source then lets others
-        run after each token, because a real token comes from a socket, too.
+    :param words: ``TICKS=600 EVERY=1000``: number of tokens and milliseconds between them; the
+        sources of a worker start at different times. ``FLOOD``: as many as possible while the gate
+        is open. The source then yields to other greenlets after each token, as a real token comes
+        from a socket.
     """
     if words == "FLOOD":
         until = gate.wait()
@@ -57,12 +57,12 @@ def iter_tokens(words: str, gate: Gate) -> Iterator[str]:
         due += every_s
 
 
-#: What a bare stream begins with, so that its head is sent before its first token.
+#: First bytes of a bare stream, so that its headers are sent before its first token.
 OPENING = ": open\n\n"
 
 
 def make_frame(number: int, token: str) -> str:
-    """Return the frame in which this server sends a token."""
+    """Return a token's frame in the format of this server."""
     return (
         f'data: {{"type":"plain","data":"{token}","streaming":true,"chain_type":null,'
         f'"message_id":"0b8e7254-0000-4000-8000-000000000000"}}\nid: {number}\n\n'

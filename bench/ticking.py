@@ -1,4 +1,4 @@
-"""The server with a model whose tokens hold the time when they were made."""
+"""The server with a model whose tokens contain their creation time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _GATE = Gate()
 
 
 class Ticking:
-    """Says what :func:`bench.source.iter_tokens` yields for the user's message."""
+    """Model that yields the tokens of :func:`bench.source.iter_tokens`."""
 
     def stream(
         self, messages: Sequence[ModelMessage], tools: Sequence[ToolSpec], options: ModelOptions
     ) -> Iterator[Delta]:
         for token in iter_tokens(messages[-1]["content"], _GATE):
-            # Not cancel.wait(): a gevent.Timeout a token costs more than the token.
+            # Not cancel.wait(): a gevent.Timeout per token costs more than the token.
             options.cancel.raise_if_cancelled()
             yield TextDelta(token)
 

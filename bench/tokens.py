@@ -1,4 +1,4 @@
-"""(d) Tokens a second, through one stream and through five hundred."""
+"""(d) Tokens per second, through one stream and through five hundred."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .crowd import Crowd, bare_stream, chat
 from .figures import FLASK, OURS, WSGI, Aim, Finding, Panel, Sizes, percentile, spread, take_turns
 
 _FLOOD = (
-    "The same source in the same process yields tokens for as long as the round lasts and lets "
-    "others run after each (a token comes from a socket, so a greenlet switch is part of it). The "
-    "bare generators write each as one frame at once; this server numbers it, keeps it in the "
-    "journal (fifty transactions a second), adds it to the reply and writes it as the same "
-    "frame, those of one transaction together. One client counts the tokens that arrive."
+    "The same source in the same process yields tokens during the round, with a greenlet switch "
+    "after each, as a token comes from a socket. The bare generators write each token as one "
+    "frame. This server numbers it, stores it in the journal (fifty transactions per second), adds"
+    " it to the reply and writes the same frame, together with others of its transaction. One "
+    "client counts the tokens that arrive."
 )
 
 _PACED = (
-    "Each stream has 20 tokens a second from the same source; the age of a token when the client "
-    "has it, and the worker's time. This server shows a token when its transaction is over."
+    "Each stream has 20 tokens per second from the same source. Measured are the delay of a token "
+    "until the client has it, and CPU time. This server sends a token after its transaction."
 )
 
 
@@ -48,7 +48,7 @@ def start_ticking(stack: ExitStack, folder: Path | None = None) -> tuple[Server,
 
 
 def measure_tokens(sizes: Sizes) -> Finding:
-    """As many as there is time for."""
+    """Measure tokens at full speed."""
     with ExitStack() as stack:
         ours, key = start_ticking(stack)
         servers = {OURS: ours, **start_bare(stack)}
@@ -77,18 +77,18 @@ def measure_tokens(sizes: Sizes) -> Finding:
         cpu_us = {name: spread([one for _, one in some]) for name, some in rounds.items()}
         share = rate[OURS].median / rate[FLASK].median
         figures[of] = {"tokens_per_second": rate, "cpu_us_per_token": cpu_us, "ratio": share}
-        aims.append(Aim(f"tokens a second of a bare Flask generator's, {of}", share, at_least=0.7))
-        panels.append(Panel(of, "tokens a second", rate, 0.7 * rate[FLASK].median))
-        panels.append(Panel(f"{of}: the worker's time", "µs a token", cpu_us))
+        aims.append(Aim(f"tokens per second, ratio to bare Flask, {of}", share, at_least=0.7))
+        panels.append(Panel(of, "tokens per second", rate, 0.7 * rate[FLASK].median))
+        panels.append(Panel(f"{of}: CPU time", "µs per token", cpu_us))
     return Finding(_FLOOD, figures, aims, panels)
 
 
 def _flood(server: Server, request: bytes, streams: int, seconds: float) -> tuple[float, float]:
-    """Return tokens a second, and microseconds of the worker for one."""
+    """Return tokens per second, and CPU microseconds of the worker per token."""
     crowd = Crowd(server.port)
     try:
         crowd.open([request] * streams)
-        crowd.read_for(0.3)  # until each source waits
+        crowd.read_for(0.3)  # until every source waits
         server.request("GET", f"/bench/go?seconds={seconds}")
         crowd.read_for(0.3 * seconds)
         before, crowd.counting = read_usage(server), True
@@ -102,7 +102,7 @@ def _flood(server: Server, request: bytes, streams: int, seconds: float) -> tupl
 
 
 def measure_fast_streams(sizes: Sizes) -> Finding:
-    """20 tokens a second on each of many streams."""
+    """Measure 20 tokens per second on each of many streams."""
     streams, every_ms = sizes.fast_streams, 50
     words = f"TICKS={20 * 600} EVERY={every_ms}"
     contestants: dict[str, Callable[[ExitStack], tuple[Server, bytes]]] = {
@@ -128,9 +128,9 @@ def measure_fast_streams(sizes: Sizes) -> Finding:
         },
         [],
         [
-            Panel(f"{streams} streams, 20 tokens a second each", "cores", cores),
-            Panel("age of a token, p50", "ms", p50),
-            Panel("age of a token, p99", "ms", p99),
+            Panel(f"{streams} streams, 20 tokens per second each", "cores", cores),
+            Panel("delay of a token, p50", "ms", p50),
+            Panel("delay of a token, p99", "ms", p99),
         ],
     )
 
@@ -141,7 +141,7 @@ def _ticking(stack: ExitStack, words: str) -> tuple[Server, bytes]:
 
 
 def _pace(server: Server, requests: list[bytes], seconds: float) -> tuple[float, list[float]]:
-    """Return the cores that a worker uses, and the delays in milliseconds."""
+    """Return the cores used by a worker, and the delays in milliseconds."""
     crowd = Crowd(server.port)
     try:
         crowd.open(requests)

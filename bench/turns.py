@@ -16,10 +16,10 @@ from .figures import FLASK, OURS, WSGI, Aim, Finding, Panel, Sizes, spread, take
 from .load import Result, run_load
 
 _COMPARED = (
-    "32 clients have one turn of four tokens after another, on 400 sessions: from the request to "
-    "the end of the stream, everything stored. The model is the mock provider in the worker, or an "
-    "endpoint in a process of its own. The bare ones ask the same endpoint, hand each token on as "
-    "the same frame, and keep nothing: no key, no session, no history, no resuming."
+    "32 clients run turns of four tokens one after another, on 400 sessions, from the request to "
+    "the end of the stream, with everything stored. The model is the mock provider in the worker, "
+    "or an endpoint in a separate process. Bare Flask and WSGI call the same endpoint and forward "
+    "each token in the same frame, without keys, sessions, history or resuming."
 )
 
 _MOCK = f"{OURS}, mock provider"
@@ -28,7 +28,7 @@ _SESSIONS = 400
 
 
 def measure_turns(sizes: Sizes) -> Finding:
-    """Turns a second on one worker."""
+    """Measure turns per second on one worker."""
     with ExitStack() as stack:
         model = stack.enter_context(FakeOpenAI())
         folder = make_folder(stack)
@@ -80,8 +80,8 @@ def measure_turns(sizes: Sizes) -> Finding:
             "endpoint_ratio_to_wsgi": rate[_ENDPOINT].median / rate[WSGI].median,
         },
         [
-            Aim("turns a second, mock provider, one worker", rate[_MOCK].median, at_least=200),
-            Aim("turns a second, an endpoint, one worker", rate[_ENDPOINT].median, at_least=200),
+            Aim("turns per second, mock provider, one worker", rate[_MOCK].median, at_least=200),
+            Aim("turns per second, an endpoint, one worker", rate[_ENDPOINT].median, at_least=200),
         ],
         [
             Panel("whole turns", "a second", rate, 200),
@@ -91,7 +91,7 @@ def measure_turns(sizes: Sizes) -> Finding:
 
 
 def measure_crowd(sizes: Sizes) -> Finding:
-    """Chats at once, two workers, a model that takes 4 s for each."""
+    """Measure simultaneous chats on two workers with a model that takes 4 s for each."""
     with ExitStack() as stack:
         model = stack.enter_context(FakeOpenAI())
         folder = make_folder(stack)
@@ -103,7 +103,7 @@ def measure_crowd(sizes: Sizes) -> Finding:
     last_s = max(one.ended_s for one in outcomes)
     wrong = sum(not one.right for one in outcomes)
     return Finding(
-        f"{sizes.crowd} chats begin together; the model's first token comes after 4 s.",
+        f"{sizes.crowd} chats start together. The model's first token arrives after 4 s.",
         {"chats": len(outcomes), "wrong": wrong, "last_s": last_s},
         [Aim("wrong answers", wrong, at_most=0), Aim("seconds to the last", last_s, at_most=8)],
         [Panel(f"{sizes.crowd} chats at once", "seconds to the last", {OURS: last_s}, 8)],

@@ -4,9 +4,9 @@ monkey.patch_all()  # before anything else is imported
 
 # gunicorn -c deploy/gunicorn.conf.py wsgi:application
 #
-# The settings and hooks that `astrbot-api serve` uses, then your own below.
-# They are run by path: importing astrbot_api here would keep its code in the
-# master, and a reload (HUP) after an upgrade would go on serving the old one.
+# The settings and hooks of `astrbot-api serve`. Add your own settings at the end.
+# The file is run by its path. Importing astrbot_api here would keep its code in the
+# master, and workers would still run the old code after an upgrade and reload (HUP).
 
 import importlib.util
 import runpy
@@ -25,6 +25,6 @@ globals().update(
     }
 )
 
-# Yours:
+# Your own settings:
 # bind = ["unix:/run/astrbot-api/http.sock"]
 # workers = 4

@@ -1,4 +1,4 @@
-"""How Sphinx makes these pages: ``make docs``."""
+"""Sphinx configuration of the documentation. Build it with ``make docs``."""
 
 import sys
 from configparser import ConfigParser
@@ -14,7 +14,7 @@ project = "astrbot-api"
 author = copyright = _METADATA["metadata"]["author"]
 version = release = _METADATA["metadata"]["version"]
 
-# The last five are in _ext/: they read the code.
+# The last five are in _ext/ and read the code.
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx_click",
@@ -26,13 +26,13 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_ext"]
 
-# Every reference must lead somewhere; these have no page here.
+# Every reference must resolve, except these, which have no page here.
 nitpicky = True
 nitpick_ignore_regex = [
-    # The standard library and what we use of others: no network is asked for their pages.
+    # The standard library and other packages. The build does not use the network.
     (r"py:.*", r"(collections|pathlib|threading|typing)\b.*"),
     (r"py:.*", r"(flask|marshmallow|ma|peewee)\b.*|Flask|Request"),
-    # Ours, which annotations name and users do not need.
+    # Our own types that appear in annotations, but that users do not need.
     (
         r"py:.*",
         r"(.*\.)?(AdapterModule|Authenticate|Store|FakeRequest|PluginError|PlatformError|build|ERROR_CODES|"
@@ -44,10 +44,10 @@ nitpick_ignore_regex = [
     ),
 ]
 
-# "--random" must not become a dash.
+# Otherwise "--random" becomes a dash.
 smartquotes = False
 
-# Names stand as in "from astrbot_api import …", whatever module has them.
+# Show names as in "from astrbot_api import …", without their module.
 add_module_names = False
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
@@ -59,5 +59,5 @@ html_css_files = ["pages.css"]
 html_title = "astrbot-api"
 html_copy_source = False
 html_show_sphinx = False
-# Most examples are shell, TOML or JSON, and say so; the rest is text.
+# Examples declare their language: shell, TOML or JSON. The rest is plain text.
 highlight_language = "none"

@@ -1,7 +1,7 @@
-"""Take the picture of the console that the README shows: ``make picture``.
+"""Take the screenshot of the console for the README: ``make picture``.
 
-A real server, a real turn, a real browser; only the model is scripted. Needs
-Chromium and what the tests need.
+It uses a real server and a browser; only the model is scripted. It needs Chromium and the packages
+of the tests.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def find_order(number: int) -> dict[str, Any]:
 
 
 def think(messages: list[ModelMessage]) -> Iterator[Delta]:
-    """Think, then call the tool."""
+    """Yield reasoning, then a tool call."""
     for piece in re.findall(r"\S+\s*", THOUGHT):
         time.sleep(0.005)
         yield ReasoningDelta(piece)
@@ -70,7 +70,7 @@ def think(messages: list[ModelMessage]) -> Iterator[Delta]:
 
 
 def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
-    """Answer with what the tool returned."""
+    """Yield an answer with the tool's result."""
     for piece in re.findall(r"\S+\s*", ANSWER):
         time.sleep(0.005)
         yield TextDelta(piece)
@@ -78,7 +78,7 @@ def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
 
 
 def main() -> None:
-    """Start the server, say the question, take the picture."""
+    """Start the server, send the question, take the screenshot."""
     logging.disable(logging.INFO)
     with make_app(
         ScriptedModel(think, answer, "Order 1047"),
@@ -93,7 +93,7 @@ def main() -> None:
             taken = _take(f"http://127.0.0.1:{server.port}")
         finally:
             server.shutdown()
-    # 256 colours are enough for a page, and a third of the bytes.
+    # 256 colours are enough for a web page and need a third of the bytes.
     picture = Image.open(io.BytesIO(taken)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     picture.save(PICTURE, optimize=True)
     size_bytes = PICTURE.stat().st_size

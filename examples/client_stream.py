@@ -1,4 +1,4 @@
-"""Ask the agent and print its answer as it comes, also when the connection breaks.
+"""Send a message and print the answer while it arrives. Broken streams are resumed.
 
 KEY=abk_… python examples/client_stream.py "Hello"
 """
@@ -23,7 +23,7 @@ def open_stream(path, body=None, last_id=""):
 
 
 def read_events(stream):
-    """Yield the number (empty for a pushed message) and the object of each event."""
+    """Yield the number (empty for a pushed message) and the JSON object of each event."""
     number, event = "", None
     for line in stream:
         if line.startswith(b"data: "):
@@ -36,7 +36,7 @@ def read_events(stream):
 
 
 def ask(message):
-    """Yield the pieces of the answer; resume the stream where it breaks off."""
+    """Yield the pieces of the answer. Resume the stream if it breaks off."""
     stream = open_stream("/chat", {"message": message, "username": USERNAME})
     run_id = last_id = ""
     while True:
@@ -51,14 +51,14 @@ def ask(message):
                     raise RuntimeError(event["data"])
                 elif event["type"] == "end":
                     return
-            time.sleep(1)  # the server asked us to come back
+            time.sleep(1)  # the server sent "retry"
             stream = open_stream(f"/chat/runs/{run_id}/stream?username={USERNAME}", None, last_id)
         except urllib.error.HTTPError:
-            raise  # the server refuses
+            raise  # the server rejected the request
         except (OSError, http.client.HTTPException):
             if not run_id:
-                raise  # the turn had not begun
-            stream = ()  # nothing to read: try again
+                raise  # the turn had not started
+            stream = ()  # nothing to read: retry
 
 
 if __name__ == "__main__":

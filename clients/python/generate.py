@@ -1,10 +1,10 @@
-"""Makes ``_sync_client.py`` from ``_async_client.py``: the same code without ``async``.
+"""Generate ``_sync_client.py`` from ``_async_client.py``: the same code without ``async``.
 
 ::
 
     python clients/python/generate.py
 
-A test compares the file with what this makes.
+A test compares the file with the output of this program.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SOURCE, TARGET = FOLDER / "_async_client.py", FOLDER / "_sync_client.py"
 _HEAD = '''\
 # fmt: off
 # ruff: noqa
-"""The client; made from ``_async_client.py`` by ``generate.py``: change that file."""
+"""The client. Generated from ``_async_client.py`` by ``generate.py``: edit that file."""
 '''
 
 _REPLACEMENTS = (
@@ -32,7 +32,7 @@ _REPLACEMENTS = (
 
 
 def make_sync(source: str) -> str:
-    """Return the text of the sync client."""
+    """Return the source of the sync client."""
     text = source.split('"""\n', 1)[1]
     for pattern, replacement in _REPLACEMENTS:
         text = re.sub(pattern, replacement, text)

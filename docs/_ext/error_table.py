@@ -1,6 +1,6 @@
-"""The directive ``error-table``: every code of the API, from the code.
+"""Sphinx directives that list the API's error codes.
 
-They come from :data:`astrbot_api.error_codes.ERROR_CODES`.
+They read :data:`astrbot_api.error_codes.ERROR_CODES`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from astrbot_api.error_codes import ERROR_CODES, ErrorCode
 
 
 class ErrorTable(SphinxDirective):
-    """Shows all codes, a table for each status."""
+    """``error-table``: all codes, in one table per status."""
 
     def run(self) -> list[nodes.Node]:
         lines: list[str] = []
@@ -37,7 +37,7 @@ class ErrorTable(SphinxDirective):
 
 
 class EventCodeTable(SphinxDirective):
-    """Shows the codes of ``error`` events."""
+    """``event-code-table``: the codes of ``error`` events."""
 
     def run(self) -> list[nodes.Node]:
         lines = [".. list-table::", ""]

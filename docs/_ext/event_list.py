@@ -1,7 +1,7 @@
-"""The directive ``event-list``: events of streams, from :mod:`astrbot_api.events`.
+"""Sphinx directive ``event-list``: the events of streams, from :mod:`astrbot_api.events`.
 
-Its content are functions of that module. Each becomes a section: the
-function's docstring, and the line that it gives for the arguments below.
+Its content is a list of functions of that module. Each becomes a section with the function's
+docstring and an example line.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class EventList(SphinxDirective):
-    """Shows the events that its content names, each as a section."""
+    """Shows each event of its content as a section."""
 
     has_content = True
 

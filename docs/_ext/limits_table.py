@@ -1,4 +1,4 @@
-"""The directive ``limits-table``: the limits of a key and what counts to them, from the code."""
+"""Sphinx directive ``limits-table``: the limits of a key and what counts against them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The little Markdown of the OpenAPI document, as reStructuredText."""
+"""Converts the Markdown of the OpenAPI document to reStructuredText."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import re
 
 
 def to_rst(text: str) -> str:
-    """Turn ``code`` spans over and keep the rest as it is said.
-
-    The texts have paragraphs and backticks, and no other marks.
-    """
+    """Convert ``code`` spans. The texts have only paragraphs and backticks."""
     pieces = re.split(r"`([^`]+)`", text)
     return "".join(
         f"``{piece.strip()}``" if at % 2 else re.sub(r"([\\*_|])", r"\\\1", piece)

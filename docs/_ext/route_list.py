@@ -1,7 +1,7 @@
-"""The directive ``route-list``: every route, from the OpenAPI document itself.
+"""Sphinx directive ``route-list``: all routes, from the OpenAPI document.
 
-An application is made in a temporary folder and asked for its document, as
-any client would. Each tag becomes a section, each operation one below it.
+It creates an application in a temporary folder and requests its document. Each tag becomes a
+section, each operation a subsection.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class RouteList(SphinxDirective):
 
 
 def _fetch_document() -> dict[str, Any]:
-    logging.disable(logging.INFO)  # it would log the new database
+    logging.disable(logging.INFO)  # otherwise it logs the new database
     with tempfile.TemporaryDirectory() as folder:
         api = AstrBotAPI(find_plugins=False)
         app = create_app(
@@ -92,7 +92,7 @@ class _Writer:
         body = self._find_body(operation)
         rows = list(self._tell_fields(body)) if body else []
         yield from _table(("Field", "Type", "Meaning"), rows)
-        if "101" not in operation["responses"]:  # curl speaks no WebSocket
+        if "101" not in operation["responses"]:  # curl does not support WebSockets
             curl = self._make_curl(method, path, parameters, operation)
             yield from (".. code-block:: sh", "", *(f"   {line}" for line in curl), "")
         yield from self._write_answers(operation)
@@ -130,7 +130,7 @@ class _Writer:
         return self._resolve(schema) if schema else None
 
     def _tell_fields(self, schema: dict[str, Any], before: str = "") -> Iterator[tuple[str, ...]]:
-        """Yield name, type and meaning of each field, those of objects within with dots."""
+        """Yield name, type and meaning of each field. Nested fields have dotted names."""
         required = schema.get("required", ())
         for name, given in schema.get("properties", {}).items():
             node = self._resolve(given)

@@ -1,8 +1,8 @@
-"""The directive ``settings-table``: settings of the server, from the code.
+"""Sphinx directive ``settings-table``: settings of the server, from the code.
 
-Its content are the fields of :class:`astrbot_api.config.settings.Settings` that it
-shows; name, default, bounds and meaning come from the code alone. A setting
-that no table of the pages has, or two have, is a warning.
+Its content is a list of fields of :class:`astrbot_api.config.settings.Settings`. Name, default,
+bounds and meaning come from the code. A setting must be in exactly one table, otherwise Sphinx
+reports a warning.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _FIELDS = {item.name: item for item in fields(Settings)}
 _HINTS = get_type_hints(Settings)
 _LOG = logging.getLogger(__name__)
 
-#: What a number means where the suffix of the name is a unit.
+#: Unit of a number, by the suffix of its name.
 _UNITS = {"_s": "seconds", "_h": "hours", "_days": "days", "_bytes": "bytes", "_px": "pixels"}
 
 
 class SettingsTable(SphinxDirective):
-    """Shows the settings that its content names, in that order."""
+    """Shows the settings of its content, in that order."""
 
     has_content = True
 
@@ -70,7 +70,7 @@ def _tell_default(item: Field[Any]) -> str:
 
 
 def _tell_meaning(item: Field[Any]) -> str:
-    """Return what a setting means, its unit and its bounds."""
+    """Return the meaning, unit and bounds of a setting."""
     meaning = item.metadata["help"]
     kind = _HINTS[item.name]
     notes = [unit for suffix, unit in _UNITS.items() if item.name.endswith(suffix)]
@@ -87,7 +87,7 @@ def _tell_meaning(item: Field[Any]) -> str:
 
 
 def _shown(env: BuildEnvironment) -> dict[str, list[str]]:
-    """Return page -> settings in its tables; Sphinx keeps it between builds."""
+    """Return page -> settings in its tables. Sphinx keeps it between builds."""
     if not hasattr(env, "shown_settings"):
         env.shown_settings = {}
     shown: dict[str, list[str]] = env.shown_settings

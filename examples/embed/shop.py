@@ -1,12 +1,12 @@
-"""A shop with users, pages and a database of its own, and a chat beside them.
+"""A shop with its own users, pages and database, and a chat.
 
 ::
 
     flask --app examples/embed/shop.py:create_shop run
     waitress-serve --threads 32 --call examples.embed.shop:create_shop
 
-The API is at ``/bot/api/v1``. A user who is logged in to the shop chats as
-themselves; other programs use keys. The shop's own agent answers.
+The API is at ``/bot/api/v1``. Users who are logged in to the shop chat under their own names; other
+programs use keys. The shop's own agent answers.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ CREATE TABLE IF NOT EXISTS purchase (user TEXT NOT NULL, what TEXT NOT NULL, sta
 
 
 class ShopAgent:
-    """Answers questions about the orders of the user who asks.
+    """Answers questions about the orders of the user.
 
-    It runs outside of any request, in a thread (under gevent: a greenlet) of
-    its turn, so it opens the database by itself.
+    It runs outside of any request, in a thread of its turn (under gevent: a greenlet). So it opens
+    its own database connection.
     """
 
     def __init__(self, database: Path) -> None:
@@ -54,7 +54,7 @@ class ShopAgent:
             yield "I know your orders. "
             yield "Ask me about them!"
             return
-        # What a client shows as a tool call; an agent that has none leaves it out.
+        # Clients show this as a tool call. It is optional.
         yield ToolStarted("look-up", "find_orders", {"user": context.username}, time.time())
         orders = self.find_orders(context.username)
         yield ToolFinished("look-up", f"{len(orders)} found", time.time())
@@ -63,21 +63,21 @@ class ShopAgent:
             yield f"\n- {what}: {state}"
 
     def find_orders(self, user: str) -> list[tuple[str, str]]:
-        """Return what a user has ordered, and what became of it."""
+        """Return the orders of a user with their states."""
         with closing(sqlite3.connect(self._database)) as db:
             sql = "SELECT what, state FROM purchase WHERE user = ? ORDER BY rowid"
             return list(db.execute(sql, (user,)))
 
 
 def create_shop(data_dir: Path | str = "shop-data") -> Flask:
-    """Make the shop's application."""
+    """Create the shop's application."""
     folder = Path(data_dir)
     folder.mkdir(parents=True, exist_ok=True)
     shop = Flask(__name__)
     shop.config.update(
         SHOP_DB=folder / "shop.db",
         SECRET_KEY="change me: openssl rand -hex 32",
-        # Our chat goes by this cookie: pages of other sites must not send it.
+        # The chat uses this cookie, so other sites' pages must not send it.
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_HTTPONLY=True,
     )
@@ -100,18 +100,18 @@ def create_shop(data_dir: Path | str = "shop-data") -> Flask:
 
 
 def find_user(request: Request) -> HostUser | None:
-    """Identify the user who is logged in to the shop. Called for requests without a key."""
+    """Return the user who is logged in to the shop. Called for requests without a key."""
     name = session.get("user")
     return None if name is None else HostUser(name, scopes=("chat", "file"))
 
 
 def show_home() -> str:
-    """Show the shop; its page talks to the API by itself."""
+    """Show the shop. Its page calls the API."""
     return render_template("home.html", user=session.get("user"))
 
 
 def log_in() -> Response | str | tuple[str, int]:
-    """Log a user in by name and password."""
+    """Log in a user by name and password."""
     if request.method == "GET":
         return render_template("login.html", error="")
     name, password = request.form.get("name", ""), request.form.get("password", "")
@@ -125,18 +125,18 @@ def log_in() -> Response | str | tuple[str, int]:
 
 
 def log_out() -> Response:
-    """End the session: the next request to the API is nobody's."""
+    """Log out. Later requests to the API are not authenticated."""
     session.clear()
     return redirect("/")  # type: ignore[return-value]
 
 
 def show_not_found(error: Exception) -> tuple[str, int]:
-    """Show the shop's page for what is not there; below /bot/api it is JSON."""
+    """Show the shop's own 404 page. Below /bot/api, errors are JSON."""
     return render_template("404.html"), 404
 
 
 def add_user(shop: Flask, name: str, password: str, orders: Sequence[tuple[str, str]] = ()) -> None:
-    """Add a user, with what they have ordered: pairs of what and its state."""
+    """Add a user with orders, given as pairs of item and state."""
     with closing(_connect(shop)) as db, db:
         db.execute("INSERT INTO user VALUES (?, ?)", (name, generate_password_hash(password)))
         db.executemany("INSERT INTO purchase VALUES (?, ?, ?)", [(name, *one) for one in orders])

@@ -1,7 +1,7 @@
 """A client of the AstrBot HTTP API.
 
-``Client`` and ``AsyncClient`` have the same methods. Both send each turn once, resume a
-stream that broke off, and wait as long as the server asks for.
+``Client`` and ``AsyncClient`` have the same methods. Both send each turn once, resume interrupted
+streams, and respect ``Retry-After``.
 """
 
 from ._async_client import AsyncChatStream, AsyncClient

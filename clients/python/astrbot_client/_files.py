@@ -1,4 +1,4 @@
-"""Files to send and to write."""
+"""Sources of uploads and targets of downloads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 
 from .types import Progress
 
-#: Larger files go in chunks where the server takes them.
+#: Larger files are sent in chunks if the server supports it.
 CHUNKED_ABOVE_BYTES = 8 * 1024 * 1024
 
 
@@ -26,7 +26,7 @@ def hash_file(file: BinaryIO) -> str:
 
 
 class CountingFile(io.RawIOBase):
-    """A file that reports how much of it was read."""
+    """A file that reports the number of bytes read."""
 
     def __init__(self, file: BinaryIO, size: int, progress: Progress | None) -> None:
         self._file, self._size, self._progress = file, size, progress
@@ -47,13 +47,13 @@ class CountingFile(io.RawIOBase):
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move; counting begins again at the place."""
+        """Set the position. Counting continues from there."""
         place = self._file.seek(offset, whence)
         self._done = place
         return place
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the position."""
         return self._file.tell()
 
 
@@ -61,7 +61,7 @@ class CountingFile(io.RawIOBase):
 def open_source(
     source: str | Path | bytes | BinaryIO, filename: str | None
 ) -> Iterator[tuple[str, BinaryIO, int]]:
-    """Yield name, file and size of what is sent; a file that was opened here is closed."""
+    """Yield name, file and size of an upload. A file that was opened here is closed."""
     if isinstance(source, bytes):
         yield filename or "file", io.BytesIO(source), len(source)
     elif isinstance(source, (str, Path)):
@@ -75,7 +75,7 @@ def open_source(
 
 @contextmanager
 def open_target(to: str | Path | BinaryIO | None) -> Iterator[tuple[BinaryIO, int]]:
-    """Yield the file that is written, and where in it to begin."""
+    """Yield the target file and the position of its first new byte."""
     if to is None:
         yield io.BytesIO(), 0
     elif isinstance(to, (str, Path)):

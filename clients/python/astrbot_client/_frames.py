@@ -1,4 +1,4 @@
-"""Server-sent events from bytes, cut anywhere."""
+"""Parser of server-sent events from chunks of bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Frame(NamedTuple):
 
 
 class FrameParser:
-    """Takes bytes and returns the frames that are whole.
+    """Parses bytes and returns complete frames.
 
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html, 9.2.6.
     """
@@ -28,11 +28,11 @@ class FrameParser:
 
     @property
     def partial(self) -> bytes:
-        """What has come of a frame that is not whole."""
+        """The received part of an incomplete frame."""
         return self._buffer or "\n".join(self._data).encode()
 
     def feed(self, chunk: bytes) -> list[Frame]:
-        """Return the frames that ``chunk`` completes; a frame without JSON is left out."""
+        """Return the frames that ``chunk`` completes. Frames without JSON are dropped."""
         # Bytes, not text: str.splitlines would also split at U+2028 and others.
         *lines, self._buffer = (self._buffer + chunk).split(b"\n")
         frames = []

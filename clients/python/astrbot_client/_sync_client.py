@@ -1,6 +1,6 @@
 # fmt: off
 # ruff: noqa
-"""The client; made from ``_async_client.py`` by ``generate.py``: change that file."""
+"""The client. Generated from ``_async_client.py`` by ``generate.py``: edit that file."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _USER_AGENT = "astrbot-api-client/0.1.0"
 #: Hosts that are never reached through a proxy.
 _DIRECT = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
 
-#: What ends a connection, and may be otherwise the next time.
+#: Errors of a connection for which a retry may help.
 _BREAKS = (httpx.TransportError,)
 
-#: Faults of the request itself.
+#: Errors of the request itself, for which a retry does not help.
 _FINAL = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.ProxyError)
 
-#: Before the request is sent: it cannot have arrived.
+#: Errors before the request is sent, so it cannot have arrived.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -44,11 +44,12 @@ class Client:
         with Client("http://127.0.0.1:6185", api_key="abk_…") as client:
             print(client.chat("Hello", username="alice").text())
 
-    :param base_url: Without ``/api/v1``. An application that embeds the API has a prefix in it.
-    :param api_key: Read from ``ASTRBOT_KEY`` if absent.
-    :param retry_s: How long to go on trying without any progress, in seconds.
-    :param read_timeout_s: A silence this long ends a connection; the server sends heartbeats.
-    :param http: The client to send with, for proxies and certificates. It is not closed.
+    :param base_url: Without ``/api/v1``, but with the prefix of an application that embeds the API.
+    :param api_key: Default: the environment variable ``ASTRBOT_KEY``.
+    :param retry_s: Seconds for which to retry without any progress.
+    :param read_timeout_s: Seconds without data after which a connection is closed. The server sends
+        heartbeats.
+    :param http: Your own httpx client, for proxies and certificates. It is not closed.
     """
 
     def __init__(
@@ -104,12 +105,12 @@ class Client:
         idempotency_key: str = "",
         **options: Any,
     ) -> ChatStream:
-        """Ask the agent; nothing is sent before the stream is read.
+        """Send a message to the agent. The request is sent when you read the stream.
 
-        :param message: A text, or segments.
-        :param username: Who speaks; a key that is bound to a user needs none.
-        :param idempotency_key: Of your own, where a program that is started again must not ask
-            twice. Otherwise each call has a new one.
+        :param message: A text, or a list of segments.
+        :param username: The user's name. Optional if the key is bound to a username.
+        :param idempotency_key: Your own key, if a restarted program must not send the message
+            twice. By default, each call generates one.
         :param options: Further fields of the request.
         """
         fields = {
@@ -123,16 +124,16 @@ class Client:
         return ChatStream(self, turn)
 
     def list_configs(self) -> list[dict[str, Any]]:
-        """Return the configs that a chat may name."""
+        """Return the configs that a chat can choose."""
         data = self.request("GET", "/configs")
         return cast("list[dict[str, Any]]", data["configs"])
 
     def inbox(
         self, username: str | None = None, *, after: int | None = None
     ) -> Iterator[Event]:
-        """Yield every message of all sessions of a username, as it is stored; it has no end.
+        """Yield every new message of all sessions of a username, endlessly.
 
-        :param after: Number of the last message that is known.
+        :param after: Number of the last known message.
         """
         backoff = Backoff(self._retry_s)
         while True:
@@ -179,13 +180,12 @@ class Client:
         body: Any = None,
         idempotency_key: str = "",
     ) -> Any:
-        """Send any request and return ``data`` of its answer.
+        """Send a request and return ``data`` of its response.
 
-        It is sent again where that cannot do harm: for ``GET`` and ``DELETE``, and for others with
-        an idempotency key.
+        Safe requests are retried: ``GET``, ``DELETE``, and others with an idempotency key.
 
-        :param path: Below ``/api/v1``.
-        :raises ApiError: by the code of the answer.
+        :param path: Path below ``/api/v1``.
+        :raises ApiError: with the code of the response.
         """
         answer = self._send(
             method, path, query=query, body=body, idempotency_key=idempotency_key
@@ -251,28 +251,25 @@ class Client:
         body: Any = None,
         headers: Mapping[str, str],
     ) -> Any:
-        """Return the context manager of a response that is read piece by piece."""
+        """Return the context manager of a streamed response."""
         return self._http.stream(
             method, self._base + path, params=_present(query), headers=self._headers(headers),
             **({"json": body} if body is not None else {}),
         )  # fmt: skip
 
     def _note(self, answer: httpx.Response | None) -> None:
-        # Each answer of this server has the header; an AstrBot's has it not.
+        # This server always sends the header, AstrBot never does.
         if answer is not None and "x-request-id" in answer.headers:
             self._repeats_safely = True
 
     def _ask_repeats_safely(self) -> bool:
-        """Return whether the server does a request with an Idempotency-Key only once.
-
-        An AstrBot does not know that header.
-        """
+        """Return whether the server supports Idempotency-Key. AstrBot does not."""
         if self._repeats_safely is None:
             answer = self._send_probe()
             self._repeats_safely = answer is not None and "x-request-id" in answer.headers
             if answer is None:
                 self._repeats_safely = None
-                return True  # not reached yet: the caller tries again, and asks again
+                return True  # not reached yet: the caller retries and asks again
         return self._repeats_safely
 
     def _send_probe(self) -> httpx.Response | None:
@@ -283,28 +280,27 @@ class Client:
 
 
 class ChatStream:
-    """A turn: iterate over its events, or ask for its text.
+    """The stream of a turn. Iterate over its events or request its text.
 
-    It resumes by itself where a connection breaks. Leaving it does not stop the turn: :meth:`stop`
-    does.
+    It reconnects automatically. Closing it does not stop the turn; call :meth:`stop` instead.
     """
 
     def __init__(self, client: Client, turn: Turn) -> None:
         self._client, self._turn = client, turn
-        # What the turn has read may be ahead of what the loop was given.
+        # The turn may have parsed more events than the loop has received.
         self._last_number = turn.last_number
         self._events = self._read()
 
     @property
     def reply(self) -> Reply:
-        """The answer as far as it has arrived."""
+        """The reply so far."""
         return self._turn.reply
 
     @property
     def last_event_id(self) -> int | None:
-        """Number of the last event that the loop has had.
+        """Number of the last event that the loop received.
 
-        :meth:`Runs.resume` continues after it.
+        Pass it to :meth:`Runs.resume` to continue after it.
         """
         return self._last_number
 
@@ -327,13 +323,13 @@ class ChatStream:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; the turn goes on at the server."""
+        """Close the connection. The turn continues on the server."""
         self._events.close()
 
     def final(self) -> Reply:
-        """Read to the end and return the answer.
+        """Read to the end and return the reply.
 
-        :raises TurnFailed: when the turn ended with an error.
+        :raises TurnFailed: if the turn ended with an error.
         """
         for _ in self:
             pass
@@ -343,15 +339,15 @@ class ChatStream:
     def text(self) -> str:
         """Read to the end and return the whole text.
 
-        :raises TurnFailed: when the turn ended with an error.
+        :raises TurnFailed: if the turn ended with an error.
         """
         reply = self.final()
         return reply.text
 
     def text_deltas(self) -> Iterator[str]:
-        """Yield the pieces of the answer's text.
+        """Yield the pieces of the reply's text.
 
-        :raises TurnFailed: when the turn ended with an error.
+        :raises TurnFailed: if the turn ended with an error.
         """
         for event in self:
             if isinstance(event, TextDelta) and not event.pushed:
@@ -359,7 +355,9 @@ class ChatStream:
         self._turn.raise_failure()
 
     def stop(self) -> int:
-        """Stop the turn; its stream ends with what was said. Return how many turns stopped."""
+        """Stop the turn and return the number of stopped turns. Its stream ends with the text so
+        far.
+        """
         if not self.reply.run_id:
             return 0
         return self._client.runs.stop(self.reply.run_id, username=self._turn.username or None)
@@ -367,9 +365,9 @@ class ChatStream:
     def decide(
         self, approval_id: str, decision: str, *, arguments: Any = None, comment: str | None = None
     ) -> None:
-        """Decide a call that waits, see :meth:`Runs.decide`; then go on with the loop.
+        """Decide a pending tool call like :meth:`Runs.decide`, then continue the loop.
 
-        A loop that has ended meanwhile is begun once more.
+        If the loop has already ended, start it again.
         """
         self._client.runs.decide(
             self.reply.run_id, approval_id, decision, username=self._turn.username or None,
@@ -409,7 +407,7 @@ class ChatStream:
             sleep(turn.take_break(cause))
 
     def _check_repeat(self, method: str, cause: Exception | None) -> None:
-        """Refuse to ask a second time where the first question may have arrived."""
+        """Raise if a retry could ask twice, because the first question may have arrived."""
         if method != "POST" or self.reply.run_id or isinstance(cause, _NOT_SENT):
             return
         if not (self._turn.repeatable and self._client._ask_repeats_safely()):
@@ -420,13 +418,13 @@ class ChatStream:
 
 
 class Runs:
-    """Turns by their id."""
+    """Runs, by id."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     def get(self, run_id: str, *, username: str | None = None) -> dict[str, Any]:
-        """Return what became of a run."""
+        """Return the status and result of a run."""
         path = f"/chat/runs/{_quote(run_id)}"
         return cast(
             "dict[str, Any]", self._client.request("GET", path, query={"username": username})
@@ -435,14 +433,14 @@ class Runs:
     def resume(
         self, run_id: str, *, username: str | None = None, after: int | None = None
     ) -> ChatStream:
-        """Return the stream of a run after the event ``after``, or from its beginning."""
+        """Return the stream of a run after the event number ``after``, or from the beginning."""
         turn = Turn(
             None, username=username or "", run_id=run_id, after=after, retry_s=self._client._retry_s
         )
         return ChatStream(self._client, turn)
 
     def stop(self, run_id: str, *, username: str | None = None) -> int:
-        """Stop a run; return how many stopped."""
+        """Stop a run and return the number of stopped runs."""
         path = f"/chat/runs/{_quote(run_id)}/stop"
         data = self._client.request("POST", path, body=_present({"username": username}))
         return int(data["stopped_count"])
@@ -457,7 +455,7 @@ class Runs:
         arguments: Any = None,
         comment: str | None = None,
     ) -> dict[str, Any]:
-        """Decide a tool call that waits for a person; its run goes on with the last one.
+        """Decide a pending tool call. The run continues after the last decision.
 
         :param decision: ``approve``, ``reject``, or ``edit`` with the ``arguments`` to use.
         :param comment: Shown to the model.
@@ -473,7 +471,7 @@ class Runs:
 
 
 class Sessions:
-    """Conversations."""
+    """Sessions."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -481,7 +479,7 @@ class Sessions:
     def list(
         self, username: str | None = None, *, order_by: str | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Yield the sessions of a username, newest first; pages are read as they are needed."""
+        """Yield the sessions of a username, newest first. Pages are fetched on demand."""
         page, seen = 1, 0
         while True:
             query = {"username": username, "page": page, "page_size": 100, "order_by": order_by}
@@ -494,7 +492,7 @@ class Sessions:
             page += 1
 
     def get(self, session_id: str, *, username: str | None = None) -> dict[str, Any]:
-        """Return a session, the end of its history and what runs in it."""
+        """Return a session with its newest messages and its active runs."""
         path = f"/chat/sessions/{_quote(session_id)}"
         return cast(
             "dict[str, Any]", self._client.request("GET", path, query={"username": username})
@@ -521,7 +519,7 @@ class Sessions:
         display_name: str | None = None,
         config_id: str | None = None,
     ) -> dict[str, Any]:
-        """Make a session."""
+        """Create a session."""
         body = {"username": username, "display_name": display_name, "config_id": config_id}
         return cast(
             "dict[str, Any]",
@@ -531,7 +529,7 @@ class Sessions:
     def rename(
         self, session_id: str, display_name: str, *, username: str | None = None
     ) -> None:
-        """Give a session another title."""
+        """Change the title of a session."""
         body = {"username": username, "display_name": display_name}
         self._client.request(
             "PATCH", f"/chat/sessions/{_quote(session_id)}", body=_present(body)
@@ -543,7 +541,7 @@ class Sessions:
         self._client.request("DELETE", path, query={"username": username})
 
     def stop(self, session_id: str, *, username: str | None = None) -> int:
-        """Stop what runs in a session; return how many turns stopped."""
+        """Stop the turns of a session and return their number."""
         path = f"/chat/sessions/{_quote(session_id)}/stop"
         data = self._client.request("POST", path, body=_present({"username": username}))
         return int(data["stopped_count"])
@@ -551,7 +549,7 @@ class Sessions:
     def regenerate(
         self, session_id: str, message_id: int, *, username: str | None = None, **options: Any
     ) -> ChatStream:
-        """Answer a message once more; the answer that stands there is replaced."""
+        """Regenerate the reply to a message. The new reply replaces the old one."""
         path = f"/chat/sessions/{_quote(session_id)}/messages/{message_id}/regenerate"
         turn = Turn(
             _present({"username": username, **options}), username=username or "", path=path,
@@ -574,14 +572,14 @@ class Files:
         progress: Progress | None = None,
         upload_id: str | None = None,
     ) -> dict[str, Any]:
-        """Upload a file; return ``{"attachment_id", "filename", "type"}``.
+        """Upload a file and return ``{"attachment_id", "filename", "type"}``.
 
-        It is read piece by piece. After a break it is sent again from its start, and stored once.
-        One above 8 MiB goes in chunks where the server takes them: after a break only what is
-        missing is sent again, by another program too.
+        The file is streamed. Retries store it only once. Files above 8 MiB are sent in chunks if
+        the server supports it, and only missing chunks are sent again.
 
         :param source: A path, bytes, or a file that can be read twice.
-        :param upload_id: Continues an upload in chunks: ``upload_id`` of the error that ended it.
+        :param upload_id: ``upload_id`` of an error, to resume its chunked upload, even in another
+            program.
         """
         with open_source(source, filename) as (name, file, size):
             begun = None
@@ -606,7 +604,9 @@ class Files:
     def _begin_chunks(
         self, name: str, file: BinaryIO, size: int, upload_id: str | None
     ) -> dict[str, Any] | None:
-        """Return an upload in chunks and what is there of it; None where there are none."""
+        """Return a chunked upload with its received chunks, or None if the server has no such
+        uploads.
+        """
         if upload_id is not None:
             status = self._post_once("/files/upload/status", {"upload_id": upload_id})
             return {"upload_id": upload_id, **status}
@@ -614,7 +614,7 @@ class Files:
         try:
             begun = self._post_once("/files/upload/init", body)
         except ApiError as error:
-            if error.status in (404, 405):  # an AstrBot of before 4.29
+            if error.status in (404, 405):  # an AstrBot before 4.29
                 return None
             raise
         return {**begun, "received_chunks": []}
@@ -622,7 +622,7 @@ class Files:
     def _send_chunks(
         self, begun: dict[str, Any], file: BinaryIO, size: int, progress: Progress | None
     ) -> dict[str, Any]:
-        """Send the chunks that are missing, and complete the upload."""
+        """Send the missing chunks and complete the upload."""
         upload_id, length = begun["upload_id"], begun["chunk_size"]
         received = set(begun["received_chunks"])
         done = sum(min(length, size - number * length) for number in received)
@@ -659,9 +659,9 @@ class Files:
         *,
         progress: Progress | None = None,
     ) -> bytes:
-        """Download an attachment, and go on where a connection breaks.
+        """Download an attachment. The download resumes after a broken connection.
 
-        :param to: Where the bytes go; None: they are returned.
+        :param to: Target of the bytes, or None to return them.
         :returns: The bytes; empty with ``to``.
         """
         backoff, done, total, tag = Backoff(self._client._retry_s), 0, cast(Optional[int], None), ""
@@ -683,7 +683,7 @@ class Files:
                             )  # fmt: skip
                             wait_s = _wait_after(error, backoff)
                         else:
-                            if answer.status_code == 200:  # from the start
+                            if answer.status_code == 200:  # the whole file from its start
                                 done = 0
                                 file.seek(start)
                                 file.truncate()
@@ -711,25 +711,25 @@ class Files:
             return file.getvalue() if to is None else b""  # type: ignore[attr-defined]
 
     def get(self, attachment_id: str) -> dict[str, Any]:
-        """Describe an attachment."""
+        """Return the metadata of an attachment."""
         return cast(
             "dict[str, Any]", self._client.request("GET", f"/files/{_quote(attachment_id)}")
         )
 
     def delete(self, attachment_id: str, *, force: bool = False) -> None:
-        """Delete an attachment; with ``force`` also one that a message uses."""
+        """Delete an attachment. With ``force``, also delete one that a message uses."""
         query = {"force": "true"} if force else None
         self._client.request("DELETE", f"/files/{_quote(attachment_id)}", query=query)
 
 
 class Im:
-    """Messengers."""
+    """Messages to messengers."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     def send(self, umo: str, message: Message) -> dict[str, Any]:
-        """Send a message to a conversation of a messenger, once."""
+        """Send a message to a conversation on a messenger. Retries send it only once."""
         body = {"umo": umo, "message": message}
         return cast(
             "dict[str, Any]",
@@ -745,17 +745,17 @@ class Im:
 
 
 class Keys:
-    """What the key may do, and keys made with it."""
+    """The limits of the own key, and session keys."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     def get_self(self) -> dict[str, Any]:
-        """Return scopes, guard rails and what is left of them."""
+        """Return the key's scopes, rules and remaining limits."""
         return cast("dict[str, Any]", self._client.request("GET", "/keys/self"))
 
     def create_session_key(self, username: str, **options: Any) -> dict[str, Any]:
-        """Make a short-lived key for a browser or a phone; ``api_key`` has its secret."""
+        """Create a short-lived key for a browser or a phone. ``api_key`` contains its secret."""
         body = {"username": username, **options}
         return cast(
             "dict[str, Any]", self._client.request("POST", "/keys/session", body=body)
@@ -776,15 +776,15 @@ def _is_stream(answer: httpx.Response) -> bool:
 
 
 def _is_json_error(answer: httpx.Response) -> bool:
-    """Say whether a download is an AstrBot's error, which has the status 200."""
+    """Return whether a download is an AstrBot's error, which has the status 200."""
     kind = answer.headers.get("content-type", "")
     return kind.startswith("application/json") and "content-disposition" not in answer.headers
 
 
 def _wait_after(error: ApiError | None, backoff: Backoff) -> float:
-    """Return how long to wait before a refused request is sent again.
+    """Return the seconds to wait before a rejected request is retried.
 
-    :raises ApiError: where that does not help.
+    :raises ApiError: if a retry is useless.
     """
     if error is None:
         raise UnsupportedError(200, "", "the server's answer is not what this route promises")

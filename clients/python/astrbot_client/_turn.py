@@ -1,6 +1,6 @@
-"""One turn without any input or output: what to send next, and what arrived.
+"""State machine of one turn, without I/O: the next request, and the reply so far.
 
-The clients, sync and async, send what :class:`Turn` asks for and feed it what comes.
+The sync and async clients send the requests of :class:`Turn` and feed it the responses.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from .events import (
 )
 from .types import Reply
 
-#: Connections that may break in the same ``complete`` before it is made from what came.
+#: After this many connections broke within the same ``complete`` event, it is built from the
+#: received text.
 _TRIES_OF_COMPLETE = 3
 
 
@@ -52,10 +53,10 @@ class Call(NamedTuple):
 
 
 class Turn:
-    """What is known of one turn.
+    """The state of one turn.
 
-    :param body: Of the question; None to resume a run.
-    :param path: Where the question goes.
+    :param body: Body of the question, or None to resume a run.
+    :param path: Path of the question.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Turn:
         self._skipped = 0
 
     def next_call(self) -> Call:
-        """Return what to send now: the question, or the resume of its run."""
+        """Return the next request: the question, or the resume of its run."""
         self._parser = FrameParser()
         if self._body is not None and not self.reply.run_id:
             headers = {"Accept": "text/event-stream"}
@@ -99,7 +100,7 @@ class Turn:
         return Call("GET", path, query, None, headers)
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Return the events that ``chunk`` completes, each event of the run once."""
+        """Return the events that ``chunk`` completes, without duplicates."""
         events: list[Event] = []
         for frame in self._parser.feed(chunk):
             number = int(frame.id) if frame.id.isdigit() else None
@@ -121,11 +122,11 @@ class Turn:
     def take_refusal(
         self, status: int, headers: Mapping[str, str], body: bytes, call: Call
     ) -> float:
-        """Return how long to wait before the request is sent again.
+        """Return the seconds to wait before a rejected request is retried.
 
-        :raises ApiError: where that does not help.
+        :raises ApiError: if a retry is useless.
         """
-        if status == 204:  # nothing follows the last event
+        if status == 204:  # there is no further event
             self.ended = True
             return 0.0
         error = read_error(status, headers, body, f"{call.method} /api/v1{call.path}")
@@ -139,14 +140,14 @@ class Turn:
         return wait_s
 
     def take_break(self, cause: Exception | None) -> float:
-        """Return how long to wait before the next request, after a connection ended early.
+        """Return the seconds to wait after a connection broke.
 
-        :raises ConnectionLost: when the time without progress is over.
+        :raises ConnectionLost: if the time without progress has reached its limit.
         """
         if self._parser.partial.startswith(b'data: {"type":"complete"'):
             self._cut_completes += 1
             if self._cut_completes >= _TRIES_OF_COMPLETE and self.last_number is not None:
-                # Its line is longer than what this way lets through. All of its text has come.
+                # A proxy cuts this long line each time. The text was already received.
                 self._skipped = 1
         wait_s = self._backoff.next_wait_s(self._parser.retry_s or 0.0)
         if wait_s is None:
@@ -157,11 +158,14 @@ class Turn:
         return wait_s
 
     def has_ended(self) -> bool:
-        """Return whether the last event came, or the run waits for a person."""
+        """Return whether the last event was received, or the run waits for a person."""
         return self.ended
 
     def raise_failure(self) -> None:
-        """:raises TurnFailed: when the turn ended with an error, or waits for a person."""
+        """Raise the error of the turn, if it has one.
+
+        :raises TurnFailed: if the turn ended with an error, or waits for a person.
+        """
         if self.reply.error is not None:
             raise TurnFailed(*self.reply.error, self.reply)
         if self.reply.waiting:
@@ -169,7 +173,7 @@ class Turn:
             raise TurnFailed("approval_required", f"waits for an approval: {names}", self.reply)
 
     def _measure(self) -> tuple[int, int, int]:
-        """Return what grows with progress; a stream that only repeats itself has none."""
+        """Return a value that changes with progress. Repeated events do not change it."""
         return self.last_number or 0, len(self.reply.text), len(self.reply.reasoning)
 
     def _is_pushed(self, raw: dict[str, Any], number: int | None) -> bool:
@@ -178,7 +182,7 @@ class Turn:
         named = raw.get("message_id")
         if named is not None:
             return str(named) != self.reply.run_id
-        # attachment_saved and message_saved name no run.
+        # attachment_saved and message_saved have no run id.
         return self.last_number is not None and raw.get("type") != "run_snapshot"
 
     def _make_complete(self, number: int) -> Event:
@@ -190,17 +194,17 @@ class Turn:
         return parse_event(raw, number + 1)
 
     def _fold(self, event: Event) -> list[Event]:
-        """Take an event into the reply; return what the caller sees."""
+        """Add an event to the reply. Return the events for the caller."""
         reply = self.reply
         self._begun = True
         if event.pushed:
             return [event]
         if isinstance(event, ApprovalRequired):
             call = {"id": event.id, "name": event.name, "arguments": event.arguments}
-            # Asked again, where another worker has the run.
+            # The event is repeated if another worker takes over the run.
             reply.waiting[:] = [one for one in reply.waiting if one["id"] != event.id] + [call]
             return [event]
-        reply.waiting.clear()  # the turn goes on when all are decided
+        reply.waiting.clear()  # the turn continues after all decisions
         if isinstance(event, RunSnapshot):
             return [event, *self._catch_up(event)]
         if isinstance(event, TextDelta):
@@ -252,7 +256,10 @@ class Turn:
             reply.attachments[-1]["attachment_id"] = event.attachment_id
 
     def _catch_up(self, snapshot: RunSnapshot) -> list[Event]:
-        """Return the text of a snapshot that was missed: an AstrBot resumes so, without numbers."""
+        """Return the missed text of a snapshot.
+
+        AstrBot resumes with snapshots and without numbers.
+        """
         parts = snapshot.content.get("message")
         texts = [
             str(part.get("text") or "")
@@ -272,7 +279,7 @@ class Turn:
 
 
 def build_body(message: Any, username: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body of a question; options that are None are left out."""
+    """Return the body of a question without options that are None."""
     body = {"message": message, "username": username, **options}
     return {name: value for name, value in body.items() if value is not None}
 

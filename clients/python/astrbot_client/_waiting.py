@@ -1,4 +1,4 @@
-"""How long to wait before a request is sent again."""
+"""Pauses before retries."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ async def async_sleep(seconds: float) -> None:
 
 
 class Backoff:
-    """Waits that double, with a limit of the time without progress.
+    """Exponential backoff, limited by the time without progress.
 
-    The first repetition after progress is sent at once.
+    The first retry is immediate.
     """
 
     _FIRST_S = 0.2
@@ -29,12 +29,12 @@ class Backoff:
         self.reset()
 
     def reset(self) -> None:
-        """Note progress."""
+        """Record progress."""
         self.failures = 0
         self._since = time.monotonic()
 
     def next_wait_s(self, at_least_s: float = 0.0) -> float | None:
-        """Return how long to wait now; None: the limit is reached."""
+        """Return the seconds to wait before the next retry, or None if the limit is reached."""
         self.failures += 1
         wait_s = 0.0
         if self.failures > 1:

@@ -1,4 +1,4 @@
-"""What can go wrong, by the codes of the server's errors."""
+"""Errors of the client, one class per kind of status."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
 
 
 class ClientError(Exception):
-    """Base of every error of this package.
+    """Base class of all errors of this package.
 
-    :ivar upload_id: Of an upload in chunks that it ended, which ``files.upload`` continues.
+    :ivar upload_id: Id of an interrupted chunked upload. Pass it to ``files.upload`` to resume.
     """
 
     upload_id: str = ""
 
 
 class ConnectionLost(ClientError):
-    """The server could not be reached, or not for long enough."""
+    """The server could not be reached within the retry time."""
 
 
 class StreamLost(ConnectionLost):
     """A stream broke off and cannot be resumed.
 
-    :ivar reply: What had arrived.
+    :ivar reply: The received part.
     """
 
     def __init__(self, message: str, reply: Reply) -> None:
@@ -38,9 +38,9 @@ class StreamLost(ConnectionLost):
 class TurnFailed(ClientError):
     """The turn ended with an ``error`` event.
 
-    :ivar code: Stable, such as ``provider_error``.
-    :ivar message: For people.
-    :ivar reply: What was said until then.
+    :ivar code: A stable code, such as ``provider_error``.
+    :ivar message: The text of the error, for people.
+    :ivar reply: The part before the error.
     """
 
     def __init__(self, code: str, message: str, reply: Reply) -> None:
@@ -49,13 +49,13 @@ class TurnFailed(ClientError):
 
 
 class ApiError(ClientError):
-    """The server refused a request.
+    """The server rejected a request.
 
     :ivar status: HTTP status.
-    :ivar code: The server's code; an AstrBot sends none, so there it is "".
-    :ivar message: The server's words.
-    :ivar request_id: For the server's owner, who finds the request in the log by it.
-    :ivar retry_after_s: How long the server asks to wait, if it does.
+    :ivar code: The server's code, or "" for an AstrBot, which sends none.
+    :ivar message: The server's message.
+    :ivar request_id: Id of the request in the server's log.
+    :ivar retry_after_s: Seconds of ``Retry-After``, or None.
     """
 
     def __init__(
@@ -72,16 +72,16 @@ class ApiError(ClientError):
 
     @property
     def temporary(self) -> bool:
-        """Whether the same request may succeed later."""
+        """Whether the same request can succeed later."""
         return self.status in (429, 502, 503, 504) and self.code not in _FINAL
 
 
 class BadRequestError(ApiError):
-    """400, 411, 413, 415, 422: the request has to be changed."""
+    """400, 411, 413, 415, 422: the request is invalid."""
 
 
 class AuthenticationError(ApiError):
-    """401: no key, or one that is not valid."""
+    """401: the key is missing or invalid."""
 
 
 class PermissionDeniedError(ApiError):
@@ -89,11 +89,11 @@ class PermissionDeniedError(ApiError):
 
 
 class NotFoundError(ApiError):
-    """404: no such session, run, file, config or bot."""
+    """404: the session, run, file, config or bot does not exist."""
 
 
 class ConflictError(ApiError):
-    """409: it belongs to somebody else, or it is in use."""
+    """409: the resource belongs to another user, or is in use."""
 
 
 class RateLimitedError(ApiError):
@@ -105,10 +105,10 @@ class ServerError(ApiError):
 
 
 class UnsupportedError(ApiError):
-    """The server does not have this route: an AstrBot, or an older server."""
+    """The server does not have this route. It is an AstrBot or an older server."""
 
 
-#: Codes of a 429 or 502 that a repetition does not cure soon.
+#: Codes with status 429 or 502 for which a retry does not help soon.
 _FINAL = frozenset({"quota_exceeded", "budget_exhausted", "provider_error"})
 
 _CLASSES = {
@@ -119,7 +119,7 @@ _CLASSES = {
     429: RateLimitedError,
 }
 
-#: AstrBot's errors have no code; clients match these texts.
+#: AstrBot's errors have no code, so clients match these texts.
 _CODES_OF_TEXTS = {
     "Missing API key": "missing_api_key",
     "Invalid API key": "invalid_api_key",
@@ -130,7 +130,7 @@ _CODES_OF_TEXTS = {
 def read_error(
     status: int, headers: Mapping[str, str], body: bytes, request: str
 ) -> ApiError | None:
-    """Return the error of an answer; None: it is none.
+    """Return the error of a response, or None if it succeeded.
 
     :param request: Method and path, for the message.
     """
@@ -147,7 +147,7 @@ def read_error(
     if status in (404, 405) and (not code or code in ("path_not_found", "method_not_allowed")):
         kind = UnsupportedError
         message = f"this server does not have {request}"
-    elif status < 400:  # an AstrBot answers errors with 200
+    elif status < 400:  # AstrBot sends errors with status 200
         kind = BadRequestError
     else:
         kind = _CLASSES.get(status, ServerError if status >= 500 else BadRequestError)

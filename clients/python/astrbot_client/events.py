@@ -1,4 +1,4 @@
-"""The events of streams, typed. A type that is not known becomes :class:`UnknownEvent`."""
+"""Typed events of streams. Unknown types become :class:`UnknownEvent`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import Any
 class Event:
     """One event.
 
-    :param raw: Its JSON object.
-    :param number: Its number in the run; None where the server sends none.
-    :param pushed: Whether it is of a message that was pushed into the session meanwhile, and not
-        of the reply.
+    :param raw: The event's JSON object.
+    :param number: The event's number in the run, or None if the server sends none.
+    :param pushed: Whether the event belongs to a pushed message instead of the reply.
     """
 
     raw: dict[str, Any] = field(repr=False)
@@ -38,21 +37,21 @@ class UserMessageSaved(Event):
 
 @dataclass(frozen=True)
 class RunStarted(Event):
-    """The turn has an id, by which it can be resumed and stopped."""
+    """The turn has an id, which can be used to resume and stop it."""
 
     run_id: str = ""
 
 
 @dataclass(frozen=True)
 class TextDelta(Event):
-    """Answer text, to append."""
+    """A piece of the answer's text."""
 
     text: str = ""
 
 
 @dataclass(frozen=True)
 class ReasoningDelta(Event):
-    """Thinking text, to append."""
+    """A piece of the reasoning's text."""
 
     text: str = ""
 
@@ -68,7 +67,7 @@ class ToolCall(Event):
 
 @dataclass(frozen=True)
 class ToolResult(Event):
-    """A tool has answered."""
+    """A tool has returned."""
 
     id: str = ""
     result: str = ""
@@ -76,9 +75,9 @@ class ToolResult(Event):
 
 @dataclass(frozen=True)
 class ApprovalRequired(Event):
-    """The run waits until a person allows a tool call: ``stream.decide``.
+    """The run waits until a person decides a tool call with ``stream.decide``.
 
-    Without a decision the stream ends here; ``client.runs.resume`` goes on with it.
+    Without a decision, the stream ends here. ``client.runs.resume`` continues it.
     """
 
     id: str = ""
@@ -89,7 +88,7 @@ class ApprovalRequired(Event):
 
 @dataclass(frozen=True)
 class Media(Event):
-    """A file was made; :class:`AttachmentSaved` follows with its id."""
+    """A file was created. :class:`AttachmentSaved` follows with its id."""
 
     kind: str = ""
     filename: str = ""
@@ -97,7 +96,7 @@ class Media(Event):
 
 @dataclass(frozen=True)
 class AttachmentSaved(Event):
-    """The file of the event before can be fetched by this id."""
+    """The id of the previous event's file."""
 
     attachment_id: str = ""
     kind: str = ""
@@ -112,7 +111,7 @@ class AgentStats(Event):
 
 @dataclass(frozen=True)
 class Complete(Event):
-    """The whole text and the whole thinking."""
+    """The whole text and the whole reasoning."""
 
     text: str = ""
     reasoning: str = ""
@@ -121,7 +120,7 @@ class Complete(Event):
 
 @dataclass(frozen=True)
 class MessageSaved(Event):
-    """The answer is stored, with this number."""
+    """The reply is stored, with this number."""
 
     message_id: int | None = None
     created_at: str = ""
@@ -137,10 +136,10 @@ class TurnError(Event):
 
 @dataclass(frozen=True)
 class Rewind(Event):
-    """The last ``chars`` characters of the text so far were not part of the answer.
+    """The last ``chars`` characters of the text do not belong to the answer.
 
-    With ``again`` a step of the turn is made once more; its ``reasoning_chars`` characters of
-    thinking, ``calls`` tool calls and ``files`` files do not count either.
+    With ``again``, a step of the turn is repeated. Its ``reasoning_chars`` characters of reasoning,
+    ``calls`` tool calls and ``files`` files are also removed.
     """
 
     chars: int = 0
@@ -152,7 +151,7 @@ class Rewind(Event):
 
 @dataclass(frozen=True)
 class RunSnapshot(Event):
-    """What the run has said so far."""
+    """The content of the run so far."""
 
     content: dict[str, Any] = field(default_factory=dict)
     status: str = ""
@@ -165,7 +164,7 @@ class End(Event):
 
 @dataclass(frozen=True)
 class InboxOpened(Event):
-    """Where an inbox begins. With ``reset`` messages were missed: read the sessions."""
+    """Start of an inbox. With ``reset``, messages were missed: read the sessions."""
 
     after: int = 0
     reset: bool = False
@@ -181,7 +180,7 @@ class InboxMessage(Event):
 
 @dataclass(frozen=True)
 class UnknownEvent(Event):
-    """A type that this version does not know; look at ``raw``."""
+    """An event of an unknown type. See ``raw``."""
 
 
 _MEDIA = ("image", "record", "file", "video")
@@ -273,7 +272,7 @@ def _parse_plain(chain: Any, data: Any, base: dict[str, Any]) -> Event:
         )
     if chain is None:
         return TextDelta(text=str(data or ""), **base)
-    return UnknownEvent(**base)  # an AstrBot has others, such as agent_stats
+    return UnknownEvent(**base)  # AstrBot has other types
 
 
 def _read_object(text: Any) -> dict[str, Any]:
@@ -285,5 +284,5 @@ def _read_object(text: Any) -> dict[str, Any]:
 
 
 def _read_filename(data: Any) -> str:
-    # "[FILE]stored|shown" in an AstrBot.
+    # AstrBot sends "[FILE]stored name|displayed name".
     return str(data or "").partition("]")[2].rpartition("|")[2]

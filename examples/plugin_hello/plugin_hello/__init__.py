@@ -1,4 +1,4 @@
-"""A plugin that uses every hook: it greets, counts and keeps secrets."""
+"""Example plugin that uses every hook: it greets users, counts greetings and hides secret words."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from .words import hide
 
 
 class Settings(ma.Schema):
-    """``[plugins.hello]`` of a config."""
+    """Settings of the plugin: ``[plugins.hello]`` in a config."""
 
     greeting = ma.fields.String(load_default="Hello")
     secret_words = ma.fields.List(ma.fields.String(), load_default=list)
 
 
 class Plugin:
-    """One instance is made for each application: what it counts is not shared."""
+    """The plugin. Each application has its own instance with its own counts."""
 
     settings_schema = Settings
 
@@ -46,28 +46,28 @@ class Plugin:
 
     @hookimpl
     def startup(self, host: Host) -> None:
-        """Note where the plugin may keep files."""
+        """Store the plugin's folder."""
         self._folder = host.make_folder()
 
     @hookimpl
     def shutdown(self) -> None:
-        """Write down how often it greeted."""
+        """Save the number of greetings."""
         total = sum(self._greeted.values())
         (self._folder / "greetings.txt").write_text(f"{total}\n", encoding="utf-8")
 
     @hookimpl
     def register_tools(self) -> list[Tool]:
-        """``greet``: a bound method, so that it has the plugin at hand."""
+        """Return the tool ``greet``. It is a bound method, so it can use the plugin."""
         return [tool(self.greet)]
 
     @hookimpl
     def register_commands(self) -> list[Command]:
-        """``/hello``."""
+        """Return the command ``/hello``."""
         return [Command("hello", "be greeted", self._say_hello)]
 
     @hookimpl
     def register_blueprint(self) -> Blueprint:
-        """``/api/v1/plugins/extensions/hello/…``."""
+        """Return the routes below ``/api/v1/plugins/extensions/hello``."""
         blueprint = Blueprint("hello", __name__)
         blueprint.add_url_rule("/greetings/<name>", view_func=self.count_greetings)
         blueprint.add_url_rule("/health", view_func=self.check_health)
@@ -75,7 +75,7 @@ class Plugin:
 
     @hookimpl
     def on_message(self, context: TurnContext, message: str) -> str | Handled | None:
-        """Answer a bare "ping" without the model; spell out one short form."""
+        """Answer "ping" without the model, and expand one abbreviation."""
         if message.strip().lower() == "ping":
             return Handled("pong")
         if "pls" in message.split():
@@ -86,7 +86,7 @@ class Plugin:
     def before_model(
         self, context: TurnContext, messages: list[dict[str, Any]]
     ) -> list[dict[str, Any]] | None:
-        """Keep the secret words of the config from the model."""
+        """Hide the config's secret words from the model."""
         words = context.settings["secret_words"]
         return [_hide_in(message, words) for message in messages] if words else None
 
@@ -102,9 +102,9 @@ class Plugin:
         self.events[event["type"]] += 1
 
     def greet(self, context: ToolContext, name: str, loudly: bool = False) -> str:
-        """Greet somebody by name.
+        """Greet a person by name.
 
-        :param name: Who is greeted.
+        :param name: Name of the person.
         :param loudly: Whether to shout.
         """
         with self._lock:
@@ -113,14 +113,14 @@ class Plugin:
         return text.upper() if loudly else text
 
     def count_greetings(self, name: str) -> dict[str, Any]:
-        """Return how often a user was greeted, to whom may speak as that user."""
+        """Return the number of greetings of a user, if the caller may act as that user."""
         g.caller.check_username(name)
         with self._lock:
             return {"name": name, "greetings": self._greeted[name]}
 
     @public_route
     def check_health(self) -> dict[str, Any]:
-        """Say that the plugin runs; nobody needs a key for that."""
+        """Report that the plugin runs. No key is needed."""
         return {"ok": True}
 
     def _say_hello(self, context: CommandContext) -> str:

@@ -1,4 +1,4 @@
-"""Words that are to be hidden. A module of the plugin's own."""
+"""Hides words in texts. An example of a plugin's own module."""
 
 from __future__ import annotations
 
