@@ -157,8 +157,8 @@ class AppState:
         """
         worker, runs = self.worker, self.chat.runs
         self.im.pollers.close()
-        runs.give_up_all()
-        runs.leave()
+        runs.release_all()
+        runs.end_streams()
         runs.wait_until_idle(timeout_s)
         self.im.outbox.close(min(timeout_s, 2.0))
         self.im.bots.close()

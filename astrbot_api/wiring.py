@@ -23,7 +23,7 @@ from .chat.resuming.pickup import Pickups
 from .chat.resuming.recovery import Recovery, prune_journal
 from .chat.service import ChatService
 from .chat.turns.abilities import Abilities
-from .chat.turns.answering import Means
+from .chat.turns.answering import AnswerServices
 from .chat.turns.commands import Command
 from .chat.turns.handover import Handover
 from .chat.turns.opening import TurnOpener
@@ -222,7 +222,7 @@ def _build_chat(
     outcomes = Outcomes(store, announcer, metrics, outbox.wake)
     agent = make_agent(parts.agent)
     handover = Handover(store, signals, worker.lease, metrics)
-    means = Means(
+    services = AnswerServices(
         settings=settings,
         store=store,
         providers=agents.providers,
@@ -249,7 +249,7 @@ def _build_chat(
         quotas, own_agent=agent is not None,
     )  # fmt: skip
     runs = Runs(
-        settings, store, signals, opener=opener, means=means, handover=handover,
+        settings, store, signals, opener=opener, services=services, handover=handover,
         metrics=metrics, tracing=worker.tracing,
     )  # fmt: skip
     pickups = Pickups(
@@ -266,7 +266,7 @@ def _build_chat(
     return ChatArea(
         service=ChatService(store, worker.journal, followers, runs, follower, board, streams),
         runs=runs,
-        abilities=means.abilities,
+        abilities=services.abilities,
         outcomes=outcomes,
         recovery=recovery,
         decisions=Decisions(store, recovery),
@@ -284,14 +284,14 @@ def _add_chores(state: AppState) -> None:
     chores.add(state.keys.usage.flush)
     chores.add(outcomes.retry)
     chores.add(chat.recovery.recover, every_s=1.0)
-    worker.signals.subscribe(FREE_RUNS, lambda payload: chores.hasten(chat.recovery.recover))
+    worker.signals.subscribe(FREE_RUNS, lambda payload: chores.run_soon(chat.recovery.recover))
     chores.add(lambda: reject_expired(state.db), every_s=5.0)
     chores.add(
         lambda: chat.recovery.end_forgotten(lambda run: runs.knows(run) or outcomes.keeps(run.id))
     )
     chores.add(chat.remover.empty_removed)
     chores.add(chat.pushes.look, every_s=0.25)
-    chores.add(runs.look_for_stops, every_s=0.5)
+    chores.add(runs.poll_stop_requests, every_s=0.5)
     chores.add(chat.streams.close_stuck, every_s=1.0)
     chores.add(chat.inbox.seats.close_stuck, every_s=1.0)
     chores.add(lambda: chat.inbox.seats.end_invalid(state.keys.usage.list_valid), every_s=2.0)
@@ -305,6 +305,6 @@ def _add_chores(state: AppState) -> None:
     )
     # The outbox starts together with the worker's other background work.
     chores.add(im.outbox.start)
-    chores.add(im.pollers.tend, every_s=min(settings.worker_lease_s / 3, 2.0))
+    chores.add(im.pollers.check, every_s=min(settings.worker_lease_s / 3, 2.0))
     chores.add(im.inbound.prune, every_s=60.0)
-    chores.add(im.inbound.pending.tend, every_s=15.0)
+    chores.add(im.inbound.pending.check, every_s=15.0)

@@ -107,4 +107,4 @@ class AbandonableCalls:
                 self._abandoned[name] -= 1
         call.done.set()
         if call.abandoned and call.error and not isinstance(call.error, RunCancelled):
-            log.warning("%s failed after it was given up: %r", name, call.error)
+            log.warning("%s failed after it was abandoned: %r", name, call.error)

@@ -50,9 +50,7 @@ class ArgumentCheck:
 
     def _log_unchecked(self, why: str) -> None:
         """Switch to the fitted schema, which is limited and has no references."""
-        log.warning(
-            "%s: the tool %s is offered, its arguments are not fully checked", why, self._name
-        )
+        log.warning("%s: the arguments of tool %s are not fully checked", why, self._name)
         self._validator = make_validator(self._fitted)
         self._stands_in = True
 

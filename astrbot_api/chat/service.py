@@ -114,9 +114,9 @@ class ChatService:
             yield from map(decode_event, lines)
             let_others_run()  # a run can have hundreds of thousands of events
 
-    def await_put_down(self, run: RunRow) -> RunRow:
+    def wait_until_suspended(self, run: RunRow) -> RunRow:
         """Return a run that waits for an approval, after all its events can be read."""
-        return self._follower.await_put_down(run)
+        return self._follower.wait_until_suspended(run)
 
     def watch(
         self,

@@ -45,7 +45,7 @@ def note_stopping(db: peewee.Database, worker_id: str) -> None:
     Worker.update(stopping=1).where(Worker.worker_id == worker_id).execute(db)
 
 
-def has_heir(db: peewee.Database, worker_id: str) -> bool:
+def has_successor(db: peewee.Database, worker_id: str) -> bool:
     """Return whether another worker can take over runs: it is alive and not stopping."""
     return _HEIR.execute(db, now=time.time(), worker_id=worker_id).fetchone() is not None
 

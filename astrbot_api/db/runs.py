@@ -179,7 +179,7 @@ class RunRow:
     platform_id: str
 
     @property
-    def given_up(self) -> bool:
+    def released(self) -> bool:
         """Whether the run has no worker: it waits for a person or was handed over."""
         return self.worker_id in (NOBODY, BEFORE_CALLS)
 

@@ -69,7 +69,7 @@ class PendingMessages:
         elif mine:
             self._leave(key)
 
-    def tend(self) -> None:
+    def check(self) -> None:
         """Resume messages after a failure or a worker's death. A periodic task."""
         if not self._lease.can_declare_dead():
             return

@@ -43,7 +43,7 @@ class Pollers:
         self._polls: dict[str, _Poll] = {}
         self._closed = False
 
-    def tend(self) -> None:
+    def check(self) -> None:
         """Start to poll bots without a worker, and stop polling removed ones. A periodic task."""
         with self._lock:
             if self._closed:
@@ -57,7 +57,7 @@ class Pollers:
                 if bot_id not in wanted or wanted[bot_id][1] is not poll.adapter:
                     self._leave(bot_id)
             for bot_id, (bot, adapter) in wanted.items():
-                self._tend_one(bot_id, bot, adapter)
+                self._check_one(bot_id, bot, adapter)
 
     def close(self) -> None:
         """Stop polling, so that another worker can take over."""
@@ -66,7 +66,7 @@ class Pollers:
             for bot_id in list(self._polls):
                 self._leave(bot_id)
 
-    def _tend_one(self, bot_id: str, bot: Bot, adapter: Adapter) -> None:
+    def _check_one(self, bot_id: str, bot: Bot, adapter: Adapter) -> None:
         worker_id = self._lease.get_worker_id()
         held = self._store.write(lambda db: inbound.take_bot_lease(db, bot_id, worker_id))
         poll = self._polls.get(bot_id)

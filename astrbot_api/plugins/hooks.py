@@ -116,7 +116,7 @@ class TurnHooks:
                 continue
             fault = find_messages_fault(answer)
             if fault:
-                log.error("plugin %s: before_model returned %s; left out", one.plugin, fault)
+                log.error("plugin %s: before_model returned %s; ignored", one.plugin, fault)
             else:
                 kept = list(answer)
         return kept
@@ -142,11 +142,11 @@ class TurnHooks:
                 one.call(context=context, event=dict(event))
             except Exception:
                 self._observers.remove(entry)
-                log.exception("plugin %s failed in on_event; it sees no more of this run",
+                log.exception("plugin %s failed in on_event and gets no more events of this run",
                               one.plugin)  # fmt: skip
             took_s = time.monotonic() - started
             if took_s > SLOW_EVENT_S:
-                log.warning("plugin %s held a stream for %.2f s in on_event", one.plugin, took_s)
+                log.warning("plugin %s delayed a stream for %.2f s in on_event", one.plugin, took_s)
 
     def _run(self, one: Implementation, **values: Any) -> Any:
         """Call one implementation; return None if it fails or exceeds its time limit."""
@@ -161,7 +161,7 @@ class TurnHooks:
                 cancel=context.cancel,
             )
         except (CallTimedOut, TooManyAbandoned) as error:
-            log.error("%s; the turn goes on without it", error)
+            log.error("%s; the turn continues without it", error)
         except Exception as error:
             context.cancel.raise_if_cancelled()
             log.error("plugin %s failed in %s", one.plugin, one.hook, exc_info=error)
@@ -174,7 +174,7 @@ class TurnHooks:
 
 def _log_answer(one: Implementation, answer: Any) -> None:
     kind = type(answer).__name__
-    log.error("plugin %s: %s returned a %s; left out", one.plugin, one.hook, kind)
+    log.error("plugin %s: %s returned a %s; ignored", one.plugin, one.hook, kind)
 
 
 def find_messages_fault(messages: Any) -> str:

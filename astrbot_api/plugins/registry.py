@@ -155,7 +155,7 @@ class Plugins:
             self._records[record.name] = record
             return
         record.reason = f"there is a plugin of this name already: {taken.found.where}"
-        log.error("plugin %s (%s) is left out: %s", record.name, record.found.where, record.reason)
+        log.error("plugin %s (%s) is disabled: %s", record.name, record.found.where, record.reason)
         self._refused.append(record)
 
     def _load(self, record: PluginRecord) -> None:
@@ -174,7 +174,7 @@ class Plugins:
         foreign = not isinstance(error, PluginError)
         record.reason = f"{type(error).__name__}: {error}" if foreign else str(error)
         log.error(
-            "plugin %s (%s) is left out: %s", record.name, record.found.where, record.reason,
+            "plugin %s (%s) is disabled: %s", record.name, record.found.where, record.reason,
             exc_info=error if foreign else None,
         )  # fmt: skip
         if record.plugin is not None:

@@ -45,17 +45,17 @@ class StopWatch:
     def __init__(self, worker: Any, state: AppState) -> None:
         self._worker = worker
         self._state = state
-        self._hurried = False
-        self._turns_given_up = threading.Event()
+        self._skips_waiting = False
+        self._turns_released = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="drain", daemon=True)
 
     def start(self) -> None:
         """Start the background thread (a greenlet under gevent)."""
         self._thread.start()
 
-    def hurry(self) -> None:
+    def skip_waiting(self) -> None:
         """Skip the waiting time for turns, because the worker must stop at once."""
-        self._hurried = True
+        self._skips_waiting = True
 
     def wait_for_turns(self) -> None:
         """Wait at the worker's exit for turns whose clients have disconnected.
@@ -63,9 +63,9 @@ class StopWatch:
         They get the same time as other turns, but at most half of gunicorn's ``timeout``. The
         worker sends no more heartbeats, so gunicorn would kill it after ``timeout``.
         """
-        runs, given_up = self._state.chat.runs, self._turns_given_up
+        runs, released = self._state.chat.runs, self._turns_released
         until = time.monotonic() + self._worker.cfg.timeout / 2
-        while not (self._worker.alive or self._hurried or given_up.is_set()):
+        while not (self._worker.alive or self._skips_waiting or released.is_set()):
             if runs.wait_until_idle(_CHECK_S) or time.monotonic() > until:
                 return
 
@@ -81,18 +81,18 @@ class StopWatch:
         except Exception:
             log.exception("cannot end the turns of this worker")
         finally:
-            self._turns_given_up.set()
+            self._turns_released.set()
 
     def _stop(self) -> None:
         runs, graceful_s = self._state.chat.runs, self._worker.cfg.graceful_timeout
         runs.drain()
         time_s = time_to_drain_s(graceful_s)
         time.sleep(time_s)
-        has_heir = runs.give_up_all()
-        self._turns_given_up.set()
-        if has_heir:
+        has_successor = runs.release_all()
+        self._turns_released.set()
+        if has_successor:
             time.sleep(max(0.0, graceful_s - _LEAVE_S - time_s))
-        runs.leave()
+        runs.end_streams()
 
 
 def start_watch(worker: Any) -> StopWatch | None:
@@ -114,7 +114,7 @@ def stop_at_once(worker: Any) -> None:
     """Skip the waiting time for the worker's turns."""
     watch = getattr(worker, "stop_watch", None)
     if watch is not None:
-        watch.hurry()
+        watch.skip_waiting()
 
 
 def close_app(worker: Any) -> None:

@@ -46,7 +46,7 @@ class Chores:
         """Run a job every ``every_s`` seconds. The job must be short."""
         self._chores.append(_Chore(job, every_s))
 
-    def hasten(self, job: Callable[[], object]) -> None:
+    def run_soon(self, job: Callable[[], object]) -> None:
         """Run a job at the next poll, at most a quarter of a second from now."""
         for chore in self._chores:
             if chore.job == job:

@@ -85,13 +85,13 @@ class WorkerLease:
         if worker_id := self.current_id:
             self._store.write(lambda db: leases.note_stopping(db, worker_id))
 
-    def has_heir(self) -> bool:
+    def has_successor(self) -> bool:
         """Return whether another worker is alive and not about to stop.
 
         :raises StorageError: when the database cannot be read.
         """
         with self._store.read() as db:
-            return leases.has_heir(db, self.current_id)
+            return leases.has_successor(db, self.current_id)
 
     def close(self) -> None:
         """Release the lease."""

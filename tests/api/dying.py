@@ -95,7 +95,7 @@ class Drain(Death):
         runs = self._app.state.chat.runs
         runs.drain()
         if self._give_up:
-            runs.give_up_all()
+            runs.release_all()
         self.drained.set()
 
 

@@ -185,7 +185,7 @@ def test_a_new_turn_is_taken_until_turns_are_given_up(make_worker: Callable[...,
     stopping.api.state.chat.runs.drain()
     assert stopping.api.client.get("/readyz").status_code == 503
     assert text_of(Stream(stopping).read()) == "Hello"
-    stopping.api.state.chat.runs.give_up_all()
+    stopping.api.state.chat.runs.release_all()
     refused = stopping.api.post_raw(b'{"username":"alice","message":"hi"}')
     assert (refused.status_code, refused.get_json()["code"]) == (503, "shutting_down")
 
@@ -200,9 +200,9 @@ def test_at_the_end_of_its_time_a_worker_gives_up_what_it_is_in_the_middle_of(
     wait_for(lambda: b"say 3" in stream.data)
     runs = stopping.api.state.chat.runs
     runs.drain()
-    assert runs.give_up_all() is False
+    assert runs.release_all() is False
     assert runs.wait_until_idle(LIMIT_S)
-    runs.leave()
+    runs.end_streams()
     seen = stream.read()
     assert (seen[-1]["data"], stream.data[-13:]) == ("say 3. ", b"retry: 1000\n\n")
     # The next start goes on; a client that resumes has all of it.
@@ -225,7 +225,7 @@ def test_a_call_in_the_middle_of_which_a_run_is_given_up_is_not_made_again(
     assert tools.holding.wait(LIMIT_S)
     wait_for(lambda: b"call2" in stream.data)
     stopping.api.state.chat.runs.drain()
-    assert stopping.api.state.chat.runs.give_up_all() is True
+    assert stopping.api.state.chat.runs.release_all() is True
     recover(heir)
     events = stream.read()
     tools.hold.set()
@@ -252,7 +252,7 @@ def test_a_run_that_nobody_can_go_on_with_ends_with_an_error(
     wait_for(lambda: b"one " in stream.data)
     runs = stopping.api.state.chat.runs
     runs.drain()
-    runs.give_up_all()
+    runs.release_all()
     never.set()
     events = stream.read()
     assert [one["type"] for one in events[-4:]] == ["error", "complete", "message_saved", "end"]
@@ -273,7 +273,7 @@ def test_a_run_that_goes_on_is_one_trace_and_a_line_of_the_log(
     if dies:
         kill_when_journaled(first, stream.run_id, "say 2")
     else:
-        first.api.state.chat.runs.give_up_all()
+        first.api.state.chat.runs.release_all()
     second = make_worker(Steps(), tools=tools.make(), tracer_provider=spans.provider)
     if dies:
         end_leases(second.api)
@@ -285,7 +285,7 @@ def test_a_run_that_goes_on_is_one_trace_and_a_line_of_the_log(
     assert {f"{one.context.trace_id:032x}" for one in turns} == {"1" * 32}
     said = [one.getMessage() for one in caplog.records if stream.run_id in one.getMessage()]
     heir_id = second.api.state.worker.lease.current_id
-    assert any(" goes on from step 1" in one and heir_id in one for one in said)
+    assert any(" resumes from step 1" in one and heir_id in one for one in said)
     assert any(worker_id in one for one in said)
 
 
@@ -295,7 +295,7 @@ def test_a_run_is_stopped_while_nobody_has_it(make_worker: Callable[..., Worker]
     stream = Stream(stopping)
     assert steps.holding.wait(LIMIT_S)
     wait_for(lambda: b"say 1" in stream.data)
-    stopping.api.state.chat.runs.give_up_all()
+    stopping.api.state.chat.runs.release_all()
     heir = make_heir(make_worker, "unused")
     stopped = heir.api.client.post(
         f"/api/v1/chat/runs/{stream.run_id}/stop",
@@ -348,8 +348,8 @@ def test_a_client_that_cannot_resume_is_told_that_its_worker_leaves(
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     assert begun.wait(LIMIT_S), answers
-    stopping.api.state.chat.runs.give_up_all()
-    stopping.api.state.chat.runs.leave()
+    stopping.api.state.chat.runs.release_all()
+    stopping.api.state.chat.runs.end_streams()
     thread.join(LIMIT_S)
     assert said in answers[0], answers
     heir = make_heir(make_worker, "one two")

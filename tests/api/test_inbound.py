@@ -235,15 +235,15 @@ def test_a_message_whose_worker_dies_while_it_fetches_is_answered_by_another(
     assert asked.wait(60)
     assert dying.deliver(**told).status_code == 200
     assert other.deliver(**told).status_code == 200
-    other.state.im.inbound.pending.tend()
+    other.state.im.inbound.pending.check()
     assert other.messenger.texts() == [], "the one that fetches is alive"
 
     dying.state.db.write(lambda db: drop_lease(db, dying.state.worker.lease.get_worker_id()))
-    other.state.im.inbound.pending.tend()
+    other.state.im.inbound.pending.check()
     # Either sends what the other one answered.
     wait_for(lambda: "4711." in "".join(other.messenger.texts() + dying.messenger.texts()))
     wait_for(lambda: other.count_rows("inbound_pending") == 0)
-    other.state.im.inbound.pending.tend()
+    other.state.im.inbound.pending.check()
     late.set()
     wait_for(lambda: "inbound" not in [one.name for one in threading.enumerate()])
     assert other.count_rows("run") == 1
@@ -263,7 +263,7 @@ def test_a_message_with_a_file_waits_for_a_server_that_is_full(make_bot_app: Any
     bot_app.state.chat.runs.start = start
 
     def answered() -> list[str]:
-        bot_app.state.im.inbound.pending.tend()
+        bot_app.state.im.inbound.pending.check()
         return bot_app.messenger.texts()
 
     assert "4711" in wait_for(answered)[0]
@@ -319,7 +319,7 @@ def test_a_bot_that_stays_away_has_its_messages_given_up(
     )
 
     def left() -> bool:
-        pending.tend()
+        pending.check()
         return bot_app.count_rows("inbound_pending") > 0
 
     wait_for(lambda: not left())
@@ -449,15 +449,15 @@ def test_a_reply_waits_for_a_platform_that_is_away(make_bot_app: Any) -> None:
 def test_a_bot_that_polls_is_polled_by_one_worker(make_bot_app: Any) -> None:
     bot_app = make_bot_app(bots=BOTS.format(config="default") + "polls = true\n")
     other = make_bot_app(bots=BOTS.format(config="default") + "polls = true\n")
-    bot_app.state.im.pollers.tend()
+    bot_app.state.im.pollers.check()
     assert bot_app.messenger.polling.wait(30)
-    other.state.im.pollers.tend()
+    other.state.im.pollers.check()
     bot_app.messenger.inbox.append(to_message({"event": "1", "text": "Hello"}))
     wait_for(lambda: bot_app.messenger.texts() == ["You said: Hello"])
     assert not other.messenger.polling.is_set()
     # When the first one ends, the other takes over.
     bot_app.state.im.pollers.close()
-    other.state.im.pollers.tend()
+    other.state.im.pollers.check()
     assert other.messenger.polling.wait(30)
 
 

@@ -470,7 +470,7 @@ def test_a_plugin_that_cannot_be_loaded_is_named_and_skipped(
     state.close()
     for name, (_, reason) in BAD.items():
         assert reason in reasons[name], name
-        assert f"plugin {name} (plugins/{name}) is left out: " in caplog.text
+        assert f"plugin {name} (plugins/{name}) is disabled: " in caplog.text
     assert "neither plugin.py nor __init__.py" in reasons["empty"]
     assert reasons["good"] == reasons["package"] == ""
 

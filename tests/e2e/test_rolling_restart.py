@@ -79,7 +79,7 @@ def _restart_under_load(server: Server, tmp_path: Path) -> None:
     calls = Counter((tmp_path / "calls").read_text().split())
     assert (len(calls), set(calls.values())) == (count * 5, {1})
     log = server.read_log()
-    assert log.count("is given up by worker") == log.count(" goes on from step ") > 0
+    assert log.count("is released by worker") == log.count(" resumes from step ") > 0
 
 
 def test_a_turn_that_outlasts_a_stop_goes_on_at_the_next_start(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_turn_that_outlasts_a_stop_goes_on_at_the_next_start(tmp_path: Path) -
     (tmp_path / "gate").touch()
     with start_server(tmp_path, graceful_s=2) as server:
         # Nobody asks: it goes on by itself.
-        wait_for(lambda: f"run {run_id} goes on from" in server.read_log())
+        wait_for(lambda: f"run {run_id} resumes from" in server.read_log())
         opened = server.request(
             "GET", f"/api/v1/chat/runs/{run_id}/stream?after={len(seen)}", key,
             preload_content=False,

@@ -164,7 +164,7 @@ def test_the_turns_of_a_killed_worker_go_on_with_the_other(
             assert "error" not in bot
         figures = server.request("GET", "/metrics").data.decode()
         assert f"astrbot_run_pickups_total {float(len(cut))}" in figures
-        assert server.read_log().count("goes on from its beginning") == len(cut)
+        assert server.read_log().count("resumes from its beginning") == len(cut)
 
 
 ENDED = ["agent_stats", "complete", "message_saved", "end"]

@@ -119,7 +119,7 @@ def test_a_tool_with_a_bad_schema_is_offered_and_named(
     assert [tool.name for tool in tools] == ["odd.bad", "odd.echo"]
     assert tools[0].to_spec()["function"]["parameters"]["type"] == "object"
     tools[0].find_fault({"a": 1})
-    assert "the tool odd.bad is offered, its arguments are not fully checked" in caplog.text
+    assert "the arguments of tool odd.bad are not fully checked" in caplog.text
 
 
 def test_a_tool_that_is_none_does_not_cost_the_others(caplog: pytest.LogCaptureFixture) -> None:

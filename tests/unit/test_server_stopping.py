@@ -39,12 +39,12 @@ class Runs:
         self.calls.append("drain")
         self.drained.set()
 
-    def give_up_all(self) -> bool:
-        self.calls.append("give_up_all")
+    def release_all(self) -> bool:
+        self.calls.append("release_all")
         return self.heir
 
-    def leave(self) -> None:
-        self.calls.append("leave")
+    def end_streams(self) -> None:
+        self.calls.append("end_streams")
         self.left.set()
 
     def wait_until_idle(self, timeout_s: float) -> bool:
@@ -86,7 +86,7 @@ def test_a_stopping_worker_gives_its_turns_up_and_then_ends_its_streams(heir: bo
     assert state.chat.runs.calls == []
     worker.alive = False
     watch.join(LIMIT_S)
-    assert state.chat.runs.calls == ["drain", "give_up_all", "leave"]
+    assert state.chat.runs.calls == ["drain", "release_all", "end_streams"]
 
 
 def test_running_turns_get_the_time_until_shortly_before_the_kill() -> None:

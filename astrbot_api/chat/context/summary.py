@@ -63,7 +63,7 @@ class Summariser:
         except RunCancelled:
             raise
         except Exception as error:
-            log.warning("a conversation could not be summed up; its oldest turns go: %s", error)
+            log.warning("a summary failed; the oldest turns are dropped: %s", error)
             return None
         return made
 

@@ -45,7 +45,7 @@ class Transcriber:
         try:
             self._store.write(lambda db: filetexts.save_text(db, sha256, _name(config), text))
         except StorageError as error:
-            log.warning("the text of a recording was not kept: %s", error)
+            log.warning("the text of a recording was not stored: %s", error)
         return text
 
     def _ask(self, config: TranscriptionConfig, wav: bytes, cancel: Cancellable | None) -> str:

@@ -25,7 +25,7 @@ _CLOSING_US = 3_000_000
 
 
 #: Maximum seconds to wait until a run that asked for an approval is suspended.
-_PUT_DOWN_S = 2.0
+_SUSPEND_S = 2.0
 
 #: Base of event numbers that are rebuilt from a stored reply.
 REBUILT_FROM = 1_000_000_000
@@ -68,7 +68,7 @@ class RunFollower:
         :raises StorageError: if the journal cannot be read.
         """
         if after and run.active and self._asks(run, after):
-            run = self.await_put_down(run)
+            run = self.wait_until_suspended(run)
         waits = run.status == "waiting"
         if after == 0 or (run.active and not waits):
             return False
@@ -80,12 +80,12 @@ class RunFollower:
         found = self.follow(run, number - 1).read()
         return len(found) == 1 and found[0].startswith(APPROVAL_REQUIRED)
 
-    def await_put_down(self, run: RunRow) -> RunRow:
+    def wait_until_suspended(self, run: RunRow) -> RunRow:
         """Wait until a run that just asked for an approval is suspended; return it.
 
         All its events can then be read on any worker.
         """
-        until = time.monotonic() + _PUT_DOWN_S
+        until = time.monotonic() + _SUSPEND_S
         while run.active and time.monotonic() < until:
             time.sleep(0.02)
             with self._store.read() as db:

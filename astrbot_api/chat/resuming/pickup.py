@@ -29,7 +29,7 @@ from ..turns.opening import choose_provider
 from ..turns.packing import PackedRequest, unpack_request
 from ..turns.running import Runs
 from ..turns.turn import OpenTurn, Resumed
-from .plan import CannotGoOn, make_plan
+from .plan import CannotResume, make_plan
 
 log = logging.getLogger(__name__)
 
@@ -88,18 +88,18 @@ class Pickups:
             resumes here or elsewhere, or later.
         :raises StorageError: if the database or the journal is unavailable.
         """
-        lost = not run.given_up and run.pickups >= self._settings.max_pickups
+        lost = not run.released and run.pickups >= self._settings.max_pickups
         if lost or run.stop_requested_at is not None:
             return run
         try:
             stored = self._read(run)
-        except (CannotGoOn, ValueError, ApiError) as error:
-            log.info("run %s cannot go on: %s", run.run_id, error)
+        except (CannotResume, ValueError, ApiError) as error:
+            log.info("run %s cannot resume: %s", run.run_id, error)
             return run
         if not self._runs.has_room:
             return None
         silent_s, worker_id = self._find_silence(run), self._lease.get_worker_id()
-        died = not run.given_up
+        died = not run.released
         if not self._store.write(lambda db: runs.take_run(db, run, worker_id, counted=died)):
             return None
         taken = replace(
@@ -108,21 +108,21 @@ class Pickups:
         try:
             before_calls = run.worker_id == runs.BEFORE_CALLS
             turn, rewound = self._take_over(taken, stored, before_calls)
-        except (CannotGoOn, ApiError) as error:
-            log.info("run %s cannot go on: %s", run.run_id, error)
+        except (CannotResume, ApiError) as error:
+            log.info("run %s cannot resume: %s", run.run_id, error)
             return taken
         at = turn.resumed.at if turn.resumed else None
         place = f"step {at.step}" if at else "its beginning"
         if died:
             log.warning(
-                "run %s goes on from %s: worker %s died, worker %s took it (pickup %d of %d)",
+                "run %s resumes from %s: worker %s died, worker %s took over (pickup %d of %d)",
                 run.run_id, place, run.worker_id, worker_id, taken.pickups,
                 self._settings.max_pickups,
             )  # fmt: skip
             self._metrics.note_pickup(silent_s, rewound=rewound)
         else:
-            log.info("run %s goes on from %s with worker %s", run.run_id, place, worker_id)
-        self._runs.go_on(turn, stored.packed.traceparent)
+            log.info("run %s resumes from %s with worker %s", run.run_id, place, worker_id)
+        self._runs.resume(turn, stored.packed.traceparent)
         return None
 
     def _find_silence(self, run: RunRow) -> float | None:
@@ -132,7 +132,7 @@ class Pickups:
     def _read(self, run: RunRow) -> _Stored:
         """Read the rows that resuming a run requires.
 
-        :raises CannotGoOn: if they are missing, or the run must not be repeated.
+        :raises CannotResume: if they are missing, or the run must not be repeated.
         :raises ValueError: if their format is unknown.
         :raises ApiError: if the run's provider no longer exists.
         """
@@ -143,13 +143,13 @@ class Pickups:
             rows = checkpoints.list_checkpoints(db, run.id)
             asked = approvals.list_approvals(db, run.id)
         if text is None or session is None or (user is None and run.user_message is not None):
-            raise CannotGoOn("what it was asked for is not stored")
+            raise CannotResume("what it was asked for is not stored")
         packed = unpack_request(text)
         config = self._configs.find_config(packed.config_id)
         if config is None:
-            raise CannotGoOn(f"its config {packed.config_id} is gone")
+            raise CannotResume(f"its config {packed.config_id} is gone")
         if run.status == "running" and not self._may_repeat(config):
-            raise CannotGoOn("who answers it may not be asked twice")
+            raise CannotResume("who answers it may not be asked twice")
         choose_provider(config, packed.request)
         return _Stored(packed, session, config, user, read_steps(rows), asked)
 
@@ -163,7 +163,7 @@ class Pickups:
 
         :param before_calls: Whether the calls of its last step were not begun.
         :returns: The turn, and whether output was rewound.
-        :raises CannotGoOn: if its log has ended or lacks a step.
+        :raises CannotResume: if its log has ended or lacks a step.
         :raises ApiError: if nothing is left of its message.
         """
         by_model = self._own_agent_resumes is None and stored.config.upstream is None
@@ -186,14 +186,14 @@ class Pickups:
     def _read_events(self, run: int) -> list[Event]:
         """Return all events of a run.
 
-        :raises CannotGoOn: if its last event is there. Then its reply could not be stored.
+        :raises CannotResume: if its last event is there. Then its reply could not be stored.
         """
         seen: list[Event] = []
         while True:
             found = self._journal.read_after(run, len(seen))
             seen += map(decode_event, found.events)
             if found.closed:
-                raise CannotGoOn("its log has ended")
+                raise CannotResume("its log has ended")
             if not found.events:
                 return seen
             let_others_run()  # a long run must not delay other greenlets

@@ -17,7 +17,7 @@ from ..turns.reply import ReplyFold, fold_events
 from ..turns.turn import Resumed
 
 
-class CannotGoOn(Exception):
+class CannotResume(Exception):
     """Raised if no other worker can resume the run, with the reason."""
 
 
@@ -49,7 +49,7 @@ def make_plan(
     :param streaming: Whether text is shown in pieces.
     :param approvals: The run's requests for approval.
     :param before_calls: Whether the calls of the last step were not begun.
-    :raises CannotGoOn: if a tool may have been called without a stored step.
+    :raises CannotResume: if a tool may have been called without a stored step.
     """
     last = steps[-1] if steps else None
     calls = list_calls(last) if last else []
@@ -58,7 +58,7 @@ def make_plan(
         to = len(seen)  # the model was not asked again
     dropped = seen[to:]
     if by_model and any(_is_own_call(event) for event in dropped):
-        raise CannotGoOn("a step of it was not stored")
+        raise CannotResume("a step of it was not stored")
     kept, held = _insert_held(run_id, seen[:to], steps)
     resumed = Resumed(events=kept)
     if last is not None:

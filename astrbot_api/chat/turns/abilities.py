@@ -123,7 +123,7 @@ class Abilities:
         """Log once which tools of a config exceed its limit."""
         if names and self._left_out.get(config.id) != names:
             log.warning(
-                "%s: %d tools are left out, more than [tools] max_tools = %d allows: %s",
+                "%s: %d tools are not offered, [tools] max_tools = %d: %s",
                 config.path, len(names), config.tools.max_tools, ", ".join(names)[:2000],
             )  # fmt: skip
         self._left_out[config.id] = names

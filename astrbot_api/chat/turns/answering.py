@@ -54,7 +54,7 @@ _LENGTHS = ("max_tokens", "max_completion_tokens")
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class AnswerServices:
     """Services that answer an application's turns.
 
     :param agent: Answers instead of a model.
@@ -79,27 +79,31 @@ class Means:
 class Answer:
     """The answer to one turn. Iterating it yields every event, ``end`` last."""
 
-    def __init__(self, means: Means, turn: OpenTurn) -> None:
-        self._means = means
+    def __init__(self, services: AnswerServices, turn: OpenTurn) -> None:
+        self._services = services
         self._turn = turn
         self._outbox = FileOutbox(
-            means.attachments, turn.request.payer, turn.request.bound_username
+            services.attachments, turn.request.payer, turn.request.bound_username
         )
         self._provider: Provider | None = None
         self._may_wait = turn.request.may_wait
-        self._steps = StepStore(means.store, turn)
-        self._waits = Waits(means.settings, means.store, means.speaker, means.announcer, turn)
-        self._conversation = TurnConversation(means.settings, means.store, means.media, turn)
+        self._steps = StepStore(services.store, turn)
+        self._waits = Waits(
+            services.settings, services.store, services.speaker, services.announcer, turn
+        )
+        self._conversation = TurnConversation(
+            services.settings, services.store, services.media, turn
+        )
         #: Ids of this step's calls without a result.
         self._calls: set[str] = set()
-        self._naming = SessionNaming(means.titles, turn)
+        self._naming = SessionNaming(services.titles, turn)
         self._observer: Callable[[Event], None] | None = None
         self._observe_reply: Callable[[str], None] | None = None
         self._reply = Reply(
             turn.run_id,
             streaming=turn.request.streaming,
             show_reasoning=turn.config.agent.show_reasoning,
-            max_chars=means.settings.max_reply_chars,
+            max_chars=services.settings.max_reply_chars,
             count_events=turn.log.count_events,
         )
 
@@ -120,7 +124,7 @@ class Answer:
         if not outcome.direct and (steps := self._reply.to_steps()):
             outcome = replace(outcome, steps=steps)
         outcome = self._naming.give(outcome, self._provider)
-        outcome = yield from self._means.outcomes.finish(self._turn, outcome)
+        outcome = yield from self._services.outcomes.finish(self._turn, outcome)
         self._naming.ask(outcome, self._provider)
         if self._observe_reply is not None and not outcome.code:
             self._observe_reply(self._reply.text)
@@ -138,7 +142,7 @@ class Answer:
         outcome = self._end_cancelled(reason)
         if reason == "interrupted":
             outcome = Outcome(outcome.status, outcome.code, _NOT_BEGUN)
-        return self._means.outcomes.finish(self._turn, outcome)
+        return self._services.outcomes.finish(self._turn, outcome)
 
     def _end_cancelled(self, reason: str) -> Outcome:
         content = self._reply.to_content(stopped=True)
@@ -172,14 +176,14 @@ class Answer:
         """Yield the reply's events; return the outcome, or None if the turn continues later."""
         turn = self._turn
         guard = turn.request.guard
-        abilities = self._means.abilities.begin_turn(
+        abilities = self._services.abilities.begin_turn(
             turn.config, turn.to_context(), guard.rules if guard else NO_RULES
         )
         self._observer = abilities.hooks.observer
         text = self._choose_text(abilities)
         if isinstance(text, Outcome):
             return text
-        if self._means.agent is None and turn.config.upstream is None:
+        if self._services.agent is None and turn.config.upstream is None:
             self._provider = self._find_provider()
         if turn.resumed is not None:
             self._restore(turn.resumed)
@@ -189,19 +193,19 @@ class Answer:
                 continue
             if isinstance(step, Checkpoint):
                 self._save(step)
-                if not step.pending and self._give_up(before_calls=True):
+                if not step.pending and self._release(before_calls=True):
                     return None
                 continue
             if isinstance(step, ApprovalNeeded):
                 yield from self._show_files()
-                yield from self._waits.put_down(step)
+                yield from self._waits.suspend(step)
                 return None
             if isinstance(step, MediaDelta):
                 self._send_media(step)
             if self._outbox.holds_files:
                 yield from self._show_files()
             yield from self._reply.take(step)
-            if self._ends_step(step) and self._give_up():
+            if self._ends_step(step) and self._release():
                 return None
         yield from self._show_files()
         self._observe_reply = abilities.hooks.observe_reply
@@ -222,7 +226,7 @@ class Answer:
             if isinstance(rewritten, Handled):
                 return _answer_directly(rewritten.text)
             return rewritten
-        said = run_command(self._means.store, turn, abilities, command, arguments)
+        said = run_command(self._services.store, turn, abilities, command, arguments)
         if isinstance(said, str):
             return _answer_directly(said)
         if not self._may_repeat(None):
@@ -233,14 +237,14 @@ class Answer:
         """Return whether the turn may be repeated from its beginning."""
         if command is not None:
             return command.resumable
-        if self._means.agent is not None:
-            return may_resume(self._means.agent)
+        if self._services.agent is not None:
+            return may_resume(self._services.agent)
         upstream = self._turn.config.upstream
         return upstream is None or upstream.resumable
 
-    def _give_up(self, *, before_calls: bool = False) -> bool:
+    def _release(self, *, before_calls: bool = False) -> bool:
         """Hand the turn over if this worker stops; return whether another worker resumes it."""
-        return self._means.handover.try_at_rest(self._turn, before_calls=before_calls)
+        return self._services.handover.release_between_steps(self._turn, before_calls=before_calls)
 
     def _ends_step(self, event: AgentEvent) -> bool:
         """Return whether an event is the last result of a step with stored calls."""
@@ -251,7 +255,7 @@ class Answer:
 
     def _find_provider(self) -> Provider:
         turn = self._turn
-        provider = self._means.providers.get_chain(turn.provider, turn.config.providers)
+        provider = self._services.providers.get_chain(turn.provider, turn.config.providers)
         if turn.span is NO_SPAN:
             return provider
         return TracedProvider(provider, turn.provider, turn.span)
@@ -262,7 +266,7 @@ class Answer:
         seen = self._conversation.take_seen()
         self._steps.save(checkpoint, reply.to_state(), reply.reasoning, seen)
         self._calls = {one["id"] for one in checkpoint.messages[-1]["tool_calls"]}
-        self._means.metrics.note_checkpoint()
+        self._services.metrics.note_checkpoint()
 
     def _restore(self, resumed: Resumed) -> None:
         """Restore the progress of the worker that began the turn."""
@@ -285,9 +289,9 @@ class Answer:
         self, abilities: TurnAbilities, text: str
     ) -> Iterator[AgentEvent | Checkpoint | ApprovalNeeded]:
         """Ask the application's agent, an upstream AstrBot, or the model with its tools."""
-        turn, agent = self._turn, self._means.agent
+        turn, agent = self._turn, self._services.agent
         if turn.config.upstream is not None and agent is None:
-            return self._means.upstreams.ask(self._make_question(turn.config.upstream, text))
+            return self._services.upstreams.ask(self._make_question(turn.config.upstream, text))
         options = ModelOptions(cancel=turn.cancel, model=turn.request.model)
         conversation = self._conversation.build(options, text, self._provider)
         context = self._to_tool_context()
@@ -335,7 +339,7 @@ class Answer:
         try:
             self._outbox.send(media.data, media.filename)
         except ToolError as error:
-            log.warning("what the model made cannot be sent: %s", error)
+            log.warning("the model's file cannot be sent: %s", error)
 
     def _show_files(self) -> Iterator[Event]:
         """Yield events for files that tools have sent."""
@@ -345,10 +349,10 @@ class Answer:
             yield from self._reply.add_file(row)
 
     def _to_tool_context(self) -> ToolContext:
-        turn, means = self._turn, self._means
+        turn, services = self._turn, self._services
 
         def send_message(message: Any) -> str:
-            means.speaker.say(turn, message)
+            services.speaker.say(turn, message)
             return turn.umo
 
         return ToolContext(
@@ -357,7 +361,7 @@ class Answer:
             turn.config.id,
             turn.cancel,
             platform=turn.request.platform,
-            attachments=tuple(map(means.media.to_tool_attachment, turn.sent)),
+            attachments=tuple(map(services.media.to_tool_attachment, turn.sent)),
             send_file=self._outbox.send,
             send_message=send_message,
             payer=turn.request.payer,

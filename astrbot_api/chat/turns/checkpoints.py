@@ -113,7 +113,7 @@ class StepStore:
                 raise
             self._lacks_one = True
             turn.pinned.set()
-            log.warning("run %s cannot be picked up from here on: %s", turn.run_id, error)
+            log.warning("run %s can no longer be resumed: %s", turn.run_id, error)
         if data is None:
             self._lacks_one = True
             turn.pinned.set()

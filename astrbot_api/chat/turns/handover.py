@@ -42,38 +42,38 @@ class Handover:
         self._lease = lease
         self._metrics = metrics
         self._asked_from = float("inf")
-        self._heir: tuple[float, bool] = (float("-inf"), False)
+        self._successor: tuple[float, bool] = (float("-inf"), False)
 
     def begin(self) -> None:
         """Begin to release turns, while another worker is alive."""
         try:
             self._lease.note_stopping()
         except StorageError as error:
-            log.warning("the other workers may not know that this one stops: %s", error)
+            log.warning("other workers may not know that this worker stops: %s", error)
         self._asked_from = time.monotonic() + _SETTLE_S
 
-    def has_heir(self) -> bool:
+    def has_successor(self) -> bool:
         """Return whether another worker takes over released turns."""
         now = time.monotonic()
         if now < self._asked_from:
             return False
-        asked_at, heir = self._heir
+        asked_at, successor = self._successor
         if now - asked_at > _FRESH_S:
             try:
-                heir = self._lease.has_heir()
+                successor = self._lease.has_successor()
             except StorageError:
-                heir = False
-            self._heir = (now, heir)
-        return heir
+                successor = False
+            self._successor = (now, successor)
+        return successor
 
-    def try_at_rest(self, turn: OpenTurn, *, before_calls: bool = False) -> bool:
+    def release_between_steps(self, turn: OpenTurn, *, before_calls: bool = False) -> bool:
         """Release a turn between two steps, or before its beginning, if there is a successor.
 
         :param before_calls: Whether its last step is stored and none of its calls has begun.
         :returns: Whether it was released. This worker must not continue it then.
         :raises RunLost: if another worker already has it.
         """
-        if turn.pinned.is_set() or not self.has_heir():
+        if turn.pinned.is_set() or not self.has_successor():
             return False
         if not turn.log.wait_until_written(_JOURNAL_S):
             return False
@@ -83,16 +83,16 @@ class Handover:
                 lambda db: runs.hand_over(db, number, worker_id, before_calls=before_calls)
             )
         except StorageError as error:
-            log.warning("run %s stays for now: %s", turn.run_id, error)
+            log.warning("run %s is not released yet: %s", turn.run_id, error)
             if self._is_own(turn):
                 return False
             given = False  # it may have been released: the outcome is unknown
         if not given:
             raise RunLost
-        self._let_go([turn])
+        self._note_released([turn])
         return True
 
-    def give_up(self, turns: Iterable[OpenTurn]) -> None:
+    def release(self, turns: Iterable[OpenTurn]) -> None:
         """Release turns at any point, and interrupt those that nobody can resume.
 
         Without a successor the next start resumes them.
@@ -117,9 +117,9 @@ class Handover:
             )
         except StorageError as error:
             # Other workers take them over when this worker's lease ends.
-            log.warning("%d turns could not be given up: %s", len(movable), error)
+            log.warning("%d turns could not be released: %s", len(movable), error)
             return
-        self._let_go([one for one in movable if one.number in given])
+        self._note_released([one for one in movable if one.number in given])
 
     def _is_own(self, turn: OpenTurn) -> bool:
         number, worker_id = turn.number, turn.worker_id
@@ -128,9 +128,9 @@ class Handover:
         except StorageError:
             return False
 
-    def _let_go(self, turns: Iterable[OpenTurn]) -> None:
+    def _note_released(self, turns: Iterable[OpenTurn]) -> None:
         for turn in turns:
-            log.info("run %s is given up by worker %s, which stops", turn.run_id, turn.worker_id)
+            log.info("run %s is released by worker %s, which stops", turn.run_id, turn.worker_id)
             self._metrics.note_handover()
             turn.log.lose()
         self._signals.publish(FREE_RUNS, "")

@@ -234,7 +234,7 @@ class Outcomes:
                 except StorageError:
                     return
                 except RunLost:
-                    log.info("a reply was stored by another worker meanwhile")
+                    log.info("another worker has stored the reply")
                 del self._unstored[number]
 
     def _leave(self, turn: OpenTurn, outcome: Outcome) -> Generator[Event, None, Outcome]:
@@ -249,7 +249,7 @@ class Outcomes:
         except StorageError as error:
             log.warning("the end of run %s cannot be read: %s", turn.run_id, error)
         if run is not None and run.active:
-            log.warning("run %s went on with worker %s", turn.run_id, run.worker_id)
+            log.warning("run %s was taken over by worker %s", turn.run_id, run.worker_id)
             turn.log.lose()
             return lost
         log.warning("the end of run %s was stored already", turn.run_id)

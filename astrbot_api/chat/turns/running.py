@@ -23,7 +23,7 @@ from ...runtime.logs import set_log_fields
 from ...runtime.metrics import Metrics
 from ...runtime.threads import let_others_run, start_beside
 from ...runtime.tracing import NO_TRACING, Span, Tracing, hash_name, set_current_span
-from .answering import Answer, Means
+from .answering import Answer, AnswerServices
 from .commands import asks_to_stop
 from .handover import Handover
 from .opening import TurnOpener
@@ -51,7 +51,7 @@ class Runs:
         signals: Signals,
         *,
         opener: TurnOpener,
-        means: Means,
+        services: AnswerServices,
         handover: Handover,
         metrics: Metrics,
         tracing: Tracing = NO_TRACING,
@@ -63,9 +63,9 @@ class Runs:
         self._signals = signals
         signals.subscribe(STOP_RUNS, lambda payload: self._cancel(payload.split()))
         self._opener = opener
-        self._means = means
+        self._services = services
         self._handover = handover
-        self._outcomes = means.outcomes
+        self._outcomes = services.outcomes
         self._lock = threading.Lock()
         self._active: dict[str, OpenTurn] = {}
         self._waiting: dict[int, set[threading.Event]] = defaultdict(set)
@@ -122,7 +122,7 @@ class Runs:
         """Whether this worker accepts one more turn."""
         return not self._draining and len(self._active) < self._settings.max_runs_per_worker
 
-    def go_on(self, turn: OpenTurn, traceparent: str | None) -> None:
+    def resume(self, turn: OpenTurn, traceparent: str | None) -> None:
         """Resume a turn of another worker.
 
         :param traceparent: The trace to continue.
@@ -141,7 +141,7 @@ class Runs:
         try:
             start_beside(self._run, turn, name="run")
         except RuntimeError as error:  # out of threads; greenlets always start
-            _write(turn, Answer(self._means, turn).end_unbegun("interrupted"))
+            _write(turn, Answer(self._services, turn).end_unbegun("interrupted"))
             self._close(turn)
             raise _busy("This worker has no thread left for the turn; try again later.") from error
         self._signals.start()
@@ -185,7 +185,7 @@ class Runs:
             log.exception("the turns ahead of run %s were not stopped", turn.run_id)
             return 0
 
-    def look_for_stops(self) -> None:
+    def poll_stop_requests(self) -> None:
         """Stop this worker's turns that another worker was asked to stop. Runs periodically."""
         if not self._active:
             return
@@ -202,7 +202,7 @@ class Runs:
         self._draining = True
         self._handover.begin()
 
-    def give_up_all(self) -> bool:
+    def release_all(self) -> bool:
         """Refuse new turns, and leave the current ones to other workers or the next start.
 
         Turns that nobody can resume end, and their partial reply is stored.
@@ -210,10 +210,10 @@ class Runs:
         :returns: Whether another worker resumes the turns now.
         """
         self._draining = self._closing = True
-        self._handover.give_up(list(self._active.values()))
-        return self._handover.has_heir()
+        self._handover.release(list(self._active.values()))
+        return self._handover.has_successor()
 
-    def leave(self) -> None:
+    def end_streams(self) -> None:
         """End all streams. Their clients resume on another worker."""
         self._leaving = True
 
@@ -233,16 +233,16 @@ class Runs:
                 self._metrics.note_run(turn.run_id, "running")
                 self._metrics.note_queue_wait(time.monotonic() - began)
                 turn.span.add_event("astrbot.run.started")
-            answer = Answer(self._means, turn)
+            answer = Answer(self._services, turn)
             _write(turn, answer, answer.observe)
         except RunCancelled as error:
             if not turn.log.lost:
-                _write(turn, Answer(self._means, turn).end_unbegun(error.reason))
+                _write(turn, Answer(self._services, turn).end_unbegun(error.reason))
         except RunLost:
             if not turn.log.lost:
                 self._drop(turn, Outcome("interrupted", "run_interrupted", LOST))
         except Exception:
-            log.exception("run %s ended unforeseen", turn.run_id)
+            log.exception("run %s failed unexpectedly", turn.run_id)
             message = f"The server failed; its log has the details under run {turn.run_id}."
             self._drop(turn, Outcome("failed", "internal_error", message))
         finally:
@@ -284,8 +284,8 @@ class Runs:
             self._waiting[session].add(woken)
         try:
             with turn.cancel.on_cancel(woken.set):
-                while not self._may_begin(turn, woken):
-                    if self._handover.try_at_rest(turn):
+                while not self._try_begin(turn, woken):
+                    if self._handover.release_between_steps(turn):
                         return False
                     woken.wait(_POLL_S)
                 return True
@@ -298,7 +298,7 @@ class Runs:
                 if not self._waiting[session]:
                     del self._waiting[session]
 
-    def _may_begin(self, turn: OpenTurn, woken: threading.Event) -> bool:
+    def _try_begin(self, turn: OpenTurn, woken: threading.Event) -> bool:
         """Mark the turn as running if no earlier turn of its session is left; return whether it is.
 
         A turn keeps waiting while the database is unavailable.

@@ -81,7 +81,7 @@ class TitleWriter:
         try:
             self._store.write(lambda db: name_session(db, session, title))
         except AstrBotError as error:
-            log.warning("a session stays without a name: %s", error)
+            log.warning("a session could not be named: %s", error)
 
 
 class SessionNaming:

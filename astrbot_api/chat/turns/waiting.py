@@ -52,7 +52,7 @@ class Waits:
         self._speaker = speaker
         self._turn = turn
 
-    def put_down(self, needed: ApprovalNeeded) -> Iterator[Event]:
+    def suspend(self, needed: ApprovalNeeded) -> Iterator[Event]:
         """Store the open approvals and yield their events. Any worker may then resume the turn.
 
         :raises RunLost: if another worker already has the turn.
@@ -90,13 +90,13 @@ class Waits:
         yield from asked
         turn.log.wait_until_written(_JOURNAL_S)
 
-        def put_down(db: peewee.Database) -> None:
+        def suspend(db: peewee.Database) -> None:
             if not runs.wait_for_person(db, turn.number, turn.worker_id):
                 raise RunLost
             if not approvals.has_pending(db, turn.number):
                 runs.release_waiting(db, turn.number)
 
-        self._store.write(put_down)
+        self._store.write(suspend)
         turn.log.lose()
         if turn.request.origin is not None:
             self._ask(needed)

@@ -171,10 +171,10 @@ class InboxFeed:
             except StoreClosed:
                 return
             except AstrBotError as error:
-                log.warning("new messages could not be looked for: %s", error)
+                log.warning("cannot poll for new messages: %s", error)
             except Exception:
                 # All inboxes of this worker depend on this thread.
-                log.exception("new messages could not be looked for")
+                log.exception("cannot poll for new messages")
 
 
 class Inbox:

@@ -55,7 +55,7 @@ def continue_with_approvals(body: Mapping[str, Any]) -> tuple[EntryRow, RunRow]:
     state = get_state()
     if entry.paused is not None:
         return _find_made(entry, given), run
-    run = state.chat.service.await_put_down(run)
+    run = state.chat.service.wait_until_suspended(run)
     events = list(state.chat.service.read_so_far(run))
     fold = make_fold(entry)
     fold.add_all(events)

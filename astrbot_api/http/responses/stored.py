@@ -287,7 +287,7 @@ def _list_asked(state: AppState, run_id: str) -> list[Event]:
         run = runs.find_run(db, run_id)
     if run is None:
         return []
-    run = state.chat.service.await_put_down(run)
+    run = state.chat.service.wait_until_suspended(run)
     said = state.chat.service.read_so_far(run)
     return [event for event in said if event["type"] == "approval_required"]
 
