@@ -194,4 +194,4 @@ def test_what_fails_after_it_was_given_up_is_logged(caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.WARNING):
         Toolbox([make("slow", fail, timeout_s=0.01)]).run("slow", "", context())
         release.set()
-        wait_for(lambda: "the tool slow failed after it was given up" in caplog.text)
+        wait_for(lambda: "the tool slow failed after it was abandoned" in caplog.text)
