@@ -1,4 +1,4 @@
-"""Jobs for ``unit/test_aside.py``; they run in a process of their own."""
+"""Jobs for ``unit/test_aside.py``, which run in a separate process."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def damaged(source: BinaryIO) -> tuple[Any, bytes]:
 
 
 def hang(source: BinaryIO) -> tuple[Any, bytes]:
-    """Report the process's id through the descriptor, a pipe, and never return."""
+    """Write the process id to the pipe's descriptor, and never return."""
     os.write(source.fileno(), b"%d\n" % os.getpid())
     time.sleep(1000)
     raise AssertionError

@@ -1,7 +1,6 @@
-"""A data directory as an AstrBot leaves it, made of the rows that were recorded.
+"""A data directory of an AstrBot, built from recorded rows.
 
-The rows are the recordings' own; the names of tables and columns that no
-recording shows are this project's reading of them (see ``docs/migration.rst``).
+Names of tables and columns that no recording shows are assumptions (see ``docs/migration.rst``).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 
 RECORDINGS = Path(__file__).parent / "contract" / "recordings"
 
-#: A salt such as ``secrets.token_hex(16)`` gives.
+#: A salt in the format of ``secrets.token_hex(16)``.
 SALT = "9f86d081884c7d659a2feaa0c55ad015"
 
 KEY = "abk_ImportedKeyImportedKeyImportedKeyImportedKey1"
@@ -46,7 +45,7 @@ _TIME = "2026-11-23 16:41:51.{:06d}"
 
 @dataclass
 class Recorded:
-    """The stored rows of all recordings, each once, as they were last seen."""
+    """The stored rows of all recordings, each once, in their last state."""
 
     sessions: dict[str, list[Any]] = field(default_factory=dict)
     history: dict[int, list[Any]] = field(default_factory=dict)
@@ -70,14 +69,14 @@ def read_recorded() -> Recorded:
 
 
 def hash_key(secret: str, salt: bytes = SALT.encode()) -> str:
-    """Return a hash as section 8 of the contract says: PBKDF2, 100,000 rounds."""
+    """Return a hash as in section 8 of the contract: PBKDF2, 100,000 rounds."""
     return hashlib.pbkdf2_hmac("sha256", secret.encode(), salt, 100_000).hex()
 
 
 class AstrBotData:
-    """A data directory in the making.
+    """Builder of a data directory.
 
-    :param folder: Where it is to be.
+    :param folder: Path of the new directory.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -88,17 +87,17 @@ class AstrBotData:
         self.db.executescript(_SCHEMA)
 
     def close(self) -> None:
-        """Close the database, as an AstrBot that is stopped does."""
+        """Close the database, like an AstrBot that is stopped."""
         self.db.close()
 
     def add_recorded(self, recorded: Recorded) -> None:
-        """Write the recordings' rows, and bytes for each attachment."""
+        """Write the recorded rows, and bytes for each attachment."""
         for at, row in enumerate(recorded.sessions.values()):
             self.add_session(*row, created_at=_TIME.format(at))
         for row in recorded.history.values():
             self.add_message(*row)
         for row in recorded.attachments.values():
-            # Where it lay on the machine that was recorded.
+            # The path on the recorded machine.
             path = row[1].replace("DATA/", "/AstrBot/data/")
             self.add_attachment(row[0], path, f"the bytes of {row[1]}".encode(), *row[2:])
 
@@ -124,7 +123,7 @@ class AstrBotData:
         )  # fmt: skip
 
     def say(self, number: int, session_id: str, sender: str, *parts: Any, **more: Any) -> None:
-        """Add a message of parts."""
+        """Add a message with these parts."""
         turn = more.pop("turn", None)
         kind = "bot" if sender == "bot" else "user"
         content = json.dumps({"type": kind, "message": list(parts), **more})
@@ -134,7 +133,7 @@ class AstrBotData:
         self, attachment_id: str, path: str, data: bytes | None, kind: str = "file",
         mime: str = "text/plain",
     ) -> None:  # fmt: skip
-        """Add an attachment; its file, unless ``data`` is None."""
+        """Add an attachment, and its file unless ``data`` is None."""
         if data is not None:
             (self.folder / "attachments" / path.rpartition("/")[2]).write_bytes(data)
         number = len(self.db.execute("SELECT 1 FROM attachments").fetchall())
@@ -152,7 +151,7 @@ class AstrBotData:
         self.db.execute(sql, list(values.values()))
 
     def add_config(self, name: str, config: Any) -> None:
-        """Write a JSON file, with the byte order mark that Windows' editors leave."""
+        """Write a JSON file with the byte order mark of Windows' editors."""
         text = json.dumps(config, ensure_ascii=False)
         (self.folder / name).write_text(text, encoding="utf-8-sig")
 

@@ -1,4 +1,4 @@
-"""The wall clock of servers, which a test turns while they run."""
+"""Wall clock of servers, which a test can change while they run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _HOOK = Path(__file__).parent / "load" / "clock"
 
 
 class Clock:
-    """How far the clock of servers is ahead, in a file that their processes read.
+    """Offset of the servers' clocks, in a file that their processes read.
 
     Start the servers with :attr:`environ`.
     """
@@ -22,11 +22,11 @@ class Clock:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The variables with which a server obeys it."""
+        """Environment variables that make a server use this clock."""
         paths = [str(_HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
         return {"ASTRBOT_TORTURE_CLOCK": str(self._path), "PYTHONPATH": os.pathsep.join(paths)}
 
     def set_s(self, ahead_s: int) -> None:
-        """Set the servers' clocks; they jump at once."""
+        """Set the offset of the servers' clocks. It applies at once."""
         with self._path.open("r+b") as file:
             file.write(struct.pack("<q", ahead_s))

@@ -1,4 +1,4 @@
-"""A collector of traces on a loopback port: OTLP over HTTP."""
+"""An OpenTelemetry collector on a loopback port (OTLP over HTTP)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from .waiting import wait_for
 
 
 class Collector:
-    """Takes spans in.
+    """Records spans.
 
-    :param status: What it answers; not 200: it takes nothing. 0: it never answers.
+    :param status: Its response status. With another status than 200, it records nothing. With 0, it
+        never responds.
     """
 
     def __init__(self, status: int = 200) -> None:
@@ -39,7 +40,7 @@ class Collector:
                 self.end_headers()
 
             def log_message(self, *args: Any) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -47,7 +48,7 @@ class Collector:
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     def take(self, body: bytes) -> None:
-        """Note the spans of one request."""
+        """Record the spans of one request."""
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             for attribute in resource.resource.attributes:
                 if attribute.key == "service.name":
@@ -76,7 +77,7 @@ class Collector:
 
 
 def read_attributes(span: Any) -> dict[str, Any]:
-    """Return a span's attributes as Python has them."""
+    """Return a span's attributes as Python values."""
     found: dict[str, Any] = defaultdict(lambda: None)
     for one in span.attributes:
         found[one.key] = getattr(one.value, one.value.WhichOneof("value"))

@@ -1,4 +1,4 @@
-"""What tests share. No test reaches beyond loopback."""
+"""Shared fixtures and hooks. No test connects beyond loopback."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from .postgres import postgres, postgres_url
 from .redis_server import redis_prefix, redis_server
 from .s3 import s3_environ
 
-# Also where the environment asks for no bytecode: each process that tests start, and each
-# of pytest, would compile all modules again, 0.8 s to 15 s of CPU.
+# Always write bytecode. Otherwise each process compiles all modules again (0.8 s to 15 s of CPU).
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -27,18 +26,18 @@ __all__ = ["postgres", "postgres_url", "redis_prefix", "redis_server", "s3_envir
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest: one of them alone at the end uses one core."""
+    """Start with the slowest files. At the end, one of them alone would use only one core."""
     items.sort(key=lambda item: {"e2e", "clients"}.isdisjoint(item.path.parts))
 
 
 def pytest_collection_finish() -> None:
-    """Spare each later garbage collection what collecting the tests made: a tenth of their CPU."""
+    """Exclude collected tests from garbage collection, which saves a tenth of the CPU time."""
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a connection to anywhere else a failing test."""
+    """Fail the test on a connection to another address."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:
@@ -52,12 +51,12 @@ def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def fake_model() -> Iterator[FakeOpenAI]:
-    """An OpenAI-compatible endpoint of our own, whose answers are known."""
+    """A fake OpenAI-compatible endpoint with known answers."""
     with FakeOpenAI() as fake:
         yield fake
 
 
 @pytest.fixture(scope="module")
 def module_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory that a module's tests share."""
+    """A data directory shared by the tests of a module."""
     return tmp_path_factory.mktemp("data")

@@ -1,4 +1,4 @@
-"""A messenger that does what a test says."""
+"""A messenger that a test controls."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class FakeMessengerSettings(ma.Schema):
 
 
 class FakeMessenger:
-    """An adapter's module. ``sent`` is what has arrived, in order."""
+    """Module of an adapter. ``sent`` lists the delivered messages in order."""
 
     SettingsSchema = FakeMessengerSettings
 
     def __init__(self) -> None:
         self.sent: list[tuple[Target, str]] = []
         self.typing: list[Target] = []
-        #: Called before each part goes; raises what the platform would.
+        #: Called before each part is sent. Raises the platform's errors.
         self.before_part: Callable[[Target, str], None] = lambda target, text: None
         self.inbox: list[InMessage] = []
         self.polling = threading.Event()
@@ -53,12 +53,12 @@ class FakeMessenger:
         return FakeMessengerAdapter(self, bot)
 
     def texts(self) -> list[str]:
-        """Return what has arrived, without where."""
+        """Return the delivered messages without their targets."""
         return [text for _, text in self.sent]
 
 
 class FakeMessengerAdapter(BaseAdapter):
-    """Sends text in pieces of 100 characters, to have progress to report."""
+    """Sends texts in parts of 100 characters, to report progress."""
 
     type = "fake"
     capabilities = frozenset({"text", "image", "file", "group", "reply", "typing"})
@@ -69,7 +69,7 @@ class FakeMessengerAdapter(BaseAdapter):
         self.polls = bot.settings["polls"]
 
     def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
-        """Send part by part, texts in pieces of 100 characters."""
+        """Send the parts one after another, texts in parts of 100 characters."""
         for part in message.parts:
             pieces = [_read(part)] if isinstance(part, OutFile) else _cut(part)
             for number, piece in enumerate(pieces, 1):
@@ -91,15 +91,15 @@ class FakeMessengerAdapter(BaseAdapter):
         return Reception((to_message(value),), body=b"received")
 
     def open_file(self, source: str) -> _Bytes:
-        """Open the file, whose bytes are its address."""
+        """Open the file. Its address contains its bytes."""
         return _Bytes(source.encode())
 
     def show_typing(self, target: Target) -> None:
-        """Note it."""
+        """Record the call."""
         self._messenger.typing.append(target)
 
     def poll(self, stop: threading.Event) -> Iterator[Sequence[InMessage]]:
-        """Yield what a test puts into the inbox."""
+        """Yield the messages that a test puts into the inbox."""
         self._messenger.polling.set()
         while not stop.is_set():
             found, self._messenger.inbox[:] = list(self._messenger.inbox), []
@@ -108,7 +108,7 @@ class FakeMessengerAdapter(BaseAdapter):
 
 
 def to_message(value: dict[str, Any]) -> InMessage:
-    """Return the message that a test wrote as a dictionary."""
+    """Convert a dictionary to a message."""
     group = value.get("group", False)
     return InMessage(
         event_id=value["event"],

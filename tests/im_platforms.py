@@ -1,4 +1,4 @@
-"""What the tests of the messengers' adapters share."""
+"""Helpers of the tests of messengers' adapters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from astrbot_api.im.botfile import read_bot
 from astrbot_api.im.registry import AdapterTypes
 from astrbot_api.testing import FakeOneBot, FakeSlack
 
-#: The smallest pictures, recordings and documents that are what they say.
+#: Minimal valid pictures, recordings and documents.
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360"
     "60606000000005000105d4a9e40000000049454e44ae426082"
@@ -33,7 +33,7 @@ PDF = b"%PDF-1.4\n%%EOF\n"
 
 @contextmanager
 def open_adapter(type: str, **settings: Any) -> Iterator[Adapter]:
-    """Return the adapter of a bot with these settings, as ``bots.toml`` would make it."""
+    """Return the adapter of a bot with these settings, as from ``bots.toml``."""
     types = AdapterTypes()
     bot = read_bot({"id": "bot", "type": type, **settings}, types)
     http = PlatformHttp()
@@ -46,14 +46,14 @@ def open_adapter(type: str, **settings: Any) -> Iterator[Adapter]:
 
 
 def open_onebot(fake: FakeOneBot) -> AbstractContextManager[Adapter]:
-    """Return the adapter of a bot on a fake OneBot."""
+    """Return the adapter of a bot that uses a fake OneBot."""
     return open_adapter(
         "onebot", base_url=fake.url, access_token=fake.access_token, secret=fake.secret
     )
 
 
 def open_slack(fake: FakeSlack) -> AbstractContextManager[Adapter]:
-    """Return the adapter of a bot on a fake Slack."""
+    """Return the adapter of a bot that uses a fake Slack."""
     return open_adapter(
         "slack", token=fake.token, signing_secret=fake.signing_secret, base_url=fake.base_url
     )
@@ -70,7 +70,7 @@ DOCUMENT = make_file("file", "报告.pdf", "application/pdf", PDF)
 
 
 class Outbox:
-    """Sends with an adapter and remembers what it confirmed."""
+    """Sends with an adapter and records the confirmed parts."""
 
     def __init__(self, adapter: Adapter) -> None:
         self.adapter = adapter
@@ -103,7 +103,7 @@ def make_request(
 
 
 def read_all(adapter: Adapter, file: InFile) -> bytes:
-    """Return the bytes of a file that came with a message."""
+    """Return the bytes of a received file."""
     reader = adapter.open_file(file.source)
     try:
         pieces = []

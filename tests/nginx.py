@@ -1,4 +1,4 @@
-"""nginx as an operator has it: the site of ``deploy/nginx``, on free loopback ports."""
+"""nginx with the site of ``deploy/nginx``, on free loopback ports."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ http {{
 
 
 def find_nginx() -> str:
-    """Return nginx's path; skip the test where there is none, but not in CI."""
+    """Return nginx's path. Without nginx, skip the test, or fail in CI."""
     return require_tool(shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin"), "nginx")
 
 
 def fill_in(template: str, values: dict[str, str]) -> str:
-    """Do what ``envsubst`` does with the site's template, and miss nothing."""
+    """Replace variables like ``envsubst``, but fail on missing ones."""
     filled = re.sub(r"\$\{(ASTRBOT_[A-Z_]+)\}", lambda found: values[found[1]], template)
     assert "${" not in re.sub(r"(?m)^#.*$", "", filled)
     return filled
 
 
 class Nginx:
-    """The site of ``deploy/nginx`` before some servers, with a certificate of its own."""
+    """The site of ``deploy/nginx`` in front of some servers, with its own certificate."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Nginx:
         edit: Callable[[str], str] = str,
         **changed: str,
     ) -> None:
-        """Start it.
+        """Start nginx.
 
         :param edit: Changes the site's text.
         """
@@ -75,7 +75,7 @@ class Nginx:
         folder.mkdir(parents=True, exist_ok=True)
         self.certificate = folder / "site.crt"
         _make_certificate(folder)
-        # Opened here and handed over, as in an upgrade of nginx: so they are free.
+        # Opened here and passed on, as in an upgrade of nginx, so that the ports are free.
         listeners = [socket.create_server(("127.0.0.1", 0), backlog=511) for _ in range(2)]
         self.plain_port, self.port = (one.getsockname()[1] for one in listeners)
         values = {
@@ -93,7 +93,7 @@ class Nginx:
         }
         template = (SITE / "astrbot-api.conf.template").read_text(encoding="utf-8")
         (folder / "astrbot-api.conf").write_text(edit(fill_in(template, values)), encoding="utf-8")
-        # Root's nginx would serve as nobody, who may not enter the test's folder.
+        # Root's nginx would run as nobody, who cannot enter the test's folder.
         user = "user root;" if os.geteuid() == 0 else ""
         main = _MAIN.format(folder=folder, user=user)
         (folder / "nginx.conf").write_text(main, encoding="utf-8")
@@ -110,24 +110,24 @@ class Nginx:
             one.close()
 
     def connect(self, context: ssl.SSLContext | None = None) -> ssl.SSLSocket:
-        """Open a connection as a client does that trusts this certificate."""
+        """Open a connection like a client that trusts this certificate."""
         context = context or ssl.create_default_context(cafile=str(self.certificate))
         raw = socket.create_connection(("127.0.0.1", self.port), timeout=60)
         return context.wrap_socket(raw, server_hostname="127.0.0.1")
 
     def read_log(self, name: str = "access.log") -> str:
-        """Return what nginx has logged."""
+        """Return a log of nginx."""
         path = self.folder / name
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     def stop(self) -> None:
-        """Stop it, with whatever it still serves."""
+        """Stop nginx and its open connections."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(30)
 
 
 class FrontedServer(Server):
-    """The server, and nginx before it; all requests go through nginx, over TLS."""
+    """The server behind nginx. All requests pass through nginx, over TLS."""
 
     def __init__(self, data_dir: Path, *, site: dict[str, str] | None = None, **options: Any):
         find_nginx()
@@ -135,7 +135,7 @@ class FrontedServer(Server):
         if "ASTRBOT_STORAGE_URL" not in os.environ:
             options.setdefault("ASTRBOT_ACCEL_REDIRECT_PREFIX", ACCEL_PREFIX)
         super().__init__(data_dir, **options)
-        #: Where the server itself listens.
+        #: The server's own port.
         self.inner_port = self.port
         upstream = f"server 127.0.0.1:{self.inner_port} fail_timeout=0;"
         files = data_dir.resolve() / "files"
@@ -154,13 +154,13 @@ class FrontedServer(Server):
         return self.nginx.connect()
 
     def stop(self) -> int:
-        """Stop both; return the server's exit code."""
+        """Stop both and return the server's exit code."""
         self.nginx.stop()
         return super().stop()
 
 
 def choose_server() -> type[Server]:
-    """Return how the contract's tests reach the server; ``make deploy-check`` says so."""
+    """Return the kind of server for the contract tests. ``make deploy-check`` chooses it."""
     return FrontedServer if os.environ.get("ASTRBOT_TEST_FRONT") == "nginx" else Server
 
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own, in a folder that is gone afterwards."""
+"""A PostgreSQL server for the tests, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 from .waiting import wait_for
 
-#: Fast; what is committed outlives a crash of the server, but not one of the machine.
+#: Fast: committed data survives a crash of the server, but not of the machine.
 _OPTIONS = {
     "listen_addresses": "",
     "fsync": "off",
@@ -27,12 +27,12 @@ _OPTIONS = {
     "deadlock_timeout": "50ms",
 }
 
-#: Recovery after a crash takes its time on a machine that is busy with other tests.
+#: Recovery after a crash is slow on a busy machine.
 _START_LIMIT_S = 120.0
 
 
 def require_tool(path: str | None, name: str) -> str:
-    """Return the path of a program; skip the test where there is none, but not in CI."""
+    """Return the path of a program. If it is missing, skip the test, or fail in CI."""
     if path is not None:
         return path
     message = f"there is no {name} on this machine (see .ci/install-tools)"
@@ -42,7 +42,7 @@ def require_tool(path: str | None, name: str) -> str:
 
 
 def find_postgres() -> str | None:
-    """Return the folder of PostgreSQL's programs; Debian has it off the PATH."""
+    """Return the folder of PostgreSQL's programs, which is not in PATH on Debian."""
     on_path = shutil.which("initdb")
     if on_path and shutil.which("postgres"):
         return str(Path(on_path).parent)
@@ -51,29 +51,29 @@ def find_postgres() -> str | None:
 
 
 class Postgres:
-    """A server on a Unix socket; root lets another user run it, as it demands."""
+    """A server on a Unix socket. Root runs it as another user, as PostgreSQL requires."""
 
     def __init__(self, programs: str) -> None:
         self._programs = Path(programs)
-        # Not below pytest's folder, which no other user may enter.
+        # Not below pytest's folder, which other users cannot enter.
         self.folder = Path(tempfile.mkdtemp(prefix="astrbot-pg-", dir="/tmp"))
         self._as_user: list[str] = []
         if os.geteuid() == 0:
             user = _find_user()
             os.chown(self.folder, user.pw_uid, user.pw_gid)
             ids = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}")
-            # It must not outlive a test run that is killed.
+            # The server must not survive a killed test run.
             self._as_user = ["setpriv", *ids, "--clear-groups", "--pdeathsig=INT"]
         self._process: subprocess.Popen[bytes] | None = None
         self._template = ""
-        #: Databases of tests that have ended; to empty one is quicker than to make one.
+        #: Databases of finished tests. Emptying one is faster than creating one.
         self.reusable: list[str] = []
         self._run("initdb", "-D", "data", "-A", "trust", "-U", "test", "-E", "UTF8",
                   "--locale=C.UTF-8", "--no-sync", "--no-instructions")  # fmt: skip
         self.start()
 
     def start(self) -> None:
-        """Start it and wait until it takes connections."""
+        """Start the server and wait until it accepts connections."""
         options = [f"-c{name}={value}" for name, value in _OPTIONS.items()]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -87,26 +87,26 @@ class Postgres:
             pytest.fail("PostgreSQL did not start:\n" + (self.folder / "log").read_text()[-2000:])
 
     def stop(self) -> None:
-        """Stop it as an operator would who does not wait for clients."""
+        """Stop the server without waiting for clients."""
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it in the middle of whatever it does."""
-        # The WAL of hundreds of databases that tests made is not to be replayed.
+        """Kill the server at any point."""
+        # Avoids a replay of the WAL of hundreds of test databases.
         self.run_sql("CHECKPOINT")
         self.end(at_once=True)
 
     def end(self, *, at_once: bool) -> None:
-        """Stop it; at once: as a crash of it does."""
+        """Stop the server. With ``at_once``, stop it like a crash."""
         self._end(signal.SIGQUIT if at_once else signal.SIGINT)
 
     def close(self) -> None:
-        """End it and remove its folder; nobody wants it to write anything more."""
+        """Kill the server and remove its folder."""
         self._end(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def create_database(self, *, migrated: bool = True) -> str:
-        """Make a database of its own for a test; return its URL."""
+        """Create a database for one test and return its URL."""
         from astrbot_api.db.postgres_store import PostgresStore
 
         if migrated and not self._template:
@@ -119,7 +119,7 @@ class Postgres:
         return self.url(name)
 
     def empty(self, url: str) -> None:
-        """Remove every row of a database that no application has open."""
+        """Delete all rows of a database that no application has open."""
         import psycopg
 
         with psycopg.connect(url, autocommit=True) as connection:
@@ -132,7 +132,7 @@ class Postgres:
                 try:
                     connection.execute(f"TRUNCATE {names} RESTART IDENTITY")  # type: ignore[arg-type]
                     return
-                except psycopg.errors.DeadlockDetected:  # with the last words of an application
+                except psycopg.errors.DeadlockDetected:  # with an application's last statement
                     if not left:
                         raise
 
@@ -182,7 +182,7 @@ def _find_user() -> pwd.struct_passwd:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL for this process's tests."""
+    """A PostgreSQL server for the tests of this process."""
     pytest.importorskip("psycopg_pool")
     server = Postgres(require_tool(find_postgres(), "PostgreSQL"))
     yield server

@@ -1,4 +1,4 @@
-"""A Redis of the tests' own, on a socket in a folder that is gone afterwards."""
+"""A Redis server for the tests, on a socket in a temporary folder."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Return where it is."""
+        """Return the server's URL."""
         return f"unix://{self.folder}/redis.sock"
 
     def start(self, *, persistent: bool = True) -> None:
-        """Start it and wait until it answers; what it had before its end is there again."""
+        """Start the server and wait until it responds. Data of an earlier start is kept."""
         self._process = subprocess.Popen(
             [self._program, "--port", "0", "--unixsocket", "redis.sock", "--save", "",
              "--appendonly", "yes" if persistent else "no", "--appendfsync", "no"],
@@ -39,14 +39,14 @@ class RedisServer:
         wait_for(self._answers)
 
     def kill(self) -> None:
-        """End it in the middle of whatever it does."""
+        """Kill the server at any point."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(30)
             self._process = None
 
     def close(self) -> None:
-        """Stop it and remove its folder."""
+        """Stop the server and remove its folder."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -64,7 +64,7 @@ class RedisServer:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    """A Redis for this process's tests."""
+    """A Redis server for the tests of this process."""
     pytest.importorskip("redis")
     server = RedisServer(require_tool(shutil.which("redis-server"), "redis-server"))
     yield server
@@ -73,5 +73,5 @@ def redis_server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_prefix() -> str:
-    """A prefix that no other test has."""
+    """A unique prefix."""
     return f"test-{uuid.uuid4().hex[:12]}"

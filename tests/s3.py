@@ -1,4 +1,4 @@
-"""An S3 of the tests' own, on a loopback port."""
+"""A fake S3 on a loopback port."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 @pytest.fixture(scope="session")
 def s3_environ() -> Iterator[dict[str, str]]:
-    """The variables that lead to a server with one bucket, ``attachments``."""
-    import boto3  # slow, and only few tests need them
+    """Environment variables for a server with one bucket, ``attachments``."""
+    import boto3  # slow, and needed by few tests
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -1,4 +1,4 @@
-"""Small files of many kinds, made here."""
+"""Small generated files of many types."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ _WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 
 
 def make_docx(more: str = "", **notes: str) -> bytes:
-    """Return a heading, a paragraph in two runs and a table.
+    """Return a document with a heading, a paragraph in two runs and a table.
 
-    :param more: Follows in the body.
-    :param notes: Further parts, such as ``comments``: what is in their root.
+    :param more: Appended to the body.
+    :param notes: Further parts, such as ``comments``, with the content of their root.
     """
     namespace = _WORD
     parts = {
@@ -121,9 +121,9 @@ def make_xlsx(more: str = "", state: str = "visible") -> bytes:
 
 
 def make_pptx(more: str = "") -> bytes:
-    """Return two slides, whose order is not that of their names, and a note.
+    """Return two slides, whose file names are not in their order, and a note.
 
-    :param more: Follows on the first slide.
+    :param more: Appended to the first slide.
     """
     drawing = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
     main = (
@@ -176,7 +176,7 @@ def make_odt(more: str = "") -> bytes:
 def make_epub(**more: str) -> bytes:
     """Return a book.
 
-    :param more: What stands in other parts of ``META-INF``.
+    :param more: Content of other parts of ``META-INF``.
     """
     return make_archive(
         {
@@ -224,7 +224,7 @@ def save(picture: Image.Image, format: str, **more: Any) -> bytes:
 
 
 def make_turned(orientation: int, format: str = "JPEG") -> bytes:
-    """Return a picture that says how it is to be turned, and where it was taken."""
+    """Return a picture with an orientation tag and a location."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     exif[0x010F] = "Maker of the phone"
@@ -250,7 +250,7 @@ def make_wav(seconds: float = 0.5, rate: int = 8000) -> bytes:
 
 
 def make_sound(container: str, codec: str, seconds: float = 0.5) -> bytes:
-    """Return a recording in any format that FFmpeg writes."""
+    """Return a recording in any format that FFmpeg can write."""
     rates = {"libopus": 48_000, "libopencore_amrnb": 8_000}
     import av
 
@@ -268,7 +268,7 @@ def make_sound(container: str, codec: str, seconds: float = 0.5) -> bytes:
 
 
 def make_silk(seconds: float = 0.5) -> bytes:
-    """Return a voice message of QQ."""
+    """Return a voice message of QQ (Silk)."""
     import pilk_nogil
 
     with wave.open(io.BytesIO(make_wav(seconds, 24_000))) as file:
@@ -278,7 +278,7 @@ def make_silk(seconds: float = 0.5) -> bytes:
 
 
 def make_video(seconds: int = 2) -> bytes:
-    """Return a video whose picture turns from red to blue in its middle."""
+    """Return a video that changes from red to blue in its middle."""
     import av
 
     out = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Servers that tests start: the real thing, on a free loopback port."""
+"""Real servers for the tests, on free loopback ports."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ system_prompt = "You are a helpful assistant."
 
 @contextmanager
 def serve(app: Any) -> Iterator[str]:
-    """Serve a WSGI application from a thread of this process; yield its address."""
+    """Serve a WSGI application from a thread of this process and yield its address."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -56,7 +56,7 @@ def serve(app: Any) -> Iterator[str]:
 def write_config(
     data_dir: Path, base_url: str, *, name: str = "default", provider: str = "", agent: str = ""
 ) -> Path:
-    """Write a config whose model is at ``base_url``; more lines go into its tables."""
+    """Write a config whose model is at ``base_url``, with additional lines in its tables."""
     folder = data_dir / "configs"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.toml"
@@ -66,7 +66,7 @@ def write_config(
 
 
 def create_key(data_dir: Path, *scopes: str, name: str = "test", database_url: str = "") -> str:
-    """Make a key; return its secret."""
+    """Create a key and return its secret."""
     row = create_key_row(data_dir, *scopes, name=name, database_url=database_url)
     return str(row["api_key"])
 
@@ -74,7 +74,7 @@ def create_key(data_dir: Path, *scopes: str, name: str = "test", database_url: s
 def create_key_row(
     data_dir: Path, *scopes: str, name: str = "test", database_url: str = ""
 ) -> dict[str, Any]:
-    """Make a key in another process's database; return what ``keys create --json`` prints."""
+    """Create a key by the command line and return the output of ``keys create --json``."""
     url = database_url or os.environ.get("ASTRBOT_DATABASE_URL", "")
     store = open_store(Settings(data_dir=data_dir, database_url=url))
     store.upgrade()
@@ -84,7 +84,7 @@ def create_key_row(
 
 
 def run_cli(*arguments: str, data_dir: Path) -> str:
-    """Run ``astrbot-api`` and return what it printed."""
+    """Run ``astrbot-api`` and return its output."""
     done = subprocess.run(
         [sys.executable, "-m", "astrbot_api.cli.main", *arguments, "--data-dir", str(data_dir)],
         check=True,
@@ -96,10 +96,10 @@ def run_cli(*arguments: str, data_dir: Path) -> str:
 
 
 class Server:
-    """gunicorn with this project's own configuration, two gevent workers by default.
+    """gunicorn with this project's configuration, by default with two gevent workers.
 
-    The listening socket is made here and handed over, so the port is free for
-    certain, and a request may be sent at once: it waits until a worker is up.
+    The listening socket is opened here and passed on, so the port is free. Requests may be sent at
+    once and wait until a worker runs.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Server:
         self.data_dir = data_dir
         self.log_path = data_dir / "server.log"
         listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-        # As gunicorn does, but for connections that are made before it is up, too.
+        # As in gunicorn, but also for connections that are opened before it runs.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -135,35 +135,35 @@ class Server:
                     **environ,
                 },
             )
-        # From now on only the server holds it: when it dies, requests fail at once.
+        # Now only the server has the socket: if it dies, requests fail at once.
         listener.close()
         self.http = urllib3.PoolManager(
             maxsize=100, retries=False, timeout=urllib3.Timeout(connect=10, read=60)
         )
 
     def connect(self) -> socket.socket:
-        """Open a connection, for requests that no client library would send."""
+        """Open a raw connection, for requests that client libraries cannot send."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def request(
         self, method: str, path: str, key: str = "", **options: Any
     ) -> urllib3.BaseHTTPResponse:
-        """Send one request; the answer is read."""
+        """Send a request and return its response with the body."""
         headers = {**({"X-API-Key": key} if key else {}), **options.pop("headers", {})}
         return self.http.request(method, self.url + path, headers=headers, **options)
 
     def open_chat(self, key: str, body: dict[str, Any]) -> urllib3.BaseHTTPResponse:
-        """Send a chat request; its stream is still to be read."""
+        """Send a chat request and return its unread stream."""
         return self.request("POST", "/api/v1/chat", key, json=body, preload_content=False)
 
     def chat(self, key: str, **body: Any) -> list[dict[str, Any]]:
-        """Have one turn and return all its events."""
+        """Run a turn and return all its events."""
         answer = self.request("POST", "/api/v1/chat", key, json={"username": "alice", **body})
         assert answer.status == 200, answer.data
         return parse_events(answer.data)
 
     def find_worker(self, opened: Any) -> int:
-        """Return the process at the other end of an open connection."""
+        """Return the worker process of an open connection."""
         local = opened._connection.sock.getsockname()[1]
         shown = subprocess.run(
             ["ss", "-tnpH", "src", "127.0.0.1", "and", "dport", f"= :{local}"],
@@ -172,11 +172,11 @@ class Server:
         return int(shown.split("pid=")[1].split(",")[0])
 
     def connect_to_each_worker(self, key: str, count: int = 2) -> list[http.client.HTTPConnection]:
-        """Return open connections; each of the two workers has half of them."""
+        """Return open connections, half of them to each of the two workers."""
         workers = wait_for(lambda: len(found := self.list_workers()) == 2 and found)
         made = []
         for frozen in workers:
-            os.kill(frozen, signal.SIGSTOP)  # so that the other one takes what comes now
+            os.kill(frozen, signal.SIGSTOP)  # so that the other one accepts the next connections
             try:
                 for _ in range(count // 2):
                     connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -193,8 +193,8 @@ class Server:
         return [int(pid) for pid in path.read_text().split()]
 
     def stop(self) -> int:
-        """Stop as an operator would; return the exit code."""
-        # A worker waits some seconds for a further request on an idle connection.
+        """Stop the server like an operator and return its exit code."""
+        # Otherwise a worker waits some seconds for another request on an idle connection.
         self.http.clear()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -206,7 +206,7 @@ class Server:
             raise
 
     def read_log(self) -> str:
-        """Return what the server has logged."""
+        """Return the server's log."""
         return self.log_path.read_text(encoding="utf-8", errors="replace")
 
     def __enter__(self) -> Server:
@@ -216,15 +216,14 @@ class Server:
         self.stop()
 
 
-#: The types of a failed turn's last events.
+#: Types of the last events of a failed turn.
 FAILED = ["error", "complete", "message_saved", "end"]
 
 
 def parse_events(stream: bytes) -> list[dict[str, Any]]:
-    """Return the events of a stream as clients in the wild read it.
+    """Return the events of a stream, parsed like existing clients parse it.
 
-    Strict on purpose: ``data: `` with its space, JSON only, nothing else but
-    comments and ids.
+    The parser is strict: ``data: `` with its space, only JSON, and otherwise only comments and ids.
     """
     events = []
     for line in stream.decode().split("\n"):
@@ -237,7 +236,7 @@ def parse_events(stream: bytes) -> list[dict[str, Any]]:
 
 
 def iter_events(response: urllib3.BaseHTTPResponse) -> Any:
-    """Yield the events of an open stream as they come."""
+    """Yield the events of an open stream as they arrive."""
     buffer = b""
     while chunk := response.read1():
         buffer += chunk

@@ -1,8 +1,8 @@
 """An application whose model makes several steps, with a tool that must be called once.
 
-The words of the last message decide: ``STEPS=4 DELAY=20``. Each call of ``charge`` is written
-down in the file that ``ASTRBOT_TEST_CALLS`` names, with the idempotency key. Where
-``ASTRBOT_TEST_GATE`` names a file, the second step waits until it is there.
+The last message sets the parameters: ``STEPS=4 DELAY=20``. Each call of ``charge`` is appended to
+the file ``ASTRBOT_TEST_CALLS``, with its idempotency key. If ``ASTRBOT_TEST_GATE`` is set, the
+second step waits until this file exists.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from astrbot_api.agent.provider import (
     ToolSpec,
 )
 
-#: The provider's table; more lines of the config may follow.
+#: The provider's table. More lines of the config may follow.
 CONFIG = """\
 name = "default"
 [provider]
@@ -37,7 +37,7 @@ titles = false
 show_reasoning = true
 """
 
-#: Tokens of each step.
+#: Number of tokens per step.
 _TOKENS = 8
 
 
@@ -48,7 +48,7 @@ class Till:
 
     @hookimpl
     def register_tools(self) -> list[Tool]:
-        """Return them."""
+        """Return both tools."""
         return [tool(charge), tool(retry="safe")(look)]
 
 
@@ -65,7 +65,7 @@ def look() -> str:
 
 
 class StepModel:
-    """Says some words and calls both tools, step by step; known by the messages alone."""
+    """Yields words and calls both tools in each step. The messages are its only state."""
 
     def stream(
         self, messages: Sequence[ModelMessage], tools: Sequence[ToolSpec], options: ModelOptions
@@ -90,7 +90,7 @@ class StepModel:
 
 
 def expected_text(steps: int) -> str:
-    """Return what a turn of so many steps says."""
+    """Return the text of a turn with this number of steps."""
     return "".join(f"s{step}t{n} " for step in range(1, steps + 1) for n in range(_TOKENS))
 
 

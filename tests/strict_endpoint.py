@@ -1,7 +1,7 @@
-"""An endpoint of a model that refuses what the rules of chat completions refuse.
+"""A model endpoint that rejects requests which violate the rules of chat completions.
 
-Source: https://platform.openai.com/docs/api-reference/chat/create, and the texts of OpenAI, vLLM
-and llama.cpp for each fault.
+Source: https://platform.openai.com/docs/api-reference/chat/create, and the error texts of OpenAI,
+vLLM and llama.cpp.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any
 
 from .unit.raw_endpoint import DONE, Connection, RawEndpoint, event
 
-#: What a script returns: the events of a streamed answer, or a status and its JSON.
+#: Result of a script: the events of a streamed response, or a status and its JSON.
 Played = Sequence[bytes] | tuple[int, Any]
 
-#: Answers a request: its number, from 1, and its body.
+#: Answers a request, given its number (from 1) and its body.
 Script = Callable[[int, dict[str, Any]], Played]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def find_fault(messages: list[dict[str, Any]], *, alternating: bool = False) -> str:
-    """Return what a strict endpoint refuses in a conversation; empty: nothing.
+    """Return the fault of a conversation, or an empty text if it is valid.
 
-    :param alternating: Whether user and assistant must take turns, as in Mistral's templates.
+    :param alternating: Whether user and assistant must alternate, as in Mistral's templates.
     """
     waiting: list[str] = []
     before = ""
@@ -78,16 +78,16 @@ def _find_fault_in_call(call: dict[str, Any]) -> str:
 
 
 class StrictEndpoint(RawEndpoint):
-    """Refuses invalid requests with 400 and answers the others as a script says."""
+    """Rejects invalid requests with 400. A script answers the others."""
 
     def __init__(self, script: Script, *, alternating: bool = False) -> None:
         super().__init__(self._serve)
         self._script = script
         self._alternating = alternating
-        #: The body of each request; None: a GET.
+        #: Body of each request, or None for a GET.
         self.bodies: list[dict[str, Any]] = []
         self.heads: list[str] = []
-        #: What was refused, and why.
+        #: Reasons of rejected requests.
         self.faults: list[str] = []
 
     def _serve(self, connection: Connection) -> None:

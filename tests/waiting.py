@@ -1,4 +1,4 @@
-"""Waiting for what happens elsewhere: another process, a background thread."""
+"""Waits for conditions of other processes and background threads."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Far beyond what anything here takes; reached only by a fault.
+#: Far above any real wait. Only a fault reaches it.
 LIMIT_S = 120.0
 
 
 def wait_for(look: Callable[[], T], limit_s: float = LIMIT_S) -> T:
     """Return the first true value of ``look``.
 
-    For what sets no event in this process, such as a row that another
-    process writes.
+    For conditions without an event in this process, such as a row that another process writes.
 
-    :raises AssertionError: when it does not come.
+    :raises AssertionError: if no value is true in time.
     """
     deadline = time.monotonic() + limit_s
     while True:

@@ -1,4 +1,4 @@
-"""A strict WebSocket client: what it does not expect fails the test."""
+"""A strict WebSocket client that fails the test on unexpected data."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
 class WebSocketClient:
-    """One connection; ``head`` is sent as it is, without its empty line.
+    """One connection. ``head`` is sent unchanged, without its empty line.
 
-    :param where: A port of this machine, or a connection that is open already.
+    :param where: A port of this machine, or an open connection.
     """
 
     def __init__(self, where: int | socket.socket, head: str) -> None:
@@ -42,7 +42,7 @@ class WebSocketClient:
 
     @property
     def status(self) -> int:
-        """The status of the answer to the handshake."""
+        """The status of the handshake's response."""
         return int(self.head.split()[1])
 
     def send(self, value: Any) -> None:
@@ -69,7 +69,7 @@ class WebSocketClient:
         self._socket.sendall(data)
 
     def receive(self) -> Any:
-        """Return the next JSON value; None when the server has closed."""
+        """Return the next JSON value, or None if the server has closed."""
         while True:
             opcode, payload = self._read_frame()
             if opcode == TEXT:
@@ -84,7 +84,7 @@ class WebSocketClient:
             return None
 
     def read_frame(self) -> tuple[int, bytes]:
-        """Return the next frame, whatever it is: opcode and payload."""
+        """Return opcode and payload of the next frame."""
         return self._read_frame()
 
     def iter_turn(self) -> Iterator[Any]:
@@ -97,11 +97,11 @@ class WebSocketClient:
                 return
 
     def is_at_end(self) -> bool:
-        """Return whether the connection itself is closed, and nothing came before."""
+        """Return whether the connection is closed without further data."""
         return not self._buffer and self._socket.recv(1) == b""
 
     def close(self) -> None:
-        """Drop the connection."""
+        """Close the connection."""
         self._socket.close()
 
     def __enter__(self) -> WebSocketClient:
@@ -141,7 +141,7 @@ class WebSocketClient:
 
 
 def handshake(key: str, query: str = "") -> str:
-    """Return the head of a good handshake."""
+    """Return the headers of a valid handshake."""
     return "\r\n".join(
         [
             f"GET /api/v1/chat/ws{query} HTTP/1.1",

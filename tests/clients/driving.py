@@ -1,4 +1,4 @@
-"""The clients as programs: each does what a line of JSON asks for."""
+"""Runs each client in a program that reads jobs as JSON lines."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ CLIENTS = {"sync": "Python", "async": "Python, async", "js": "JavaScript"}
 
 
 def make_sync(source: str) -> str:
-    """Return the sync form of a file, as ``clients/python/generate.py`` makes it."""
+    """Return the sync form of a file, like ``clients/python/generate.py``."""
     convert: Callable[[str], str] = runpy.run_path(str(PYTHON / "generate.py"))["make_sync"]
     text = convert(source)
-    # Loops in brackets, and the loop that a sync program does not need.
+    # Removes the event loop, which a sync program does not need.
     return re.sub(r"asyncio\.run\((.*)\)\n", r"\1\n", text)
 
 
 class Driver:
-    """One client's program.
+    """The program of one client.
 
-    :param environ: Such as ``SSL_CERT_FILE``.
+    :param environ: Additional environment variables, such as ``SSL_CERT_FILE``.
     """
 
     def __init__(self, client: str, folder: Path, **environ: str) -> None:
@@ -46,7 +46,7 @@ class Driver:
             path.write_text(make_sync(source), encoding="utf-8")
             command = [sys.executable, str(path)]
         elif client == "js":
-            # Or another runtime: "deno run --allow-all", "bun".
+            # Another runtime is possible: "deno run --allow-all", "bun".
             node, *options = shlex.split(os.environ.get("ASTRBOT_TEST_NODE", "node"))
             if shutil.which(node) is None:
                 pytest.skip(f"{node} is not installed")
@@ -57,22 +57,22 @@ class Driver:
         )  # fmt: skip
 
     def send(self, do: str, url: str, key: str, **job: Any) -> None:
-        """Begin a job."""
+        """Start a job."""
         assert self._process.stdin is not None
         line = json.dumps({"do": do, "url": url, "key": key, **job})
         self._process.stdin.write(line + "\n")
 
     def read(self) -> Any:
-        """Return the next line that the program prints."""
+        """Return the program's next line."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, "the program ended"
         return json.loads(line)
 
     def run(self, do: str, url: str, key: str, **job: Any) -> Any:
-        """Do a job and return what came of it.
+        """Run a job and return its result.
 
-        :raises AssertionError: when the client raised an error.
+        :raises AssertionError: if the client raised an error.
         """
         self.send(do, url, key, **job)
         answer = self.read()
@@ -80,7 +80,7 @@ class Driver:
         return answer["ok"]
 
     def fail(self, do: str, url: str, key: str, **job: Any) -> dict[str, Any]:
-        """Do a job and return the error that the client raised."""
+        """Run a job and return the error of the client."""
         self.send(do, url, key, **job)
         answer = self.read()
         assert "error" in answer, answer

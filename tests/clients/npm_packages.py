@@ -1,4 +1,4 @@
-"""The programs of ``npm/``: ``make test`` installs what they import."""
+"""Programs of ``npm/``. ``make test`` installs their packages."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..servers import Server
 
 NPM = Path(__file__).parent / "npm"
 
-#: Does a job by its name and returns what came of it.
+#: Runs a job by its name and returns its result.
 Do = Callable[..., Any]
 
 
 def find_node(package: str) -> str:
-    """Return the program ``node``; skip the test where it, or a package, is missing."""
+    """Return the program ``node``. Skip the test if it, or a package, is missing."""
     node = shutil.which("node")
     if node is None or not (NPM / "node_modules" / package).is_dir():
         if os.environ.get("CI"):
@@ -31,7 +31,7 @@ def find_node(package: str) -> str:
 
 
 def make_do(program: str, package: str, server: Server, key: str) -> Do:
-    """Return what has a program of ``npm/`` do its jobs, with a server and a key."""
+    """Return a function that runs jobs of a program of ``npm/`` with a server and a key."""
     node = find_node(package)
 
     def run(name: str, **job: Any) -> Any:

@@ -1,6 +1,6 @@
-"""What every client of ``clients/`` does; each test stands in the table of its README.
+"""Behaviour of all clients of ``clients/``. Each test is a row in the table of its README.
 
-The first line of a test's docstring is its row.
+The first line of a test's docstring is the text of its row.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.e2e
 
 RUN = "7254cd9a-814f-498e-a202-2c1777b1bd2d"
 
-#: What an AstrBot's answers have not, by which a client knows this server.
+#: A header that AstrBot does not send. Clients recognise this server by it.
 OURS = {"X_Request_ID": "r1"}
 
 
@@ -54,7 +54,7 @@ def client(
 
 
 def frame(number: int | None, kind: str, data: Any = "", **more: Any) -> str:
-    """Return a frame; without a number it has no id, as an AstrBot's."""
+    """Return a frame. Without a number it has no id, like AstrBot's frames."""
     line = json.dumps({"type": kind, "data": data, **more}, separators=(",", ":"))
     return f"data: {line}" + (f"\nid: {number}" if number is not None else "")
 

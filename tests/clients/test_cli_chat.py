@@ -1,4 +1,4 @@
-"""``astrbot-api chat``: one question, and a conversation at the terminal."""
+"""``astrbot-api chat``: single questions and conversations in the terminal."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_conversation_keeps_its_session_until_it_is_left(
         listed = list(client.sessions.list("bob"))
     shown = capsys.readouterr().out
     assert len(listed) == 2
-    assert [len(one) for one in app.model.seen] == [2, 4, 2]  # with the prompt of the config
+    assert [len(one) for one in app.model.seen] == [2, 4, 2]  # including the config's prompt
     assert "Two." in shown
     assert "**Two.**" not in shown
     assert "there is no session '9'" in shown

@@ -1,4 +1,4 @@
-"""Clients that generators make from the OpenAPI document: without a warning, and of use."""
+"""Clients that are generated from the OpenAPI document work, and cause no warnings."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ pytestmark = pytest.mark.e2e
 
 _CONFIG = 'name = "default"\n[provider]\ntype = "mock"\n[agent]\ntitles = false\n'
 
-#: With the programs of this environment: a generator formats what it makes with ruff.
+#: Includes this environment's programs, because a generator formats its code with ruff.
 _PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
-#: CommonJS, since the generated modules import each other without an extension.
+#: CommonJS, because the generated modules import each other without an extension.
 _TSCONFIG = {
     "compilerOptions": {
         "strict": True, "target": "es2022", "module": "commonjs", "moduleResolution": "node10",
@@ -57,7 +57,7 @@ def folder(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def npm(folder: Path) -> Path:
-    """Link the npm packages into the folder, where they are installed."""
+    """Link the installed npm packages into the folder."""
     find_node("typescript")
     if not (folder / "node_modules").exists():
         (folder / "node_modules").symlink_to(NPM / "node_modules")
@@ -65,7 +65,7 @@ def npm(folder: Path) -> Path:
 
 
 def run(folder: Path, *command: str) -> str:
-    """Run a program in the folder and return all that it printed."""
+    """Run a program in the folder and return its output."""
     done = subprocess.run(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         timeout=120, check=False, env={**os.environ, "NO_COLOR": "1", "PATH": _PATH},
@@ -79,7 +79,7 @@ def run_npm(folder: Path, program: str, *arguments: str) -> str:
 
 
 def test_redocly_finds_nothing_in_the_document(npm: Path) -> None:
-    # An upgrade has the status 101, which the rule knows nothing of.
+    # The rule does not know status 101 of an upgrade.
     found = run_npm(npm, "redocly", "lint", "openapi.json", "--skip-rule=operation-2xx-response")
     assert "Your API description is valid" in found
     assert "You have" not in found, found  # warnings

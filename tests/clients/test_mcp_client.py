@@ -1,4 +1,4 @@
-"""The official client of MCP against a server with two workers."""
+"""The official MCP client with a server of two workers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ Job = Callable[[Client], Awaitable[Any]]
 
 @pytest.fixture(params=["legacy", "auto"])
 def run(request: pytest.FixtureRequest, server: Server, key: str) -> Callable[[Job], Any]:
-    """Do a job with a client that begins with a handshake, and with one that does not."""
+    """Run a job with a client that starts with a handshake, and with one that does not."""
 
     async def connected(job: Job) -> Any:
         async with connect(server, key, request.param, f"{request.param}-user") as client:

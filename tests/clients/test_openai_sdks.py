@@ -1,6 +1,6 @@
 """OpenAI's clients in Python and JavaScript, and Vercel's with its OpenAI provider, unchanged.
 
-Against a server with two workers, whose model is a fake endpoint that counts its requests.
+The server has two workers. Its model is a fake endpoint that counts its requests.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def test_conversations(client: openai.OpenAI) -> None:
 def test_a_background_response_is_resumed_at_another_worker(
     server: Server, key: str, client: openai.OpenAI
 ) -> None:
-    """The stream is left in the middle of the answer, at one worker, and continued at another."""
+    """The client closes the stream during the answer at one worker, and continues it at another."""
     body = {
         "model": "default", "input": "N=40 DELAY=100", "background": True, "stream": True,
     }  # fmt: skip
@@ -148,7 +148,7 @@ def test_a_background_response_is_cancelled_from_any_worker(client: openai.OpenA
 def test_a_permanent_error_is_one_request_to_the_model(
     client: openai.OpenAI, fake_model: FakeOpenAI, mode: str
 ) -> None:
-    """By default the client sends a request up to three times."""
+    """By default, the client sends a request up to three times."""
     assert client.max_retries == 2
     fake_model.reset()
     words: Any = [{"role": "user", "content": "FAIL=401"}]
@@ -178,7 +178,7 @@ def iter_events(response: Any) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def do(server: Server, key: str) -> Do:
-    """Do a job of ``npm/openai.mjs`` and return what came of it."""
+    """Run a job of ``npm/openai.mjs`` and return its result."""
     return make_do("openai.mjs", "openai", server, key)
 
 
@@ -215,7 +215,9 @@ def test_node_sends_a_permanent_error_once(do: Do, fake_model: FakeOpenAI) -> No
 
 @pytest.mark.parametrize("provider", ["aisdk", "aisdkUnstored", "aisdkCompatible"])
 def test_the_ai_sdk_talks_runs_tools_and_parses(do: Do, provider: str) -> None:
-    """``@ai-sdk/openai`` with its default model, stored and not, and the compatible provider."""
+    """``@ai-sdk/openai`` with its default model, stored and not stored, and the compatible
+    provider.
+    """
     assert do(provider) == {
         "text": "Hello from mock.", "tool": "tool said: sunny in Oslo", "steps": 2,
         "again": "echo: ECHO again", "streamed": "Hello from mock.",

@@ -1,4 +1,4 @@
-"""Official clients of the protocols, unchanged, against a server with two workers."""
+"""Official clients of the protocols, unchanged, with a server of two workers."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def key(server: Server) -> str:
 
 @pytest.fixture(scope="module")
 def do(server: Server, key: str) -> Do:
-    """Do a job of ``npm/driver.mjs`` and return what came of it."""
+    """Run a job of ``npm/driver.mjs`` and return its result."""
     return make_do("driver.mjs", "ai", server, key)
 
 
-#: The versions of the AI SDK whose clients speak this protocol.
+#: Versions of the AI SDK that support this protocol.
 each_version = pytest.mark.parametrize("ai", ["ai", "ai-v5"])
 
 

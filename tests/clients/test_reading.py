@@ -1,4 +1,4 @@
-"""What real programs read of a stream, by each library's own way of taking lines.
+"""Existing programs read streams with their libraries' own line readers.
 
 The answer has Chinese text and every character at which some library ends a line.
 """
@@ -24,7 +24,8 @@ __all__ = ["browser"]
 
 pytestmark = pytest.mark.e2e
 
-#: Where Python's ``str.splitlines`` splits beside LF and CR, and what JSON escapes.
+#: Characters besides LF and CR at which ``str.splitlines`` splits, and characters that JSON
+#: escapes.
 ODD = '\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\\"\t\u00a0\ufeff'
 
 QUESTION = f"ECHO 你好 {ODD} 全部完成"
@@ -50,7 +51,7 @@ def body() -> dict[str, str]:
 
 
 def read_answer(lines: Iterable[str]) -> str:
-    """Return what the pieces say together; each data line must be JSON by itself."""
+    """Return the joined text of the pieces. Each data line must be valid JSON."""
     events = [json.loads(line.removeprefix("data: ")) for line in lines if line[:6] == "data: "]
     assert events[-1]["type"] == "end"
     pieces = [event["data"] for event in events if event["type"] == "plain"]
@@ -99,7 +100,7 @@ def test_a_whole_body_is_split_by_python(server: Server, key: str) -> None:
     assert read_answer(answer.data.decode().splitlines()) == ANSWER
 
 
-#: Reads a turn by ``fetch``, then its run by ``EventSource`` until it is answered 204.
+#: Reads a turn with ``fetch``, then its run with ``EventSource`` until the response is 204.
 _PAGE = """async ([url, key, body]) => {
     const answer = await fetch(`${url}/api/v1/chat`, {
         method: "POST", body: JSON.stringify(body),
@@ -131,7 +132,7 @@ def test_a_page_by_fetch_and_by_event_source(browser: Any, server: Server, key: 
     assert read_answer(resumed) == ANSWER
 
 
-#: Follows a run with the package ``eventsource`` from an id on; ends at the answer that ends it.
+#: Follows a run with the package ``eventsource`` from an id on, until it stops.
 _NODE = """
 import { EventSource } from "eventsource";
 const [url, key, last] = process.argv.slice(2);

@@ -1,4 +1,4 @@
-"""``clients/README.rst`` has the list of behaviours; the sync client is made of the async one."""
+"""``clients/README.rst`` lists all behaviours, and the generated client is up to date."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ README = ROOT / "clients" / "README.rst"
 
 
 def make_table() -> str:
-    """Return the table: a row for each test, a column for each client that it is run with."""
+    """Return the table: one row per test, one column per client."""
     tests = [
         function
         for name, function in vars(test_behaviours).items()
@@ -22,7 +22,7 @@ def make_table() -> str:
     ]
     rows = []
     for test in tests:
-        assert {"client", "name"} & set(inspect.signature(test).parameters)  # run with each
+        assert {"client", "name"} & set(inspect.signature(test).parameters)  # runs with each client
         rows.append((str(test.__doc__).split("\n")[0], *["yes"] * len(CLIENTS)))
     heading = ("behaviour", *CLIENTS.values())
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: 60 12 14 14", ""]

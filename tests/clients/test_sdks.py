@@ -1,6 +1,6 @@
-"""Frameworks over OpenAI's API, unchanged: ``make sdks`` installs and runs them.
+"""Frameworks that use OpenAI's API, unchanged. ``make sdks`` installs and runs them.
 
-Not part of ``make test``: they take gigabytes and minutes, and do not fit into one environment.
+They are not part of ``make test``. They need gigabytes, minutes and separate environments.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..servers import Server, create_key, write_config
 
 pytestmark = pytest.mark.e2e
 
-#: Folder of their environments, one for each file of requirements.
+#: Folder of their environments, one per requirements file.
 _FOLDER = os.environ.get("ASTRBOT_TEST_SDKS", "")
 
 DRIVER = Path(__file__).parent / "sdks" / "driver.py"
@@ -30,7 +30,7 @@ Do = Callable[[str], Any]
 
 @pytest.fixture(scope="module")
 def do(tmp_path_factory: pytest.TempPathFactory, fake_model: FakeOpenAI) -> Iterator[Do]:
-    """Do a job of ``sdks/driver.py`` and return what came of it."""
+    """Run a job of ``sdks/driver.py`` and return its result."""
     if not _FOLDER:
         pytest.skip("make sdks installs the frameworks and runs these tests")
     data_dir = tmp_path_factory.mktemp("frameworks")

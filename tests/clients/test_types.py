@@ -1,4 +1,4 @@
-"""The types of the JavaScript client, as a strict TypeScript program uses them."""
+"""The types of the JavaScript client compile in a strict TypeScript program."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """``useChat`` with its transport, on a page of another origin, in a real browser.
 
-Needs what ``../e2e/test_owner_pages.py`` needs, and npm's packages.
+Needs the programs of ``../e2e/test_owner_pages.py`` and npm packages.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PAGE = (
     '<script src="/page.js"></script>'
 )
 
-#: Notes all that the page shows.
+#: Records all texts that the page shows.
 _WATCH = """() => {
   window.shown = new Set();
   const note = () => window.shown.add(document.body.innerText);
@@ -41,7 +41,7 @@ _WATCH = """() => {
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The origin of a site whose page is bundled as an application's would be."""
+    """The origin of a site with a bundled page, like an application's."""
     node = find_node("@ai-sdk/react")
     path = tmp_path_factory.mktemp("usechat") / "page.js"
     subprocess.run(
@@ -73,7 +73,7 @@ def server(module_dir: Path, site: str) -> Iterator[Server]:
 
 @pytest.fixture
 def open_chat(browser: Any, site: str, server: Server) -> Iterator[Callable[[str], Chat]]:
-    """Open the page with a chat of this id; at the end nothing has gone wrong on it."""
+    """Open the page with a chat of this id. At the end, check that it had no errors."""
     opened: list[Chat] = []
 
     def open_(chat_id: str) -> Chat:
@@ -110,11 +110,11 @@ class Chat:
         self.page.wait_for_selector(f"li.assistant:last-child:has-text('{text}')")
 
     def read(self) -> list[str]:
-        """Return the texts of all messages that are shown."""
+        """Return the texts of all visible messages."""
         return [one.inner_text() for one in self.page.query_selector_all("li")]
 
     def read_stored(self) -> list[dict[str, Any]]:
-        """Return the messages that the server has, the newest first."""
+        """Return the stored messages, newest first."""
         path = f"/api/v1/chat/sessions/{self._id}/messages"
         found: list[dict[str, Any]] = self._server.request("GET", path, self._key).json()["data"][
             "messages"
@@ -144,7 +144,7 @@ def test_an_answer_goes_on_after_a_reload(open_chat: Callable[[str], Chat]) -> N
     chat.page.reload()
     chat.wait_for_answer("tok59")
     chat.wait_for_status("ready")
-    # It was shown from its beginning, and asked once.
+    # The page showed it from its beginning. The model was called once.
     assert chat.read() == [" ".join(f"tok{number}" for number in range(60))]
     assert [one["content"]["type"] for one in chat.read_stored()] == ["bot", "user"]
     chat.page.reload()

@@ -15,12 +15,12 @@ from astrbot_api.im.adapter import BaseAdapter, Bot, OutMessage, Receipt, Target
 
 
 def _future_task(arguments: Mapping[str, Any], context: ToolContext) -> str:
-    """Answer what the recorded server's tool answered to an empty call."""
+    """Return the recorded result of the tool for an empty call."""
     return "error: action must be one of create, edit, delete, or list."
 
 
 class _Unconnected(BaseAdapter):
-    """The recorded server's bot: it ran, and no client was connected to it."""
+    """The recorded server's bot, which ran without a connected client."""
 
     type = "onebot"
 
@@ -42,6 +42,6 @@ class _OneBot:
 
 
 def create_contract_app() -> Flask:
-    """Return the application with one tool and one bot, as the recordings need it."""
+    """Return the application with the tool and the bot of the recordings."""
     tool = Tool("future_task", "Manage tasks for later.", _future_task)
     return create_app(api=AstrBotAPI(tools=[tool], adapters={"onebot": _OneBot()}))

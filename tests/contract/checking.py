@@ -1,4 +1,4 @@
-"""Compares what a server answers to a recorded request with the recorded answer."""
+"""Compares responses of the server with the recorded ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .wire import Answer, Recording
 Divergence = Refusal | Change | Uploaded | Downloaded | Delivered
 
 
-#: How a case is compared that differs in its own way.
+#: Comparison of a case with special rules.
 Check = Callable[[Recording, Answer, Server], None]
 
 
@@ -28,7 +28,7 @@ def check_answer(
     divergences: Mapping[str, Divergence],
     special: Mapping[str, Check],
 ) -> None:
-    """Compare an answer, and what is stored of it, but for what diverges."""
+    """Compare a response and its stored rows, except for divergences."""
     divergence = divergences.get(recording.case)
     if isinstance(divergence, Refusal):
         _check_refusal(answer, divergence)
@@ -88,13 +88,13 @@ def _check_download(recording: Recording, answer: Answer, change: Downloaded) ->
         assert "sha256:" + hashlib.sha256(answer.body).hexdigest() == recording.answer
     else:
         assert answer.body.decode() == recording.answer
-    # 9: what the recorded server did not send.
+    # 9: the recorded server did not send these headers.
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["etag"]
 
 
 def _check_owner(recording: Recording, answer: Answer, server: Server) -> None:
-    # 19: the owner's login opens the API, as in newer versions.
+    # 19: the owner's login grants access to the API, as in newer versions.
     assert answer.status == 200
     assert "bot_ids" in json.loads(answer.body)["data"]
 
@@ -156,7 +156,7 @@ def _check_stored(
 
 
 def _check_name(recorded: str | None, data_dir: Path, session_id: str) -> None:
-    """Compare the name that the model gave; §3 asks for one that is short, and always."""
+    """Compare the name that the model generated. §3 always requires a short one."""
     name = wait_for_name(data_dir, session_id)
     assert 0 < len(name) <= 60
     asks_model = "[provider]" in (data_dir / "configs" / "default.toml").read_text("utf-8")
@@ -165,7 +165,7 @@ def _check_name(recorded: str | None, data_dir: Path, session_id: str) -> None:
 
 
 def wait_for_name(data_dir: Path, session_id: str) -> str:
-    """Wait until a session has a name; return it."""
+    """Wait until a session has a name, and return it."""
 
     def look() -> str:
         row = wire.stored_session(data_dir, session_id)
@@ -175,7 +175,7 @@ def wait_for_name(data_dir: Path, session_id: str) -> str:
 
 
 def _check_no_host(recording: Recording, answer: Answer, server: Server) -> None:
-    """The HTTP server itself refuses it; its body is its own."""
+    """The HTTP server itself rejects the request, with its own body."""
     assert answer.status == recording.status
 
 
@@ -194,25 +194,25 @@ def _config_id(config: dict[str, Any]) -> str:
 
 
 def _check_continue(recording: Recording, answer: Answer, server: Server) -> None:
-    """The recorder took ``100 Continue`` for the answer; the rest of it is the body."""
+    """The recorder stored ``100 Continue`` as the response, and the real response as its body."""
     body = json.loads(recording.answer.partition("\r\n\r\n")[2])
     got = json.loads(answer.body)
     assert (answer.status, got["message"]) == (400, body["message"])
 
 
 def _check_missing_config(recording: Recording, answer: Answer, server: Server) -> None:
-    """16: a refused request stores nothing, not even a session."""
+    """16: a rejected request stores nothing, not even a session."""
     _check_envelope(recording, answer)
     assert wire.stored_session(server.data_dir, "cfg-missing") is None
 
 
 def _check_root(recording: Recording, answer: Answer, server: Server) -> None:
-    """The root leads to the pages; their address is our own."""
+    """The root redirects to the pages, which have our own address."""
     assert (answer.status, answer.headers["location"]) == (302, "admin/")
 
 
 def _check_help(recording: Recording, answer: Answer, server: Server) -> None:
-    """§7 names the commands; their texts are our own."""
+    """§7 lists the commands. Their texts are our own."""
     got = wire.events_of(answer.body.decode())
     expected = wire.events_of(recording.answer)
     assert [one["type"] for one in got if one["type"] != "run_started"] == [
@@ -224,7 +224,7 @@ def _check_help(recording: Recording, answer: Answer, server: Server) -> None:
 
 
 def _check_sid(recording: Recording, answer: Answer, server: Server) -> None:
-    """§7: the UMO and the user id, in the recorded words."""
+    """§7: the UMO and the user id, with the recorded text."""
     got = wire.events_of(answer.body.decode())
     expected = wire.events_of(recording.answer)
     ours = next(one for one in got if one["type"] == "plain")
@@ -234,7 +234,7 @@ def _check_sid(recording: Recording, answer: Answer, server: Server) -> None:
 
 
 def _check_pushed(recording: Recording, answer: Answer, server: Server) -> None:
-    """7: what the tool sends is a message of its own, wherever the reply is just then."""
+    """7: a message of the tool is a separate message, at any point of the reply."""
     lines = answer.body.decode().split("\n")
     events = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
     pushed = [one for one in events if str(one.get("message_id")).startswith("push-")]
@@ -253,7 +253,7 @@ def _check_pushed(recording: Recording, answer: Answer, server: Server) -> None:
     _check_stored(recording, answer, server, change)
 
 
-#: Cases that are not compared as the others are.
+#: Cases with their own comparison.
 SPECIAL: dict[str, Check] = {
     "jwt-as-bearer": _check_owner,
     "tool-sends-message": _check_pushed,

@@ -1,4 +1,4 @@
-"""Where the contract's servers keep their state: ``make deploy-check`` says so."""
+"""State of the contract's servers. ``make deploy-check`` selects it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-#: ``shared``: as on several hosts, PostgreSQL, Redis and S3.
+#: ``shared``: PostgreSQL, Redis and S3, as for several hosts.
 STATE_VARIABLE = "ASTRBOT_TEST_STATE"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _shared_state(request: pytest.FixtureRequest, module_dir: Path) -> Iterator[None]:
-    """Set the variables of a state that several hosts could share, where it is asked for."""
+    """Set the variables of a shared state, if it is selected."""
     if os.environ.get(STATE_VARIABLE) != "shared":
         yield
         return

@@ -1,10 +1,9 @@
-"""Where we differ from the recorded server on purpose, case by case.
+"""Intended differences from the recorded server, by case.
 
-The numbers are those of section 8 of the contract; ``§3`` and ``§7`` are its
-sections, where it fixes what the recorded server leaves to chance. A case
-that is not named here must answer exactly as recorded, but for divergence 1
-(a business error has a real status, a ``code`` and a ``request_id``) and for
-what every stream has: a ``run_started`` event (§3) and ``id:`` lines (12).
+The numbers are those of section 8 of the contract. ``§3`` and ``§7`` are its sections, for
+behaviour that the recorded server leaves undefined. A case that is not listed here must respond
+exactly as recorded, with two exceptions: divergence 1 (errors have a real status, a ``code`` and a
+``request_id``), and streams, which have a ``run_started`` event (§3) and ``id:`` lines (12).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ Events = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error where the recorded server failed, answered HTML or went on."""
+    """An error where the recorded server failed, returned HTML or continued."""
 
     divergence: str
     status: int
@@ -28,7 +27,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Change:
-    """A stream, or what is stored of it, that differs in a known way."""
+    """A stream, or its stored rows, with a known difference."""
 
     divergence: str
     events: Callable[[Events], Events] | None = None
@@ -37,7 +36,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Uploaded:
-    """An upload that is described differently; ``data`` replaces what was recorded."""
+    """An upload with a different description. ``data`` replaces recorded values."""
 
     divergence: str
     data: dict[str, str]
@@ -45,7 +44,7 @@ class Uploaded:
 
 @dataclass(frozen=True)
 class Downloaded:
-    """A download that differs; what is not named is as recorded."""
+    """A download with differences. Values that are not given are as recorded."""
 
     divergence: str
     status: int = 200
@@ -55,13 +54,13 @@ class Downloaded:
 
 @dataclass(frozen=True)
 class Delivered:
-    """A proactive message that was taken: ``data`` names its delivery, where it was empty."""
+    """An accepted push message: ``data`` contains its delivery instead of being empty."""
 
     divergence: str
 
 
 def _one_reply(events: Events) -> Events:
-    """8: one bot message of the whole turn, and ``complete``, also without streaming."""
+    """8: one bot message per turn, and ``complete``, also without streaming."""
     head = [one for one in events if one["type"] in ("session_id", "user_message_saved")]
     calls = [one for one in events if one.get("chain_type") in ("tool_call", "tool_call_result")]
     stats = next(one for one in events if one["type"] == "agent_stats")
@@ -86,7 +85,7 @@ def _one_reply(events: Events) -> Events:
 
 
 def _one_row(rows: Events) -> Events:
-    """8: the parts of the recorded server's several bot messages in one."""
+    """8: one message with the parts of the recorded server's several bot messages."""
     user, *bots = rows
     parts: list[dict[str, Any]] = []
     content: dict[str, Any] = {"type": "bot", "message": parts}
@@ -101,7 +100,7 @@ def _one_row(rows: Events) -> Events:
 
 
 def _pushed_row(rows: Events) -> Events:
-    """7: it is stored by itself, and the call with its result in the reply."""
+    """7: it is stored separately, and the reply contains the call with its result."""
     user, pushed, reply = rows
     (text, called), (answered, said) = pushed["content"]["message"], reply["content"]["message"]
     call = {**called["tool_calls"][0], **answered["tool_calls"][0]}
@@ -114,7 +113,7 @@ def _pushed_row(rows: Events) -> Events:
 
 
 def failed(message: str) -> Callable[[Events], Events]:
-    """5: ``error`` before ``complete``, which has the error's text where nothing was said."""
+    """5: ``error`` before ``complete``, which has the error's text if there is no answer."""
 
     def change(events: Events) -> Events:
         error = {
@@ -131,10 +130,10 @@ def failed(message: str) -> Callable[[Events], Events]:
 
 
 def marked(message: str, *, tokens_in: int = 0) -> Callable[[Events], Events]:
-    """5: what was said is stored, with the reason why there is no more.
+    """5: the text so far is stored, with the reason of its end.
 
-    :param tokens_in: What the endpoint counted; the recorded server kept no
-        count of a turn that failed.
+    :param tokens_in: Tokens counted by the endpoint. The recorded server stores none for a failed
+        turn.
     """
 
     def change(rows: Events) -> Events:
@@ -147,7 +146,7 @@ def marked(message: str, *, tokens_in: int = 0) -> Callable[[Events], Events]:
 
 
 def _described(recorded: str, ours: str) -> Change:
-    """15: what the model gets of an attachment holds no path of the server."""
+    """15: the description of an attachment for the model contains no server path."""
 
     def reword(values: Events) -> Events:
         return [_replace(value, recorded, ours) for value in values]
@@ -171,14 +170,14 @@ _NOTHING = "The model's endpoint answered nothing."
 
 _WHOLE = Change("8", _one_reply, _one_row)
 
-#: 4: the recorded server stored a file under its name, and made one up where
-#: there was none. Here the name is what the client said, cleaned.
+#: 4: the recorded server stored a file under its name, or under an invented one. This server stores
+#: the client's name, cleaned.
 _NAMELESS = Uploaded("4", {"filename": "file"})
 
 _IS_IMAGE = Uploaded("9", {"type": "image"})
 _PNG = Downloaded("9", content_type="image/png")
 
-#: §4: ``data`` is an object; ours reports the delivery.
+#: §4: ``data`` is an object. Ours contains the delivery.
 _DELIVERED = Delivered("§4")
 
 _BAD_UMO = Refusal(
@@ -194,12 +193,12 @@ DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded | Delivered] = {
     "wrong-method-post-bots": Refusal("2", 405, "method_not_allowed"),
     # 02-login
     "wrong-password": Refusal("1", 401, "login_failed", "用户名或密码错误"),
-    # The recorded words are about that product's own history.
+    # The recorded text refers to AstrBot's own history.
     "default-password-refused": Refusal("1", 401, "login_failed", "用户名或密码错误"),
     "malformed-json": Refusal("3", 400, "malformed_json"),
     "no-content-type": Refusal("1", 415, "unsupported_media_type"),
     "wrong-method": Refusal("2", 405, "method_not_allowed"),
-    # No route of §4: it returns what its own pages show.
+    # No route of §4: it returns data of AstrBot's own pages.
     "cookie-on-admin-route": Refusal("§4", 401, "missing_api_key", "Missing API key"),
     # 03-apikey-admin
     "create-expires-huge": Refusal("3", 400, "invalid_request"),
@@ -224,7 +223,7 @@ DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded | Delivered] = {
     "content-type-none": Refusal("1", 415, "unsupported_media_type"),
     "body-too-large": Refusal("2", 413, "body_too_large"),
     "string-streaming-false": _WHOLE,
-    # The recorded server stored the reply under a platform that the caller named.
+    # The recorded server stored the reply under a platform of the caller's choice.
     "unknown-extra-fields": Change(
         "§3", rows=lambda rows: [{**row, "platform": "webchat"} for row in rows]
     ),
@@ -265,12 +264,13 @@ DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded | Delivered] = {
     "upload-content-type-upper": _IS_IMAGE,
     "upload-content-type-upper-get": _PNG,
     "upload-content-type-garbage-get": Downloaded("9", content_type="text/plain; charset=utf-8"),
-    # Not as a page: it would run in the origin of the owner's pages.
+    # Not as a page, which would run in the origin of the admin pages.
     "upload-html-get": Downloaded("9", content_type="text/plain; charset=utf-8"),
     "filename-empty": _NAMELESS,
     "filename-dot": _NAMELESS,
     "filename-blank": _NAMELESS,
-    # There, a name that is not UTF-8 made the file vanish; the recorder's 0xFF is Latin-1's ÿ.
+    # In the recorded server, a name that is not UTF-8 made the file disappear. The recorder's 0xFF
+    # is Latin-1's ÿ.
     "filename-latin1-bytes": Uploaded("3", {"filename": "cafÿ.txt", "type": "file"}),
     "filename-300-chars": Uploaded("3", {"filename": "n" * 251 + ".txt", "type": "file"}),
     "same-name-get-first": Downloaded("4", body="FIRST CONTENT"),
@@ -287,7 +287,7 @@ DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded | Delivered] = {
         "13", 400, "invalid_request", "reply segments are not supported by im/message"
     ),
     "webchat-short-session": _DELIVERED,
-    # There, the words of a Python exception.
+    # The recorded server returned the text of a Python exception.
     "umo-one-part": _BAD_UMO,
     "umo-number": _BAD_UMO,
     "order-umo-before-message": _BAD_UMO,
@@ -304,8 +304,8 @@ DIVERGENCES: dict[str, Refusal | Change | Uploaded | Downloaded | Delivered] = {
     "into-open-stream-other-user": _DELIVERED,
 }
 
-#: Cases that take two connections or a lost one: test_workers.py and
-#: test_push.py have them, ``stopped-stream`` test_replay.py.
+#: Cases with two connections or a lost one. They are in test_workers.py and test_push.py, and
+#: ``stopped-stream`` in test_replay.py.
 ELSEWHERE = {
     "into-open-stream-result",
     "disconnect-mid-stream",
@@ -315,7 +315,7 @@ ELSEWHERE = {
     "stopped-stream",
 }
 
-#: The same for the recordings of 4.29.3, whose shapes alone are compared.
+#: Divergences from the recordings of 4.29.3, of which only the shapes are compared.
 NEWER_DIVERGENCES: dict[str, Refusal] = {
     "sessions-by-key-without-username": Refusal("1", 400, "missing_field"),
     "unknown-run": Refusal("1", 404, "run_not_found"),
@@ -326,8 +326,8 @@ NEWER_DIVERGENCES: dict[str, Refusal] = {
     "upload-complete-missing-chunks": Refusal("1", 409, "upload_incomplete"),
     # An error event, and no agent_stats.
     "chat-failed-model": Refusal("5", 200, ""),
-    # A key speaks for its users here, and has no sessions of its own.
+    # Here, a key acts for its users and has no sessions itself.
     "sessions-new-by-key": Refusal("11", 400, "missing_field"),
-    # Here the key that made a session reads it, for any user.
+    # Here, the key that created a session may read it for any user.
     "session-by-key-not-its-own": Refusal("23", 200, ""),
 }

@@ -1,7 +1,7 @@
-"""Where a server in front of an AstrBot differs from the recorded one on purpose.
+"""Intended differences between a gateway to an AstrBot and the recorded server.
 
-What is answered before AstrBot is asked differs as ``DIVERGENCES`` says. What AstrBot answered
-comes out as recorded, but for what is named here.
+Responses that do not need AstrBot differ as in ``DIVERGENCES``. AstrBot's own responses are
+returned as recorded, with the exceptions below.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from astrbot_api.upstream.reading import NO_ANSWER
 from .checking import SPECIAL, Check, Divergence
 from .divergences import DIVERGENCES, Change, Events, Refusal, failed, marked
 
-#: Cases that this server answers by itself as it answers them without an AstrBot.
+#: Cases that this server answers without AstrBot.
 _OWN: dict[str, Divergence] = {
     case: one for case, one in DIVERGENCES.items() if not isinstance(one, Change)
 }
@@ -27,7 +27,7 @@ _STATS: dict[str, Any] = {
 
 
 def _as_reply(events: Events) -> Events:
-    """8: AstrBot's stream does not say that a command answers; its text is a reply as any."""
+    """8: AstrBot's stream does not mark answers of commands, so the text is a normal reply."""
     *head, said, saved, end = events
     complete = {
         "type": "complete",
@@ -46,7 +46,7 @@ def _as_reply_row(rows: Events) -> Events:
 
 
 def _one_complete(events: Events) -> Events:
-    """7 and 8: what AstrBot's tool sends is a part of the one reply."""
+    """7 and 8: a message of AstrBot's tool is a part of the reply."""
     at = next(at for at, one in enumerate(events) if one["type"] == "complete")
     pushed, rest = events[at], events[at + 2 :]
     last = next(one for one in rest if one["type"] == "complete")
@@ -66,7 +66,7 @@ def _one_row(rows: Events) -> Events:
 
 
 def _unanswered(events: Events) -> Events:
-    """5: a turn that AstrBot ends with nothing has failed."""
+    """5: a turn that AstrBot ends without an answer has failed."""
     head, end = events[:-1], events[-1]
     complete = {
         "type": "complete", "data": "", "reasoning": "", "streaming": True,
@@ -89,14 +89,14 @@ _FAILED = Change("5", failed(NO_ANSWER), marked(NO_ANSWER))
 
 _COMMAND = Change("8", _as_reply, _as_reply_row)
 
-#: The recorded bytes come at once, so there is no pause to show.
+#: The recorded bytes are replayed without pauses.
 _AT_ONCE = Change("replayed without its pauses")
 
 _REFUSED_BY_BOT = Refusal("1", 502, "delivery_failed")
 
 GATEWAY_DIVERGENCES: dict[str, Divergence] = {
     **_OWN,
-    # AstrBot is always asked for a stream: what it says otherwise is never asked for.
+    # The gateway always requests a stream from AstrBot, never its other formats.
     "string-streaming-false": DIVERGENCES["string-streaming-false"],
     "tool-call-streaming-false": DIVERGENCES["tool-call-streaming-false"],
     "reasoning-shown-streaming-false": DIVERGENCES["reasoning-shown-streaming-false"],
@@ -108,7 +108,7 @@ GATEWAY_DIVERGENCES: dict[str, Divergence] = {
     "command-sid": _COMMAND,
     "provider-error-401": _FAILED,
     "provider-empty-reply": _FAILED,
-    # Which providers there are, AstrBot alone knows.
+    # Only AstrBot knows its providers.
     "selected-provider-unknown": Change("5", _unanswered, _unanswered_rows),
     "running-platform-not-connected": _REFUSED_BY_BOT,
     "running-platform-bad-session": _REFUSED_BY_BOT,

@@ -1,4 +1,4 @@
-"""What the recordings take for granted: configs, a session and attachments."""
+"""Preconditions of the recordings: configs, a session and attachments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECOND = "99662acd-9174-4f4b-851c-d8da2e0a5b08"
 DUPLICATES = ("abf4012a-110c-4a8a-9057-0ecedd34d593", "3068deb3-fcaa-487f-b602-d61e6a45a635")
 KNOWN_SESSION = "59519409-0e6b-490e-a97b-32ae72957e73"
 
-#: Attachments that the recordings take for granted.
+#: Attachments that the recordings expect.
 KNOWN_FILES = {
     "da7b5541-7005-4bf6-9bf9-0c389e3ff86c": ("hello.txt", b"hello world\n"),
     "1b68ef0b-4381-487a-ab68-305618e2ad34": ("dot.png", wire.PNG),
@@ -28,7 +28,7 @@ KNOWN_FILES = {
 
 
 def upload_known_files(server: Server, placeholders: dict[str, str]) -> dict[str, str]:
-    """Upload the files of the recordings; return the recorded ids -> ours."""
+    """Upload the files of the recordings and return recorded ids -> ours."""
     key = placeholders["KEY_ALL"]
     ids = {}
     for recorded, (name, data) in KNOWN_FILES.items():
@@ -43,7 +43,7 @@ def upload_known_files(server: Server, placeholders: dict[str, str]) -> dict[str
 
 
 def with_ids(recording: Recording, ids: dict[str, str]) -> Recording:
-    """Return a recording with other ids of attachments."""
+    """Return a recording with other attachment ids."""
     head, body = recording.head, recording.body
     for recorded, ours in ids.items():
         head, body = head.replace(recorded, ours), body.replace(recorded, ours)

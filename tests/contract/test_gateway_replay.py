@@ -1,7 +1,7 @@
-"""The recordings of a real server, sent to a server in front of it.
+"""Recordings of a real server, replayed on a gateway.
 
-What reaches AstrBot is answered by :class:`~astrbot_api.testing.FakeAstrBot` with the recorded
-bytes; what comes out must be as recorded, but for ``GATEWAY_DIVERGENCES``.
+:class:`~astrbot_api.testing.FakeAstrBot` answers with the recorded bytes. The gateway's responses
+    must be as recorded, except for ``GATEWAY_DIVERGENCES``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def astrbot() -> Iterator[FakeAstrBot]:
 
 @pytest.fixture(scope="module")
 def server(module_dir: Path, astrbot: FakeAstrBot) -> Iterator[Server]:
-    """The server in front of it, with the recorded configs and bots."""
+    """The gateway, with the recorded configs and bots."""
     table = f'base_url = "{astrbot.url}"\napi_key = "{astrbot.key}"\n'
     (module_dir / "configs").mkdir()
     names = {"default": "default", SECOND: "second", **dict.fromkeys(DUPLICATES, "dup")}
@@ -54,7 +54,7 @@ def server(module_dir: Path, astrbot: FakeAstrBot) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def placeholders(server: Server, module_dir: Path) -> dict[str, str]:
-    """The key of the recordings; a session that they take for granted."""
+    """The key of the recordings, and a session that they expect."""
     key = create_key(module_dir, *keys.PUBLIC_SCOPES)
     server.chat(key, session_id=KNOWN_SESSION, message="hi")
     return {"KEY_ALL": key}
@@ -62,7 +62,7 @@ def placeholders(server: Server, module_dir: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def attachment_ids(server: Server, placeholders: dict[str, str]) -> dict[str, str]:
-    """The ids of the recordings -> ours, of the same files."""
+    """Recorded ids -> ours, of the same files."""
     return upload_known_files(server, placeholders)
 
 
@@ -84,7 +84,7 @@ def test_answers_as_recorded(
     attachment_ids: dict[str, str],
 ) -> None:
     path = "/api/v1/im/message" if recording.group == "50-im-message" else "/api/v1/chat"
-    # AstrBot is always asked for a stream.
+    # The gateway always requests a stream from AstrBot.
     whole = '"enable_streaming": false' in recording.body
     astrbot.replay(path, "" if whole else recording.answer)
     answer = wire.send(server, with_ids(recording, attachment_ids), placeholders)

@@ -1,4 +1,4 @@
-"""Routes of AstrBot 4.29.3, replayed in their order: every key that is there is here."""
+"""Routes of AstrBot 4.29.3, replayed in order: our responses have all of its fields."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from . import wire
 from .divergences import NEWER_DIVERGENCES
 from .wire import Recording
 
-#: As it stands in the recorded requests.
+#: The password of the recorded requests.
 PASSWORD = "Peer-Passw0rd-123"
 
-#: Values of an answer that later requests name.
+#: Values of a response that later requests use.
 _IDS = ("key_id", "upload_id", "attachment_id", "stored_filename")
 
 RECORDINGS = wire.load_recordings("80-newer")
@@ -36,7 +36,7 @@ def server(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def answers(server: Server, module_dir: Path) -> dict[str, wire.Answer]:
-    """Every recorded request's answer, asked for in order: later ones need the earlier."""
+    """The response to every recorded request, sent in the recorded order."""
     body = {"username": "astrbot", "password": PASSWORD}
     token = server.request("POST", "/api/auth/login", json=body).json()["data"]["token"]
     scopes = [one for one in ALL_SCOPES if one != "chat:admin"]
@@ -61,7 +61,7 @@ def _rename(recording: Recording, ids: dict[str, str]) -> Recording:
     head, body = recording.head, recording.body
     for recorded, ours in ids.items():
         head, body = head.replace(recorded, ours), body.replace(recorded, ours)
-    # The recorder left the length out; it wrote U+FFFD for each byte that is not UTF-8.
+    # The recorder omitted the length. It wrote U+FFFD for each byte that is not UTF-8.
     size = len(body.replace("\ufffd", "x").encode())
     head = head.rstrip() + (f"\r\nContent-Length: {size}" if body else "")
     return replace(recording, head=head, body=body)
@@ -83,7 +83,7 @@ def test_every_key_that_is_there_is_here(
     divergence = NEWER_DIVERGENCES.get(recording.case)
     assert answer.status == (divergence.status if divergence else recording.status), answer.body
     if divergence:
-        if divergence.code:  # else it is a success of another shape
+        if divergence.code:  # otherwise it is a success with a different shape
             assert json.loads(answer.body)["code"] == divergence.code
         return
     if recording.is_stream:
@@ -100,7 +100,7 @@ def test_every_key_that_is_there_is_here(
 def _check_shape(expected: Any, got: Any, where: str) -> None:
     if isinstance(expected, dict):
         assert isinstance(got, dict), where
-        # A plugin's texts in its languages are the plugin's own.
+        # Translations of a plugin are the plugin's own.
         missing = expected.keys() - got.keys() - {"en-US", "zh-CN", "ja-JP"}
         assert not missing, f"{where} lacks {missing}"
         for name in expected.keys() & got.keys():

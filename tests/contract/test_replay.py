@@ -1,7 +1,6 @@
-"""The recordings of a real server, sent again to this one.
+"""Recordings of a real server, replayed on this one.
 
-Two gunicorn workers, and a model endpoint that answers as the one of the
-recordings did.
+The server has two gunicorn workers, and a model endpoint that answers like the recorded one.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ GROUPS = (
     "30-sessions", "40-file", "50-im-message",
 )  # fmt: skip
 
-# As long as the recorded one: the requests state their length.
+# As long as the recorded one, because the requests contain their length.
 PASSWORD = "correct-horse-471"
 #: The key that the recordings delete.
 DELETED_KEY_ID = "f2891021-5a38-470e-8b22-b064972e54d0"
@@ -49,7 +48,7 @@ LISTED_USER = "sess_user_4251"
 
 @pytest.fixture(scope="module")
 def server(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Server]:
-    """The server as the recorded one was set up: configs, bots, two sessions' owners."""
+    """The server with the setup of the recorded one: configs, bots, owners of two sessions."""
     write_config(module_dir, fake_model.base_url)
     for stem, name in ((SECOND, "second"), *((one, "dup") for one in DUPLICATES)):
         path = write_config(module_dir, fake_model.base_url, name=stem)
@@ -67,7 +66,7 @@ def server(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def placeholders(server: Server, module_dir: Path) -> dict[str, str]:
-    """The keys of the recordings; the sessions that they take for granted."""
+    """The keys of the recordings, and the sessions that they expect."""
     made = {
         "KEY_ALL": create_key(module_dir, *keys.PUBLIC_SCOPES),
         "KEY_REVOKED": _create_and("revoke", module_dir),
@@ -97,7 +96,7 @@ def placeholders(server: Server, module_dir: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def attachment_ids(server: Server, placeholders: dict[str, str]) -> dict[str, str]:
-    """The ids of the recordings -> ours, of the same files."""
+    """Recorded ids -> ours, of the same files."""
     return upload_known_files(server, placeholders)
 
 
@@ -164,7 +163,7 @@ def test_every_divergence_belongs_to_a_recording() -> None:
 
 
 def test_a_stopped_stream_ends_as_recorded(server: Server, placeholders: dict[str, str]) -> None:
-    # 15: the recording speaks as an administrator, whose name is reserved here.
+    # 15: the recording uses an administrator's name, which is reserved here.
     recordings = wire.load_recordings("21-chat-stream")
     recorded = next(one for one in recordings if one.case == "stopped-stream")
     key = placeholders["KEY_ALL"]

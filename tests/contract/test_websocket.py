@@ -1,14 +1,13 @@
-"""The recorded WebSocket connections, again, on two gunicorn workers.
+"""Recorded WebSocket connections, replayed on two gunicorn workers.
 
 Divergences, by the numbers of the contract's section 8 and its sections:
 
-- §4: every frame of a turn has ``message_id``, since several turns may share a
-  connection; the recorded server left it out of ``agent_stats`` and
-  ``message_saved``. There is ``run_started`` (§3).
-- §4: a frame that is not JSON gets an error; the recorded server closed.
-- §4: several turns run at once, and a ``ping`` is answered while they do.
-- 7: a pushed message has a ``message_id`` of its own, in no turn's text.
-- 14: what a client that left was answered is stored whole.
+- §4: every frame of a turn has ``message_id``, because several turns may share a connection. The
+  recorded server omits it in ``agent_stats`` and ``message_saved``. There is ``run_started`` (§3).
+- §4: a frame that is not JSON gets an error. The recorded server closes the connection.
+- §4: several turns run at once, and a ``ping`` is answered meanwhile.
+- 7: a pushed message has its own ``message_id`` and is in no turn's text.
+- 14: the answer to a disconnected client is stored completely.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ GROUP = "60-websocket"
 
 _SENT = re.compile(r"\[ *[\d.]+\] ([<> ]) (.*)", re.DOTALL)
 
-#: Whose frames are compared one by one with the recorded ones.
+#: Connections whose frames are compared one by one with the recorded ones.
 STRAIGHT = (
     "auth-missing", "auth-insufficient-scope", "carrier-query-api_key", "carrier-query-key",
     "carrier-x-api-key", "carrier-bearer", "carrier-apikey", "bad-messages", "binary-frame",

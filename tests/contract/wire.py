@@ -1,4 +1,4 @@
-"""Sends a recorded request byte for byte, and makes two answers comparable."""
+"""Sends recorded requests byte for byte, and normalises responses for comparison."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..servers import Server
 
 RECORDINGS = Path(__file__).parent / "recordings"
 
-#: What differs from one run to the next.
+#: Values that differ in each run.
 _VOLATILE = {
     "message_id", "llm_checkpoint_id", "created_at", "updated_at", "start_time", "end_time",
     "time_to_first_token", "ts", "finished_ts", "id", "key_prefix", "expires_at", "api_key",
@@ -30,17 +30,17 @@ PNG = bytes.fromhex(
     "78da6364f8cf500f00038601805a347d6b0000000049454e44ae426082"
 )
 
-#: Bytes that the recorder could not keep: it wrote U+FFFD instead of
-#: what is not UTF-8. The recorded SHA-256 of the downloads prove that these are they.
+#: Bytes that are not UTF-8, for which the recorder wrote U+FFFD. The recorded SHA-256 of the
+#: downloads prove that these are correct.
 _LOST = (
     PNG,
-    b"@\x1f\x00\x00\x80>\x00\x00",  # the rates of a WAV file
+    b"@\x1f\x00\x00\x80>\x00\x00",  # sample and byte rate of a WAV file
     b"mdat\xde\xad\xbe\xef",
 )
 
-#: Names that the recorded version had not; ``test_newer.py`` replays those of one that has.
+#: Fields that the recorded version lacks. ``test_newer.py`` replays a version that has them.
 _NEWER = {
-    # 22: what only this server says of an answer.
+    # 22: fields of an answer that only this server has.
     "finish_reason", "provider", "model", "estimated_tokens",
     "stored_filename", "current_context_tokens", "change_pwd_hint", "md5_pwd_hint",
     "password_upgrade_required",
@@ -70,7 +70,7 @@ class Recording:
 
     @property
     def is_download(self) -> bool:
-        """Whether the recorded answer is an attachment: it alone may be cached."""
+        """Whether the recorded response is an attachment, which alone may be cached."""
         return (
             self.group == "40-file"
             and self.status == 200
@@ -80,7 +80,7 @@ class Recording:
 
 
 def load_recordings(group: str) -> list[Recording]:
-    """Return the exchanges of one group, in the order they were recorded."""
+    """Return the exchanges of one group, in recorded order."""
     lines = (RECORDINGS / f"{group}.jsonl").read_text(encoding="utf-8").splitlines()
     return [
         Recording(
@@ -105,7 +105,7 @@ def _find_content_type(head: str | None) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server said."""
+    """A response of the server."""
 
     status: int
     content_type: str
@@ -114,7 +114,7 @@ class Answer:
 
 
 def send(server: Server, recording: Recording, placeholders: dict[str, str]) -> Answer:
-    """Send a recorded request as it was, and read the whole answer."""
+    """Send a recorded request unchanged and read the whole response."""
     head = recording.head
     for name, value in placeholders.items():
         head = head.replace(f"{{{{{name}}}}}", value)
@@ -138,7 +138,7 @@ def send(server: Server, recording: Recording, placeholders: dict[str, str]) -> 
 
 
 def _whole_body(recording: Recording) -> str:
-    """Return the body; the recorder kept 20,000 characters of one that is all ``x``."""
+    """Return the body. The recorder kept only 20,000 characters of a body of ``x``."""
     announced = re.search(r"Content-Length: (\d+)", recording.head)
     if recording.case != "message-1MB" or announced is None:
         return recording.body
@@ -148,7 +148,7 @@ def _whole_body(recording: Recording) -> str:
 
 
 def events_of(stream: str) -> list[dict[str, Any]]:
-    """Return the events of a stream in a form that can be compared."""
+    """Return the events of a stream, normalised for comparison."""
     found = []
     for line in stream.splitlines():
         if line.startswith("data: "):
@@ -160,7 +160,7 @@ def events_of(stream: str) -> list[dict[str, Any]]:
 
 
 def comparable(value: Any, key: str = "") -> Any:
-    """Replace what differs from one run to the next, and leave out what newer versions added."""
+    """Replace values that differ in each run, and drop fields that newer versions added."""
     if key in _VOLATILE and value is not None:
         return f"<{key}>"
     if isinstance(value, dict):
@@ -174,7 +174,7 @@ def comparable(value: Any, key: str = "") -> Any:
 
 
 def recorded_rows(recording: Recording) -> list[dict[str, Any]]:
-    """Return the messages that the recorded server had stored after the exchange."""
+    """Return the messages that the recorded server stored after the exchange."""
     rows = []
     for text in recording.stored:
         if text.startswith("history: "):
@@ -192,7 +192,7 @@ def recorded_session(recording: Recording) -> list[Any] | None:
 
 
 def stored_rows(data_dir: Path, session_id: str) -> list[dict[str, Any]]:
-    """Return the messages of a session as they stand in our database."""
+    """Return the messages of a session in our database."""
     query = Message.select(
         Message.platform_id,
         ChatSession.session_id,
@@ -220,7 +220,7 @@ def stored_session(data_dir: Path, session_id: str) -> list[Any] | None:
 
 
 def _select(data_dir: Path, query: Any) -> list[tuple[Any, ...]]:
-    """Read the server's database, whichever it is: ``make deploy-check`` has PostgreSQL."""
+    """Query the server's database. ``make deploy-check`` also uses PostgreSQL."""
     store = open_store(load_settings({"data_dir": data_dir}))
     try:
         with store.read() as db:

@@ -1,4 +1,4 @@
-"""The application of the test of agreement: a plugin's tool, and a model that calls three."""
+"""The application of ``test_agreeing.py``: a plugin's tool, and a model that calls three tools."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from astrbot_api.agent.provider import (
     ToolSpec,
 )
 
-#: Name of each tool and what it is called with: a plugin's, one of an MCP server, a built-in.
+#: Name and arguments of each tool: of a plugin, of an MCP server, built in.
 CALLS = (
     ("greet", '{"name":"Ulla"}'),
     ("odd.echo", '{"text":"from far"}'),
@@ -32,7 +32,7 @@ class Greeter:
 
     @hookimpl
     def register_tools(self) -> list[Tool]:
-        """Return it."""
+        """Return the tool."""
         return [tool(greet)]
 
 
@@ -45,7 +45,7 @@ def greet(name: str) -> str:
 
 
 class ThreeCalls:
-    """Calls the three tools at once, then says what they answered."""
+    """Calls the three tools at once, then repeats their results."""
 
     def stream(
         self, messages: Sequence[ModelMessage], tools: Sequence[ToolSpec], options: ModelOptions

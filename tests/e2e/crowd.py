@@ -8,13 +8,13 @@ import socket
 import time
 from dataclasses import dataclass
 
-#: Seconds until chats that have not ended count as stuck; it takes some ten.
+#: Seconds after which unfinished chats count as stuck. They normally take about ten.
 _LIMIT_S = 180.0
 
 
 @dataclass
 class Outcome:
-    """How one chat ended."""
+    """Result of one chat."""
 
     number: int
     text: str
@@ -25,7 +25,7 @@ class Outcome:
 def chat_at_once(port: int, key: str, count: int, words: str) -> list[Outcome]:
     """Open ``count`` chats and read all of them to their end.
 
-    Each has a message and so, from a model that echoes, an answer of its own.
+    Each has its own message, so each answer of an echoing model is different.
     """
     selector = selectors.DefaultSelector()
     started = time.monotonic()
@@ -45,7 +45,7 @@ def chat_at_once(port: int, key: str, count: int, words: str) -> list[Outcome]:
     while selector.get_map():
         ready = selector.select(30)
         assert ready, f"{len(selector.get_map())} chats got nothing for 30 s"
-        # Heartbeats come also where nothing else does.
+        # Heartbeats arrive even if no events do.
         assert time.monotonic() < started + _LIMIT_S, [buffers[one.data][-300:] for one, _ in ready]
         for entry, _ in ready:
             chunk = entry.fileobj.recv(65536)  # type: ignore[union-attr]
@@ -61,7 +61,7 @@ def chat_at_once(port: int, key: str, count: int, words: str) -> list[Outcome]:
 
 
 def _judge(number: int, answer: bytes, words: str, started: float) -> Outcome:
-    # AstrBot puts spaces between the names and values of its events.
+    # AstrBot's JSON has spaces after colons and commas.
     text = answer.decode(errors="replace").replace('": ', '":').replace(', "', ',"')
     complete = f'"type":"complete","data":"echo: {words} n{number}x"'
     right = complete in text and '"type":"end"' in text and '"type":"error"' not in text

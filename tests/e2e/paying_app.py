@@ -1,4 +1,4 @@
-"""The application of the approvals' end-to-end test: a tool that pays, and notes it in a file."""
+"""The application of ``test_approvals.py``: a tool that pays and appends to a file."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from flask import Flask
 
 from astrbot_api import AstrBotAPI, Tool, create_app, hookimpl, tool
 
-#: Names the file with a line for each payment.
+#: Environment variable with the path of the file, which has one line per payment.
 LEDGER = "ASTRBOT_TEST_LEDGER"
 
 
 class Till:
-    """Has the tool."""
+    """Plugin with the tool."""
 
     name = "till"
 
     @hookimpl
     def register_tools(self) -> list[Tool]:
-        """Return it."""
+        """Return the tool."""
         return [tool(needs_approval=True)(pay)]
 
 
@@ -28,7 +28,7 @@ def pay(amount: int) -> str:
     """Pay an amount."""
     ledger = os.open(os.environ[LEDGER], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
-        os.write(ledger, f"{amount}\n".encode())  # one write: no other worker comes between
+        os.write(ledger, f"{amount}\n".encode())  # one write, so that workers do not interleave
     finally:
         os.close(ledger)
     return f"paid {amount}"

@@ -1,4 +1,4 @@
-"""Messages pushed into many open streams: when each was sent, and when it was seen where."""
+"""Messages pushed into many open streams, with the times of sending and arrival."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..servers import Server, iter_events
 
 @dataclass
 class OpenSession:
-    """One open stream, and the pushed texts that it has shown."""
+    """One open stream and its received pushed texts."""
 
     number: int
     stream: urllib3.BaseHTTPResponse
@@ -26,7 +26,7 @@ class OpenSession:
 
     @property
     def session_id(self) -> str:
-        """The session's name."""
+        """The session's id."""
         return f"room{self.number}"
 
     def read(self) -> None:
@@ -41,11 +41,10 @@ class OpenSession:
 def push_into_streams(
     server: Server, key: str, *, streams: int, messages: int
 ) -> tuple[list[OpenSession], dict[str, float]]:
-    """Open streams, push messages into them, let all of them end.
+    """Open streams, push messages into them, and end the streams.
 
-    :param messages: How many in all; each stream gets the same share, in the
-        order of their numbers.
-    :returns: The streams, and when each text was sent.
+    :param messages: Total number of messages. Each stream gets the same share, in order.
+    :returns: The streams, and the time at which each text was sent.
     """
     http = urllib3.PoolManager(maxsize=streams + 10, timeout=urllib3.Timeout(60), retries=False)
     opened = [_open(http, server, key, number) for number in range(streams)]
@@ -76,7 +75,7 @@ def _open(http: urllib3.PoolManager, server: Server, key: str, number: int) -> O
     body = {
         "username": f"user{number}",
         "session_id": f"room{number}",
-        # The model says nothing for as long as the test can take.
+        # The model is silent longer than the test can take.
         "message": "FIRST=60000",
     }
     stream = http.request(

@@ -1,4 +1,4 @@
-"""A real AstrBot, in an environment of its own, for tests that stand in front of it."""
+"""A real AstrBot in its own environment, for tests of the gateway."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..waiting import wait_for
 
 
 class RealAstrBot:
-    """An AstrBot whose model is an endpoint of the tests.
+    """An AstrBot whose model is a test endpoint.
 
-    :param program: The command ``astrbot``; needs Python 3.12.
+    :param program: The command ``astrbot``. It needs Python 3.12.
     """
 
     def __init__(self, program: str, home: Path, model_url: str) -> None:
@@ -29,7 +29,7 @@ class RealAstrBot:
             name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
         }
         self._command = [program]
-        # 4.25 would fetch its pages, which nobody opens here.
+        # 4.25 would download its pages, which the tests do not use.
         version = subprocess.check_output([program, "--version"], env=self._environ, text=True)
         self.version = version.split()[-1].removeprefix("v")
         pages = home / "data" / "dist" / "assets"
@@ -50,11 +50,11 @@ class RealAstrBot:
 
     @property
     def is_old(self) -> bool:
-        """Whether it is of the version of the recordings, which has less."""
+        """Whether it is the recorded version, which has fewer features."""
         return self.version.startswith("4.25")
 
     def close(self) -> None:
-        """End it."""
+        """Stop the AstrBot."""
         self._process.terminate()
         self._process.wait(30)
 
@@ -74,7 +74,7 @@ class RealAstrBot:
 
     def _find_started(self) -> None:
         wait_for(lambda: "Running on" in self._log.read_text(errors="replace"))
-        # 4.25 makes a new one at each start, until the owner changes it.
+        # 4.25 generates a new one at each start until the owner changes it.
         said = re.findall(r"Initial password: (\S+)", self._log.read_text(errors="replace"))
         self.password = said[-1] if said else self.password
 
@@ -110,7 +110,7 @@ class _Ended(subprocess.Popen[bytes]):
 
 
 def _find_free_port() -> int:
-    """Return a port for a program that makes its socket itself."""
+    """Return a free port for a program that opens its own socket."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""A client that is cut off at random points and resumes until the end."""
+"""A client whose connection breaks at random points, and that resumes until the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FRAME = re.compile(rb"data: [^\n]*\nid: (\d+)\n\n")
 
 @dataclass
 class Cut:
-    """What one client has pieced together."""
+    """The received events of one client."""
 
     frames: list[bytes] = field(default_factory=list)
     run_id: str = ""
@@ -25,10 +25,10 @@ class Cut:
 
 
 def chat_with_cuts(port: int, key: str, body: bytes, *, cuts: int, chance: random.Random) -> Cut:
-    """Have one turn over connections that break off.
+    """Run one turn over connections that break.
 
-    :param cuts: How often the connection is dropped at most.
-    :param chance: Decides after how many bytes.
+    :param cuts: Maximum number of broken connections.
+    :param chance: Chooses the number of bytes before each break.
     """
     state = Cut()
     request = (
@@ -50,7 +50,7 @@ def chat_with_cuts(port: int, key: str, body: bytes, *, cuts: int, chance: rando
 
 
 def _read(port: int, request: bytes, state: Cut, limit: int) -> None:
-    """Read a stream until it ends or ``limit`` bytes of it have come."""
+    """Read a stream until its end or up to ``limit`` bytes."""
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(request)
         head, buffer, taken = b"", b"", 0
@@ -73,7 +73,7 @@ def _read(port: int, request: bytes, state: Cut, limit: int) -> None:
 
 
 def _dechunk(raw: bytes, buffer: bytes) -> tuple[bytes, bytes]:
-    """Move whole chunks of a chunked body into the buffer."""
+    """Move complete chunks of a chunked body into the buffer."""
     while b"\r\n" in raw:
         size, _, rest = raw.partition(b"\r\n")
         length = int(size, 16)

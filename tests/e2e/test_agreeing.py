@@ -1,4 +1,4 @@
-"""One turn with a plugin's tool, an MCP tool and a built-in: all reports of it agree."""
+"""All reports of a turn with a plugin's tool, an MCP tool and a built-in tool agree."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ base_url = "{url}"
 
 
 class Case:
-    """A server with a bot, and what it reports of a turn."""
+    """A server with a bot, and its reports of a turn."""
 
     def __init__(self, server: Server, key: str, telegram: FakeTelegram) -> None:
         self.server = server
@@ -52,7 +52,7 @@ class Case:
         self.telegram = telegram
 
     def read_stored(self, session_id: str, username: str) -> list[dict[str, Any]]:
-        """Return the parts of the newest stored answer of a session."""
+        """Return the parts of a session's newest stored answer."""
         answer = self.server.request(
             "GET",
             f"/api/v1/chat/sessions/{session_id}/messages",
@@ -78,7 +78,7 @@ def case(module_dir: Path) -> Iterator[Case]:
         socket = str(sidecar.path)
         with Server(module_dir, app=app, workers=1, ASTRBOT_MCP_SOCKET=socket) as server:
             case = Case(server, key, telegram)
-            # The worker gets the MCP server's tools a little after its start.
+            # The worker gets the MCP server's tools shortly after its start.
             wait_for(lambda: server.chat(key, message="hi")[-3]["data"] == ANSWER)
             yield case
 
@@ -120,7 +120,7 @@ def test_the_stream_the_stored_message_and_the_messengers_reply_agree(case: Case
     case.telegram.queue(case.telegram.make_update("Ask all three", chat_id=4711))
     (message,) = case.telegram.wait_for_messages(1)
     assert str(message["chat_id"]) == "4711"
-    # A messenger shows what was said before and after the tools in paragraphs.
+    # A messenger shows the texts before and after the tools as paragraphs.
     assert " ".join(message["text"].split()) == ANSWER
     umo = "tg:FriendMessage:4711"
     assert summarise(case.read_stored(umo, umo)) == (expected, ANSWER)

@@ -1,4 +1,4 @@
-"""Runs that wait for a person, on real workers: they outlive them, and cost next to nothing."""
+"""Runs that wait for approval survive their workers and cost almost nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _APP = "tests.e2e.paying_app:create_paying_app()"
 
 _LATER_S = 3700
 
-#: Runs that wait at the same time.
+#: Number of runs that wait at the same time.
 _MANY = 500
 
 
@@ -45,19 +45,19 @@ class World:
 
     @property
     def first(self) -> Server:
-        """The server that takes the turn."""
+        """The server that starts the turn."""
         return self.servers[0]
 
     @property
     def last(self) -> Server:
-        """The server that takes the decision."""
+        """The server that gets the decision."""
         return self.servers[-1]
 
     def list_workers(self) -> set[int]:
         return {process for server in self.servers for process in server.list_workers()}
 
     def kill_workers(self) -> None:
-        """Kill both, and wait until gunicorn has started two others."""
+        """Kill both workers and wait until gunicorn has started two others."""
         dead = self.list_workers()
         assert len(dead) == 2
         for process in dead:
@@ -96,7 +96,7 @@ def world(
 
 
 def begin(server: Server, key: str, amount: int, **body: Any) -> tuple[str, str, int]:
-    """Have a turn that comes to wait; return its run, its approval and its last event's number."""
+    """Start a turn that waits. Return its run, its approval and the number of its last event."""
     message = f'TOOL=pay TOOLARGS={{"amount":{amount}}}'
     events = server.chat(key, message=message, **body)
     assert events[-1]["type"] == "approval_required", events
@@ -162,7 +162,7 @@ def test_the_other_worker_takes_the_answer_to_a_question_of_a_response(world: Wo
     yes = {"type": "mcp_approval_response", "approve": True, "approval_request_id": question["id"]}
     second = post(answering, input=[yes], previous_response_id=first["id"])
     assert second["output"][-1]["content"][0]["text"] == "tool said: paid 5"
-    # Sent again, to the first worker: it is the same response, and nothing is paid twice.
+    # A repetition at the first worker returns the same response and pays nothing.
     again = post(asking, input=[yes], previous_response_id=first["id"])
     asking.close()
     answering.close()
@@ -191,7 +191,7 @@ def test_five_hundred_runs_wait_without_a_thread_or_stream_and_go_on_at_once(wor
 
 
 def read_idle(server: Server) -> str:
-    """Return the server's figures once no turn of it runs or queues, else nothing."""
+    """Return the server's metrics once it has no active turn, otherwise an empty text."""
     figures: str = server.request("GET", "/metrics").data.decode()
     active = [line for line in figures.split("\n") if line.startswith("astrbot_runs_active{")]
     return figures if active and all(line.endswith(" 0.0") for line in active) else ""

@@ -1,4 +1,4 @@
-"""The contract kit as an author uses it: pytest in a process of its own."""
+"""The contract kit runs as its users run it: pytest in a separate process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KIT = [
     *("-q", "-p", "no:cacheprovider", "-c", "/dev/null"),
 ]
 
-#: How an author of a client uses the mock server.
+#: Example of a client's test with the mock server.
 CLIENT_TEST = """
 import json
 import urllib.request

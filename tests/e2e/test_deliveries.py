@@ -1,4 +1,4 @@
-"""Deliveries on a real server: killed between accepting and sending, and in the middle."""
+"""Deliveries survive a server that is killed before or during sending."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def start(folder: Path, *, workers: int = 1, **environ: str) -> Server:
 
 
 def kill(server: Server) -> None:
-    """End the server and its workers as a power cut would."""
+    """Kill the server and its workers at once."""
     children = subprocess.run(
         ["ps", "-o", "pid=", "--ppid", str(server.process.pid)],
         capture_output=True, text=True, check=True,
@@ -79,7 +79,7 @@ def read_statuses(folder: Path) -> list[str]:
 
 
 class HoldingTelegram(FakeTelegram):
-    """Takes so many messages, then answers no more until it is let go on."""
+    """Accepts a number of messages, then does not respond until it is released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class HoldingTelegram(FakeTelegram):
         return super().answer(request)
 
     def go_on(self) -> None:
-        """Refuse what was held, and take everything from now on."""
+        """Reject the held requests, and accept all later ones."""
         self.takes = 10**9
         self._go_on.set()
 
@@ -135,7 +135,7 @@ def test_a_kill_in_the_middle_of_a_message_doubles_no_confirmed_part(
 ) -> None:
     write_bot(tmp_path, telegram)
     telegram.takes = 1
-    # Three messages of Telegram's; the answer to the second does not come.
+    # Three messages on Telegram. The second one gets no response.
     text = "\n\n".join(letter * 3000 for letter in "abc")
     server = start(tmp_path, ASTRBOT_IM_WAIT_S="0")
     key = create_key(tmp_path, "im")
@@ -156,17 +156,17 @@ def test_a_turn_that_a_kill_cuts_off_goes_on_and_is_answered_once(
     write_bot(tmp_path, telegram)
     path = tmp_path / "bots.toml"
     path.write_text(path.read_text().replace('updates = "off"\n', ""))
-    create_key(tmp_path, "im")  # makes the database
+    create_key(tmp_path, "im")  # creates the database
     server = start(tmp_path)
     telegram.queue(telegram.make_update("DELAY=50 N=100", chat_id=4711))
     wait_for(lambda: _count(tmp_path, "SELECT COUNT(*) FROM run WHERE status = 'running'"))
-    # Some of it is in the journal.
+    # The journal contains a part of the answer.
     wait_for(lambda: (tmp_path / "events.db").exists() and fake_model.stats()["open"] > 0)
     kill(server)
     with start(tmp_path):
         (message,) = telegram.wait_for_messages(1)
         wait_for(lambda: read_statuses(tmp_path) == ["sent"])
-        # Each message that the platform delivers again is known.
+        # Messages that the platform delivers again are ignored.
         telegram.queue(telegram.make_update("N=1", chat_id=4711))
         telegram.wait_for_messages(2)
     assert message["text"].split() == [f"tok{number}" for number in range(100)]

@@ -1,7 +1,7 @@
-"""The documentation page, in a real browser.
+"""The documentation page works in a real browser.
 
-Needs Debian's ``chromium`` (``.ci/install-tools``) and ``playwright``; where
-one of them is missing, the tests are skipped.
+Needs Debian's ``chromium`` (``.ci/install-tools``) and ``playwright``. Without them, the tests are
+skipped.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # Whatever a page asks for elsewhere, the name is not found.
+    # Other host names do not resolve.
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 ]
 
-#: What the proxy of these tests puts before every path.
+#: Prefix that the tests' proxy adds to every path.
 _OUTSIDE = "/outside"
 
 
@@ -82,7 +82,7 @@ def prefixed_key(prefixed_server: Server) -> str:
 
 
 class DocsPage:
-    """An open documentation page; what it complained of and asked for is kept."""
+    """An open documentation page, with its console messages and requests."""
 
     def __init__(self, page: Any) -> None:
         self.page = page
@@ -98,13 +98,13 @@ class DocsPage:
             self.complaints.append(message.text)
 
     def open(self, url: str) -> DocsPage:
-        """Go to a page and wait until its operations are there."""
+        """Open a page and wait until it shows its operations."""
         self.page.goto(url)
         self.page.locator(".opblock").first.wait_for()
         return self
 
     def authorize(self, scheme: str, key: str) -> None:
-        """Give a key as a person would: under “Authorize”."""
+        """Enter a key under “Authorize”, like a user."""
         self.page.locator(".auth-wrapper .authorize").first.click()
         form = self.page.locator(".auth-container").filter(has_text=scheme)
         form.locator("input").fill(key)
@@ -113,7 +113,7 @@ class DocsPage:
         self.page.locator(".close-modal").click()
 
     def try_out(self, path: str) -> Any:
-        """Press “Try it out” and “Execute” of an operation; return the answer."""
+        """Press “Try it out” and “Execute” of an operation, and return the response."""
         block = self.page.locator(f'.opblock:has([data-path="{path}"])')
         block.locator(".opblock-summary-control").click()
         block.locator(".try-out__btn").click()
@@ -123,7 +123,7 @@ class DocsPage:
         return caught.value
 
     def get_hosts(self) -> set[str]:
-        """Return where this page has sent requests to; ``data:`` is no request."""
+        """Return the hosts of the page's requests, without ``data:``."""
         return {urlsplit(url).netloc for url in self.asked if not url.startswith("data:")}
 
 
@@ -135,7 +135,7 @@ def docs(browser: Any) -> Iterator[DocsPage]:
 
 @contextmanager
 def _new_page(browser: Any, locale: str) -> Iterator[DocsPage]:
-    # A context has storage of its own: a key given in one test is not there in the next.
+    # Each context has its own storage, so keys of other tests are not stored.
     context = browser.new_context(locale=locale)
     try:
         yield DocsPage(context.new_page())
@@ -144,7 +144,7 @@ def _new_page(browser: Any, locale: str) -> Iterator[DocsPage]:
 
 
 class _ProxyHandler(BaseHTTPRequestHandler):
-    """A reverse proxy as nginx is set up: it strips a prefix and sends it as a header."""
+    """A reverse proxy like nginx: it strips a prefix and sends it as a header."""
 
     target = ""
     http = urllib3.PoolManager(maxsize=10, retries=False)
@@ -197,8 +197,8 @@ def test_the_page_is_in_the_language_that_is_asked_for(
     assert docs.get_hosts() == {f"127.0.0.1:{server.port}"}
 
 
-#: Opens each operation and closes it, one at a time: with all of them open each click takes
-#: seconds. Returns how many have opened.
+#: Opens and closes the operations one after another and returns their number. With all of them
+#: open, each click takes seconds.
 _OPEN_ALL = """async () => {
     const find = () => document.querySelector(".opblock.is-open .responses-table");
     const until = async (holds) => {
@@ -227,7 +227,7 @@ def test_an_operation_shows_the_parameters_of_its_path_and_its_own(
         "rows => rows.map((row) => [row.dataset.paramName, row.dataset.paramIn])"
     )
     assert shown == [["run_id", "path"], ["username", "query"]]
-    # The answer's schema is a reference: what it names is shown in full.
+    # The response's schema is a reference, which is shown in full.
     assert '"llm_checkpoint_id"' in block.inner_text()
 
 

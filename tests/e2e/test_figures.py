@@ -1,4 +1,4 @@
-"""``/metrics`` of two gevent workers: one sum, also after one of them has died."""
+"""``/metrics`` has the sum of two gevent workers, also after one has died."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_figures_are_of_all_workers_and_the_dead_have_no_streams(
         for _ in range(40):
             server.request("GET", "/api/v1/im/bots", key, headers={"Connection": "close"})
         bots = ("astrbot_requests_total", "GET", "/api/v1/im/bots", "200")
-        # Whichever worker is asked.
+        # The result does not depend on the worker.
         assert {_figures(server)[bots] for _ in range(8)} == {40}
         body = {"username": "a", "session_id": "s", "message": "DELAY=1000 N=60 x"}
         stream = iter_events(server.open_chat(key, body))
@@ -60,9 +60,9 @@ def test_figures_are_of_all_workers_and_the_dead_have_no_streams(
         )
         assert found[bots] == 40
         assert orjson.loads(server.request("GET", "/readyz").data)["status"] == "ready"
-        # The lines of a killed worker's last moment are lost; those of one that stops are not.
+        # A killed worker loses the requests of its last moment; a stopping one does not.
         assert server.request("GET", "/api/v1/im/bots", key).status == 200
-        # Another worker goes on with the turn: a minute that the server's end would wait for.
+        # Another worker continues the turn, and the end of the server would wait a minute for it.
         stop = "/api/v1/chat/sessions/s/stop"
         wait_for(lambda: server.request("POST", stop, key, json={"username": "a"}).status == 200)
     lines = [line for line in server.read_log().splitlines() if line.startswith('{"time"')]

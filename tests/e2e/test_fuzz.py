@@ -1,4 +1,4 @@
-"""A little of ``make fuzz``: the server and its OpenAPI document agree."""
+"""A short ``make fuzz``: the server and its OpenAPI document agree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.e2e
 if not os.environ.get("CI"):
     pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
-#: The same requests each time: what is found is found again.
+#: The same requests each time, so that faults are reproducible.
 _SAME = ("--generation-deterministic", "--no-shrink", "--seed", "1")
 
 

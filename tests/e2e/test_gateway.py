@@ -1,4 +1,4 @@
-"""In front of an AstrBot, with two workers: few turns at a time there, none asked twice."""
+"""A gateway with two workers sends few turns at a time to AstrBot, and none twice."""
 
 import os
 import re
@@ -58,7 +58,7 @@ def test_a_killed_worker_asks_nothing_twice_and_gives_its_places_back(tmp_path: 
             wait_for(lambda: len(astrbot.asked) == 4)
             os.kill(server.list_workers()[0], signal.SIGKILL)
             for one in opened:
-                with suppress(urllib3.exceptions.HTTPError):  # the killed worker's
+                with suppress(urllib3.exceptions.HTTPError):  # the killed worker's connection
                     one.read()
             for number in range(4):
                 events = server.chat(key, username=f"v{number}", message=f"ECHO after {number}")

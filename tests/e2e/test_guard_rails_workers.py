@@ -1,4 +1,4 @@
-"""Guard rails hold with two workers and fifty requests at once."""
+"""Limits of keys hold with two workers and fifty requests at once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def make_key(server: Server) -> Callable[..., str]:
 
 
 def at_once(send: Callable[[int], int], count: int = AT_ONCE) -> list[int]:
-    """Send that many requests, all at once; return their statuses."""
+    """Send this number of requests at once and return their statuses."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(send, range(count)))
 
@@ -60,7 +60,7 @@ def test_streams_at_once(server: Server, make_key: Callable[..., str]) -> None:
     key = make_key(streams=10)
 
     def send(number: int) -> int:
-        # Long enough that none has ended when the last one is asked for.
+        # Long enough that all are still running when the last one is sent.
         body = {"message": "N=20 DELAY=100", "username": "alice", "session_id": f"streams{number}"}
         return server.request("POST", "/api/v1/chat", key, json=body).status
 
@@ -89,7 +89,7 @@ def test_tokens_a_day(server: Server, make_key: Callable[..., str]) -> None:
         body = {"message": "hi", "username": "alice"}
         return server.request("POST", "/api/v1/chat", key, json=body).status
 
-    # Near its limit a key has one turn at a time: the others are to come again.
+    # Near its limit, a key has one turn at a time, and the others must retry.
     done = 0
     for _ in range(20):
         done += at_once(send).count(200)

@@ -1,4 +1,4 @@
-"""MCP tools in turns: the real server, the real sidecar, real MCP servers."""
+"""MCP tools in turns, with the real server, sidecar and MCP servers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NO_SIDECAR = "error: the MCP sidecar ended during the call; try again later"
 
 
 class Case:
-    """A server with two configs, each with MCP servers of its own."""
+    """A server with two configs that have their own MCP servers."""
 
     def __init__(self, folder: Path, sidecar: Sidecar, model: FakeOpenAI, url: str) -> None:
         self.folder = folder
@@ -62,16 +62,16 @@ class Case:
         return events
 
     def call(self, tool: str, arguments: str = "{}", **body: Any) -> tuple[str, str]:
-        """Have the model call a tool; return its public name and its result."""
+        """Let the model call a tool, and return its public name and its result."""
         events = self.turn(f"TOOL={tool.replace('.', '__')} TOOLARGS={arguments}", **body)
         return find_call(events)
 
     def wait_for_tools(self, config: str, *tools: str) -> None:
-        """Wait until turns of a config are offered these tools."""
+        """Wait until the model of a config is offered these tools."""
         wait_for(lambda: set(tools) <= set(self.offered(config)))
 
     def offered(self, config: str) -> list[str]:
-        """Have a turn; return the names that the model's endpoint was given."""
+        """Run a turn and return the tool names in the request to the model's endpoint."""
         self.turn("hi", config_id=config)
         return [one["function"]["name"] for one in self.model.requests()[-1].get("tools", [])]
 
@@ -80,7 +80,7 @@ class Case:
 
 
 def _list_public(folder: Path) -> str:
-    """Return the tables of servers from PyPI and npm, those that are installed."""
+    """Return the tables of installed servers from PyPI and npm."""
     shared = folder / "shared"
     shared.mkdir()
     (shared / "note.txt").write_text("water the plants")
@@ -146,7 +146,7 @@ def case(module_dir: Path, sidecar: Sidecar, fake_model: FakeOpenAI) -> Iterator
         case.wait_for_tools("default", "odd__echo")
         case.wait_for_tools("other", "web__echo")
         yield case
-        case.server.http.clear()  # an idle connection would hold the worker
+        case.server.http.clear()  # otherwise an idle connection delays the worker's end
         assert case.server.stop() == 0
 
 
@@ -260,7 +260,7 @@ def test_a_sidecar_killed_in_mid_call_ends_the_call_and_the_next_turn_works(case
         wait_for(lambda: case.read_marks()[before:])
         case.sidecar.kill()
         assert call.result(LIMIT_S) == ("odd.wait", NO_SIDECAR)
-    # Its tools stay listed, and say what is the matter.
+    # Its tools stay listed and report the cause.
     down = "error: the MCP sidecar is not running; try again later"
     assert case.call("odd.echo", '{"text":"x"}') == ("odd.echo", down)
     case.sidecar.start()

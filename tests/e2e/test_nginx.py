@@ -1,4 +1,4 @@
-"""The site of ``deploy/nginx`` before two workers: what must not be lost on the way."""
+"""The site of ``deploy/nginx`` in front of two workers passes everything on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 
 MIB = 1024 * 1024
 
-#: Above the server's own limit, and below nginx's; then above both.
+#: Above the server's own limit and below nginx's, then above both.
 LIMITS = {"ASTRBOT_MAX_FILE_BYTES": str(MIB), "site": {"ASTRBOT_SITE_MAX_UPLOAD": "2m"}}
 
 
@@ -45,7 +45,7 @@ def upload(server: FrontedServer, key: str, data: bytes) -> urllib3.BaseHTTPResp
 def test_the_first_event_comes_before_the_last_is_produced(
     server: FrontedServer, key: str, fake_model: FakeOpenAI
 ) -> None:
-    # Little enough for any buffer; stopped as soon as its first words are here.
+    # Small enough for any buffer. The turn is stopped after its first words.
     body = {"username": "a", "session_id": "early", "message": "DELAY=3000 N=4 x"}
     done_before = fake_model.stats()["done"]
     opened = server.open_chat(key, body)
@@ -169,7 +169,7 @@ def test_no_key_of_a_query_is_in_the_log(server: FrontedServer, key: str) -> Non
         "GET", f"/api/v1/im/bots?api_key={key}", headers={"X-Request-ID": "seen-in-the-log"}
     )
     assert answer.status == 200
-    # nginx writes its line after the answer.
+    # nginx writes its log line after the response.
     wait_for(lambda: "seen-in-the-log" in server.nginx.read_log())
     log = server.nginx.read_log()
     assert "GET /api/v1/im/bots HTTP/1.1" in log

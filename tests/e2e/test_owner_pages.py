@@ -1,7 +1,7 @@
-"""The owner's pages in a real browser: the whole story, in both languages.
+"""The admin pages work in a real browser, in both languages.
 
-Needs Debian's ``chromium`` (``.ci/install-tools``), ``playwright`` and
-``axe-playwright-python``; where one of them is missing, the tests are skipped.
+Needs Debian's ``chromium`` (``.ci/install-tools``), ``playwright`` and ``axe-playwright-python``.
+Without them, the tests are skipped.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def server(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Server]:
 
 
 class Owner:
-    """A browser's page, and what it complained of."""
+    """A browser page with its console messages."""
 
     def __init__(self, page: Any, url: str, language: str) -> None:
         self.page = page
@@ -82,12 +82,12 @@ class Owner:
             self.complaints.append(f"{message.text} {message.location.get('url', '')}")
 
     def go(self, page: str) -> None:
-        """Open a page and wait until its data is there."""
+        """Open a page and wait until it shows its data."""
         self.page.goto(f"{self.url}/admin/{page}")
         self.page.wait_for_function("() => !document.querySelector('[aria-busy=true]')")
 
     def log_in(self) -> None:
-        """Log in as a person would, from the root."""
+        """Log in like a user, from the root."""
         self.page.goto(f"{self.url}/")
         assert self.page.url.endswith("/admin/login")
         self.page.fill("#username", "astrbot")
@@ -105,7 +105,7 @@ class Owner:
         self.page.press("#message", "Enter")
 
     def wait_answered(self) -> None:
-        """Wait until no answer is on its way."""
+        """Wait until no answer is running."""
         self.page.locator("#send").wait_for(state="visible")
 
     def last(self) -> Any:
@@ -113,13 +113,13 @@ class Owner:
         return self.page.locator("#thread .msg").last
 
     def take_picture(self, name: str) -> None:
-        """Keep a picture where ASTRBOT_PICTURES names a folder, for people to look at."""
+        """Store a screenshot in the folder ASTRBOT_PICTURES, if it is set."""
         folder = os.environ.get("ASTRBOT_PICTURES")
         if folder:
             self.page.screenshot(path=f"{folder}/{name}-{self.language}.png", full_page=True)
 
     def serious_faults(self) -> list[str]:
-        """Return what axe finds, by rule and element."""
+        """Return the findings of axe, by rule and element."""
         if not self.page.evaluate("typeof window.axe === 'object'"):
             self.page.evaluate(AXE.read_text(encoding="utf-8"))
         found = self.page.evaluate("axe.run()")["violations"]
@@ -236,7 +236,7 @@ def test_the_whole_story(owner: Owner, server: Server) -> None:
 
 
 def create_key(server: Server, *scopes: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Make a key as the owner; return it, and the headers of the owner's login."""
+    """Create a key as the owner, and return it with the headers of the owner's login."""
     token = server.request(
         "POST", "/api/auth/login", json={"username": "astrbot", "password": PASSWORD}
     ).json()["data"]["token"]
@@ -266,7 +266,7 @@ def test_editing_a_key_changes_only_what_was_edited(owner: Owner, server: Server
     page = owner.page
     assert edit("Concurrent turns", "2")["rules"] == {**hidden, "streams": 2}
     page.locator("[aria-busy=true]").wait_for(state="detached")
-    # Another page takes a scope and limits the key while this one shows the old state.
+    # Another page removes a scope and limits the key while this page shows the old state.
     server.request("POST", "/api/apikey/update", headers=headers,
                    json={**update, "scopes": ["im"], "rules": {"streams": 1}})  # fmt: skip
     found = edit("Name", "renamed")
@@ -332,7 +332,7 @@ def test_a_call_that_needs_approval_is_decided_in_the_console(owner: Owner, serv
     owner.button("Approve").wait_for()
     assert "2+2" in page.locator("#thread .note.warn pre").inner_text()
     assert owner.serious_faults() == []
-    page.reload()  # it can be decided later, too
+    page.reload()  # a later decision is also possible
     owner.button("Approve").click()
     page.locator("#thread .msg .bubble", has_text="tool said: 4").wait_for()
     owner.wait_answered()

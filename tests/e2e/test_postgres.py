@@ -1,4 +1,4 @@
-"""The real server, two workers, on a real PostgreSQL."""
+"""The real server with two workers on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def server(module_dir: Path, fake_model: FakeOpenAI, url: str) -> Iterator[Serve
 
 @pytest.fixture(scope="module")
 def key(server: Server, module_dir: Path, url: str) -> str:
-    # After the server's own: of two upgrades at once, one waits.
+    # After the server's own upgrade: of two upgrades at once, one waits.
     return create_key(module_dir, "chat", "im", database_url=url)
 
 

@@ -1,4 +1,4 @@
-"""Pushed messages in open streams, over two workers."""
+"""Pushed messages appear in open streams of two workers."""
 
 from __future__ import annotations
 

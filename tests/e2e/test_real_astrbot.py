@@ -1,4 +1,4 @@
-"""In front of a real AstrBot, which no fake stands for.
+"""The gateway works with a real AstrBot.
 
 ``ASTRBOT_TEST_ASTRBOT`` names its program::
 
@@ -132,7 +132,7 @@ def test_a_stopped_turn_stops_there(gateway: Server, key: str) -> None:
 
 def test_its_configs_and_openai(gateway: Server, key: str) -> None:
     def list_configs() -> bool:
-        # An AstrBot that is busy is asked again some seconds later.
+        # A busy AstrBot is queried again some seconds later.
         found = gateway.request("GET", "/api/v1/configs", key).json()["data"]["configs"]
         return [one["id"] for one in found] == ["default:default", "default"]
 
@@ -159,7 +159,7 @@ def test_sixty_four_clients_and_a_killed_worker(gateway: Server, key: str) -> No
     ]
     os.kill(gateway.list_workers()[0], signal.SIGKILL)
     for one in opened:
-        with suppress(urllib3.exceptions.HTTPError):  # the killed worker's
+        with suppress(urllib3.exceptions.HTTPError):  # the killed worker's connection
             one.read()
     wait_for(lambda: len(gateway.list_workers()) == 2)
     after = gateway.chat(key, username="v", message="ECHO after")

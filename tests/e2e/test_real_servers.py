@@ -1,4 +1,4 @@
-"""Real servers of models in place of fakes: llama.cpp's own, and LiteLLM's translator."""
+"""The server works with real model servers: llama.cpp's own, and LiteLLM's proxy."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def llama_url() -> Iterator[str]:
 
 
 def test_llama_cpp_answers_with_tools_on_offer(llama_url: str, tmp_path: Path) -> None:
-    # As people write it: without the version.
+    # A base URL without the version, as users write it.
     with open_app(tmp_path / "data", llama_url.removesuffix("/v1")) as app:
         events = app.chat("Say hello.")
         assert last(events, "complete")["data"], events
@@ -94,7 +94,7 @@ def test_llama_cpp_answers_with_tools_on_offer(llama_url: str, tmp_path: Path) -
 
 
 class FakeAnthropic(http.server.BaseHTTPRequestHandler):
-    """Anthropic's Messages API as its documentation has it: thinking, a tool, an answer."""
+    """Anthropic's Messages API as in its documentation: reasoning, a tool call, an answer."""
 
     protocol_version = "HTTP/1.1"
     bodies: list[dict[str, Any]]
@@ -141,7 +141,7 @@ def _play(blocks: list[Any], reason: str) -> Iterator[dict[str, Any]]:
 
 
 def _find_litellm() -> str:
-    """Return LiteLLM's program. Its proxy pins much, so it has an environment of its own."""
+    """Return LiteLLM's program. Its proxy pins many versions, so it has its own environment."""
     named = os.environ.get("ASTRBOT_TEST_LITELLM") or shutil.which("litellm")
     beside = Path(sys.executable).with_name("litellm")
     return named or (str(beside) if beside.exists() else "")
@@ -149,7 +149,7 @@ def _find_litellm() -> str:
 
 @pytest.fixture
 def litellm(tmp_path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yield the address of LiteLLM's proxy, and what the provider behind it is asked."""
+    """Yield the address of LiteLLM's proxy, and the requests to the provider behind it."""
     program = _find_litellm()
     if not program:
         pytest.skip("name the program of `pip install litellm[proxy]` in ASTRBOT_TEST_LITELLM")
@@ -162,7 +162,7 @@ def litellm(tmp_path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
             "api_base": f"http://127.0.0.1:{behind.server_address[1]}",
             "thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 4096}}]})
     )  # fmt: skip
-    # LiteLLM opens its port itself; the kernel names one that is free.
+    # LiteLLM opens its port itself, so find a free one.
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as free:
         port = free.server_address[1]
     log_path = tmp_path / "litellm.log"

@@ -1,4 +1,4 @@
-"""Two gevent workers are replaced while turns run, and their clients notice nothing."""
+"""Clients notice nothing when two gevent workers are replaced during turns."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def start_server(data_dir: Path, graceful_s: int) -> Server:
 
 
 def list_staying(data_dir: Path) -> set[str]:
-    """Return the ids of the workers that are not about to stop."""
+    """Return the ids of the workers that are not stopping."""
     with closing(sqlite3.connect(data_dir / "astrbot.db")) as db:
         return {one for (one,) in db.execute("SELECT worker_id FROM worker WHERE stopping = 0")}
 
@@ -98,7 +98,7 @@ def test_a_turn_that_outlasts_a_stop_goes_on_at_the_next_start(tmp_path: Path) -
     run_id = seen[2]["data"]["run_id"]
     (tmp_path / "gate").touch()
     with start_server(tmp_path, graceful_s=2) as server:
-        # Nobody asks: it goes on by itself.
+        # It continues without a request.
         wait_for(lambda: f"run {run_id} resumes from" in server.read_log())
         opened = server.request(
             "GET", f"/api/v1/chat/runs/{run_id}/stream?after={len(seen)}", key,

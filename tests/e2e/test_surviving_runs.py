@@ -1,4 +1,4 @@
-"""Two gevent workers: a run goes on wherever its client asks, and when its worker dies."""
+"""With two gevent workers, any worker streams a run, and continues it if the other dies."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_stream_cut_at_random_points_is_the_uninterrupted_one(server: Server, 
 
     with ThreadPoolExecutor(count) as pool:
         cut = list(pool.map(chat, range(count)))
-    assert sum(one.cuts for one in cut) > count * cuts // 5  # a slow client is cut less often
+    assert sum(one.cuts for one in cut) > count * cuts // 5  # a slow client has fewer breaks
     for one in cut:
         whole = server.request("GET", f"/api/v1/chat/runs/{one.run_id}/stream", key)
         assert whole.data == b"".join(one.frames)
@@ -96,7 +96,7 @@ def test_a_stop_reaches_the_worker_that_has_the_run(server: Server, key: str) ->
 
 
 def stored(data_dir: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return the messages of every session."""
+    """Return the stored messages of every session."""
     with sqlite3.connect(data_dir / "astrbot.db") as db:
         rows = db.execute(
             "SELECT s.session_id, m.content FROM message m"
@@ -137,7 +137,7 @@ def test_the_turns_of_a_killed_worker_go_on_with_the_other(
                         waiting = False
                         ready.wait(60)
             except Exception:
-                pass  # the connection of the worker that dies
+                pass  # the connection of the killed worker
 
         threads = [threading.Thread(target=chat, args=(number,)) for number in range(count)]
         for thread in threads:
@@ -150,7 +150,7 @@ def test_the_turns_of_a_killed_worker_go_on_with_the_other(
         assert cut, "no run was on the worker that was killed"
         undisturbed = next(seen[number] for number in seen if number not in cut)
         for number in cut:
-            # A client reads on where its connection broke.
+            # A client continues at the point where its connection broke.
             rest = resume(server, key, seen[number][2]["data"]["run_id"], len(seen[number]))
             whole = [*seen[number], *rest]
             assert [one["type"] for one in whole].count("rewind") == 1
@@ -171,7 +171,7 @@ ENDED = ["agent_stats", "complete", "message_saved", "end"]
 
 
 def shown_text(events: list[dict[str, Any]]) -> str:
-    """Return the text of a client that takes back what no longer counts."""
+    """Return the text in a client that applies rewinds."""
     text = ""
     for event in events:
         if event["type"] == "plain" and event["chain_type"] is None:
@@ -230,7 +230,7 @@ def test_a_client_that_reads_nothing_is_cut_off_and_can_resume(
     write_config(tmp_path, fake_model.base_url, agent="titles = false")
     with Server(tmp_path, workers=1, ASTRBOT_MAX_STREAM_LAG_S="1") as server:
         key = create_key(tmp_path, "chat")
-        # Several megabytes: more than the buffers of both ends hold.
+        # Several megabytes, more than the buffers of both ends.
         opened = server.open_chat(key, {"username": "a", "message": "DELAY=0 N=60000 x"})
         events = iter_events(opened)
         run_id = run_id_of(events)

@@ -1,4 +1,4 @@
-"""Tools on a real worker: side by side, and left behind when they never return."""
+"""Tools run concurrently on a real worker, and are abandoned if they never return."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _results(events: list[dict[str, Any]]) -> list[str]:
 
 def test_the_tools_of_a_hundred_turns_run_side_by_side(server: Server, key: str) -> None:
     def chat(number: int) -> list[dict[str, Any]]:
-        # The tool returns only when all the others have been called, too.
+        # The tool returns after all the others have been called, too.
         return server.chat(key, username=f"u{number}", message="TOOL=meet")
 
     with ThreadPoolExecutor(MEETING) as pool:

@@ -1,4 +1,4 @@
-"""Traces through real workers: one turn is one trace, and a dead collector holds nobody up."""
+"""One turn is one trace across real workers, and a dead collector delays no request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 CLIENT = f"00-{TRACE}-b7ad6b7169203331-01"
 
-#: Words that no attribute may have: of the user, of the answer, of the key.
+#: Text of the user, the answer and the key that no attribute may contain.
 _SECRET = "my-own-words"
 
 
@@ -32,7 +32,7 @@ def _environ(collector: Collector) -> dict[str, str]:
 
 
 def _find_line(log: str) -> dict[str, Any] | None:
-    """Return the line of the request of the client's trace, once it is written."""
+    """Return the log line of the request of the client's trace, once it is written."""
     lines = (orjson.loads(one) for one in log.splitlines() if one.startswith("{"))
     return next((one for one in lines if one.get("trace_id") == TRACE and "path" in one), None)
 

@@ -1,4 +1,4 @@
-"""Two servers with nothing in common but PostgreSQL, S3 and perhaps Redis: one world."""
+"""Two servers share all state through PostgreSQL, S3 and optionally Redis."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.e2e
 
 @dataclass
 class World:
-    """Two servers; ``redis`` where one carries their events."""
+    """Two servers. ``redis`` is set if Redis carries their events."""
 
     one: Server
     other: Server
@@ -61,7 +61,7 @@ def world(
     folders = [tmp_path_factory.mktemp(name) for name in ("one", "other")]
     for folder in folders:
         write_config(folder, fake_model.base_url, agent="titles = false")
-    # Together, as hosts are restarted together: one of them migrates.
+    # Both start at the same time, and one of them migrates.
     with (
         Server(folders[0], workers=1, **environ) as one,
         Server(folders[1], workers=1, **environ) as other,
@@ -71,7 +71,7 @@ def world(
 
 
 def _begin(server: Server, key: str, session: str, message: str) -> tuple[str, Iterator[Any]]:
-    """Start a turn; return its run's id and its open stream."""
+    """Start a turn, and return its run's id and its open stream."""
     body = {"username": "a", "session_id": session, "message": message}
     stream = iter_events(server.open_chat(key, body))
     for event in stream:

@@ -1,4 +1,4 @@
-"""Uploads and downloads through gunicorn: broken off, refused, and very many at once."""
+"""Uploads and downloads through gunicorn: interrupted, rejected, and many at once."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_an_acknowledged_upload_survives_the_death_of_the_worker(tmp_path: Path)
         path = f"/api/v1/file?attachment_id={answer.json()['data']['attachment_id']}"
         server.http.clear()
         assert server.request("GET", path, secret).data == data
-        server.http.clear()  # an idle connection would hold up the end of the server
+        server.http.clear()  # otherwise an idle connection delays the end of the server
 
 
 def test_an_upload_whose_completion_died_is_completed_as_soon_as_that_is_known(
@@ -143,7 +143,7 @@ def test_an_upload_whose_completion_died_is_completed_as_soon_as_that_is_known(
     upload_id = _call(connection, key, "init", total_size=5)["upload_id"]
     _send_chunk(connection, key, upload_id, 0, b"bytes")
     (blob,) = (path for path in _leftovers(server) if path not in before)
-    # Opening it waits for a writer: the worker is killed in the middle for certain.
+    # Opening the file waits for a writer, so the worker is killed during the read.
     blob.unlink()
     os.mkfifo(blob)
     _begin_call(connection, key, "complete", upload_id=upload_id)
@@ -163,7 +163,7 @@ def test_an_upload_whose_completion_died_is_completed_as_soon_as_that_is_known(
     attachment_id = wait_for(complete, 60.0)
     assert _digest(server, key, attachment_id) == hashlib.sha256(b"bytes").hexdigest()
     for path in (server.data_dir / "files" / "tmp").iterdir():
-        path.unlink()  # the killed worker's; a start removes it when it is old
+        path.unlink()  # the killed worker's file; a start removes it when it is old
     server.http.clear()
 
 
@@ -174,7 +174,7 @@ def _is_completing(data_dir: Path) -> bool:
 
 
 def _call(connection: http.client.HTTPConnection, key: str, path: str, **body: object) -> Any:
-    """Post to the uploads in chunks over a kept connection, which is one worker's."""
+    """Post to the chunked uploads over a kept connection, which belongs to one worker."""
     _begin_call(connection, key, path, **body)
     answer = connection.getresponse()
     found = orjson.loads(answer.read())
@@ -264,7 +264,7 @@ def test_an_upload_in_chunks_survives_the_death_of_the_server(tmp_path: Path) ->
         db.execute("UPDATE file_upload SET expires_at = 0 WHERE upload_id = ?", (stale,))
     with Server(tmp_path) as server:
         first, second = _connect_to_both(server, key)
-        # What was here in part is not; what was acknowledged is.
+        # Partial chunks are missing, acknowledged ones exist.
         assert _call(first, key, "status", upload_id=upload_id)["received_chunks"] == [0, 3]
         for number, connection in ((1, first), (2, second), (4, first)):
             _send_chunk(connection, key, upload_id, number, data)
@@ -272,7 +272,7 @@ def test_an_upload_in_chunks_survives_the_death_of_the_server(tmp_path: Path) ->
         assert _digest(server, key, made["attachment_id"]) == digest
         first.close()
         second.close()
-        # Of the upload that had expired nothing is left, and no chunk of the other.
+        # The expired upload and the chunks of the other one are deleted.
         wait_for(lambda: _count_chunks(tmp_path) == 0)
         wait_for(lambda: MIB not in _list_sizes(server))
         assert _list_sizes(server).count(len(data)) == 1
@@ -309,11 +309,11 @@ def test_the_sweep_runs_beside_the_server(server: Server, key: str) -> None:
     assert _sweep(server.data_dir, "--older-than-days", "0", "--delete") == listed
     assert server.request("GET", path, key).status == 404
     assert _leftovers(server) == []
-    server.http.clear()  # an idle connection would hold up the end of the server
+    server.http.clear()  # otherwise an idle connection delays the end of the server
 
 
 class _Beside(threading.Thread):
-    """Asks for the bots again and again, and notes how long each answer took."""
+    """Requests the bots repeatedly and records the duration of each request."""
 
     def __init__(self, server: Server, key: str) -> None:
         super().__init__()
@@ -339,7 +339,7 @@ class _Beside(threading.Thread):
 
 
 def _upload(server: Server, key: str, number: int, size: int) -> tuple[str, str]:
-    """Send bytes that no other stream has; return the attachment's id and their SHA-256."""
+    """Send unique bytes, and return the attachment's id and their SHA-256."""
     block = hashlib.sha256(b"%d" % number).digest() * (MIB // 32)
     digest = hashlib.sha256()
     with _open(server) as connection:
@@ -386,7 +386,7 @@ def _memory_mib(process_id: int, what: str) -> float:
 @pytest.mark.load
 def test_a_gigabyte_in_16_streams_comes_back_byte_for_byte(server: Server, key: str) -> None:
     streams, size = 16, 64 * MIB
-    _digest(server, key, _upload(server, key, 99, MIB)[0])  # what is loaded at first use
+    _digest(server, key, _upload(server, key, 99, MIB)[0])  # loads modules of the first use
     worker = _find_worker(server)
     before = _memory_mib(worker, "VmRSS")
     beside = _Beside(server, key)

@@ -1,6 +1,6 @@
-"""The chat widget on a page of another origin, whose content security policy is strict.
+"""The chat widget works on a page of another origin with a strict content security policy.
 
-Needs what ``test_owner_pages.py`` needs.
+Needs the programs of ``test_owner_pages.py``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CSP = (
 
 
 class Site:
-    """A site of its own, whose backend makes session keys."""
+    """A site whose backend creates session keys."""
 
     def __init__(self) -> None:
         self.api, self.key, self.attributes, self.lang = "", "", "", "en"
@@ -112,7 +112,7 @@ class Visitor:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
     def _note(self, message: Any) -> None:
-        # A page has no icon, and its policy loads none.
+        # The page has no icon, and its policy allows none.
         said = f"{message.text} {message.location}"
         if message.type in ("error", "warning") and "favicon" not in said:
             self.complaints.append(said)
@@ -141,13 +141,13 @@ class Visitor:
         return self.find(".bot .text").all_inner_texts()
 
     def take_picture(self, name: str) -> None:
-        """Keep a picture where ASTRBOT_PICTURES names a folder, for people to look at."""
+        """Store a screenshot in the folder ASTRBOT_PICTURES, if it is set."""
         folder = os.environ.get("ASTRBOT_PICTURES")
         if folder:
             self.page.screenshot(path=f"{folder}/{name}.png")
 
     def check(self) -> None:
-        """Expect no fault of accessibility, and nothing in the browser's console."""
+        """Check that axe finds no fault, and that the browser's console is empty."""
         self.page.context.new_cdp_session(self.page).send("Page.setBypassCSP", {"enabled": True})
         found = self.page.evaluate(
             f"{AXE.read_text(encoding='utf-8')}; axe.run().then((one) => one.violations)"
@@ -208,7 +208,7 @@ def test_a_turn_is_stopped_answered_again_and_edited(browser: Any, site: Site) -
         sync_api.expect(visitor.find(".bot .text").last).to_have_text("echo: ECHO second")
         visitor.wait_until_done()
         assert visitor.find(".user .text").all_inner_texts()[-1] == "ECHO second"
-        sync_api.expect(visitor.find(".message")).to_have_count(5)  # with the greeting
+        sync_api.expect(visitor.find(".message")).to_have_count(5)  # including the greeting
         visitor.say("DROP=2 Hello")
         sync_api.expect(visitor.find(".bot .note")).to_be_visible()
         visitor.take_picture("failed")
@@ -287,7 +287,7 @@ def test_a_tool_that_asks_first_is_allowed_or_rejected(browser: Any, site: Site)
         assert "2+2" in visitor.find(".approval pre").inner_text()
         visitor.take_picture("approval")
         visitor.check()
-        visitor.page.reload()  # it can be decided later, too
+        visitor.page.reload()  # a later decision is also possible
         visitor.open()
         visitor.find(".approval button").first.click()
         sync_api.expect(visitor.find(".bot .text").last).to_have_text("tool said: 4")
@@ -369,7 +369,7 @@ def test_a_page_from_right_to_left_is_a_mirror(browser: Any, site: Site) -> None
                 ("input", "textarea"), ("menu", "header .menu"), ("close", "header .close"),
             )
         }  # fmt: skip
-        # What is at the end of a line is on the left: the user's words, the button that sends.
+        # In right-to-left pages, the user's messages and the send button are on the left.
         assert boxes["said"]["x"] < 320 - boxes["said"]["x"] - boxes["said"]["width"]
         assert boxes["answer"]["x"] + boxes["answer"]["width"] > 280
         assert boxes["send"]["x"] < boxes["input"]["x"]
@@ -384,7 +384,7 @@ def test_a_voice_message_is_recorded_sent_and_can_be_heard(browser: Any, site: S
         visitor.open()
         visitor.find(".voice").click()
         sync_api.expect(visitor.find(".voice")).to_have_attribute("aria-pressed", "true")
-        # A recording has a beginning before it can end.
+        # A recording must start before it can end.
         visitor.page.wait_for_function(
             "document.querySelector('astrbot-chat').recorder?.state === 'recording'"
         )
@@ -453,11 +453,11 @@ def test_visitors_chat_without_a_key_or_a_backend(browser: Any, site: Site) -> N
         assert visitor.find(".attach").is_hidden()
         visitor.take_picture("public")
         visitor.check()
-        # Another page of the site, and a reload: the same visitor, the same conversation.
+        # Another page of the site, and a reload, have the same visitor and conversation.
         visitor.page.reload()
         visitor.open()
         visitor.find(".bot .text").get_by_text("echo: ECHO public").wait_for()
-        # The key has ten turns; when they are had, the widget visits again, and nobody notices.
+        # The key has ten turns. After them, the widget gets a new key without a visible change.
         for number in range(2, 13):
             visitor.say(f"ECHO turn {number}")
             visitor.find(".bot .text").get_by_text(

@@ -1,4 +1,4 @@
-"""Two gevent workers: what must hold whichever of them answers."""
+"""Behaviour that must not depend on which of two gevent workers responds."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_a_session_does_not_wait_for_a_worker_that_died(
     with Server(tmp_path, ASTRBOT_WORKER_LEASE_S="1") as server:
         key = create_key(tmp_path, "chat")
         opened = server.open_chat(
-            # The other worker goes on with it, and the next turn waits for its end.
+            # The other worker continues it, and the next turn waits for its end.
             key,
             {"username": "a", "session_id": "s", "message": "DELAY=500 N=8 x"},
         )
@@ -223,13 +223,13 @@ def test_a_stopping_server_lets_turns_end_and_leaves_the_rest_to_the_next_start(
         ended, cut = (list(stream) for stream in streams)
         stopper.join(60)
     assert ended[-3]["type"] == "complete"
-    # Its stream ends, and its client resumes with the next start: see test_rolling_restart.py.
+    # Its stream ends, and its client resumes after the next start: see test_rolling_restart.py.
     assert cut[-1]["type"] == "plain"
     assert stopped == [0]
 
 
 def _read_until(stream: Iterator[dict[str, Any]], kind: str) -> None:
-    """Read a stream up to an event of a type; show what came when it does not."""
+    """Read a stream up to an event of a type. Show the received events if it is missing."""
     seen = []
     for event in stream:
         if event["type"] == kind:

@@ -1,7 +1,7 @@
-"""No body of a route, and no file, holds the worker that takes it.
+"""No request body and no file blocks the worker that handles it.
 
-Made from the routes and the readers of files: one that is new fails here until it has its
-worst inputs.
+The cases are generated from the routes and the file readers. A new route or reader fails here until
+it has worst inputs.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from ..websocket import TEXT, WebSocketClient, handshake
 
 pytestmark = pytest.mark.e2e
 
-#: Minutes of waiting for the worst; a busy machine makes them fail without a fault.
+#: These tests take minutes, and fail on a busy machine without a fault.
 timed = pytest.mark.skipif(
     not os.environ.get("ASTRBOT_TEST_WORST"), reason="measures waits; make worst runs it"
 )
 
 MIB = 2**20
 
-#: Longest wait of another request, in seconds.
+#: Maximum delay of another request, in seconds.
 MAX_WAIT_S = 0.25
 
-#: How often an input is tried: a slow machine is not slow each time, a held worker is.
+#: Number of tries per input. A busy machine is not slow each time, a blocked worker is.
 TRIES = 6
 
 MAX_GROWTH_BYTES = 200 * MIB
 
-#: How large the body of a route may be.
+#: Maximum size of a route's body.
 MESSAGE, SMALL, LOGIN, EVENT, FORM, NOTHING = "message", "small", "login", "event", "form", "none"
 
 ROUTES = {
-    # Of plugins: read whole before one sees it, up to the limit of a message.
+    # Routes of plugins: the body is read up to the limit of a message.
     **{
         (method, f"/api/v1/plugins/extensions/<name>{rest}"): MESSAGE
         for method in ("POST", "PUT", "PATCH", "DELETE")
@@ -113,7 +113,7 @@ ROUTES = {
     ("POST", "/api/v1/widget/visits"): SMALL,
 }
 
-#: Routes of paths that are none's.
+#: Routes of unknown paths.
 FALLBACKS = {"/api/<path:rest>", "/api/v1/", "/api/v1/<path:path>"}
 
 LIMITS = {MESSAGE: 8 * MIB, SMALL: 256 * 1024, LOGIN: 8 * 1024, EVENT: 4 * MIB, NOTHING: 8 * MIB}
@@ -137,7 +137,7 @@ def _fill(begin: bytes, unit: bytes, end: bytes, size: int) -> bytes:
 
 
 def _json_bodies(size: int) -> Iterator[tuple[str, bytes]]:
-    """Yield the worst bodies up to a size, by what is bad in them."""
+    """Yield the worst bodies up to a size, with their fault."""
     for field in (b"scopes", b"session_ids", b"umos", b"messages", b"message", b"tools", b"input"):
         yield f"{field.decode()}: numbers", _fill(BEGIN + b'"%s":[' % field, b"0,", b"0]}", size)
         yield f"{field.decode()}: lists", _fill(BEGIN + b'"%s":[' % field, b"[],", b"0]}", size)
@@ -268,7 +268,7 @@ def _mp4() -> bytes:
     return b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + b"\0\0\0\x08moov" * 50_000 + noise
 
 
-#: Files by the job that reads them; the name's end and the type of the segment that names them.
+#: Files by the job that reads them, with name extension and segment type.
 _FILES: dict[str, list[tuple[str, str, Callable[[], bytes]]]] = {
     "EXTRACT_TEXT": [
         ("a.pdf", "file", lambda: _pdf(b"BT /F1 1 Tf [( )1( )1( )1( )1] TJ ET\n" * 14_000, 40)),
@@ -291,7 +291,7 @@ _FILES: dict[str, list[tuple[str, str, Callable[[], bytes]]]] = {
 
 
 class Watcher:
-    """Asks for ``/healthz`` every 20 ms, and looks at the memory of the worker."""
+    """Requests ``/healthz`` every 20 ms and measures the memory of the worker."""
 
     def __init__(self, server: Server, worker: int) -> None:
         self._port = server.port
@@ -348,7 +348,7 @@ def key(server: Server, module_dir: Path) -> str:
 
 
 def _check(server: Server, tried: list[tuple[str, Callable[[], None]]]) -> None:
-    """Try inputs, and check that nobody waits, nothing grows and the worker lives."""
+    """Try inputs, and check that no request waits, no memory grows and the worker lives."""
     server.request("GET", "/healthz")
     (worker,) = server.list_workers()
     late: dict[str, float] = {}
@@ -356,7 +356,7 @@ def _check(server: Server, tried: list[tuple[str, Callable[[], None]]]) -> None:
         waits: list[float] = []
         for _ in range(TRIES):
             with Watcher(server, worker) as idle:
-                time.sleep(0.1)  # what the machine itself has a request wait
+                time.sleep(0.1)  # the machine's own delay
             with Watcher(server, worker) as watcher:
                 send()
             assert not watcher.failures, name
@@ -379,7 +379,7 @@ def _post(server: Server, key: str, method: str, path: str, kind: str, body: byt
         answer.read(64 * 1024)
         assert answer.status < 500 or answer.status == 502, (path, answer.status)
     except (BrokenPipeError, ConnectionResetError):
-        pass  # it was refused before it was sent whole
+        pass  # rejected before it was sent completely
     finally:
         connection.close()
 
@@ -488,7 +488,7 @@ def test_malformed_chunks_are_a_400(server: Server, key: str) -> None:
                 )
                 answer = connection.recv(65536)
             status = int(answer.split()[1])
-            # 403: a plugin's routes ask for its scope first.
+            # 403: a plugin's routes check its scope first.
             assert status in (400, 401, 403), (path, chunk, answer)
 
 

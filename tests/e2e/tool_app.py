@@ -1,4 +1,4 @@
-"""The application of the tools' end-to-end test: a plugin with slow tools."""
+"""The application of ``test_tools.py``: a plugin with slow tools."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flask import Flask
 
 from astrbot_api import AstrBotAPI, Tool, create_app, hookimpl, tool
 
-#: How many calls of ``meet`` return together, and how long each waits for the others.
+#: Number of calls of ``meet`` that return together, and the seconds that each waits.
 MEETING = 100
 _MEETING_S = 60
 
@@ -18,13 +18,13 @@ _barrier = threading.Barrier(MEETING)
 
 
 class Slow:
-    """Has tools that wait: for a second, for each other, for nothing."""
+    """Plugin with tools that wait for a second, for each other, or forever."""
 
     name = "slow"
 
     @hookimpl
     def register_tools(self) -> list[Tool]:
-        """Return them."""
+        """Return the tools."""
         return [
             tool(wait_a_second),
             tool(timeout_s=2 * _MEETING_S)(meet),
@@ -33,7 +33,7 @@ class Slow:
 
 
 def wait_a_second() -> str:
-    """Wait a second, as a network call does."""
+    """Wait a second, like a network call."""
     time.sleep(1)
     return "waited"
 
@@ -45,7 +45,7 @@ def meet() -> str:
 
 
 def never_return() -> str:
-    """Wait without end."""
+    """Never return."""
     while True:
         time.sleep(3600)
 

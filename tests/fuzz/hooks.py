@@ -1,4 +1,4 @@
-"""What a schema cannot say of a request is put right before it is sent."""
+"""Hooks of Schemathesis for rules that a schema cannot express."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import schemathesis
 from schemathesis.core.failures import AcceptedNegativeData
 from schemathesis.openapi.checks import RejectedPositiveData
 
-#: gunicorn answers a longer request line by itself, in HTML (``limit_request_line``).
+#: gunicorn itself rejects longer request lines, in HTML (``limit_request_line``).
 _MAX_LINE_BYTES = 4000
 
 _IDEMPOTENCY = "Idempotency-Key"
@@ -20,7 +20,7 @@ _numbers = itertools.count(1)
 
 @schemathesis.hook
 def filter_case(context: Any, case: Any) -> bool:
-    """Keep only requests whose line gunicorn takes."""
+    """Keep only requests whose line gunicorn accepts."""
     path = sum(len(quote(str(one))) for one in (case.path_parameters or {}).values())
     query = len(urlencode(case.query or {}, doseq=True, errors="replace"))
     return path + query + len(case.path) < _MAX_LINE_BYTES
@@ -28,20 +28,20 @@ def filter_case(context: Any, case: Any) -> bool:
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Name a user in valid requests, and make each request one of its own."""
+    """Add a username to valid requests, and make each request unique."""
     if case.meta is None or case.meta.generation.mode.is_positive:
         _name_user(case)
     word = (case.headers or {}).get(_IDEMPOTENCY)
-    # Else one is executed and all others are refused; what is too long or blank stays so.
+    # Otherwise only the first one is executed. Values that are too long or blank are kept.
     if isinstance(word, str) and word.strip() and len(word) < 200:
         case.headers[_IDEMPOTENCY] = f"{word}-{next(_numbers)}"
 
 
 def _is_odd(value: Any) -> bool:
-    """Return whether a value is read in another way than JSON Schema reads it.
+    """Return whether Python reads a value differently from JSON Schema.
 
-    An integer of more than 64 bits becomes a float, and loses its digits; to
-    Python a few control characters are blanks, to a pattern they are none.
+    An integer of more than 64 bits becomes a float and loses digits. A few control characters are
+    blanks in Python, but not in a pattern.
     """
     if isinstance(value, dict):
         return any(_is_odd(one) for one in value.values())
@@ -57,7 +57,7 @@ def _has_margin(values: Any) -> bool:
 
 
 def _name_user(case: Any) -> None:
-    """Put a username into the query, which may lack it only with a key that is bound to one."""
+    """Add a username to the query, which is only optional for keys that are bound to one."""
     body = case.body if isinstance(case.body, dict) else {}
     sent = [one for one in ((case.query or {}).get("username"), body.get("username")) if one]
     if any(str(one).strip() for one in sent):
@@ -66,8 +66,8 @@ def _name_user(case: Any) -> None:
         case.query = {**(case.query or {}), "username": "alice"}
 
 
-#: Why a request that fits its schema may still be refused: words of the error, and what no
-#: schema says of them.
+#: Words of errors for requests that match their schema, and the rule that the schema cannot
+#: express.
 _REFUSALS = {
     "must not contain the character NUL": "a pattern on every text would hide what matters",
     "Message content is empty": "segments that are blank, or nothing but a reply",
@@ -101,12 +101,12 @@ _REFUSALS = {
 
 @schemathesis.hook
 def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool:
-    """Leave out what is right and no schema can say."""
-    # It takes the schema for that of a frame; generators take it for that of the frame's data,
-    # which tests/api/test_event_schemas.py checks.
+    """Skip correct responses that a schema cannot describe."""
+    # Schemathesis applies the schema to the frame. Generators apply it to the frame's data, which
+    # tests/api/test_event_schemas.py checks.
     if failure.title == "SSE event violates schema":
         return False
-    # The mock model answers with words whatever form is asked for.
+    # The mock model always answers in words.
     if response.status_code == 502 and "The model's answer is not JSON, which" in response.text:
         return False
     if isinstance(failure, RejectedPositiveData):
@@ -114,12 +114,12 @@ def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool
             return False
         return not any(_is_odd(one) for one in (case.body, case.query))
     if isinstance(failure, AcceptedNegativeData):
-        # The recorded server takes these for an empty object.
+        # The recorded server treats these as an empty object.
         if case.body is None or case.body is False:
             return False
-        # Blanks around a text are taken off before it is measured.
+        # Surrounding blanks are removed before the length is checked.
         if "maxLength" in failure.message and (_has_margin(case.query) or _has_margin(case.body)):
             return False
-        # As recorded, chat leaves out a segment that it does not know or that names no file.
+        # As recorded, chat drops segments of unknown types and segments without a file.
         return not ("/chat" in case.path and "message -> Array with invalid" in failure.message)
     return True

@@ -1,12 +1,11 @@
-"""What ``make fuzz`` runs: Schemathesis on the document that the server serves.
+"""``make fuzz``: run Schemathesis on the server's OpenAPI document.
 
 ::
 
     python -m tests.fuzz.run [EXAMPLES] [further options of schemathesis run]
 
-Every operation, with a key that may do everything, then without any. The
-server is the real one, with two workers and the mock provider; what the
-examples of the document name is there.
+It tests every operation with a key that has all rights, then without a key. The server is real,
+with two workers and the mock provider. The objects in the document's examples exist.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ ROOT = Path(__file__).parent
 
 _CONFIG = 'name = "default"\n[provider]\ntype = "mock"\n[agent]\ntitles = false\n'
 
-#: Its messages can be sent nowhere, and its events have a signature that nobody guesses.
+#: Its messages cannot be delivered, and the signature of its events cannot be guessed.
 _BOTS = """\
 [[bot]]
 id = "tg"
@@ -36,7 +35,7 @@ url = "http://127.0.0.1:9/"
 secret = "a secret of sixteen"
 """
 
-#: What would stand in the way of many requests from one address.
+#: Disables limits for many requests from one address.
 _ENVIRON = {
     "ASTRBOT_ACCESS_LOG": "0",
     "ASTRBOT_HEARTBEAT_S": "0.2",
@@ -46,15 +45,15 @@ _ENVIRON = {
     "ASTRBOT_IM_WAIT_S": "0.2",
 }
 
-#: Examples of each operation, of what is valid and of what is not.
+#: Number of valid and invalid examples per operation.
 _EXAMPLES = "100"
 
-#: Words of a log line that no request may bring about.
+#: Words of log lines that no request may cause.
 _FAULTS = ("Traceback", " failed", "ERROR", "CRITICAL")
 
 
 def main(arguments: list[str]) -> int:
-    """Fuzz; return 0 when nothing was found."""
+    """Fuzz the server. Return 0 if no fault was found."""
     examples, *more = arguments or [_EXAMPLES]
     options = ["-n", examples, *more]
     with tempfile.TemporaryDirectory(prefix="astrbot-fuzz-") as folder:
@@ -68,7 +67,7 @@ def fuzz(data_dir: Path, with_key: list[str], without_key: list[str]) -> str:
 
     :param with_key: Options of ``schemathesis run``.
     :param without_key: The same, for the run without a key.
-    :returns: What was found; empty for nothing.
+    :returns: The faults, or an empty text.
     """
     write_files(data_dir)
     with Server(data_dir, **_ENVIRON) as server:
@@ -95,7 +94,7 @@ def write_files(data_dir: Path) -> None:
 
 
 def make_examples_true(server: Server, key: str) -> None:
-    """Make a turn, a file and a delivery, and give them the ids of the document's examples."""
+    """Create a turn, a file and a delivery with the ids of the document's examples."""
     document = server.request("GET", "/api/v1/openapi.json").json()
     server.chat(key, message="Hello", session_id="my_session_001")
     upload = server.request("POST", "/api/v1/file", key, fields={"file": ("a.txt", b"Hello")})
@@ -110,7 +109,7 @@ def make_examples_true(server: Server, key: str) -> None:
         database.execute("UPDATE run SET run_id = ?, user_message = 42", (ids["run_id"],))
         database.execute("UPDATE attachment SET attachment_id = ?", (ids["attachment_id"],))
         database.execute("UPDATE delivery SET delivery_id = ?", (ids["delivery_id"],))
-        # The bot's comes after the user's.
+        # The bot's message follows the user's.
         database.execute("UPDATE message SET id = id + 41 WHERE sender_id = 'bot'")
         database.execute("UPDATE message SET id = 42 WHERE sender_id != 'bot'")
         database.execute("UPDATE run SET bot_message = bot_message + 41")
@@ -118,7 +117,7 @@ def make_examples_true(server: Server, key: str) -> None:
 
 
 def _find_example(document: dict[str, Any], name: str) -> str:
-    """Return the example of the parameter of this name."""
+    """Return the example of the parameter with this name."""
     for item in document["paths"].values():
         for parameter in item.get("parameters", ()):
             if parameter["name"] == name:
@@ -127,9 +126,9 @@ def _find_example(document: dict[str, Any], name: str) -> str:
 
 
 def start_schemathesis(server: Server, options: list[str], out: Path) -> subprocess.Popen[bytes]:
-    """Start it on the server's document; what it says goes to a file.
+    """Start Schemathesis on the server's document, with its output in a file.
 
-    With one worker each: Python 3.11 falls over when several compile at once.
+    It has one worker, because Python 3.11 crashes when several compile at once.
     """
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file"),

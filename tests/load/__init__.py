@@ -1,1 +1,1 @@
-"""Faults under load: what ``make torture`` runs."""
+"""Fault tests under load: ``make torture``."""

@@ -1,4 +1,4 @@
-"""The wall clock of the server is set an hour ahead, and back."""
+"""The server's wall clock jumps an hour ahead and back."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _HOUR_S = 3600
 
 
 def jump_clock(size: float) -> Result:
-    """Set the clock under load; runs must not be taken for dead, and the dead not for alive."""
+    """Change the clock under load. Leases of living and dead workers must stay correct."""
     jumps = max(1, round(2 * size))
     result = Result(f"the clock set an hour ahead and an hour back {jumps} times, a worker killed")
     with tempfile.NamedTemporaryFile() as file:
         clock = Clock(Path(file.name))
         with World(
             **clock.environ,
-            # An hour is also how long the events of runs are kept by default.
+            # By default, events of runs are also kept for one hour.
             ASTRBOT_RUN_LOG_KEEP_S="86400",
         ) as world:
             with traffic(world, result.ledger, min(1.0, size)):
@@ -30,7 +30,7 @@ def jump_clock(size: float) -> Result:
                 _jump(world, result, clock, jumps)
                 ended = result.ledger.errors["event run_interrupted"]
                 result.check(holds=not ended, claim=f"{ended} living runs were taken for dead")
-                # Its lease lies an hour ahead; its runs must end all the same.
+                # Its lease is an hour in the future, but its runs must still end.
                 clock.set_s(_HOUR_S)
                 pause(LEASE_S * 2)
                 clock.set_s(0)
@@ -50,7 +50,7 @@ def _jump(world: World, result: Result, clock: Clock, jumps: int) -> None:
 
 
 def _check_expiry(world: World, result: Result, clock: Clock) -> None:
-    """A key ends by the clock: it is refused an hour later, and not before."""
+    """A key expires by the clock: it is rejected an hour later, not before."""
     made = world.server.request(
         "POST", "/api/v1/keys/session", world.key, json={"username": "a", "expires_in_s": 600}
     )

@@ -1,4 +1,4 @@
-"""The disk is full for a while, and has room again."""
+"""The disk is full for some time."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .world import Skipped, World
 
 _SIZE_MIB = 200
 
-#: How long it stays full, in seconds.
+#: Seconds for which the disk is full.
 _FULL_S = 6.0
 
 
 def fill_disk(size: float) -> Result:
-    """Fill the file system of the data directory under load; kill a worker meanwhile."""
+    """Fill the file system of the data directory under load, and kill a worker meanwhile."""
     rounds = max(1, round(2 * size))
     result = Result(f"a disk full {rounds} times for {_FULL_S} s, a worker killed meanwhile")
     chance = random.Random(1)
-    # The disk is to be full for the server, too, which else refuses what is new before it is.
+    # Otherwise the server rejects new data before the disk is full.
     with (
         _small_disk() as folder,
         World(data_dir=folder, ASTRBOT_MIN_FREE_BYTES="0") as world,
@@ -42,15 +42,15 @@ def fill_disk(size: float) -> Result:
                 result.note_recovery(world.wait_until_it_serves())
                 pause(2)
         result.notes = f"{result.ledger.errors['storage_error']} requests found no room."
-        # What a worker has shown that the disk did not take ends with that worker.
+        # Unsaved events of a worker are lost with that worker.
         return result.finish(world, keep_logs=False)
 
 
 @contextmanager
 def _small_disk() -> Iterator[Path]:
-    """Mount a file system of its own, in memory.
+    """Mount a small file system in memory.
 
-    :raises Skipped: where that is not allowed.
+    :raises Skipped: if mounting is not allowed.
     """
     folder = Path(tempfile.mkdtemp(prefix="astrbot-disk-"))
     command = ["mount", "-t", "tmpfs", "-o", f"size={_SIZE_MIB}m", "none", str(folder)]
@@ -74,7 +74,7 @@ def _fill(folder: Path) -> Path:
 
 
 def _fill_up(filler: Path) -> None:
-    """Write to a file until not a byte is left."""
+    """Write to a file until no space is left."""
     with filler.open("ab", buffering=0) as file:
         for piece_bytes in (1024 * 1024, 4096, 1):
             with suppress(OSError):

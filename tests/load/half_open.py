@@ -1,4 +1,4 @@
-"""Requests that stop in the middle, and clients that vanish."""
+"""Requests that stop midway, and clients that disappear."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .scenario import Result
 from .traffic import traffic
 from .world import World
 
-#: How long the server waits for the rest of a request, and for one to be given up, in seconds.
+#: Seconds until the server closes an incomplete request.
 _LIMIT_S = 75.0
 
-#: Each way in which a request stops: what is sent of it.
+#: Partial requests, one for each point at which a request can stop.
 _HEAD = "POST /api/v1/{path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n"
 _JSON = "Content-Type: application/json\r\n"
 _FORM = "Content-Type: multipart/form-data; boundary=B\r\n"
@@ -31,7 +31,7 @@ _WAYS = {
 
 
 def leave_half_open(size: float) -> Result:
-    """Open connections that stop in the middle of a request, and reset others."""
+    """Open connections with partial requests, and reset others."""
     count = max(2, round(100 * size))
     result = Result(f"{len(_WAYS)} kinds of requests that stop, {count} each; {count} reset")
     with World() as world:
@@ -64,7 +64,7 @@ def _open(world: World, way: str) -> socket.socket:
 
 
 def _reset_in_a_stream(world: World) -> None:
-    """Begin a chat, and break the connection off without a word of farewell."""
+    """Start a chat, then reset the connection."""
     body = json.dumps({"username": "gone", "message": "DELAY=50 N=40 x"})
     connection = world.server.connect()
     head = (_HEAD + _JSON).format(path="chat", key=world.key)

@@ -1,4 +1,4 @@
-"""Five tenants who send the worst there is, beside clients that are as ever."""
+"""Five tenants that send worst-case requests, beside normal clients."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from .scenario import Result, pause
 from .traffic import traffic
 from .world import World
 
-#: Longest wait of an honest client, in seconds.
+#: Maximum delay of a normal client, in seconds.
 _MAX_WAIT_S = 1.0
 
-#: Clients that ask for something small, one after another.
+#: Number of clients that send small requests one after another.
 _HONEST = 10
 
 _TENANTS = 5
 
-#: Where a tenant's bodies go: with a message, and without.
+#: Routes for a tenant's bodies, with and without a message.
 _LONG = ("chat", "im/message", "openai/chat/completions")
 _SHORT = ("keys/session", "chat/sessions/batch-delete", "chat/sessions/new", "hooks/nobody")
 
 
 def attack(size: float) -> Result:
-    """Have five tenants send worst bodies, frames and files while honest clients work."""
+    """Run five tenants with worst-case bodies, frames and files beside normal clients."""
     result = Result(f"{_TENANTS} tenants with the worst bodies, frames and files at once")
     with World() as world:
         world.wait_until_it_serves()
@@ -67,20 +67,20 @@ def attack(size: float) -> Result:
 
 
 class _Honest:
-    """Clients that look at their key and sessions, and remember the longest wait."""
+    """Clients that request their key and sessions, and record the longest delay."""
 
     def __init__(self, port: int, key: str) -> None:
         self._port, self._key = port, key
         self._stopped = threading.Event()
         self.count = 0
         self.longest_s = 0.0
-        #: The longest wait for a server that does nothing: what the machine itself takes.
+        #: Longest delay of a server that does nothing: the delay of the machine itself.
         self.machine_s = 0.0
         self.failures: list[str] = []
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Have them ask meanwhile."""
+        """Run the clients during the block."""
         with _idle_server() as idle_port:
             threads = [
                 threading.Thread(target=self._run, args=(idle_port,), daemon=True)
@@ -116,7 +116,7 @@ class _Honest:
 
 @contextmanager
 def _idle_server() -> Iterator[int]:
-    """Run a process that answers at once; yield its port."""
+    """Run a process that responds at once, and yield its port."""
     spawn = multiprocessing.get_context("spawn")
     ports: Any = spawn.Queue()
     process = spawn.Process(target=_serve_nothing, args=(ports,), daemon=True)
@@ -146,7 +146,7 @@ class _Nothing(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def _tenants(port: int, keys: list[str]) -> Iterator[None]:
-    """Run each tenant as a process of its own: its work is none of the honest clients'."""
+    """Run each tenant as a separate process, so that it does not delay the normal clients."""
     spawn = multiprocessing.get_context("spawn")
     attacks = (_send_long, _send_short, _send_forms, _send_frames, _send_files)
     processes = [
@@ -164,10 +164,10 @@ def _tenants(port: int, keys: list[str]) -> Iterator[None]:
 
 
 def _repeat(name: str, port: int, key: str) -> None:
-    """Attack until this process is ended; what it computes is of another machine."""
+    """Attack until the process is killed, with low priority, as if from another machine."""
     os.nice(10)
     while True:
-        # A refusal, or a connection that was cut, is what the server should give.
+        # The server should reject the request or close the connection.
         with suppress(OSError, http.client.HTTPException, AssertionError):
             globals()[name](port, key)
 
@@ -202,7 +202,7 @@ def _send_files(port: int, key: str) -> None:
     for files in _FILES.values():
         for name, segment, make in files:
             head = f'--B\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
-            # Other bytes each time: what failed once is not read again.
+            # New bytes each time, because a failed file is not read again.
             tail = random.randbytes(8) + b"\r\n--B--\r\n"
             body = head.encode() + make() + tail
             kind = "multipart/form-data; boundary=B"

@@ -1,4 +1,4 @@
-"""A model's endpoint that takes requests and does not answer them."""
+"""A model endpoint that accepts requests and does not answer them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .scenario import Result
 from .traffic import traffic
 from .world import World, parse_json
 
-#: What the configs have as ``read_timeout_s``.
+#: ``read_timeout_s`` of the configs.
 _READ_TIMEOUT_S = 4.0
 
-#: What the endpoints send before they fall silent, and then each second.
+#: First bytes of each endpoint, and bytes it then sends every second.
 _WAYS = {
     "silent": (b"", b""),
     "headers": (b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", b""),
@@ -28,7 +28,7 @@ _WAYS = {
 
 
 def hang_provider(size: float) -> Result:
-    """Have turns asked of endpoints that hang, beside clients of one that does not."""
+    """Run turns with hanging endpoints, beside clients of a working one."""
     count = max(2, round(40 * size))
     result = Result(f"{3 * count} turns, {count} each of an endpoint that hangs in its way")
     with _hanging_endpoints() as urls, World() as world:
@@ -57,7 +57,7 @@ def hang_provider(size: float) -> Result:
 
 
 def _ask(world: World, result: Result, name: str, number: int) -> float:
-    """Have a turn of an endpoint that hangs; return how long it took."""
+    """Run a turn with a hanging endpoint and return its duration."""
     began = time.monotonic()
     events = _chat(world, f"{name}-{number}", name)
     codes = [one["code"] for one in events if one["type"] == "error"]
@@ -69,7 +69,7 @@ def _ask(world: World, result: Result, name: str, number: int) -> float:
 
 
 def _ask_behind(world: World, result: Result, name: str, number: int) -> float:
-    """Have a second turn of the same session, of the endpoint that works."""
+    """Run a second turn of the same session, with the working endpoint."""
     time.sleep(1.0)
     began = time.monotonic()
     events = _chat(world, f"{name}-{number}", "default")
@@ -91,7 +91,7 @@ def _chat(world: World, session_id: str, config_id: str) -> list[dict[str, Any]]
 
 
 def _stop(world: World, result: Result, session_id: str) -> None:
-    """Stop the turn that trickles, and that one alone."""
+    """Stop the slow turn, and only that one."""
     path = f"/api/v1/chat/sessions/{session_id}"
     shown = parse_json(world.server.request("GET", f"{path}?username=hung", world.key).data)
     run_id = shown["data"]["active_runs"][0]["run_id"]
@@ -102,7 +102,7 @@ def _stop(world: World, result: Result, session_id: str) -> None:
 
 @contextmanager
 def _hanging_endpoints() -> Iterator[dict[str, str]]:
-    """Open an endpoint for each way to hang; yield their addresses."""
+    """Open one endpoint for each way to hang, and yield their addresses."""
     over = threading.Event()
     listeners = {name: socket.create_server(("127.0.0.1", 0), backlog=1024) for name in _WAYS}
     for name, listener in listeners.items():
@@ -119,7 +119,7 @@ def _hanging_endpoints() -> Iterator[dict[str, str]]:
 
 
 def _serve(listener: socket.socket, first: bytes, then: bytes, over: threading.Event) -> None:
-    """Take every connection; send what is to be sent, and nothing more."""
+    """Accept all connections and send only the given bytes."""
     listener.settimeout(1.0)
     taken: list[socket.socket] = []
     while not over.is_set():

@@ -1,4 +1,4 @@
-"""Workers, and the whole server, are killed again and again."""
+"""Workers and the whole server are killed repeatedly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server acknowledged, and how it refused: written down by the clients."""
+"""Acknowledged data and errors, as recorded by the clients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from astrbot_api.errors import STATUS_OF_CODE
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A session, and its owner."""
+    """A session and its owner."""
 
     username: str
     session_id: str
@@ -18,9 +18,9 @@ class Place:
 
 @dataclass(slots=True)
 class KeyState:
-    """A key that was made: its secret, and whether it is to work.
+    """A created key: its secret, and whether it must work.
 
-    :param works: None: a change of it was not acknowledged, so nobody knows.
+    :param works: None if a change of the key was not acknowledged, so both are possible.
     """
 
     secret: str
@@ -29,35 +29,35 @@ class KeyState:
 
 @dataclass
 class Ledger:
-    """One for all clients of a scenario.
+    """The records of all clients of a scenario.
 
-    Each text is sent once, or again and again under one ``Idempotency-Key``:
-    so it must be stored once at most, and once where that was acknowledged.
+    Each text is sent once, or repeatedly under one ``Idempotency-Key``. It must be stored at most
+    once, and exactly once if it was acknowledged.
     """
 
-    #: Acknowledged texts, of users and pushed ones, with the number of their message.
+    #: Acknowledged texts of users and pushed messages, with their message numbers.
     texts: dict[str, tuple[Place, int]] = field(default_factory=dict)
-    #: Acknowledged replies: the number of the message, and what it says.
+    #: Acknowledged replies: message number and text.
     replies: dict[int, tuple[Place, str]] = field(default_factory=dict)
-    #: Texts whose request was answered with an error that says "nothing was stored".
+    #: Texts whose request failed with an error that says "nothing was stored".
     refused: set[str] = field(default_factory=set)
-    #: Texts that were sent, acknowledged or not.
+    #: All sent texts, acknowledged or not.
     sent: set[str] = field(default_factory=set)
-    #: Runs that a client knows of, with the key that may ask for them.
+    #: Runs that a client knows, with the key that may request them.
     runs: dict[str, list[dict[str, object]]] = field(default_factory=dict)
     #: Acknowledged uploads: attachment id and SHA-256.
     uploads: dict[str, str] = field(default_factory=dict)
     #: Keys by id.
     keys: dict[str, KeyState] = field(default_factory=dict)
-    #: Acknowledged changes of keys.
+    #: Number of acknowledged key changes.
     key_changes: int = 0
-    #: Errors by code; ``cut`` and ``refused`` are connections.
+    #: Errors by code. ``cut`` and ``refused`` are failed connections.
     errors: Counter[str] = field(default_factory=Counter)
-    #: What must not be: a loss, a double, an unclear error.
+    #: Faults: losses, duplicates, unclear errors.
     faults: list[str] = field(default_factory=list)
 
     def acknowledged(self) -> dict[str, int]:
-        """Return how much was acknowledged of each kind."""
+        """Return the acknowledged number of each kind."""
         return {
             "messages": len(self.texts) + len(self.replies),
             "uploads": len(self.uploads),
@@ -65,9 +65,9 @@ class Ledger:
         }
 
     def note_error(self, where: str, status: int, body: object) -> str:
-        """Write down an answer that is an error; one that is unclear is a fault.
+        """Record an error response. An unclear one is a fault.
 
-        :param body: The parsed JSON; None where it was none.
+        :param body: The parsed JSON, or None if it was not JSON.
         :returns: Its message.
         """
         if not isinstance(body, dict) or body.get("status") != "error":
@@ -80,6 +80,6 @@ class Ledger:
         return message
 
     def note_cut(self, error: BaseException) -> None:
-        """Write down a connection that broke or was refused."""
+        """Record a connection that broke or was refused."""
         refused = "refused" in str(error) or "NewConnection" in type(error).__name__
         self.errors["refused" if refused else "cut"] += 1

@@ -16,18 +16,18 @@ from .world import Skipped, World
 
 _CONNECTIONS = 10_000
 
-#: How long the model of each turn says nothing, in milliseconds: until all are open.
+#: Time for which the model of each turn is silent, in milliseconds, until all are open.
 _SILENT_MS = 60_000
 
-#: Streams that the server takes of them; the others are refused.
+#: Number of streams that the server accepts. Others are rejected.
 _MOST_STREAMS_PER_WORKER = 4000
 
-#: Connections that one source address may hold, well below the range of local ports.
+#: Maximum number of connections per source address, below the number of local ports.
 _PER_ADDRESS = 5000
 
 
 def open_many_connections(size: float) -> Result:
-    """Open a stream on each of ten thousand connections; beyond the limit they are refused."""
+    """Open a stream on each of ten thousand connections. Those beyond the limit are rejected."""
     count = max(100, round(_CONNECTIONS * size))
     most = max(1, round(_MOST_STREAMS_PER_WORKER * size))
     _raise_limit(count + 500)
@@ -81,7 +81,7 @@ class Crowd:
                 self._read(0)
 
     def wait_for_answers(self, limit_s: float = 180.0) -> None:
-        """Wait until each connection has the head of its answer, or is cut."""
+        """Wait until each connection has the headers of its response, or is closed."""
         until = time.monotonic() + limit_s
         while self._waiting and time.monotonic() < until:
             self._read(1.0)
@@ -132,7 +132,7 @@ class Crowd:
 
 
 def _find_outcome(data: bytes, *, ended: bool) -> str:
-    """Return what a connection was answered with; empty while that is not known."""
+    """Return the response of a connection, or an empty text if it is incomplete."""
     if b'"run_started"' in data:
         return "200"
     head, _, body = data.partition(b"\r\n\r\n")
@@ -149,9 +149,9 @@ def _time_request(world: World) -> float:
 
 
 def _raise_limit(files: int) -> None:
-    """Let this process have so many files.
+    """Raise the limit of open files of this process.
 
-    :raises Skipped: where the machine does not allow it.
+    :raises Skipped: if the machine does not allow it.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < files:

@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis go away under load, and come back."""
+"""PostgreSQL and Redis fail under load and return."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .scenario import Result, pause
 from .traffic import traffic
 from .world import World
 
-#: How long each of them is away, in seconds: shorter and longer than a request waits for it.
+#: Durations of the outages in seconds, shorter and longer than a request waits.
 _AWAY_S = (0.2, 3.0, 0.2, 8.0)
 
 
@@ -26,7 +26,7 @@ def restart_postgres(size: float) -> Result:
             for number, away_s in enumerate(_AWAY_S * rounds):
                 world.postgres.end(at_once=number % 4 >= 2)
                 if away_s > 1:
-                    # Its place is taken by one that finds no database.
+                    # Its replacement finds no database.
                     world.kill_worker(chance.choice)
                 pause(away_s)
                 world.postgres.start()
@@ -36,7 +36,7 @@ def restart_postgres(size: float) -> Result:
 
 
 def restart_redis(size: float) -> Result:
-    """Kill Redis, and start it with what it had in its memory, or without."""
+    """Kill Redis and start it with or without its data."""
     rounds = max(1, round(2 * size))
     result = Result(f"Redis killed {4 * rounds} times, half of them emptied")
     with World(shared=True) as world:
@@ -49,5 +49,5 @@ def restart_redis(size: float) -> Result:
                 world.redis.start(persistent=number % 4 < 2)
                 result.note_recovery(world.wait_until_it_serves())
                 pause(1)
-        # What an emptied Redis forgot of a run cannot be read again.
+        # Events that an emptied Redis lost cannot be read again.
         return result.finish(world, keep_logs=False)

@@ -1,12 +1,11 @@
-"""What ``make torture`` runs: faults under load, and whether anything was lost.
+"""``make torture``: inject faults under load and check that no data is lost.
 
 ::
 
     python -m tests.load.run [NAME …] [--size 1.0] [--list]
 
-One line a scenario, a table at the end; the exit code is 1 when anything that
-was acknowledged is not there, an error was not a clear one, or the server did
-not serve again by itself.
+Prints one line per scenario, and a table at the end. The exit code is 1 if acknowledged data is
+missing, an error was unclear, or the server did not recover without help.
 """
 
 from __future__ import annotations
@@ -50,12 +49,12 @@ SCENARIOS: dict[str, Callable[[float], Result]] = {
     "hostile": attack,
 }
 
-#: Faults of one scenario that are shown, most of them.
+#: Maximum number of printed faults of a scenario.
 _MAX_SHOWN = 15
 
 
 def main(arguments: list[str]) -> int:
-    """Run scenarios; return 0 when nothing was lost."""
+    """Run scenarios. Return 0 if nothing was lost."""
     parser = argparse.ArgumentParser(prog="make torture", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SCENARIOS))
     parser.add_argument("--size", type=float, default=1.0, help="of the load; 1 is the default")

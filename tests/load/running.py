@@ -1,4 +1,4 @@
-"""Turns that are in the middle of something when workers die or are replaced: they end right."""
+"""Running turns complete correctly when their workers die or are replaced."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ..waiting import wait_for
 from .scenario import Result, pause
 from .world import World
 
-#: Time between two kills, in seconds.
+#: Seconds between two kills.
 _EVERY_S = 2.0
 
-#: How long a turn may take to its end, in seconds.
+#: Time limit of a turn, in seconds.
 _PATIENCE_S = 180.0
 
-#: Text, thinking and tools, one of which must not be called twice: config and message. Each turn
-#: lasts some seconds.
+#: Config and message of turns with text, reasoning, and tools, one of which must not be called
+#: twice. Each turn lasts some seconds.
 _KINDS = (
     ("default", "DELAY=100 N=60 {}"),
     ("default", "THINK DELAY=100 N=40 {}"),
@@ -45,7 +45,7 @@ _LOST = (urllib3.exceptions.HTTPError, OSError)
 class _Turns:
     """Many turns at once, on any host of a world.
 
-    :param finish: Has one turn; returns its whole text, or why there is none.
+    :param finish: Runs one turn, and returns its whole text or the reason of its failure.
     """
 
     world: World
@@ -56,9 +56,9 @@ class _Turns:
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def start(self, count: int, *, again: bool = False) -> None:
-        """Begin, after one turn of each kind that nothing disturbs.
+        """Run one undisturbed turn of each kind, then start the others.
 
-        :param again: Have one turn after another, so that as many run all the time.
+        :param again: Whether to start a new turn after each one, to keep their number constant.
         """
         for config, message in _KINDS:
             self.undisturbed[message] = _resume_to_end(self.world, config, message.format("first"))
@@ -79,7 +79,7 @@ class _Turns:
             number += further
 
     def join(self) -> dict[int, str]:
-        """Have no more turns, and wait for all; return the ends of those that are wrong."""
+        """Start no more turns, wait for all, and return the wrong results."""
         self.stopped.set()
         for thread in self.threads:
             thread.join(_PATIENCE_S)
@@ -152,14 +152,14 @@ def _make_world(*, shared: bool, **environ: str) -> World:
 
 
 def _reload(host: Server) -> None:
-    """Replace the workers of a host; return when all earlier ones are gone."""
+    """Replace the workers of a host, and return when the old ones are gone."""
     before = set(host.list_workers())
     os.kill(host.process.pid, signal.SIGHUP)
     wait_for(lambda: not before & set(host.list_workers()), 90)
 
 
 def _note(result: Result, world: World, turns: int, wrong: dict[int, str], what: str) -> None:
-    """Write down how many ended right, and see that no call was made twice."""
+    """Record the number of correct turns, and check that no call was made twice."""
     count = 0.0
     for host in world.hosts:
         figures = host.request("GET", "/metrics").data.decode()
@@ -179,7 +179,7 @@ def _show(wrong: dict[int, str]) -> str:
 
 
 def _resume_to_end(world: World, config: str, message: str) -> str:
-    """Have one turn, over as many connections as that takes; return its whole text."""
+    """Run one turn over as many connections as needed, and return its whole text."""
     body = {"username": "runner", "message": message, "config_id": config}
     key, until = f"k{random.getrandbits(64)}", time.monotonic() + _PATIENCE_S
     while time.monotonic() < until:
@@ -200,7 +200,7 @@ def _resume_to_end(world: World, config: str, message: str) -> str:
 
 
 def _read_once(world: World, config: str, message: str) -> str:
-    """Have one turn as the plainest client does: one request, and one answer to its end."""
+    """Run one turn with a single request, and read its response to the end."""
     body = {"username": "runner", "message": message, "config_id": config}
     try:
         opened = random.choice(world.hosts).request(

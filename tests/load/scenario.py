@@ -1,4 +1,4 @@
-"""One kind of fault: what was done, and what came of it."""
+"""Result of one scenario."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .world import World
 
 @dataclass
 class Result:
-    """What one scenario came to.
+    """Actions and findings of one scenario.
 
-    :param did: What was done to the server, in a few words.
-    :param recovery_s: The longest time from the end of a fault until the server served again.
-    :param notes: Figures besides.
+    :param did: Short description of the fault.
+    :param recovery_s: Longest time from the end of a fault until the server worked again.
+    :param notes: Additional figures.
     """
 
     did: str
@@ -30,18 +30,18 @@ class Result:
         self.recovery_s = max(self.recovery_s, seconds)
 
     def check(self, *, holds: bool, claim: str) -> None:
-        """Write a claim down that does not hold."""
+        """Record a claim that is false."""
         if not holds:
             self.ledger.faults.append(claim)
 
     def finish(self, world: World, *, keep_logs: bool = True) -> Result:
-        """Look whether all that was acknowledged is there."""
+        """Check that all acknowledged data exists."""
         verify(world, self.ledger, keep_logs=keep_logs)
         self._read_log(world)
         return self
 
     def _read_log(self, world: World) -> None:
-        """A traceback of ours in the log is a fault, whatever the clients saw."""
+        """Report tracebacks in the log as faults."""
         log = world.server.read_log()
         for line in log.splitlines():
             if line.endswith("ended unforeseen"):
@@ -51,5 +51,5 @@ class Result:
 
 
 def pause(seconds: float) -> None:
-    """Let the load go on between two faults."""
+    """Continue the load for some time between two faults."""
     time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Clients that read a byte a second, or nothing at all."""
+"""Clients that read one byte per second, or nothing."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .scenario import Result, pause
 from .traffic import traffic
 from .world import World
 
-#: Time after which a stream is cut off that is not read, in seconds.
+#: Seconds after which an unread stream is closed.
 _LAG_S = 5
 
-#: What the model says to each: more than the kernel's buffers take.
+#: Answer of the model, larger than the kernel's buffers.
 _PIECES, _PIECE = 115, "字" * 16_000
 
-#: What the workers may grow by: something once, and something for each of them. A turn of
-#: so many signs takes some 37 MiB while it is stored, and the allocator keeps it for the next.
+#: Maximum memory growth of the workers: in total, and per reader. Storing a turn of this length
+#: needs about 37 MiB, which the allocator keeps for the next one.
 _MOST_BYTES, _MOST_BYTES_EACH = 300 * 2**20, 48 * 2**20
 
 
 def read_slowly(size: float) -> Result:
-    """Open long streams that are hardly read, beside clients that are as ever."""
+    """Open long streams with slow readers, beside normal clients."""
     count = max(10, round(40 * size))
     result = Result(f"{count} streams of 5.5 MB read at a byte a second, or not at all")
     with _talking_endpoint() as url, World(ASTRBOT_MAX_STREAM_LAG_S=str(_LAG_S)) as world:
@@ -64,11 +64,11 @@ class _Readers:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Open all of them; a thread reads half of them, a byte at a time."""
+        """Open all streams. A thread reads half of them, one byte at a time."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Close what is open."""
+        """Close all open streams."""
         self._stopped.set()
         self._thread.join()
 
@@ -106,7 +106,7 @@ class _Readers:
 
 @contextmanager
 def _talking_endpoint() -> Iterator[str]:
-    """Open a model's endpoint that says 5.5 MB at once; yield its address."""
+    """Open a model endpoint that sends 5.5 MB at once, and yield its address."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         threading.Thread(target=_serve, args=(listener,), daemon=True).start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
@@ -122,7 +122,7 @@ def _serve(listener: socket.socket) -> None:
 
 
 def _talk(connection: socket.socket) -> None:
-    """Answer one request, whatever it is."""
+    """Answer any request."""
     with connection, suppress(OSError):
         connection.recv(65536)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
@@ -134,7 +134,7 @@ def _talk(connection: socket.socket) -> None:
 
 
 def measure_memory(world: World) -> int:
-    """Return what the workers keep in memory of their own, in bytes."""
+    """Return the private memory of the workers, in bytes."""
     total = 0
     for process in world.server.list_workers():
         text = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii")

@@ -1,4 +1,4 @@
-"""The server is reloaded, and stopped in good order, under load."""
+"""The server is reloaded and stopped under load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .world import World
 
 
 def stop_and_reload(size: float) -> Result:
-    """Send HUP again and again, then TERM, and start the server again."""
+    """Send HUP repeatedly, then TERM, and start the server again."""
     reloads = max(1, round(4 * size))
     result = Result(f"{reloads} times HUP, then TERM and a new start")
     with World() as world:

@@ -1,4 +1,4 @@
-"""Clients of every kind at once, which write down what was acknowledged."""
+"""Clients of every kind that run at once and record acknowledged data."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ..servers import iter_events
 from .ledger import KeyState, Ledger, Place
 from .world import World, parse_json
 
-#: How long a client that repeats its request goes on, in seconds.
+#: Seconds for which a client repeats a request.
 _PATIENCE_S = 60.0
 
 _LOST = (urllib3.exceptions.HTTPError, OSError)
 
-#: Errors after which the same request may be sent again.
+#: Statuses after which the same request may be sent again.
 _TRANSIENT = (409, 429, 503)
 
 
 class Traffic:
     """Some threads for each kind of client, until :meth:`stop`.
 
-    :param size: 1 is what two cores carry beside the server.
+    :param size: Load; 1 is the load that two cores can carry beside the server.
     """
 
     def __init__(self, world: World, ledger: Ledger, size: float = 1.0, seed: int = 1) -> None:
@@ -47,13 +47,13 @@ class Traffic:
                 self._threads.append(thread)
 
     def start(self) -> None:
-        """Begin."""
+        """Start all clients."""
         self._world.log_in()
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Have every client end what it is at, and wait for that."""
+        """Let all clients finish their current work, and wait for them."""
         self._stopped.set()
         until = time.monotonic() + 2 * _PATIENCE_S
         for thread in self._threads:
@@ -72,10 +72,10 @@ class Traffic:
     def _send(
         self, method: str, path: str, text: str = "", *, again: bool = False, **options: Any
     ) -> urllib3.BaseHTTPResponse | None:
-        """Send a request; None where it was not acknowledged.
+        """Send a request and return its response, or None if it was not acknowledged.
 
-        :param text: What it says, for the ledger.
-        :param again: Send it again under one ``Idempotency-Key`` until it is answered.
+        :param text: The text of the request, for the ledger.
+        :param again: Whether to repeat it under one ``Idempotency-Key`` until it is answered.
         """
         headers = {"Idempotency-Key": str(uuid.uuid4())} if again else {}
         until = time.monotonic() + _PATIENCE_S
@@ -92,7 +92,7 @@ class Traffic:
                 if "nothing was stored" in said and text and not again:
                     self._ledger.refused.add(text)
                 if "X-Run-ID" in answer.headers:
-                    return None  # the turn was begun, and has ended so
+                    return None  # the turn was started and has failed
             except _LOST as error:
                 self._ledger.note_cut(error)
             if not again or status not in _TRANSIENT or time.monotonic() > until:
@@ -102,7 +102,7 @@ class Traffic:
             time.sleep(self._chance.uniform(0.05, 0.3))
 
     def _begin(self, words: str) -> tuple[str, Place]:
-        """Return a text that nobody else sends, and a session for it."""
+        """Return a unique text and a session for it."""
         text = f"{words} {uuid.uuid4().hex}"
         self._ledger.sent.add(text)
         name = self._chance.choice(["own", "shared"])
@@ -111,7 +111,7 @@ class Traffic:
         return text, Place(username, f"{name}-{number}")
 
     def _chat(self) -> None:
-        """Read a stream; where it is cut, resume it to its end."""
+        """Read a stream, and resume it until its end."""
         words = self._chance.choice(["ECHO", "DELAY=30 N=30", "DELAY=5 N=20", "DELAY=200 N=8"])
         text, place = self._begin(words)
         body = {
@@ -132,10 +132,10 @@ class Traffic:
             self._finish(run_id, text, place, events)
 
     def _read(self, opened: urllib3.BaseHTTPResponse) -> list[dict[str, Any]]:
-        """Return the events of a stream, up to its end or its break."""
+        """Return the events of a stream until its end or interruption."""
         events: list[dict[str, Any]] = []
         try:
-            # Those before a break are kept.
+            # Events before an interruption are kept.
             events.extend(iter_events(opened))
         except _LOST as error:
             self._ledger.note_cut(error)
@@ -144,7 +144,7 @@ class Traffic:
         return events
 
     def _finish(self, run_id: str, text: str, place: Place, events: list[dict[str, Any]]) -> None:
-        """Resume a stream until it has its last event."""
+        """Resume a stream until its last event."""
         until = time.monotonic() + _PATIENCE_S
         while not events or events[-1]["type"] != "end":
             if time.monotonic() > until:
@@ -161,7 +161,7 @@ class Traffic:
                 self._ledger.errors[f"event {event['code']}"] += 1
 
     def _note_events(self, text: str, place: Place, events: list[dict[str, Any]]) -> None:
-        """Write down what a stream has acknowledged."""
+        """Record the acknowledged data of a stream."""
         whole = ""
         for event in events:
             if event["type"] == "user_message_saved":
@@ -200,7 +200,7 @@ class Traffic:
             self._ledger.uploads[attachment_id] = hashlib.sha256(data).hexdigest()
 
     def _manage_keys(self) -> None:
-        """Make a key, then revoke or rotate it, or leave it."""
+        """Create a key, then revoke, rotate or keep it."""
         made = self._administer("create", {"name": "torture", "scopes": ["im"]})
         if made is None:
             return
@@ -235,7 +235,7 @@ class Traffic:
 
 @contextmanager
 def traffic(world: World, ledger: Ledger, size: float = 1.0) -> Iterator[None]:
-    """Have clients at work around a block; they end what they are at after it."""
+    """Run clients during the block. They finish their work after it."""
     clients = Traffic(world, ledger, size)
     clients.start()
     try:

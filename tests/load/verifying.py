@@ -1,4 +1,4 @@
-"""Is what was acknowledged there, once? Asked of the public door, and of the database."""
+"""Checks through the API and in the database that acknowledged data exists exactly once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..servers import parse_events
 from .ledger import Ledger, Place
 from .world import LEASE_S, World, parse_json
 
-#: How long the runs of the dead may take to be ended, in seconds.
+#: Seconds until the runs of dead workers must have ended.
 _SETTLE_S = LEASE_S * 4 + 20
 
 _MESSAGES = "SELECT m.id, m.content FROM message m"
@@ -25,9 +25,9 @@ _ACTIVE = "SELECT COUNT(*) FROM run WHERE status IN ('queued', 'running')"
 
 
 def verify(world: World, ledger: Ledger, *, keep_logs: bool = True) -> None:
-    """Add to the ledger's faults whatever is lost, twice there, or without an end.
+    """Add losses, duplicates and unfinished runs to the ledger's faults.
 
-    :param keep_logs: Whether a resumed stream must be what was seen of it before.
+    :param keep_logs: Whether a resumed stream must begin with the events that clients saw.
     """
     _wait_until_settled(world, ledger)
     _verify_rows(world, ledger)
@@ -46,7 +46,7 @@ def verify(world: World, ledger: Ledger, *, keep_logs: bool = True) -> None:
 
 
 def _wait_until_settled(world: World, ledger: Ledger) -> None:
-    """Wait until no run is left that runs or waits."""
+    """Wait until no run is active."""
     until = time.monotonic() + _SETTLE_S
     store = world.open_store()
     try:
@@ -64,7 +64,7 @@ def _wait_until_settled(world: World, ledger: Ledger) -> None:
 
 
 def _verify_rows(world: World, ledger: Ledger) -> None:
-    """No text is stored twice, and none of which it was said that it was not."""
+    """Check that no text is stored twice, and that no rejected text is stored."""
     store = world.open_store()
     with store.read() as db:
         rows = db.execute_sql(_MESSAGES).fetchall()
@@ -82,7 +82,7 @@ def _verify_rows(world: World, ledger: Ledger) -> None:
 
 
 def _read_session(world: World, place: Place) -> list[dict[str, Any]]:
-    """Return every message of a session, page by page."""
+    """Return all messages of a session, page by page."""
     found: list[dict[str, Any]] = []
     cursor = ""
     while True:
@@ -152,7 +152,7 @@ def _verify_key_list(world: World, ledger: Ledger) -> None:
 
 
 def _verify_run(world: World, run_id: str, seen: list[dict[str, Any]], keep_logs: bool) -> str:
-    """A run that a client knows of has an end, and begins with what the client saw."""
+    """Check that a run has ended and begins with the events that the client saw."""
     answer = _get(world, f"/api/v1/chat/runs/{run_id}/stream?after=0", world.key)
     if answer.status != 200:
         return f"the stream of run {run_id} is answered with {answer.status}"
@@ -168,7 +168,7 @@ def _verify_run(world: World, run_id: str, seen: list[dict[str, Any]], keep_logs
 
 
 def _is_of_run(event: dict[str, Any], run_id: str) -> bool:
-    """Return whether an event is the run's own, not of a message that was pushed meanwhile."""
+    """Return whether an event belongs to the run, not to a pushed message."""
     if event["type"] == "message_saved" and not event["data"]["llm_checkpoint_id"]:
         return False
     return event.get("message_id", run_id) == run_id

@@ -1,4 +1,4 @@
-"""A server under torture: its data, its state elsewhere, its owner, its keys."""
+"""The servers of a scenario, with their data, keys and external state."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from ..servers import Server, create_key, write_config
 
 PASSWORD = "correct horse battery"
 
-#: Short, so that the runs of the dead are ended while one looks on.
+#: Short, so that runs of dead workers end quickly.
 LEASE_S = 3.0
 
 _AGENT = "titles = false\n"
 
-#: What a probe of a server that is back waits for an answer, in seconds.
+#: Timeout of a probe after a restart, in seconds.
 _PROBE_TIMEOUT_S = 10.0
 
 
 class Skipped(Exception):
-    """This machine lacks what a scenario needs; the text says what."""
+    """The machine lacks a requirement of a scenario, which the text names."""
 
 
 class World:
-    """Everything that one scenario starts; :meth:`close` ends all of it.
+    """Everything that one scenario starts. :meth:`close` stops all of it.
 
-    :param shared: Keep the state in PostgreSQL, and the events in Redis.
-    :param data_dir: Where the server's data go; None: a folder of its own.
-    :param hosts: How many servers there are; more than one need a shared state.
-    :param configs: Further configs, by their ids.
+    :param shared: Whether state is in PostgreSQL and events are in Redis.
+    :param data_dir: Data directory of the server, or None for a temporary one.
+    :param hosts: Number of servers. Several servers need a shared state.
+    :param configs: Further configs, by id.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class World:
                 write_config(folder, model_url, provider=provider, agent=_AGENT)
                 for name, text in (configs or {}).items():
                     (folder / "configs" / f"{name}.toml").write_text(text, encoding="utf-8")
-            #: What the tool of ``steps_app.py`` was called for, a line each.
+            #: Calls of the tool of ``steps_app.py``, one per line.
             self.calls_path = self.data_dir / "calls"
             self._environ = {
                 "ASTRBOT_WORKER_LEASE_S": str(LEASE_S),
@@ -107,7 +107,7 @@ class World:
         self._stack.close()
 
     def keep_log(self) -> str:
-        """Copy the server's log to where it stays; return the path."""
+        """Copy the server's log to a permanent place and return the path."""
         descriptor, path = tempfile.mkstemp(prefix="astrbot-torture-", suffix=".log")
         with open(descriptor, "w", encoding="utf-8") as kept:
             kept.write(self.server.read_log())
@@ -115,11 +115,11 @@ class World:
 
     @property
     def hosts(self) -> list[Server]:
-        """All servers, the first one first."""
+        """All servers, beginning with the first one."""
         return [self.server, *self._others]
 
     def start_server(self) -> Server:
-        """Start the first server on this world's state; the port is a new one."""
+        """Start the first server with this world's state, on a new port."""
         self.server = self._start(self.data_dir)
         return self.server
 
@@ -128,24 +128,24 @@ class World:
         return Server(data_dir, workers=self._workers, **more, **self._environ)
 
     def kill_server(self) -> None:
-        """End master and workers at once, as a power switch does to processes."""
+        """Kill the master and the workers at once."""
         for process in (self.server.process.pid, *self.server.list_workers()):
             _kill(process)
         self.server.process.wait()
         self.server.http.clear()
 
     def kill_worker(self, choose: Callable[[list[int]], int]) -> None:
-        """End a worker in the middle of whatever it does; gunicorn starts another."""
+        """Kill a worker at any point. gunicorn starts another one."""
         workers = [one for host in self.hosts for one in host.list_workers()]
         if workers:
             _kill(choose(workers))
 
     def open_store(self) -> Store:
-        """Open the state beside the server, to look at it."""
+        """Open the server's state to inspect it."""
         return open_store(Settings(data_dir=self.data_dir, database_url=self.database_url))
 
     def log_in(self) -> str:
-        """Return a token of the owner; one that was had before is used on."""
+        """Return a token of the owner. An existing token is reused."""
         if not self._token:
             answer = self.server.request(
                 "POST", "/api/auth/login", json={"username": "astrbot", "password": PASSWORD}
@@ -155,14 +155,14 @@ class World:
         return self._token
 
     def administer(self, action: str, body: dict[str, Any]) -> urllib3.BaseHTTPResponse:
-        """Have the owner do something to a key."""
+        """Send a key management request as the owner."""
         headers = {"Authorization": f"Bearer {self.log_in()}"}
         return self.server.request("POST", f"/api/apikey/{action}", json=body, headers=headers)
 
     def wait_until_it_serves(self, limit_s: float = 60.0) -> float:
-        """Return after how many seconds a turn, an upload and a push are taken again.
+        """Return the seconds until a turn, an upload and a push work again.
 
-        :raises AssertionError: when that does not come.
+        :raises AssertionError: if they do not work in time.
         """
         began = time.monotonic()
         while True:
@@ -173,7 +173,7 @@ class World:
             time.sleep(0.1)
 
     def _probe(self) -> str:
-        """Have one turn, one upload and one push; return what went wrong."""
+        """Run one turn, one upload and one push. Return the errors."""
         name = secrets.token_hex(8)
         chat = {"username": "probe", "message": f"ECHO {name}", "response_mode": "blocking"}
         umo = f"webchat:FriendMessage:webchat!probe!probe-{name}"
@@ -212,7 +212,7 @@ class World:
 
 
 def parse_json(data: bytes) -> Any:
-    """Return what JSON says; None where it is none."""
+    """Return the parsed JSON, or None if it is invalid."""
     try:
         return json.loads(data)
     except ValueError:
@@ -221,7 +221,7 @@ def parse_json(data: bytes) -> Any:
 
 @contextmanager
 def stopped_process(process: int) -> Iterator[None]:
-    """Hold a process still."""
+    """Stop a process during the block."""
     os.kill(process, signal.SIGSTOP)
     try:
         yield

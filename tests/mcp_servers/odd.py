@@ -1,12 +1,12 @@
-"""An MCP server whose tools do what a real one's might: echo, wait, fail, die.
+"""An MCP server whose tools echo, wait, fail or die.
 
 ::
 
     python odd.py            # over standard input and output
     python odd.py --http     # streamable HTTP; prints its URL
 
-``--mark PATH`` has each call of ``wait`` write its process id there when it
-has begun, and ``--prefix TEXT`` begins what ``echo`` says.
+``--mark PATH``: each call of ``wait`` writes its process id there when it starts. ``--prefix
+TEXT``: a prefix for the results of ``echo``.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel
 
-#: A picture of one dot.
+#: A picture of one pixel.
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 
 
 class Sure(BaseModel):
-    """What a user would be asked."""
+    """The form of a question to the user."""
 
     sure: bool
 
 
 def make_server(prefix: str, mark: Path | None) -> MCPServer[Any]:
-    """Make the server with its tools."""
+    """Create the server with its tools."""
     server: MCPServer[Any] = MCPServer("odd")
     called = {"count": 0}
 

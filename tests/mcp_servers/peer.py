@@ -1,4 +1,4 @@
-"""The sidecar's end of a connection, played by a test."""
+"""A fake of the sidecar's side of a connection."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Peer:
         self._file = connection.makefile("rb")
 
     def read(self) -> dict[str, Any]:
-        """Return the next line that the worker sends."""
+        """Return the next line from the worker."""
         message: dict[str, Any] = json.loads(self._file.readline())
         return message
 
@@ -34,7 +34,7 @@ class Peer:
         self.connection.sendall(json.dumps(message).encode() + b"\n")
 
     def hello(self) -> dict[str, Any]:
-        """Say hello, and return the servers that the worker wants."""
+        """Send the greeting and return the servers that the worker requests."""
         self.send(type="hello", version=VERSION)
         wanted = self.read()
         assert wanted["type"] == "want"
@@ -51,7 +51,7 @@ class Peer:
 
 
 class FakeSidecar:
-    """A socket that a worker may connect to."""
+    """A socket that a worker can connect to."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -74,7 +74,7 @@ class FakeSidecar:
 
 @contextlib.contextmanager
 def play_sidecar() -> Iterator[FakeSidecar]:
-    """Listen for the length of the block."""
+    """Listen until the block ends."""
     with tempfile.TemporaryDirectory(prefix="astrbot-") as folder:
         sidecar = FakeSidecar(Path(folder) / "mcp.sock")
         try:

@@ -1,14 +1,17 @@
-"""An MCP server without the SDK: it starts in no time, and answers whatever a test wants.
+"""An MCP server without the SDK, which starts fast and follows a script.
 
 ::
 
     python raw.py [--mark PATH] [--prefix TEXT] [SCRIPT]
 
-It has the tools of ``odd.py`` that tests of servers' lives need. ``SCRIPT`` is a JSON object:
-``tools``, ``resources``, ``resourceTemplates`` and ``prompts`` are lists, sent as they are;
-``results`` has the answer to each call of a tool, by its name; ``read`` and ``prompt`` are the
-answers to these; ``first`` is written before everything else; ``page`` is how many entries a
-page has. Tools that are not in ``results`` are those of :data:`TOOLS`.
+It has those tools of ``odd.py`` that tests of a server's life cycle need. ``SCRIPT`` is a JSON
+object:
+
+- ``tools``, ``resources``, ``resourceTemplates``, ``prompts``: lists, sent unchanged
+- ``results``: result of each tool, by name; other tools are those of :data:`TOOLS`
+- ``read``, ``prompt``: responses to these requests
+- ``first``: text that is written before everything else
+- ``page``: number of entries per page
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-#: A picture of one dot.
+#: A picture of one pixel.
 PNG = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAA"
     "AABJRU5ErkJggg=="
@@ -56,7 +59,7 @@ class RawServer:
             sys.stdout.flush()
 
     def serve(self) -> None:
-        """Answer until standard input ends."""
+        """Respond until standard input ends."""
         self.write(self.script.get("first", ""))
         for line in sys.stdin:
             message = json.loads(line)
@@ -72,7 +75,7 @@ class RawServer:
                     self._answered.notify_all()
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
-        """Ask the client something and return its answer."""
+        """Send a request to the client and return its response."""
         self.send(id="question", method=method, params=params)
         with self._answered:
             self._answered.wait_for(lambda: "question" in self._answers)
@@ -158,7 +161,7 @@ def picture(server: RawServer, arguments: Any, number: Any, params: Any) -> dict
 
 
 def count(server: RawServer, arguments: Any, number: Any, params: Any) -> str:
-    """Say how far the call is, then wait for its end."""
+    """Report the progress of the call, then wait for its end."""
     token = params["_meta"]["progressToken"]
     for at in range(1, arguments["to"] + 1):
         reported = {"progressToken": token, "progress": at, "total": arguments["to"]}
@@ -167,14 +170,14 @@ def count(server: RawServer, arguments: Any, number: Any, params: Any) -> str:
 
 
 def ask(server: RawServer, arguments: Any, number: Any, params: Any) -> dict[str, Any]:
-    """Ask the user something, as servers before 2026-07-28 do."""
+    """Ask the user a question, like servers before 2026-07-28."""
     asked = {"message": "Sure?", "requestedSchema": {"type": "object", "properties": {}}}
     answer = server.ask(arguments.get("method", "elicitation/create"), **asked)
     return {"content": [_text(json.dumps(answer["error"]))], "isError": True}
 
 
 def change(server: RawServer, arguments: Any, number: Any, params: Any) -> str:
-    """Have other tools from now on."""
+    """Change the list of tools."""
     server.script["tools"] = [{"name": "echo", "inputSchema": {}}, {"name": "fresh"}]
     server.script["results"] = {"fresh": {"content": [_text("fresh indeed")]}}
     server.send(method="notifications/tools/list_changed")
@@ -182,7 +185,7 @@ def change(server: RawServer, arguments: Any, number: Any, params: Any) -> str:
 
 
 def noise(server: RawServer, arguments: Any, number: Any, params: Any) -> str:
-    """Write on standard output what is no message."""
+    """Write invalid lines to standard output."""
     server.write('DEBUG: starting\n\n{"half": \n[]\n\x00\ufffd\n{"jsonrpc": "2.0"}\n')
     return "after the noise"
 
@@ -198,7 +201,8 @@ def huge(server: RawServer, arguments: Any, number: Any, params: Any) -> dict[st
     return {"content": [_text("x" * arguments["chars"])]}
 
 
-#: What each tool does: it gets the server, the arguments, the call's id and all its parameters.
+#: Function of each tool. Its arguments are the server, the arguments, the call's id and all
+#: parameters.
 TOOLS: dict[str, Callable[[RawServer, Any, Any, Any], Any]] = {
     one.__name__: one  # type: ignore[attr-defined]
     for one in (echo, env, wait, picture, count, ask, change, noise, die, huge)

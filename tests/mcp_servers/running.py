@@ -1,4 +1,4 @@
-"""The MCP sidecar and MCP servers, as processes of a test."""
+"""The MCP sidecar and MCP servers as processes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 from astrbot_api.mcp.sidecar import main as mcp_main
 
-#: The servers of our own: one made with the SDK, and one that starts in no time.
+#: Two test servers: one uses the SDK, the other one starts fast.
 ODD = str(Path(__file__).with_name("odd.py"))
 RAW = str(Path(__file__).with_name("raw.py"))
 
 
 class Sidecar:
-    """One sidecar on a socket of its own; it ends with the test."""
+    """A sidecar on its own socket. It ends with the test."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -26,7 +26,7 @@ class Sidecar:
         self.process: subprocess.Popen[str] = self.start()
 
     def start(self) -> subprocess.Popen[str]:
-        """Start it, again if it was killed, and wait until it listens."""
+        """Start the sidecar, also after it was killed, and wait until it listens."""
         with self.log_path.open("a") as log:
             self.process = subprocess.Popen(
                 [
@@ -43,13 +43,13 @@ class Sidecar:
         return self.process
 
     def kill(self) -> None:
-        """End it as a fault would."""
+        """Kill the sidecar."""
         self.process.kill()
         self.process.communicate()
 
     def stop(self) -> int:
-        """End it as its supervisor does; return its exit status."""
-        if self.process.stdin is None:  # a test has started it otherwise
+        """Stop the sidecar like its supervisor and return its exit status."""
+        if self.process.stdin is None:  # a test has started it differently
             self.process.terminate()
         self.process.communicate()
         return self.process.returncode
@@ -60,9 +60,9 @@ class Sidecar:
 
 @contextlib.contextmanager
 def run_sidecar() -> Iterator[Sidecar]:
-    """Run a sidecar for the length of the block.
+    """Run a sidecar until the block ends.
 
-    Its folder has a short path: a socket's may have 107 bytes.
+    Its folder has a short path, because a socket's path has at most 107 bytes.
     """
     with tempfile.TemporaryDirectory(prefix="astrbot-") as folder:
         sidecar = Sidecar(Path(folder) / "mcp.sock")
@@ -74,7 +74,7 @@ def run_sidecar() -> Iterator[Sidecar]:
 
 @contextlib.contextmanager
 def run_http_server(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run our server over HTTP; the block is given its process and its URL."""
+    """Run the test server over HTTP and yield its process and its URL."""
     process = subprocess.Popen(
         [sys.executable, ODD, "--http", *arguments],
         stdin=subprocess.PIPE,
@@ -90,7 +90,7 @@ def run_http_server(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], st
 
 
 def server_table(name: str = "odd", *arguments: str, **more: Any) -> str:
-    """Return the ``[mcp.NAME]`` table of our server over stdio: the one without the SDK."""
+    """Return the ``[mcp.NAME]`` table of the test server over stdio, without the SDK."""
     words = ", ".join(f"'{one}'" for one in (sys.executable, "-S", RAW, *arguments))
     lines = [f"[mcp.{name}]", f"command = [{words}]"]
     lines += [f"{key} = {value}" for key, value in more.items()]

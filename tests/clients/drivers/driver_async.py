@@ -1,6 +1,6 @@
-"""Does what one JSON line of its input asks for, with the async client.
+"""Runs the jobs of its input with the async client, one JSON line per job.
 
-``driver_sync.py`` is made of this file as the sync client is made of the async one.
+``driver_sync.py`` is generated from this file like the sync client from the async one.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ async def do_decide(client: AsyncClient, job: dict[str, Any]) -> Any:
         async for event in stream
         if isinstance(event, ApprovalRequired)
     ]
-    # The loop has ended: the run waits.
+    # The loop has ended because the run waits.
     waiting = [one["id"] for one in stream.reply.waiting]
     for approval_id in waiting:
         await stream.decide(

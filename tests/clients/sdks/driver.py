@@ -1,6 +1,6 @@
-"""Asks a server with SDKs as they are: ``driver.py JOB URL KEY`` prints the outcome as JSON.
+"""Runs a job with an unchanged SDK: ``driver.py JOB URL KEY`` prints the result as JSON.
 
-The words of the messages are those of the mock model.
+The words in the messages control the mock model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import BaseModel
 JOB, URL, KEY = sys.argv[1:4]
 BASE = f"{URL}/api/v1/openai"
 os.environ["OPENAI_API_KEY"] = KEY
-# None of them may report anywhere.
+# No SDK may send reports.
 os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 

@@ -1,6 +1,6 @@
-"""Sets the wall clock of a process by what a file says; the monotonic one goes on.
+"""Sets a process's wall clock to the offset in a file. The monotonic clock does not change.
 
-On the ``PYTHONPATH`` of a server, Python imports this before anything else.
+Python imports this file first if its folder is in ``PYTHONPATH``.
 """
 
 import mmap
