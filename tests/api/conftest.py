@@ -1,4 +1,4 @@
-"""An application in this process, with a model that is a script."""
+"""Fixtures for an application in this process with a scripted model."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _MOCK_CONFIG = 'name = "default"\n[provider]\ntype = "mock"\n'
 
 
 class Api(ScriptedApp):
-    """An application of the tests, with what only they need."""
+    """An application with helpers for tests."""
 
     @property
     def http(self) -> HttpState:
-        """What only HTTP has."""
+        """The application's objects of the HTTP layer."""
         return get_http_state(self.app)
 
     def post_raw(
@@ -39,7 +39,7 @@ class Api(ScriptedApp):
         return self.client.post(path, headers=headers, data=body, content_type=content_type)
 
     def chat(self, message: Any = "Hello", **body: Any) -> list[dict[str, Any]]:
-        """Have one turn and return its events, read strictly."""
+        """Run one turn and return its events, parsed strictly."""
         answer = self.post_chat(**{"username": "alice", "message": message, **body})
         assert answer.status_code == 200, answer.get_data()
         return parse_events(answer.get_data())
@@ -52,14 +52,14 @@ class Api(ScriptedApp):
 
 @pytest.fixture
 def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hash with one round: what is tested is not argon2."""
+    """Hash with one round, because the tests do not test argon2."""
     cheap = passwords.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
     monkeypatch.setattr(passwords, "_HASHER", cheap)
 
 
 @pytest.fixture
 def new_database() -> Callable[[], dict[str, Any]]:
-    """Return the settings of a database for one application: its own SQLite file."""
+    """Return the settings of a new database for one application: a SQLite file."""
     return dict
 
 
@@ -67,7 +67,7 @@ def new_database() -> Callable[[], dict[str, Any]]:
 def make_api(
     tmp_path: Path, new_database: Callable[[], dict[str, Any]]
 ) -> Iterator[Callable[..., Api]]:
-    """Make applications with settings of the test's own; they are closed at its end."""
+    """Create applications with the test's settings. They are closed at its end."""
     made: list[Api] = []
 
     def make(config: str = _MOCK_CONFIG, **settings: Any) -> Api:
@@ -93,7 +93,7 @@ def api(make_api: Callable[..., Api]) -> Api:
 def make_scripted(
     tmp_path: Any, new_database: Callable[[], dict[str, Any]]
 ) -> Iterator[Callable[..., tuple[Api, ScriptedModel]]]:
-    """Make an application whose model is scripted, usually by a function."""
+    """Create an application whose model is scripted, usually by a function."""
     made: list[Api] = []
 
     def make(
@@ -120,7 +120,7 @@ def make_scripted(
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Api], int]]:
-    """Serve an application with Flask's own threaded server; return its port."""
+    """Serve an application with Flask's threaded server and return its port."""
     servers: list[tuple[BaseWSGIServer, threading.Thread]] = []
 
     def start(api: Api) -> int:
@@ -139,7 +139,7 @@ def serve() -> Iterator[Callable[[Api], int]]:
 
 @pytest.fixture
 def passing(make_api: Callable[..., Api], fake_model: FakeOpenAI) -> Api:
-    """An application before an endpoint that notes what it is asked."""
+    """An application whose model endpoint records its requests."""
     fake_model.reset()
     return make_api(
         f'[provider]\ntype = "openai"\nbase_url = "{fake_model.base_url}"\nmodel = "m"\n'

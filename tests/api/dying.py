@@ -1,4 +1,4 @@
-"""A worker that dies: an application that stops at a commit, and another that goes on."""
+"""Workers that die: one application stops at a commit, another takes over."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from astrbot_api.testing import ScriptedApp
 
 
 class Death:
-    """Has one application die: from one commit on nothing of it reaches any database.
+    """Lets an application die: from one commit on, it reaches no database.
 
-    Its threads hang there, as those of a process do that is gone, until :meth:`bury`.
+    Its threads block there, like those of a killed process, until :meth:`bury`.
 
-    :param at: Before which of its commits, from 0, counted from now; None: at none, but
-        :meth:`die` can be called.
-    :param after: Whether that commit still happens, unknown to the dead.
+    :param at: Index of the first commit that fails, counted from now, or None to call :meth:`die`
+        instead.
+    :param after: Whether that commit still happens, without a response to the application.
     """
 
     def __init__(self, app: ScriptedApp, at: int | None = None, *, after: bool = False) -> None:
@@ -34,15 +34,15 @@ class Death:
                 setattr(owner, name, self._guard(getattr(owner, name)))
 
     def die(self) -> None:
-        """Die now."""
-        with self._lock:  # not in the middle of a commit
+        """Die at once."""
+        with self._lock:  # not during a commit
             self.dead.set()
         own = self._app.state.worker.lease._own.get()
         own.closed.set()
         self._app.state.worker.chores.close()
 
     def bury(self) -> None:
-        """Let the threads of the dead end; they still reach no database."""
+        """Let the threads of the dead application end. They still reach no database."""
         self.die()
         self._buried.set()
 
@@ -63,9 +63,9 @@ class Death:
 
 
 class Drain(Death):
-    """Has one application stop as TERM or HUP have it, from one of its commits on.
+    """Stops an application after one of its commits, like TERM or HUP.
 
-    :param at: After which of its commits, from 0, counted from now.
+    :param at: Index of that commit, counted from now.
     :param give_up: Whether its time to stop is over at once.
     """
 
@@ -103,7 +103,7 @@ _JOURNAL = ("append", "end_run", "take_over")
 
 
 def end_leases(app: ScriptedApp, *others: ScriptedApp) -> None:
-    """Have every lease run out but those of living applications."""
+    """Expire all leases except those of living applications."""
     living = "', '".join(one.state.worker.lease.get_worker_id() for one in (app, *others))
     app.state.db.write(
         lambda db: db.execute_sql(

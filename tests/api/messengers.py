@@ -1,4 +1,4 @@
-"""Each messenger behind one face, for what has to be true of all of them."""
+"""One interface for all messengers, for tests that apply to all of them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ HookRequest = tuple[dict[str, str], bytes]
 
 
 class Messenger:
-    """A fake platform with one person on it, and a bot with the id ``bot``."""
+    """A fake platform with one person, and a bot with the id ``bot``."""
 
     type = ""
-    #: Third part of the UMO of the person, and of a group; and what no platform knows.
+    #: Third part of the UMO of the person and of a group, and an id unknown to the platform.
     person = "42"
     group = "77"
 
@@ -33,27 +33,27 @@ class Messenger:
         raise NotImplementedError
 
     def say(self, text: str) -> HookRequest:
-        """Return the request for what the person says to the bot."""
+        """Return the request for a message of the person to the bot."""
         raise NotImplementedError
 
     def say_in_group(self, text: str, *, to_bot: bool) -> HookRequest:
-        """Return the request for what the person says in a group."""
+        """Return the request for a message of the person in a group."""
         raise NotImplementedError
 
     def show(self, picture: bytes) -> HookRequest:
-        """Return the request for a picture that the person sends."""
+        """Return the request for a picture from the person."""
         raise NotImplementedError
 
     def forge(self, text: str) -> HookRequest:
-        """Return a request that somebody else made up."""
+        """Return a forged request."""
         raise NotImplementedError
 
     def read_text(self, message: dict[str, Any]) -> str:
-        """Return the text of what the platform got."""
+        """Return the text of a message that the platform received."""
         raise NotImplementedError
 
     def read_file(self, message: dict[str, Any]) -> bytes:
-        """Return the file of what the platform got."""
+        """Return the file of a message that the platform received."""
         raise NotImplementedError
 
 

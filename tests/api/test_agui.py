@@ -1,4 +1,4 @@
-"""The events of AG-UI; ``tests/clients/test_protocols.py`` asks with its official client."""
+"""The events of AG-UI. ``tests/clients/test_protocols.py`` uses its official client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .test_openai_tools import call_weather
 
 Make = Callable[..., tuple[Api, ScriptedModel]]
 
-#: An event as the official package ``ag-ui-protocol`` has it.
+#: An event as defined by the official package ``ag-ui-protocol``.
 EVENT: TypeAdapter[Any] = TypeAdapter(Event)
 
 USER = {"id": "m1", "role": "user", "content": "Hello"}
@@ -37,7 +37,7 @@ def read(answer: Any) -> list[dict[str, Any]]:
     frames = answer.get_data().decode().split("\n\n")
     events = [json.loads(one[6:]) for one in frames if one and not one.startswith(":")]
     for event in events:
-        # What the protocol's own package reads and would send is the same, so no name is unknown.
+        # The official package reads and writes the same JSON, so all names are known.
         read = EVENT.validate_python(event).model_dump(mode="json", by_alias=True)
         assert {name: read.get(name, "unknown") for name in event} == event
     return events

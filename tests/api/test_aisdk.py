@@ -33,7 +33,7 @@ def post(api: Api, *messages: Any, **body: Any) -> Any:
 
 
 def read(answer: Any) -> list[dict[str, Any]]:
-    """Return the chunks of a stream, which must end as the protocol has it."""
+    """Return the chunks of a stream, which must end as the protocol requires."""
     assert answer.status_code == 200, answer.get_data()
     assert answer.headers["x-vercel-ai-ui-message-stream"] == "v1"
     *frames, done, rest = answer.get_data().decode().split("\n\n")

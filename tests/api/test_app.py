@@ -1,4 +1,4 @@
-"""The server's own application, outside the API."""
+"""The server's own application, outside of the API."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_access_line_cannot_be_forged_and_holds_no_query(
 
 
 def test_nobody_else_can_read_what_the_server_keeps(tmp_path: Path) -> None:
-    # As in deploy/systemd: nginx's user is in the server's group, for the attachments.
+    # As in deploy/systemd. nginx's user is in the server's group to read attachments.
     mask = os.umask(0o027)
     try:
         api = AstrBotAPI(find_plugins=False, admin_password="correct horse battery")

@@ -1,4 +1,4 @@
-"""Tool calls that wait, decided with a button in a messenger."""
+"""Pending tool calls are decided with buttons in a messenger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tools that ask first: the turn waits for a person, and holds nothing meanwhile."""
+"""Tools that need approval: the turn waits for a person without using a thread."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .test_pickup import Worker, make_worker  # noqa: F401
 
 
 class Shop:
-    """A tool that pays, and a model that wants to; then it says what came of it."""
+    """A tool that pays, and a model that calls it and repeats its result."""
 
     def __init__(self, calls: int = 1) -> None:
         self.paid: list[int] = []
@@ -76,7 +76,7 @@ def worker(make_worker: Callable[..., Worker], shop: Shop) -> Worker:  # noqa: F
 
 
 def begin(api: Api, **body: Any) -> tuple[str, list[dict[str, Any]], int]:
-    """Begin a turn that comes to wait; return its run, approvals and last event's number."""
+    """Start a turn that waits. Return its run, approvals and the number of its last event."""
     events = api.chat("buy", session_id="s", **body)
     asked = [one["data"] for one in events if one["type"] == "approval_required"]
     run_id = next(one["data"]["run_id"] for one in events if one["type"] == "run_started")
@@ -305,7 +305,7 @@ def test_after_its_deadline_a_call_is_rejected(
     def is_over() -> bool:
         return describe(worker.api, run_id)["status"] != "waiting"
 
-    wait_for(is_over)  # the chore looks every few seconds
+    wait_for(is_over)  # the background job checks every few seconds
     assert "nobody has decided in time" in complete_of(resume(worker.api, run_id, seen))
     assert not shop.paid
 
@@ -361,7 +361,7 @@ def test_a_run_that_waits_takes_less_than_two_kilobytes(
 
     tracemalloc.start()
     try:
-        let_wait(range(40))  # what is made once for all is made now
+        let_wait(range(40))  # initialises shared objects
         before, _ = tracemalloc.get_traced_memory()
         let_wait(range(40, 40 + count))
         held = tracemalloc.get_traced_memory()[0] - before
@@ -465,7 +465,7 @@ def post(api: Api, path: str, key: str, body: dict[str, Any]) -> Any:
 
 
 def answer_of(protocol: str, *approvals: str, approved: Any = True) -> dict[str, Any]:
-    """Return the request with which a client of a protocol answers."""
+    """Return the decision in a protocol's format."""
     if protocol == "agui":
         entry = {"status": "resolved", "payload": {"approved": approved}}
         message = {"id": "m", "role": "user", "content": "buy"}
@@ -543,7 +543,7 @@ def test_calls_answered_at_once_are_decided_together_or_not_at_all(
             patch.setattr(approvals, "decide", partial(decide_one, one))
             assert post(api, protocol, api.key, answer_of(protocol, *ids)).status_code >= 500
         assert list_states() == ["pending", "pending"]
-    # One of them is answered, then both by a request that says no to each: the first stays.
+    # One call is decided, then a second request rejects both. The first decision stays.
     post(api, protocol, api.key, answer_of(protocol, ids[0]))
     last = post(api, protocol, api.key, answer_of(protocol, *ids, approved=False))
     assert b"Results" in last.get_data()

@@ -1,4 +1,4 @@
-"""Bad input gets a clear error that names the field, and stores nothing."""
+"""Invalid input gets a clear error that names the field, and stores nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HELLO = '{"username": "alice", "message": "你好"}'.encode()
 
 
 def check_refused(api: Api, answer: Any, *, status: int = 400, names: str = "") -> str:
-    """Check an error envelope and that nothing was stored; return the message."""
+    """Check an error envelope and that nothing was stored. Return the message."""
     assert answer.status_code == status, answer.get_data()
     body = answer.get_json()
     assert body["status"] == "error"

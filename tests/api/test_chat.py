@@ -1,4 +1,4 @@
-"""One turn, seen from outside."""
+"""One turn through the public API."""
 
 from __future__ import annotations
 

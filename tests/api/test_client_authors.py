@@ -1,4 +1,4 @@
-"""The programs of ``docs/client-authors.rst`` do what the page says."""
+"""The programs in ``docs/client-authors.rst`` work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "client-authors.rst"
 
 
 def list_programs() -> dict[str, str]:
-    """Return the Python programs of the page, by the library that they use."""
+    """Return the Python programs of the page, by their library."""
     text = PAGE.read_text(encoding="utf-8")
     found = re.findall(r"(\w+)\n-+\n\n.. code-block:: python\n\n((?:    .*\n|\n)+)", text)
     return {name: textwrap.dedent(program) for name, program in found}

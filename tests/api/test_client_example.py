@@ -1,4 +1,4 @@
-"""``examples/client_stream.py``, the client that the quick start shows."""
+"""``examples/client_stream.py``, the client of the quick start."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "client_stream.py"
 
 @pytest.fixture
 def example(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """The example's names, and a server that it asks."""
+    """The names of the example, with a server for its requests."""
     server = make_server("127.0.0.1", 0, api.app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

@@ -1,7 +1,6 @@
-"""The OpenAPI document and the page that shows it: claims over all of them.
+"""The OpenAPI document is complete, and so is the page that shows it.
 
-A new route, field or error code that lacks a text, an example or its Chinese
-fails here by its name.
+A new route, field or error code without a text, an example or a Chinese translation fails here.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def get_document(api: Api, query: str = "", **options: Any) -> dict[str, Any]:
 
 
 def iter_schemas(node: Any, where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the place and the schema of each property and parameter, at any depth."""
+    """Yield the location and the schema of each property and parameter, at any depth."""
     if isinstance(node, list):
         for at, item in enumerate(node):
             yield from iter_schemas(item, f"{where}/{at}")
@@ -72,7 +71,7 @@ def iter_schemas(node: Any, where: str = "") -> Iterator[tuple[str, dict[str, An
 
 
 def collect_paragraphs(document: dict[str, Any]) -> set[str]:
-    """Return each paragraph of the document that is written for people."""
+    """Return each translatable paragraph of the document."""
     found: set[str] = set()
 
     def note(text: str) -> str:
@@ -84,7 +83,7 @@ def collect_paragraphs(document: dict[str, Any]) -> set[str]:
 
 
 def collect_error_texts() -> set[str]:
-    """Return what the table of error codes says to people."""
+    """Return the texts of the error codes."""
     return {text for one in ERROR_CODES.values() for text in (one.meaning, one.remedy)}
 
 
@@ -122,7 +121,7 @@ def test_every_route_of_the_resources_is_documented(api: Api, document: dict[str
     of_the_page = ("/docs/", "/docs/assets/<name>")
     checked = set()
     for rule in api.app.url_map.iter_rules():
-        # Paths of AstrBot's dashboard, and of OpenAI's clients, are other names of the same routes.
+        # Paths of AstrBot's dashboard and of OpenAI's clients are aliases of the same routes.
         if not rule.rule.startswith("/api/v1") or rule.rule.startswith("/api/v1/openai/v1/"):
             continue
         if rule.endpoint.rpartition(".")[0] in blueprints and not rule.rule.endswith(of_the_page):
@@ -143,7 +142,7 @@ def test_every_property_and_parameter_has_an_example_that_fits(
     document: dict[str, Any],
 ) -> None:
     for where, schema in iter_schemas(document):
-        # What is made of others has theirs; one choice and mere bytes need none.
+        # References have their own examples. Single choices and bytes need none.
         if "$ref" in schema or "$ref" in schema.get("items", {}):
             continue
         if len(schema.get("enum", ())) == 1 or schema.get("format") == "binary":
@@ -294,7 +293,7 @@ def test_every_parameter_of_a_route_is_documented(api: Api, document: dict[str, 
     for path, item in document["paths"].items():
         shared = {one["name"] for one in item.get("parameters", ())}
         assert set(re.findall(r"{(\w+)}", path)) == shared, path
-    # What a view's doc() says of parameters must not hide those of its schema.
+    # Parameters of a view's doc() must not hide those of its schema.
     download = document["paths"]["/api/v1/file"]["get"]["parameters"]
     assert {one["name"] for one in download} == {"attachment_id", "Range", "If-None-Match"}
 
@@ -310,7 +309,7 @@ def test_times_and_the_session_id_have_their_types(document: dict[str, Any]) -> 
     schemas = document["components"]["schemas"]
     for name, schema in schemas.items():
         for key, field in schema.get("properties", {}).items():
-            # AstrBot has seconds in its conversations, OpenAI everywhere.
+            # AstrBot uses seconds in its conversations, OpenAI everywhere.
             if key.endswith("_at") and name != "Conversation" and not name.startswith("OpenAI"):
                 assert field.get("format") == "date-time", (name, key)
     session_id = schemas["ChatRequest"]["properties"]["session_id"]
@@ -369,7 +368,7 @@ def test_every_english_text_has_its_chinese(document: dict[str, Any]) -> None:
 def test_every_chinese_text_is_of_use(document: dict[str, Any]) -> None:
     texts = collect_paragraphs(document) | set(PAGE_TEXTS) | collect_error_texts()
     used = {find_key(text, CHINESE) for text in texts}
-    # The phrases of statuses differ between Python's versions.
+    # Phrases of statuses differ between versions of Python.
     used |= {f"{status.phrase}: {{}}" for status in HTTPStatus}
     used |= {"Content Too Large: {}", "Request Entity Too Large: {}"}
     used |= {"Range Not Satisfiable: {}", "Requested Range Not Satisfiable: {}"}

@@ -1,4 +1,4 @@
-"""What a refused client still sends is read past after the answer."""
+"""The rest of a rejected request's body is read after the response."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .conftest import Api
 
 
 class Body(io.BytesIO):
-    """A request's body that counts how it is read."""
+    """A request body that counts its reads."""
 
     def __init__(self, size_bytes: int) -> None:
         super().__init__(bytes(size_bytes))
@@ -26,7 +26,7 @@ class Body(io.BytesIO):
 
 
 class BrokenBody(Body):
-    """A body whose client went away."""
+    """A body whose client disconnected."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         self.reads += 1
@@ -77,7 +77,7 @@ def test_a_client_that_went_away_is_no_fault(api: Api, caplog: pytest.LogCapture
 
 
 class Silent:
-    """A body whose rest does not come."""
+    """A body whose rest never arrives."""
 
     def read(self, *size: int) -> bytes:
         raise TimeoutError("timed out")
@@ -86,7 +86,7 @@ class Silent:
 
 
 class FakeConnection:
-    """What gunicorn shows of a connection."""
+    """The attributes of gunicorn's connection that are used."""
 
     def __init__(self) -> None:
         self.done: list[Any] = []

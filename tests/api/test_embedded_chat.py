@@ -1,4 +1,4 @@
-"""The chat in an application of one's own: templates, command line, agents, the page."""
+"""The chat in an embedding application: templates, command line, agents, page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Options = dict[str, Any]
 
 @pytest.fixture
 def host(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Flask]:
-    """An application that has the API below ``/bot``."""
+    """An application with the API below ``/bot``."""
     app = Flask(__name__)
     app.config["SHOP"] = "Teapots"
 

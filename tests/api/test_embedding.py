@@ -1,4 +1,4 @@
-"""The extension in an application that has much else."""
+"""The extension in an application with many other features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The document's schemas of events: what generated clients know a stream by."""
+"""The document's schemas of events, which generated clients use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXTENSION = Path(__file__).parent.parent.parent / "docs" / "_ext" / "event_list.
 
 @pytest.fixture(scope="module")
 def examples() -> dict[str, dict[str, Any]]:
-    """Return the example of each event that the documentation has."""
+    """Return the example of each documented event."""
     found = runpy.run_path(str(EXTENSION))["EXAMPLES"]
     return {name: getattr(events, name)(**arguments) for name, (_, arguments) in found.items()}
 
@@ -29,7 +29,7 @@ def examples() -> dict[str, dict[str, Any]]:
 def check(document: dict[str, Any], event: dict[str, Any]) -> None:
     kind = "InboxEvent" if event["type"] in ("inbox_opened", "message") else "ChatEvent"
     union = document["components"]["schemas"][kind]
-    # By its discriminator, as a generated client does: an error names the event then.
+    # Use the discriminator like a generated client, so that an error names the event.
     name = union["discriminator"]["mapping"][event["type"]].rpartition("/")[2]
     check_against({"$ref": f"#/components/schemas/{name}"}, event, document)
 

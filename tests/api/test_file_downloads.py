@@ -1,4 +1,4 @@
-"""Downloads: ranges, copies that are still good, and nothing that a browser would run."""
+"""Downloads: ranges, conditional requests, and no content that a browser would execute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attachments over HTTP: what goes in comes back, and nothing else does."""
+"""Attachments over HTTP: uploads can be downloaded unchanged."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_key_has_no_more_than_its_bytes(make_api: MakeApi) -> None:
     answer = post(api, multipart(bytes(401)))
     assert error_of(answer) == (413, "quota_exceeded")
     assert "1000 bytes (ASTRBOT_MAX_BYTES_PER_KEY)" in answer.get_json()["message"]
-    # The same bytes count each time: what others have sent stays unknown.
+    # Identical bytes count each time, so that uploads of others stay unknown.
     assert error_of(post(api, multipart(bytes(600)))) == (413, "quota_exceeded")
     upload(api, bytes(400))
     delete(api, first["attachment_id"])
@@ -242,7 +242,7 @@ def test_every_route_needs_the_scope(api: Api, method: str, path: str) -> None:
 
 
 _PIECES = st.one_of(
-    # All characters, surrogates too; naming no codec spares six seconds.
+    # All characters, also surrogates. Naming no codec saves six seconds.
     st.text(st.characters(codec=None), max_size=30),
     st.sampled_from(
         ["../", "..\\", "C:", "/etc/passwd", "\0", ".", "..", " ", '"', "%00", "%2e%2e%2f",
@@ -260,7 +260,7 @@ def test_no_name_leads_out_of_the_folder_or_to_a_500(api: Api) -> None:
         raw = name.encode("utf-8", "surrogatepass").replace(b'"', b'\\"').replace(b"\r", b"")
         data = b"bytes of " + raw
         answer = post(api, multipart(data, raw))
-        # A stray backslash may swallow the closing quote: then there is no name.
+        # A backslash may hide the closing quote; then there is no name.
         assert answer.status_code in (200, 400), answer.get_data()
         if answer.status_code == 200:
             found = answer.get_json()["data"]

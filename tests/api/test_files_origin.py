@@ -1,4 +1,4 @@
-"""A second origin at which browsers open attachments, and which has nothing else."""
+"""A separate origin for attachments in browsers, which serves nothing else."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def download(api: Api, file: str, **headers: str) -> TestResponse:
 
 
 def follow(api: Api, link: str, base_url: str = _ORIGIN) -> TestResponse:
-    """Open a link as a browser does: without a key."""
+    """Open a link like a browser, without a key."""
     where = urlsplit(link)
     return api.client.get(f"{where.path}?{where.query}", base_url=base_url)
 

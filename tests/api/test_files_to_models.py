@@ -1,4 +1,4 @@
-"""What people send most reaches the model as it can take it, whichever way it comes in."""
+"""Common file types reach the model in a supported format from every entry point."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from astrbot_api.testing.fake_platform import FakeAnswer, FakePlatform, FakeRequ
 from .. import samples
 from .messengers import HookRequest, OneBot, Telegram
 
-#: A file -> its bytes, the kind of its message and its name.
+#: A file -> its bytes, the type of its message and its name.
 FILES: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "photo": (lambda: samples.make_turned(6), "image", "IMG_0001.jpg"),
     "opus": (lambda: samples.make_sound("ogg", "libopus"), "record", "voice.ogg"),
@@ -58,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Doors:
-    """One application with the API and two bots, and what its model was given."""
+    """An application with the API and two bots, and the input of its model."""
 
     def __init__(self, folder: Path, config: str) -> None:
         self.seen: list[Any] = []
@@ -79,7 +79,7 @@ class Doors:
         yield TextDelta("Seen.")
 
     def show(self, door: str, file: str) -> tuple[str, list[dict[str, Any]]]:
-        """Send a file; return the text and the parts that the model is given."""
+        """Send a file, and return the text and the parts that the model gets."""
         make, kind, name = FILES[file]
         count = len(self.seen)
         if door == "api":

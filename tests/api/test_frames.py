@@ -1,4 +1,4 @@
-"""Frames as programs read them: by lines, in the charset of the header."""
+"""Programs can read frames by lines, in the charset of the header."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def read_events(lines: list[str]) -> list[dict[str, Any]]:
 
 
 def iter_readers(data: bytes, headers: Any) -> Iterator[tuple[str, list[str]]]:
-    """Yield the lines that Python's readers make of an answer."""
+    """Yield the lines that Python's readers return for a response."""
     yield "splitlines", data.decode().splitlines()
     answer = requests.Response()
     answer._content, answer._content_consumed = data, True

@@ -1,4 +1,4 @@
-"""Guard rails: each holds, names itself, and costs keys without any nothing."""
+"""Limits of keys: each one applies and is named in its error. Keys without limits cost nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .uploading import PNG
 
 
 def make_key(api: Api, *scopes: str, **rules: Any) -> str:
-    """Make a key with guard rails."""
+    """Create a key with limits."""
     text = read_rules(rules).dump()
     _, secret = api.state.db.write(
         lambda db: keys.create_key(
@@ -106,7 +106,7 @@ def test_configs_bind_chat_and_are_all_that_is_listed(api: Api) -> None:
     assert refusal(say(api, key)) == (403, "key_restricted")
     assert say(api, key, config_id="other", session_id="kept").status_code == 200
     assert say(api, key, session_id="kept").status_code == 200
-    # What is refused stores nothing.
+    # A rejected request stores nothing.
     assert api.count_rows("chat_session") == 1
 
 
@@ -137,7 +137,7 @@ def test_requests_a_minute_hold_and_are_reported(api: Api, monkeypatch: pytest.M
     assert refusal(refused) == (429, "rate_limited")
     assert refused.headers["RateLimit-Limit"] == "3"
     now[0] += int(refused.headers["Retry-After"])
-    assert ask(api, key).status_code == 429  # the last minute still weighs
+    assert ask(api, key).status_code == 429  # the last minute still counts
     now[0] += 60
     assert ask(api, key).status_code == 200
 
@@ -337,7 +337,7 @@ def test_tools_bind(make_scripted: Callable[..., Any]) -> None:
     [
         ({}, 4),
         ({"tool_calls_per_turn": 2}, 2),
-        ({"tool_calls_per_turn": 100}, 4),  # the config's
+        ({"tool_calls_per_turn": 100}, 4),  # the config's limit
         ({"tool_chars_per_turn": 250}, 3),
         ({"tool_seconds_per_turn": 1}, 1),
     ],
@@ -364,7 +364,7 @@ def test_tools_of_a_turn_cost_what_key_and_config_allow(
     )
     say(api, make_key(api, **rules))
     assert len(made) == calls
-    # Then it is asked for an answer in words.
+    # Then the model must answer in words.
     assert model.offered[-1] == []
 
 
@@ -442,7 +442,7 @@ def test_session_key_is_its_username_alone(api: Api) -> None:
     assert made["rules"] == {"username": "alice"}
     assert say(api, made["api_key"]).status_code == 200
     assert refusal(say(api, made["api_key"], username="bob")) == (403, "key_restricted")
-    assert ask(api, made["api_key"]).status_code == 403  # no scope config
+    assert ask(api, made["api_key"]).status_code == 403  # without the scope config
     assert refusal(mint(api, made["api_key"])) == (403, "key_restricted")
 
 

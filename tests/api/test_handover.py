@@ -1,4 +1,4 @@
-"""A worker that stops gives its runs to another one, and their clients notice nothing."""
+"""A stopping worker hands its runs over to another one, and clients notice nothing."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Stream:
 
 
 def make_heir(make_worker: Callable[..., Worker], script: Any, **options: Any) -> Worker:
-    """Return a worker that lives, and takes what is given up only when it is asked to."""
+    """Return a running worker that takes over runs only on request."""
     heir = make_worker(script, **options)
     heir.api.state.worker.lease.get_worker_id()
     heir.api.state.worker.chores.close()
@@ -109,7 +109,7 @@ def test_a_run_goes_over_after_its_step_and_its_stream_goes_on(
         "agent_stats", "complete", "message_saved", "end",
     ]  # fmt: skip
     assert events == heir.read(stream.run_id)
-    # The calls of the step had not begun, so the heir has made them.
+    # The calls of the step had not started, so the second worker made them.
     assert (sorted(a for a, _ in tools.added), tools.looked) == ([1, 2, 3], 3)
     assert len(stopping.model.seen) == len(heir.model.seen) == 2
     figures = stopping.api.client.get("/metrics").get_data(as_text=True)
@@ -205,7 +205,7 @@ def test_at_the_end_of_its_time_a_worker_gives_up_what_it_is_in_the_middle_of(
     runs.end_streams()
     seen = stream.read()
     assert (seen[-1]["data"], stream.data[-13:]) == ("say 3. ", b"retry: 1000\n\n")
-    # The next start goes on; a client that resumes has all of it.
+    # The next start continues the run, and a resuming client gets all of it.
     heir = make_heir(make_worker, Steps(), tools=tools.make())
     recover(heir)
     rest = heir.read(stream.run_id, len(seen))
@@ -281,7 +281,7 @@ def test_a_run_that_goes_on_is_one_trace_and_a_line_of_the_log(
     second.read(stream.run_id)
     wait_for(lambda: second.api.state.chat.runs.active_count == 0)
     turns = spans.find_all("invoke_agent default")
-    assert len(turns) == (1 if dies else 2)  # the dead end no span
+    assert len(turns) == (1 if dies else 2)  # a dead worker ends no span
     assert {f"{one.context.trace_id:032x}" for one in turns} == {"1" * 32}
     said = [one.getMessage() for one in caplog.records if stream.run_id in one.getMessage()]
     heir_id = second.api.state.worker.lease.current_id

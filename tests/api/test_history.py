@@ -1,4 +1,4 @@
-"""What the model is given of a conversation that has outgrown its room."""
+"""History for the model when a conversation exceeds its budget."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def is_summary(messages: list[ModelMessage]) -> bool:
 
 
 def talk(messages: list[ModelMessage]) -> Iterator[Delta]:
-    """Answer at length; sum up by naming the letters that were talked of."""
+    """Return a long answer, or a summary that lists the mentioned letters."""
     if is_summary(messages):
         letters = sorted(set(re.findall(r"(\w)\1{9}", messages[-1]["content"])))
         before = re.findall(r"they talked of (\w+)", messages[-1]["content"])
@@ -46,7 +46,7 @@ def chat_through(api: Api, letters: str) -> None:
 
 
 def calls_of(model: ScriptedModel) -> tuple[list[Any], list[Any]]:
-    """Return the calls that asked for a summary, and the others."""
+    """Return the model calls for summaries, and the others."""
     asked = [one for one in model.seen if is_summary(one)]
     return asked, [one for one in model.seen if not is_summary(one)]
 
@@ -125,7 +125,7 @@ def turn(first: int, last: int, tokens: int = 10) -> PastTurn:
 
 
 def test_no_message_that_waited_is_lost_in_a_summary() -> None:
-    # Turn 2's message came (5) before turn 1's answer (6).
+    # Turn 2's message (5) arrived before turn 1's answer (6).
     turns = [turn(1, 2), turn(4, 6), turn(5, 7), turn(8, 9)]
     old, new = split_old(turns, 20, None)
     assert ([one.first for one in old], [one.first for one in new]) == ([1], [4, 5, 8])
@@ -134,7 +134,7 @@ def test_no_message_that_waited_is_lost_in_a_summary() -> None:
 
 
 def fill(api: Api, count: int, answered: bool) -> int:
-    """Store turns of a session; without an answer of a model they are commands."""
+    """Store turns of a session. Without a model's answer, they are commands."""
 
     def job(db: Any) -> int:
         session = sessions.create_session(db, "s", "alice").id

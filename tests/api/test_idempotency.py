@@ -1,4 +1,4 @@
-"""A request that is sent again under the same key is not done again."""
+"""A repeated request with the same key is not executed again."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_what_a_worker_did_before_it_died_is_not_done_again(
         )
 
     class Killed(BaseException):
-        """Nothing of the worker runs after it."""
+        """Simulates the death of the worker: no later code of it runs."""
 
     write = api.state.db.write
 

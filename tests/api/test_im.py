@@ -1,4 +1,4 @@
-"""Proactive messages: accepted, refused, delivered, tried again, given up."""
+"""Push messages: accepted, rejected, delivered, retried, failed."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def post(make_post: Callable[..., Post]) -> Post:
 
 
 def fail_once(error: Exception) -> Callable[[Target, str], None]:
-    """Return a platform that refuses the first part and takes the rest."""
+    """Return a platform that rejects the first part and accepts the others."""
     left = [error]
 
     def before_part(target: Target, text: str) -> None:
@@ -130,7 +130,7 @@ def test_segments_and_files_arrive_in_order(post: Post) -> None:
     file_id = upload(post, b"a note", b"note.txt")["attachment_id"]
     segments = [
         {"type": "plain", "text": "Look: "},
-        # The stored attachment's own type wins.
+        # The type of the stored attachment is used.
         {"type": "image", "attachment_id": file_id},
         {"type": "plain", "text": "done"},
     ]
@@ -233,7 +233,7 @@ def test_a_push_makes_the_session_and_is_its_bots_message(post: Post) -> None:
     answer = post.send(umo="webchat:FriendMessage:webchat!alice!room", message="Hello")
     assert answer.get_json()["data"]["status"] == "sent"
     assert post.read_session("room") == ("alice", "webchat", 0)
-    # The user goes on from there: the session is theirs, the model sees what was said.
+    # The user continues the session, which is theirs, and the model sees the pushed text.
     events = post.chat("And you?", session_id="room")
     assert events[-1]["type"] == "end"
 
@@ -261,7 +261,7 @@ def test_only_an_administrators_key_pushes_to_an_administrator(post: Post) -> No
     assert post.send(umo=umo, message="x").status_code == 403
     admin = post.create_key("im", "chat:admin")
     assert post.send(key=admin, umo=umo, message="x").status_code == 200
-    # The short form is no way around.
+    # The short form has the same check.
     assert post.send(umo="webchat:FriendMessage:office", message="x").status_code == 403
 
 
@@ -318,7 +318,7 @@ def test_a_slow_platform_gives_202_and_the_delivery_goes_on(
 
 
 def test_a_retry_sends_only_what_was_not_confirmed(post: Post) -> None:
-    """The second piece of a long text fails: the first is not sent again."""
+    """The second piece of a long text fails, and the first is not sent again."""
     failed = []
 
     def before_part(target: Target, text: str) -> None:
@@ -420,7 +420,7 @@ def test_what_was_accepted_survives_a_restart(make_post: Callable[..., Post]) ->
 
 
 def test_what_a_dead_worker_was_sending_goes_on_where_the_platforms_word_ends(post: Post) -> None:
-    """As after kill -9: a claim of a worker without a lease, its first part confirmed."""
+    """As after kill -9: a claim of a worker without a lease, with a confirmed first part."""
     content = [{"type": "plain", "text": "one"}, {"type": "plain", "text": "two"}]
 
     def leave_behind(db: Any) -> str:

@@ -1,4 +1,4 @@
-"""Every messenger through the public door: pushed to, and answered in."""
+"""Push messages and answers on every messenger, through the public API."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ SETTINGS = {"ASTRBOT_IM_RETRY_S": 0.05, "ASTRBOT_IM_WAIT_S": 10}
 
 
 class Bot(Api):
-    """An application whose bot ``bot`` is on a fake messenger."""
+    """An application with the bot ``bot`` on a fake messenger."""
 
     messenger: Messenger
 
     def push(self, *segments: Any, to: str = "") -> TestResponse:
-        """Send a proactive message to the person."""
+        """Send a push message to the person."""
         return self.client.post(
             "/api/v1/im/message",
             headers={"X-API-Key": self.key},
@@ -42,13 +42,13 @@ class Bot(Api):
         )
 
     def hook(self, request: HookRequest) -> int:
-        """Post what the platform would; return the status."""
+        """Post a request of the platform and return the status."""
         headers, body = request
         answer = self.client.post("/api/v1/hooks/bot", headers=headers, data=body)
         return answer.status_code
 
     def texts(self, count: int) -> list[str]:
-        """Wait for so many messages on the platform and return their texts."""
+        """Wait for this number of messages on the platform and return their texts."""
         messages = self.messenger.fake.wait_for_messages(count)
         return [self.messenger.read_text(message) for message in messages]
 
@@ -71,7 +71,7 @@ def open_bot(folder: Path, messenger: Messenger, **more: Any) -> Bot:
 
 @pytest.fixture(params=MESSENGERS, ids=lambda one: one.type)
 def make_bot(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Bot]]:
-    """Make the bot with settings of the test's own."""
+    """Create the bot with the test's settings."""
     messenger: Messenger = request.param()
     made: list[Bot] = []
 
@@ -90,7 +90,7 @@ def bot(make_bot: Callable[..., Bot]) -> Bot:
     return make_bot()
 
 
-# Pushed
+# Push messages
 
 
 def test_a_pushed_message_and_its_picture_arrive(bot: Bot) -> None:
@@ -136,7 +136,7 @@ def test_a_final_refusal_is_reported(bot: Bot) -> None:
     assert not bot.messenger.fake.messages
 
 
-# Answered
+# Answers
 
 
 def test_what_a_person_says_is_answered_there(bot: Bot) -> None:
@@ -202,7 +202,7 @@ def test_a_polling_bot_answers_too(tmp_path: Path) -> None:
         bot.state.close()
 
 
-# Guarded
+# Access
 
 
 def open_polled(folder: Path, messenger: Telegram, **settings: Any) -> Bot:
@@ -355,7 +355,7 @@ def test_a_message_that_is_pushed_into_a_topic_that_is_gone_arrives(tmp_path: Pa
 
 @pytest.fixture(params=MESSENGERS, ids=lambda one: one.type)
 def fake_messenger(request: pytest.FixtureRequest) -> Iterator[Messenger]:
-    """Return a messenger that runs."""
+    """Return a running messenger."""
     messenger: Messenger = request.param()
     with messenger.fake:
         yield messenger

@@ -1,4 +1,4 @@
-"""``astrbot-api import-astrbot``: what an AstrBot leaves behind, served by this server."""
+"""``astrbot-api import-astrbot``: this server serves the data of an AstrBot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .conftest import Api
 
 RECORDED = read_recorded()
 
-#: Sessions that a path can name: one of those recorded has a slash in its id.
+#: Sessions that can be used in a path. One recorded id contains a slash.
 REACHABLE = [row for row in RECORDED.sessions.values() if "/" not in row[0]]
 
 _TABLES = (
@@ -34,7 +34,7 @@ _TABLES = (
 
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[AstrBotData]:
-    """An AstrBot's data directory, still empty."""
+    """An empty data directory of an AstrBot."""
     made = AstrBotData(tmp_path / "astrbot")
     yield made
     made.close()
@@ -42,8 +42,8 @@ def data(tmp_path: Path) -> Iterator[AstrBotData]:
 
 @pytest.fixture
 def run(api: Api, data: AstrBotData) -> Callable[..., Result]:
-    """Run the import on the data directory, into the application's."""
-    # Some of the recorded sessions are the administrator's.
+    """Run the import into the application's data directory."""
+    # Some of the recorded sessions belong to the administrator.
     api.key = api.create_key(*keys.ALL_SCOPES)
 
     def run(*arguments: str, code: int = 0) -> Result:
@@ -62,7 +62,7 @@ def _report(done: Result) -> dict[str, Any]:
 
 
 def _dump(api: Api) -> dict[str, list[Any]]:
-    """Return every row that an import could touch."""
+    """Return every row that an import can change."""
     with api.state.db.read() as db:
         return {
             table: sorted(db.execute_sql(f"SELECT * FROM {table}").fetchall(), key=repr)
@@ -84,7 +84,7 @@ def _content(row: list[Any]) -> dict[str, Any]:
 
 
 def _turns(recorded: Recorded, session_id: str) -> list[dict[str, Any]]:
-    """Return the recorded messages of a session, the bot's of one turn as one."""
+    """Return the recorded messages of a session, with the bot's messages of one turn merged."""
     turns: list[dict[str, Any]] = []
     last = None
     for row in sorted(recorded.history.values()):
@@ -100,7 +100,7 @@ def _turns(recorded: Recorded, session_id: str) -> list[dict[str, Any]]:
 
 
 def _join_results(turn: dict[str, Any], parts: list[Any]) -> list[Any]:
-    """Put the result of a call, which a push had parted from it, to the call."""
+    """Move the result of a call to the call, if a push separated them."""
     first = parts[0] if parts else {}
     if first.get("type") != "tool_call" or "name" in first["tool_calls"][0]:
         return parts
@@ -144,14 +144,14 @@ def test_every_recorded_session_is_read_back_as_it_was(
     for owner, named in owners.items():
         listed = api.get(f"/api/v1/chat/sessions?username={owner}&page_size=100").json["data"]  # type: ignore[index]
         assert listed["total"] == len(named)
-        # The newest first, by the times there.
+        # The newest first, by the imported times.
         assert [one["session_id"] for one in listed["sessions"]] == named[::-1]
 
 
 def _without_numbers(
     expected: list[dict[str, Any]], stored: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Put the ids of quoted messages, which change, from what is stored."""
+    """Remove the ids of quoted messages, which change, from stored messages."""
     for wanted, one in zip(expected, stored, strict=True):
         for part, kept in zip(wanted["message"], one["content"]["message"], strict=True):
             if part["type"] == "reply" and isinstance(part["message_id"], int):
@@ -266,7 +266,7 @@ def test_imported_attachments_are_served_under_their_ids(
     for attachment_id, path, *_ in RECORDED.attachments.values():
         answer = api.get(f"/api/v1/file?attachment_id={attachment_id}")
         assert answer.get_data() == f"the bytes of {path}".encode()
-    # In use by the imported message, so the sweep leaves it.
+    # The imported message uses it, so the sweep keeps it.
     answer = api.client.delete(f"/api/v1/files/{used}", headers={"X-API-Key": api.key})
     assert (answer.status_code, answer.get_json()["code"]) == (409, "attachment_in_use")
 
@@ -326,7 +326,7 @@ def test_the_model_is_given_the_imported_history(
     text = {"type": "plain", "text": "My name is Alice."}
     data.add_session("s")
     data.say(1, "s", "alice", text, turn="t1")
-    # As enable_streaming=false leaves it there: two messages of the bot.
+    # AstrBot stores two bot messages with enable_streaming=false.
     data.say(2, "s", "bot", {"type": "plain", "text": "Hello Alice."}, turn="t1")
     data.say(3, "s", "bot", agent_stats={"token_usage": {"output": 4}}, turn="t1")
     folder = str(api.state.settings.data_dir)
@@ -348,7 +348,7 @@ def test_a_quotation_names_the_message_by_its_new_id(
     run("--apply")
     first, *later = _messages(api, "s")
     quoted = [one["content"]["message"][0]["message_id"] for one in later]
-    # What is of another session must not seem to be a message of this one.
+    # A quote of another session must not look like a message of this session.
     assert quoted == [first["id"], first["id"], "astrbot:1", "x"]
 
 

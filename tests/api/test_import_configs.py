@@ -1,4 +1,4 @@
-"""AstrBot's configs become this server's."""
+"""Configs of an AstrBot are converted to this server's."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def data(tmp_path: Path) -> Iterator[AstrBotData]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A data directory of this server that was never started."""
+    """A data directory of this server without a first start."""
     return tmp_path / "ours"
 
 

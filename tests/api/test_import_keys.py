@@ -1,4 +1,4 @@
-"""Keys of an AstrBot go on working: their slow hash is checked once, and guarded."""
+"""Imported keys keep working. Their slow hash is checked once, with a rate limit."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run(api: Api, data: AstrBotData) -> Callable[..., Result]:
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Note each secret whose slow hash is computed."""
+    """Record each secret whose slow hash is computed."""
     secrets: list[str] = []
     real = LegacyKey.matches
 
@@ -62,7 +62,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def use_clock(api: Api, now: Callable[[], float]) -> None:
-    """Have imported keys checked by a clock of the test's own."""
+    """Set the clock that limits checks of imported keys."""
     keys = replace(api.state.keys, legacy=LegacyKeys(api.state.db, now))
     api.app.extensions["astrbot_api"] = replace(api.state, keys=keys)
 
@@ -130,7 +130,7 @@ def test_wrong_keys_cannot_burn_the_processor(
     run()
     assert [_status(api, _wrong(at)) for at in range(8)] == [401] * 5 + [503] * 3
     assert len(hashed) == 5
-    # A client that repeats itself costs nothing and gets the right answer.
+    # A client that repeats its request costs nothing and gets the correct response.
     assert [_status(api, _wrong(0)) for _ in range(3)] == [401] * 3
     assert len(hashed) == 5
     answer = api.client.get("/api/v1/im/bots", headers={"X-API-Key": KEY})
@@ -217,7 +217,7 @@ def test_workers_that_check_one_key_at_once_agree(
         assert set(pool.map(check, range(4))) == {"k1"}
     late = LegacyKeys(workers[0]).find(KEY)
     assert late is not None, "its caller looked before the hash was replaced"
-    # What a slower worker writes once more changes nothing.
+    # A second write of a slower worker changes nothing.
     workers[0].write(lambda db: replace_hash(db, "k1", KEY))
     with workers[0].read() as db:
         assert db.execute_sql("SELECT digest FROM api_key").fetchall() == [(hash_secret(KEY),)]
@@ -244,7 +244,7 @@ _RAW = bytes(range(16))
 
 
 def _forms(secret: str) -> list[dict[str, object]]:
-    """Return the hash of a secret as each kind of program would store it."""
+    """Return the hash of a secret in each supported format."""
     digest = hashlib.pbkdf2_hmac("sha256", secret.encode(), _RAW, 100_000)
     short = hashlib.pbkdf2_hmac("sha512", secret.encode(), b"pepper", 5000)
     plain = hash_key(secret)

@@ -1,4 +1,4 @@
-"""Messages from messengers: each answered once, by the same agent, through the same bot."""
+"""Each message from a messenger is answered once, by the same agent and bot."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class BotApp(Api):
     messenger: FakeMessenger
 
     def deliver(self, *, token: str = "a-token", bot: str = "bot1", **value: Any) -> TestResponse:
-        """Deliver a message to the server, as the platform does."""
+        """Deliver a message to the server like the platform."""
         return self.client.post(f"/api/v1/hooks/{bot}", headers={"X-Token": token}, json=value)
 
     def ask(self, text: str, **value: Any) -> str:
-        """Send a message and return what came back for it."""
+        """Send a message and return the answer on the platform."""
         before = len(self.messenger.sent)
         self.deliver(event=f"e{before}-{text[:50]}", text=text, **value)
         wait_for(
@@ -118,7 +118,7 @@ def test_the_session_is_the_conversations_and_the_api_sees_it(bot_app: BotApp) -
     bot_app.ask("Hello", session="s1", sender="u1", name="Ulla")
     umo = "bot1:FriendMessage:s1"
     assert bot_app.read_session(umo) == (umo, "bot1", 0)
-    # An API user who is called as the sender is somebody else.
+    # An API user with the same name as the sender is another user.
     refused = bot_app.post_chat(username="u1", session_id=umo, message="x")
     assert refused.status_code == 409
     listed = bot_app.get(f"/api/v1/chat/sessions?username={umo}&platform_id=bot1")
@@ -240,7 +240,7 @@ def test_a_message_whose_worker_dies_while_it_fetches_is_answered_by_another(
 
     dying.state.db.write(lambda db: drop_lease(db, dying.state.worker.lease.get_worker_id()))
     other.state.im.inbound.pending.check()
-    # Either sends what the other one answered.
+    # Either application may send the other one's answer.
     wait_for(lambda: "4711." in "".join(other.messenger.texts() + dying.messenger.texts()))
     wait_for(lambda: other.count_rows("inbound_pending") == 0)
     other.state.im.inbound.pending.check()
@@ -455,7 +455,7 @@ def test_a_bot_that_polls_is_polled_by_one_worker(make_bot_app: Any) -> None:
     bot_app.messenger.inbox.append(to_message({"event": "1", "text": "Hello"}))
     wait_for(lambda: bot_app.messenger.texts() == ["You said: Hello"])
     assert not other.messenger.polling.is_set()
-    # When the first one ends, the other takes over.
+    # After the first one ends, the other takes over.
     bot_app.state.im.pollers.close()
     other.state.im.pollers.check()
     assert other.messenger.polling.wait(30)

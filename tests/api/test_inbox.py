@@ -1,4 +1,4 @@
-"""The inbox: every message of all of a user's sessions, as it is stored."""
+"""The inbox: every new message in all sessions of a user."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ Open = Callable[..., Reader]
 
 
 def push(api: Api, session_id: str, text: str) -> int:
-    """Store a message as another worker's push does."""
+    """Store a message like a push on another worker."""
 
     def job(db: Any) -> int:
         session = sessions.find_session(db, session_id)
@@ -256,7 +256,7 @@ def test_an_inbox_ends_when_the_worker_stops(api: Api, open_inbox: Open) -> None
     reader.read()
     api.state.chat.runs.drain()
     assert b"".join(reader._chunks).endswith(b"retry: 1000\n\n")  # type: ignore[arg-type]
-    # Over a connection that is still there, it is no error either.
+    # It is no error on an existing connection either.
     again = api.get(f"{PATH}?username=alice")
     assert again.status_code == 200
     assert again.get_data().endswith(b"retry: 1000\n\n")

@@ -1,4 +1,4 @@
-"""Keys: carriers, scopes, and the command line that makes and ends them."""
+"""Keys: their place in requests, scopes, and the command line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .conftest import Api
 
 @pytest.fixture
 def run_keys(tmp_path: Path) -> Callable[..., Result]:
-    """Run ``astrbot-api keys …`` on a data directory of the test's own."""
+    """Run ``astrbot-api keys …`` with the test's data directory."""
 
     def run(*arguments: str) -> Result:
         return CliRunner().invoke(main, ["keys", *arguments, "--data-dir", str(tmp_path)])

@@ -1,4 +1,4 @@
-"""The last turn of a session: edited, and answered once more."""
+"""The last turn of a session: edit and regenerate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Make = Callable[..., tuple[Api, ScriptedModel]]
 
 
 def count_up() -> Callable[[Any], Iterator[Delta]]:
-    """Return a model that says 1, 2, 3 … and fails on demand."""
+    """Return a model that answers 1, 2, 3 … and fails on demand."""
     said = iter(range(1, 1000))
 
     def answer(messages: Any) -> Iterator[Delta]:
@@ -58,7 +58,7 @@ def test_the_new_answer_takes_the_place_of_the_old_one(make_scripted: Make) -> N
     assert events[-2]["data"]["llm_checkpoint_id"]
     given = [one["content"] for one in model.seen[-1][1:]]
     assert given == ["a", "1", "b"], "the model is not shown its old answer"
-    # Named by the user's message, it is the same turn.
+    # The id of the user's message selects the same turn.
     regenerate(api, new[2][0], flags={"enable_streaming": False})
     assert [text for _, text in history(api)] == ["a", "1", "b", "4"]
     api.chat("c", session_id="s")

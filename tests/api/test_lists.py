@@ -1,4 +1,4 @@
-"""The lists of newer versions of AstrBot: their scopes, their shapes, and no secret."""
+"""Lists of newer versions of AstrBot: scopes, shapes, and no secrets."""
 
 from __future__ import annotations
 

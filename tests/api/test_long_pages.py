@@ -1,4 +1,4 @@
-"""Pages of long rows: whole in the end, and few rows are read for each."""
+"""Pages of long rows are complete, and read few rows each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COUNT, FEW = 12, 3
 
 @pytest.fixture
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return how many rows each statement with texts had; PostgreSQL's alone is known."""
+    """Return the number of rows of each statement with texts. Only PostgreSQL reports it."""
     counts = []
     execute = Prepared.execute
 
@@ -34,7 +34,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def session(api: Api) -> int:
-    """Return a session of long messages, all of them pushed."""
+    """Return a session of long pushed messages."""
 
     def fill(db: Any) -> int:
         number = sessions.create_session(db, "long", "alice").id

@@ -1,4 +1,4 @@
-"""The agents as a server of MCP; ``tests/clients/test_mcp_client.py`` has its official client."""
+"""The agents as an MCP server. ``tests/clients/test_mcp_client.py`` uses the official client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users send along: stored, shown to the model, and sent back by tools."""
+"""Files of users are stored and shown to the model; tools send files back."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def part(attachment_id: str, kind: str = "file") -> dict[str, str]:
 
 
 def content_of(model: ScriptedModel) -> Any:
-    """Return what the model was last given as the user's message."""
+    """Return the last user message that the model got."""
     return model.seen[-1][-1]["content"]
 
 
@@ -312,7 +312,7 @@ def test_no_bytes_of_a_stream_carry_a_path_of_the_server(make_scripted: Scripts)
 
 
 def make_endless_pdf() -> bytes:
-    """Return a small PDF that keeps a reader busy for minutes: one content, many pages."""
+    """Return a small PDF that keeps a reader busy for minutes: one content on many pages."""
     packed = zlib.compress(b"BT /F1 1 Tf [( )1( )1( )1( )1] TJ ET\n" * 14_000, 9)
     count = 3000
     kids = b" ".join(b"%d 0 R" % (5 + number) for number in range(count))

@@ -1,4 +1,4 @@
-"""What the tests of the API say of SQLite holds of PostgreSQL, too."""
+"""Runs tests of the API with PostgreSQL instead of SQLite."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from .test_visitors import (  # noqa: F401
     test_what_a_key_did_not_use_counts_no_more_after_its_end,
 )
 
-# They look into SQLite itself: its file, its plans.
+# These inspect SQLite's file and query plans.
 del test_no_name_leads_out_of_the_folder_or_to_a_500  # noqa: F821  # long, and of names alone
 del test_the_secret_is_stored_nowhere  # noqa: F821
 del test_a_key_is_checked_by_one_indexed_read  # noqa: F821

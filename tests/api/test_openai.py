@@ -1,4 +1,4 @@
-"""The OpenAI-compatible routes, asked by OpenAI's own client."""
+"""The OpenAI-compatible routes, with OpenAI's own client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A person approves the server's tool calls in OpenAI's own form, asked by its own client."""
+"""Approvals in OpenAI's own format, with its own client."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ASKS: Any = [{"type": "mcp", "server_label": "astrbot", "require_approval": "alw
 
 
 class Shop:
-    """An application that pays once a person has approved it."""
+    """An application that pays after a person has approved it."""
 
     def __init__(self, make_scripted: Make, *, calls: int = 1, rounds: int = 1, **options: Any):
         self.paid: list[Any] = []
@@ -184,7 +184,7 @@ def test_several_calls_are_answered_at_once_and_a_turn_may_ask_again(make_script
 
 
 def wait_until_ended(shop: Shop, response: Any) -> None:
-    """Wait until a run's events are stored, and forget them."""
+    """Wait until a run's events are stored, then delete them."""
     with shop.api.state.db.read() as db:
         entry = responses.find_entry(db, response.id.removeprefix("resp_"))
     assert entry is not None

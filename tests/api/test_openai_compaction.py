@@ -1,4 +1,4 @@
-"""Conversations that are compacted, asked by OpenAI's own client."""
+"""Compaction of conversations, with OpenAI's own client."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_next_response_goes_on_from_the_summary(
     assert [one["role"] for one in said] == ["system", "user", "user", "assistant", "user"]
     assert SUMMARY in said[3]["content"]
     assert "free seats" not in str(said)
-    # It is an item of the response like any other.
+    # It is a normal item of the response.
     listed = client.responses.input_items.list(first.id, order="asc").data
     assert listed[2].to_dict()["encrypted_content"] == output[2]["encrypted_content"]
     client.responses.create(model="default", input="And?", previous_response_id=first.id)

@@ -1,4 +1,4 @@
-"""OpenAI's Responses and conversations, asked by OpenAI's own client."""
+"""OpenAI's Responses and conversations, with OpenAI's own client."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def post(api: Api, path: str = PATH, **body: Any) -> Any:
 
 
 def read_events(data: bytes) -> list[dict[str, Any]]:
-    """Return the events of a stream, each of which names its type twice."""
+    """Return the events of a stream, which contain their type twice."""
     found = []
     for frame in data.decode().split("\n\n"):
         lines = [line for line in frame.split("\n") if line and not line.startswith(":")]
@@ -132,7 +132,7 @@ def test_a_response_is_stored_and_retrieved_as_it_was_answered(
     assert client.responses.retrieve(answer.id).to_dict() == answer.to_dict()
     (item,) = client.responses.input_items.list(answer.id)
     assert item.content[0].text == "Hello"  # type: ignore[union-attr]
-    # It is a session of the user as any other.
+    # It is a normal session of the user.
     messages = api.client.get(
         f"/api/v1/chat/sessions/{answer.session_id}/messages?username=alice",
         headers={"X-API-Key": api.key},
@@ -264,7 +264,7 @@ def test_a_file_of_an_earlier_item_is_read_by_who_may_use_it(make_scripted: Make
 
 
 def make_talk_of(picture: bytes) -> list[dict[str, Any]]:
-    """Return a whole conversation, whose picture comes along with an earlier message."""
+    """Return a whole conversation with a picture in an earlier message."""
     url = "data:image/png;base64," + base64.b64encode(picture).decode()
     return [
         {"role": "user", "content": [{"type": "input_image", "image_url": url}]},
@@ -309,7 +309,7 @@ def test_data_of_earlier_items_names_its_field_where_it_is_refused(make_scripted
         assert refused.status_code == status
         assert where in refused.get_json()["error"]["message"]
     assert model.seen == []
-    # An address is named to the model alone, as it never was opened.
+    # The model gets only the URL, which is never opened.
     far = make_talk_of(PNG)
     far[0]["content"][0]["image_url"] = "https://10.0.0.1/a.png"
     assert post(api, input=far).status_code == 200
@@ -383,7 +383,7 @@ def test_items_are_referred_to_by_their_ids(make_scripted: Make) -> None:
         ]
         ask(client, given, tools=[WEATHER])
         assert roles(model.seen[-1]) == ["system", "user", "assistant", "tool", "tool"]
-        # What was taken back had a number in the stream that it has not in what is stored.
+        # Text that was taken back has numbers in the stream, but not in the stored response.
         later = f"{first.output[0].id[:-4]}8005"
         ask(client, [given[0], {"type": "item_reference", "id": later}, given[0]])
         assert model.seen[-1][2]["content"] == "Let me look."
@@ -572,7 +572,7 @@ def test_a_response_that_ends_while_it_is_read_is_never_complete_without_its_out
             return find(*arguments)
 
         def read_late(run: Any) -> Any:
-            said = list(read(run))  # what was there before the end
+            said = list(read(run))  # the events before the end
             end()
             return said
 
@@ -846,7 +846,7 @@ def test_a_failure_has_a_status_or_is_the_last_event(make_scripted: Make) -> Non
     assert again.output_text == "It is"
 
 
-#: Bodies, and what the error says of each.
+#: Request bodies and the text of each error.
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"input": 3}, "input must be a string or a list of items"),
     ({"input": []}, "input must have at least one item"),

@@ -1,4 +1,4 @@
-"""Callers' own tools, the form of answers and parameters in OpenAI's format."""
+"""Callers' own tools, response formats and parameters in OpenAI's format."""
 
 from __future__ import annotations
 

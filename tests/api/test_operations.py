@@ -1,4 +1,4 @@
-"""``/healthz``, ``/readyz``, ``/metrics``, and the log as JSON."""
+"""``/healthz``, ``/readyz``, ``/metrics``, and the JSON log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An application's own agent and its own users, instead of models and keys."""
+"""An application's own agent and users instead of models and keys."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Make = Callable[..., FlaskClient]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Make a host application whose user is the header ``User``; return its client."""
+    """Create a host application with the user of the header ``User``, and return its client."""
     apps: list[Flask] = []
 
     def start(agent: Any, **options: Any) -> FlaskClient:

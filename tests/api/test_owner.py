@@ -1,4 +1,4 @@
-"""The owner's login, and his keys over HTTP."""
+"""The owner's login and key management over HTTP."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_cookie_alone_reads_and_changes_nothing(owned: Api) -> None:
 
 
 def test_eleventh_failure_of_an_address_is_refused_on_every_worker(owned: Api) -> None:
-    # A second application on the same data is what a second worker is.
+    # A second application with the same data acts like a second worker.
     other = create_app({"ASTRBOT_DATA_DIR": str(owned.state.settings.data_dir)})
     clients = [owned.client, other.test_client()]
     answers = [log_in(clients[number % 2], "no") for number in range(12)]
@@ -154,7 +154,7 @@ def test_failures_counted_before_the_clock_was_set_back_lock_nobody_out(
 
 
 def log_in_from(api: Api, number: int, password: str = "no") -> TestResponse:
-    """Try to log in from an address of its own."""
+    """Try to log in from another address."""
     return api.client.post(
         "/api/auth/login",
         json={"username": "astrbot", "password": password},
@@ -194,14 +194,14 @@ def test_a_browser_that_was_logged_in_has_a_count_of_its_own(
     cookie = owned.client.get_cookie("astrbot_browser")
     assert cookie is not None
     owned.client.delete_cookie("astrbot_browser")
-    for number in range(30):  # strangers, and the owner's own address is closed
+    for number in range(30):  # strangers, while the owner's own address is blocked
         log_in_from(owned, 1 if number < 11 else number)
     assert log_in_from(owned, 1, PASSWORD).status_code == 429
     waits.clear()
     owned.client.set_cookie("astrbot_browser", cookie.value)
     assert log_in_from(owned, 1, PASSWORD).status_code == 200
     assert waits == []
-    # Its own failures close it, and a forged one is a stranger's.
+    # Its own failures block it, and a forged cookie counts as a stranger's.
     assert [log_in_from(owned, 1).status_code for _ in range(11)] == [401] * 10 + [429]
     owned.client.set_cookie("astrbot_browser", f"{cookie.value}x")
     assert log_in_from(owned, 77, PASSWORD).status_code == 200
@@ -210,7 +210,7 @@ def test_a_browser_that_was_logged_in_has_a_count_of_its_own(
 def test_passwords_of_strangers_are_checked_one_at_a_time(
     owned: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert log_in_from(owned, 1, PASSWORD).status_code == 200  # from now on a known browser
+    assert log_in_from(owned, 1, PASSWORD).status_code == 200  # now a known browser
     checking, go_on = threading.Semaphore(0), threading.Event()
 
     def check(password_hash: str | None, password: str) -> bool:
@@ -242,7 +242,7 @@ def test_passwords_of_strangers_are_checked_one_at_a_time(
 def test_addresses_of_one_ipv6_network_count_together() -> None:
     assert name_customer("2001:db8::1") == name_customer("2001:db8::ffff:1")
     assert name_customer("2001:db8::1") != name_customer("2001:db8:0:1::1")
-    # As a socket of both kinds shows IPv4: each is its own.
+    # IPv4 addresses on a dual-stack socket are separate addresses.
     assert name_customer("::ffff:192.0.2.1") == name_customer("192.0.2.1")
     assert name_customer("::ffff:192.0.2.1") != name_customer("::ffff:192.0.2.2")
 

@@ -1,4 +1,4 @@
-"""The owner's page of tool calls that wait for a person."""
+"""The admin page of pending tool calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def note(text: str) -> str:
 
 
 def _answer(messages: list[Any]) -> Iterator[Step]:
-    """Note what the user said, and say what came of it."""
+    """Record the user's text and return the tool's result."""
     said = messages[-1]
     if said["role"] == "tool":
         yield f"Result: {said['content']}"
@@ -50,7 +50,7 @@ def make_owner(make_worker: Callable[..., Worker]) -> Callable[..., Owner]:  # n
 
 
 def ask(api: Api, username: str, message: str) -> str:
-    """Begin a turn in a session of its own that comes to wait; return its run's id."""
+    """Start a turn that waits, in a separate session, and return its run's id."""
     events = api.chat(message, session_id=f"of {username}", username=username)
     run_id: str = next(one["data"]["run_id"] for one in events if one["type"] == "run_started")
     wait_for(lambda: status_of(api, username, run_id) == "waiting")
@@ -97,7 +97,7 @@ def test_the_owner_sees_and_decides_the_calls_of_every_user(
     assert decide(owner, bobs, "reject", "not today").status_code == 200
     assert "not today" in reply_of(owner.api, "bob", second)
     assert owner.data_of("GET", _PATH)["calls"] == []
-    owner.api.state.keys.usage.flush()  # it notes the key, among others
+    owner.api.state.keys.usage.flush()  # it records the key's use
     entries = owner.data_of("GET", "/admin/data/audit")["entries"]
     decided = [one for one in entries if one["action"].startswith("call_")]
     assert [(one["action"], one["actor"], one["detail"]) for one in decided] == [
@@ -158,7 +158,7 @@ def test_long_arguments_are_cut_and_shown_whole_when_asked(
 def test_ten_thousand_calls_are_paged_by_an_index(make_owner: Callable[..., Owner]) -> None:
     api = (owner := make_owner(approves=True)).api
     ask(api, "alice", "one")
-    api.state.worker.chores.close()  # they reject what is too late
+    api.state.worker.chores.close()  # they reject expired calls
     ends = now_us() + 3_600_000_000
 
     def add(db: Any) -> None:
@@ -167,7 +167,7 @@ def test_ten_thousand_calls_are_paged_by_an_index(make_owner: Callable[..., Owne
         db.connection().executemany(
             "INSERT INTO run_approval (approval_id, run, call_id, tool, args, status, created_at,"
             " expires_at) VALUES (?, ?, 'c', 'note', '{}', ?, 0, ?)",
-            # Some end at the same time; one has been decided, one is too late.
+            # Some expire at the same time, one is decided, one is expired.
             [(f"id{n:05}", run, "pending", ends + n // 7) for n in range(10_000)]
             + [("decided", run, "approved", ends), ("late", run, "pending", 1)],
         )

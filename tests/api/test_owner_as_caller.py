@@ -1,4 +1,4 @@
-"""The owner's login as a key: on ``/api/v1``, and on the paths of AstrBot's dashboard."""
+"""The owner's login as a key, on ``/api/v1`` and on paths of AstrBot's dashboard."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PASSWORD = "correct horse battery"
 
 
 class Owner:
-    """The owner, logged in, with a token in a header and no cookie."""
+    """The logged-in owner, with a token in a header and no cookie."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
@@ -83,7 +83,7 @@ def test_the_owner_makes_and_ends_keys_below_the_newer_path(owner: Owner) -> Non
     assert made["scopes"] == ["chat", "data"]
     assert owner.data_of("GET", "/api/v1/api-keys")[0]["key_id"] == made["key_id"]
     assert owner.client.get("/api/v1/conversations", headers=headers).status_code == 200
-    # A key makes no keys.
+    # A key cannot create keys.
     refused = owner.client.get("/api/v1/api-keys", headers={"Authorization": f"Bearer {made}"})
     assert refused.status_code == 401
     path = f"/api/v1/api-keys/{made['key_id']}"
@@ -111,7 +111,7 @@ def test_the_paths_of_the_dashboard_are_the_same_routes(owner: Owner) -> None:
     owner.data_of("GET", f"/api/chat/delete_session?session_id={session_id}")
     gone = owner.ask("GET", f"/api/chat/get_session?session_id={session_id}")
     assert gone.get_json()["code"] == "session_not_found"
-    # Errors are the API's own there, too.
+    # Errors on these paths are the API's own, too.
     assert owner.client.get("/api/chat/sessions").get_json()["code"] == "missing_api_key"
     assert "start_time" in owner.client.get("/api/stat/start-time").get_json()["data"]
 

@@ -1,4 +1,4 @@
-"""The owner's page of bots: what it shows, and its test message."""
+"""The admin page of bots and its test message."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def messenger() -> FakeMessenger:
 def client(
     tmp_path: Path, messenger: FakeMessenger, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FlaskClient]:
-    """A client that may log in."""
+    """A client that can log in."""
     cheap = passwords.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
     monkeypatch.setattr(passwords, "_HASHER", cheap)
     (tmp_path / "bots.toml").write_text(

@@ -1,4 +1,4 @@
-"""The owner's side with its state in PostgreSQL: the same SQL must do there."""
+"""The admin pages and login with PostgreSQL: the same SQL works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The owner's pages as the server sends them; what they do is in tests/e2e."""
+"""The admin pages as sent by the server. tests/e2e tests their behaviour."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_console_key_ends_with_the_login_that_made_it(
     else:
         change_password(owned.state.db, "astrbot", "another long password", actor="cli")
     assert owned.client.get("/api/v1/keys/self", headers=secret).status_code == 401
-    # The key that it was made with goes on.
+    # The key that created it keeps working.
     assert owned.get("/api/v1/keys/self").status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""A run goes on with another worker when its own has died."""
+"""Another worker continues a run after its worker died."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ from .uploading import PNG, upload
 
 
 class Worker:
-    """One application on a data directory that it shares with others.
+    """An application with a shared data directory.
 
-    :param script: What its model says: a function of the messages.
+    :param script: The scripted model, a function of the messages.
     """
 
     def __init__(self, data_dir: Path, script: Script, tools: Sequence[Any] = (), **options: Any):
@@ -57,7 +57,7 @@ class Worker:
         self.death: Death | None = None
 
     def open(self, **body: Any) -> str:
-        """Begin a turn that nobody watches; return the run's id."""
+        """Start a turn without a stream and return the run's id."""
         opened = self.api.client.post(
             "/api/v1/chat",
             headers={"X-API-Key": self.api.key},
@@ -71,9 +71,9 @@ class Worker:
         return seen.partition(b'"run_id":"')[2][:36].decode()
 
     def go_on(self, *living: Worker) -> None:
-        """Pick up what the dead have left.
+        """Take over the runs of dead workers.
 
-        :param living: Other workers that have not died.
+        :param living: Other workers that are alive.
         """
         end_leases(self.api, *(one.api for one in living))
         self.api.state.chat.recovery.recover()
@@ -101,13 +101,13 @@ def make_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
         if worker.death is not None:
             worker.death.bury()
     for worker in made:
-        with contextlib.suppress(StorageError):  # the dead cannot say goodbye
-            # Nor do their turns end, which would be waited for.
+        with contextlib.suppress(StorageError):  # a dead worker cannot release its lease
+            # Its turns never end, so do not wait for them.
             worker.api.state.close(timeout_s=5.0 if worker.death is None else 0.0)
 
 
 def text_of(events: Sequence[dict[str, Any]]) -> str:
-    """Return the text that a client has who takes back what no longer counts."""
+    """Return the text in a client that applies rewinds."""
     text = ""
     for event in events:
         if event["type"] == "plain" and event["chain_type"] is None:
@@ -174,9 +174,9 @@ def test_an_answer_that_broke_off_is_given_again_by_another_worker(
 
 
 class Steps:
-    """A model of three steps with tools and one in words, each known by the messages before it.
+    """A model of three steps with tools and a final answer. The messages identify the step.
 
-    :param hold_at: The step in the middle of which it waits.
+    :param hold_at: The step during which it waits.
     """
 
     def __init__(self, hold_at: int | None = None) -> None:
@@ -201,7 +201,7 @@ class Steps:
 
 
 class Tools:
-    """A tool that must not be called twice, and one that may; and what they were called with."""
+    """A tool that must not be called twice and one that may, with their recorded calls."""
 
     def __init__(self) -> None:
         self.added: list[tuple[int, str]] = []
@@ -234,7 +234,7 @@ _TEXT = "say 1. say 2. say 3. say 4. Results: ['2', 'seen', '3', 'seen', '4', 's
 def start_until_held(
     make_worker: Callable[..., Worker], hold_at: int, tools: Tools, **body: Any
 ) -> tuple[Worker, str]:
-    """Begin a turn of four steps that stops in one of them, and kill its worker there."""
+    """Start a turn of four steps that blocks in one of them, and kill its worker there."""
     steps = Steps(hold_at)
     dead = make_worker(steps, tools=tools.make())
     run_id = dead.open(**body)
@@ -428,7 +428,7 @@ def test_a_run_that_ended_while_the_journal_was_away_is_in_it_with_its_beginning
 
 
 def die_at_the_journal(worker: Worker) -> None:
-    """Have a worker die when its journal is to keep something for the first time."""
+    """Let a worker die at its first write to the journal."""
     journal, death = worker.api.state.worker.journal, worker.death
     assert death is not None
     append = journal.append
@@ -517,7 +517,7 @@ def test_a_step_with_calls_costs_one_transaction_and_an_answer_none(
 
 @dataclass
 class _Kill:
-    """When a worker dies: before, or after, one of its commits."""
+    """Time of a worker's death: before or after one of its commits."""
 
     at: int
     after: bool
@@ -525,7 +525,7 @@ class _Kill:
 
 @dataclass
 class _Stop:
-    """After which of its commits a worker drains, and whether its time is over at once."""
+    """Commit after which a worker drains, and whether its time is over at once."""
 
     at: int
     give_up: bool
@@ -554,7 +554,7 @@ def test_wherever_two_workers_end_there_is_one_reply_and_no_call_is_made_twice(
             worker = Worker(Path(folder), Steps(), tools=tools.make())
             made.append(worker)
             worker.api.state.worker.lease.get_worker_id()
-            worker.api.state.worker.chores.close()  # what a worker does is in the test's hands
+            worker.api.state.worker.chores.close()  # the test runs the worker's jobs itself
             if isinstance(end, _Kill):
                 worker.death = Death(worker.api, end.at, after=end.after)
             elif end is not None:
@@ -563,7 +563,7 @@ def test_wherever_two_workers_end_there_is_one_reply_and_no_call_is_made_twice(
 
         def do(worker: Worker, what: Callable[[], object]) -> None:
             def work() -> None:
-                # It is dead, or takes no more turns.
+                # The worker is dead, or accepts no more turns.
                 with contextlib.suppress(StorageError, StopIteration):
                     what()
 
@@ -591,7 +591,7 @@ def test_wherever_two_workers_end_there_is_one_reply_and_no_call_is_made_twice(
 
 
 def is_done(worker: Worker, thread: threading.Thread) -> bool:
-    """Return whether a worker is dead, or has given up what its thread began."""
+    """Return whether a worker is dead, or has handed over its thread's turn."""
     death = worker.death
     assert death is not None
     if death.dead.is_set():
@@ -601,7 +601,7 @@ def is_done(worker: Worker, thread: threading.Thread) -> bool:
 
 
 def has_ended(worker: Worker) -> bool:
-    """Return whether no run is left; none is begun that is not stored."""
+    """Return whether no run is left. Started runs are always stored."""
     with worker.api.state.db.read() as db:
         (left,) = db.execute_sql("SELECT COUNT(*) FROM run WHERE finished_at IS NULL").fetchone()
         (ended,) = db.execute_sql("SELECT COUNT(*) FROM run").fetchone()
@@ -609,7 +609,7 @@ def has_ended(worker: Worker) -> bool:
 
 
 def do_chores(worker: Worker) -> None:
-    """Do what a living worker does every second or so."""
+    """Run the jobs that a living worker runs about every second."""
     chat = worker.api.state.chat
     worker.go_on()
     chat.outcomes.retry()
@@ -617,9 +617,10 @@ def do_chores(worker: Worker) -> None:
 
 
 def check_outcome(worker: Worker, tools: Tools, *, gentle: bool) -> None:
-    """Expect the one outcome of a run.
+    """Check that a run has the expected result.
 
-    :param gentle: Its workers stopped in good order: nothing was taken back or is unknown.
+    :param gentle: Whether its workers were stopped normally, so that nothing was taken back or is
+        unknown.
     """
     api = worker.api
     with api.state.db.read() as db:
@@ -648,7 +649,7 @@ def check_outcome(worker: Worker, tools: Tools, *, gentle: bool) -> None:
     if not api.state.worker.journal.read_after(run.id, 2**31).closed:
         api.state.chat.recovery.close_log(
             run
-        )  # its worker died between the reply and its last word
+        )  # its worker died between the reply and its last event
     events = worker.read(run_id)
     kinds = [one["type"] for one in events]
     assert kinds[:3] == ["session_id", "user_message_saved", "run_started"]

@@ -1,4 +1,4 @@
-"""What plugins answer over HTTP."""
+"""HTTP routes of plugins."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BASE = "/api/v1/plugins/extensions"
 
 
 class Shop:
-    """Answers over HTTP."""
+    """A plugin with routes."""
 
     name = "shop"
 
@@ -58,7 +58,7 @@ class Shop:
 
 
 class Wrong:
-    """Gives what is no blueprint."""
+    """Returns no blueprint."""
 
     name = "wrong"
 
@@ -68,7 +68,7 @@ class Wrong:
 
 
 class Twice:
-    """Flask refuses its blueprint: two views have one name."""
+    """Its blueprint is invalid: two views have the same name."""
 
     name = "twice"
 

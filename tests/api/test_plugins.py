@@ -1,4 +1,4 @@
-"""Plugins, seen from outside: what they add, and what their faults cost."""
+"""Features of plugins through the public API, and effects of their errors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def text_of(events: list[dict[str, Any]]) -> str:
 
 
 class Recorder:
-    """Notes what it is called with."""
+    """Records its calls."""
 
     name = "recorder"
 
@@ -97,7 +97,7 @@ class Recorder:
         return f"{context.username} in {context.session_id}, config {context.config_id}"
 
 
-#: Each application makes its own; a test empties the list first.
+#: The plugins of all applications. A test clears the list first.
 made: list[Any] = []
 
 
@@ -166,7 +166,7 @@ def test_a_command_never_comes_to_on_message(make_scripted: Make) -> None:
 
 
 class Broken:
-    """Raises wherever it can, once it is loaded."""
+    """Raises in every hook after it is loaded."""
 
     name = "broken"
 
@@ -180,7 +180,7 @@ class Broken:
 
     @hookimpl
     def startup(self) -> None:
-        """Be well: a plugin that fails here takes part in nothing."""
+        """Succeed, because a plugin that fails here is disabled."""
 
     @hookimpl
     def shutdown(self) -> None:
@@ -228,7 +228,7 @@ def test_a_plugin_that_raises_in_every_hook_costs_nobody_else_anything(
     api.state.close()
     for hook in ("on_message", "before_model", "after_model", "on_event", "shutdown"):
         assert f"plugin broken failed in {hook}" in caplog.text
-    # Between two tokens nobody wants to read the same fault again and again.
+    # The error is not logged for each token.
     assert caplog.text.count("RuntimeError: on_event hunter2") == 2
 
 
@@ -295,7 +295,7 @@ def test_messages_that_no_model_could_take_are_left_out(
 
 
 class Configured:
-    """Has settings, and a tool that shows them."""
+    """Has settings, and a tool that returns them."""
 
     name = "configured"
 
@@ -519,7 +519,7 @@ def test_plugins_new_writes_one_that_runs_and_whose_tests_pass(
 
 @pytest.fixture
 def pytester_run() -> Callable[[Path], int]:
-    """Run the tests of a folder in a process of their own."""
+    """Run the tests of a folder in a separate process."""
     import subprocess
 
     def run(folder: Path) -> int:
@@ -566,7 +566,7 @@ def test_the_example_runs_from_an_installed_package(
 
 
 def check_example(api: Api) -> None:
-    """Have every part of the example do its work."""
+    """Use every feature of the example."""
     plugin: Any = next(
         one.plugin for one in api.state.agents.plugins.list_records() if one.name == "hello"
     )

@@ -1,4 +1,4 @@
-"""Quotas of what is stored: they hold, give back what is deleted, and name themselves."""
+"""Quotas of stored data: they apply, shrink after deletion, and are named in errors."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from astrbot_api.db.stored import Growth, Stored, find_stored, list_by_key, sum_
 from .conftest import Api
 from .test_guard_rails import ask, make_key, mint, refusal, say
 
-#: What a message with few words counts, and a session, is below this, in bytes.
+#: Upper bound of the counted bytes of a short message or a session.
 _SMALL = 3_000
 
 _FULL = (413, "quota_exceeded")
 
 
 def stored(api: Api, key: str = "") -> Stored:
-    """Return what is counted to a key."""
+    """Return the bytes counted for a key."""
     key_id = ask(api, key or api.key, "/api/v1/keys/self").json["data"]["key_id"]
     with api.state.db.read() as db:
         return find_stored(db, key_id)
 
 
 def counted_again(api: Api) -> dict[str, tuple[int, int]]:
-    """Return messages and sessions of each payer, counted by their rows."""
+    """Return messages and sessions of each payer, counted from their rows."""
     with api.state.db.read() as db:
         rows = db.execute_sql(
             "SELECT payer, COUNT(*), SUM(size_bytes), 0 FROM message GROUP BY payer"
@@ -85,7 +85,7 @@ def test_a_key_that_has_stored_too_much_is_refused_until_it_deletes(
     assert refusal(refused) == _FULL
     assert name in refused.json["message"]
     assert str(limit) in refused.json["message"]
-    # What was refused is stored nowhere, and what fits still goes.
+    # Rejected data is not stored, and smaller data is still accepted.
     assert api.count_rows("chat_session") == 1
     assert say(api, key, session_id="small").status_code == 200
     while (answer := push(api, key, "y" * 500)).status_code == 200:
@@ -102,7 +102,7 @@ def test_another_key_does_not_pay(api: Api) -> None:
     key = make_key(api, stored_bytes=_SMALL)
     assert refusal(say(api, key, message="x" * _SMALL)) == _FULL
     assert say(api, api.key, message="x" * _SMALL).status_code == 200
-    # A push into a session of another key is paid by who pushes.
+    # The pushing key pays for a push into another key's session.
     say(api, api.key, session_id="theirs")
     before = stored(api)
     assert push(api, key, "z" * 100, to="theirs").status_code == 200
@@ -145,7 +145,7 @@ def test_a_key_that_stores_too_fast_waits(make_api: Callable[..., Api], by: str)
     }[by]
     api = make_api(**({} if by == "rule" else {name: 50_000}))
     key = make_key(api, **({"growth_bytes": 50_000} if by == "rule" else {}))
-    # What begins below the limit may go over it, and is whole.
+    # A request that starts below the limit may exceed it and is stored completely.
     assert push(api, key, "y" * 100_000).status_code == 200
     api.state.keys.quotas.refresh()
     for answer in (push(api, key), say(api, key), say(api, mint(api, key).json["data"]["api_key"])):
@@ -156,7 +156,7 @@ def test_a_key_that_stores_too_fast_waits(make_api: Callable[..., Api], by: str)
     if by != "all":
         assert push(api, api.key if by == "rule" else make_key(api)).status_code == 200
         assert ask(api, key, "/api/v1/keys/self").json["data"]["used"]["growth_bytes"] > 50_000
-    # What is deleted makes room.
+    # Deletion frees space.
     delete(api, key, "pushed")
     check_counts(api)
 
@@ -210,7 +210,7 @@ def test_a_broadcast_that_does_not_fit_is_refused_whole(api: Api) -> None:
     assert refusal(api.client.post(path, headers=headers, json=body)) == _FULL
     assert api.count_rows("message") == api.count_rows("delivery") == 0
     assert stored(api, key).total_bytes == 0
-    # Refused requests are forgotten: the word may be used again.
+    # Rejected requests are not remembered: the same idempotency key works again.
     assert (
         api.client.post(path, headers=headers, json={**body, "umos": targets[:2]}).status_code
         == 200
@@ -340,14 +340,14 @@ def test_turns_that_are_not_kept_leave_nothing_counted(api: Api) -> None:
 
 
 def test_a_heavy_user_stays_far_below_the_defaults(api: Api) -> None:
-    """A year of 500 long turns a day, from what some turns of that kind take."""
+    """A year of 500 long turns per day, extrapolated from some turns."""
     turns = 5
     for number in range(turns):
         api.chat(f"Please sum up part {number}: " + "a fair word " * 400, session_id="year")
     one = stored(api)
     of_a_turn = (one.messages_bytes + one.sessions_bytes) / turns
     assert of_a_turn * 500 * 365 < api.state.settings.max_stored_bytes_per_key / 4
-    # A site of a hundred thousand users with a session each.
+    # A site of a hundred thousand users with one session each.
     session = one.sessions_bytes
     assert session * 100_000 < api.state.settings.max_stored_bytes_per_key / 10
 

@@ -1,4 +1,4 @@
-"""Conversations with endpoints as they are: what goes back, what is repaired, how answers end."""
+"""Conversations with real endpoints' behaviour: returned fields, repairs, finish reasons."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def session_of(events: list[dict[str, Any]]) -> str:
     return str(events[0]["session_id"])
 
 
-# -- what an endpoint attaches goes back to it ---------------------------------------------------
+# -- fields attached by an endpoint are sent back to it ------------------------------------------
 
 DETAILS = [
     {"type": "reasoning.text", "text": "I should ", "index": 0, "format": "x", "signature": None},
@@ -124,7 +124,7 @@ def test_what_one_provider_attached_is_never_sent_to_another(make_api: MakeApi) 
         assert other.faults == []
 
 
-# -- nothing that a model said wrongly spoils the next request -----------------------------------
+# -- wrong output of a model does not break the next request -------------------------------------
 
 WRONG: list[Any] = [
     step(call(arguments='{"expression": "6*'), finish="length"),
@@ -201,7 +201,7 @@ def test_arguments_that_were_encoded_twice_are_understood(make_api: MakeApi) -> 
         assert text_of(make_api(config_of(endpoint)).chat("how much?")) == "42"
 
 
-# -- why an answer ended -------------------------------------------------------------------------
+# -- finish reasons ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""One turn in every shape: a stream, one JSON object, or its ids alone."""
+"""One turn in every response mode: a stream, a JSON object, or only its ids."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_refusal_of_the_endpoint_has_its_own_status_in_one_piece(
     assert completion.headers.get("X-Should-Retry") == ("false" if status == 502 else None)
     chunks = api.client.post(path, headers=headers, json={**body, "stream": True}).get_data()
     assert f'"code":"{code}"'.encode() in chunks
-    # A stream keeps the code that every client knows; what is stored says as much.
+    # The stream has the code that every client knows. The stored message has the reason, too.
     event = api.chat(session_id="s")[-4]
     assert event["code"] == "provider_error"
     assert event.get("reason", "provider_error") == code

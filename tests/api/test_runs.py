@@ -1,4 +1,4 @@
-"""A turn by its id: shown again from any event, described, stopped; and who may."""
+"""A turn by its id: streamed from any event, described, stopped, with access checks."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_behind_the_end_of_a_run_an_event_source_is_told_to_stop(
         answer = get_stream(api, run_id, query, header)
         assert (answer.status_code, answer.get_data()) == (204, b""), (query, header)
     assert b'"end"' in get_stream(api, run_id, "", str(int(last) - 1)).get_data()
-    # A run that has not ended is waited for.
+    # The stream of an active run waits.
     waiting, model = slow
     chat = Background(waiting)
     assert model.asked.wait(30)
@@ -125,7 +125,7 @@ def test_a_run_whose_events_are_gone_is_shown_from_its_stored_reply(
     again = parse_events(resume(api, run_id))
     assert [one["type"] for one in again[:3]] == ["session_id", "run_started", "plain"]
     assert again[-4:] == before[-4:]
-    # The events have other numbers now: who knows some of the run's own gets its end.
+    # The events have other numbers now. A client with a number of the run gets its end.
     assert parse_events(resume(api, run_id, "?after=3")) == before[-4:]
     last = resume(api, run_id, "?after=3").decode().split("id: ")[-1].strip()
     assert get_stream(api, run_id, "", last).status_code == 204
@@ -163,7 +163,7 @@ def test_a_run_is_its_users_or_its_keys(api: Api) -> None:
 
 
 class Slow:
-    """A model that says a word, then waits until it is let go or stopped."""
+    """A model that yields a word, then waits until it is released or stopped."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()
@@ -178,7 +178,7 @@ class Slow:
 
 
 class Background:
-    """A chat in a thread of its own."""
+    """A chat in a separate thread."""
 
     def __init__(self, api: Api, **body: Any) -> None:
         self.events: list[dict[str, Any]] = []
@@ -206,7 +206,7 @@ def active_runs(api: Api) -> list[str]:
 
 
 def wait_until_journaled(api: Api, run_id: str) -> None:
-    """Wait until the journal has a run's end: a moment after its streams have shown it."""
+    """Wait until the journal has a run's end, shortly after its streams."""
     with api.state.db.read() as db:
         run = runs.find_run(db, run_id)
     assert run is not None
@@ -214,7 +214,7 @@ def wait_until_journaled(api: Api, run_id: str) -> None:
 
 
 def wait_until_said(api: Api, run_id: str, text: str) -> None:
-    """Wait until readers see a text: a moment after the journal has it."""
+    """Wait until readers see a text, shortly after the journal has it."""
     log = api.state.chat.runs.find_log(run_id)
     assert log is not None
     wait_for(lambda: text.encode() in b"".join(log.read_after(0) or ()))
@@ -278,7 +278,7 @@ def test_without_a_username_a_stop_reaches_the_own_keys_turns_alone(
     assert api.client.post(path, headers=own).get_json()["data"]["stopped_count"] == 1
     model.go_on.set()
     chat.wait()
-    # The name of a session is never cut to that of another.
+    # A session's id is never truncated to another one.
     longest = "s" * 255
     api.chat(session_id=longest)
     longer = api.client.post(f"/api/v1/chat/sessions/{longest}s/stop", headers=own)
@@ -320,7 +320,7 @@ def test_a_key_has_as_many_turns_and_streams_as_it_may(
     assert (refused.status_code, refused.get_json()["code"]) == (429, "too_many_turns")
     assert refused.headers["Retry-After"]
     (run_id,) = active_runs(api)
-    # The model may be asked a moment before the first stream is open.
+    # The model may be called shortly before the first stream is open.
     wait_for(lambda: api.state.chat.streams.open_count == 1)
     path = f"/api/v1/chat/runs/{run_id}/stream"
     second = api.get(path)
@@ -344,7 +344,7 @@ def test_a_dead_workers_run_is_ended_with_all_that_was_said(slow: tuple[Api, Slo
     assert run["status"] == "interrupted"
     assert run["result"]["message"] == [{"type": "plain", "text": "one two"}]
     assert run["result"]["error"]["code"] == "run_interrupted"
-    # The worker was not dead after all: it can add nothing, not even twice the same.
+    # The worker was not dead, but it can append nothing, not even the same event.
     model.go_on.set()
     own = chat.wait()
     assert own[-1]["type"] == "end"
@@ -382,7 +382,7 @@ def test_what_a_lost_worker_says_before_its_log_is_closed_is_in_the_reply(
 
 
 def set_worker(api: Api, run_id: str, worker_id: str) -> None:
-    """Make a run one of a worker that is not there, and one that no other may go on with."""
+    """Assign a run to a missing worker, and forbid others to continue it."""
     update = Run.update(worker_id=worker_id, request=None).where(Run.run_id == run_id)
     api.state.db.write(update.execute)
 
@@ -448,7 +448,7 @@ def test_a_run_that_its_worker_knows_nothing_of_is_ended(
     (known,) = active_runs(api)
     worker_id, strange = api.state.worker.lease.get_worker_id(), str(uuid.uuid4())
 
-    def open_and_forget(db: Any) -> None:  # the answer to its commit was lost
+    def open_and_forget(db: Any) -> None:  # its commit succeeded without a response
         found = runs.find_run(db, known)
         assert found is not None
         runs.add_run(db, strange, found.session, key_id=found.key_id, worker_id=worker_id,
@@ -460,7 +460,7 @@ def test_a_run_that_its_worker_knows_nothing_of_is_ended(
         api.state.chat.recovery.end_forgotten(api.state.chat.runs.knows)
 
     look()
-    assert status_of(api, strange) == "queued"  # it may be known in a moment
+    assert status_of(api, strange) == "queued"  # its state may be known soon
     monkeypatch.setattr(recovery, "_UNKNOWN_S", 0.0)
     look()
     assert status_of(api, strange) == "interrupted"
@@ -536,7 +536,7 @@ def test_a_stream_outlives_an_outage_in_which_a_push_cannot_be_read(
         "/api/v1/im/message", headers=headers, json={"umo": umo, "message": "news"}
     )
     assert pushed.status_code == 200
-    assert failed.wait(30)  # while the run goes on: its end shows no more
+    assert failed.wait(30)  # while the run continues; its end is not streamed
     model.go_on.set()
     shown = chat.wait()
     assert shown[-1]["type"] == "end"

@@ -1,4 +1,4 @@
-"""Keys with guard rails, on the routes of sessions, the inbox and OpenAI's clients."""
+"""Limits of keys on the routes of sessions, the inbox and OpenAI's clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One session by its id: read, made, renamed, deleted; and its owner."""
+"""One session by its id: read, create, rename, delete, and its owner."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_the_key_that_made_a_session_need_not_name_its_user(api: Api) -> None:
     assert deleted["failed_items"][0]["code"] == "missing_field"
     data_of(call(api, "DELETE", "/s"))
     check_code(call(api, "GET", "/s?username=alice"), 404, "session_not_found")
-    # No key may be an administrator by a session that it made when it still could.
+    # A key cannot act as an administrator through a session from the time when it could.
     api.chat(session_id="t")
     api.state.db.write(lambda db: ChatSession.update(creator="astrbot").where(True).execute(db))
     check_code(call(api, "GET", "/t"), 403, "username_reserved")
@@ -244,7 +244,7 @@ def test_a_large_session_is_deleted_in_short_transactions_and_the_rest_later(
     monkeypatch.setattr(removing, "_BATCH", 10)
     monkeypatch.setattr(removing, "_MAX_BATCHES_AT_ONCE", 2)
     api.state.worker.chores.start()
-    api.state.worker.chores.close()  # or they delete some more
+    api.state.worker.chores.close()  # otherwise they delete more
 
     def fill(db: Any) -> None:
         session = sessions.create_session(db, "big", "alice")

@@ -1,4 +1,4 @@
-"""The list of sessions: order, pages, and a cost that does not grow."""
+"""The list of sessions: order, pages, constant cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .conftest import Api
 
 @pytest.fixture
 def many(api: Api) -> Api:
-    """An application in which alice has 57 sessions and bob one."""
+    """An application with 57 sessions of alice and one of bob."""
 
     def job(db: Any) -> None:
         for number in range(57):
@@ -73,5 +73,5 @@ def test_a_page_walks_an_index_and_sorts_nothing_but_itself(
     inner = [plan for plan in plans if "COVERING INDEX" in plan]
     assert inner, plans
     assert not [plan for plan in plans if plan.startswith("SCAN")]
-    # One sort: of the page's own rows.
+    # One sort, of the page's own rows.
     assert sum("TEMP B-TREE" in plan for plan in plans) <= 1

@@ -1,4 +1,4 @@
-"""Each limit of a key is one, however the key is used: itself, by session keys, rotated."""
+"""A key, its session keys and its rotated secret share each limit."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def session(api: Api, key: str) -> TestResponse:
 
 
 def run(api: Api, key: str) -> TestResponse:
-    """Begin a turn that goes on until it is stopped."""
+    """Start a turn that runs until it is stopped."""
     return say(api, key, message="N=1000 DELAY=200", response_mode="background")
 
 
 def inbox(api: Api, key: str) -> TestResponse:
-    """Open a stream that goes on until its answer is closed."""
+    """Open a stream that runs until it is closed."""
     return ask(api, key, "/api/v1/chat/inbox?username=alice")
 
 
@@ -48,7 +48,7 @@ def request(api: Api, key: str) -> TestResponse:
     return ask(api, key, "/api/v1/keys/self")
 
 
-#: What holds a key, how it is used up, and the code of the refusal. Capitals: a setting.
+#: Limit -> its value, a request that uses it up, and the error code. Upper case: a setting.
 LIMITS: dict[str, tuple[int, Use, str]] = {
     "requests_per_minute": (3, request, "rate_limited"),
     "streams": (2, run, "rate_limited"),
@@ -79,7 +79,7 @@ def test_every_limit_is_tried() -> None:
 
 
 def rotate(api: Api, secret: str) -> str:
-    """Rotate a key; its old secret works on. Returns the new one."""
+    """Rotate a key with a grace period and return the new secret."""
     with api.state.db.read() as db:
         row = key_secrets.find_valid_key(db, secret)
     assert row is not None
@@ -102,7 +102,7 @@ def test_a_limit_is_shared_by_session_keys_and_rotated_secrets(
     answers = [use(api, secrets[number % 3]) for number in range(8)]
     refused = [one for one in answers if one.status_code in (413, 429)]
     assert answers[0].status_code in (200, 202), answers[0].get_data()
-    # One request of each, and then no more of any: they used up the same limit.
+    # One request of each succeeds, then none: they used up the same limit.
     assert len(refused) >= 8 - 3, [one.status_code for one in answers]
     for secret in secrets:
         last = use(api, secret)
@@ -129,7 +129,7 @@ def test_a_rotated_key_keeps_its_id_its_files_and_its_sessions(api: Api) -> None
         read.close()
         assert mint(api, secret).status_code == 200
     assert ask(api, session_key, "/api/v1/keys/self").status_code == 200
-    # Once more without a grace: every other secret has ended.
+    # Without a grace period, every other secret has expired.
     last = api.state.db.write(lambda db: keys.rotate_key(db, before["key_id"]))
     assert last is not None
     statuses = [ask(api, one, "/api/v1/keys/self").status_code for one in (old, new, session_key)]

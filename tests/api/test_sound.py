@@ -1,4 +1,4 @@
-"""Recordings and videos, as a model is given them."""
+"""Recordings and videos for models."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def say(messages: list[ModelMessage]) -> Iterator[Delta]:
 def show(
     api: Api, model: ScriptedModel, data: bytes, name: str
 ) -> tuple[str, list[dict[str, Any]]]:
-    """Send a file; return the text and the other parts that the model is given."""
+    """Send a file, and return the text and the other parts that the model gets."""
     found = upload(api, data, name.encode())
     api.chat(
         [{"type": "plain", "text": "Q"}, {"type": "file", "attachment_id": found["attachment_id"]}]

@@ -1,4 +1,4 @@
-"""``/stop`` in a message: it must be heard although turns wait for one another."""
+"""``/stop`` in a message works although turns wait for one another."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Make = Callable[..., tuple[Api, ScriptedModel]]
 
 @pytest.fixture
 def talking(make_scripted: Make) -> Iterator[Api]:
-    """A model that talks until it is stopped."""
+    """A model that answers until it is stopped."""
     ended = threading.Event()
 
     def answer(messages: Any) -> Iterator[Delta]:
@@ -33,7 +33,7 @@ def talking(make_scripted: Make) -> Iterator[Api]:
 
 
 def begin(api: Api, session_id: str = "s") -> Any:
-    """Begin a turn; return its stream."""
+    """Start a turn and return its stream."""
     return api.client.post(
         "/api/v1/chat",
         headers={"X-API-Key": api.key},
@@ -48,7 +48,7 @@ def texts_of(events: list[dict[str, Any]]) -> str:
 def test_stop_ends_what_runs_and_what_waits_and_says_so(talking: Api) -> None:
     streams = [begin(talking), begin(talking)]
     other = begin(talking, "other")
-    # The queue is full, and yet it is heard.
+    # The queue is full, but the command still works.
     events = talking.chat(" /STOP now", session_id="s")
     assert texts_of(events) == "Stopped 2 turns."
     first = parse_events(streams[0].get_data())

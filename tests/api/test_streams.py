@@ -1,4 +1,4 @@
-"""What a stream shows, whenever it looks."""
+"""Streams show all events, regardless of timing."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .conftest import Api
 
 
 class _AtOnce:
-    """A sink that shows everything as soon as it is appended."""
+    """A sink that publishes events as soon as they are appended."""
 
     def mark(self, log: RunLog, *, awaited: bool = True, ended: bool = False) -> None:
         log.release(log.take_unwritten())
 
 
 class _LateReader(LogReader):
-    """A reader whose run ends in the moment in which the wait for it times out.
+    """A reader whose run ends exactly when its wait times out.
 
-    gevent's ``Event.wait`` says False then, though the event is set.
+    gevent's ``Event.wait`` then returns False, although the event is set.
     """
 
     def __init__(self, api: Api, log: RunLog) -> None:
@@ -86,7 +86,7 @@ def test_a_stream_that_is_being_opened_has_its_place(
 ) -> None:
     api = make_api(**{f"ASTRBOT_MAX_STREAMS_{limit}": 1})
     take = api.state.chat.streams.take
-    # The turn is stored between the look at the limit and the opening.
+    # The turn is stored between the check of the limit and the opening.
     seat = take(Holder("k"))
     with pytest.raises(ApiError) as refused:
         take(Holder(key))

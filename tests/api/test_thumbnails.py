@@ -1,4 +1,4 @@
-"""Small pictures of attachments."""
+"""Thumbnails of attachments."""
 
 from __future__ import annotations
 

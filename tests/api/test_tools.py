@@ -1,4 +1,4 @@
-"""The built-in tools in a turn, and what the model is offered."""
+"""Built-in tools in a turn, and the tools that a model is offered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Make = Callable[..., tuple[Api, ScriptedModel]]
 
 
 def call_what_is_asked_for(messages: list[ModelMessage]) -> Iterator[Delta]:
-    """Call the tool that the user's message names, with its JSON; say the result."""
+    """Call the tool in the user's message with its JSON, and return the result."""
     if messages[-1]["role"] == "tool":
         yield TextDelta(messages[-1]["content"])
         return
@@ -189,7 +189,7 @@ def test_a_command_may_have_the_model_answer(make_scripted: Make) -> None:
     assert next(one for one in events if one["type"] == "complete")["data"] == (
         "<Translate: hi you>"
     )
-    # The history keeps what was sent, and the first command is not part of it.
+    # The history contains the original text, and not the first command.
     api.chat("and now", session_id="s")
     assert [one["content"] for one in model.seen[-1][-3:]] == [
         "/translate hi you", "<Translate: hi you>", "and now",
@@ -199,8 +199,7 @@ def test_a_command_may_have_the_model_answer(make_scripted: Make) -> None:
 def test_the_tokens_of_all_steps_are_summed(api: Api) -> None:
     events = api.chat("TOOL=current_time")
     usage = next(one for one in events if one["type"] == "agent_stats")["data"]["token_usage"]
-    # The mock counts ten for each message, of which there are two and then
-    # four; four for a call and three for what it says of the result.
+    # The mock counts ten per message (two, then four), four for a call, and three for its answer.
     assert usage == {"input_other": 20 + 40, "input_cached": 0, "output": 4 + 3}
 
 

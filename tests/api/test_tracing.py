@@ -1,4 +1,4 @@
-"""Spans of an application whose host has a tracer provider of its own."""
+"""Spans of an application with its own tracer provider."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 
 
 class Spans:
-    """What was traced."""
+    """Recorded spans."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
@@ -37,11 +37,11 @@ class Spans:
         self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
 
     def wait_for(self, name: str) -> Any:
-        """Wait until a span of this name has ended; return it."""
+        """Wait until a span of this name has ended, and return it."""
         return wait_for(lambda: self.find(name))
 
     def find(self, name: str) -> Any:
-        """Return an ended span of this name; None where there is none."""
+        """Return an ended span of this name, or None."""
         return next(iter(self.find_all(name)), None)
 
     def find_all(self, name: str) -> list[Any]:
@@ -124,7 +124,7 @@ def test_a_webhook_goes_on_with_the_trace_of_the_turn(
     turn, event = spans.wait_for("invoke_agent default"), spans.wait_for("send event")
     assert event.attributes["astrbot.delivery.outcome"] == "sent"
     trace_id = format(turn.context.trace_id, "032x")
-    # The user's own message was stored before its turn began.
+    # The user's message was stored before its turn started.
     assert sum(trace_id in one for one in seen) == 2
 
 

@@ -1,9 +1,9 @@
-"""Two tenants on one server: neither reads, changes or spends what is the other's.
+"""Two tenants on one server cannot read, change or spend each other's data.
 
-The requests are made from the OpenAPI document: each operation is sent every id of the
-victim that it takes, one at a time and all together, by the other tenant's key, its session
-key, a session key of the victim's own key for another user, and a revoked key. An operation
-with an id that :data:`VALUES` lacks, and a table that :func:`snapshot` does not know, fail.
+The requests are generated from the OpenAPI document. Each operation is sent all ids of the victim,
+one at a time and together. The senders are the other tenant's key, its session key, a session key
+of the victim's key for another user, and a revoked key. An operation with an id that :data:`VALUES`
+lacks fails, and so does a table that :func:`snapshot` does not know.
 """
 
 from __future__ import annotations
@@ -51,35 +51,34 @@ from ..websocket import WebSocketClient, handshake
 from .conftest import Api
 from .test_guard_rails import mint
 
-#: Stands in all that the victim said, sent and named, and in no id.
+#: Occurs in all texts and names of the victim, and in no id.
 SECRET = "only-for-the-victim"
 
 _SCOPES = (*keys.PUBLIC_SCOPES, "bot", "provider", "persona", "data", "plugin", "mcp", "skill")
 
-#: Operations that another test covers, and where.
+#: Operations that another test covers.
 _ELSEWHERE = {"openChatWebSocket": "a test client has no socket: see the tests of frames below"}
 
-#: Operations whose answer never ends: what comes at once is read.
+#: Operations whose response never ends: only the first chunks are read.
 _PIECES = 4
 
 
 @dataclass
 class Tenant:
-    """A key that is bound to the usernames of one tenant, and what was made with it."""
+    """A key that is bound to the usernames of one tenant, with its data."""
 
     username: str
     key: str
     key_id: str
     session_key: str
     ids: dict[str, str] = field(default_factory=dict)
-    #: The number of its session's row.
+    #: Number of the session's row.
     session: int = 0
     session_key_id: str = ""
 
 
-#: Name of a parameter, or of a field of a body -> its value of a tenant. What is not here and
-#: does not look like an id has its documented example.
-#: ``openai:`` before a name: on the routes below ``/openai``, where it means another thing.
+#: Name of a parameter or body field -> its value of a tenant. Other fields have their documented
+#: example. Prefix ``openai:``: below ``/openai``, where the name has another meaning.
 VALUES: dict[str, Callable[[Tenant], Any]] = {
     "username": lambda one: one.username,
     "user": lambda one: one.username,
@@ -163,12 +162,12 @@ VALUES: dict[str, Callable[[Tenant], Any]] = {
     ],
 }
 
-#: What may name a file.
+#: Fields that may contain a file's id or name.
 _WITH_FILES = ("attachment_id", "file_id", "filename", "message", "messages", "content", "input")
 
-#: Ids that are the server's own, the same for all.
+#: Ids of the server, the same for all tenants.
 _SERVERS_OWN = {
-    # A run's own, which is found by the run alone: test_approvals.py.
+    # Ids of a run, which are only found through the run: see test_approvals.py.
     "approval_id",
     "bot_id", "config_id", "platform_id", "tool_call_id", "model", "name", "request_id",
     "prompt_cache_key", "messageId",
@@ -181,7 +180,7 @@ _LOOKS_LIKE_AN_ID = re.compile(
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation of the document, with what it takes."""
+    """One operation of the document, with its parameters and fields."""
 
     name: str
     method: str
@@ -192,11 +191,11 @@ class Operation:
 
     @property
     def named(self) -> list[str]:
-        """What it takes that belongs to a tenant."""
+        """Parameters and fields that belong to a tenant."""
         return [name for name in (*self.places, *self.body) if self.find_value(name)]
 
     def find_value(self, name: str) -> Callable[[Tenant], Any] | None:
-        """Return what gives a parameter or field the value of a tenant."""
+        """Return the function that sets a parameter or field to a tenant's value."""
         area = self.path.removeprefix("/api/v1/").partition("/")[0]
         return VALUES.get(f"{area}:{name}", VALUES.get(name))
 
@@ -233,10 +232,10 @@ def _deref(document: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any
     return follow
 
 
-#: Fields whose example names what this server has not: it would be refused before all else.
+#: Fields whose example does not exist on this server, so the request would be rejected.
 _ABSENT = frozenset({"selected_provider", "selected_model"})
 
-#: Fields of which a request has one.
+#: Mutually exclusive fields.
 _EXCLUSIVE = (
     ("umos", "umo"),
     ("conversation_id", "session_id"),
@@ -253,12 +252,12 @@ def find_value(
 
 
 def make_json(operation: Operation, own: Tenant, of: Mapping[str, Tenant]) -> dict[str, Any]:
-    """Make the body of an operation; see :func:`send`."""
+    """Return the body of an operation; see :func:`send`."""
     body = {
         name: find_value(operation, name, example, own, of)
         for name, example in operation.body.items()
     }
-    # Either of two names of the same thing, as a client would send it.
+    # Two names of the same field: send only one, like a client.
     for one, other in _EXCLUSIVE:
         if one in body and other in body and of.get(one) is of.get(other):
             del body[one]
@@ -268,10 +267,10 @@ def make_json(operation: Operation, own: Tenant, of: Mapping[str, Tenant]) -> di
 
 
 def send(api: Api, operation: Operation, key: str, own: Tenant, of: Mapping[str, Tenant]) -> Any:
-    """Send an operation; return the status and all that was answered.
+    """Send an operation, and return the status and the whole response.
 
-    :param own: Whose values stand where ``of`` names nobody.
-    :param of: Name of a parameter or field -> whose value it has.
+    :param own: Tenant of the values that are not in ``of``.
+    :param of: Name of a parameter or field -> tenant of its value.
     """
 
     def value(name: str, example: Any) -> Any:
@@ -315,7 +314,7 @@ def send(api: Api, operation: Operation, key: str, own: Tenant, of: Mapping[str,
 
 
 def make_tenant(api: Api, name: str) -> Tenant:
-    """Make a key that is bound to the names ``NAME-…``, and one of each thing with it."""
+    """Create a key that is bound to the names ``NAME-…``, and one of each resource."""
     rules = read_rules(
         {"username_prefix": f"{name}-", "umos": [f"webchat:FriendMessage:webchat!{name}-*"]}
     )
@@ -330,7 +329,7 @@ def make_tenant(api: Api, name: str) -> Tenant:
 
 
 def fill(api: Api, tenant: Tenant) -> None:
-    """Make a session, a run, messages, files, an upload and a delivery of a tenant."""
+    """Create a session, a run, messages, files, an upload and a delivery of a tenant."""
     headers = {"X-API-Key": tenant.session_key}
     words = SECRET if tenant.username.startswith("victim") else "of the other"
 
@@ -366,9 +365,9 @@ def fill(api: Api, tenant: Tenant) -> None:
     path = f"/api/v1/chat/sessions/{ids['session']}"
     assert api.client.patch(path, headers=headers, json=title).status_code == 200
     push = {"umo": VALUES["umo"](Tenant(tenant.username, "", "", "", ids)), "message": words}
-    im = {"X-API-Key": tenant.key}  # no session key has this scope
+    im = {"X-API-Key": tenant.key}  # session keys do not have this scope
     ids["delivery"] = post("/im/message", json=push, more=im)["delivery_id"]
-    if tenant.ids:  # so many may be open at once
+    if tenant.ids:  # the limit of open ones
         old = {"upload_id": tenant.ids["upload"]}
         api.client.post("/api/v1/files/upload/abort", headers=headers, json=old)
     begun = post("/files/upload/init", json={"filename": f"{words}.bin", "total_size": 5})
@@ -390,7 +389,7 @@ def fill(api: Api, tenant: Tenant) -> None:
         ids["message"] = str(first.order_by(Message.id).limit(1).scalar(db))
 
 
-#: Tables without anything of a caller's.
+#: Tables without data of callers.
 _OTHERS = {
     "deleted_session", "worker", "stray_blob", "owner", "owner_session", "login_failure", "audit",
     "legacy_key", "imported_item", "imported_message", "inbound_event", "inbound_pending",
@@ -399,9 +398,9 @@ _OTHERS = {
 
 
 def snapshot(db: peewee.Database, one: Tenant, *, counts: bool = True) -> dict[str, Any]:
-    """Return every row that is a tenant's, by table.
+    """Return every row of a tenant, by table.
 
-    :param counts: Whether what is counted to its key is in it, too.
+    :param counts: Whether to include the counters of its key.
     """
     own_keys = ApiKey.select(ApiKey.key_id).where(
         (ApiKey.key_id == one.key_id) | (ApiKey.parent_id == one.key_id)
@@ -492,13 +491,13 @@ def test_every_id_of_the_document_has_a_value(operations: list[Operation]) -> No
 
 
 def list_attacks(operation: Operation, of: Tenant) -> Iterator[dict[str, Tenant]]:
-    """Yield whose values a request has: all are the victim's, all but the name, one alone."""
+    """Yield the tenants of a request's values: all the victim's, all but the name, or only one."""
     names = operation.named
     yield dict.fromkeys(names, of)
     yield {name: of for name in names if name not in ("username", "user")}
     if len(names) > 2:
         yield from ({name: of} for name in names)
-    # A file that no message uses yet, in what is else the attacker's own.
+    # A file that no message uses yet, with otherwise the attacker's own values.
     unused = replace(of, ids={**of.ids, "file": of.ids["unused"]})
     for name in names:
         if name in _WITH_FILES:
@@ -517,7 +516,7 @@ def check_answer(answer: tuple[int, str], operation: Operation, sent: Mapping[st
 
 
 def settle(api: Api) -> None:
-    """Write what gathers in memory, and finish what runs."""
+    """Write buffered data and finish running jobs."""
     api.state.chat.runs.wait_until_idle(5)
     api.state.keys.usage.flush()
 
@@ -534,7 +533,7 @@ def test_no_operation_touches_what_is_of_another_tenant(
         for sent in list_attacks(operation, victim):
             check_answer(send(world, operation, key, other, sent), operation, sent)
         if operation.method != "GET":
-            fill(world, other)  # its own may be gone
+            fill(world, other)  # its own may be deleted
         settle(world)
         with world.state.db.read() as db:
             assert snapshot(db, victim) == before, operation.name
@@ -559,7 +558,7 @@ def test_no_operation_touches_what_is_of_another_user_of_the_same_key(
 
 
 def talk(port: int, key: str, frame: dict[str, Any]) -> str:
-    """Send a frame over a WebSocket of its own; return all that is answered."""
+    """Send a frame over a new WebSocket and return all responses."""
     with WebSocketClient(port, handshake(key)) as client:
         assert client.status == 101
         client.send(frame)
@@ -588,7 +587,7 @@ def test_no_frame_touches_what_is_of_another(
     settle(world)
     with world.state.db.read() as db:
         before = snapshot(db, victim, counts=counts)
-    # A frame has the fields of the request that streams a turn.
+    # A frame has the fields of the streaming chat request.
     (chat,) = (one for one in operations if (one.method, one.path) == ("POST", "/api/v1/chat"))
     for sent in list_attacks(chat, victim):
         frame = {"t": "send", **make_json(chat, own, sent)}
@@ -601,7 +600,7 @@ def test_no_frame_touches_what_is_of_another(
 def test_a_frame_of_ones_own_is_answered(
     world: Api, other: Tenant, operations: list[Operation], serve: Callable[[Api], int]
 ) -> None:
-    """Else the test above would prove nothing."""
+    """Otherwise the test above would prove nothing."""
     (chat,) = (one for one in operations if (one.method, one.path) == ("POST", "/api/v1/chat"))
     fill(world, other)
     said = talk(serve(world), other.key, {"t": "send", **make_json(chat, other, {})})
@@ -636,7 +635,7 @@ def test_a_revoked_key_opens_nothing(
 def test_the_requests_are_well_formed(
     world: Api, other: Tenant, operations: list[Operation]
 ) -> None:
-    """Their own tenant is served: else the tests above would prove nothing."""
+    """Their own tenant is served. Otherwise the tests above would prove nothing."""
     refused = {}
     for operation in operations:
         if operation.method != "GET":
@@ -650,7 +649,7 @@ def test_the_requests_are_well_formed(
 def test_a_session_is_no_resource_of_another_tenant(
     world: Api, victim: Tenant, other: Tenant
 ) -> None:
-    """What MCP's one operation does depends on the method in its body."""
+    """MCP's single operation depends on the method in its body."""
     uri = f"astrbot://sessions/{victim.ids['session']}"
     for method in ("resources/read", "resources/list"):
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"uri": uri}}

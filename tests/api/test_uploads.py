@@ -1,4 +1,4 @@
-"""Uploads in chunks survive what one request does not."""
+"""Chunked uploads survive failures of single requests."""
 
 from __future__ import annotations
 

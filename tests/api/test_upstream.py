@@ -1,4 +1,4 @@
-"""Turns that an AstrBot answers: every event of it becomes ours, and no message is asked twice."""
+"""Turns with an AstrBot: its events become ours, and no message is sent twice."""
 
 import io
 import json
@@ -15,13 +15,13 @@ from astrbot_api.testing.fake_astrbot import PICTURE
 from ..waiting import LIMIT_S
 from .conftest import Api
 
-#: What a chat of the fake's tool call yields, text only.
+#: Text of a chat with the fake's tool call.
 _TOOL_TEXT = "tool said: error: action must be one of create, edit, delete, or l"
 
 
 @pytest.fixture(params=["4.25", "4.29"])
 def astrbot(request: pytest.FixtureRequest) -> Iterator[FakeAstrBot]:
-    """An AstrBot of each generation: what holds of one holds of both."""
+    """An AstrBot of each generation. The tests apply to both."""
     with FakeAstrBot(request.param) as fake:
         yield fake
 
@@ -34,7 +34,7 @@ def newer() -> Iterator[FakeAstrBot]:
 
 @pytest.fixture
 def make_gateway(make_api: Callable[..., Api]) -> Callable[..., Api]:
-    """Make an application whose default config an AstrBot answers."""
+    """Create an application whose default config uses an AstrBot."""
 
     def make(astrbot: FakeAstrBot, more: str = "", **settings: Any) -> Api:
         table = f'[upstream]\nbase_url = "{astrbot.url}"\napi_key = "{astrbot.key}"\n{more}\n'
@@ -126,7 +126,7 @@ def test_an_overloaded_astrbot_is_an_error(make_gateway: Callable[..., Api]) -> 
 def test_an_answer_that_begins_like_a_failure_is_an_answer(
     newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
-    # The model's own words: tokens were counted for them.
+    # A model's answer, for which tokens were counted.
     events = make_gateway(newer).chat("N=3 LLM")
     assert text_of(events) == "tok0 tok1 tok2"
 
@@ -246,7 +246,7 @@ def test_where_astrbot_shows_nothing_the_outcome_is_unknown_and_nothing_is_sent_
     (error,) = [one for one in events if one["type"] == "error"]
     assert error["code"] == "upstream_outcome_unknown"
     assert len(astrbot.asked) == 1
-    # What was said is kept, and the session goes on.
+    # The text so far is kept, and the session continues.
     assert text_of(api.chat("N=2 x")) == "tok0 tok1"
 
 
@@ -285,7 +285,7 @@ def test_stopping_stops_it_there(astrbot: FakeAstrBot, make_gateway: Callable[..
     rest = b"".join(stream)
     assert b'"type":"end"' in rest.replace(b" ", b"")
     assert astrbot.stopped == ["s1"]
-    # What is sent next does not join the run that ends.
+    # The next message does not join the ending run.
     assert text_of(api.chat("ECHO on", session_id="s1")) == "echo: ECHO on"
 
 
@@ -335,7 +335,7 @@ def test_blocking_and_openai_answers_come_from_astrbot_too(
         ]},
     )  # fmt: skip
     assert answer.get_json()["choices"][0]["message"]["content"] == "Hello from mock."
-    # AstrBot keeps no history of such a call: it is given with the message.
+    # AstrBot keeps no history of such a call, so it is sent with the message.
     assert newer.asked[-1][2] == (
         "[user]\nMy name is Ann.\n\n[assistant]\nHello Ann.\n\n[user]\nWho am I?"
     )

@@ -1,4 +1,4 @@
-"""Every way into a server holds for a config that an AstrBot answers."""
+"""Every entry point of a server works for a config that uses an AstrBot."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def astrbot() -> Iterator[FakeAstrBot]:
 
 @pytest.fixture
 def api(make_api: Callable[..., Api], astrbot: FakeAstrBot) -> Api:
-    """An application whose default config that AstrBot answers."""
+    """An application whose default config uses that AstrBot."""
     table = f'[upstream]\nbase_url = "{astrbot.url}"\napi_key = "{astrbot.key}"\n'
     return make_api(f'name = "default"\n{table}')
 
 
 @pytest.fixture
 def client(api: Api, serve: Callable[[Api], int]) -> Iterator[openai.OpenAI]:
-    """OpenAI's own client of that application."""
+    """OpenAI's own client for that application."""
     url = f"http://127.0.0.1:{serve(api)}/api/v1/openai"
     with openai.OpenAI(base_url=url, api_key=api.key, max_retries=0) as made:
         yield made
@@ -54,7 +54,7 @@ def test_a_key_is_held_to_its_rules_before_astrbot_is_asked(api: Api, astrbot: F
 
 
 def test_a_budget_counts_what_astrbot_counted(api: Api, astrbot: FakeAstrBot) -> None:
-    by_tokens = make_key(api, tokens_per_day=24)  # of 20 for the question and 4 for the answer
+    by_tokens = make_key(api, tokens_per_day=24)  # 20 for the question and 4 for the answer
     assert say(api, by_tokens).status_code == 200
     assert refusal(say(api, by_tokens)) == (429, "budget_exhausted")
     by_turns = make_key(api, max_turns=1)
@@ -144,7 +144,7 @@ def test_responses_go_on_in_the_session_that_astrbot_keeps(
         second = stream.get_final_response()
     assert (first.output_text, second.output_text) == ("echo: ECHO one", "echo: ECHO two")
     (one, two) = astrbot.asked
-    assert one[1] == two[1]  # AstrBot has what was said before
+    assert one[1] == two[1]  # AstrBot has the history
     assert two[2] == "ECHO two"
     assert client.responses.retrieve(second.id).output_text == "echo: ECHO two"
 

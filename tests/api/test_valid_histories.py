@@ -1,7 +1,7 @@
-"""Whatever a model says, no later request of its session is refused.
+"""After any output of a model, later requests of its session are valid.
 
-Random sequences of turns against an endpoint as strict as OpenAI's rules. ``make sequences``
-plays 2,000 of them, ``ASTRBOT_TEST_SEQUENCES`` any number; CI plays a few.
+Random sequences of turns with an endpoint as strict as OpenAI's rules. ``make sequences`` runs
+2,000 of them, ``ASTRBOT_TEST_SEQUENCES`` any number, and CI a few.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ ANSWERS = st.one_of(
     st.sampled_from([(500, {"error": "x"}), (200, {"choices": None}), (429, {}), (200, [])]),
 )
 
-#: One turn: what the model answers, request by request, and whether somebody stops it.
+#: One turn: the model's responses to each request, and whether the turn is stopped.
 TURNS = st.tuples(st.lists(ANSWERS, min_size=1, max_size=4), st.booleans(), st.booleans())
 
 

@@ -1,4 +1,4 @@
-"""Visitors of pages: ``[widget]`` lets them chat without a key, within its limits."""
+"""``[widget]`` lets visitors of pages chat without a key, within its limits."""
 
 from __future__ import annotations
 
@@ -150,10 +150,10 @@ def test_an_address_has_so_many_turns_in_a_day_whoever_asks(shop: Api) -> None:
         for _ in range(3)
     ]
     assert turns == [10, 10, 5]
-    # Of the same customer: a /64.
+    # The same customer: a /64.
     assert refusal(visit(shop, address="2001:db8::ffff:2")) == (429, "visits_exhausted")
     admit(shop, address="2001:db8:0:1::1")
-    # An IPv4 address is its own customer, also as a socket of both kinds shows it.
+    # An IPv4 address is a separate customer, also on a dual-stack socket.
     admit(shop, address="::ffff:192.0.2.9")
     admit(shop, address="::ffff:192.0.2.10")
     assert shop.count_rows("visit") == 6
@@ -168,7 +168,7 @@ def test_what_a_key_did_not_use_counts_no_more_after_its_end(
     shop.state.db.write(
         lambda db: ApiKey.update(expires_at=1).where(ApiKey.parent_id.is_null(False)).execute(db)
     )
-    # Two turns are used; the keys themselves are gone an hour later.
+    # Two turns are used. The keys themselves are deleted an hour later.
     remove_old_rows(shop.state.db, 90, 30)
     assert shop.count_rows("visit") == 1
     second = admit(shop, first["visitor"])

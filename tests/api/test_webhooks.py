@@ -1,4 +1,4 @@
-"""Signed events for other systems: sent once, tried again, given up."""
+"""Signed events for other systems: sent once, retried, failed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Receiver(FakePlatform):
         self.next_answers: list[FakeAnswer] = []
 
     def answer(self, request: FakeRequest) -> FakeAnswer:
-        """Take an event whose signature is right."""
+        """Accept an event with a valid signature."""
         event_id = verify(SECRET, request.headers, request.body)
         assert event_id is not None
         if request.path.startswith("/hung"):
@@ -57,7 +57,7 @@ class Receiver(FakePlatform):
         return FakeAnswer(204, b"")
 
     def types(self) -> list[str]:
-        """Return the types of the events that came."""
+        """Return the types of the received events."""
         return [one["type"] for one in self.messages]
 
 

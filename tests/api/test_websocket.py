@@ -1,4 +1,4 @@
-"""The WebSocket route where there is none to be had, and on a server with threads."""
+"""The WebSocket route on servers without WebSockets, and on a server with threads."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_refused_connection_is_cut_however_much_it_goes_on_sending(
     api: Api, serve: Callable[[Api], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(websocket, "_LINGER_S", 0.2)
-    # Without the cut, pytest's limit of time ends it.
+    # Without the disconnect, pytest's timeout ends it.
     with (
         WebSocketClient(serve(api), handshake("abk_wrong")) as client,
         pytest.raises(OSError, match=r"(?i)reset|pipe|abort"),
@@ -122,7 +122,7 @@ def test_a_message_of_too_many_fragments_is_refused(api: Api, serve: Callable[[A
 def test_an_idle_connection_is_closed_in_the_end(
     make_api: Callable[..., Api], serve: Callable[[Api], int]
 ) -> None:
-    # The server sees that this client does not answer its goodbye after ping_s.
+    # The server notices after ping_s that this client does not confirm the close.
     api = make_api(ASTRBOT_WEBSOCKET_IDLE_S=0.05, ASTRBOT_WEBSOCKET_PING_S=0.5)
     with WebSocketClient(serve(api), handshake(api.key)) as client:
         wait_for(lambda: api.http.sockets.open_count == 1)

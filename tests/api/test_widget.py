@@ -1,4 +1,4 @@
-"""``widget.js``: served to any page, small, and in both languages."""
+"""``widget.js`` is served to any page, is small, and supports both languages."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ def test_every_text_of_the_widget_has_its_chinese() -> None:
     used |= set(re.findall(r'"data-label": "([^"]+)"', source))
     used |= set(re.findall(r'\bbutton\("\w+", "([^"]+)"', source))
     used |= set(re.findall(r'\bbutton\("([A-Z]\w+)", \(', source))
-    used |= {"Assistant", "You", "Send", "Stop"}  # chosen between
+    used |= {"Assistant", "You", "Send", "Stop"}  # alternatives
     assert used == load_catalogue("zh", WIDGET).keys()

@@ -1,4 +1,4 @@
-"""Sending files to an application of the tests, and getting them back."""
+"""Helpers to upload to and download from a test application."""
 
 from __future__ import annotations
 
