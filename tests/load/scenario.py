@@ -44,7 +44,7 @@ class Result:
         """Report tracebacks in the log as faults."""
         log = world.server.read_log()
         for line in log.splitlines():
-            if line.endswith("ended unforeseen"):
+            if line.endswith("failed unexpectedly"):
                 self.ledger.faults.append(f"server log: {line[:200]}")
         if self.ledger.faults:
             self.ledger.faults.append(f"the server's log is kept as {world.keep_log()}")
