@@ -94,6 +94,24 @@ class Parts:
     tracer_provider: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """Objects that several areas use."""
+
+    settings: Settings
+    parts: Parts
+    store: Store
+    worker: WorkerArea
+    bots: Bots
+    announcer: Announcer
+    quotas: Quotas
+    files: Attachments
+    agents: AgentArea
+    outbox: Outbox
+    board: Board
+    pusher: Pusher
+
+
 def build_state(settings: Settings, parts: Parts) -> AppState:
     """Create all objects of one application below HTTP.
 
@@ -101,6 +119,33 @@ def build_state(settings: Settings, parts: Parts) -> AppState:
 
     :raises SettingsError: if a setting or configuration file is wrong.
     """
+    base = _build_base(settings, parts)
+    store, worker, files = base.store, base.worker, base.files
+    chat = _build_chat(base)
+    state = AppState(
+        settings=settings,
+        db=store,
+        agents=base.agents,
+        keys=KeyArea(
+            usage=KeyUsage(store),
+            rates=open_rate_limiter(settings, store),
+            legacy=LegacyKeys(store),
+            quotas=base.quotas,
+            visitors=Visitors(store, lambda: load_secret(settings)),
+        ),
+        chat=chat,
+        files=files,
+        uploads=Uploads(settings, store, files, worker.lease),
+        thumbnails=Thumbnails(FileReader(files, worker.aside)),
+        im=_build_im(base, chat.runs),
+        owner=OwnerLogin(settings, store),
+        worker=worker,
+    )
+    _add_chores(state)
+    return state
+
+
+def _build_base(settings: Settings, parts: Parts) -> _Base:
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -120,53 +165,33 @@ def build_state(settings: Settings, parts: Parts) -> AppState:
     quotas = Quotas(settings, store, worker.metrics)
     files = Attachments(settings, store, metrics=worker.metrics, quotas=quotas)
     files.remove_stale_uploads()
-    agents = AgentArea(
-        configs=configs,
-        providers=Providers(parts.providers),
-        plugins=_load_plugins(settings, configs, store, parts, quotas),
-        mcp=McpTools(configs.list_configs, settings.mcp_socket),
-        upstreams=Upstreams(PlacesOfHost(settings.data_dir / "upstream"), files),
-    )
-    sender = Sender(store, bots, files)
     outbox = Outbox(
         settings, store, worker.lease, worker.signals,
-        send_message=sender.send, send_event=announcer.send,
+        send_message=Sender(store, bots, files).send, send_event=announcer.send,
         on_failed=announcer.delivery_failed, on_settled=worker.metrics.note_delivery,
         tracing=worker.tracing,
     )  # fmt: skip
     board = Board(store, worker.signals)
-    pusher = Pusher(store, board, announcer, quotas)
-    chat = _build_chat(
-        settings, store, parts, worker, agents, files, announcer, outbox, board, pusher, quotas
-    )
-    inbound = Inbound(settings, store, bots, chat.runs, files, outbox, worker.lease)
-    state = AppState(
+    return _Base(
         settings=settings,
-        db=store,
-        agents=agents,
-        keys=KeyArea(
-            usage=KeyUsage(store),
-            rates=open_rate_limiter(settings, store),
-            legacy=LegacyKeys(store),
-            quotas=quotas,
-            visitors=Visitors(store, lambda: load_secret(settings)),
-        ),
-        chat=chat,
-        files=files,
-        uploads=Uploads(settings, store, files, worker.lease),
-        thumbnails=Thumbnails(FileReader(files, worker.aside)),
-        im=ImArea(
-            bots=bots,
-            outbox=outbox,
-            proactive=ProactiveMessages(settings, store, bots, pusher, outbox),
-            inbound=inbound,
-            pollers=Pollers(store, bots, inbound, worker.lease),
-        ),
-        owner=OwnerLogin(settings, store),
+        parts=parts,
+        store=store,
         worker=worker,
+        bots=bots,
+        announcer=announcer,
+        quotas=quotas,
+        files=files,
+        agents=AgentArea(
+            configs=configs,
+            providers=Providers(parts.providers),
+            plugins=_load_plugins(settings, configs, store, parts, quotas),
+            mcp=McpTools(configs.list_configs, settings.mcp_socket),
+            upstreams=Upstreams(PlacesOfHost(settings.data_dir / "upstream"), files),
+        ),
+        outbox=outbox,
+        board=board,
+        pusher=Pusher(store, board, announcer, quotas),
     )
-    _add_chores(state)
-    return state
 
 
 def _build_worker(settings: Settings, store: Store, parts: Parts) -> WorkerArea:
@@ -205,24 +230,22 @@ def _load_plugins(
     return plugins
 
 
-def _build_chat(
-    settings: Settings,
-    store: Store,
-    parts: Parts,
-    worker: WorkerArea,
-    agents: AgentArea,
-    files: Attachments,
-    announcer: Announcer,
-    outbox: Outbox,
-    board: Board,
-    pusher: Pusher,
-    quotas: Quotas,
-) -> ChatArea:
-    signals, metrics = worker.signals, worker.metrics
-    outcomes = Outcomes(store, announcer, metrics, outbox.wake)
-    agent = make_agent(parts.agent)
-    handover = Handover(store, signals, worker.lease, metrics)
-    services = AnswerServices(
+def _build_im(base: _Base, runs: Runs) -> ImArea:
+    settings, store, bots, lease = base.settings, base.store, base.bots, base.worker.lease
+    inbound = Inbound(settings, store, bots, runs, base.files, base.outbox, lease)
+    return ImArea(
+        bots=bots,
+        outbox=base.outbox,
+        proactive=ProactiveMessages(settings, store, bots, base.pusher, base.outbox),
+        inbound=inbound,
+        pollers=Pollers(store, bots, inbound, lease),
+    )
+
+
+def _build_services(base: _Base) -> AnswerServices:
+    settings, store, parts, worker = base.settings, base.store, base.parts, base.worker
+    agents, files, wake_outbox = base.agents, base.files, base.outbox.wake
+    return AnswerServices(
         settings=settings,
         store=store,
         providers=agents.providers,
@@ -235,22 +258,28 @@ def _build_chat(
         ),
         attachments=files,
         media=MediaReader(store, files, FileReader(files, worker.aside), Transcriber(store)),
-        outcomes=outcomes,
-        announcer=announcer,
-        speaker=Speaker(settings, store, pusher, outbox.wake),
+        outcomes=Outcomes(store, base.announcer, worker.metrics, wake_outbox),
+        announcer=base.announcer,
+        speaker=Speaker(settings, store, base.pusher, wake_outbox),
         titles=TitleWriter(store),
         upstreams=agents.upstreams,
-        handover=handover,
-        metrics=metrics,
-        agent=agent,
+        handover=Handover(store, worker.signals, worker.lease, worker.metrics),
+        metrics=worker.metrics,
+        agent=make_agent(parts.agent),
     )
+
+
+def _build_chat(base: _Base) -> ChatArea:
+    settings, store, worker, agents = base.settings, base.store, base.worker, base.agents
+    signals, metrics, board = worker.signals, worker.metrics, base.board
+    services = _build_services(base)
+    agent, outcomes = services.agent, services.outcomes
     opener = TurnOpener(
-        settings, store, agents.configs, worker.lease, worker.journal_writer, announcer,
-        quotas, own_agent=agent is not None,
+        settings, store, agents.configs, worker.lease, worker.journal_writer, base.announcer,
+        base.quotas, own_agent=agent is not None,
     )  # fmt: skip
     runs = Runs(
-        settings, store, signals, opener=opener, services=services, handover=handover,
-        metrics=metrics, tracing=worker.tracing,
+        settings, store, signals, opener=opener, services=services, tracing=worker.tracing,
     )  # fmt: skip
     pickups = Pickups(
         settings, store, worker.journal, worker.journal_writer, signals, agents.configs,

@@ -71,11 +71,11 @@ def run_agent(
 ) -> Iterator[AgentEvent | Checkpoint | ApprovalNeeded]:
     """Answer the last message, calling tools as the model requests.
 
-    Yields deltas as they arrive, calls and their results, and for each model call a
-    :class:`~astrbot_api.agent.provider.Usage` (if known) and a
-    :class:`~astrbot_api.agent.provider.Finished` before its calls. A :class:`Checkpoint` precedes
-        the calls of a step. In the last step, and once the tool budget is spent, no tools are
-        offered, so that the model answers in words.
+    Yields deltas, calls and results as they arrive. Each model call also yields a
+    :class:`~astrbot_api.agent.provider.Finished` before its calls, and a
+    :class:`~astrbot_api.agent.provider.Usage` if its tokens are known. A :class:`Checkpoint`
+    precedes the calls of a step. In the last step, and once the tool budget is spent, no tools are
+    offered, so that the model answers in words.
 
     A call of a caller's tool ends the turn. If a step also calls tools of the toolbox, only those
     are run. The model gets their results and repeats the other calls.

@@ -67,9 +67,9 @@ def shutdown() -> None:
 def on_message(context: TurnContext, message: str) -> str | Handled | None:
     """Process a user's message before the model gets it. Not called for commands.
 
-    Return a string to replace the message in this turn (the stored message stays unchanged),
+    Return a string to replace the message in this turn (the stored message stays unchanged), a
     :class:`~astrbot_api.Handled` to answer it without the model, or None to leave it. Each plugin
-        gets the result of the previous one.
+    gets the result of the previous one.
     """
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -120,13 +119,35 @@ class TurnOpener:
         self._check_key_limit(db, request.payer)
         _note_origin(db, request, run_id)
         found = self._look_up(db, request, chosen)
-        request, again = found.request, found.again
         session = _enter_session(db, found)
-        if not asks_to_decide(request.text):
+        if not asks_to_decide(found.request.text):
             reject_waiting(db, session.id, "the user went on without deciding")
         saved = None
-        if again is None and not request.skip_user_history:
+        if found.again is None and not found.request.skip_user_history:
             saved = self._store_user_message(db, session, found)
+        turn = self._store_run(db, found, session, saved, run_id, worker_id, traceparent)
+        self._check_queue(turn.request, turn.ahead)
+        if turn.request.entry is not None:
+            _store_entry(db, turn.request.entry, session.id, run_id)
+        if turn.request.kept:
+            self._quotas.check_at_end(db, turn.request.payer)
+        return turn
+
+    def _store_run(
+        self,
+        db: peewee.Database,
+        found: _Found,
+        session: SessionRow,
+        saved: tuple[int, int] | None,
+        run_id: str,
+        worker_id: str,
+        traceparent: str | None,
+    ) -> OpenTurn:
+        """Insert the run and return its turn.
+
+        :param saved: Number and time of the user message, or None if it is not stored now.
+        """
+        request, again = found.request, found.again
         user_message = again.user.id if again else saved[0] if saved else None
         replaces = again.bot.id if again and again.bot else None
         if request.entry is not None:
@@ -139,15 +160,7 @@ class TurnOpener:
             db, run_id, session.id, key_id=request.key_id, worker_id=worker_id,
             user_message=user_message, checkpoint=found.checkpoint, request=packed,
         )  # fmt: skip
-        self._check_queue(request, ahead)
-        if request.entry is not None:
-            _store_entry(db, request.entry, session.id, run_id)
-        if request.kept:
-            self._quotas.check_at_end(db, request.payer)
-        pinned = threading.Event()
-        if packed is None:
-            pinned.set()
-        return OpenTurn(
+        turn = OpenTurn(
             run_id=run_id,
             checkpoint=found.checkpoint,
             request=request,
@@ -162,8 +175,10 @@ class TurnOpener:
             log=RunLog(number, self._sink),
             sent=found.sent,
             replaces=replaces,
-            pinned=pinned,
         )
+        if packed is None:
+            turn.pinned.set()
+        return turn
 
     def _look_up(
         self, db: peewee.Database, request: TurnRequest, chosen: AgentConfig | None

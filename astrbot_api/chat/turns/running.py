@@ -20,12 +20,10 @@ from ...events import Event
 from ...runlog.log import RunLog
 from ...runlog.signals.signals import STOP_RUNS, Signals
 from ...runtime.logs import set_log_fields
-from ...runtime.metrics import Metrics
 from ...runtime.threads import let_others_run, start_beside
 from ...runtime.tracing import NO_TRACING, Span, Tracing, hash_name, set_current_span
 from .answering import Answer, AnswerServices
 from .commands import asks_to_stop
-from .handover import Handover
 from .opening import TurnOpener
 from .outcome import LOST, Outcome, RunLost
 from .turn import OpenTurn, TurnRequest
@@ -52,19 +50,17 @@ class Runs:
         *,
         opener: TurnOpener,
         services: AnswerServices,
-        handover: Handover,
-        metrics: Metrics,
         tracing: Tracing = NO_TRACING,
     ) -> None:
         self._settings = settings
         self._tracing = tracing
-        self._metrics = metrics
+        self._metrics = services.metrics
         self._store = store
         self._signals = signals
         signals.subscribe(STOP_RUNS, lambda payload: self._cancel(payload.split()))
         self._opener = opener
         self._services = services
-        self._handover = handover
+        self._handover = services.handover
         self._outcomes = services.outcomes
         self._lock = threading.Lock()
         self._active: dict[str, OpenTurn] = {}
