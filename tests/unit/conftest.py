@@ -1,4 +1,4 @@
-"""What the tests of rows, and those of messengers, share."""
+"""Fixtures for tests of database rows and of messengers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..postgres import Postgres
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """An empty store, of either database."""
+    """An empty store, with each database."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'test.db'}"
     else:
@@ -31,5 +31,5 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def outbox(adapter: Adapter) -> Outbox:
-    """What sends with the adapter of the test's module."""
+    """Sends with the adapter of the test's module."""
     return Outbox(adapter)

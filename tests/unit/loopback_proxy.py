@@ -1,4 +1,4 @@
-"""A proxy on loopback, which forwards requests and makes tunnels to one port."""
+"""A proxy on loopback that forwards requests and tunnels to one port."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .raw_endpoint import PATIENCE_S
 
 
 class Relay:
-    """A server on a port of loopback, with a thread for each connection; see :meth:`_serve`."""
+    """A server on a loopback port with one thread per connection; see :meth:`_serve`."""
 
     def __init__(self, port: int) -> None:
         self.port = port
-        #: What each connection or request asked for.
+        #: Target of each connection or request.
         self.asked: list[str] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
@@ -53,13 +53,13 @@ class Relay:
 
 
 class LoopbackProxy(Relay):
-    """Leads every host to a port of loopback, whatever the host is called.
+    """Forwards every host name to one loopback port.
 
-    What is ``asked`` is the first line of each request, as ``CONNECT host:443`` or
-    ``GET http://host/``.
+    ``asked`` has the first line of each request, such as ``CONNECT host:443`` or ``GET
+    http://host/``.
 
-    :param login: ``name:password`` in base64 that it asks for; empty: nothing.
-    :param refuse: Whether it answers 403 to everything.
+    :param login: Required ``name:password`` in base64, or an empty text for no login.
+    :param refuse: Whether it answers 403 to every request.
     """
 
     def __init__(self, port: int, *, login: str = "", refuse: bool = False) -> None:
@@ -103,7 +103,7 @@ class LoopbackProxy(Relay):
 
 
 def _read_head(reader: Any) -> bytes:
-    """Return the head of a request; empty when the client is gone."""
+    """Return the head of a request, or empty bytes if the client has closed."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         line: bytes = reader.readline()
@@ -114,7 +114,7 @@ def _read_head(reader: Any) -> bytes:
 
 
 def pump(source: socket.socket, sink: socket.socket) -> None:
-    """Copy what comes from one end to the other."""
+    """Copy data from one end to the other."""
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             sink.sendall(data)

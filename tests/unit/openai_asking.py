@@ -1,4 +1,4 @@
-"""Asks the provider for OpenAI-compatible endpoints, as a turn would."""
+"""Calls the provider for OpenAI-compatible endpoints like a turn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOOL = {"type": "function", "function": {"name": "look", "parameters": {}}}
 
 
 class ImpatientCancellation(Cancellation):
-    """Notes each wait and cuts it short."""
+    """Records each wait and returns from it at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,18 +54,18 @@ def begin(
 
 
 def ask(provider: OpenAIProvider, message: str = "hi", **more: Any) -> list[Delta]:
-    """Return the answer without the delta that ends each; see :func:`end_of`."""
+    """Return the answer without its final delta; see :func:`end_of`."""
     return [one for one in begin(provider, message, **more) if not isinstance(one, Finished)]
 
 
 def end_of(provider: OpenAIProvider, message: str = "hi", **more: Any) -> Finished:
-    """Return how an answer ended."""
+    """Return the final delta of an answer."""
     (last,) = [one for one in begin(provider, message, **more) if isinstance(one, Finished)]
     return last
 
 
 def answer_to(*events: bytes) -> list[Delta]:
-    """Return what becomes of an answer that consists of these events."""
+    """Return the provider's result for an answer of these events."""
     with RawEndpoint(answering(*events)) as endpoint:
         return ask(provider_of(endpoint))
 

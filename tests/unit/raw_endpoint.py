@@ -1,4 +1,4 @@
-"""A model's endpoint at the level of the socket, for what a sound one never does."""
+"""A model endpoint on raw sockets, for invalid behaviour."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-#: Longest that a test waits for something which should come at once.
+#: Maximum wait for events that should happen at once.
 PATIENCE_S = 30.0
 
 OK_EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -29,8 +29,8 @@ class Connection:
     def read_request(self) -> tuple[str, bytes]:
         """Return the head and the body of the next request.
 
-        Both are empty when the client has closed, or the test is at its end:
-        clients keep connections open.
+        Both are empty if the client has closed, or the test ends while a client keeps its
+        connection open.
         """
         ready, _, _ = select.select([self.sock, self._ending], [], [], PATIENCE_S)
         if self.sock not in ready:
@@ -63,21 +63,21 @@ class Connection:
         )
 
     def send_stream(self, *events: bytes) -> None:
-        """Send a whole streamed answer that leaves the connection open."""
+        """Send a whole streamed answer and keep the connection open."""
         self.send(CHUNKED)
         for one in events:
             self.send_chunk(one)
         self.send(b"0\r\n\r\n")
 
     def wait_until_closed(self) -> bool:
-        """Return whether the client closed its side, within the time-out."""
+        """Return whether the client closed its side before the timeout."""
         try:
             return self.sock.recv(1) == b""
         except ConnectionResetError:
             return True
 
     def wait_readable(self, limit_s: float) -> bool:
-        """Return whether the client said something more, or closed, within that time."""
+        """Return whether the client sent data or closed within this time."""
         return bool(select.select([self.sock], [], [], limit_s)[0])
 
     def close(self) -> None:
@@ -86,9 +86,9 @@ class Connection:
 
 
 class RawEndpoint:
-    """Serves each connection with the next handler; the last one stays.
+    """Serves each connection with the next handler. The last handler is reused.
 
-    A handler's exception comes out of the ``with`` block.
+    The ``with`` block raises a handler's exception.
     """
 
     def __init__(self, *handlers: Callable[[Connection], None]) -> None:
@@ -135,7 +135,7 @@ class RawEndpoint:
         try:
             handler(connection)
         except ConnectionError:
-            pass  # the client closed in the middle, which is its right
+            pass  # the client may close at any time
         except Exception as error:
             self._errors.append(error)
         finally:

@@ -1,4 +1,4 @@
-"""Schemas of foreign tools, held to what a strict endpoint takes."""
+"""Adapted schemas of tools are valid for a strict endpoint."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _TOP = ("oneOf", "anyOf", "allOf", "enum", "not", "$ref")
 
 
 def find_fault(schema: Any, at_root: bool = True) -> str:
-    """Return what a strict endpoint has against a schema; empty: nothing."""
+    """Return the fault of a schema for a strict endpoint, or an empty text."""
     if not isinstance(schema, dict):
         return f"{schema!r} is no object"
     if at_root and (schema.get("type") != "object" or any(key in schema for key in _TOP)):
@@ -82,7 +82,7 @@ def find_fault(schema: Any, at_root: bool = True) -> str:
 
 
 def run(schema: Any, arguments: Any) -> str:
-    """Call a tool of this schema; it returns its arguments as JSON."""
+    """Call a tool with this schema, which returns its arguments as JSON."""
     tool = Tool("x", "x", lambda values, context: dict(values), schema)
     context = ToolContext("alice", "s", "default", Cancellation())
     return Toolbox([tool]).run("x", json.dumps(arguments), context)

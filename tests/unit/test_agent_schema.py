@@ -1,4 +1,4 @@
-"""``@tool``: the schema comes from the signature, the words from the docstring."""
+"""``@tool`` reads the schema from the signature and descriptions from the docstring."""
 
 from __future__ import annotations
 

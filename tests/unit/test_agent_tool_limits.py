@@ -1,4 +1,4 @@
-"""The limits of one turn's tools, and models that go in a circle."""
+"""Limits of the tools in one turn, and models that repeat calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_box(call: Any = lambda values, context: "same", **limits: Any) -> Toolb
 
 
 class Stubborn:
-    """A model that calls the same tool as long as one is offered."""
+    """A model that calls the same tool whenever one is offered."""
 
     def __init__(self) -> None:
         self.asked: list[list[ModelMessage]] = []

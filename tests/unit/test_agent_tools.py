@@ -1,4 +1,4 @@
-"""The tools of a turn: who may call what, and calls that never return."""
+"""Tools of a turn: permissions, and calls that never return."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_calls_that_never_return_do_not_pile_up_without_end(
 
     asides = AbandonableCalls(max_abandoned=3)
     tools = [make("hang", hang, timeout_s=0.01), make("fine")]
-    # A new box each time, as each turn has its own.
+    # A new toolbox each time, as in each turn.
     told = [Toolbox(tools, asides=asides).run("hang", "", context()) for _ in range(5)]
     assert len(calls) == 3
     assert told[4] == ("error: the tool hang is out of order: 3 earlier calls have not returned")

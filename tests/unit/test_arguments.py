@@ -1,4 +1,4 @@
-"""Arguments are checked against foreign schemas within bounds."""
+"""Arguments are validated against foreign schemas within limits."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_others_run_while_a_large_schema_is_checked(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(arguments, "let_others_run", lambda: pauses.append(None))
     many = {f"p{number}": {"type": "string"} for number in range(300)}
     assert find_schema_fault(_object(**many)) == ""
-    # About seven keywords a property, and a pause after 200 of them.
+    # About seven keywords per property, and a pause after every 200.
     assert 8 <= len(pauses) <= 20
 
 

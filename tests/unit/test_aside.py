@@ -1,4 +1,4 @@
-"""Work on callers' data runs in processes that are bounded and can be killed."""
+"""Work on callers' data runs in separate processes with limits."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_job_that_breaks_a_limit_fails_and_the_next_one_runs(
 
 
 class Hanging:
-    """A job that hangs until it is killed, in a thread of its own."""
+    """A job that hangs in a thread until it is killed."""
 
     def __init__(self, aside: Aside, wall_s: float = 600.0, owner: str = "") -> None:
         self.cancel = Cancellation()
@@ -222,7 +222,7 @@ def test_a_job_sees_no_secret_of_the_environment(
     assert seen["PATH"] == os.environ["PATH"]
 
 
-#: A worker: it prints the id of a job that hangs, and goes on only if the hub is free.
+#: A worker that prints the id of a hanging job, and continues only if the hub is free.
 WORKER = """
 import sys
 if sys.argv[1] == "gevent":

@@ -1,4 +1,4 @@
-"""``bots.toml``: what a bot may say, and what becomes of one that is wrong."""
+"""``bots.toml``: valid tables, and the handling of invalid ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FakeMessengerSettings(ma.Schema):
 
 
 class FakeMessengerModule:
-    """An adapter's module, as far as the file needs it."""
+    """The parts of an adapter's module that the file needs."""
 
     SettingsSchema = FakeMessengerSettings
 

@@ -1,4 +1,4 @@
-"""JSON from outside is bounded before it is parsed."""
+"""Incoming JSON is limited before it is parsed."""
 
 from __future__ import annotations
 

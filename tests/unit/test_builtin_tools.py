@@ -1,4 +1,4 @@
-"""The built-in tools, one by one."""
+"""The built-in tools."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_calculate_refuses_what_is_endless_or_no_arithmetic(expression: str) -> 
     started = time.monotonic()
     with pytest.raises(ToolError):
         calculate(expression)
-    # Far from a figure: each of these would take minutes, or never end.
+    # A generous limit: without bounds, each of these would take minutes or never end.
     assert time.monotonic() - started < 20
 
 

@@ -1,4 +1,4 @@
-"""Chunks of a body: small ones take their time, and hold nobody."""
+"""Chunked bodies: tiny chunks are read slowly without blocking others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from astrbot_api.http import request_body
 
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long was waited, piece by piece; the clock stands still meanwhile."""
+    """The waits during the test. The clock stands still."""
     times: list[float] = []
     clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=times.append)
     monkeypatch.setattr(request_body, "time", clock)
@@ -25,7 +25,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def read(chunk: bytes, count: int) -> bytes:
-    """Read a chunked body as gunicorn gives it to a view."""
+    """Read a chunked body as gunicorn passes it to a view."""
     line = b"%x\r\n%s\r\n" % (len(chunk), chunk)
     sent: Any = IterUnreader(iter([line * count, b"0\r\n\r\n"]))
     body = Body(ChunkedReader(SimpleNamespace(), sent))

@@ -1,4 +1,4 @@
-"""The config files: checked, and reloaded when they change."""
+"""Config files are validated, and reloaded after changes."""
 
 from __future__ import annotations
 

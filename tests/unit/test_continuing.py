@@ -1,4 +1,4 @@
-"""Text that a client cannot take back goes on where its run says the same once more."""
+"""Streams without rewind continue where a repeated run sends the same text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from astrbot_api.http.sse import Rendering
 
 
 def play(kept: str, again: list[str]) -> tuple[str, bool]:
-    """Return what a client has in the end, and whether that is the answer."""
+    """Return a client's final text, and whether it is the answer."""
     text = ContinuedText()
     text.take_back(kept)
     shown, said = kept, ""
@@ -112,7 +112,7 @@ _DELTAS = ("TEXT_MESSAGE_CONTENT", "REASONING_MESSAGE_CONTENT", "text-delta", "r
 
 
 def play_in(stream: Rendering, *shown: events.Event) -> list[dict[str, Any]]:
-    """Return what a stream says of events, one object each."""
+    """Return the output of a stream for these events, one object each."""
     lines = [(number, encode_event(event)) for number, event in enumerate(shown, 1)]
     data = stream.render(lines) + stream.finish()
     return [

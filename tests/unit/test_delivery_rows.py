@@ -1,4 +1,4 @@
-"""The rows of the outbox, on both databases: claimed once, in the order of each target."""
+"""Rows of the outbox on both databases are claimed once, in the order of each target."""
 
 from __future__ import annotations
 
@@ -128,7 +128,9 @@ def test_a_lease_that_the_clock_left_behind_is_not_taken_for_death_before_it_may
 ) -> None:
     add(store, "one")
     (taken,) = claim(store)
-    store.write(lambda db: db.execute_sql("UPDATE worker SET lease_until = 1"))  # it jumped ahead
+    store.write(
+        lambda db: db.execute_sql("UPDATE worker SET lease_until = 1")
+    )  # the clock jumped ahead
     with store.read() as db:
         assert deliveries.next_due(db, judge=False) is None
     assert store.write(lambda db: deliveries.claim(db, "w2", 9, judge=False)) == []
@@ -138,13 +140,15 @@ def test_a_lease_that_the_clock_left_behind_is_not_taken_for_death_before_it_may
 def test_a_dead_workers_lease_does_not_hold_until_a_clock_that_was_set_back_catches_up(
     store: Store,
 ) -> None:
-    store.write(lambda db: leases.renew_lease(db, "dead", 3600.0))  # made before it was set back
+    store.write(
+        lambda db: leases.renew_lease(db, "dead", 3600.0)
+    )  # created before the clock was set back
     store.write(lambda db: leases.renew_lease(db, "w1", 15.0))
     with store.read() as db:
         rows = db.execute_sql("SELECT worker_id, lease_until FROM worker").fetchall()
     until = dict(rows)
     assert until["dead"] == until["w1"]
-    assert until["w2"] > until["w1"]  # of another setting, or another host
+    assert until["w2"] > until["w1"]  # with another setting, or on another host
 
 
 def test_a_delivery_scheduled_before_the_clock_was_set_back_is_due_again(

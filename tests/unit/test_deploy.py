@@ -16,12 +16,12 @@ from ..servers import ROOT
 
 DEPLOY = ROOT / "deploy"
 
-#: Of the site, and of gunicorn's configuration.
+#: Variables of the site and of gunicorn's configuration.
 NOT_SETTINGS = re.compile(r"ASTRBOT_(SITE_\w+|GRACEFUL_TIMEOUT_S)$")
 
 
 def variables(text: str) -> dict[str, str]:
-    """Return what an environment file sets, also what it shows commented out."""
+    """Return the variables of an environment file, including those commented out."""
     return dict(re.findall(r"(?m)^#?([A-Z][A-Z0-9_]+)=(.*)$", text))
 
 
@@ -82,6 +82,6 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
         [analyze, "verify", "--man=no", *map(str, units)],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    # The program is not installed where the unit says.
+    # The unit's program is not installed.
     faults = [line for line in done.stderr.splitlines() if "not executable" not in line]
     assert [line for line in faults if "astrbot-api" in line] == []

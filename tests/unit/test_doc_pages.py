@@ -1,4 +1,4 @@
-"""The pages of docs/ are whole; that they can be made is ``make docs``."""
+"""The pages of docs/ are complete. ``make docs`` checks that they build."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _read(page: str) -> str:
 
 
 def _directive(page: str, name: str) -> list[str]:
-    """Return the words in the contents of a directive, wherever it is in a page."""
+    """Return the words of all directives of this name in a page."""
     found = re.findall(rf"^\.\. {name}::\n\n((?:   .*\n?)+)", _read(page), re.MULTILINE)
     return " ".join(found).split()
 

@@ -1,4 +1,4 @@
-"""``astrbot-api doctor``: what works, what does not, and what to do."""
+"""``astrbot-api doctor`` reports working parts, faults and remedies."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_the_last_delivery_of_a_bot_and_a_webhook_is_reported(tmp_path: Path) ->
     assert "nothing was delivered yet" in found["webhook crm"]["text"]
 
 
-# -- what is asked -------------------------------------------------------------------------------
+# -- requests ------------------------------------------------------------------------------------
 
 
 def write_provider(folder: Path, base_url: str, more: str = "") -> None:
@@ -141,7 +141,7 @@ def test_a_provider_is_asked_and_the_remedy_fits(
         found = find(tmp_path)["config default, provider openai"]
     assert found["state"] == state
     assert remedy in found["remedy"]
-    assert (run_doctor(tmp_path)[0] == 0) is False  # now it is gone: amiss
+    assert (run_doctor(tmp_path)[0] == 0) is False  # now it is gone: a fault
 
 
 def test_offline_asks_nobody_and_says_so(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whatever an event holds, its line is JSON and no longer than every client can read."""
+"""The line of any event is JSON and has a length that every client can read."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from astrbot_api import events
 from astrbot_api.event_lines import MAX_LINE_BYTES, encode_line
 from astrbot_api.events import Event, encode_event
 
-#: Each pair of them takes eight bytes of a line.
+#: Each pair of characters needs eight bytes of a line.
 HUGE = '"\u2028' * 50_000
 
-#: What a field holds where it is not the huge one.
+#: Values of the other fields.
 USUAL = {"str": "a", "int": 1, "float": 0.5, "bool": False}
 
 CONSTRUCTORS = {
@@ -27,7 +27,7 @@ CONSTRUCTORS = {
 
 
 def list_huge(kind: str, text: str) -> list[Any]:
-    """Return huge values that a parameter with this annotation may have."""
+    """Return huge values for a parameter with this annotation."""
     if "str" in kind.removeprefix("dict[str, Any]"):
         return [text]
     deep: Any = text

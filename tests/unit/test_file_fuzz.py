@@ -1,4 +1,4 @@
-"""Truncated and changed files of every kind end with an answer, within the limits."""
+"""Truncated and damaged files of every type end with a result, within the limits."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def aside() -> Iterator[Aside]:
 
 @st.composite
 def damaged_files(draw: st.DrawFn) -> tuple[Job, bytes]:
-    """Return a sample that is cut, with some of its bytes changed."""
+    """Return a truncated sample with some changed bytes."""
     job, data = draw(st.sampled_from(SAMPLES))
     changed = bytearray(data[: draw(st.integers(1, len(data)))])
     places = st.tuples(st.integers(0, len(changed) - 1), st.integers(0, 255))

@@ -1,4 +1,4 @@
-"""What is taken out of files: text as Markdown, pictures that every model can take."""
+"""Extraction from files: text as Markdown, pictures in a format for all models."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_text_of_a_document_is_read_as_markdown(
 
 
 def word_table(*rows: list[str]) -> str:
-    """Return a table of Word, of cells that are XML."""
+    """Return a Word table of cells given as XML."""
     cells = ("".join(f"<w:tc>{cell}</w:tc>" for cell in row) for row in rows)
     return "<w:tbl>" + "".join(f"<w:tr>{row}</w:tr>" for row in cells) + "</w:tbl>"
 
@@ -208,7 +208,7 @@ def test_a_damaged_archive_is_said_to_be_damaged() -> None:
         read(b"PK\x03\x04 and nothing else")
 
 
-#: Texts as people send them -> the encodings that they come in.
+#: Typical texts -> their usual encodings.
 TEXTS = {
     "氏名,住所\n山田太郎,東京都千代田区\n鈴木花子,大阪府\n": ["cp932", "euc_jp", "iso2022_jp"],
     "番号,品名\n1,ﾎﾞｰﾙﾍﾟﾝ\n": ["cp932"],
@@ -251,7 +251,7 @@ def test_text_of_any_encoding_is_read(text: str, encoding: str) -> None:
     [
         ('<html><head><meta http-equiv="Content-Type" content="text/html; charset=gb2312">', "gbk"),
         ("<html><head><meta charset='windows-1251'>", "cp1251"),
-        ('<html><head><meta charset="iso-8859-1">', "utf-8"),  # many a page says so, wrongly
+        ('<html><head><meta charset="iso-8859-1">', "utf-8"),  # a common wrong declaration
         ('<?xml version="1.0" encoding="koi8-r"?>', "koi8-r"),
     ],
 )

@@ -1,4 +1,4 @@
-"""http_get reaches the public internet and nothing else."""
+"""http_get reaches only the public internet."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Site(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def site() -> Iterator[Any]:
         daemon_threads = True
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """A reader that hangs up is what some tests are about."""
+            """Ignore clients that close early, as some tests do."""
 
     server = Server(("127.0.0.1", 0), Own)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -119,7 +119,7 @@ def site() -> Iterator[Any]:
 
 @pytest.fixture
 def fetch(site: Any) -> Callable[..., str]:
-    """Fetch from names that the test resolves; loopback stands for the public internet."""
+    """Fetch from names that the test resolves. Loopback acts as the public internet."""
 
     def fetch(path: str, **options: Any) -> str:
         port = site.server_address[1]

@@ -1,4 +1,4 @@
-"""Notification services through Apprise, against one of its JSON services."""
+"""Notification services through Apprise, with its JSON service."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from astrbot_api.im.markdown import read_markdown
 from astrbot_api.testing.fake_platform import FakeAnswer, FakePlatform, FakeRequest
 from tests.im_platforms import DOCUMENT, PDF, Outbox, make_file, make_request, open_adapter
 
-#: Modules of Apprise's services that are loaded with the others.
+#: For modules of other services that Apprise loads.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 class FakeService(FakePlatform):
-    """What ``json://`` and ``form://`` of Apprise notify."""
+    """Receives notifications of ``json://`` and ``form://``."""
 
     def answer(self, request: FakeRequest) -> FakeAnswer:
         self.accept(json.loads(request.body))

@@ -1,4 +1,4 @@
-"""Adapters share a worker with everybody else: while one waits, the others go on."""
+"""Adapters share a worker: while one waits, other greenlets run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP to messengers: one attempt, bounded in size and time, no address in an error."""
+"""HTTP to messengers: one attempt, limits of size and time, no URL in an error."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_an_answer_that_comes_in_drops_is_given_up(http: PlatformHttp) -> None:
 def test_a_download_that_comes_in_drops_is_given_up(http: PlatformHttp) -> None:
     with RawEndpoint(drip) as endpoint:
         reader = http.open(endpoint.base_url, limit_s=0.5)
-        # Returns what there is, without waiting for as much as was asked for.
+        # Returns available data without waiting for the requested size.
         assert 0 < len(reader.read(1_000_000)) < 1_000_000
         with pytest.raises(PlatformError, match="took too long") as caught:
             collections.deque(iter(lambda: reader.read(1_000_000), b""), maxlen=0)

@@ -1,4 +1,4 @@
-"""What models write is read as they meant it, and nothing of it is lost."""
+"""Markdown of models is parsed as intended, without losing text."""
 
 from __future__ import annotations
 

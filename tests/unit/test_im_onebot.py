@@ -1,4 +1,4 @@
-"""QQ through OneBot 11, in both directions, against a fake implementation."""
+"""QQ through OneBot 11, in both directions, with a fake implementation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What messages of QQ refer to: quoted ones, forwarded bundles, temporary sessions."""
+"""References of QQ messages: quotes, forwarded bundles, temporary sessions."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def picture(fake: FakeOneBot, name: str = "a.png") -> dict[str, Any]:
 
 
 def node(name: str, *content: Any) -> dict[str, Any]:
-    """Return a message of a bundle, as NapCat gives it."""
+    """Return a message of a bundle in NapCat's format."""
     return {"user_id": 5, "sender": {"user_id": 5, "nickname": name}, "message": list(content)}
 
 
 def read(adapter: Adapter, fake: FakeOneBot, *message: Any, **event: Any) -> InMessage:
-    """Return a message as it is once all of it was fetched, stored in between."""
+    """Return a message after everything was fetched, and stored in between."""
     made = fake.make_event(message[0] if isinstance(message[0], str) else list(message), **event)
     [found] = adapter.receive(make_request(*fake.make_request(made))).messages
-    assert not fake.requests  # Receiving asks nobody.
+    assert not fake.requests  # Receiving sends no request.
     return adapter.complete(read_message(write_message(found)))
 
 

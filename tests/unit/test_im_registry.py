@@ -1,4 +1,4 @@
-"""Adapters load at their first use, and say in one line what they lack."""
+"""Adapters load at their first use, and report missing packages in one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from astrbot_api.errors import SettingsError
 from astrbot_api.im.registry import AdapterTypes
 
-#: What each type needs beside the package itself.
+#: Additional packages of each type.
 NEEDED = {
     "telegram": "markdown_it",
     "onebot": "markdown_it",

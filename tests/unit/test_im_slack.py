@@ -1,4 +1,4 @@
-"""Slack, in both directions, against a fake that its own SDK is content with."""
+"""Slack, in both directions, with a fake that its own SDK accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long texts are cut where a reader would cut them, and no word is lost."""
+"""Long texts are split at natural places, and no word is lost."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_pieces_fit_and_their_lengths_add_up(text: str) -> None:
     pieces = split_markdown(text, 200)
     assert all(piece.text.strip() and count_units(piece.text) <= 200 for piece in pieces)
     assert sum(piece.chars for piece in pieces) == (len(text) if text.strip() else 0)
-    # Without the marks of fences, sign by sign: a long line may be cut within one.
+    # Compare characters without fence marks, because a long line may be split within a word.
     kept = [re.sub(r"[`py\s]", "", part) for part in (text, "".join(x.text for x in pieces))]
     assert kept[0] == kept[1]
 
@@ -94,7 +94,7 @@ def test_the_rest_after_a_piece_is_what_was_not_sent() -> None:
 SIZE = 200_000
 
 
-@pytest.mark.timeout(20)  # each takes less than a second; minutes with backtracking
+@pytest.mark.timeout(20)  # takes less than a second, but minutes with backtracking
 @pytest.mark.parametrize(
     "text",
     [

@@ -1,4 +1,4 @@
-"""Telegram, in both directions, against a fake Bot API."""
+"""Telegram, in both directions, with a fake Bot API."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_long_text_arrives_in_order_and_each_piece_is_reported(
     joined = "".join(one["text"] for one in pieces)
     assert joined.replace("\n", "").replace(" ", "") == text.replace("\n", "").replace(" ", "")
     assert [step[0] for step in outbox.steps] == [0] * (len(pieces) - 1) + [1, 1]
-    # What a retry would be given after the first piece begins where it ended.
+    # A retry after the first piece continues where it ended.
     assert text[outbox.steps[0][1] :].lstrip().startswith(pieces[1]["text"][:20])
 
 

@@ -1,4 +1,4 @@
-"""What Telegram refuses of a message, and how the message arrives all the same."""
+"""Messages that Telegram rejects in part still arrive."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_buttons_that_are_refused_are_left_out(fake: FakeTelegram, adapter: Adap
     assert "reply_markup" not in sent
 
 
-# A Bot API server of one's own, with --local
+# Your own Bot API server with --local
 
 
 def read_document(fake: FakeTelegram, adapter: Adapter, path: str, data: bytes = PDF) -> bytes:

@@ -1,4 +1,4 @@
-"""Any other system, in both directions, signed."""
+"""Webhook bots: signed messages in both directions."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_a_body_that_is_no_object_is_refused(
 
 
 def read_examples() -> list[str]:
-    """Return the two Python blocks about the webhook in the documentation."""
+    """Return the two Python blocks about the webhook bot in the documentation."""
     text = (Path(__file__).parents[2] / "docs" / "im.rst").read_text(encoding="utf-8")
     section = text[text.index("Send a message to the bot") :]
     blocks = re.findall(r"code-block:: python\n\n((?:    .*\n|\n)+)", section)

@@ -1,4 +1,4 @@
-"""No module of the package imports itself by a detour: at run time or for types."""
+"""No module of the package imports itself indirectly, at run time or for types."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def list_modules(package: Path) -> dict[str, Path]:
 
 
 def iter_imports(name: str, path: Path, modules: dict[str, Path]) -> Iterator[str]:
-    """Yield the modules that one imports anywhere in its text: functions and types included."""
+    """Yield all modules that a module imports, also in functions and for types."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -38,7 +38,7 @@ def iter_imports(name: str, path: Path, modules: dict[str, Path]) -> Iterator[st
 
 
 def find_circle(graph: dict[str, set[str]]) -> list[str]:
-    """Return the modules of one circle, in the order of their imports; none: an empty list."""
+    """Return the modules of one import cycle in order, or an empty list."""
     done: set[str] = set()
     for start, first in graph.items():
         if start in done:

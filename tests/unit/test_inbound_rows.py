@@ -1,4 +1,4 @@
-"""Events of messengers and the leases of polled bots, on both databases."""
+"""Rows of messengers' events and leases of polled bots, on both databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal: what is appended is there, in order, once, for every reader."""
+"""The journal returns appended events once, in order, to every reader."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ..waiting import LIMIT_S, wait_for
 
 
 class _NoSignals:
-    """Signals of a single worker: there are no others to notify."""
+    """Signals of a single worker, without others to notify."""
 
     def publish(self, topic: str, payload: str) -> None: ...
 
@@ -49,7 +49,7 @@ FAR_FUTURE_US = 2**62
 
 @pytest.fixture(params=["sqlite", "postgres", "redis"])
 def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]:
-    """Each journal there is: what holds of one holds of all."""
+    """Each kind of journal. The tests apply to all of them."""
     settings: dict[str, Any] = {"data_dir": tmp_path}
     if request.param == "postgres":
         settings["database_url"] = request.getfixturevalue("postgres_url")
@@ -62,7 +62,7 @@ def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]
 
 
 def lines(first: int, last: int) -> list[bytes]:
-    """Return events as JSON, which differ in their numbers alone."""
+    """Return events as JSON that differ only in their numbers."""
     return [b'{"n":"\xc3\xa9 %d"}' % number for number in range(first, last + 1)]
 
 
@@ -96,7 +96,7 @@ def test_a_long_run_is_read_in_parts(journal: Journal) -> None:
 
 
 def test_a_piece_that_is_written_again_may_have_grown(journal: Journal) -> None:
-    # A commit whose outcome is not known: the writer sends the piece again, with what followed.
+    # After a commit with an unknown outcome, the writer sends the piece again with later events.
     journal.append([Piece(7, 1, lines(1, 3))])
     journal.append([Piece(7, 4, lines(4, 5))])
     journal.append([Piece(7, 4, lines(4, 900), ended=True)])
@@ -135,7 +135,7 @@ def test_pruning_forgets_what_has_ended_and_nothing_else(journal: Journal) -> No
 
 
 class Sink:
-    """Takes nothing to any journal; ``marks`` has the logs, and whether streams wait for them."""
+    """Writes to no journal. ``marks`` has the logs, and whether streams wait for them."""
 
     def __init__(self) -> None:
         self.marks: list[tuple[RunLog, bool]] = []
@@ -174,7 +174,7 @@ def test_a_log_shows_nothing_else_before_the_journal_has_it(journal: Journal) ->
 
 
 class Refusing:
-    """A journal that takes nothing until a test lets it."""
+    """A journal that rejects writes until a test allows them."""
 
     def __init__(self, behind: Journal) -> None:
         self.behind = behind
@@ -372,7 +372,7 @@ def test_a_redis_entry_of_an_older_layout_is_read(
 
 
 class Held:
-    """A journal whose transactions a test lets through one by one."""
+    """A journal whose transactions a test releases one by one."""
 
     def __init__(self) -> None:
         self.batches: list[list[Piece]] = []
@@ -387,7 +387,7 @@ class Held:
 def test_a_quiet_worker_writes_the_end_of_an_answer_at_once(
     make_writer: Callable[[Journal], JournalWriter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A pace that no test would outlast: only what is urgent gets through.
+    # A pace longer than any test, so only urgent events are written.
     monkeypatch.setattr("astrbot_api.runlog.writer._PACE_S", LIMIT_S * 10)
     monkeypatch.setattr("astrbot_api.runlog.writer._BURST", 0.0)
     held = Held()
@@ -429,7 +429,7 @@ def test_what_opens_a_run_whose_model_thinks_is_written_soon(
 def test_a_worker_of_many_short_answers_keeps_its_pace(
     make_writer: Callable[[Journal], JournalWriter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Each is in one piece with its end: the journal has none of them half.
+    # Each is in one piece with its end, so the journal never has half of it.
     monkeypatch.setattr("astrbot_api.runlog.writer._PACE_S", 1.0)
     monkeypatch.setattr("astrbot_api.runlog.writer._BURST", 1.0)
     held = Held()
@@ -467,7 +467,7 @@ def test_the_tokens_of_a_long_answer_are_grouped(
 def test_a_run_that_is_taken_over_refuses_its_earlier_worker(journal: Journal) -> None:
     rewind = events.rewind("r", 2, 5, again=True)
     journal.append([Piece(7, 1, lines(1, 3)), Piece(8, 1, lines(1, 1))])
-    assert not journal.take_over(7, 1, 2, [rewind])  # there is one more by now
+    assert not journal.take_over(7, 1, 2, [rewind])  # one more event arrived meanwhile
     assert journal.take_over(7, 1, 3, [rewind])
     assert list(journal.append([Piece(7, 4, lines(4, 9)), Piece(8, 2, lines(2, 2))])) == [7]
     assert list(journal.append([Piece(7, 1, lines(1, 9))])) == [7]  # not even from the beginning

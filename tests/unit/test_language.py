@@ -1,4 +1,4 @@
-"""Prose is plain technical English: words that it does without."""
+"""Prose is plain technical English without the words of a list."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PAGES = ("README*.rst", "CHANGES.rst", "CONTRIBUTING.rst", *(f"{one}/**/*.rst" f
 
 
 def list_files(*patterns: str) -> list[str]:
-    """Return the files of the repository, by their path in it."""
+    """Return the paths of files in the repository."""
     found = {path for pattern in patterns for path in ROOT.glob(pattern)}
     return sorted(str(path.relative_to(ROOT)) for path in found)
 
 
 def iter_prose(source: str) -> Iterator[tuple[int, str]]:
-    """Yield the docstrings and comments of a module, with the lines where they begin."""
+    """Yield the docstrings and comments of a module with their first lines."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and node.body:
             first = node.body[0]

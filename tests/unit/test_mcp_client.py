@@ -1,4 +1,4 @@
-"""The tools of the configs' MCP servers, with a sidecar that a test plays."""
+"""Tools of the configs' MCP servers, with a fake sidecar."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def configs(tmp_path: Path) -> Configs:
 
 @pytest.fixture
 def make(configs: Configs) -> Iterator[Callable[[str], McpTools]]:
-    """Make clients that are closed at the end."""
+    """Create clients that are closed at the end."""
     made = []
 
     def make_one(path: str) -> McpTools:
@@ -120,7 +120,7 @@ def test_no_turn_waits_longer_than_that(
         turn = threads.submit(names, tools, config)
         peer = sidecar.accept()
         (key,) = peer.hello()
-        # The sidecar answers nothing before the turn went on without it.
+        # The sidecar does not respond before the turn continues without it.
         went_on, _ = wait([turn], timeout=30)
         peer.send(type="state", server=key, status="running", tools=[NOW])
     assert went_on, "the turn waited for the sidecar"
@@ -225,7 +225,7 @@ def test_a_forked_process_has_a_connection_of_its_own(
     parent.hello()
     parents_link = tools._link.current
     assert parents_link is not None
-    # What the child finds; a real fork would be one of a process with threads.
+    # Simulates the child's state without a fork, because the process has threads.
     monkeypatch.setattr(parents_link, "abandon", lambda: None)
     monkeypatch.setattr(per_process, "_forks", [1])
     tools.start()

@@ -1,4 +1,4 @@
-"""``[mcp.NAME]`` tables: what is read, and what is refused."""
+"""``[mcp.NAME]`` tables: valid and invalid ones."""
 
 from __future__ import annotations
 

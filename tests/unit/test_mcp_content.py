@@ -1,4 +1,4 @@
-"""Results and descriptions of MCP tools, as they leave the sidecar."""
+"""Results and descriptions of MCP tools in the sidecar's output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker's connection to the sidecar, whose end a test plays."""
+"""A worker's connection to the sidecar, with a fake sidecar."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make(tool: str, **arguments: Any) -> dict[str, Any]:
 
 
 class Case:
-    """A link, what it reports, and calls that wait in threads."""
+    """A link, its reports, and calls that wait in threads."""
 
     def __init__(self, sidecar: FakeSidecar) -> None:
         self.sidecar = sidecar
@@ -45,7 +45,7 @@ class Case:
         self.threads = ThreadPoolExecutor(10)
 
     def connect(self) -> Peer:
-        """Have the link connect and receive a state, so that it is up for certain."""
+        """Let the link connect and receive a state, so that it is up."""
         self.link.want(SERVERS)
         return self.greet()
 
@@ -123,7 +123,7 @@ def test_a_call_that_is_cancelled_ends_and_the_sidecar_is_notified(case: Case) -
     with pytest.raises(RunCancelled):
         call.result(LIMIT_S)
     assert peer.read() == {"type": "cancel", "id": request["id"]}
-    # An answer that was on its way is nobody's.
+    # A late response is ignored.
     peer.answer(request, "late")
     other = case.call()
     peer.answer(peer.read(), "mine")

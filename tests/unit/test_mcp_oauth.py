@@ -1,4 +1,4 @@
-"""Servers that want a token: the session gets one by itself, from the config's client."""
+"""Servers with OAuth: the session gets tokens with the config's client."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Site
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def answer(self, value: Any = None, status: int = 200, **headers: str) -> None:
         body = b"" if value is None else json.dumps(value).encode()
@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.speak(json.loads(body))
 
     def speak(self, message: dict[str, Any]) -> None:
-        """Answer a message of MCP."""
+        """Respond to an MCP message."""
         results: dict[str, Any] = {
             "initialize": {
                 "protocolVersion": "2025-06-18",
@@ -98,9 +98,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Site(ThreadingHTTPServer):
-    """What the handler's instances share.
+    """Shared state of the handler's instances.
 
-    :ivar asked: The form and the authorization of each request for a token.
+    :ivar asked: Form and authorization of each token request.
     """
 
     daemon_threads = True
@@ -187,7 +187,7 @@ def test_stored_tokens_are_used_and_renewed(site: _Site, tmp_path: Path) -> None
     ((form, _),) = site.asked
     assert (form["grant_type"], form["refresh_token"]) == ("refresh_token", "again")
     kept = json.loads(path.read_text())
-    # The endpoint gave no other refresh token: the old one stays.
+    # The response has no new refresh token, so the old one is kept.
     assert (kept["access_token"], kept["refresh_token"]) == ("newer", "again")
     assert path.stat().st_mode & 0o777 == 0o600
 

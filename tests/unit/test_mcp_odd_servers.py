@@ -1,4 +1,4 @@
-"""What servers in the field do that the specification does not have: none costs the others."""
+"""Servers that violate the specification do not affect others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OBJECT = {"type": "object"}
 
 
 class Started:
-    """A session with a server that answers by a script."""
+    """A session with a scripted server."""
 
     def __init__(self, script: dict[str, Any]) -> None:
         command = [sys.executable, "-S", RAW, json.dumps(script)]
@@ -54,7 +54,7 @@ class Started:
 
 
 def use(script: dict[str, Any], job: Use) -> Any:
-    """Run a server and do something with it."""
+    """Run a server and use it."""
 
     async def scenario() -> Any:
         started = Started(script)
@@ -193,7 +193,7 @@ def test_odd_schemas_and_names_are_offered_and_called() -> None:
     context = ToolContext("alice", "s", "default", Cancellation())
     said = [box.run(one["name"], "{}", context) for one in specs]
     expected = [f"called {name}" for name in SCHEMAS]
-    # As in draft 3, which is understood.
+    # Draft 3 of JSON Schema is supported.
     missing = "error: bad arguments: 'a' is a required property"
     expected[list(SCHEMAS).index("required by itself")] = missing
     assert said == expected

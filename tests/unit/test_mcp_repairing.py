@@ -1,4 +1,4 @@
-"""Lists of tools, taken tool by tool."""
+"""Lists of tools are read tool by tool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tool names on their way to an OpenAI-compatible endpoint, and back."""
+"""Tool names are converted for OpenAI-compatible endpoints and back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPTIONS = ModelOptions(cancel=Cancellation())
 
 
 class CallsAll:
-    """A model that calls every tool on offer."""
+    """A model that calls every offered tool."""
 
     def __init__(self) -> None:
         self.messages: list[ModelMessage] = []

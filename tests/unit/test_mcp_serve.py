@@ -1,4 +1,4 @@
-"""The sidecar as ``serve`` keeps it: on demand, on a short path, and never unasked."""
+"""``serve`` starts the sidecar on demand, on a short path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from astrbot_api.server.mcp import SOCKET_VARIABLE, run_mcp_sidecar
 
 from ..waiting import LIMIT_S
 
-#: Instead of the sidecar: says hello to one worker, and ends with its input.
+#: A fake sidecar that greets one worker and ends with its input.
 STAND_IN = """
 import socket, sys
 listener = socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1]))

@@ -1,4 +1,4 @@
-"""The sidecar's parts in this process: one session, and the hub of all."""
+"""The sidecar's parts in this process: one session, and the hub of all sessions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def python(program: str, **env: str) -> dict[str, Any]:
 
 
 async def until_down(definition: Mapping[str, Any], times: int = 1) -> None:
-    """Run a session until it has been down so often, then stop it."""
+    """Run a session until it has been down this often, then stop it."""
     downs: asyncio.Queue[None] = asyncio.Queue()
 
     def note() -> None:
@@ -91,7 +91,7 @@ def test_a_url_where_nobody_listens_is_named_without_its_query(
 
 
 async def talk(program: str, take: Callable[[Any, Any], Awaitable[None]]) -> str:
-    """Run a program as a server; return how it ended."""
+    """Run a program as a server and return its result."""
     ended = asyncio.Event()
     server = StdioServer(python(program), lambda text: text, ended.set)
     async with server as (read, write):
@@ -133,7 +133,7 @@ def test_a_talkative_server_does_not_fill_the_log(caplog: pytest.LogCaptureFixtu
 
 
 class FakeSession:
-    """A server that is nothing but its state."""
+    """A fake server that only has a state."""
 
     def __init__(self, definition: Mapping[str, Any], on_change: Callable[[], None]) -> None:
         self.name = definition["name"]
@@ -150,7 +150,7 @@ class FakeSession:
 
 
 class Hubs:
-    """A hub, its sessions, and workers that are connected through pipes."""
+    """A hub, its sessions, and workers connected through pipes."""
 
     def __init__(self, linger_s: float) -> None:
         self.made: dict[str, FakeSession] = {}
@@ -266,5 +266,5 @@ def test_a_url_that_refuses_streamable_http_is_asked_over_sse(
     server = UrlServer({"url": "http://127.0.0.1:1/mcp", "headers": {}, "transport": fixed})
     server._note(status)
     assert server.try_other() is other
-    # One that is down over both is asked over the first again.
+    # If both transports are down, the first one is tried again.
     assert not server.try_other() or not other

@@ -1,4 +1,4 @@
-"""The sidecar as a process, with real MCP servers: one of our own, and one from PyPI."""
+"""The sidecar as a process with real MCP servers: a test server and one from PyPI."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def stdio(*arguments: str, name: str = "odd", program: str = RAW, **env: str) ->
 
 
 class Worker:
-    """A worker's end: what it received of its servers, and calls in threads.
+    """A worker's end: received states of its servers, and calls in threads.
 
-    The tests give servers short names; the sidecar knows them by their hashes.
+    The tests use short names of servers, the sidecar their hashes.
     """
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._changed = threading.Condition()
         self._keys: dict[str, str] = {}
-        #: The states that were received of each server, and how many were looked at.
+        #: Received states of each server, and how many of them were checked.
         self._told: dict[str, list[Mapping[str, Any]]] = {}
         self._seen: Counter[str] = Counter()
         self.link = Link(
@@ -65,18 +65,18 @@ class Worker:
             self._changed.notify_all()
 
     def ask_for(self, **servers: dict[str, Any]) -> None:
-        """Want these servers."""
+        """Request these servers."""
         self._keys = {name: hash_definition(one) for name, one in servers.items()}
         self.link.want({self._keys[name]: one for name, one in servers.items()})
 
     def want(self, **servers: dict[str, Any]) -> None:
-        """Want these servers, and wait until they run."""
+        """Request these servers and wait until they run."""
         self.ask_for(**servers)
         for name in servers:
             self.wait(name, "running")
 
     def wait(self, name: str, status: str, tool: str = "") -> list[str]:
-        """Wait until a server has a status, and a tool, after what was waited for before.
+        """Wait until a server has a status, and a tool, after the previous wait.
 
         :returns: The names of its tools.
         """
@@ -101,7 +101,7 @@ class Worker:
         return self.ask(key, request, cancel or Cancellation())
 
     def ask(self, key: str, request: dict[str, Any], *more: Any) -> Any:
-        """Have a server carry out a request."""
+        """Send a request to a server."""
         return self.link.call(self._keys[key], request, *(more or (Cancellation(),)))
 
     def find(self, key: str) -> Mapping[str, Any]:
@@ -129,14 +129,14 @@ def names_of(state: Mapping[str, Any]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Sidecar]:
-    """A sidecar for the tests that do it no harm."""
+    """A sidecar shared by tests that do not damage it."""
     with run_sidecar() as sidecar:
         yield sidecar
 
 
 @pytest.fixture(scope="module")
 def shared_worker(shared: Sidecar) -> Iterator[Worker]:
-    """A worker of it that has our server, over stdio as ``S`` and over HTTP as ``H``."""
+    """A worker with the test server, over stdio as ``S`` and over HTTP as ``H``."""
     worker = Worker(shared)
     with run_http_server() as (_, url):
         worker.want(S=stdio(program=ODD), H={"name": "odd", "url": url, "headers": {}})
@@ -146,7 +146,7 @@ def shared_worker(shared: Sidecar) -> Iterator[Worker]:
 
 @pytest.fixture
 def worker(shared: Sidecar) -> Iterator[Worker]:
-    """One more worker of it."""
+    """Another worker of the shared sidecar."""
     worker = Worker(shared)
     yield worker
     worker.close()
@@ -154,7 +154,7 @@ def worker(shared: Sidecar) -> Iterator[Worker]:
 
 @pytest.fixture
 def sidecar() -> Iterator[Sidecar]:
-    """A sidecar for one test alone."""
+    """A sidecar for a single test."""
     with run_sidecar() as own:
         yield own
 
@@ -179,7 +179,7 @@ def read_marks(path: Path) -> list[str]:
 
 
 def wait_mark(path: Path, count: int = 1) -> list[str]:
-    """Wait until ``wait`` has begun so many times; return the ids of its processes."""
+    """Wait until ``wait`` has started this often, and return the ids of its processes."""
     wait_for(lambda: len(read_marks(path)) >= count)
     return read_marks(path)
 
@@ -350,7 +350,7 @@ def test_a_server_with_a_url_is_reached_through_the_proxy(monkeypatch: pytest.Mo
             monkeypatch.setenv("HTTP_PROXY", proxy.url)
             with run_sidecar() as sidecar:
                 worker = Worker(sidecar)
-                # The server answers to its own name only.
+                # The server accepts only its own host name.
                 headers = {"Host": host}
                 worker.want(H={"name": "odd", "url": "http://mcp.test/mcp", "headers": headers})
                 assert worker.say("H", "echo", text="x") == "x"
@@ -408,7 +408,7 @@ def test_a_server_ends_when_no_worker_wants_it(sidecar: Sidecar, tmp_path: Path)
     assert call.result(LIMIT_S)["content"][0]["text"] == "waited"
     other.close()
     pid = int(wait_mark(mark)[0])
-    assert is_running(pid)  # for a while: workers restart
+    assert is_running(pid)  # for some time, because workers restart
     sidecar.stop()
     wait_for(lambda: not is_running(pid))
 
@@ -426,7 +426,7 @@ def test_a_worker_that_talks_nonsense_is_cut_off_and_no_other(
             connection.sendall(line)
             while connection.recv(65536):
                 pass
-        except ConnectionError:  # cut off in the middle of the line
+        except ConnectionError:  # interrupted in the middle of the line
             pass
     assert shared_worker.say("S", "echo", text="x") == "x"
 
@@ -442,7 +442,7 @@ def test_the_sidecar_and_its_servers_end_with_its_standard_input(
     own_worker.want(S=stdio("--mark", str(mark)))
     call = own_worker.start("S", "wait")
     pid = int(wait_mark(mark)[0])
-    sidecar.process.send_signal(signal.SIGTERM)  # turns that end still need it
+    sidecar.process.send_signal(signal.SIGTERM)  # ending turns still need it
     assert own_worker.say("S", "echo", text="x") == "x"
     assert sidecar.stop() == 0
     with pytest.raises(ToolError, match="ended during the call"):

@@ -1,4 +1,4 @@
-"""MCP tools as tools of an agent, without any sidecar."""
+"""MCP tools as tools of an agent, without a sidecar."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ECHO = {
 
 
 class Answers:
-    """A sidecar that gives one answer to every call, and notes the calls."""
+    """A fake sidecar that gives one response to every call and records the calls."""
 
     def __init__(self, *content: dict[str, Any], is_error: bool = False) -> None:
         self.answer = {"content": list(content), "is_error": is_error}

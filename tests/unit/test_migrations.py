@@ -1,7 +1,7 @@
-"""The schema: made from the models, and taken over from the last development state.
+"""The schema: created from the models, and migrated from the last development state.
 
-``tests/data/development.*.sql`` are the tables as migrations 0001 to 0010 of the
-development made them (commit 971b0fa), with their history.
+``tests/data/development.*.sql`` contain the tables of migrations 0001 to 0010 of the development
+(commit 971b0fa) with their history.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DATA = Path(__file__).parents[1] / "data"
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Store]]:
-    """Two stores whose databases are empty."""
+    """Two stores with empty databases."""
     made = []
     for name in ("one", "other"):
         url = f"sqlite:///{tmp_path / name}.db"
@@ -49,9 +49,9 @@ def _run(store: Store, *statements: str) -> None:
 
 
 def _make_development(store: Store, *, but: str = "no migration") -> None:
-    """Make the database of the last development state, or of one before it."""
+    """Create the database of the last development state, or of an earlier one."""
     text = (_DATA / f"development.{store.dialect}.sql").read_text()
-    # None of the defaults has a semicolon in it.
+    # No default contains a semicolon.
     _run(store, *(one for one in text.split(";\n") if one.strip() and but not in one))
 
 
@@ -87,7 +87,7 @@ def _describe(store: Store) -> list[str]:
 
 
 def _affinity(kind: str) -> str:
-    """Return what SQLite takes a type for. Source: https://sqlite.org/datatype3.html#affname."""
+    """Return SQLite's affinity of a type. Source: https://sqlite.org/datatype3.html#affname."""
     for affinity, signs in {"INTEGER": "INT", "TEXT": "CHAR|TEXT", "REAL": "REAL|FLOA"}.items():
         if re.search(signs, kind.upper()):
             return affinity
@@ -132,7 +132,7 @@ def test_the_last_development_state_is_taken_over(stores: list[Store]) -> None:
         assert _rows(old, "SELECT event FROM run_event") == [('{"a":"\u00e9"}'.encode(),)]
     assert old.list_migrations() == [(name, True) for name in ALL_MIGRATIONS]
     assert _rows(old, "SELECT name FROM owner") == [("bob",)]
-    # What is stored counts to the key of the session's first run.
+    # Data counts for the key of the session's first run.
     counted = "SELECT key_id, messages, messages_bytes, sessions, sessions_bytes FROM key_stored"
     assert _rows(old, counted) == [("k", 1, 512 + 8 + 3, 1, 512 + 1024 + 2 * 2 + 4 * 3)]
     fresh.upgrade()
@@ -166,7 +166,7 @@ def test_a_later_migration_runs_on_an_old_database_and_not_on_a_new_one(
     monkeypatch.setattr(migrating, "MIGRATIONS", tmp_path)
     assert old.upgrade() == ["0002_later"]
     assert _rows(old, "SELECT id FROM later") == []
-    # Its tables are those of the models, which no later migration need change.
+    # The models' tables include later migrations.
     assert fresh.upgrade() == ["0001_initial", "0002_later"]
     with fresh.read() as db:
         assert not db.table_exists("later")

@@ -1,4 +1,4 @@
-"""What several callers want at the same time is made by one of them."""
+"""A result that several callers need at the same time is computed once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CALLERS = 8
 
 
 class _Maker:
-    """Makes a thing, slowly, and keeps it."""
+    """Slowly computes a value and stores it."""
 
     def __init__(self) -> None:
         self.once = Once(LIMIT_S)

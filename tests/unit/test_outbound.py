@@ -1,4 +1,4 @@
-"""Outgoing HTTP: proxies, checked addresses, limits, and waits that are broken."""
+"""Outgoing HTTP: proxies, checked addresses, limits, cancelled waits."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def read(outbound: Outbound, url: str, call: Call | None = None, limit: int = 10
         outbound.close()
 
 
-# -- which proxy -------------------------------------------------------------
+# -- choice of the proxy -----------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def secure(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RawEndpoint]:
-    """Make endpoints with TLS that this process trusts."""
+    """Create endpoints with TLS that this process trusts."""
     monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
@@ -229,7 +229,7 @@ def test_a_tunnel_that_is_refused_is_no_connection(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         error = failure_of(provider_of("https://secure.test/v1", max_retries=0))
         assert error.message == "The model's endpoint could not be reached."
-    # Nor is there one to a proxy that does not listen any more.
+    # There is no connection to a proxy that no longer listens, either.
     error = failure_of(provider_of("https://secure.test/v1", max_retries=0))
     assert error.message == "The model's endpoint could not be reached."
 
@@ -431,7 +431,7 @@ def test_a_head_and_a_short_body_are_sent_at_once(
     monkeypatch.setattr(socket.socket, "sendall", count)
     outbound = Outbound()
     with RawEndpoint(keep) as endpoint:
-        for _ in range(2):  # over a new connection, and over one that was kept
+        for _ in range(2):  # over a new and a kept connection
             outbound.send(
                 "POST", f"{endpoint.base_url}/a?b=c d", headers={}, body=b"x" * size,
                 connect_timeout_s=30, read_timeout_s=30,
@@ -445,6 +445,6 @@ def test_a_head_and_a_short_body_are_sent_at_once(
 def test_connections_are_made_anew_after_they_were_closed() -> None:
     outbound = Outbound()
     with RawEndpoint(answer_with(b"here")) as endpoint:
-        # `read` closes what is kept.
+        # `read` closes kept connections.
         assert [read(outbound, endpoint.base_url) for _ in range(3)] == [b"here"] * 3
         assert endpoint.connections == 3

@@ -16,7 +16,7 @@ from .raw_endpoint import RawEndpoint, answering
 
 
 class SocksProxy(Relay):
-    """SOCKS 5 without a login (Source: RFC 1928); it leads every host to one port of loopback."""
+    """SOCKS 5 without a login (Source: RFC 1928). Forwards every host to one loopback port."""
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""What a built wheel holds beside the modules."""
+"""Data files of a built wheel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any input: the parsers answer, or refuse with an error of their own."""
+"""For any input, parsers return a result or raise their own error."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_any_message_is_parsed_or_refused(value: Any) -> None:
             segments = parse(value, max_chars=1000, max_segments=10)
         except ApiError:
             continue
-        # What was taken is taken again as it is stored.
+        # Accepted segments are also accepted in their stored form.
         again = [one.to_wire() for one in segments]
         assert [one.to_wire() for one in parse(again, max_chars=1000, max_segments=10)] == again
 
@@ -123,8 +123,8 @@ def test_an_endpoints_stream_is_read_the_same_however_it_is_cut(
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         found += pieces.feed(stream[start:end])
     assert found + pieces.finish() == expected
-    # As the standard has it: an event is the data lines between two blank ones. (A line of words
-    # alone is no field; it is given as an event, as relays report errors so.)
+    # As in the standard: an event is the data lines between two blank lines. (A line without a
+    # field is returned as an event, because relays report errors like this.)
     text = stream.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     events = []
     for block in (text + b"\n").split(b"\n\n"):
@@ -204,7 +204,7 @@ def test_any_file_of_bots_or_webhooks_is_read_or_refused_in_one_line(
 ) -> None:
     text = value
     if isinstance(value, dict):
-        # JSON's null is no TOML: such a file is refused as a whole.
+        # TOML has no null, so such a file is rejected.
         text = f"[[{kind}]]\n" + "\n".join(f"{k} = {json.dumps(v)}" for k, v in value.items())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{kind}s.toml"

@@ -1,4 +1,4 @@
-"""No text from outside makes a pattern run for hours."""
+"""No input makes a regular expression run for hours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from astrbot_api.app import _RequestLine
 from astrbot_api.files.names import find_file_name
 from astrbot_api.http.conversation import make_file_part
 
-#: What patterns repeat: each pair of these is tried, over and over.
+#: Characters that patterns repeat. Each pair is tried repeatedly.
 _SIGNS = (
     "a",
     "0",
@@ -39,7 +39,7 @@ _SIGNS = (
     "*",
 )
 
-#: Long enough for what doubles with each repetition, short for what grows with the square.
+#: Enough to detect exponential growth, few enough for quadratic growth.
 _REPETITIONS = 100
 
 

@@ -1,4 +1,4 @@
-"""A value that each process makes for itself."""
+"""A value that each process creates for itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from astrbot_api.runtime.per_process import PerProcess
 
 from ..waiting import LIMIT_S
 
-# Python 3.12 warns of a fork beside threads, which is the very case here.
+# Python 3.12 warns about a fork with threads, which is the tested case.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 
 

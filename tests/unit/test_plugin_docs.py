@@ -1,4 +1,4 @@
-"""What plugins can do is documented, and so are the built-in ones."""
+"""All features of plugins and all built-in plugins are documented."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostgreSQL alone: races, restarts, and a pool that waits."""
+"""PostgreSQL only: races, restarts, and a pool that waits."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def store(postgres_url: str) -> Iterator[PostgresStore]:
 
 @pytest.fixture
 def own_server(postgres: Postgres) -> Iterator[Postgres]:
-    """A server that a test may stop; it runs again afterwards."""
+    """A server that a test may stop. It is started again afterwards."""
     yield postgres
     postgres.stop()
     postgres.start()
@@ -63,7 +63,7 @@ def _is_waiting(postgres: Postgres) -> bool:
 
 
 def _hold(store: PostgresStore, first: Callable[[Any], Any], then: Callable[[Any], Any]) -> Any:
-    """Return a function that runs a job in two steps, with an event between them."""
+    """Return a job of two steps with an event between them."""
     begun, go_on = threading.Event(), threading.Event()
 
     def job(db: Any) -> Any:
@@ -118,7 +118,7 @@ def test_an_outage_is_a_clear_error_and_ends_by_itself(
     store = PostgresStore(postgres_url, timeout_s=30)
     store.write(lambda db: sessions.create_session(db, "before", "alice"))
     own_server.kill()
-    store._timeout_s = 0.3  # for what must fail; a busy machine may need more to succeed
+    store._timeout_s = 0.3  # for operations that must fail; a busy machine may need more to succeed
     for _ in range(3):
         with pytest.raises(StorageError, match="nothing was stored"):
             store.write(lambda db: sessions.create_session(db, "lost", "alice"))
@@ -258,7 +258,7 @@ def test_an_empty_pool_is_an_error_after_a_wait(postgres_url: str) -> None:
 
 @contextmanager
 def _foreign_lock(url: str) -> Iterator[Any]:
-    """Hold what another program holds: somebody's psql in the middle of a transaction."""
+    """Hold the locks of another program, like a psql in the middle of a transaction."""
     import psycopg
 
     with psycopg.connect(url, application_name="psql") as connection:
@@ -306,7 +306,7 @@ def test_a_foreign_lock_is_an_error_soon_and_outlasted_by_a_patient_write(
     with ThreadPoolExecutor(1) as pool:
         with _foreign_lock(postgres_url):
             waits = pool.submit(store.write, add, patient=True)
-            for number in range(3):  # each takes as long as a patient one's attempt, or longer
+            for number in range(3):  # each takes at least as long as a patient one's attempt
                 with pytest.raises(StorageError):
                     _add_session(store, f"s{number}")
             assert not waits.done()

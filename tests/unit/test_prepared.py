@@ -1,4 +1,4 @@
-"""Statements built once from peewee expressions, on both databases."""
+"""Prepared statements from peewee expressions, on both databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refusals in the words of endpoints in use: the turn succeeds by a change of the request."""
+"""After typical errors of real endpoints, a changed request succeeds."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def is_long(body: Body) -> bool:
     return len(json.dumps(body)) > 5000
 
 
-#: Per kind: what is refused, the request, and the wordings of the refusal.
+#: Per kind: the rejected request, the retry, and the texts of the error.
 KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
     ("a stream", has("stream_options"), {}, USER, [
         "Streaming is not supported",
@@ -176,7 +176,7 @@ def test_a_refusal_is_cured(
                 return
             body = json.loads(raw)
             if refused(body):
-                if inside:  # an error without a status, in a stream that began well
+                if inside:  # an error without a status in a stream that started normally
                     connection.send_stream(b"data: " + json.dumps(error).encode() + b"\n\n")
                 else:
                     connection.send_json(400, error)
@@ -188,7 +188,7 @@ def test_a_refusal_is_cured(
 
     with RawEndpoint(handle) as endpoint:
         provider = provider_of(endpoint, extra=extra, max_retries=0)
-        for _ in range(2):  # and what was learned holds
+        for _ in range(2):  # the change is remembered
             asked = ModelOptions(Cancellation())
             assert text_of(list(provider.stream(messages, (TOOL,), asked))) == "Hello"
 

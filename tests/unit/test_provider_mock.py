@@ -1,4 +1,4 @@
-"""The scripted model does what the words of the message say, as its page claims."""
+"""The mock model follows the words of the message, as documented."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOOLS = [{"type": "function", "function": {"name": name}} for name in ("first", 
 
 
 class ImpatientCancellation(Cancellation):
-    """Notes each wait and cuts it short."""
+    """Records each wait and returns from it at once."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Answers that endpoints in use send and OpenAI's documentation does not have."""
+"""Responses of real endpoints that OpenAI's documentation does not describe."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def look(arguments: Any = "") -> dict[str, Any]:
 
 
 def sending(body: bytes, headers: str = "") -> Callable[[Connection], None]:
-    """Return a handler that answers with a body as it is."""
+    """Return a handler that responds with this body."""
 
     def handle(connection: Connection) -> None:
         while connection.read_request()[0]:

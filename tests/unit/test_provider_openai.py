@@ -1,4 +1,4 @@
-"""What is asked of an OpenAI-compatible endpoint, and what its answer means."""
+"""Requests to an OpenAI-compatible endpoint, and the meaning of its responses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def fake(fake_model: FakeOpenAI) -> FakeOpenAI:
     return fake_model
 
 
-# -- what is asked -----------------------------------------------------------
+# -- requests ----------------------------------------------------------------
 
 
 def test_request_says_what_it_must_and_no_more(fake: FakeOpenAI) -> None:
@@ -167,7 +167,7 @@ def test_another_fault_in_a_request_with_tools_is_reported() -> None:
     assert "refused the request (HTTP 400)" in caught.value.message
 
 
-# -- what the answer means ---------------------------------------------------
+# -- responses ---------------------------------------------------------------
 
 
 def test_answer_comes_in_tokens_and_usage_last(fake: FakeOpenAI) -> None:

@@ -1,4 +1,4 @@
-"""How answers of endpoints arrive, fail and are cancelled."""
+"""Transfer, failure and cancellation of endpoints' responses."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def fake(fake_model: FakeOpenAI) -> FakeOpenAI:
     return fake_model
 
 
-# -- how the bytes come ------------------------------------------------------
+# -- transfer ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["chunked", "with a length", "until the end"])
@@ -116,7 +116,7 @@ def test_kept_connection_that_the_endpoint_closed_is_no_failure() -> None:
     def handle_one(connection: Connection) -> None:
         connection.read_request()
         connection.send_stream(*HELLO)
-        # Too late for the client to see it before it sends.
+        # Too late for the client to notice before it sends.
         connection.read_request()
 
     cancel = ImpatientCancellation()

@@ -1,4 +1,4 @@
-"""What is done after a refusal or a failure: another try, another key, another request."""
+"""After an error: a retry, another key, or a changed request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def refuse(message: str, **error: Any) -> dict[str, Any]:
     return {"error": {"message": message, **error}}
 
 
-# -- another try ---------------------------------------------------------------------------------
+# -- retries -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_the_next_provider_answers_where_the_first_one_fails_and_says_so() -> No
         assert (asked[-1].provider, asked[-1].model) == ("p2", "m2")
         assert (first.bodies[0]["model"], third.bodies[0]["model"]) == ("chosen", "m2")
         list(chain.stream([{"role": "user", "content": "x"}], [], options()))
-        assert len(first.bodies) == 1  # it rests
+        assert len(first.bodies) == 1  # it is paused
 
 
 def test_no_other_provider_is_asked_after_the_first_token() -> None:
@@ -171,7 +171,7 @@ def test_no_other_provider_is_asked_after_the_first_token() -> None:
         assert second.bodies == []
 
 
-# -- another request -----------------------------------------------------------------------------
+# -- changed requests ----------------------------------------------------------------------------
 
 
 CURED: list[tuple[int, str, dict[str, Any], str, str]] = [

@@ -1,4 +1,4 @@
-"""Further shapes of answers: each is of an endpoint, a gateway or a template in use."""
+"""Further formats of responses, each from a real endpoint, gateway or template."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The events of a model's endpoint are the same however their bytes are cut."""
+"""The events of an endpoint do not depend on how their bytes are split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public names: what users may import, and that importing costs nothing."""
+"""Public names: importable, with cheap imports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import astrbot_api
 from astrbot_api import testing
 
-#: A name that is removed here breaks users' programs.
+#: Removing a name here breaks users' programs.
 PUBLIC = [
     "Agent",
     "ApiError",

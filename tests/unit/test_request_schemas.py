@@ -1,4 +1,4 @@
-"""Every field of a request that holds many values looks at their number first."""
+"""Every request field with many values checks their number first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that look like an administrator's are reserved too."""
+"""Names that look like an administrator's are reserved, too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run takes back, in the items of a response."""
+"""Text that a run takes back is removed from the items of a response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which model a server uses, and what its owner reads about it."""
+"""The choice of the server's model, and its messages for the owner."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""gunicorn's configuration: what it sets, and in which order it patches.
+"""gunicorn's configuration: settings and the order of patching.
 
-Each case runs in a process of its own, because patching cannot be undone.
+Each case runs in a separate process, because patching cannot be undone.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def test_gunicorn_accepts_it(tmp_path: Path) -> None:
         text=True,
         timeout=60,
         cwd=ROOT,
-        # It loads the application too.
+        # It also loads the application.
         env={**os.environ, "ASTRBOT_DATA_DIR": str(tmp_path)},
         check=False,
     )

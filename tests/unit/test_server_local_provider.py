@@ -1,4 +1,4 @@
-"""The provider of the embedded model, against an endpoint that answers as llama.cpp."""
+"""The provider of the embedded model, with an endpoint like llama.cpp's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOOL = {"type": "function", "function": {"name": "look", "parameters": {}}}
 
 
 class Llama:
-    """What llama.cpp's server shows of itself, and what it was asked."""
+    """A fake llama.cpp server that records its requests."""
 
     def __init__(self, loading: int = 0) -> None:
         self.loading = loading

@@ -1,4 +1,4 @@
-"""The process of the embedded model, with a stand-in for llama.cpp."""
+"""The process of the embedded model, with a fake of llama.cpp."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from astrbot_api.providers import local_model as model
 from astrbot_api.providers.local_model import count_threads, find_demo_gguf
 
-#: Stands in for xllamacpp; what it is given comes back in its address.
+#: A fake xllamacpp that returns its arguments in its address.
 STAND_IN = """
 import os, sys, time
 class CommonParams:

@@ -1,4 +1,4 @@
-"""What ``serve`` checks before it starts anything, and what it says."""
+"""Checks and messages of ``serve`` before it starts anything."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_server_that_is_killed_gives_the_shells_status() -> None:
 
 @pytest.fixture
 def heeded_signals() -> Iterator[None]:
-    """Signals that do something, also for tests that a shell runs in its background."""
+    """Restore signals for tests that run in a shell's background."""
     ignored = [
         number
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)

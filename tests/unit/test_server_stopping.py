@@ -1,4 +1,4 @@
-"""The end of a worker's turns, with a worker that is a stand-in."""
+"""The end of a worker's turns, with a fake worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..waiting import LIMIT_S
 class Runs:
     """Records the calls.
 
-    :param heir: Whether another worker takes the turns.
+    :param heir: Whether another worker takes over the turns.
     """
 
     def __init__(self, heir: bool = False) -> None:

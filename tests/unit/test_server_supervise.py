@@ -1,4 +1,4 @@
-"""One child process, kept running."""
+"""The supervisor keeps one child process running."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from astrbot_api.runtime.supervise import Supervisor, describe_status
 
 from ..waiting import LIMIT_S, wait_for
 
-#: Notes its id, prints, and ends with its standard input.
+#: Appends its id to a file, prints, and ends with its standard input.
 CHILD = """
 import os, sys
 print("loading", flush=True)
@@ -28,7 +28,7 @@ sys.stdin.read()
 
 
 class Case:
-    """A supervisor of :data:`CHILD`, what it reported, and which processes it started."""
+    """A supervisor of :data:`CHILD`, its reports, and the processes that it started."""
 
     def __init__(self, folder: Path, program: str = CHILD, max_pause_s: float = 0.04) -> None:
         self._starts = folder / "starts"
@@ -47,7 +47,7 @@ class Case:
         return [int(line) for line in self._starts.read_text().split()]
 
     def wait_started(self, count: int = 1) -> int:
-        """Wait until it was started so many times; return its newest id."""
+        """Wait until it was started this often, and return its newest id."""
         wait_for(lambda: len(self.started()) == count)
         return self.started()[-1]
 
@@ -162,7 +162,7 @@ def test_the_child_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Distinguish a process from one that is dead but not yet collected by init."""
+    """Return whether a process runs. A zombie does not."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

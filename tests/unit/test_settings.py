@@ -1,4 +1,4 @@
-"""Settings: three places, one clear line when one is wrong."""
+"""Settings: three sources, and one clear line for an invalid value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wake-ups between processes: heard by the others, on whatever they go over."""
+"""Notifications between processes arrive over every transport."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Opener = Callable[[], Signals]
 
 @pytest.fixture(params=["datagrams", "postgres", "redis"])
 def open_one(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
-    """Return a function that opens the signals of one more process of the same world."""
+    """Return a function that opens the signals of another process with shared state."""
     settings: dict[str, Any] = {"data_dir": tmp_path}
     if request.param == "postgres":
         settings["database_url"] = request.getfixturevalue("postgres_url")
@@ -41,7 +41,7 @@ def open_one(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]
 
 
 class Ear:
-    """Notes what one process hears."""
+    """Records the signals that one process receives."""
 
     def __init__(self, signals: Signals, topic: str = "events") -> None:
         self.signals = signals
@@ -55,7 +55,7 @@ class Ear:
         self._something.set()
 
     def hears(self, speaker: Signals, payload: str, topic: str = "events") -> None:
-        """Have something said until it is heard: a signal may be lost, not all of them."""
+        """Repeat a signal until it is received, because single signals may be lost."""
 
         def heard() -> bool:
             speaker.publish(topic, payload)

@@ -1,4 +1,4 @@
-"""What a file is comes from its bytes."""
+"""The type of a file is detected from its bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The attachments of an application, with a folder as the storage."""
+"""Attachments of an application with a folder as storage."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_bytes_whose_deletion_fails_are_left_to_the_sweep(
     assert box.strays() == [row.blob]
     with pytest.raises(ApiError, match="not found"):
         box.attachments.get(row.attachment_id)
-    # The same bytes again get a name of their own: the sweep cannot hurt them.
+    # Identical bytes uploaded again get a new name, so the sweep cannot affect them.
     again = box.attachments.store_bytes(b"x", "x")
     assert again.blob != row.blob
     box.make_older(2)
@@ -123,7 +123,7 @@ def test_bytes_whose_deletion_fails_are_left_to_the_sweep(
 def _upload_meanwhile(
     box: Box, monkeypatch: pytest.MonkeyPatch, data: bytes, key_id: str | None = None
 ) -> list[rows.AttachmentRow]:
-    """Have another upload come and go while the next one is being saved."""
+    """Create and delete another upload while the next one is being saved."""
     save = LocalStorage.save
     found: list[rows.AttachmentRow] = []
 

@@ -1,4 +1,4 @@
-"""File names: what is kept of them."""
+"""File names are cleaned before they are stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""S3: the same four methods, against a server of the tests' own."""
+"""S3 storage has the same four methods, with a fake server."""
 
 from __future__ import annotations
 

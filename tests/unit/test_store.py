@@ -1,4 +1,4 @@
-"""The store, on both databases: transactions, and what each job keeps to itself."""
+"""The store on both databases: transactions, and isolation of jobs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..postgres import Postgres
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a database without a table is; what holds of one dialect holds of both."""
+    """URL of an empty database. The tests apply to both dialects."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'test.db'}"
     server: Postgres = request.getfixturevalue("postgres")

@@ -1,4 +1,4 @@
-"""``astrbot_api.testing``: the scripted model, and the application that it answers in."""
+"""``astrbot_api.testing``: the scripted model and its application."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ for run in (thread.call, run_native):
 """
 
 
-#: Each kind is asked for while as many jobs of another as there are threads stand still.
+#: Each kind of job runs while all threads of another kind are blocked.
 _KINDS = """
 from gevent import monkey
 import os, socket, threading
