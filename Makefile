@@ -1,4 +1,4 @@
-# make run     install what is needed and start the server on 127.0.0.1:6185
+# make run     install the server and start it on 127.0.0.1:6185
 # make help    everything else
 #
 # Another Python:            make run PYTHON=python3.12
@@ -11,7 +11,7 @@ ARGS   ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 
-# A stamp is newer than what it was made from: a second make installs nothing.
+# A stamp is newer than its sources, so a second make installs nothing.
 METADATA := setup.cfg setup.py pyproject.toml clients/python/pyproject.toml
 CLIENT := --editable ./clients/python
 RUN_STAMP  := $(VENV)/.stamp-run
@@ -22,7 +22,7 @@ NPM := tests/clients/npm
 NPM_STAMP := $(NPM)/node_modules/.stamp
 BENCH_STAMP := $(VENV)/.stamp-bench
 
-# Two pips in one environment would get into each other's way.
+# Two pip processes must not run in one environment at the same time.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help install run test lint format type bench check docs picture deploy-check fuzz sequences sdks litellm torture clean worst
@@ -30,22 +30,22 @@ BENCH_STAMP := $(VENV)/.stamp-bench
 
 help:
 	@echo "make run      start the server on 127.0.0.1:6185 (ARGS=\"--port 7000\")"
-	@echo "make test     run the tests            (ARGS=\"-k name\")"
-	@echo "make lint     ruff: faults and format; import-linter: the layers"
-	@echo "make format   ruff: put the format right"
-	@echo "make type     mypy"
+	@echo "make test     run the tests (ARGS=\"-k name\")"
+	@echo "make lint     check faults and format (ruff) and imports (import-linter)"
+	@echo "make format   format the code (ruff)"
+	@echo "make type     check types (mypy)"
 	@echo "make check    lint, type and test"
-	@echo "make docs     the documentation as HTML, in build/docs; a warning is an error"
-	@echo "make bench    measure, beside bare Flask and WSGI (ARGS=\"bots tokens\", ARGS=--small)"
+	@echo "make docs     build the documentation in build/docs; warnings are errors"
+	@echo "make bench    compare with bare Flask and WSGI (ARGS=\"bots tokens\", ARGS=--small)"
 	@echo "make deploy-check  the contract behind nginx, twice: embedded state; PostgreSQL, Redis, S3"
-	@echo "make fuzz     Schemathesis on every operation (ARGS=\"20\": so many examples of each)"
-	@echo "make sdks     langchain, litellm, llama-index, openai-agents against the server (5 minutes)"
+	@echo "make fuzz     Schemathesis on every operation (ARGS=\"20\": number of examples of each)"
+	@echo "make sdks     langchain, litellm, llama-index, openai-agents with the server (5 minutes)"
 	@echo "make litellm  other providers' formats, through LiteLLM's proxy (1 minute)"
-	@echo "make worst    the worst input of every route and reader: is a worker held? (10 minutes)"
+	@echo "make worst    worst input of every route and reader: is a worker blocked? (10 minutes)"
 	@echo "make torture  faults under load: is anything lost? (ARGS=\"kill --size 0.5\"; ARGS=--list)"
-	@echo "make picture  take the picture of the console for the README"
-	@echo "make install  what make run installs, without starting anything"
-	@echo "make clean    remove the environment and the caches; data/ stays"
+	@echo "make picture  take the screenshot of the console for the README"
+	@echo "make install  install like make run, without starting the server"
+	@echo "make clean    remove the environment and the caches, but not data/"
 
 run: $(RUN_STAMP)
 	@$(BIN)/astrbot-api serve $(ARGS)
@@ -64,7 +64,7 @@ format: $(DEV_STAMP)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# What the extras bring has types, too.
+# Types of the extras' packages are checked, too.
 type: $(DEV_STAMP) $(TEST_STAMP)
 	@$(BIN)/mypy
 
@@ -80,11 +80,11 @@ docs: $(DOCS_STAMP)
 	done
 	@echo "build/docs/index.html"
 
-# The picture of the console in README.rst. Needs chromium: .ci/install-tools.
+# The screenshot of the console in README.rst. Needs chromium: .ci/install-tools.
 picture: $(TEST_STAMP)
 	@$(BIN)/python docs/take_picture.py
 
-# The site of deploy/nginx, and the state of several hosts. CI: what is missing is a failure.
+# The site of deploy/nginx, and the state of several hosts. In CI, missing programs are failures.
 DEPLOY_TESTS := $(BIN)/python -m pytest -n2 tests/contract
 deploy-check: $(RUN_STAMP) $(TEST_STAMP)
 	@echo "nginx, two workers, SQLite and files in the data directory"
@@ -101,13 +101,13 @@ fuzz: $(RUN_STAMP) $(TEST_STAMP)
 sequences: $(RUN_STAMP) $(TEST_STAMP)
 	@ASTRBOT_TEST_SEQUENCES=$(or $(ARGS),2000) $(BIN)/python -m pytest -n0 tests/api/test_valid_histories.py
 
-# Frameworks over OpenAI's API, in environments of their own: they do not fit into one.
+# Frameworks that use OpenAI's API, in separate environments because of conflicting versions.
 SDKS := $(VENV)/sdks
 SDK_TESTS := tests/clients/test_sdks.py
 sdks: $(RUN_STAMP) $(TEST_STAMP) $(SDKS)/.stamp-frameworks $(SDKS)/.stamp-llama
 	@ASTRBOT_TEST_SDKS=$(abspath $(SDKS)) $(BIN)/python -m pytest -n0 $(SDK_TESTS) $(ARGS)
 
-# LiteLLM's proxy before a provider with a format of its own.
+# LiteLLM's proxy in front of a provider with another format.
 litellm: $(RUN_STAMP) $(TEST_STAMP) $(SDKS)/.stamp-litellm
 	@CI=1 ASTRBOT_TEST_LITELLM=$(abspath $(SDKS))/litellm/bin/litellm $(BIN)/python -m pytest -n0 \
 	    tests/e2e/test_real_servers.py $(ARGS)
@@ -125,7 +125,7 @@ clean:
 	@rm -rf $(VENV) $(NPM)/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# pip is the last thing that venv installs: without it the environment is half made.
+# venv installs pip last: without it, the environment is incomplete.
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "$(PYTHON) is missing or older than 3.11." \
@@ -145,11 +145,11 @@ $(RUN_STAMP): $(METADATA) | $(BIN)/pip
 	@touch $@
 
 $(TEST_STAMP): $(METADATA) | $(BIN)/pip
-	@echo "Installing what the tests need ..."
+	@echo "Installing the packages of the tests ..."
 	@$(PIP) install $(CLIENT) --editable '.[test]'
 	@touch $@
 
-# Clients of other protocols; without npm their tests are skipped, except in CI.
+# Clients of other protocols. Without npm, their tests are skipped, except in CI.
 $(NPM_STAMP): $(NPM)/package-lock.json
 	@mkdir -p $(@D)
 	@if command -v npm >/dev/null; then \
@@ -163,11 +163,11 @@ $(DEV_STAMP): $(METADATA) | $(BIN)/pip
 	@touch $@
 
 $(DOCS_STAMP): $(METADATA) | $(BIN)/pip
-	@echo "Installing what the documentation needs ..."
+	@echo "Installing the packages of the documentation ..."
 	@$(PIP) install --editable '.[docs]'
 	@touch $@
 
 $(BENCH_STAMP): $(METADATA) | $(BIN)/pip
-	@echo "Installing what draws the pictures ..."
+	@echo "Installing the packages of the charts ..."
 	@$(PIP) install --editable '.[bench]'
 	@touch $@

@@ -1,4 +1,4 @@
-"""The WSGI application, for a server of your own choice.
+"""The WSGI application, for any WSGI server.
 
 ``astrbot-api serve`` does not need this file. With gunicorn::
 

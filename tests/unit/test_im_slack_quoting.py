@@ -1,4 +1,4 @@
-"""What messages of Slack refer to: shared messages, and the thread in which they are said."""
+"""References of Slack messages: shared messages, and the thread of a mention."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def said(ts: str, text: str, user: str = "U7", **more: Any) -> dict[str, Any]:
 
 
 def mention(adapter: Adapter, fake: FakeSlack, *thread: dict[str, Any]) -> InMessage:
-    """Return a mention at the end of a thread, with what was fetched of it."""
+    """Return a mention at the end of a thread, with its fetched messages."""
     asked = said("9.9", f"<@{fake.bot_user}> what now?")
     fake.threads[CHANNEL, "1.1"] = [*thread, asked]
     return adapter.complete(receive(adapter, fake, asked["text"], ts="9.9", thread_ts="1.1"))

@@ -1,4 +1,4 @@
-// The shop's cookie says who asks: no key, and no username, is sent from here.
+// The shop's cookie authenticates the request, so no key is needed.
 document.getElementById("ask").addEventListener("submit", async (event) => {
   event.preventDefault();
   const shown = document.getElementById("answer");

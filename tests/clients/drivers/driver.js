@@ -1,4 +1,4 @@
-// Does what one JSON line of its input asks for, with the JavaScript client.
+// Runs the jobs of its input with the JavaScript client, one JSON line per job.
 import { createInterface } from "node:readline";
 import { Client } from "../../../clients/js/client.js";
 
@@ -40,7 +40,7 @@ const jobs = {
     for await (const event of stream) {
       if (event.type === "approval_required") asked.push([event.name, event.arguments]);
     }
-    // The loop has ended: the run waits.
+    // The loop has ended because the run waits.
     const { decision, arguments: changed, comment } = job;
     for (const { id } of stream.reply.waiting) await stream.decide(id, decision, { arguments: changed, comment });
     return [asked, show(await stream.final())];

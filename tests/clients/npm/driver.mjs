@@ -1,4 +1,4 @@
-// Asks a server with the official clients: prints the outcome of one job, given as JSON, as JSON.
+// Runs one job with an official client. The job and its printed result are JSON.
 import { HttpAgent } from "@ag-ui/client";
 
 const job = JSON.parse(process.argv[2]);
@@ -8,7 +8,7 @@ const {
 } = await import(job.ai ?? "ai");
 const headers = { Authorization: `Bearer ${job.key}` };
 
-// What useChat is made of, without React's state.
+// The parts of useChat without React's state.
 class Chat extends AbstractChat {
   constructor(options) {
     const state = {

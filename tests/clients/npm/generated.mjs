@@ -1,4 +1,4 @@
-// Asks a server with the clients that were generated from its document; prints what came of it.
+// Calls a server with clients generated from its document, and prints the results.
 import { createRequire } from "node:module";
 import createClient from "openapi-fetch";
 
@@ -22,7 +22,7 @@ const query = { attachment_id: uploaded.data.data.attachment_id };
 const file = await sdk.downloadOpenApiFile({ query, parseAs: "text" });
 done.file = file.data;
 
-// A turn in the background, watched as a stream.
+// A background turn with its stream.
 const begun = await sdk.sendChatMessage({ body: { ...body, response_mode: "background" } });
 const path = { run_id: begun.data.data.run_id };
 const { stream } = await sdk.resumeChatRun({ path, query: { username: "alice" } });

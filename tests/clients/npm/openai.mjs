@@ -1,5 +1,5 @@
-// Asks a server with OpenAI's client and with Vercel's AI SDK, as they are: prints the outcome of
-// one job, given as JSON, as JSON. The words of the messages are those of the mock model.
+// Runs one job with OpenAI's client or Vercel's AI SDK, unchanged. The job and its printed result
+// are JSON. Words in the messages control the mock model.
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateObject, generateText, stepCountIs, streamText, tool } from "ai";
@@ -133,7 +133,7 @@ const jobs = {
     }
   },
   async aisdk() {
-    // The default model of the provider is that of Responses.
+    // The provider's default model uses Responses.
     return askWithTools(createOpenAI({ apiKey: job.key, baseURL })("default"));
   },
   async aisdkUnstored() {

@@ -1,4 +1,4 @@
-// A page with useChat, as an application would have it: sends, stops, and resumes after a reload.
+// A page with useChat that sends, stops, and resumes after a reload, like an application.
 import { useChat } from "@ai-sdk/react";
 import { DefaultChatTransport } from "ai";
 import { useState } from "react";
