@@ -87,10 +87,10 @@ class _Writer:
             yield f"*Scope:* ``{scope.group(1)}``" if scope else "*Scope:* any key."
         yield ""
         parameters = [self._resolve(one) for one in (*shared, *operation.get("parameters", ()))]
-        rows = [_tell_parameter(one) for one in parameters]
+        rows = [_format_parameter(one) for one in parameters]
         yield from _table(("Parameter", "Type", "Meaning"), rows)
         body = self._find_body(operation)
-        rows = list(self._tell_fields(body)) if body else []
+        rows = list(self._format_fields(body)) if body else []
         yield from _table(("Field", "Type", "Meaning"), rows)
         if "101" not in operation["responses"]:  # curl does not support WebSockets
             curl = self._make_curl(method, path, parameters, operation)
@@ -112,7 +112,7 @@ class _Writer:
             yield from (f"   {line}" for line in example.splitlines())
             yield ""
             data = self._resolve(self._resolve(schema).get("properties", {}).get("data", schema))
-            yield from _table(("Answer", "Type", "Meaning"), list(self._tell_fields(data)))
+            yield from _table(("Answer", "Type", "Meaning"), list(self._format_fields(data)))
         told = [f":ref:`{code} <error-{code}>`" for code in codes if code in STATUS_OF_CODE]
         yield from (f"*Errors:* {', '.join(told)}", "") if told else ()
 
@@ -129,18 +129,18 @@ class _Writer:
         schema = next((one["schema"] for one in content.values() if "schema" in one), None)
         return self._resolve(schema) if schema else None
 
-    def _tell_fields(self, schema: dict[str, Any], before: str = "") -> Iterator[tuple[str, ...]]:
+    def _format_fields(self, schema: dict[str, Any], before: str = "") -> Iterator[tuple[str, ...]]:
         """Yield name, type and meaning of each field. Nested fields have dotted names."""
         required = schema.get("required", ())
         for name, given in schema.get("properties", {}).items():
             node = self._resolve(given)
             meaning = to_rst(node.get("description", ""))
             must = " **Required.**" if name in required and "readOnly" not in node else ""
-            yield f"{before}{name}", _tell_type(node), meaning + must
+            yield f"{before}{name}", _format_type(node), meaning + must
             items = self._resolve(node.get("items", {}))
             if before.count(".") < 2:
                 inner = items if "properties" in items else node
-                yield from self._tell_fields(inner, f"{before}{name}{'[]' if items else ''}.")
+                yield from self._format_fields(inner, f"{before}{name}{'[]' if items else ''}.")
 
     def _make_example(self, schema: dict[str, Any], depth: int = 0) -> Any:
         node = self._resolve(schema)
@@ -196,24 +196,24 @@ class _Writer:
         }
 
 
-def _tell_parameter(parameter: dict[str, Any]) -> tuple[str, str, str]:
+def _format_parameter(parameter: dict[str, Any]) -> tuple[str, str, str]:
     must = " **Required.**" if parameter.get("required") else ""
     meaning = to_rst(parameter.get("description", ""))
     return (
         f"{parameter['name']}",
-        f"{_tell_type(parameter['schema'])} ({parameter['in']})",
+        f"{_format_type(parameter['schema'])} ({parameter['in']})",
         meaning + must,
     )
 
 
-def _tell_type(schema: dict[str, Any]) -> str:
+def _format_type(schema: dict[str, Any]) -> str:
     """Return a short name of a schema's type and limits."""
     if "enum" in schema:
         return ", ".join(f"``{json.dumps(one)}``" for one in schema["enum"])
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else list(kinds)
     for key in ("oneOf", "anyOf"):
-        kinds += [_tell_type(one) for one in schema.get(key, ())]
+        kinds += [_format_type(one) for one in schema.get(key, ())]
     told = " or ".join(dict.fromkeys(kinds)) or "any"
     default = schema.get("default")
     return told if default in (None, "") else f"{told}, ``{json.dumps(default)}``"

@@ -47,13 +47,13 @@ class SettingsTable(SphinxDirective):
                 f"   * - .. _setting-{name}:",
                 "",
                 f"       ``{PREFIX}{name.upper()}``",
-                f"     - {_tell_default(item)}",
-                f"     - {_tell_meaning(item)}",
+                f"     - {_format_default(item)}",
+                f"     - {_format_meaning(item)}",
             ]
         return self.parse_text_to_nodes("\n".join(lines))
 
 
-def _tell_default(item: Field[Any]) -> str:
+def _format_default(item: Field[Any]) -> str:
     if item.default_factory is not MISSING:
         value: Any = item.default_factory()
     else:
@@ -69,7 +69,7 @@ def _tell_default(item: Field[Any]) -> str:
     return f"``{value}``" if value != "" else "(empty)"
 
 
-def _tell_meaning(item: Field[Any]) -> str:
+def _format_meaning(item: Field[Any]) -> str:
     """Return the meaning, unit and bounds of a setting."""
     meaning = item.metadata["help"]
     kind = _HINTS[item.name]

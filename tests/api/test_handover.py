@@ -324,7 +324,7 @@ def test_a_run_is_stopped_while_nobody_has_it(make_worker: Callable[..., Worker]
         ("chat", {"response_mode": "blocking"}, b'"code":"shutting_down"'),
     ],
 )  # fmt: skip
-def test_a_client_that_cannot_resume_is_told_that_its_worker_leaves(
+def test_a_client_that_cannot_resume_gets_an_error_when_its_worker_stops(
     make_worker: Callable[..., Worker], path: str, body: dict[str, Any], said: bytes
 ) -> None:
     begun, never = threading.Event(), threading.Event()

@@ -306,7 +306,7 @@ def test_a_step_that_cannot_be_stored_costs_the_turn_nothing_but_its_pickup(
     assert len(tools.added) == len(set(tools.added))
 
 
-def test_the_model_is_told_of_a_call_whose_outcome_is_unknown(
+def test_the_model_is_informed_of_a_call_whose_outcome_is_unknown(
     make_worker: Callable[..., Worker],
 ) -> None:
     tools = Tools()

@@ -244,7 +244,7 @@ def test_deliveries_count_until_they_are_pruned(api: Api) -> None:
     assert (stored(api).deliveries, stored(api).deliveries_bytes) == (0, 0)
 
 
-def test_notes_count_and_the_model_is_told_that_they_are_full(
+def test_notes_count_and_the_model_gets_an_error_when_they_are_full(
     make_scripted: Callable[..., Any],
 ) -> None:
     def answer(messages: Any, *_: Any) -> Any:

@@ -61,9 +61,7 @@ def get_stream(api: Api, run_id: str, query: str, last_event_id: str = "") -> An
     return api.client.get(f"/api/v1/chat/runs/{run_id}/stream{query}", headers=headers)
 
 
-def test_behind_the_end_of_a_run_an_event_source_is_told_to_stop(
-    api: Api, slow: tuple[Api, Slow]
-) -> None:
+def test_an_event_source_stops_after_the_end_of_a_run(api: Api, slow: tuple[Api, Slow]) -> None:
     stream = api.post_chat(username="alice", message="hi").get_data()
     run_id, last = run_id_of(stream), str(len(frames_of(stream)))
     wait_until_journaled(api, run_id)

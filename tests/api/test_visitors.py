@@ -144,7 +144,7 @@ def test_a_visitor_has_so_many_turns_in_a_day_whatever_keys_it_asks_for(shop: Ap
     assert 0 < int(answer.headers["Retry-After"]) <= 86_400
 
 
-def test_an_address_has_so_many_turns_in_a_day_whoever_asks(shop: Api) -> None:
+def test_the_visitors_of_one_address_share_its_turns_per_day(shop: Api) -> None:
     turns = [
         read_rules(shop, admit(shop, address="2001:db8::1")["api_key"])["max_turns"]
         for _ in range(3)

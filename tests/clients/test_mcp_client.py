@@ -104,7 +104,7 @@ def test_any_client_reads_the_sessions(run: Callable[[Job], Any]) -> None:
     assert '"role":"assistant","text":"Hello from mock."' in text
 
 
-def test_any_client_is_told_what_was_wrong(run: Callable[[Job], Any]) -> None:
+def test_every_client_gets_the_reason_of_an_error(run: Callable[[Job], Any]) -> None:
     async def job(client: Client) -> Any:
         failed = await client.call_tool("chat", {"message": "FAIL=400"})
         refused = await client.call_tool("chat", {"message": "Hello", "config": "nowhere"})

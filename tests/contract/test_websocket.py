@@ -250,7 +250,7 @@ def test_no_more_than_twenty_turns_run_on_one_connection(
 
 
 @pytest.mark.parametrize("asks", [True, False], ids=["that asks again", "that waits"])
-def test_a_client_is_told_that_its_key_was_revoked(
+def test_a_client_gets_an_error_when_its_key_is_revoked(
     server: Server, module_dir: Path, asks: bool
 ) -> None:
     from ..servers import create_key_row, run_cli

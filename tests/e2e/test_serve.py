@@ -49,7 +49,7 @@ titles = false
 """
 
 
-def _heed_signals() -> None:
+def _restore_signals() -> None:
     """Restore signals that nohup, and a shell's background, make a program ignore."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
@@ -77,7 +77,7 @@ class Serve:
                 stderr=err,
                 cwd=ROOT,
                 env={**inherited, **environ},
-                preexec_fn=_heed_signals,
+                preexec_fn=_restore_signals,
             )
         self.http = urllib3.PoolManager(retries=False, timeout=LIMIT_S)
 

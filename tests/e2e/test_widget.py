@@ -469,7 +469,7 @@ def test_visitors_chat_without_a_key_or_a_backend(browser: Any, site: Site) -> N
     assert site.keys_made == made_before
 
 
-def test_a_page_that_the_config_does_not_name_is_told_so(
+def test_a_page_of_another_origin_shows_the_error(
     browser: Any, site: Site, module_dir: Path
 ) -> None:
     path = module_dir / "configs" / "open.toml"

@@ -52,7 +52,7 @@ def answer(box: Toolbox) -> tuple[list[str], list[Any]]:
     return [one.result for one in events if isinstance(one, ToolFinished)], [*events, *model.asked]
 
 
-def test_a_model_that_repeats_its_call_is_told_and_then_asked_for_words() -> None:
+def test_a_model_that_repeats_its_call_is_warned_and_then_must_answer_in_words() -> None:
     results, events = answer(make_box(max_repeats=3))
     assert results[:3] == ["same"] * 3
     assert [one.startswith("error: this call of look was made 3 times") for one in results[3:]] == [

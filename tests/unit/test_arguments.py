@@ -103,7 +103,7 @@ def test_others_run_while_a_large_schema_is_checked(monkeypatch: pytest.MonkeyPa
         {"dependencies": {"a": 7}}, {"contentSchema": {"type": 7}},
     ],
 )  # fmt: skip
-def test_what_is_no_schema_is_told_apart(schema: Any) -> None:
+def test_invalid_schemas_are_detected(schema: Any) -> None:
     assert find_schema_fault(schema)
     assert find_schema_fault({"$defs": {"a": schema}})
     assert find_schema_fault(_object(a=True, b={"type": ["string", "null"]})) == ""

@@ -300,7 +300,7 @@ def test_a_proxy_is_not_asked_for_what_is_not_allowed(monkeypatch: pytest.Monkey
         assert proxy.asked == []
 
 
-def test_an_address_is_checked_for_whoever_asks_for_it() -> None:
+def test_a_forbidden_address_is_never_connected() -> None:
     with RawEndpoint(answer_with(b"secret")) as endpoint:
         outbound = Outbound(may_connect=lambda address: address != "127.0.0.1")
         with pytest.raises(OutboundError) as caught:
@@ -442,7 +442,7 @@ def test_a_head_and_a_short_body_are_sent_at_once(
     assert len(sent) == (4 if size > 100_000 else 2)
 
 
-def test_connections_are_made_anew_after_they_were_closed() -> None:
+def test_closed_connections_are_opened_again() -> None:
     outbound = Outbound()
     with RawEndpoint(answer_with(b"here")) as endpoint:
         # `read` closes kept connections.

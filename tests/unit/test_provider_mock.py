@@ -58,7 +58,7 @@ def test_message_without_words_gets_hello_in_four_tokens() -> None:
     assert deltas[-1] == Usage(input_other=10, output=4)
 
 
-def test_it_says_what_it_is_told_to() -> None:
+def test_it_answers_with_the_requested_text() -> None:
     assert "".join(texts(ask('Please SAY={"city":"Oslo"} now'))) == '{"city":"Oslo"}'
 
 
@@ -188,6 +188,6 @@ def test_script_is_the_same_for_the_same_message() -> None:
     assert parse_script(messages, []) == parse_script(messages, [])
 
 
-def test_an_answer_ends_as_it_is_told() -> None:
+def test_an_answer_has_the_requested_finish_reason() -> None:
     assert Finished("length") in ask("FINISH=length")
     assert not [one for one in ask("hi") if isinstance(one, Finished)]

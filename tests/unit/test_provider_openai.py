@@ -328,7 +328,7 @@ def test_half_character_without_its_other_half_is_replaced(channel: str) -> None
     assert [one for one in texts if one != "."] == ["a", "\ufffdb\ufffd", "\ufffd"]
 
 
-def test_half_character_in_arguments_is_mended_too() -> None:
+def test_half_a_character_in_arguments_is_repaired_too() -> None:
     pieces = [{"index": 0, "function": {"name": "f", "arguments": '"\ud83d'}},
               {"index": 0, "function": {"arguments": '\ude00\ud83d'}}]  # fmt: skip
     deltas = answer_to(*(event({"tool_calls": [one]}) for one in pieces), *HELLO[1:])

@@ -52,7 +52,7 @@ def reason_of(found: list[Any]) -> str:
     [[{"text": "Hello"}], [{"type": "text_delta", "text": "Hello"}], "Hello",
      [{"type": "text", "text": {"value": "Hello", "annotations": []}}]],
 )  # fmt: skip
-def test_thinking_and_text_are_told_apart(delta: dict[str, Any], content: Any) -> None:
+def test_reasoning_and_text_are_distinguished(delta: dict[str, Any], content: Any) -> None:
     found = deltas(event(delta), event({"content": content}), STOP, DONE)
     assert text_of(found) == "Hello"
     assert "".join(one.text for one in found if isinstance(one, ReasoningDelta)) == "hm"

@@ -142,7 +142,7 @@ def test_a_server_that_is_killed_gives_the_shells_status() -> None:
 
 
 @pytest.fixture
-def heeded_signals() -> Iterator[None]:
+def default_signals() -> Iterator[None]:
     """Restore signals for tests that run in a shell's background."""
     ignored = [
         number
@@ -168,7 +168,7 @@ def heeded_signals() -> Iterator[None]:
     ],
 )
 def test_signals_reach_gunicorn_as_its_owner_means_them(
-    sent: list[signal.Signals], received: str, tmp_path: Path, heeded_signals: None
+    sent: list[signal.Signals], received: str, tmp_path: Path, default_signals: None
 ) -> None:
     log = tmp_path / "log"
     log.touch()
