@@ -181,11 +181,23 @@ class _Ticket:
         self.error: BaseException | None = None
 
 
+#: Weight of the newest measurement in the average lag of :class:`BatchWriter`.
+_LAG_WEIGHT = 0.1
+
+#: Lag without load, in seconds.
+_IDLE_LAG_S = 0.001
+
+#: The pause between two batches, as a multiple of the lag beyond that, and its maximum.
+_LAG_TIMES = 4.0
+_MAX_PAUSE_S = 0.02
+
+
 class BatchWriter:
     """Runs jobs in batches in one native thread.
 
-    Jobs submitted during a batch form the next batch. This is a group commit
-    without a timer.
+    Jobs submitted during a batch form the next batch (group commit). Under load there is a short
+    pause between two batches, so that more jobs share one: their callers would wait for the busy
+    event loop anyway. The measure of load is how long callers wait after their batch has ended.
 
     :param run_batch: Called in the native thread with the jobs. Returns the
         result or the exception of each job.
@@ -199,6 +211,9 @@ class BatchWriter:
         self._lock = threading.Lock()
         self._waiting: list[_Ticket] = []
         self._busy = False
+        #: Average time in seconds from the end of a batch until its callers run.
+        self._lag_s = 0.0
+        self._ended_at = time.monotonic()
 
     def submit(self, job: Callable[..., T]) -> T:
         """Run a job, wait for it, and return its result or raise its exception."""
@@ -210,6 +225,7 @@ class BatchWriter:
         if leads:
             self._lead(ticket)
         ticket.done.wait()
+        self._lag_s += _LAG_WEIGHT * (time.monotonic() - self._ended_at - self._lag_s)
         if ticket.error is not None:
             raise ticket.error
         result: T = ticket.result
@@ -227,6 +243,11 @@ class BatchWriter:
         is delayed by the jobs of others.
         """
         while True:
+            try:
+                self._pause()
+            except BaseException:  # a timeout of this caller must not stop the other jobs
+                start_beside(self._lead, own, name="astrbot-writer")
+                raise
             with self._lock:
                 batch, self._waiting = self._waiting, []
                 if not batch:
@@ -242,9 +263,21 @@ class BatchWriter:
                 start_beside(self._lead, follower, name="astrbot-writer")
                 return
 
+    def _pause(self) -> None:
+        pause_s = min(_LAG_TIMES * (self._lag_s - _IDLE_LAG_S), _MAX_PAUSE_S)
+        left_s = self._ended_at + pause_s - time.monotonic()
+        if left_s > 0:
+            time.sleep(left_s)
+
     def _serve(self, batch: list[_Ticket]) -> None:
+        def run() -> list[Any | BaseException]:
+            try:
+                return self._run_batch([one.job for one in batch])
+            finally:
+                self._ended_at = time.monotonic()
+
         try:
-            outcomes = self._pool.call(lambda: self._run_batch([one.job for one in batch]))
+            outcomes = self._pool.call(run)
         except BaseException as error:
             outcomes = [error] * len(batch)
         for ticket, outcome in zip(batch, outcomes, strict=True):
