@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from astrbot_api.im.botfile import read_bot, read_tables
 from astrbot_api.im.registry import AdapterTypes
 from astrbot_api.im.umo import parse_umo
 from astrbot_api.keys.rules import KeyRules, read_rules
-from astrbot_api.messages import parse_chat_message, parse_im_message
+from astrbot_api.messages import Media, parse_chat_message, parse_im_message, resolve_media
 from astrbot_api.providers.sse import SSEParser
 
 from ..servers import parse_events
@@ -52,7 +53,12 @@ def test_any_message_is_parsed_or_refused(value: Any) -> None:
         except ApiError:
             continue
         # Accepted segments are also accepted in their stored form.
-        again = [one.to_wire() for one in segments]
+        files = {
+            one.attachment_id: replace(one, type="image", filename="a.png")
+            for one in segments
+            if isinstance(one, Media)
+        }
+        again = [one.to_wire() for one in resolve_media(segments, files)]
         assert [one.to_wire() for one in parse(again, max_chars=1000, max_segments=10)] == again
 
 
