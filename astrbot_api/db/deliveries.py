@@ -91,7 +91,7 @@ _OF_DEAD = DELIVERY_SENDING & Delivery.claimed_by.not_in(LIVING_WORKERS)
 _HAS_DEAD = Prepared(Delivery.select(Delivery.id).where(_OF_DEAD).limit(1))
 
 #: The error of a delivery whose worker died during the last attempt. After two such attempts
-#: in a row it is given up: the delivery may be the cause.
+#: in a row it fails for good, since the delivery may be the cause.
 WORKER_DIED = "The worker stopped while it was sending the delivery."
 WORKER_DIED_TWICE = "Two workers stopped while they were sending the delivery; it was given up."
 

@@ -13,10 +13,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 
-#: For "told": report, notify, log, return. For "anew": again. For "whoever": name the subject.
+#: For "told": report, notify, log, return. For "anew": again. For "goes on": continue, resume. For
+#: "what is stored", and other clauses used as nouns: name the thing.
 BANNED = re.compile(
     r"\b(told|tells?|telling|anew|heed(s|ed|ing)?|mend(s|ed|ing)?|in the place of|gone on with"
-    r"|for ever|whoever|that is none|whose it is)\b",
+    r"|for ever|whoever|that is none|whose it is|amiss|likeliest|so many|goes on|given up|put down"
+    r"|h[oe]lds? (it|them|others|nobody) up|the like|are to be|that there (is|are)"
+    r"|what (came|comes|became|becomes)"
+    r"|what is (asked|given|left|meant|new|said|sent|shown|stored))\b",
     re.IGNORECASE,
 )
 

@@ -18,7 +18,7 @@ def read_attachment(context: ToolContext, name: str = "", offset: int = 0) -> st
     Documents are read too: PDF, Word, Excel, PowerPoint, OpenDocument, EPUB, HTML, mail.
 
     :param name: Its file name or id; may be left out when there is only one.
-    :param offset: Number of the character to begin at, to go on in a long file.
+    :param offset: Number of the character to begin at, to continue in a long file.
     """
     found = _find(context.attachments, name)
     text = found.read_text()
