@@ -16,7 +16,7 @@ _FAILED = "Something went wrong; please try again."
 
 #: Appended to an incomplete answer, by the model's finish reason.
 _CUT = {
-    "length": "(The answer was cut here: the model may not say more at once.)",
+    "length": "(The answer was cut off at the model's length limit.)",
     "content_filter": "(The model's provider withheld the rest of the answer.)",
 }
 
