@@ -42,7 +42,7 @@ class AsyncClient:
         async with AsyncClient("http://127.0.0.1:6185", api_key="abk_…") as client:
             print(await client.chat("Hello", username="alice").text())
 
-    :param base_url: Without ``/api/v1``, but with the prefix of an application that embeds the API.
+    :param base_url: URL without ``/api/v1``, but with the prefix of an embedding application.
     :param api_key: Default: the environment variable ``ASTRBOT_KEY``.
     :param retry_s: Seconds for which to retry without any progress.
     :param read_timeout_s: Seconds without data after which a connection is closed. The server sends
@@ -218,7 +218,7 @@ class AsyncClient:
                 self._note(None)
                 again = method != "POST" or isinstance(error, _NOT_SENT)
                 if not again and idempotency_key:
-                    again = await self._ask_repeats_safely()
+                    again = await self._supports_idempotency()
                 wait_s = backoff.next_wait_s() if again else None
                 if wait_s is None:
                     raise ConnectionLost(
@@ -260,14 +260,14 @@ class AsyncClient:
         if answer is not None and "x-request-id" in answer.headers:
             self._repeats_safely = True
 
-    async def _ask_repeats_safely(self) -> bool:
+    async def _supports_idempotency(self) -> bool:
         """Return whether the server supports Idempotency-Key. AstrBot does not."""
         if self._repeats_safely is None:
             answer = await self._send_probe()
             self._repeats_safely = answer is not None and "x-request-id" in answer.headers
             if answer is None:
                 self._repeats_safely = None
-                return True  # not reached yet: the caller retries and asks again
+                return True  # unreachable: the caller retries and asks again
         return self._repeats_safely
 
     async def _send_probe(self) -> httpx.Response | None:
@@ -385,7 +385,7 @@ class AsyncChatStream:
                 ) as answer:
                     client._note(answer)
                     if not _is_stream(answer):
-                        wait_s = turn.take_refusal(
+                        wait_s = turn.handle_rejection(
                             answer.status_code, answer.headers, await answer.aread(), call
                         )
                         await async_sleep(wait_s)
@@ -401,14 +401,14 @@ class AsyncChatStream:
                 cause = error
             if turn.has_ended():
                 return
-            await self._check_repeat(call.method, cause)
-            await async_sleep(turn.take_break(cause))
+            await self._check_retry(call.method, cause)
+            await async_sleep(turn.handle_disconnect(cause))
 
-    async def _check_repeat(self, method: str, cause: Exception | None) -> None:
-        """Raise if a retry could ask twice, because the first question may have arrived."""
+    async def _check_retry(self, method: str, cause: Exception | None) -> None:
+        """Raise if the first question may have arrived, so that a retry could ask twice."""
         if method != "POST" or self.reply.run_id or isinstance(cause, _NOT_SENT):
             return
-        if not (self._turn.repeatable and await self._client._ask_repeats_safely()):
+        if not (self._turn.repeatable and await self._client._supports_idempotency()):
             raise ConnectionLost(
                 "the connection broke before the answer; this server may ask the model twice, so "
                 f"the message is not sent again: {cause}"
@@ -612,7 +612,7 @@ class AsyncFiles:
         try:
             begun = await self._post_once("/files/upload/init", body)
         except ApiError as error:
-            if error.status in (404, 405):  # an AstrBot before 4.29
+            if error.status in (404, 405):  # AstrBot before 4.29
                 return None
             raise
         return {**begun, "received_chunks": []}
@@ -727,7 +727,7 @@ class AsyncIm:
         self._client = client
 
     async def send(self, umo: str, message: Message) -> dict[str, Any]:
-        """Send a message to a conversation on a messenger. Retries send it only once."""
+        """Send a message to a conversation on a messenger. Retries do not send it twice."""
         body = {"umo": umo, "message": message}
         return cast(
             "dict[str, Any]",
@@ -743,7 +743,7 @@ class AsyncIm:
 
 
 class AsyncKeys:
-    """The limits of the own key, and session keys."""
+    """The limits of the client's own key, and session keys."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
@@ -774,7 +774,7 @@ def _is_stream(answer: httpx.Response) -> bool:
 
 
 def _is_json_error(answer: httpx.Response) -> bool:
-    """Return whether a download is an AstrBot's error, which has the status 200."""
+    """Return whether a download is an error of AstrBot, which has status 200."""
     kind = answer.headers.get("content-type", "")
     return kind.startswith("application/json") and "content-disposition" not in answer.headers
 

@@ -47,7 +47,7 @@ class CountingFile(io.RawIOBase):
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the position. Counting continues from there."""
+        """Set the position from which reads are counted."""
         place = self._file.seek(offset, whence)
         self._done = place
         return place
@@ -61,7 +61,7 @@ class CountingFile(io.RawIOBase):
 def open_source(
     source: str | Path | bytes | BinaryIO, filename: str | None
 ) -> Iterator[tuple[str, BinaryIO, int]]:
-    """Yield name, file and size of an upload. A file that was opened here is closed."""
+    """Yield name, file and size of an upload. Close the file only if it was opened here."""
     if isinstance(source, bytes):
         yield filename or "file", io.BytesIO(source), len(source)
     elif isinstance(source, (str, Path)):

@@ -39,7 +39,7 @@ from .types import Reply
 
 #: After this many connections broke within the same ``complete`` event, it is built from the
 #: received text.
-_TRIES_OF_COMPLETE = 3
+_MAX_CUT_COMPLETES = 3
 
 
 class Call(NamedTuple):
@@ -119,14 +119,14 @@ class Turn:
                 self._cut_completes = 0
         return events
 
-    def take_refusal(
+    def handle_rejection(
         self, status: int, headers: Mapping[str, str], body: bytes, call: Call
     ) -> float:
         """Return the seconds to wait before a rejected request is retried.
 
         :raises ApiError: if a retry is useless.
         """
-        if status == 204:  # there is no further event
+        if status == 204:  # no further event
             self.ended = True
             return 0.0
         error = read_error(status, headers, body, f"{call.method} /api/v1{call.path}")
@@ -139,14 +139,14 @@ class Turn:
             raise error
         return wait_s
 
-    def take_break(self, cause: Exception | None) -> float:
+    def handle_disconnect(self, cause: Exception | None) -> float:
         """Return the seconds to wait after a connection broke.
 
         :raises ConnectionLost: if the time without progress has reached its limit.
         """
         if self._parser.partial.startswith(b'data: {"type":"complete"'):
             self._cut_completes += 1
-            if self._cut_completes >= _TRIES_OF_COMPLETE and self.last_number is not None:
+            if self._cut_completes >= _MAX_CUT_COMPLETES and self.last_number is not None:
                 # A proxy cuts this long line each time. The text was already received.
                 self._skipped = 1
         wait_s = self._backoff.next_wait_s(self._parser.retry_s or 0.0)

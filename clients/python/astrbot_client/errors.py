@@ -52,7 +52,7 @@ class ApiError(ClientError):
     """The server rejected a request.
 
     :ivar status: HTTP status.
-    :ivar code: The server's code, or "" for an AstrBot, which sends none.
+    :ivar code: The server's code, or "" from AstrBot, which sends no codes.
     :ivar message: The server's message.
     :ivar request_id: Id of the request in the server's log.
     :ivar retry_after_s: Seconds of ``Retry-After``, or None.
@@ -105,7 +105,7 @@ class ServerError(ApiError):
 
 
 class UnsupportedError(ApiError):
-    """The server does not have this route. It is an AstrBot or an older server."""
+    """The server does not have this route. It is AstrBot or an older version."""
 
 
 #: Codes with status 429 or 502 for which a retry does not help soon.
@@ -120,7 +120,7 @@ _CLASSES = {
 }
 
 #: AstrBot's errors have no code, so clients match these texts.
-_CODES_OF_TEXTS = {
+_CODES_BY_TEXT = {
     "Missing API key": "missing_api_key",
     "Invalid API key": "invalid_api_key",
     "Insufficient API key scope": "insufficient_scope",
@@ -142,7 +142,7 @@ def read_error(
         return None
     code = str(envelope.get("code") or "") if is_envelope else ""
     message = str(envelope.get("message") or "") if is_envelope else ""
-    code = code or _CODES_OF_TEXTS.get(message, "")
+    code = code or _CODES_BY_TEXT.get(message, "")
     kind: type[ApiError]
     if status in (404, 405) and (not code or code in ("path_not_found", "method_not_allowed")):
         kind = UnsupportedError
