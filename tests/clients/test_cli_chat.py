@@ -43,13 +43,13 @@ def test_one_question_is_answered_on_the_standard_output(
     assert "From a pipe" in str(app.model.seen[1])
 
 
-def test_a_refusal_is_one_line(url: str) -> None:
+def test_an_error_is_one_line(url: str) -> None:
     done = CliRunner().invoke(main, ["chat", "Hello", "--url", url, "--key", "abk_wrong"])
     assert done.exit_code == 2
     assert done.stderr == "astrbot-api: Invalid API key (HTTP 401, invalid_api_key)\n"
 
 
-def test_a_conversation_keeps_its_session_until_it_is_left(
+def test_a_conversation_keeps_its_session_until_the_end(
     app: ScriptedApp,
     url: str,
     tmp_path: Path,

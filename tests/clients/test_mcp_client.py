@@ -63,7 +63,7 @@ def run(request: pytest.FixtureRequest, server: Server, key: str) -> Callable[[J
     return lambda job: asyncio.run(asyncio.wait_for(connected(job), 60))
 
 
-def test_any_client_asks_the_agent_and_is_shown_its_progress(run: Callable[[Job], Any]) -> None:
+def test_every_client_can_ask_the_agent_and_gets_its_progress(run: Callable[[Job], Any]) -> None:
     async def job(client: Client) -> Any:
         (tool,) = (await client.list_tools()).tools
         news: list[str] = []
@@ -88,7 +88,7 @@ def test_any_client_asks_the_agent_and_is_shown_its_progress(run: Callable[[Job]
     assert again.structured_content["session_id"] == first.structured_content["session_id"]
 
 
-def test_any_client_reads_the_sessions(run: Callable[[Job], Any]) -> None:
+def test_every_client_can_read_the_sessions(run: Callable[[Job], Any]) -> None:
     async def job(client: Client) -> Any:
         name = f"my session/{uuid.uuid4()}"
         await client.call_tool("chat", {"message": "Hello", "session_id": name})

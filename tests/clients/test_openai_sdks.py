@@ -55,7 +55,7 @@ def ask(client: openai.OpenAI, given: Any, **options: Any) -> Any:
     return client.responses.create(**{"model": "default", "input": given, **options})
 
 
-def test_chat_completions_create_stream_and_parse(client: openai.OpenAI) -> None:
+def test_chat_completions_support_create_stream_and_parse(client: openai.OpenAI) -> None:
     whole = client.chat.completions.create(model="default", messages=MESSAGES)
     assert whole.choices[0].message.content == "Hello from mock."
     with client.chat.completions.stream(model="default", messages=MESSAGES) as stream:
@@ -69,7 +69,7 @@ def test_chat_completions_create_stream_and_parse(client: openai.OpenAI) -> None
     assert parsed.choices[0].message.parsed == Place(city="Oslo")
 
 
-def test_responses_create_stream_and_parse(client: openai.OpenAI) -> None:
+def test_responses_support_create_stream_and_parse(client: openai.OpenAI) -> None:
     first = ask(client, "Hello")
     assert first.output_text == "Hello from mock."
     again = ask(client, "ECHO again", previous_response_id=first.id)
@@ -82,7 +82,7 @@ def test_responses_create_stream_and_parse(client: openai.OpenAI) -> None:
     assert parsed.output_parsed == Place(city="Oslo")
 
 
-def test_tools_of_the_client_run_there(client: openai.OpenAI) -> None:
+def test_tools_of_the_client_run_in_the_client(client: openai.OpenAI) -> None:
     called = ask(client, CALL, tools=[WEATHER])
     (call,) = (one for one in called.output if one.type == "function_call")
     result = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
@@ -90,7 +90,7 @@ def test_tools_of_the_client_run_there(client: openai.OpenAI) -> None:
     assert answered.output_text == "tool said: sunny"
 
 
-def test_conversations(client: openai.OpenAI) -> None:
+def test_responses_of_a_conversation_share_its_items(client: openai.OpenAI) -> None:
     made = client.conversations.create(items=[{"role": "user", "content": "Hi"}])
     ask(client, "ECHO one", conversation=made.id)
     texts = [
@@ -101,7 +101,7 @@ def test_conversations(client: openai.OpenAI) -> None:
     assert client.conversations.delete(made.id).deleted
 
 
-def test_a_background_response_is_resumed_at_another_worker(
+def test_a_background_response_is_resumed_on_another_worker(
     server: Server, key: str, client: openai.OpenAI
 ) -> None:
     """The client closes the stream during the answer at one worker, and continues it at another."""
@@ -182,14 +182,14 @@ def do(server: Server, key: str) -> Do:
     return make_do("openai.mjs", "openai", server, key)
 
 
-def test_node_completions_stream_and_run_tools(do: Do) -> None:
+def test_node_streams_completions_and_runs_tools(do: Do) -> None:
     assert do("completions") == {
         "text": "Hello from mock.", "streamed": "Hello from mock.",
         "tool": "tool said: sunny in Oslo",
     }  # fmt: skip
 
 
-def test_node_responses_stream_parse_and_run_tools(do: Do) -> None:
+def test_node_streams_and_parses_responses_and_runs_tools(do: Do) -> None:
     found = do("responses")
     assert found["kinds"][-1] == "response.completed"
     assert {key: found[key] for key in ("text", "next", "city", "final", "tool")} == {
@@ -203,7 +203,7 @@ def test_node_resumes_a_background_response(do: Do) -> None:
     assert do("background") == {"text": text, "ended": "response.completed", "again": text}
 
 
-def test_node_conversations(do: Do) -> None:
+def test_node_uses_conversations(do: Do) -> None:
     assert do("conversations") == {"items": ["user: Hello", "assistant: Hello from mock."]}
 
 
@@ -214,7 +214,7 @@ def test_node_sends_a_permanent_error_once(do: Do, fake_model: FakeOpenAI) -> No
 
 
 @pytest.mark.parametrize("provider", ["aisdk", "aisdkUnstored", "aisdkCompatible"])
-def test_the_ai_sdk_talks_runs_tools_and_parses(do: Do, provider: str) -> None:
+def test_the_ai_sdk_chats_runs_tools_and_parses(do: Do, provider: str) -> None:
     """``@ai-sdk/openai`` with its default model, stored and not stored, and the compatible
     provider.
     """

@@ -46,7 +46,7 @@ def texts(message: dict[str, Any], kind: str = "text") -> str:
 
 
 @each_version
-def test_usechat_talks_and_regenerates(do: Do, ai: str) -> None:
+def test_usechat_chats_and_regenerates(do: Do, ai: str) -> None:
     done = do("chat", ai=ai)
     assert done["status"] == "ready"
     roles = [one["role"] for one in done["messages"]]
@@ -57,7 +57,7 @@ def test_usechat_talks_and_regenerates(do: Do, ai: str) -> None:
 
 
 @each_version
-def test_usechat_runs_tools_of_its_own(do: Do, ai: str) -> None:
+def test_usechat_runs_its_own_tools(do: Do, ai: str) -> None:
     done = do("tools", ai=ai)
     assert [one["role"] for one in done["messages"]] == ["user", "assistant"]
     parts = done["messages"][1]["parts"]
@@ -68,7 +68,7 @@ def test_usechat_runs_tools_of_its_own(do: Do, ai: str) -> None:
     assert texts(done["messages"][1]) == "tool said: sunny"
 
 
-def test_usechat_approves_and_rejects_calls_of_the_server(do: Do) -> None:
+def test_usechat_approves_and_rejects_the_servers_calls(do: Do) -> None:
     done = do("approve")
     assert done["states"] == [
         "approval-requested", "output-available", "approval-requested", "output-denied",
@@ -89,13 +89,13 @@ def test_the_transport_resumes_a_turn_on_any_worker(do: Do, ai: str) -> None:
 
 
 @each_version
-def test_usechat_is_given_the_error_of_a_turn(do: Do, ai: str) -> None:
+def test_usechat_gets_the_error_of_a_turn(do: Do, ai: str) -> None:
     done = do("fail", ai=ai)
     assert done["status"] == "error"
     assert "400" in done["errors"][0]
 
 
-def test_an_agui_agent_is_shown_thinking_text_and_its_state(do: Do) -> None:
+def test_an_agui_agent_gets_thinking_text_and_state(do: Do) -> None:
     done = do("run")
     reasoning = ["REASONING_MESSAGE_CONTENT"] * 3
     assert done["types"][:7] == [
@@ -113,14 +113,14 @@ def test_an_agui_agent_is_shown_thinking_text_and_its_state(do: Do) -> None:
     assert done["state"] == {"cart": []}
 
 
-def test_an_agui_agent_runs_tools_of_its_own(do: Do) -> None:
+def test_an_agui_agent_runs_its_own_tools(do: Do) -> None:
     _, called, _, last = do("runTools")["messages"]
     (call,) = called["toolCalls"]
     assert call["function"] == {"name": "get_weather", "arguments": '{"city":"Oslo"}'}
     assert last["content"] == "tool said: sunny"
 
 
-def test_an_agui_agent_is_shown_the_servers_tools(do: Do) -> None:
+def test_an_agui_agent_gets_the_servers_tool_calls(do: Do) -> None:
     _, called, result, last = do("runServerTools")["messages"]
     assert called["toolCalls"][0]["function"]["name"] == "calculate"
     assert (result["role"], result["toolCallId"]) == ("tool", called["toolCalls"][0]["id"])
@@ -140,7 +140,7 @@ def test_an_agui_agent_is_shown_the_servers_tools(do: Do) -> None:
     ],
     ids=["approve", "edit", "reject"],
 )
-def test_an_agui_agent_is_interrupted_for_an_approval_and_goes_on(
+def test_an_agui_agent_is_interrupted_for_an_approval_and_continues(
     do: Do, payload: dict[str, Any], result: str
 ) -> None:
     done = do("runApproval", payload=payload)
@@ -155,7 +155,7 @@ def test_an_agui_agent_is_interrupted_for_an_approval_and_goes_on(
     assert len({one["id"] for one in done["messages"]}) == 4
 
 
-def test_an_agui_agent_is_given_the_error_of_a_turn(do: Do) -> None:
+def test_an_agui_agent_gets_the_error_of_a_turn(do: Do) -> None:
     done = do("runFails")
     (event,) = done["events"]
     assert event["code"] == "provider_error"

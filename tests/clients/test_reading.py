@@ -60,7 +60,7 @@ def read_answer(lines: Iterable[str]) -> str:
     return str(whole)
 
 
-def test_requests_in_text_mode(server: Server, key: str) -> None:
+def test_requests_reads_a_stream_in_text_mode(server: Server, key: str) -> None:
     requests = pytest.importorskip("requests")
     with requests.post(
         f"{server.url}/api/v1/chat",
@@ -73,14 +73,14 @@ def test_requests_in_text_mode(server: Server, key: str) -> None:
         assert read_answer(answer.iter_lines(decode_unicode=True)) == ANSWER
 
 
-def test_httpx_by_lines(server: Server, key: str) -> None:
+def test_httpx_reads_a_stream_by_lines(server: Server, key: str) -> None:
     httpx = pytest.importorskip("httpx")
     url, headers = f"{server.url}/api/v1/chat", {"Authorization": f"Bearer {key}"}
     with httpx.stream("POST", url, json=body(), headers=headers, timeout=60) as answer:
         assert read_answer(answer.iter_lines()) == ANSWER
 
 
-def test_aiohttp_by_lines_of_its_buffer(server: Server, key: str) -> None:
+def test_aiohttp_reads_a_stream_within_its_line_buffer(server: Server, key: str) -> None:
     aiohttp = pytest.importorskip("aiohttp")
 
     async def ask() -> list[str]:
@@ -95,7 +95,7 @@ def test_aiohttp_by_lines_of_its_buffer(server: Server, key: str) -> None:
     assert read_answer(asyncio.run(ask())) == ANSWER
 
 
-def test_a_whole_body_is_split_by_python(server: Server, key: str) -> None:
+def test_python_splits_a_whole_body_into_frames(server: Server, key: str) -> None:
     answer = server.request("POST", "/api/v1/chat", key, json=body())
     assert read_answer(answer.data.decode().splitlines()) == ANSWER
 
@@ -121,7 +121,7 @@ _PAGE = """async ([url, key, body]) => {
 }"""
 
 
-def test_a_page_by_fetch_and_by_event_source(browser: Any, server: Server, key: str) -> None:
+def test_a_page_reads_by_fetch_and_by_event_source(browser: Any, server: Server, key: str) -> None:
     page = browser.new_page()
     try:
         page.goto(f"{server.url}/api/v1/docs")
@@ -159,7 +159,9 @@ source.onerror = (event) => {
     ("last", "status"),
     [("", 204), ("the end", 204), ("999999", 204), ("nonsense", 400), ("-1", 400)],
 )
-def test_npm_eventsource_ends_from_any_id(server: Server, key: str, last: str, status: int) -> None:
+def test_npm_eventsource_reaches_the_end_from_any_id(
+    server: Server, key: str, last: str, status: int
+) -> None:
     node = find_node("eventsource")
     text = server.request("POST", "/api/v1/chat", key, json=body()).data.decode()
     ids, runs = (

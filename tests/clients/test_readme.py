@@ -41,7 +41,7 @@ def test_the_readme_has_the_list_of_behaviours() -> None:
     assert page[start:end].strip() == make_table().strip()
 
 
-def test_the_sync_client_is_made_from_the_async_one() -> None:
+def test_the_sync_client_is_generated_from_the_async_client() -> None:
     folder = PYTHON / "astrbot_client"
     source = (folder / "_async_client.py").read_text(encoding="utf-8")
     made = (folder / "_sync_client.py").read_text(encoding="utf-8")

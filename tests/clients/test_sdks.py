@@ -52,7 +52,7 @@ def do(tmp_path_factory: pytest.TempPathFactory, fake_model: FakeOpenAI) -> Iter
 
 
 @pytest.mark.parametrize("api", ["completions", "responses"])
-def test_langchain_talks_binds_tools_and_parses(do: Do, api: str) -> None:
+def test_langchain_chats_binds_tools_and_parses(do: Do, api: str) -> None:
     assert do(f"langchain_{api}") == {
         "text": "Hello from mock.", "stream": "Hello from mock.",
         "calls": [["get_weather", {"city": "Oslo"}]], "answer": "tool said: sunny",
@@ -60,13 +60,13 @@ def test_langchain_talks_binds_tools_and_parses(do: Do, api: str) -> None:
     }  # fmt: skip
 
 
-def test_langchain_goes_on_from_the_previous_response(do: Do) -> None:
+def test_langchain_continues_from_the_previous_response(do: Do) -> None:
     found = do("langchain_threads")
     assert found["text"] == "echo: ECHO again"
     assert found["id"].startswith("resp_")
 
 
-def test_litellm_talks_streams_and_calls_tools(do: Do) -> None:
+def test_litellm_chats_streams_and_calls_tools(do: Do) -> None:
     assert do("litellm_completions") == {
         "text": "Hello from mock.", "stream": "Hello from mock.", "reason": "tool_calls",
         "arguments": '{"city":"Oslo"}',
@@ -77,14 +77,14 @@ def test_litellm_talks_streams_and_calls_tools(do: Do) -> None:
     }  # fmt: skip
 
 
-def test_llama_index_talks_streams_and_calls_tools(do: Do) -> None:
+def test_llama_index_chats_streams_and_calls_tools(do: Do) -> None:
     assert do("llama_index") == {
         "text": "Hello from mock.", "stream": "Hello from mock.", "complete": "Hello from mock.",
         "calls": [["get_weather", {"city": "Oslo"}]],
     }  # fmt: skip
 
 
-def test_openai_agents_run_stream_and_parse(do: Do) -> None:
+def test_openai_agents_stream_and_parse(do: Do) -> None:
     found = do("agents_run")
     assert {"response.created", "response.completed"} <= set(found.pop("kinds"))
     assert found == {

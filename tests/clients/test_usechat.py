@@ -122,7 +122,7 @@ class Chat:
         return found
 
 
-def test_what_is_sent_is_answered_token_by_token(open_chat: Callable[[str], Chat]) -> None:
+def test_a_message_is_answered_token_by_token(open_chat: Callable[[str], Chat]) -> None:
     chat = open_chat("browser-send")
     chat.page.evaluate(_WATCH)
     chat.send("DELAY=100 N=8")
@@ -137,7 +137,7 @@ def test_what_is_sent_is_answered_token_by_token(open_chat: Callable[[str], Chat
     assert chat.read() == ["DELAY=100 N=8", tokens, "ECHO again", "echo: ECHO again"]
 
 
-def test_an_answer_goes_on_after_a_reload(open_chat: Callable[[str], Chat]) -> None:
+def test_an_answer_continues_after_a_reload(open_chat: Callable[[str], Chat]) -> None:
     chat = open_chat("browser-resume")
     chat.send("DELAY=100 N=60")
     chat.wait_for_answer("tok3")
@@ -152,7 +152,7 @@ def test_an_answer_goes_on_after_a_reload(open_chat: Callable[[str], Chat]) -> N
     assert chat.read() == []
 
 
-def test_stop_leaves_the_stream_and_stops_the_turn(open_chat: Callable[[str], Chat]) -> None:
+def test_stop_closes_the_stream_and_stops_the_turn(open_chat: Callable[[str], Chat]) -> None:
     chat = open_chat("browser-stop")
     chat.send("DELAY=100 N=1000")
     chat.wait_for_answer("tok2")

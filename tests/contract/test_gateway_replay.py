@@ -76,7 +76,7 @@ def _cases() -> list[Any]:
 
 
 @pytest.mark.parametrize("recording", _cases())
-def test_answers_as_recorded(
+def test_the_gateway_answers_as_recorded(
     recording: Recording,
     server: Server,
     astrbot: FakeAstrBot,

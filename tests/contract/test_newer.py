@@ -76,7 +76,7 @@ def _data_of(text: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("recording", [pytest.param(one, id=one.case) for one in RECORDINGS])
-def test_every_key_that_is_there_is_here(
+def test_every_recorded_key_is_in_the_response(
     recording: Recording, answers: dict[str, wire.Answer]
 ) -> None:
     answer = answers[recording.case]
@@ -111,5 +111,5 @@ def _check_shape(expected: Any, got: Any, where: str) -> None:
             _check_shape(inner, ours, f"{where}[]")
 
 
-def test_every_divergence_is_of_a_case() -> None:
+def test_every_divergence_belongs_to_a_case() -> None:
     assert NEWER_DIVERGENCES.keys() <= {one.case for one in RECORDINGS}

@@ -97,7 +97,7 @@ def send_recorded(client: WebSocketClient, text: str) -> None:
 
 
 @pytest.mark.parametrize("case", STRAIGHT)
-def test_a_recorded_connection_is_answered_as_it_was(
+def test_a_recorded_connection_gets_the_recorded_frames(
     server: Server, placeholders: dict[str, str], case: str
 ) -> None:
     with connect(server, case, placeholders) as client:
@@ -114,7 +114,7 @@ def test_a_recorded_connection_is_answered_as_it_was(
             assert got == json.loads(text)
 
 
-def test_several_turns_run_in_their_order_and_a_ping_is_answered_meanwhile(
+def test_several_turns_run_in_order_and_a_ping_is_answered_meanwhile(
     server: Server, placeholders: dict[str, str]
 ) -> None:
     case = "pipelined-messages"
@@ -154,7 +154,7 @@ def test_several_turns_run_in_their_order_and_a_ping_is_answered_meanwhile(
     assert texts == recorded_rows
 
 
-def test_what_a_client_that_left_was_answered_is_stored_whole(
+def test_the_whole_reply_is_stored_after_the_client_left(
     server: Server, placeholders: dict[str, str]
 ) -> None:
     case = "disconnect-mid-answer"
@@ -168,9 +168,7 @@ def test_what_a_client_that_left_was_answered_is_stored_whole(
     assert rows[1]["content"]["message"][0]["text"].endswith(" tok19")
 
 
-def test_a_pushed_message_comes_with_an_id_of_its_own(
-    server: Server, placeholders: dict[str, str]
-) -> None:
+def test_a_pushed_message_has_its_own_id(server: Server, placeholders: dict[str, str]) -> None:
     case = "im-message-into-ws-result"
     push = RECORDED["im-message-into-ws"]
     got: list[Any] = []
@@ -212,7 +210,7 @@ def test_a_frame_that_is_not_json_does_not_end_the_connection(
         assert client.receive() == {"type": "pong"}
 
 
-def test_a_message_in_pieces_is_one_message(server: Server, placeholders: dict[str, str]) -> None:
+def test_a_fragmented_message_is_one_message(server: Server, placeholders: dict[str, str]) -> None:
     with WebSocketClient(server.connect(), handshake(placeholders["KEY_CHAT"])) as client:
         client.send_frame(TEXT, b'{"t":', final=False)
         client.send_frame(9, b"are you there?")
@@ -221,7 +219,7 @@ def test_a_message_in_pieces_is_one_message(server: Server, placeholders: dict[s
         assert client.receive() == {"type": "pong"}
 
 
-def test_a_turn_that_fails_is_reported_and_the_connection_goes_on(
+def test_a_failed_turn_is_reported_and_the_connection_stays_open(
     server: Server, placeholders: dict[str, str]
 ) -> None:
     with WebSocketClient(server.connect(), handshake(placeholders["KEY_CHAT"])) as client:
@@ -235,7 +233,7 @@ def test_a_turn_that_fails_is_reported_and_the_connection_goes_on(
         assert len(text) == 4000
 
 
-def test_no_more_than_twenty_turns_run_on_one_connection(
+def test_at_most_twenty_turns_run_on_one_connection(
     server: Server, placeholders: dict[str, str]
 ) -> None:
     with WebSocketClient(server.connect(), handshake(placeholders["KEY_CHAT"])) as client:
@@ -268,7 +266,7 @@ def test_a_client_gets_an_error_when_its_key_is_revoked(
         assert client.closed_with == (1008, "Invalid API key")
 
 
-def test_what_breaks_the_protocol_is_closed_with_its_code(
+def test_a_protocol_violation_closes_the_connection_with_its_code(
     server: Server, placeholders: dict[str, str]
 ) -> None:
     head = handshake(placeholders["KEY_CHAT"])
@@ -286,7 +284,7 @@ def test_what_breaks_the_protocol_is_closed_with_its_code(
         assert client.closed_with[0] == 1009
 
 
-def test_a_plain_request_is_asked_to_upgrade(server: Server, placeholders: dict[str, str]) -> None:
+def test_a_plain_request_gets_426(server: Server, placeholders: dict[str, str]) -> None:
     path = "/api/v1/chat/ws"
     assert server.request("GET", path).status == 401
     assert server.request("GET", path, placeholders["KEY_FILE"]).status == 403

@@ -95,7 +95,7 @@ def summarise(parts: list[dict[str, Any]]) -> tuple[list[tuple[str, str, str]], 
     return calls, text
 
 
-def test_the_stream_the_stored_message_and_the_messengers_reply_agree(case: Case) -> None:
+def test_stream_stored_message_and_messenger_reply_agree(case: Case) -> None:
     expected = [
         (name, arguments, result)
         for (name, arguments), result in zip(CALLS, ("Hello Ulla", "from far", "42"), strict=True)

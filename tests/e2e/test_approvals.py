@@ -124,7 +124,7 @@ def resume(server: Server, key: str, run_id: str, after: int) -> list[dict[str, 
     return parse_events(answer.data)
 
 
-def test_an_hour_and_two_dead_workers_later_an_approved_call_is_made_once(world: World) -> None:
+def test_an_approved_call_is_made_once_after_an_hour_and_two_dead_workers(world: World) -> None:
     run_id, approval, seen = begin(world.first, world.key, 5)
     wait_for(lambda: describe(world.first, world.key, run_id)["status"] == "waiting")
     world.kill_workers()
@@ -141,7 +141,7 @@ def test_an_hour_and_two_dead_workers_later_an_approved_call_is_made_once(world:
 
 
 @pytest.mark.parametrize("world", ["sqlite"], indirect=True)
-def test_the_other_worker_takes_the_answer_to_a_question_of_a_response(world: World) -> None:
+def test_another_worker_accepts_the_approval_of_a_response(world: World) -> None:
     asking, answering = world.first.connect_to_each_worker(world.key)
 
     def post(connection: http.client.HTTPConnection, **body: Any) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def test_the_other_worker_takes_the_answer_to_a_question_of_a_response(world: Wo
 
 @pytest.mark.load
 @pytest.mark.parametrize("world", ["sqlite"], indirect=True)
-def test_five_hundred_runs_wait_without_a_thread_or_stream_and_go_on_at_once(world: World) -> None:
+def test_five_hundred_runs_wait_without_threads_and_continue_together(world: World) -> None:
     server, key = world.first, world.key
     with ThreadPoolExecutor(25) as pool:
 

@@ -53,7 +53,7 @@ def test_this_server_keeps_the_whole_contract(tmp_path: Path, fake_model: FakeOp
     assert re.search(r"^4\d passed in", done.stdout, re.MULTILINE), done.stdout
 
 
-def test_a_server_that_breaks_the_contract_is_found_out() -> None:
+def test_a_server_that_breaks_the_contract_fails_the_check() -> None:
     with ScriptedServer([answer(b'{"status":"ok","message":null,"data":{}}')]) as server:
         options = ["--astrbot-url", server.url, "--astrbot-key", "abk_x"]
         done = play("--pyargs", "astrbot_api.testing.contract", *options)

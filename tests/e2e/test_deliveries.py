@@ -109,7 +109,7 @@ def telegram() -> Iterator[HoldingTelegram]:
         started.go_on()
 
 
-def test_what_was_accepted_before_a_kill_is_sent_once_after_it(
+def test_a_delivery_accepted_before_a_kill_is_sent_once_after_it(
     tmp_path: Path, telegram: HoldingTelegram
 ) -> None:
     write_bot(tmp_path, telegram)
@@ -130,7 +130,7 @@ def test_what_was_accepted_before_a_kill_is_sent_once_after_it(
         assert own == sorted(own)
 
 
-def test_a_kill_in_the_middle_of_a_message_doubles_no_confirmed_part(
+def test_a_kill_in_mid_message_repeats_no_confirmed_part(
     tmp_path: Path, telegram: HoldingTelegram
 ) -> None:
     write_bot(tmp_path, telegram)
@@ -149,7 +149,7 @@ def test_a_kill_in_the_middle_of_a_message_doubles_no_confirmed_part(
     assert [one["text"].strip()[0] for one in telegram.messages] == ["a", "b", "c"]
 
 
-def test_a_turn_that_a_kill_cuts_off_goes_on_and_is_answered_once(
+def test_a_killed_turn_continues_and_is_answered_once(
     tmp_path: Path, telegram: HoldingTelegram, fake_model: FakeOpenAI
 ) -> None:
     write_config(tmp_path, fake_model.base_url, agent="titles = false")

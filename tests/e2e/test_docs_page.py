@@ -186,7 +186,7 @@ def proxy_url(prefixed_server: Server) -> Iterator[str]:
     ("language", "tag", "heading"),
     [("en", "en", "AstrBot HTTP API"), ("zh", "zh-CN", "AstrBot HTTP 接口")],
 )
-def test_the_page_is_in_the_language_that_is_asked_for(
+def test_the_page_is_in_the_requested_language(
     server: Server, docs: DocsPage, language: str, tag: str, heading: str
 ) -> None:
     page = docs.open(f"{server.url}/api/v1/docs?lang={language}").page
@@ -216,7 +216,7 @@ _OPEN_ALL = """async () => {
 }"""
 
 
-def test_an_operation_shows_the_parameters_of_its_path_and_its_own(
+def test_an_operation_shows_its_parameters_and_those_of_its_path(
     server: Server, docs: DocsPage
 ) -> None:
     page = docs.open(f"{server.url}/api/v1/docs").page
@@ -231,7 +231,7 @@ def test_an_operation_shows_the_parameters_of_its_path_and_its_own(
     assert '"llm_checkpoint_id"' in block.inner_text()
 
 
-def test_every_operation_opens_without_a_complaint(server: Server, docs: DocsPage) -> None:
+def test_every_operation_opens_without_a_console_error(server: Server, docs: DocsPage) -> None:
     page = docs.open(f"{server.url}/api/v1/docs").page
     document = server.request("GET", "/api/v1/openapi.json").json()
     operations = list(iter_operations(document))
@@ -289,7 +289,7 @@ def test_a_request_can_be_tried_below_a_prefix(
     assert docs.complaints == []
 
 
-def test_a_slash_at_the_end_leads_to_the_page(
+def test_a_trailing_slash_redirects_to_the_page(
     prefixed_server: Server, proxy_url: str, docs: DocsPage
 ) -> None:
     docs.open(f"{proxy_url}/bot/api/v1/docs/?lang=zh")

@@ -34,7 +34,7 @@ def _workers(server: Server) -> list[int]:
     return [int(pid) for pid in children.split()]
 
 
-def test_figures_are_of_all_workers_and_the_dead_have_no_streams(
+def test_metrics_cover_all_workers_and_dead_workers_have_no_streams(
     tmp_path: Path, fake_model: FakeOpenAI
 ) -> None:
     write_config(tmp_path, fake_model.base_url, agent="titles = false")

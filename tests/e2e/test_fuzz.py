@@ -18,7 +18,7 @@ if not os.environ.get("CI"):
 _SAME = ("--generation-deterministic", "--no-shrink", "--seed", "1")
 
 
-def test_few_requests_of_every_operation_find_nothing(tmp_path: Path) -> None:
+def test_a_few_requests_per_operation_find_no_fault(tmp_path: Path) -> None:
     with_key = ["-n", "2", "--phases", "examples,coverage,fuzzing", *_SAME]
     without_key = ["-n", "2", "--phases", "examples,fuzzing", *_SAME]
     found = fuzz(tmp_path, with_key, without_key)

@@ -32,7 +32,7 @@ def write_upstream(data_dir: Path, astrbot: FakeAstrBot) -> None:
     )
 
 
-def test_sixty_four_clients_are_right_while_connections_break(tmp_path: Path) -> None:
+def test_sixty_four_clients_get_correct_answers_while_connections_break(tmp_path: Path) -> None:
     with FakeAstrBot("4.29") as astrbot:
         write_upstream(tmp_path, astrbot)
         key = create_key(tmp_path, "chat")
@@ -45,7 +45,7 @@ def test_sixty_four_clients_are_right_while_connections_break(tmp_path: Path) ->
     assert len(astrbot.asked) == len(set(astrbot.asked)) == _CLIENTS
 
 
-def test_a_killed_worker_asks_nothing_twice_and_gives_its_places_back(tmp_path: Path) -> None:
+def test_a_killed_worker_repeats_no_request_and_frees_its_slots(tmp_path: Path) -> None:
     words = "DELAY=50 N=20"
     with FakeAstrBot("4.29") as astrbot:
         write_upstream(tmp_path, astrbot)
@@ -68,7 +68,7 @@ def test_a_killed_worker_asks_nothing_twice_and_gives_its_places_back(tmp_path: 
     assert max(Counter(astrbot.asked).values()) == 1
 
 
-def test_the_first_start_asks_what_the_key_opens_and_answers_by_it(tmp_path: Path) -> None:
+def test_the_first_start_checks_the_scopes_of_the_key(tmp_path: Path) -> None:
     with FakeAstrBot("4.29", scopes=("chat", "config")) as astrbot:
         command = [sys.executable, "-m", "astrbot_api.cli.main", "serve", "--port", "0"]
         command += ["--upstream", f"{astrbot.url}/api/v1", "--upstream-key", astrbot.key]
@@ -96,7 +96,7 @@ def test_the_first_start_asks_what_the_key_opens_and_answers_by_it(tmp_path: Pat
     assert astrbot.key not in text
 
 
-def test_an_astrbot_that_takes_no_chats_is_refused_before_anything_is_written(
+def test_an_astrbot_without_chats_is_rejected_before_any_file_is_written(
     tmp_path: Path,
 ) -> None:
     with FakeAstrBot("4.29", scopes=("im",)) as astrbot:

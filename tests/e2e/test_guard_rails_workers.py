@@ -49,14 +49,16 @@ def at_once(send: Callable[[int], int], count: int = AT_ONCE) -> list[int]:
         return list(pool.map(send, range(count)))
 
 
-def test_requests_a_minute(server: Server, make_key: Callable[..., str]) -> None:
+def test_workers_share_the_limit_of_requests_per_minute(
+    server: Server, make_key: Callable[..., str]
+) -> None:
     key = make_key(requests_per_minute=100)
     statuses = at_once(lambda _: server.request("GET", "/api/v1/configs", key).status, 200)
     assert statuses.count(200) == 100
     assert statuses.count(429) == 100
 
 
-def test_streams_at_once(server: Server, make_key: Callable[..., str]) -> None:
+def test_workers_share_the_limit_of_streams(server: Server, make_key: Callable[..., str]) -> None:
     key = make_key(streams=10)
 
     def send(number: int) -> int:
@@ -69,7 +71,9 @@ def test_streams_at_once(server: Server, make_key: Callable[..., str]) -> None:
     assert statuses.count(429) == AT_ONCE - 10
 
 
-def test_turns_a_day(server: Server, make_key: Callable[..., str]) -> None:
+def test_workers_share_the_limit_of_turns_per_day(
+    server: Server, make_key: Callable[..., str]
+) -> None:
     key = make_key(turns_per_day=20)
 
     def send(number: int) -> int:
@@ -81,7 +85,9 @@ def test_turns_a_day(server: Server, make_key: Callable[..., str]) -> None:
     assert statuses.count(429) == AT_ONCE - 20
 
 
-def test_tokens_a_day(server: Server, make_key: Callable[..., str]) -> None:
+def test_workers_share_the_limit_of_tokens_per_day(
+    server: Server, make_key: Callable[..., str]
+) -> None:
     spent = _tokens_of_a_turn(server, make_key())
     key = make_key(tokens_per_day=5 * spent)
 
@@ -101,7 +107,9 @@ def test_tokens_a_day(server: Server, make_key: Callable[..., str]) -> None:
     assert used["tokens_today"] <= 5 * spent * 1.01
 
 
-def test_upload_bytes(server: Server, make_key: Callable[..., str]) -> None:
+def test_workers_share_the_limit_of_upload_bytes(
+    server: Server, make_key: Callable[..., str]
+) -> None:
     key = make_key(upload_bytes=10_000)
 
     def send(number: int) -> int:
@@ -114,7 +122,7 @@ def test_upload_bytes(server: Server, make_key: Callable[..., str]) -> None:
     assert statuses.count(413) == AT_ONCE - 10
 
 
-def test_session_keys_of_one_key_share_its_turns(
+def test_session_keys_share_the_turns_of_their_key(
     server: Server, make_key: Callable[..., str]
 ) -> None:
     maker = make_key(turns_per_day=10)

@@ -150,7 +150,7 @@ def case(module_dir: Path, sidecar: Sidecar, fake_model: FakeOpenAI) -> Iterator
         assert case.server.stop() == 0
 
 
-def test_the_model_calls_a_tool_under_a_safe_name_and_clients_see_the_public_one(
+def test_the_model_calls_a_safe_name_and_clients_see_the_public_name(
     case: Case,
 ) -> None:
     name, result = case.call("odd.echo", '{"text":"hello"}')
@@ -196,7 +196,7 @@ def test_progress_of_a_call_is_shown(case: Case) -> None:
     assert find_call(events) == ("odd.count", "counted to 9")
 
 
-def test_a_prompt_is_a_command_that_the_model_answers(case: Case) -> None:
+def test_a_prompt_is_a_command(case: Case) -> None:
     find_node("@modelcontextprotocol")
     case.wait_for_tools("public", "everything__echo")
     case.turn("/everything.args-prompt state=Illinois Chicago", config_id="public")
@@ -210,7 +210,7 @@ def test_a_prompt_is_a_command_that_the_model_answers(case: Case) -> None:
     assert missing == "Missing: city. Usage: /everything.args-prompt city [state]"
 
 
-def test_each_config_sees_its_own_servers_alone(case: Case) -> None:
+def test_each_config_sees_only_its_own_servers(case: Case) -> None:
     default, other = case.offered("default"), case.offered("other")
     assert {"odd__echo"} == {one for one in (*default, *other) if one == "odd__echo"}
     assert not [one for one in default if one.startswith("web__")]
@@ -218,7 +218,7 @@ def test_each_config_sees_its_own_servers_alone(case: Case) -> None:
     assert case.call("web.echo", '{"text":"over-HTTP"}', config_id="other")[1] == "over-HTTP"
 
 
-def test_a_picture_of_a_tool_reaches_the_client(case: Case) -> None:
+def test_a_tools_picture_reaches_the_client(case: Case) -> None:
     events = case.turn("TOOL=odd__picture")
     _, result = find_call(events)
     assert result.startswith("before\n[image.png: image/png, ")
@@ -226,7 +226,7 @@ def test_a_picture_of_a_tool_reaches_the_client(case: Case) -> None:
     assert [one for one in events if one["type"] == "image"]
 
 
-def test_twenty_calls_at_once(case: Case) -> None:
+def test_twenty_simultaneous_calls_succeed(case: Case) -> None:
     with ThreadPoolExecutor(20) as threads:
         calls = [
             threads.submit(case.call, "odd.wait", '{"seconds":0.5}', username=f"user{number}")
@@ -267,9 +267,7 @@ def test_a_sidecar_killed_in_mid_call_ends_the_call_and_the_next_turn_works(case
     wait_for(lambda: case.call("odd.echo", '{"text":"back"}')[1] == "back")
 
 
-def test_a_server_that_a_config_gains_later_is_there_without_a_restart(
-    case: Case, fake_model: FakeOpenAI
-) -> None:
+def test_a_server_added_to_a_config_needs_no_restart(case: Case, fake_model: FakeOpenAI) -> None:
     path = write_config(
         case.server.data_dir, fake_model.base_url, name="late", agent="titles = false"
     )
@@ -285,7 +283,7 @@ def _has_config(case: Case, config: str) -> bool:
     return any(one["id"] == config for one in answer.json()["data"]["configs"])
 
 
-def test_serve_starts_the_sidecar_on_demand_and_again_when_it_dies(
+def test_serve_starts_the_sidecar_on_demand_and_restarts_it(
     tmp_path: Path, fake_model: FakeOpenAI
 ) -> None:
     configs = tmp_path / "data" / "configs"

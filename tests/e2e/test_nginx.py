@@ -42,7 +42,7 @@ def upload(server: FrontedServer, key: str, data: bytes) -> urllib3.BaseHTTPResp
     return server.request("POST", "/api/v1/file", key, fields={"file": ("a.bin", data)})
 
 
-def test_the_first_event_comes_before_the_last_is_produced(
+def test_the_first_event_arrives_before_the_last_is_produced(
     server: FrontedServer, key: str, fake_model: FakeOpenAI
 ) -> None:
     # Small enough for any buffer. The turn is stopped after its first words.
@@ -59,7 +59,7 @@ def test_the_first_event_comes_before_the_last_is_produced(
     assert "content-encoding" not in opened.headers
 
 
-def test_a_stream_that_broke_off_resumes(server: FrontedServer, key: str) -> None:
+def test_a_broken_stream_resumes(server: FrontedServer, key: str) -> None:
     body = {"username": "a", "message": "DELAY=20 N=30 x"}
     opened = server.open_chat(key, body)
     events = iter_events(opened)
@@ -72,7 +72,7 @@ def test_a_stream_that_broke_off_resumes(server: FrontedServer, key: str) -> Non
     assert parse_events(rest.data)[-1]["type"] == "end"
 
 
-def test_a_reload_lets_open_streams_go_on(server: FrontedServer, key: str) -> None:
+def test_a_reload_keeps_open_streams(server: FrontedServer, key: str) -> None:
     body = {"username": "a", "message": "DELAY=50 N=40 x"}
     before = server.list_workers()
     events = iter_events(server.open_chat(key, body))
@@ -84,7 +84,7 @@ def test_a_reload_lets_open_streams_go_on(server: FrontedServer, key: str) -> No
     assert (complete["data"].split()[-1], end["type"]) == ("tok39", "end")
 
 
-def test_a_websocket_passes(server: FrontedServer, key: str) -> None:
+def test_websockets_work(server: FrontedServer, key: str) -> None:
     with WebSocketClient(server.connect(), handshake(key)) as client:
         assert client.status == 101
         client.send({"t": "ping"})
@@ -118,7 +118,7 @@ def test_nginx_sends_the_bytes_of_an_attachment(server: FrontedServer, key: str)
     assert (beyond.status, beyond.json()["code"]) == (416, "range_not_satisfiable")
 
 
-def test_the_place_of_the_attachments_is_hidden(server: FrontedServer, key: str) -> None:
+def test_the_attachments_location_is_internal(server: FrontedServer, key: str) -> None:
     attachment_id = upload(server, key, b"hidden").json()["data"]["attachment_id"]
     path = f"/api/v1/files/{attachment_id}/content"
     inner = urllib3.request(
@@ -129,7 +129,7 @@ def test_the_place_of_the_attachments_is_hidden(server: FrontedServer, key: str)
     assert b"hidden" not in answer.data
 
 
-def test_nginx_as_another_user_of_the_group_can_read_the_attachments(
+def test_nginx_in_the_same_group_can_read_the_attachments(
     server: FrontedServer, key: str, module_dir: Path
 ) -> None:
     upload(server, key, b"for the group")
@@ -138,7 +138,7 @@ def test_nginx_as_another_user_of_the_group_can_read_the_attachments(
 
 
 @pytest.mark.parametrize("size_bytes", [MIB + MIB // 2, 3 * MIB], ids=["server", "nginx"])
-def test_an_upload_above_the_limit_is_refused_in_json(
+def test_an_upload_above_the_limit_gets_a_json_error(
     server: FrontedServer, key: str, size_bytes: int
 ) -> None:
     answer = upload(server, key, bytes(size_bytes))
@@ -148,7 +148,7 @@ def test_an_upload_above_the_limit_is_refused_in_json(
     assert answer.headers["content-type"] == "application/json"
 
 
-def test_forged_forwarding_headers_are_not_believed(server: FrontedServer, key: str) -> None:
+def test_forged_forwarding_headers_are_ignored(server: FrontedServer, key: str) -> None:
     forged = {
         "X-Forwarded-Prefix": "/evil",
         "X-Forwarded-Host": "evil.example",
@@ -164,7 +164,7 @@ def test_forged_forwarding_headers_are_not_believed(server: FrontedServer, key: 
     assert "ftp:" not in redirect.headers["location"]
 
 
-def test_no_key_of_a_query_is_in_the_log(server: FrontedServer, key: str) -> None:
+def test_keys_in_queries_are_not_logged(server: FrontedServer, key: str) -> None:
     answer = server.request(
         "GET", f"/api/v1/im/bots?api_key={key}", headers={"X-Request-ID": "seen-in-the-log"}
     )
@@ -176,7 +176,7 @@ def test_no_key_of_a_query_is_in_the_log(server: FrontedServer, key: str) -> Non
     assert key not in log
 
 
-def test_http_2_is_offered_and_plain_http_is_sent_to_tls(server: FrontedServer) -> None:
+def test_http_2_is_offered_and_plain_http_is_redirected_to_tls(server: FrontedServer) -> None:
     context = ssl.create_default_context(cafile=str(server.nginx.certificate))
     context.set_alpn_protocols(["h2", "http/1.1"])
     with server.nginx.connect(context) as connection:
@@ -188,7 +188,7 @@ def test_http_2_is_offered_and_plain_http_is_sent_to_tls(server: FrontedServer) 
     assert plain.headers["location"].startswith("https://")
 
 
-def test_a_server_that_is_gone_is_a_503_in_json(tmp_path: Path) -> None:
+def test_a_stopped_server_is_a_503_in_json(tmp_path: Path) -> None:
     site = Nginx(tmp_path, f"server unix:{tmp_path}/none.sock;", tmp_path)
     try:
         http = urllib3.PoolManager(ca_certs=str(site.certificate), retries=False)

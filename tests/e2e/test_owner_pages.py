@@ -153,7 +153,7 @@ def test_wrong_password_is_reported_and_no_page_opens(owner: Owner) -> None:
     assert owner.page.url.endswith("/admin/login")
 
 
-def test_the_whole_story(owner: Owner, server: Server) -> None:
+def test_the_owner_logs_in_creates_a_key_and_chats(owner: Owner, server: Server) -> None:
     page = owner.page
     name = f"story in {owner.text('Audit')}"
     owner.log_in()
@@ -246,7 +246,7 @@ def create_key(server: Server, *scopes: str) -> tuple[dict[str, Any], dict[str, 
     return made.json()["data"], headers
 
 
-def test_editing_a_key_changes_only_what_was_edited(owner: Owner, server: Server) -> None:
+def test_editing_a_key_changes_only_the_edited_fields(owner: Owner, server: Server) -> None:
     owner.log_in()
     made, headers = create_key(server, "chat", "im")
     update = {"key_id": made["key_id"], "name": f"edited in {owner.text('Audit')}"}
@@ -288,9 +288,7 @@ def test_revoked_key_is_reported_in_the_console(owner: Owner, server: Server) ->
     owner.page.locator(".note.bad", has_text="401").wait_for()
 
 
-def test_a_message_that_could_not_be_sent_is_kept_and_sent_again(
-    owner: Owner, server: Server
-) -> None:
+def test_an_unsent_message_is_kept_and_sent_again(owner: Owner, server: Server) -> None:
     page = owner.page
     made, _ = create_key(server, "chat", "file")
     owner.log_in()
@@ -348,7 +346,9 @@ def test_a_call_that_needs_approval_is_decided_in_the_console(owner: Owner, serv
     assert owner.complaints == []
 
 
-def test_what_waits_in_other_sessions_is_decided_on_a_page(owner: Owner, server: Server) -> None:
+def test_pending_calls_of_other_sessions_are_decided_on_a_page(
+    owner: Owner, server: Server
+) -> None:
     page = owner.page
     made, _ = create_key(server, "chat")
     asked = []
@@ -385,7 +385,7 @@ def test_what_waits_in_other_sessions_is_decided_on_a_page(owner: Owner, server:
     assert owner.complaints == []
 
 
-def test_a_message_waits_for_its_files(owner: Owner, server: Server) -> None:
+def test_a_message_waits_for_its_uploads(owner: Owner, server: Server) -> None:
     page = owner.page
     made, _ = create_key(server, "chat", "file")
     owner.log_in()
@@ -413,7 +413,7 @@ def test_a_message_waits_for_its_files(owner: Owner, server: Server) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_has_a_serious_fault(owner: Owner, scheme: str) -> None:
+def test_no_page_has_a_serious_accessibility_fault(owner: Owner, scheme: str) -> None:
     owner.page.emulate_media(color_scheme=scheme)
     owner.go("login")
     faults = {"login": owner.serious_faults()}
@@ -429,7 +429,7 @@ def test_no_page_has_a_serious_fault(owner: Owner, scheme: str) -> None:
     assert owner.complaints == []
 
 
-def test_phone_has_no_sideways_scrolling(owner: Owner) -> None:
+def test_phone_has_no_horizontal_scrolling(owner: Owner) -> None:
     owner.page.set_viewport_size({"width": 360, "height": 740})
     owner.log_in()
     for page in PAGES:

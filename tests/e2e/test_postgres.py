@@ -48,7 +48,7 @@ def _rows(url: str, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         return connection.execute(sql, values).fetchall()  # type: ignore[arg-type]
 
 
-def test_no_sqlite_file_is_made(server: Server, key: str) -> None:
+def test_no_sqlite_file_is_created(server: Server, key: str) -> None:
     assert server.request("GET", "/api/v1/im/bots", key).status == 200
     assert not (server.data_dir / "astrbot.db").exists()
 
@@ -86,7 +86,7 @@ def test_turns_of_one_session_keep_their_order_while_two_workers_contend(
     assert [text for sender, text in said if sender == "bot"] == [f"echo: {one}" for one in users]
 
 
-def test_a_turn_outlives_a_restart_of_the_database(
+def test_a_turn_survives_a_restart_of_the_database(
     server: Server, key: str, url: str, postgres: Postgres
 ) -> None:
     body = {"username": "a", "session_id": "restart", "message": "DELAY=100 N=12 x"}
@@ -111,7 +111,7 @@ def test_a_turn_outlives_a_restart_of_the_database(
     assert again[-3]["data"] == "echo: ECHO on"
 
 
-def test_a_worker_that_dies_during_an_outage_does_not_take_the_server_with_it(
+def test_a_worker_that_dies_during_an_outage_does_not_stop_the_server(
     server: Server, key: str, postgres: Postgres
 ) -> None:
     assert server.request("GET", "/api/v1/im/bots", key).status == 200

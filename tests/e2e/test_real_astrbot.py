@@ -69,7 +69,9 @@ def find(events: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     return event
 
 
-def test_text_thinking_and_commands(gateway: Server, key: str, astrbot: RealAstrBot) -> None:
+def test_text_thinking_and_commands_are_relayed(
+    gateway: Server, key: str, astrbot: RealAstrBot
+) -> None:
     complete = find(gateway.chat(key, message="THINK ECHO 你好"), "complete")
     assert (complete["data"], complete["reasoning"]) == (
         "echo: THINK ECHO 你好", "" if astrbot.is_old else "Let me think about it.",
@@ -79,14 +81,14 @@ def test_text_thinking_and_commands(gateway: Server, key: str, astrbot: RealAstr
     assert "/reset" in find(gateway.chat(key, message="/help"), "complete")["data"]
 
 
-def test_a_tool_of_its_own(gateway: Server, key: str) -> None:
+def test_calls_of_its_tools_are_relayed(gateway: Server, key: str) -> None:
     events = gateway.chat(key, message="TOOL please")
     kinds = [one.get("chain_type") for one in events if one.get("chain_type")]
     assert kinds == ["tool_call", "tool_call_result"]
     assert find(events, "complete")["data"].startswith("tool said: ")
 
 
-def test_a_picture_reaches_its_model_as_one(
+def test_a_picture_reaches_its_model_as_a_picture(
     gateway: Server, key: str, astrbot: RealAstrBot
 ) -> None:
     picture = io.BytesIO()
@@ -112,7 +114,7 @@ def test_its_failures_are_errors(
     assert find(events, "complete")["data"] == (said or error["data"])
 
 
-def test_a_stopped_turn_stops_there(gateway: Server, key: str) -> None:
+def test_a_stop_also_stops_the_turn_in_astrbot(gateway: Server, key: str) -> None:
     body = {"username": "bob", "session_id": "stopped", "message": "N=600 DELAY=100"}
     with gateway.open_chat(key, body) as answer:
         kinds, stopped = [], None
@@ -130,7 +132,7 @@ def test_a_stopped_turn_stops_there(gateway: Server, key: str) -> None:
     assert after["data"] == "echo: ECHO on"
 
 
-def test_its_configs_and_openai(gateway: Server, key: str) -> None:
+def test_its_configs_are_models_of_the_openai_api(gateway: Server, key: str) -> None:
     def list_configs() -> bool:
         # A busy AstrBot is queried again some seconds later.
         found = gateway.request("GET", "/api/v1/configs", key).json()["data"]["configs"]
@@ -150,7 +152,7 @@ def test_a_message_to_a_web_session_is_pushed(gateway: Server, key: str) -> None
     assert "Hello Ada" in json.dumps(stored)
 
 
-def test_sixty_four_clients_and_a_killed_worker(gateway: Server, key: str) -> None:
+def test_sixty_four_clients_get_answers_despite_a_killed_worker(gateway: Server, key: str) -> None:
     outcomes = chat_at_once(gateway.port, key, 64, "ECHO")
     assert [one for one in outcomes if not one.right] == []
     opened = [

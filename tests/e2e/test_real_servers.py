@@ -77,7 +77,7 @@ def llama_url() -> Iterator[str]:
     process.stdout.close()
 
 
-def test_llama_cpp_answers_with_tools_on_offer(llama_url: str, tmp_path: Path) -> None:
+def test_llama_cpp_answers_a_request_with_tools(llama_url: str, tmp_path: Path) -> None:
     # A base URL without the version, as users write it.
     with open_app(tmp_path / "data", llama_url.removesuffix("/v1")) as app:
         events = app.chat("Say hello.")
@@ -195,7 +195,7 @@ def litellm(tmp_path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         behind.server_close()
 
 
-def test_anthropics_signatures_go_back_through_litellm(
+def test_anthropics_signatures_are_returned_through_litellm(
     litellm: tuple[str, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
     url, bodies = litellm

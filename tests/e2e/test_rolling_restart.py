@@ -38,7 +38,7 @@ def list_staying(data_dir: Path) -> set[str]:
         return {one for (one,) in db.execute("SELECT worker_id FROM worker WHERE stopping = 0")}
 
 
-def test_a_rolling_restart_is_seen_by_no_client(tmp_path: Path) -> None:
+def test_no_client_notices_a_rolling_restart(tmp_path: Path) -> None:
     with start_server(tmp_path, graceful_s=60) as server:
         _restart_under_load(server, tmp_path)
 
@@ -82,7 +82,7 @@ def _restart_under_load(server: Server, tmp_path: Path) -> None:
     assert log.count("is released by worker") == log.count(" resumes from step ") > 0
 
 
-def test_a_turn_that_outlasts_a_stop_goes_on_at_the_next_start(tmp_path: Path) -> None:
+def test_a_turn_interrupted_by_a_stop_continues_at_the_next_start(tmp_path: Path) -> None:
     key = create_key(tmp_path, "chat")
     with start_server(tmp_path, graceful_s=6) as server:
         opened = server.open_chat(key, {"username": "a", "message": "STEPS=2"})

@@ -222,7 +222,7 @@ def test_the_printed_curl_streams_the_answer_of_a_real_model(
 
 
 @needs_embedded_model
-def test_a_killed_model_comes_back_and_the_next_turn_waits_for_it(
+def test_a_killed_model_is_restarted_and_the_next_turn_waits_for_it(
     data_dir: Path, started: list[Serve]
 ) -> None:
     server = Serve(data_dir)
@@ -243,7 +243,7 @@ def test_a_killed_model_comes_back_and_the_next_turn_waits_for_it(
 
 
 @needs_embedded_model
-def test_a_server_that_is_killed_leaves_no_process(tmp_path: Path, started: list[Serve]) -> None:
+def test_a_killed_server_leaves_no_process(tmp_path: Path, started: list[Serve]) -> None:
     server = Serve(tmp_path)
     started.append(server)
     server.wait_started()
@@ -255,7 +255,7 @@ def test_a_server_that_is_killed_leaves_no_process(tmp_path: Path, started: list
     wait_for(lambda: not [pid for pid in family if is_running(pid)])
 
 
-def test_the_first_start_alone_shows_a_key(
+def test_only_the_first_start_shows_a_key(
     served: Serve, data_dir: Path, fake_model: FakeOpenAI, started: list[Serve]
 ) -> None:
     key = served.key()
@@ -271,7 +271,7 @@ def test_the_first_start_alone_shows_a_key(
     assert second.chat(key, "hi")[-1]["type"] == "end"
 
 
-def test_the_first_start_shows_a_password_that_logs_in(served: Serve) -> None:
+def test_the_first_start_shows_a_valid_password(served: Serve) -> None:
     lines = [line.split() for line in served.out.splitlines()]
     name = next(line[1] for line in lines if line[:1] == ["name"])
     password = next(line[1] for line in lines if line[:1] == ["password"])
@@ -282,7 +282,7 @@ def test_the_first_start_shows_a_password_that_logs_in(served: Serve) -> None:
     served.http.clear()
 
 
-def test_term_lets_a_running_turn_end_and_refuses_new_ones(served: Serve) -> None:
+def test_term_finishes_a_running_turn_and_rejects_new_ones(served: Serve) -> None:
     key = served.key()
     master = served.find_child("gunicorn")
     with served.open_turn(key, LONG_TURN) as turn:
@@ -296,7 +296,7 @@ def test_term_lets_a_running_turn_end_and_refuses_new_ones(served: Serve) -> Non
     assert "Traceback" not in served.err
 
 
-def test_a_turn_that_takes_too_long_to_end_is_kept_for_the_next_start(
+def test_a_turn_beyond_the_stop_timeout_is_kept_for_the_next_start(
     data_dir: Path, fake_model: FakeOpenAI, started: list[Serve]
 ) -> None:
     server = Serve(
@@ -332,7 +332,7 @@ def test_a_second_interrupt_stops_at_once(served: Serve) -> None:
         assert served.wait_ended() == 0
 
 
-def test_hup_replaces_the_workers_under_a_running_turn(served: Serve) -> None:
+def test_hup_replaces_the_workers_during_a_turn(served: Serve) -> None:
     key = served.key()
     master = served.find_child("gunicorn")
     before = set(children(master))
@@ -348,7 +348,7 @@ def test_hup_replaces_the_workers_under_a_running_turn(served: Serve) -> None:
     assert served.chat(key, "hi")[-1]["type"] == "end"
 
 
-def test_a_port_in_use_gives_one_line_and_makes_nothing(
+def test_a_port_in_use_prints_one_line_and_creates_nothing(
     tmp_path: Path, started: list[Serve]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -370,7 +370,7 @@ def test_a_port_in_use_gives_one_line_and_makes_nothing(
         ("ASTRBOT_MODEL_URL", "no-url"),
     ],
 )
-def test_a_wrong_setting_gives_one_line(
+def test_a_wrong_setting_prints_one_line(
     name: str, value: str, tmp_path: Path, started: list[Serve]
 ) -> None:
     server = Serve(tmp_path, **{name: value})

@@ -54,7 +54,9 @@ def resume(server: Server, key: str, run_id: str, after: int = 0) -> list[dict[s
 
 
 @pytest.mark.load
-def test_a_stream_cut_at_random_points_is_the_uninterrupted_one(server: Server, key: str) -> None:
+def test_a_stream_cut_at_random_points_equals_the_uninterrupted_one(
+    server: Server, key: str
+) -> None:
     count, cuts = 100, 10
 
     def chat(number: int) -> Cut:
@@ -71,7 +73,7 @@ def test_a_stream_cut_at_random_points_is_the_uninterrupted_one(server: Server, 
         assert whole.data == b"".join(one.frames)
 
 
-def test_a_stop_reaches_the_worker_that_has_the_run(server: Server, key: str) -> None:
+def test_a_stop_reaches_the_worker_of_the_run(server: Server, key: str) -> None:
     streams = []
     for number in range(4):  # on both workers
         body = {"username": "a", "session_id": f"stop-{number}", "message": "DELAY=50 N=400 x"}
@@ -114,7 +116,7 @@ def text_of(message: dict[str, Any]) -> str:
 
 
 @pytest.mark.load
-def test_the_turns_of_a_killed_worker_go_on_with_the_other(
+def test_the_other_worker_continues_the_turns_of_a_killed_worker(
     tmp_path: Path, fake_model: FakeOpenAI
 ) -> None:
     count = 60
@@ -181,7 +183,7 @@ def shown_text(events: list[dict[str, Any]]) -> str:
     return text
 
 
-def test_a_turn_goes_on_after_the_whole_server_was_killed(
+def test_a_turn_continues_after_the_whole_server_was_killed(
     tmp_path: Path, fake_model: FakeOpenAI
 ) -> None:
     write_config(tmp_path, fake_model.base_url, agent="titles = false")
@@ -224,7 +226,7 @@ def test_a_turn_that_kills_its_workers_ends(tmp_path: Path, fake_model: FakeOpen
         assert 'astrbot_runs_total{status="interrupted"} 1.0' in figures
 
 
-def test_a_client_that_reads_nothing_is_cut_off_and_can_resume(
+def test_a_client_that_reads_nothing_is_disconnected_and_can_resume(
     tmp_path: Path, fake_model: FakeOpenAI
 ) -> None:
     write_config(tmp_path, fake_model.base_url, agent="titles = false")

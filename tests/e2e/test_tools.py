@@ -39,7 +39,7 @@ def _results(events: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def test_the_tools_of_a_hundred_turns_run_side_by_side(server: Server, key: str) -> None:
+def test_the_tools_of_a_hundred_turns_run_concurrently(server: Server, key: str) -> None:
     def chat(number: int) -> list[dict[str, Any]]:
         # The tool returns after all the others have been called, too.
         return server.chat(key, username=f"u{number}", message="TOOL=meet")
@@ -51,7 +51,7 @@ def test_the_tools_of_a_hundred_turns_run_side_by_side(server: Server, key: str)
         assert events[-3]["data"] == "tool said: met"
 
 
-def test_a_tool_that_never_returns_ends_in_a_clear_result_and_the_next_turn_works(
+def test_a_hanging_tool_gets_a_clear_result_and_the_next_turn_works(
     server: Server, key: str
 ) -> None:
     events = server.chat(key, session_id="s", message="TOOL=never_return")
@@ -60,7 +60,7 @@ def test_a_tool_that_never_returns_ends_in_a_clear_result_and_the_next_turn_work
     assert _results(server.chat(key, session_id="s", message="TOOL=wait_a_second")) == ["waited"]
 
 
-def test_a_built_in_tool_works_on_the_worker(server: Server, key: str) -> None:
+def test_a_built_in_tool_works_on_a_gevent_worker(server: Server, key: str) -> None:
     events = server.chat(key, message='TOOL=calculate TOOLARGS={"expression":"6*7"}')
     assert _results(events) == ["42"]
     events = server.chat(key, message='TOOL=remember TOOLARGS={"key":"k","value":"v"}')

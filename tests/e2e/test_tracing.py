@@ -37,7 +37,7 @@ def _find_line(log: str) -> dict[str, Any] | None:
     return next((one for one in lines if one.get("trace_id") == TRACE and "path" in one), None)
 
 
-def test_a_turn_with_a_tool_is_one_trace_of_the_client(
+def test_a_turn_with_a_tool_is_part_of_the_clients_trace(
     tmp_path: Path, fake_model: FakeOpenAI
 ) -> None:
     write_config(tmp_path, fake_model.base_url, agent="titles = false")
@@ -72,7 +72,7 @@ def test_a_turn_with_a_tool_is_one_trace_of_the_client(
     assert (line["path"], line["status"]) == ("/api/v1/chat", 200)
 
 
-def test_what_is_left_is_exported_when_the_server_stops(tmp_path: Path) -> None:
+def test_remaining_spans_are_exported_when_the_server_stops(tmp_path: Path) -> None:
     with Collector() as collector:
         environ = {**_environ(collector), "OTEL_BSP_SCHEDULE_DELAY": "60000"}
         with Server(tmp_path, workers=1, **environ) as server:
@@ -82,7 +82,7 @@ def test_what_is_left_is_exported_when_the_server_stops(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [503, 0])
-def test_a_collector_that_fails_or_hangs_holds_nobody_up(tmp_path: Path, status: int) -> None:
+def test_a_failing_or_hanging_collector_delays_no_request(tmp_path: Path, status: int) -> None:
     with Collector(status) as collector:
         environ = {**_environ(collector), "OTEL_BSP_MAX_QUEUE_SIZE": "200"}
         with Server(tmp_path, workers=1, **environ) as server:

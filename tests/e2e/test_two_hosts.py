@@ -80,9 +80,7 @@ def _begin(server: Server, key: str, session: str, message: str) -> tuple[str, I
     raise AssertionError("the stream has no run_started")
 
 
-def test_a_key_of_one_host_works_on_the_other_until_it_is_revoked(
-    world: World, tmp_path: Path
-) -> None:
+def test_a_key_works_on_both_hosts_until_it_is_revoked(world: World, tmp_path: Path) -> None:
     row = create_key_row(tmp_path, "im", database_url=world.url)
     for server in (world.one, world.other):
         assert server.request("GET", "/api/v1/im/bots", row["api_key"]).status == 200
@@ -93,7 +91,7 @@ def test_a_key_of_one_host_works_on_the_other_until_it_is_revoked(
         assert server.request("GET", "/api/v1/im/bots", row["api_key"]).status == 401
 
 
-def test_a_run_of_one_host_is_read_on_the_other_while_it_runs(world: World) -> None:
+def test_the_other_host_streams_a_run_while_it_runs(world: World) -> None:
     run_id, stream = _begin(world.one, world.key, "resumed", "DELAY=40 N=25 x")
     opened = world.other.request(
         "GET", f"/api/v1/chat/runs/{run_id}/stream", world.key, preload_content=False
@@ -108,7 +106,7 @@ def test_a_run_of_one_host_is_read_on_the_other_while_it_runs(world: World) -> N
     assert here[-1]["type"] == "end"
 
 
-def test_a_run_of_one_host_is_stopped_on_the_other(world: World) -> None:
+def test_the_other_host_stops_a_run(world: World) -> None:
     run_id, stream = _begin(world.one, world.key, "stopped", "DELAY=100 N=600 x")
     answer = world.other.request("POST", f"/api/v1/chat/runs/{run_id}/stop", world.key)
     assert answer.status == 200, answer.data
@@ -117,7 +115,7 @@ def test_a_run_of_one_host_is_stopped_on_the_other(world: World) -> None:
     assert orjson.loads(told.data)["data"]["status"] == "stopped"
 
 
-def test_an_upload_to_one_host_is_had_from_the_other(world: World) -> None:
+def test_an_upload_can_be_downloaded_from_the_other_host(world: World) -> None:
     answer = world.one.request(
         "POST", "/api/v1/file", world.key, fields={"file": ("a.txt", b"one world")}
     )
@@ -172,7 +170,7 @@ def test_a_push_reaches_the_streams_of_every_host(world: World, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("world", ["redis"], indirect=True)
-def test_a_run_outlives_an_outage_of_redis(world: World) -> None:
+def test_a_run_survives_an_outage_of_redis(world: World) -> None:
     assert world.redis is not None
     run_id, stream = _begin(world.one, world.key, "outage", "DELAY=100 N=30 x")
     world.redis.kill()

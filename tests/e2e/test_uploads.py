@@ -77,7 +77,9 @@ def _count_attachments(server: Server) -> int:
 
 
 @pytest.mark.parametrize("length", ["Content-Length: 5000000", "Transfer-Encoding: chunked"])
-def test_a_client_that_goes_away_leaves_nothing(server: Server, key: str, length: str) -> None:
+def test_an_upload_whose_client_disconnects_leaves_no_file(
+    server: Server, key: str, length: str
+) -> None:
     before = _leftovers(server)
     sent = HEAD + bytes(MIB)
     if "chunked" in length:
@@ -89,7 +91,7 @@ def test_a_client_that_goes_away_leaves_nothing(server: Server, key: str, length
     assert _count_attachments(server) == len(before)
 
 
-def test_an_upload_may_come_in_chunks(server: Server, key: str) -> None:
+def test_an_upload_may_use_chunked_encoding(server: Server, key: str) -> None:
     data = os.urandom(3 * MIB)
     pieces = [HEAD, *(data[at : at + 100_001] for at in range(0, len(data), 100_001)), TAIL]
     with _open(server) as connection:
@@ -103,7 +105,7 @@ def test_an_upload_may_come_in_chunks(server: Server, key: str) -> None:
 
 
 @pytest.mark.parametrize("who", ["nobody", "key"])
-def test_a_refused_body_is_read_past_and_the_connection_goes_on(
+def test_a_rejected_body_is_discarded_and_the_connection_stays_open(
     server: Server, key: str, who: str
 ) -> None:
     size = 200 * MIB if who == "key" else 8 * MIB
@@ -135,7 +137,7 @@ def test_an_acknowledged_upload_survives_the_death_of_the_worker(tmp_path: Path)
         server.http.clear()  # otherwise an idle connection delays the end of the server
 
 
-def test_an_upload_whose_completion_died_is_completed_as_soon_as_that_is_known(
+def test_an_upload_is_completed_once_its_completing_worker_is_known_dead(
     server: Server, key: str
 ) -> None:
     before = set(_leftovers(server))
@@ -297,7 +299,7 @@ def _sweep(data_dir: Path, *options: str) -> str:
     return CliRunner().invoke(main, arguments, catch_exceptions=False).stdout
 
 
-def test_the_sweep_runs_beside_the_server(server: Server, key: str) -> None:
+def test_the_sweep_runs_while_the_server_runs(server: Server, key: str) -> None:
     fields = {"file": ("a.txt", b"unused")}
     answer = server.request("POST", "/api/v1/file", key, fields=fields)
     found = answer.json()["data"]["attachment_id"]

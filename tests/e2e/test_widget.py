@@ -163,9 +163,7 @@ def _default_page(site: Site, request: pytest.FixtureRequest) -> None:
     site.page = PAGE
 
 
-def test_an_answer_is_streamed_as_markdown_and_nothing_of_it_becomes_html(
-    browser: Any, site: Site
-) -> None:
+def test_an_answer_is_streamed_as_markdown_without_raw_html(browser: Any, site: Site) -> None:
     with Visitor(browser, site) as visitor:
         visitor.open()
         sync_api.expect(visitor.find(".bot strong")).to_have_text("How")
@@ -189,7 +187,7 @@ def test_an_answer_is_streamed_as_markdown_and_nothing_of_it_becomes_html(
         visitor.check()
 
 
-def test_a_turn_is_stopped_answered_again_and_edited(browser: Any, site: Site) -> None:
+def test_a_turn_is_stopped_regenerated_and_edited(browser: Any, site: Site) -> None:
     with Visitor(browser, site) as visitor:
         visitor.open()
         visitor.say("N=400 DELAY=50 x")
@@ -215,7 +213,9 @@ def test_a_turn_is_stopped_answered_again_and_edited(browser: Any, site: Site) -
         visitor.check()
 
 
-def test_a_reload_in_mid_turn_goes_on_and_conversations_are_kept(browser: Any, site: Site) -> None:
+def test_a_turn_continues_after_a_reload_and_conversations_are_kept(
+    browser: Any, site: Site
+) -> None:
     with Visitor(browser, site) as visitor:
         visitor.open()
         visitor.say("N=60 DELAY=50 x")
@@ -243,9 +243,7 @@ def test_a_reload_in_mid_turn_goes_on_and_conversations_are_kept(browser: Any, s
         sync_api.expect(visitor.find(".row")).to_have_count(1)
 
 
-def test_what_is_sent_before_its_conversation_is_shown_waits_for_it(
-    browser: Any, site: Site
-) -> None:
+def test_a_message_sent_while_its_conversation_loads_waits_for_it(browser: Any, site: Site) -> None:
     site.attributes = 'retry-s="0.5"'
     with Visitor(browser, site) as visitor:
         held: list[Any] = []
@@ -277,7 +275,7 @@ def test_what_is_sent_before_its_conversation_is_shown_waits_for_it(
         assert said == ["ECHO one", "echo: ECHO one", "ECHO two", "echo: ECHO two"]
 
 
-def test_a_tool_that_asks_first_is_allowed_or_rejected(browser: Any, site: Site) -> None:
+def test_a_tool_call_that_needs_approval_is_approved_or_rejected(browser: Any, site: Site) -> None:
     site.attributes = 'config="careful"'
     ask = 'TOOL=calculate TOOLARGS={"expression":"2+2"}'
     with Visitor(browser, site) as visitor:
@@ -300,9 +298,7 @@ def test_a_tool_that_asks_first_is_allowed_or_rejected(browser: Any, site: Site)
         visitor.check()
 
 
-def test_files_go_up_by_choice_paste_and_drop_and_pictures_are_shown(
-    browser: Any, site: Site
-) -> None:
+def test_files_are_uploaded_by_choice_paste_and_drop(browser: Any, site: Site) -> None:
     give = """([kind, name, bytes]) => {
         const data = new DataTransfer();
         data.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
@@ -334,7 +330,7 @@ def test_files_go_up_by_choice_paste_and_drop_and_pictures_are_shown(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_in_chinese_needs_no_mouse(browser: Any, site: Site, scheme: str) -> None:
+def test_a_chinese_phone_needs_no_mouse(browser: Any, site: Site, scheme: str) -> None:
     site.lang = "zh-CN"
     with Visitor(browser, site, 320, color_scheme=scheme, has_touch=True) as visitor:
         keys = visitor.page.keyboard
@@ -355,7 +351,7 @@ def test_a_phone_in_chinese_needs_no_mouse(browser: Any, site: Site, scheme: str
         sync_api.expect(visitor.find(".launcher")).to_be_focused()
 
 
-def test_a_page_from_right_to_left_is_a_mirror(browser: Any, site: Site) -> None:
+def test_a_right_to_left_page_is_mirrored(browser: Any, site: Site) -> None:
     site.lang = 'ar" dir="rtl'
     with Visitor(browser, site, 320) as visitor:
         visitor.open()
@@ -379,7 +375,7 @@ def test_a_page_from_right_to_left_is_a_mirror(browser: Any, site: Site) -> None
         visitor.check()
 
 
-def test_a_voice_message_is_recorded_sent_and_can_be_heard(browser: Any, site: Site) -> None:
+def test_a_voice_message_is_recorded_sent_and_playable(browser: Any, site: Site) -> None:
     with Visitor(browser, site) as visitor:
         visitor.open()
         visitor.find(".voice").click()
@@ -402,7 +398,7 @@ def test_a_voice_message_is_recorded_sent_and_can_be_heard(browser: Any, site: S
         visitor.check()
 
 
-def test_another_device_of_the_user_goes_on_in_mid_answer(browser: Any, site: Site) -> None:
+def test_another_device_of_the_user_continues_in_mid_answer(browser: Any, site: Site) -> None:
     with Visitor(browser, site) as phone, Visitor(browser, site) as desk:
         phone.open()
         phone.say("DELAY=100 N=40 x")
@@ -416,7 +412,7 @@ def test_another_device_of_the_user_goes_on_in_mid_answer(browser: Any, site: Si
             assert device.answers()[-1].split() == [f"tok{at}" for at in range(40)]
 
 
-def test_nothing_is_lost_while_the_server_is_away(browser: Any, site: Site) -> None:
+def test_nothing_is_lost_while_the_server_is_down(browser: Any, site: Site) -> None:
     site.attributes = 'mode="inline" retry-s="0.5"'
     with Visitor(browser, site) as visitor:
         sync_api.expect(visitor.find(".bot")).to_have_count(1)
@@ -484,7 +480,9 @@ def test_a_page_of_another_origin_shows_the_error(
         path.write_text(before, encoding="utf-8")
 
 
-def test_a_link_opens_the_page_and_its_key_leaves_the_address(browser: Any, site: Site) -> None:
+def test_a_link_opens_the_page_and_its_key_is_removed_from_the_address(
+    browser: Any, site: Site
+) -> None:
     made = site.server.request(
         "POST", "/api/v1/keys/session", site.key, json={"username": "linked"}
     )

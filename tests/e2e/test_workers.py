@@ -46,9 +46,7 @@ def _messages(data_dir: Path, session_id: str) -> list[str]:
     return [f"{sender}: {content}" for sender, content in rows]
 
 
-def test_a_revoked_key_gets_401_on_the_next_request_of_every_worker(
-    server: Server, module_dir: Path
-) -> None:
+def test_every_worker_rejects_a_revoked_key_at_once(server: Server, module_dir: Path) -> None:
     row = create_key_row(module_dir, "im")
     request = (
         f"GET /api/v1/im/bots HTTP/1.1\r\nHost: x\r\nX-API-Key: {row['api_key']}\r\n\r\n"
@@ -79,7 +77,7 @@ def _read_answer(connection: socket.socket) -> bytes:
     return data
 
 
-def test_a_key_notes_its_last_use(server: Server, module_dir: Path) -> None:
+def test_the_last_use_of_a_key_is_recorded(server: Server, module_dir: Path) -> None:
     row = create_key_row(module_dir, "im", name="used")
     server.request("GET", "/api/v1/im/bots", row["api_key"])
 
@@ -94,7 +92,7 @@ def test_a_key_notes_its_last_use(server: Server, module_dir: Path) -> None:
     assert wait_for(look)
 
 
-def test_turns_of_one_session_run_in_the_order_they_came(server: Server, key: str) -> None:
+def test_turns_of_one_session_run_in_the_order_of_their_requests(server: Server, key: str) -> None:
     first = server.open_chat(
         key, {"username": "a", "session_id": "order", "message": "DELAY=50 N=8 first"}
     )
@@ -119,7 +117,7 @@ def test_turns_of_one_session_run_in_the_order_they_came(server: Server, key: st
     assert [f"echo: ECHO {number}" in bots[number + 1] for number in range(6)] == [True] * 6
 
 
-def test_a_waiting_turn_gets_heartbeats_and_the_first_turns_answer_as_context(
+def test_a_waiting_turn_gets_heartbeats_and_sees_the_first_turns_answer(
     server: Server, key: str, fake_model: FakeOpenAI
 ) -> None:
     first = server.open_chat(
@@ -138,7 +136,7 @@ def test_a_waiting_turn_gets_heartbeats_and_the_first_turns_answer_as_context(
     assert [one["role"] for one in asked["messages"]] == ["system", "user", "assistant", "user"]
 
 
-def test_a_client_that_leaves_does_not_stop_the_turn(server: Server, key: str) -> None:
+def test_a_disconnected_client_does_not_stop_the_turn(server: Server, key: str) -> None:
     opened = server.open_chat(
         key, {"username": "a", "session_id": "left", "message": "DELAY=50 N=20 please"}
     )
@@ -153,7 +151,7 @@ def test_a_client_that_leaves_does_not_stop_the_turn(server: Server, key: str) -
     assert len(_messages(server.data_dir, "left")) == 4
 
 
-def test_a_client_that_hangs_up_at_complete_finds_the_answer_stored(
+def test_a_client_that_disconnects_at_complete_finds_the_stored_answer(
     server: Server, key: str
 ) -> None:
     for number in range(20):
@@ -177,15 +175,13 @@ def test_the_providers_secrets_reach_no_client_and_no_log(server: Server, key: s
 
 
 @pytest.mark.load
-def test_five_hundred_chats_at_once_each_get_their_own_text(server: Server, key: str) -> None:
+def test_five_hundred_simultaneous_chats_get_their_own_texts(server: Server, key: str) -> None:
     results = chat_at_once(server.port, key, 500, "ECHO FIRST=4000")
     wrong = [one for one in results if not one.right]
     assert not wrong, wrong[:3]
 
 
-def test_a_session_does_not_wait_for_a_worker_that_died(
-    tmp_path: Path, fake_model: FakeOpenAI
-) -> None:
+def test_a_session_does_not_wait_for_a_dead_worker(tmp_path: Path, fake_model: FakeOpenAI) -> None:
     write_config(tmp_path, fake_model.base_url, agent="titles = false")
     with Server(tmp_path, ASTRBOT_WORKER_LEASE_S="1") as server:
         key = create_key(tmp_path, "chat")
@@ -202,7 +198,7 @@ def test_a_session_does_not_wait_for_a_worker_that_died(
         assert events[-3]["data"] == "echo: ECHO alive", events
 
 
-def test_a_stopping_server_lets_turns_end_and_leaves_the_rest_to_the_next_start(
+def test_a_stopping_server_finishes_turns_or_leaves_them_to_the_next_start(
     tmp_path: Path, fake_model: FakeOpenAI
 ) -> None:
     write_config(tmp_path, fake_model.base_url, agent="titles = false")

@@ -384,7 +384,7 @@ def _post(server: Server, key: str, method: str, path: str, kind: str, body: byt
         connection.close()
 
 
-def test_every_route_that_takes_a_body_has_its_worst_input(tmp_path: Path) -> None:
+def test_every_route_with_a_body_has_a_worst_input(tmp_path: Path) -> None:
     app = create_app({"ASTRBOT_DATA_DIR": str(tmp_path)})
     found = {
         (method, rule.rule)
@@ -399,14 +399,14 @@ def test_every_route_that_takes_a_body_has_its_worst_input(tmp_path: Path) -> No
     assert found == set(ROUTES)
 
 
-def test_every_reader_of_files_has_its_worst_input() -> None:
+def test_every_file_reader_has_a_worst_input() -> None:
     jobs = {name for name, value in vars(reader).items() if isinstance(value, Job)}
     assert jobs == set(_FILES)
 
 
 @timed
 @pytest.mark.parametrize(("method", "rule"), sorted(ROUTES))
-def test_a_body_holds_no_worker(server: Server, key: str, method: str, rule: str) -> None:
+def test_no_body_blocks_a_worker(server: Server, key: str, method: str, rule: str) -> None:
     path = rule.replace("<bot_id>", "hook").replace("<session_id>", "s")
     for name in ("run_id", "message_id", "attachment_id"):
         path = path.replace(f"<{name}>", "1")
@@ -423,7 +423,7 @@ def test_a_body_holds_no_worker(server: Server, key: str, method: str, rule: str
 
 
 @timed
-def test_frames_hold_no_worker(server: Server, key: str) -> None:
+def test_no_frame_blocks_a_worker(server: Server, key: str) -> None:
     def send(opcode: int, payload: bytes, final: bool, count: int, who: str) -> None:
         frame = bytes([(0x80 if final else 0) | opcode, 0x80 | len(payload)]) + bytes(4) + payload
         with WebSocketClient(server.connect(), handshake(who)) as client:
@@ -447,7 +447,7 @@ def test_frames_hold_no_worker(server: Server, key: str) -> None:
 
 
 @timed
-def test_small_chunks_hold_no_worker(server: Server, key: str) -> None:
+def test_small_chunks_block_no_worker(server: Server, key: str) -> None:
     def send(path: str, kind: str, who: str) -> None:
         head = (
             f"POST /api/v1/{path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {who}\r\n"
@@ -494,7 +494,7 @@ def test_malformed_chunks_are_a_400(server: Server, key: str) -> None:
 
 @timed
 @pytest.mark.parametrize("job", sorted(_FILES))
-def test_a_file_holds_no_worker(server: Server, key: str, job: str) -> None:
+def test_no_file_blocks_a_worker(server: Server, key: str, job: str) -> None:
     def send(name: str, segment: str, content: bytes) -> None:
         head = f'--B\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
         answer = server.request(
