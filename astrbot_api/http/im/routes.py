@@ -139,7 +139,7 @@ def _read_umos(body: dict[str, Any]) -> list[str]:
     """
     one, several = body.get("umo"), body.get("umos")
     if one is not None and several is not None:
-        raise refuse("umo and umos exclude each other; send only one of them")
+        raise refuse("umo and umos exclude each other; send one of them")
     if several is None:
         return [_to_text(one)]
     limit = get_state().settings.im_max_targets
