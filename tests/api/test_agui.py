@@ -43,7 +43,7 @@ def read(answer: Any) -> list[dict[str, Any]]:
     return events
 
 
-def test_a_run_has_the_names_that_its_client_gave_it(make_scripted: Make) -> None:
+def test_a_run_keeps_the_ids_of_its_client(make_scripted: Make) -> None:
     api, _ = make_scripted("Hello there.")
     answer = post(api, protocolVersion="1.0", forwardedProps={"username": "alice"})
     events = read(answer)
@@ -57,7 +57,7 @@ def test_a_run_has_the_names_that_its_client_gave_it(make_scripted: Make) -> Non
     assert [one["content"]["type"] for one in stored["messages"]] == ["bot", "user"]
 
 
-def test_what_the_interface_knows_is_an_instruction(make_scripted: Make) -> None:
+def test_context_of_the_interface_is_an_instruction(make_scripted: Make) -> None:
     api, model = make_scripted("ok")
     assistant = {"id": "m0", "role": "assistant", "content": "Hi."}
     thought = {"id": "m2", "role": "reasoning", "content": "Hm."}
@@ -68,7 +68,7 @@ def test_what_the_interface_knows_is_an_instruction(make_scripted: Make) -> None
     assert given == [("user", f"{lead}Hello"), ("assistant", "Hi."), ("user", "And?")]
 
 
-def test_a_call_without_a_result_is_not_shown_to_the_model(make_scripted: Make) -> None:
+def test_a_call_without_a_result_is_not_sent_to_the_model(make_scripted: Make) -> None:
     api, model = make_scripted(call_weather)
     events = read(post(api, tools=[TOOL], protocolVersion="1.0"))
     called = next(one for one in events if one["type"] == "TOOL_CALL_START")
@@ -85,7 +85,7 @@ def test_a_call_without_a_result_is_not_shown_to_the_model(make_scripted: Make) 
     assert [one["role"] for one in model.seen[-1]][-3:] == ["user", "assistant", "tool"]
 
 
-def test_what_is_taken_back_is_said_by_a_snapshot_of_all_messages(make_scripted: Make) -> None:
+def test_a_rewind_sends_a_snapshot_of_all_messages(make_scripted: Make) -> None:
     api, _ = make_scripted(
         [TextDelta("Let me see."), Rewind(11), ReasoningDelta("Let me see."), TextDelta("Four.")]
     )
@@ -136,9 +136,7 @@ def test_files_of_the_user_are_stored(api: Api, part: dict[str, Any]) -> None:
         ({"forwardedProps": {"username": "a" * 300}}, "username"),
     ],
 )
-def test_a_wrong_request_is_refused_by_the_name_of_its_field(
-    api: Api, body: dict[str, Any], named: str
-) -> None:
+def test_an_invalid_request_names_its_field(api: Api, body: dict[str, Any], named: str) -> None:
     answer = post(api, **body)
     assert answer.status_code == 400
     assert named in answer.get_json()["message"]

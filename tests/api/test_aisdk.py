@@ -70,7 +70,7 @@ def test_the_clients_conversation_is_the_context(make_scripted: Make) -> None:
     assert given == [("user", f"{lead}Edited"), ("assistant", "yes"), ("user", "And?")]
 
 
-def test_a_message_alone_is_answered_with_the_sessions_history(make_scripted: Make) -> None:
+def test_a_single_message_is_answered_with_the_sessions_history(make_scripted: Make) -> None:
     api, model = make_scripted("ok")
     read(post(api, say("First")))
     read(post(api, messages=None, message=say("Second")))
@@ -103,7 +103,7 @@ def test_the_servers_tools_are_shown_with_their_results_and_files(make_scripted:
     assert steps == ["start-step", "finish-step"] * 2
 
 
-def test_a_clients_tool_ends_the_turn_and_its_result_goes_on_with_the_message(
+def test_a_client_tools_call_ends_the_turn_and_its_result_continues_the_message(
     make_scripted: Make,
 ) -> None:
     api, model = make_scripted(call_weather)
@@ -123,7 +123,7 @@ def test_a_clients_tool_ends_the_turn_and_its_result_goes_on_with_the_message(
     assert api.count_rows("message") == 3, "the user's message once"
 
 
-def test_an_answer_that_is_regenerated_takes_the_place_of_the_last(make_scripted: Make) -> None:
+def test_a_regenerated_answer_replaces_the_last_one(make_scripted: Make) -> None:
     words = iter(["one", "two", "three"])
     api, _ = make_scripted(lambda messages: [TextDelta(next(words))])
     read(post(api))
@@ -133,7 +133,7 @@ def test_an_answer_that_is_regenerated_takes_the_place_of_the_last(make_scripted
     assert api.count_rows("message") == 4, "another message is a turn of its own"
 
 
-def test_a_running_turn_is_shown_again_from_its_beginning(make_scripted: Make) -> None:
+def test_a_running_turn_is_streamed_again_from_its_beginning(make_scripted: Make) -> None:
     go_on = threading.Event()
     api, _ = make_scripted([TextDelta("Let me "), go_on, TextDelta("see.")])
     path = f"{PATH}/chat-1/stream"
@@ -154,7 +154,7 @@ def test_a_failed_turn_is_an_error_at_the_end(make_scripted: Make) -> None:
     assert chunks[-1]["errorText"]
 
 
-def test_a_file_of_the_user_reaches_the_model_from_data_or_from_here(api: Api) -> None:
+def test_a_users_file_reaches_the_model_from_a_data_url_or_an_attachment(api: Api) -> None:
     file = {"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,AAAA"}
     message = {"role": "user", "parts": [file, {"type": "text", "text": "What is it?"}]}
     read(post(api, message, username="alice"))
@@ -186,9 +186,7 @@ def test_a_file_of_the_user_reaches_the_model_from_data_or_from_here(api: Api) -
         ({"config": "nowhere"}, "nowhere"),
     ],
 )
-def test_a_wrong_request_is_refused_by_the_name_of_its_field(
-    api: Api, body: dict[str, Any], named: str
-) -> None:
+def test_an_invalid_request_names_its_field(api: Api, body: dict[str, Any], named: str) -> None:
     answer = post(api, **body)
     assert answer.status_code in (400, 404)
     assert named in answer.get_json()["message"]

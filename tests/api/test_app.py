@@ -16,7 +16,7 @@ from astrbot_api import AstrBotAPI, create_app
 from .conftest import Api
 
 
-def test_the_first_page_leads_to_the_login(api: Api) -> None:
+def test_the_root_redirects_to_the_login(api: Api) -> None:
     answer = api.client.get("/", follow_redirects=True)
     assert answer.request.path == "/admin/login"
     assert answer.status_code == 200
@@ -50,14 +50,14 @@ def test_a_route_compiles_its_url_when_one_is_built(
     assert compiled == ["/api/v1/chat/runs/<run_id>"]
 
 
-def test_a_base_url_with_a_slash_at_its_end_works(api: Api) -> None:
+def test_a_base_url_with_a_trailing_slash_works(api: Api) -> None:
     answer = api.client.get(
         "/", environ_overrides={"PATH_INFO": "//api/v1/im/bots"}, headers={"X-API-Key": api.key}
     )
     assert answer.get_json()["status"] == "ok"
 
 
-def test_http_1_1_without_a_host_is_refused(api: Api) -> None:
+def test_an_http_1_1_request_without_a_host_is_rejected(api: Api) -> None:
     environ = {"SERVER_PROTOCOL": "HTTP/1.1", "PATH_INFO": "/", "REQUEST_METHOD": "GET"}
     started: list[str] = []
     api.app.wsgi_app(environ, lambda status, headers: started.append(status))  # type: ignore[arg-type, func-returns-value]
@@ -84,7 +84,7 @@ def test_the_access_line_cannot_be_forged_and_holds_no_query(
     assert all("\n" not in line for line in lines)
 
 
-def test_nobody_else_can_read_what_the_server_keeps(tmp_path: Path) -> None:
+def test_other_users_cannot_read_the_servers_files(tmp_path: Path) -> None:
     # As in deploy/systemd. nginx's user is in the server's group to read attachments.
     mask = os.umask(0o027)
     try:
@@ -109,7 +109,7 @@ def test_nobody_else_can_read_what_the_server_keeps(tmp_path: Path) -> None:
         ("/a,//b", "/admin/login"),
     ],
 )
-def test_a_prefix_that_names_a_site_is_not_believed(
+def test_a_forwarded_prefix_that_names_a_site_is_ignored(
     make_api: Callable[..., Api], prefix: str, target: str
 ) -> None:
     api = make_api(ASTRBOT_PROXY_HOPS=1)

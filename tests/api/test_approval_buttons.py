@@ -55,7 +55,7 @@ def bot(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pressing]:
         opened.close()
 
 
-def test_a_button_approves_and_the_turn_goes_on(bot: Pressing) -> None:
+def test_a_button_approves_a_call_and_the_turn_continues(bot: Pressing) -> None:
     assert bot.hook(bot.messenger.say(_ASKED)) == 200
     [question] = bot.messages(1)
     assert bot.messenger.read_text(question).startswith("This needs your approval:\ncalculate")
@@ -64,7 +64,7 @@ def test_a_button_approves_and_the_turn_goes_on(bot: Pressing) -> None:
     assert said == ["Approved: calculate.", "tool said: 42"]
 
 
-def test_a_button_rejects(bot: Pressing) -> None:
+def test_a_button_rejects_a_call(bot: Pressing) -> None:
     bot.hook(bot.messenger.say(_ASKED))
     [question] = bot.messages(1)
     bot.hook(bot.press(question, "Reject"))
@@ -73,7 +73,7 @@ def test_a_button_rejects(bot: Pressing) -> None:
     assert "this call was rejected" in said[1]
 
 
-def test_the_button_of_an_old_question_decides_nothing_new(bot: Pressing) -> None:
+def test_a_button_of_an_old_question_decides_no_later_call(bot: Pressing) -> None:
     bot.hook(bot.messenger.say(_ASKED))
     [old] = bot.messages(1)
     bot.hook(bot.press(old, "Reject"))
@@ -86,7 +86,7 @@ def test_the_button_of_an_old_question_decides_nothing_new(bot: Pressing) -> Non
     assert sorted(bot.texts(7)[5:]) == ["Approved: calculate.", "tool said: 42"]
 
 
-def test_in_a_group_only_the_person_who_asked_decides(bot: Pressing) -> None:
+def test_in_a_group_only_the_author_of_the_message_decides(bot: Pressing) -> None:
     bot.hook(bot.messenger.say_in_group(_ASKED, to_bot=True))
     [question] = bot.messages(1)
     bot.hook(bot.press(question, "Approve", stranger=True))
@@ -95,7 +95,7 @@ def test_in_a_group_only_the_person_who_asked_decides(bot: Pressing) -> None:
     assert sorted(bot.texts(4)[2:]) == ["Approved: calculate.", "tool said: 42"]
 
 
-def test_a_forged_press_runs_nothing(bot: Pressing) -> None:
+def test_a_forged_button_press_runs_nothing(bot: Pressing) -> None:
     bot.hook(bot.messenger.say(_ASKED))
     [question] = bot.messages(1)
     headers, body = bot.press(question, "Approve")

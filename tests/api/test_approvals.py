@@ -109,7 +109,7 @@ def complete_of(events: list[dict[str, Any]]) -> str:
     return str(next(one["data"] for one in events if one["type"] == "complete"))
 
 
-def test_a_call_is_made_once_it_is_approved(worker: Worker, shop: Shop) -> None:
+def test_a_call_is_made_after_its_approval(worker: Worker, shop: Shop) -> None:
     api = worker.api
     run_id, (asked,), seen = begin(api)
     assert (asked["tool"], asked["arguments"]) == ("pay", {"amount": 5})
@@ -133,7 +133,7 @@ def test_a_call_is_made_once_it_is_approved(worker: Worker, shop: Shop) -> None:
     assert api.count_rows("run_approval") == api.count_rows("run_checkpoint") == 0
 
 
-def test_a_client_that_reads_from_the_beginning_does_not_stop_at_a_call_that_was_decided(
+def test_a_stream_from_the_beginning_continues_after_a_decided_call(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = worker.api
@@ -152,7 +152,7 @@ def test_a_client_that_reads_from_the_beginning_does_not_stop_at_a_call_that_was
     assert complete_of(parse_events(seen + b"".join(frames))) == "I will pay.Results: ['paid 5']"
 
 
-def test_the_model_learns_of_a_rejection(worker: Worker, shop: Shop) -> None:
+def test_the_model_is_informed_of_a_rejection(worker: Worker, shop: Shop) -> None:
     run_id, (asked,), seen = begin(worker.api)
     assert decide(worker.api, run_id, asked["id"], "reject", comment="too much").status_code == 200
     said = complete_of(resume(worker.api, run_id, seen))
@@ -160,7 +160,7 @@ def test_the_model_learns_of_a_rejection(worker: Worker, shop: Shop) -> None:
     assert not shop.paid
 
 
-def test_what_was_approved_is_what_is_used(worker: Worker, shop: Shop) -> None:
+def test_edited_arguments_are_used(worker: Worker, shop: Shop) -> None:
     run_id, (asked,), seen = begin(worker.api)
     for body in ({"decision": "edit"}, {"decision": "approve", "arguments": {}}, {"decision": "x"}):
         assert decide(worker.api, run_id, asked["id"], **body).status_code == 400
@@ -172,7 +172,7 @@ def test_what_was_approved_is_what_is_used(worker: Worker, shop: Shop) -> None:
     assert shop.paid == [4]
 
 
-def test_a_run_goes_on_when_all_its_calls_are_decided(
+def test_a_run_continues_after_the_last_decision(
     make_worker: Callable[..., Worker],  # noqa: F811
 ) -> None:
     shop = Shop(calls=2)
@@ -191,7 +191,7 @@ def test_a_run_goes_on_when_all_its_calls_are_decided(
     assert len(shop.paid) == 1
 
 
-def test_the_approval_comes_to_another_worker_after_all_have_died(
+def test_another_worker_accepts_the_approval_after_all_have_died(
     make_worker: Callable[..., Worker],  # noqa: F811
 ) -> None:
     shop = Shop()
@@ -233,7 +233,7 @@ def test_a_worker_that_dies_during_an_approved_call_does_not_make_it_twice(
     assert shop.paid == [5]
 
 
-def test_an_approved_call_is_made_although_the_journal_was_away(
+def test_an_approved_call_is_made_despite_an_outage_of_the_journal(
     worker: Worker, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api, journal = worker.api, worker.api.state.worker.journal
@@ -251,7 +251,7 @@ def raise_storage_error(*args: Any) -> bool:
     raise StorageError("The journal is away.")
 
 
-def test_commands_decide_what_waits(worker: Worker, shop: Shop) -> None:
+def test_commands_decide_pending_calls(worker: Worker, shop: Shop) -> None:
     run_id, _, seen = begin(worker.api)
     answer = worker.api.chat("/approve", session_id="s")
     assert "Approved: pay." in [one.get("data") for one in answer]
@@ -261,7 +261,7 @@ def test_commands_decide_what_waits(worker: Worker, shop: Shop) -> None:
     assert "Nothing waits for a yes in this session." in [one.get("data") for one in nothing]
 
 
-def test_a_new_message_rejects_what_waits_and_is_answered_after_it(
+def test_a_new_message_rejects_pending_calls_and_is_answered_next(
     worker: Worker, shop: Shop
 ) -> None:
     api = worker.api
@@ -275,7 +275,7 @@ def test_a_new_message_rejects_what_waits_and_is_answered_after_it(
     assert any("Results" in str(one) for one in texts)
 
 
-def test_a_run_that_waits_can_be_stopped_and_its_session_deleted(worker: Worker) -> None:
+def test_a_waiting_run_can_be_stopped_and_its_session_deleted(worker: Worker) -> None:
     api = worker.api
     run_id, _, seen = begin(api)
     shown = api.get("/api/v1/chat/sessions/s?username=alice").get_json()["data"]
@@ -295,7 +295,7 @@ def test_a_run_that_waits_can_be_stopped_and_its_session_deleted(worker: Worker)
     assert api.count_rows("run_approval") == 0
 
 
-def test_after_its_deadline_a_call_is_rejected(
+def test_a_call_is_rejected_after_its_deadline(
     make_worker: Callable[..., Worker],  # noqa: F811
 ) -> None:
     shop = Shop()
@@ -310,7 +310,7 @@ def test_after_its_deadline_a_call_is_rejected(
     assert not shop.paid
 
 
-def test_a_blocking_answer_says_what_waits(worker: Worker) -> None:
+def test_a_blocking_response_lists_pending_calls(worker: Worker) -> None:
     answer = worker.api.post_chat(
         username="alice", session_id="s", message="buy", response_mode="blocking"
     )
@@ -320,7 +320,7 @@ def test_a_blocking_answer_says_what_waits(worker: Worker) -> None:
     assert [one["tool"] for one in data["approvals"]] == ["pay"]
 
 
-def test_where_nobody_can_be_asked_the_call_is_rejected(worker: Worker, shop: Shop) -> None:
+def test_a_call_is_rejected_if_nobody_can_decide_it(worker: Worker, shop: Shop) -> None:
     answer = worker.api.client.post(
         "/api/v1/openai/chat/completions",
         headers={"X-API-Key": worker.api.key},
@@ -331,7 +331,7 @@ def test_where_nobody_can_be_asked_the_call_is_rejected(worker: Worker, shop: Sh
 
 
 @pytest.mark.parametrize("resumable", [False, True])
-def test_a_call_waits_for_nobody_where_its_turn_could_not_go_on(
+def test_a_call_does_not_wait_if_its_turn_could_not_continue(
     make_worker: Callable[..., Worker],  # noqa: F811
     resumable: bool,
 ) -> None:
@@ -343,7 +343,7 @@ def test_a_call_waits_for_nobody_where_its_turn_could_not_go_on(
     assert ("nobody can be asked here" in str(events)) is not resumable
 
 
-def test_a_run_that_waits_takes_less_than_two_kilobytes(
+def test_a_waiting_run_takes_less_than_two_kilobytes(
     make_worker: Callable[..., Worker],  # noqa: F811
 ) -> None:
     count, shop = 120, Shop()
@@ -371,7 +371,7 @@ def test_a_run_that_waits_takes_less_than_two_kilobytes(
     wait_for(lambda: not [one for one in threading.enumerate() if one.name == "run"])
 
 
-def test_a_key_may_have_tools_ask_that_else_do_not(
+def test_a_key_can_require_approval_for_more_tools(
     make_worker: Callable[..., Worker],  # noqa: F811
 ) -> None:
     calls: list[str] = []
@@ -403,14 +403,14 @@ def test_a_key_may_have_tools_ask_that_else_do_not(
     assert complete_of(resume(careful, run_id, 0)) == "5"
 
 
-def test_a_session_key_asks_for_what_its_maker_asks_too() -> None:
+def test_a_session_key_inherits_the_approval_rules_of_its_parent() -> None:
     maker, more = KeyRules(approve=("pay",)), KeyRules(approve=("look",))
     assert narrow_rules(maker, more).approve == ("pay", "look")
     assert narrow_rules(maker, KeyRules()).approve == ("pay",)
 
 
 @pytest.mark.parametrize("may", [False, True])
-def test_the_owner_decides_for_users_by_a_setting(
+def test_a_setting_lets_the_owner_decide_for_users(
     make_worker: Callable[..., Worker],  # noqa: F811
     shop: Shop,
     *,
@@ -433,7 +433,7 @@ def test_the_owner_decides_for_users_by_a_setting(
     assert rows == [("astrbot",)]
 
 
-def test_a_websocket_decides_and_shows_how_the_turn_goes_on(worker: Worker, shop: Shop) -> None:
+def test_a_websocket_decides_and_streams_the_rest_of_the_turn(worker: Worker, shop: Shop) -> None:
     server = make_server("127.0.0.1", 0, worker.api.app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -480,7 +480,7 @@ def answer_of(protocol: str, *approvals: str, approved: Any = True) -> dict[str,
 
 
 @pytest.mark.parametrize("protocol", ["agui", "aisdk"])
-def test_only_who_may_see_a_run_answers_it_in_another_protocol(
+def test_only_users_of_a_run_decide_it_in_another_protocol(
     worker: Worker, shop: Shop, protocol: str
 ) -> None:
     api = worker.api
@@ -499,7 +499,7 @@ def test_only_who_may_see_a_run_answers_it_in_another_protocol(
 
 
 @pytest.mark.parametrize("protocol", ["agui", "aisdk"])
-def test_a_run_goes_on_in_another_protocol_when_all_its_calls_are_answered(
+def test_a_run_continues_in_another_protocol_after_all_decisions(
     make_worker: Callable[..., Worker],  # noqa: F811
     protocol: str,
 ) -> None:
@@ -516,7 +516,7 @@ def test_a_run_goes_on_in_another_protocol_when_all_its_calls_are_answered(
 
 
 @pytest.mark.parametrize("protocol", ["agui", "aisdk"])
-def test_calls_answered_at_once_are_decided_together_or_not_at_all(
+def test_decisions_of_one_request_are_applied_together_or_not_at_all(
     make_worker: Callable[..., Worker],  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
     protocol: str,
@@ -550,9 +550,7 @@ def test_calls_answered_at_once_are_decided_together_or_not_at_all(
     assert len(shop.paid) == 1
 
 
-def test_a_call_can_wait_in_a_conversation_too_long_to_be_stored_with_each_turn(
-    worker: Worker, shop: Shop
-) -> None:
+def test_a_call_can_wait_in_a_very_long_conversation(worker: Worker, shop: Shop) -> None:
     said = [("user", "x" * 300_000), ("assistant", "I see."), ("user", "buy")]
     messages = [
         {"id": f"m{number}", "role": role, "parts": [{"type": "text", "text": text}]}
@@ -566,7 +564,7 @@ def test_a_call_can_wait_in_a_conversation_too_long_to_be_stored_with_each_turn(
     assert shop.paid == [5]
 
 
-def test_a_call_can_wait_whatever_its_step_takes(
+def test_a_call_can_wait_whatever_the_size_of_its_step(
     make_worker: Callable[..., Worker],  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -578,7 +576,7 @@ def test_a_call_can_wait_whatever_its_step_takes(
     assert complete_of(resume(worker.api, run_id, seen)) == "I will pay.Results: ['paid 5']"
 
 
-def test_no_call_waits_behind_a_step_that_is_not_stored(
+def test_no_call_waits_after_a_step_that_is_not_stored(
     make_worker: Callable[..., Worker],  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -594,7 +592,7 @@ def test_no_call_waits_behind_a_step_that_is_not_stored(
     assert error["code"] == "storage_error"
 
 
-def test_a_wrong_answer_to_an_interrupt_is_refused_by_its_field(worker: Worker) -> None:
+def test_an_invalid_answer_to_an_interrupt_names_its_field(worker: Worker) -> None:
     api = worker.api
     _, (asked,), _ = begin(api)
     answer = post(api, "agui", api.key, answer_of("agui", asked["id"], approved="yes"))

@@ -80,9 +80,7 @@ def check_refused(api: Api, answer: Any, *, status: int = 400, names: str = "") 
         ("selected_model", 1.5, "selected_model must be a string"),
     ],
 )
-def test_a_wrong_value_is_refused_by_the_name_of_its_field(
-    api: Api, field: str, value: Any, message: str
-) -> None:
+def test_a_wrong_value_names_its_field(api: Api, field: str, value: Any, message: str) -> None:
     answer = api.post_chat(**{"username": "alice", "message": "hi", field: value})
     assert check_refused(api, answer) == message
 
@@ -106,7 +104,7 @@ def test_malformed_json_is_a_400(api: Api, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[1]", b'"text"', b"7", b"true"])
-def test_json_that_is_no_object_is_a_400(api: Api, body: bytes) -> None:
+def test_json_that_is_not_an_object_is_a_400(api: Api, body: bytes) -> None:
     check_refused(api, api.post_raw(body), names="must be a JSON object")
 
 
@@ -125,7 +123,7 @@ def test_another_content_type_is_a_415(api: Api) -> None:
         (HELLO.decode().encode("utf-32"), "application/json", "UTF-16 or UTF-32"),
     ],
 )
-def test_a_coding_that_is_not_read_is_a_415_that_names_it(
+def test_an_unsupported_content_coding_is_a_415_that_names_it(
     api: Api, body: bytes, content_type: str, named: str
 ) -> None:
     headers = {"X-API-Key": api.key}
@@ -143,7 +141,7 @@ def test_a_coding_that_is_not_read_is_a_415_that_names_it(
         (HELLO, 'application/vnd.api+json; charset="utf-8"'),
     ],
 )
-def test_utf_8_is_read_however_it_is_named(api: Api, body: bytes, content_type: str) -> None:
+def test_every_name_of_utf_8_is_accepted(api: Api, body: bytes, content_type: str) -> None:
     answer = api.post_raw(body, content_type)
     assert answer.status_code == 200
     assert "message_saved" in answer.get_data(as_text=True)
@@ -171,20 +169,20 @@ def test_a_compressed_upload_is_refused(api: Api) -> None:
     check_refused(api, answer, status=415, names="Content-Encoding br")
 
 
-def test_a_body_over_the_limit_is_a_413_that_names_it(make_api: Callable[..., Api]) -> None:
+def test_a_body_above_the_limit_is_a_413_that_names_the_limit(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_MAX_JSON_BYTES=2000)
     answer = api.post_chat(username="a", message="x" * 3000)
     check_refused(api, answer, status=413, names="2000 bytes")
 
 
-def test_a_message_over_the_limit_is_refused(make_api: Callable[..., Api]) -> None:
+def test_a_message_above_the_limit_is_rejected(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_MAX_MESSAGE_CHARS=10)
     assert "10" in check_refused(api, api.post_chat(username="a", message="x" * 11))
     parts = [{"type": "plain", "text": "x" * 6}] * 2
     assert "12" in check_refused(api, api.post_chat(username="a", message=parts))
 
 
-def test_the_first_fault_in_the_order_of_the_contract_is_reported(api: Api) -> None:
+def test_the_first_fault_in_the_contracts_order_is_reported(api: Api) -> None:
     assert check_refused(api, api.post_chat()) == "Missing key: username"
     assert check_refused(api, api.post_chat(username="")) == "username is empty"
 
@@ -200,7 +198,7 @@ def test_a_page_far_beyond_the_end_is_empty(api: Api) -> None:
     assert body["data"]["sessions"] == []
 
 
-def test_an_integer_counts_as_its_digits(api: Api) -> None:
+def test_an_integer_is_read_as_its_digits(api: Api) -> None:
     events = api.chat(username=42, session_id=7)
     assert events[0]["session_id"] == 7
     listed = api.get("/api/v1/chat/sessions?username=42").get_json()["data"]["sessions"]
@@ -216,20 +214,20 @@ def test_errors_and_logs_never_show_a_key(api: Api, caplog: pytest.LogCaptureFix
     assert api.key not in caplog.text
 
 
-def test_a_route_without_a_message_takes_256_kib(api: Api) -> None:
+def test_a_route_without_a_message_accepts_256_kib(api: Api) -> None:
     body = b'{"username":"a","session_ids":["' + b"x" * 256 * 1024 + b'"]}'
     answer = api.post_raw(body, path="/api/v1/chat/sessions/batch-delete")
     assert (answer.status_code, answer.get_json()["code"]) == (413, "body_too_large")
     assert "262144" in answer.get_json()["message"]
 
 
-def test_a_body_of_too_many_members_is_refused_before_it_is_parsed(api: Api) -> None:
+def test_a_body_with_too_many_members_is_rejected_before_it_is_parsed(api: Api) -> None:
     members = b",".join(b'"%x":0' % number for number in range(60_000))
     answer = api.post_raw(b'{"username":"a","message":"x","flags":{' + members + b"}}")
     check_refused(api, answer, names="more than 50000 members")
 
 
-def test_a_scope_is_refused_before_the_body_is_read(make_api: Any) -> None:
+def test_a_missing_scope_is_reported_before_the_body_is_read(make_api: Any) -> None:
     api = make_api()
     api.key = api.create_key("config")
     answer = api.post_raw(b"{nope", path="/api/v1/keys/session")
@@ -237,7 +235,7 @@ def test_a_scope_is_refused_before_the_body_is_read(make_api: Any) -> None:
 
 
 @pytest.mark.parametrize("field", ["selected_text", "message_id"])
-def test_everything_of_a_quotation_counts_as_text(make_api: Any, field: str) -> None:
+def test_every_part_of_a_quotation_counts_as_text(make_api: Any, field: str) -> None:
     api = make_api(ASTRBOT_MAX_MESSAGE_CHARS=100)
     reply = {"type": "reply", "message_id": 1, field: "x" * 101}
     answer = api.post_chat(username="a", message=[reply, {"type": "plain", "text": "hi"}])

@@ -70,7 +70,7 @@ def test_the_first_events_come_before_the_model_is_asked(make_scripted: Any) -> 
     response.close()
 
 
-def test_the_model_is_given_the_conversation_so_far(make_scripted: Any) -> None:
+def test_the_model_gets_the_previous_messages(make_scripted: Any) -> None:
     api, model = make_scripted(_say("fine"))
     api.chat("one", session_id="s")
     api.chat("two", session_id="s")
@@ -82,7 +82,7 @@ def test_the_model_is_given_the_conversation_so_far(make_scripted: Any) -> None:
     ]
 
 
-def test_the_oldest_turns_are_left_out_whole_when_the_budget_is_full(
+def test_the_oldest_turns_are_dropped_whole_when_the_budget_is_full(
     make_scripted: Any,
 ) -> None:
     api, model = make_scripted(_say("b" * 100), agent="titles = false\nhistory_tokens = 200")
@@ -93,7 +93,7 @@ def test_the_oldest_turns_are_left_out_whole_when_the_budget_is_full(
     assert conversation[-2]["content"] == "9" * 100
 
 
-def test_reset_makes_the_model_forget(make_scripted: Any) -> None:
+def test_reset_clears_the_models_context(make_scripted: Any) -> None:
     api, model = make_scripted(_say("fine"))
     api.chat("one", session_id="s")
     api.chat("/reset", session_id="s")
@@ -101,7 +101,7 @@ def test_reset_makes_the_model_forget(make_scripted: Any) -> None:
     assert [one["content"] for one in model.seen[-1][1:]] == ["two"]
 
 
-def test_a_message_that_is_not_stored_is_answered_all_the_same(make_scripted: Any) -> None:
+def test_a_message_that_is_not_stored_is_answered(make_scripted: Any) -> None:
     api, _model = make_scripted(_say("fine"))
     events = api.chat("one", _skip_user_history=True)
     assert "user_message_saved" not in [event["type"] for event in events]
@@ -123,7 +123,7 @@ def test_only_a_message_of_the_same_session_can_be_quoted(make_scripted: Any) ->
     assert "(bot): the secret" in model.seen[-1][-1]["content"]
 
 
-def test_a_whole_number_may_have_a_point(make_scripted: Any) -> None:
+def test_a_whole_number_may_have_a_decimal_point(make_scripted: Any) -> None:
     api, model = make_scripted(_say("the answer"))
     number = api.chat("hi", session_id=7.0)[-2]["data"]["id"]
     for sent in (float(number), -1.2e28):
@@ -132,7 +132,7 @@ def test_a_whole_number_may_have_a_point(make_scripted: Any) -> None:
         assert ("(bot): the answer" in model.seen[-1][-1]["content"]) == (sent > 0)
 
 
-def test_without_streaming_the_text_comes_in_one_event(make_scripted: Any) -> None:
+def test_without_streaming_the_text_is_one_event(make_scripted: Any) -> None:
     api, _ = make_scripted(_say("one ", "two"))
     events = api.chat(enable_streaming=False)
     texts = [event for event in events if event["type"] == "plain"]
@@ -140,13 +140,13 @@ def test_without_streaming_the_text_comes_in_one_event(make_scripted: Any) -> No
     assert api.count_rows("message") == 2
 
 
-def test_flags_win_over_the_field(make_scripted: Any) -> None:
+def test_flags_override_the_field(make_scripted: Any) -> None:
     api, _ = make_scripted(_say("one ", "two"))
     events = api.chat(enable_streaming=True, flags={"enable_streaming": False})
     assert [one["data"] for one in events if one["type"] == "plain"] == ["one two"]
 
 
-def test_no_line_is_longer_than_clients_read(make_scripted: Any) -> None:
+def test_no_line_exceeds_the_buffers_of_clients(make_scripted: Any) -> None:
     api, _ = make_scripted(_say("\x01" * 100_000, "é" * 200_000))
     answer = api.post_chat(username="alice", message="hi").get_data()
     assert max(len(line) for line in answer.split(b"\n")) < MAX_LINE_BYTES
@@ -169,7 +169,7 @@ def test_an_endless_answer_is_cut_off_with_a_reason(make_scripted: Any) -> None:
     assert "1000 characters" in events[-4]["data"]
 
 
-def test_an_unforeseen_fault_is_an_event_without_its_details(
+def test_an_unexpected_exception_is_an_event_without_its_details(
     make_scripted: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
@@ -186,7 +186,7 @@ def test_an_unforeseen_fault_is_an_event_without_its_details(
 
 
 @pytest.mark.parametrize("streaming", [True, False])
-def test_a_client_that_knows_no_errors_shows_why_nothing_was_said(
+def test_a_client_that_ignores_errors_shows_the_reason_of_a_failure(
     make_scripted: Any, streaming: bool
 ) -> None:
     def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
@@ -209,7 +209,7 @@ def test_a_client_that_knows_no_errors_shows_why_nothing_was_said(
     assert api.get(f"/api/v1/chat/runs/{run_id}").get_json()["data"]["result"] == content
 
 
-def test_tools_of_one_step_run_side_by_side_and_faults_reach_the_model(
+def test_tools_of_one_step_run_concurrently_and_errors_reach_the_model(
     make_scripted: Any,
 ) -> None:
     from astrbot_api.agent.provider import ToolCallDelta
@@ -252,7 +252,7 @@ def test_tools_of_one_step_run_side_by_side_and_faults_reach_the_model(
     assert events[-3]["data"] == "done"
 
 
-def test_a_tool_that_never_returns_does_not_hold_the_turn(make_scripted: Any) -> None:
+def test_a_tool_that_never_returns_does_not_block_the_turn(make_scripted: Any) -> None:
     from astrbot_api.agent.provider import ToolCallDelta
 
     release = threading.Event()
@@ -269,7 +269,7 @@ def test_a_tool_that_never_returns_does_not_hold_the_turn(make_scripted: Any) ->
     release.set()
 
 
-def test_the_model_names_a_new_session_and_nobody_elses_words_do(make_scripted: Any) -> None:
+def test_the_model_names_a_new_session(make_scripted: Any) -> None:
     def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
         yield TextDelta('"A short title"' if "title" in str(messages[0]) else "hello")
 
@@ -278,7 +278,7 @@ def test_the_model_names_a_new_session_and_nobody_elses_words_do(make_scripted: 
     assert wait_for(lambda: _name(api)) == "A short title"
 
 
-def test_the_first_words_name_a_session_when_the_model_fails(make_scripted: Any) -> None:
+def test_the_first_words_name_a_session_if_the_model_fails(make_scripted: Any) -> None:
     def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
         if "title" in str(messages[0]):
             raise RuntimeError("no")
@@ -303,7 +303,7 @@ def test_an_administrators_name_needs_its_scope(api: Api) -> None:
     assert api.post_chat(admin, username="astrbot", message="hi").status_code == 200
 
 
-def test_too_many_waiting_turns_are_refused_and_nothing_of_them_is_stored(
+def test_too_many_waiting_turns_are_rejected_without_storing_anything(
     make_scripted: Any,
 ) -> None:
     release, begun = threading.Event(), threading.Event()
@@ -363,7 +363,7 @@ def test_a_reply_that_cannot_be_stored_is_an_error_and_is_stored_later(
     assert api.chat("again", session_id="s")[-3]["data"] == "fine"
 
 
-def test_a_fault_past_all_care_does_not_block_the_session(
+def test_an_exception_in_error_handling_does_not_block_the_session(
     make_scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api, _ = make_scripted(_say("fine"))
@@ -373,7 +373,7 @@ def test_a_fault_past_all_care_does_not_block_the_session(
     assert api.chat("again", session_id="s")[-3]["data"] == "fine"
 
 
-def test_the_command_stop_ends_the_turn_before_it_and_nobody_elses(
+def test_the_command_stop_ends_only_the_users_previous_turn(
     make_scripted: Callable[..., tuple[Api, ScriptedModel]],
 ) -> None:
     begun, free = threading.Event(), threading.Event()

@@ -34,7 +34,7 @@ def example(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any
     server.server_close()
 
 
-def test_the_example_goes_on_where_its_stream_broke_off(example: dict[str, Any]) -> None:
+def test_the_example_resumes_a_broken_stream(example: dict[str, Any]) -> None:
     names = example["ask"].__globals__
     open_stream = names["open_stream"]
     asked: list[tuple[Any, ...]] = []

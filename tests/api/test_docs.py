@@ -180,7 +180,7 @@ def test_every_error_has_an_example_envelope_for_each_of_its_codes(
                 check_against(content["schema"], example["value"], document)
 
 
-def test_every_error_code_is_there_once_and_has_all_its_texts() -> None:
+def test_every_error_code_is_unique_and_has_all_its_texts() -> None:
     assert len(_TABLE) == len(ERROR_CODES) > 50
     for code, one in ERROR_CODES.items():
         assert one.meaning, code
@@ -200,7 +200,7 @@ def test_every_error_code_is_there_once_and_has_all_its_texts() -> None:
         ("body_too_large", {"message": "x" * 5000}),
     ],
 )
-def test_an_example_envelope_is_what_the_server_answers(
+def test_an_example_envelope_equals_the_servers_response(
     make_api: Callable[..., Api], code: str, body: dict[str, Any]
 ) -> None:
     api = make_api(ASTRBOT_MAX_JSON_BYTES=4000)
@@ -216,14 +216,14 @@ def test_an_example_envelope_is_what_the_server_answers(
 @pytest.mark.parametrize(
     "path", ["/api/v1/im/bots", "/api/v1/configs", "/api/v1/chat/sessions?username=alice"]
 )
-def test_an_answer_is_as_documented(api: Api, document: dict[str, Any], path: str) -> None:
+def test_responses_match_the_document(api: Api, document: dict[str, Any], path: str) -> None:
     api.chat()
     answer = api.get(path)
     documented = document["paths"][path.partition("?")[0]]["get"]["responses"]["200"]
     check_against(documented["content"]["application/json"]["schema"], answer.json, document)
 
 
-def test_keys_are_asked_for_everywhere_but_in_the_documentation(
+def test_every_route_but_the_documentation_requires_a_key(
     document: dict[str, Any],
 ) -> None:
     schemes = document["components"]["securitySchemes"]
@@ -274,7 +274,9 @@ def test_the_limits_of_the_settings_are_in_the_document(make_api: Callable[..., 
     assert examples["too_many_turns"]["value"]["message"].startswith("16 turns")
 
 
-def test_the_limits_of_two_applications_do_not_mix(make_api: Callable[..., Api]) -> None:
+def test_two_applications_have_their_own_limits_in_the_document(
+    make_api: Callable[..., Api],
+) -> None:
     apis = [make_api(ASTRBOT_MAX_MESSAGE_CHARS=limit) for limit in (13, 99)]
     found = [
         get_document(api)["components"]["schemas"]["ChatRequest"]["properties"]["message"]
@@ -305,7 +307,7 @@ def test_nothing_in_the_document_is_unused(api: Api, document: dict[str, Any]) -
             assert f'"#/components/{kind}/{name}"' in text, name
 
 
-def test_times_and_the_session_id_have_their_types(document: dict[str, Any]) -> None:
+def test_times_and_session_ids_have_their_types(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     for name, schema in schemas.items():
         for key, field in schema.get("properties", {}).items():
@@ -316,7 +318,7 @@ def test_times_and_the_session_id_have_their_types(document: dict[str, Any]) -> 
     assert session_id["type"] == ["string", "integer", "null"]
 
 
-def test_every_text_of_a_body_may_be_an_integer_and_no_parameter_is_null(
+def test_texts_in_bodies_may_be_integers_and_no_parameter_is_null(
     document: dict[str, Any],
 ) -> None:
     schemas = document["components"]["schemas"]
@@ -347,7 +349,7 @@ def test_options_lists_the_methods_of_the_document(api: Api, document: dict[str,
         assert set(answer.headers["Allow"].split(", ")) == told, path
 
 
-def test_a_path_of_its_own_is_no_session(api: Api) -> None:
+def test_a_reserved_path_is_not_a_session(api: Api) -> None:
     api.chat(session_id="new")
     answer = api.client.delete(
         "/api/v1/chat/sessions/new?username=alice", headers={"X-API-Key": api.key}
@@ -355,17 +357,17 @@ def test_a_path_of_its_own_is_no_session(api: Api) -> None:
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, POST, OPTIONS")
 
 
-def test_an_answer_may_get_more_fields_one_day(document: dict[str, Any]) -> None:
+def test_response_schemas_allow_more_fields(document: dict[str, Any]) -> None:
     for name, schema in document["components"]["schemas"].items():
         assert schema.get("additionalProperties") is not False, name
 
 
-def test_every_english_text_has_its_chinese(document: dict[str, Any]) -> None:
+def test_every_english_text_has_a_chinese_translation(document: dict[str, Any]) -> None:
     texts = collect_paragraphs(document) | set(PAGE_TEXTS) | collect_error_texts()
     assert [text for text in sorted(texts) if find_key(text, CHINESE) is None] == []
 
 
-def test_every_chinese_text_is_of_use(document: dict[str, Any]) -> None:
+def test_every_chinese_text_is_used(document: dict[str, Any]) -> None:
     texts = collect_paragraphs(document) | set(PAGE_TEXTS) | collect_error_texts()
     used = {find_key(text, CHINESE) for text in texts}
     # Phrases of statuses differ between versions of Python.
@@ -375,7 +377,7 @@ def test_every_chinese_text_is_of_use(document: dict[str, Any]) -> None:
     assert sorted(set(CHINESE) - used) == []
 
 
-def test_a_translation_has_the_gaps_of_its_original() -> None:
+def test_a_translation_has_the_placeholders_of_its_original() -> None:
     for english, chinese in CHINESE.items():
         gaps = re.findall(r"\{\d*\}", chinese)
         assert len(gaps) == english.count("{}"), english
@@ -384,7 +386,7 @@ def test_a_translation_has_the_gaps_of_its_original() -> None:
             assert all(f"<{at}>" in filled for at in range(len(gaps))), english
 
 
-def test_every_text_of_a_catalogue_is_translated_once_and_has_a_reference() -> None:
+def test_every_catalogue_entry_is_unique_translated_and_referenced() -> None:
     assert [language for language in LANGUAGES if not load_catalogue(language)] == ["en"]
     folder = Path(translations.__file__).parent
     text = (folder / "zh" / "LC_MESSAGES" / "messages.po").read_text(encoding="utf-8")
@@ -400,7 +402,7 @@ def test_every_text_of_a_catalogue_is_translated_once_and_has_a_reference() -> N
 
 
 @pytest.mark.parametrize("lang", ["zh", "zh-CN", "zh_cn", "ZH", "zh-Hant-TW"])
-def test_the_document_speaks_chinese_when_asked(api: Api, lang: str) -> None:
+def test_the_document_is_chinese_on_request(api: Api, lang: str) -> None:
     answer = api.client.get(f"{DOCUMENT_URL}?lang={lang}")
     assert answer.headers["Content-Language"] == "zh-CN"
     document = answer.get_json()
@@ -412,7 +414,7 @@ def test_the_document_speaks_chinese_when_asked(api: Api, lang: str) -> None:
     assert refused == "未通过身份验证：`missing_api_key`、`invalid_api_key`"
 
 
-def test_a_translation_differs_in_its_texts_alone(api: Api) -> None:
+def test_a_translated_document_differs_only_in_its_texts(api: Api) -> None:
     english, chinese = get_document(api), get_document(api, "?lang=zh")
     assert english != chinese
     assert map_texts(english, lambda text: "") == map_texts(chinese, lambda text: "")
@@ -427,13 +429,13 @@ def test_the_document_is_english_whatever_the_browser_prefers(api: Api, query: s
     assert document["tags"][0]["name"] == "Chat"
 
 
-def test_a_translation_is_made_once_an_app(make_api: Callable[..., Api]) -> None:
+def test_a_translation_is_made_once_per_application(make_api: Callable[..., Api]) -> None:
     one, other = make_api().http.openapi, make_api().http.openapi
     assert one.get("zh") is one.get("zh")
     assert one.get("zh") is not other.get("zh")
 
 
-def test_the_document_is_made_when_it_is_first_asked_for(
+def test_the_document_is_built_on_first_request(
     make_api: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[dict[str, Any]] = []
@@ -450,7 +452,7 @@ def test_the_document_is_made_when_it_is_first_asked_for(
     assert len(made) == 1
 
 
-def test_a_document_is_rendered_once_an_address_and_few_are_kept(
+def test_a_document_is_rendered_once_per_address_and_few_are_cached(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = api.http.openapi
@@ -471,7 +473,7 @@ def test_an_unchanged_document_is_not_sent_again(api: Api) -> None:
     assert chinese.status_code == 200
 
 
-def test_the_servers_are_where_the_proxy_has_them(make_api: Callable[..., Api]) -> None:
+def test_the_server_urls_are_those_of_the_proxy(make_api: Callable[..., Api]) -> None:
     headers = {"X-Forwarded-Prefix": "/prefix"}
     trusting, wary = make_api(ASTRBOT_PROXY_HOPS=1), make_api()
     assert get_document(trusting, headers=headers)["servers"] == [{"url": "/prefix"}]
@@ -508,7 +510,7 @@ def test_the_page_is_in_the_readers_language(
     assert answer.headers["Vary"] == "Accept-Language"
 
 
-def test_the_page_lets_nothing_in_from_elsewhere(api: Api) -> None:
+def test_the_page_loads_nothing_from_other_origins(api: Api) -> None:
     answer = api.client.get("/api/v1/docs")
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
@@ -520,7 +522,7 @@ def test_the_page_lets_nothing_in_from_elsewhere(api: Api) -> None:
     assert [one for one in addresses if not one.startswith(("docs", "openapi.json"))] == []
 
 
-def test_every_asset_of_the_page_is_served_and_kept_for_an_hour(api: Api) -> None:
+def test_every_asset_of_the_page_is_served_and_cached_for_an_hour(api: Api) -> None:
     page = api.client.get("/api/v1/docs").text
     assets = re.findall(r'"(docs/assets/[^"]*)"', page)
     assert len(assets) == 5
@@ -543,7 +545,7 @@ def test_an_unknown_asset_is_a_404_in_json(api: Api, name: str) -> None:
     assert answer.get_json()["code"] == "path_not_found"
 
 
-def test_a_slash_at_the_end_of_the_page_leads_to_it(api: Api) -> None:
+def test_a_trailing_slash_redirects_to_the_page(api: Api) -> None:
     answer = api.client.get("/api/v1/docs/?lang=zh")
     assert answer.status_code == 308
     assert answer.headers["Location"] == "../docs?lang=zh"

@@ -55,19 +55,19 @@ def test_a_large_body_is_read_to_its_end_in_large_pieces(api: Api) -> None:
     assert body.reads < 30
 
 
-def test_a_body_without_an_end_is_left_alone(api: Api) -> None:
+def test_a_body_without_a_length_is_not_read(api: Api) -> None:
     body = Body(5_000_000)
     _send(api, body, terminated=False).close()
     assert body.tell() == 0
 
 
-def test_a_small_body_is_left_to_the_server(api: Api) -> None:
+def test_a_small_body_is_read_by_the_server(api: Api) -> None:
     body = Body(1000)
     _send(api, body).close()
     assert body.tell() == 0
 
 
-def test_a_client_that_went_away_is_no_fault(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_disconnected_client_is_not_an_error(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     body = BrokenBody(0)
     answer = _send(api, body, length="5000000")
     assert (answer.status_code, body.reads) == (401, 0)
@@ -102,7 +102,7 @@ class FakeConnection:
     ("path", "content_type"),
     [("chat", "application/json"), ("file", "multipart/form-data; boundary=B")],
 )
-def test_a_body_that_does_not_come_is_given_up(api: Api, path: str, content_type: str) -> None:
+def test_reading_a_stalled_body_is_aborted(api: Api, path: str, content_type: str) -> None:
     connection = FakeConnection()
     environ = {
         "wsgi.input": Silent(), "wsgi.input_terminated": True, "gunicorn.socket": connection,

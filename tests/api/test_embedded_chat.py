@@ -59,7 +59,7 @@ def test_an_agent_runs_in_the_context_of_its_application(host: Flask) -> None:
 
 
 @pytest.mark.parametrize("reads", ["stream", "sessions"])
-def test_a_run_of_a_process_that_died_ends_although_nobody_posts(host: Flask, reads: str) -> None:
+def test_a_run_of_a_dead_process_ends_without_another_request(host: Flask, reads: str) -> None:
     state: AppState = host.extensions["astrbot_api"]
 
     def leave_run(db: peewee.Database) -> None:
@@ -97,12 +97,12 @@ def test_the_command_line_of_the_application_uses_its_settings(
     assert "this application has no AstrBotAPI" in other.output
 
 
-def test_the_page_is_off_until_it_is_wanted(host: Flask) -> None:
+def test_the_page_is_off_by_default(host: Flask) -> None:
     assert host.test_client().get("/bot/chat").status_code == 404
 
 
 @pytest.mark.parametrize("host", [{"chat_page": True}], indirect=True)
-def test_the_page_is_strict_and_in_the_readers_language(host: Flask) -> None:
+def test_the_page_has_a_strict_policy_and_the_readers_language(host: Flask) -> None:
     page = host.test_client().get("/bot/chat", headers={"Accept-Language": "zh-CN"})
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert '<html lang="zh-CN">' in page.text

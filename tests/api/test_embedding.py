@@ -55,7 +55,7 @@ def _close(app: Flask) -> None:
     state.close()
 
 
-def test_the_hosts_pages_and_settings_stay_its_own(host: Flask) -> None:
+def test_the_hosts_pages_and_settings_stay_unchanged(host: Flask) -> None:
     client = host.test_client()
     assert client.get("/").get_data() == b'{"a":2,"b":1}\n'
     assert "403 page" in client.get("/forbidden").text
@@ -66,7 +66,7 @@ def test_the_hosts_pages_and_settings_stay_its_own(host: Flask) -> None:
     assert not [key for key in host.config if key.startswith(("API_", "OPENAPI_"))]
 
 
-def test_every_error_below_the_prefix_is_ours(host: Flask, tmp_path: Path) -> None:
+def test_every_error_below_the_prefix_has_the_apis_shape(host: Flask, tmp_path: Path) -> None:
     client = host.test_client()
     key = {"X-API-Key": first_key(tmp_path) or ""}
     for path, status in (("chat", 405), ("nope", 404), ("configs/", 404), ("", 404)):
@@ -76,7 +76,7 @@ def test_every_error_below_the_prefix_is_ours(host: Flask, tmp_path: Path) -> No
     assert client.get("/bot/api/v1/configs", headers=key).get_json()["status"] == "ok"
 
 
-def test_a_fault_of_ours_is_json_with_an_id_and_no_traceback(
+def test_an_unexpected_exception_is_json_with_an_id_and_no_traceback(
     host: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     state: AppState = host.extensions["astrbot_api"]
@@ -103,12 +103,12 @@ def test_two_applications_of_one_process_share_nothing(tmp_path: Path) -> None:
         _close(app)
 
 
-def test_setting_up_twice_is_refused(host: Flask) -> None:
+def test_a_second_init_app_is_rejected(host: Flask) -> None:
     with pytest.raises(SettingsError, match="already"):
         AstrBotAPI(host)
 
 
-def test_a_data_directory_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+def test_an_unusable_data_directory_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="ASTRBOT_DATA_DIR: cannot make the folder"):
         AstrBotAPI(Flask("x"), data_dir=tmp_path / "file" / "data")

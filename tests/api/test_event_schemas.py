@@ -41,13 +41,13 @@ def test_every_event_has_a_schema(api: Api, examples: dict[str, dict[str, Any]])
 
 
 @pytest.mark.parametrize("message", ["THINK Hello", "TOOL=calculate", "FAIL=429", "/help"])
-def test_the_events_of_a_turn_fit_their_schemas(api: Api, message: str) -> None:
+def test_the_events_of_a_turn_match_their_schemas(api: Api, message: str) -> None:
     document = get_document(api)
     for event in api.chat(message):
         check(document, event)
 
 
-def test_the_events_of_a_resumed_turn_fit_their_schemas(api: Api) -> None:
+def test_the_events_of_a_resumed_turn_match_their_schemas(api: Api) -> None:
     run_id = next(one for one in api.chat("Hello") if one["type"] == "run_started")["message_id"]
     path = f"/api/v1/chat/runs/{run_id}/stream?username=alice&after=1&snapshot=true"
     document = get_document(api)

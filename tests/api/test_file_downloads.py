@@ -24,7 +24,7 @@ from .uploading import HTML, PNG, SVG, MakeApi, error_of, get, stored_files, upl
         ("nonsense", 200, b"0123456789", None),
     ],
 )
-def test_one_range_is_answered_and_all_else_is_the_whole(
+def test_one_range_gets_206_and_other_ranges_get_the_whole_file(
     api: Api, asked: str, status: int, expected: bytes, content_range: str | None
 ) -> None:
     answer = get(api, upload(api, b"0123456789")["attachment_id"], Range=asked)
@@ -33,13 +33,13 @@ def test_one_range_is_answered_and_all_else_is_the_whole(
     assert answer.content_length == len(expected)
 
 
-def test_a_range_outside_is_a_416_with_the_size(api: Api) -> None:
+def test_a_range_beyond_the_end_is_a_416_with_the_size(api: Api) -> None:
     answer = get(api, upload(api, b"0123456789")["attachment_id"], Range="bytes=10-")
     assert error_of(answer) == (416, "range_not_satisfiable")
     assert answer.headers["Content-Range"] == "bytes */10"
 
 
-def test_a_range_holds_only_for_the_same_bytes(api: Api) -> None:
+def test_if_range_applies_only_to_the_same_bytes(api: Api) -> None:
     found = upload(api, b"0123456789")["attachment_id"]
     head = get(api, found, "HEAD")
 
@@ -54,7 +54,7 @@ def test_a_range_holds_only_for_the_same_bytes(api: Api) -> None:
     assert status("nonsense") == 200
 
 
-def test_a_copy_that_is_still_good_is_not_sent_again(api: Api) -> None:
+def test_a_fresh_copy_is_not_sent_again(api: Api) -> None:
     found = upload(api, PNG)["attachment_id"]
     whole = get(api, found)
     etag = f'"{hashlib.sha256(PNG).hexdigest()}"'
@@ -91,7 +91,7 @@ def test_head_has_all_headers_and_no_body(api: Api) -> None:
         (b"%PDF-1.4\n", b"a.pdf", "application/pdf", "attachment"),
     ],
 )
-def test_nothing_with_a_script_is_shown_by_a_browser(
+def test_no_file_with_scripts_is_displayed_inline(
     api: Api, data: bytes, name: bytes, content_type: str, how: str
 ) -> None:
     answer = get(api, upload(api, data, name)["attachment_id"])
@@ -101,7 +101,7 @@ def test_nothing_with_a_script_is_shown_by_a_browser(
     assert answer.headers["Content-Security-Policy"] == "sandbox"
 
 
-def test_the_name_is_sent_in_both_spellings(api: Api) -> None:
+def test_the_filename_is_sent_in_both_forms(api: Api) -> None:
     named = upload(api, b"x", 'ca"f%é 猫.txt'.replace('"', '\\"').encode())
     header = get(api, named["attachment_id"]).headers["Content-Disposition"]
     assert header == (
@@ -117,13 +117,13 @@ def test_a_download_names_its_attachment(api: Api, query: str) -> None:
     )  # fmt: skip
 
 
-def test_bytes_that_are_gone_are_reported_before_the_first_byte(api: Api) -> None:
+def test_missing_bytes_are_reported_before_the_first_byte(api: Api) -> None:
     found = upload(api, PNG)["attachment_id"]
     stored_files(api)[0].unlink()
     assert error_of(get(api, found)) == (503, "storage_error")
 
 
-def test_nginx_sends_the_bytes_where_it_may(make_api: MakeApi) -> None:
+def test_nginx_sends_the_bytes_if_configured(make_api: MakeApi) -> None:
     api = make_api(ASTRBOT_ACCEL_REDIRECT_PREFIX="/attachments/")
     found = upload(api, PNG)["attachment_id"]
     answer = get(api, found, Range="bytes=0-1")
@@ -142,7 +142,7 @@ _EXECUTED = {
 
 
 @pytest.mark.parametrize("name", _EXECUTED)
-def test_what_a_browser_would_run_is_served_as_text_or_bytes(api: Api, name: str) -> None:
+def test_active_content_is_served_as_text_or_bytes(api: Api, name: str) -> None:
     answer = get(api, upload(api, _EXECUTED[name], name.encode())["attachment_id"])
     assert answer.get_data() == _EXECUTED[name]
     shown = answer.headers["Content-Type"].split(";")[0]
@@ -152,14 +152,14 @@ def test_what_a_browser_would_run_is_served_as_text_or_bytes(api: Api, name: str
 
 
 @pytest.mark.parametrize("use", ["script", "style", "worker", "serviceworker", "object", "embed"])
-def test_a_file_is_no_part_of_a_page(api: Api, use: str) -> None:
+def test_a_file_cannot_be_embedded_in_a_page(api: Api, use: str) -> None:
     found = upload(api, b"alert(1)", b"a.txt")
     path = f"/api/v1/files/{found['attachment_id']}/content"
     answer = api.client.get(path, headers={"X-API-Key": api.key, "Sec-Fetch-Dest": use})
     assert (answer.status_code, answer.get_json()["code"]) == (403, "use_refused")
 
 
-def test_a_picture_may_be_shown_by_a_page_of_another_origin(api: Api) -> None:
+def test_a_page_of_another_origin_may_show_a_picture(api: Api) -> None:
     answer = get(api, upload(api, PNG, b"a.png")["attachment_id"], Sec_Fetch_Dest="image")
     assert (answer.status_code, answer.get_data()) == (200, PNG)
     assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"

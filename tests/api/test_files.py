@@ -29,7 +29,7 @@ from .uploading import (
 
 
 @pytest.mark.parametrize("path", ["/api/v1/file", "/api/v1/files"])
-def test_what_was_uploaded_comes_back(api: Api, path: str) -> None:
+def test_a_download_returns_the_uploaded_bytes(api: Api, path: str) -> None:
     data = bytes(range(256)) * 5000
     answer = post(api, multipart(data, "猫.bin".encode()), path).get_json()["data"]
     assert answer == {
@@ -41,7 +41,7 @@ def test_what_was_uploaded_comes_back(api: Api, path: str) -> None:
     assert content.get_data() == data
 
 
-def test_an_empty_file_is_a_file(api: Api) -> None:
+def test_an_empty_file_can_be_uploaded(api: Api) -> None:
     found = get(api, upload(api, b"")["attachment_id"])
     assert (found.status_code, found.get_data()) == (200, b"")
 
@@ -68,7 +68,7 @@ def test_the_type_comes_from_the_bytes(api: Api) -> None:
 
 
 @pytest.mark.parametrize("room", [0, 1])
-def test_a_file_may_be_as_large_as_the_limit_and_no_larger(make_api: MakeApi, room: int) -> None:
+def test_a_file_may_have_the_size_limit_but_not_more(make_api: MakeApi, room: int) -> None:
     api = make_api(ASTRBOT_MAX_FILE_BYTES=500_000)
     answer = post(api, multipart(bytes(500_001 - room)))
     if room:
@@ -84,7 +84,7 @@ class _Unread(io.RawIOBase):
         raise AssertionError("the body was read")
 
 
-def test_a_body_announced_as_too_large_is_refused_unread(make_api: MakeApi) -> None:
+def test_a_body_declared_too_large_is_rejected_unread(make_api: MakeApi) -> None:
     api = make_api(ASTRBOT_MAX_FILE_BYTES=1000)
     overrides = {"wsgi.input": _Unread(), "CONTENT_LENGTH": "100000000"}
     answer = post(api, b"", environ_overrides=overrides)
@@ -92,7 +92,7 @@ def test_a_body_announced_as_too_large_is_refused_unread(make_api: MakeApi) -> N
 
 
 @pytest.mark.parametrize("where", ["file", "note"])
-def test_a_body_without_a_length_is_refused_at_the_limit(make_api: MakeApi, where: str) -> None:
+def test_a_body_without_a_length_is_rejected_at_the_limit(make_api: MakeApi, where: str) -> None:
     api = make_api(ASTRBOT_MAX_FILE_BYTES=1000)
     body = io.BytesIO(multipart(bytes(5_000_000)).replace(b'"file"', f'"{where}"'.encode()))
     overrides = {"wsgi.input": body, "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
@@ -101,7 +101,7 @@ def test_a_body_without_a_length_is_refused_at_the_limit(make_api: MakeApi, wher
     assert_nothing_is_left(api)
 
 
-def test_a_key_has_no_more_than_its_bytes(make_api: MakeApi) -> None:
+def test_a_key_cannot_exceed_its_upload_bytes(make_api: MakeApi) -> None:
     api = make_api(ASTRBOT_MAX_BYTES_PER_KEY=1000)
     first = upload(api, bytes(600))
     answer = post(api, multipart(bytes(401)))
@@ -115,14 +115,14 @@ def test_a_key_has_no_more_than_its_bytes(make_api: MakeApi) -> None:
     assert len(stored_files(api)) == 2
 
 
-def test_another_key_has_bytes_of_its_own(make_api: MakeApi) -> None:
+def test_every_key_has_its_own_upload_bytes(make_api: MakeApi) -> None:
     api = make_api(ASTRBOT_MAX_BYTES_PER_KEY=1000)
     upload(api, bytes(1000))
     api.key = api.create_key("file")
     upload(api, bytes(1000))
 
 
-def test_types_that_are_not_allowed_are_refused(make_api: MakeApi) -> None:
+def test_disallowed_types_are_rejected(make_api: MakeApi) -> None:
     api = make_api(ASTRBOT_ALLOWED_FILE_TYPES="image,record")
     upload(api, PNG)
     answer = post(api, multipart(b"text"))
@@ -132,7 +132,7 @@ def test_types_that_are_not_allowed_are_refused(make_api: MakeApi) -> None:
 
 
 @pytest.mark.parametrize("cut", [20, 80, 300_000, -3])
-def test_an_upload_that_breaks_off_leaves_nothing(api: Api, cut: int) -> None:
+def test_an_interrupted_upload_leaves_nothing(api: Api, cut: int) -> None:
     answer = post(api, multipart(bytes(600_000))[:cut])
     assert answer.status_code == 400
     assert_nothing_is_left(api)
@@ -165,7 +165,7 @@ def test_without_a_multipart_body_the_file_is_missing(api: Api, content_type: st
     assert (answer.status_code, answer.get_json()["message"]) == (400, "Missing key: file")
 
 
-def test_only_the_first_file_of_the_field_is_taken(api: Api) -> None:
+def test_only_the_first_file_of_the_field_is_stored(api: Api) -> None:
     body = multipart(b"one", b"1", end=b"\r\n") + multipart(b"two", b"2")
     found = post(api, body).get_json()["data"]
     assert found["filename"] == "1"
@@ -190,7 +190,7 @@ def test_a_full_disk_is_a_503_that_leaves_nothing(
     assert_nothing_is_left(api)
 
 
-def test_metadata_without_the_bytes(api: Api) -> None:
+def test_metadata_is_returned_without_the_bytes(api: Api) -> None:
     found = upload(api, PNG, b"dot.png")["attachment_id"]
     path, headers = f"/api/v1/files/{found}", {"X-API-Key": api.key}
     for accepted in ("*/*", "image/png, application/json"):
@@ -210,7 +210,7 @@ def test_metadata_without_the_bytes(api: Api) -> None:
     }
 
 
-def test_what_a_message_uses_is_deleted_by_force_alone(api: Api) -> None:
+def test_an_attachment_in_use_is_only_deleted_with_force(api: Api) -> None:
     found = upload(api, PNG)["attachment_id"]
     row = api.state.files.get(found)
     api.state.db.write(lambda db: link_attachments(db, 7, [row.id, row.id]))
@@ -251,7 +251,7 @@ _PIECES = st.one_of(
 )  # fmt: skip
 
 
-def test_no_name_leads_out_of_the_folder_or_to_a_500(api: Api) -> None:
+def test_no_filename_escapes_the_folder_or_causes_a_500(api: Api) -> None:
     seen = []
 
     @given(st.lists(_PIECES, max_size=6).map("".join))

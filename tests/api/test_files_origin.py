@@ -58,7 +58,7 @@ def test_a_browser_opens_an_attachment_at_the_other_origin(api: Api, file: str, 
 
 
 @pytest.mark.parametrize("use", ["", "empty", "image", "video"])
-def test_clients_and_pages_get_the_bytes_as_before(api: Api, file: str, use: str) -> None:
+def test_clients_and_pages_still_get_the_bytes_directly(api: Api, file: str, use: str) -> None:
     answer = download(api, file, **({"Sec-Fetch-Dest": use} if use else {}))
     assert (answer.status_code, answer.get_data()) == (200, b"<script>1</script>")
 
@@ -66,12 +66,12 @@ def test_clients_and_pages_get_the_bytes_as_before(api: Api, file: str, use: str
 @pytest.mark.parametrize(
     "path", ["/", "/admin/", "/admin/login", "/api/v1/keys/self", "/api/v1/docs", "/healthz"]
 )
-def test_the_other_origin_has_nothing_else(api: Api, path: str) -> None:
+def test_the_other_origin_serves_nothing_else(api: Api, path: str) -> None:
     answer = api.client.get(path, base_url=_ORIGIN, headers={"X-API-Key": api.key})
     assert (answer.status_code, answer.get_data()) == (404, b"There is nothing here.\n")
 
 
-def test_a_link_is_for_one_file_and_ends(
+def test_a_link_is_for_one_file_and_expires(
     api: Api, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = download(api, file, **_OPENS).headers["Location"]
@@ -88,12 +88,12 @@ def test_a_link_is_for_one_file_and_ends(
     assert follow(api, link).status_code == 404
 
 
-def test_an_attachment_of_another_gives_no_link(api: Api) -> None:
+def test_another_users_attachment_gets_no_link(api: Api) -> None:
     assert download(api, "0" * 36, **_OPENS).status_code == 404
     assert download(api, "0" * 36, **{**_OPENS, "X-API-Key": "abk_wrong"}).status_code == 401
 
 
-def test_without_the_setting_nothing_is_sent_elsewhere(make_api: Callable[..., Api]) -> None:
+def test_without_the_setting_nothing_is_redirected(make_api: Callable[..., Api]) -> None:
     api = make_api()
     data = {"file": (io.BytesIO(b"a"), "a.txt")}
     answer = api.client.post("/api/v1/file", headers={"X-API-Key": api.key}, data=data)
@@ -105,6 +105,6 @@ def test_without_the_setting_nothing_is_sent_elsewhere(make_api: Callable[..., A
 
 
 @pytest.mark.parametrize("value", ["files.example.com", "https://a/b", "ftp://a", "https://*"])
-def test_what_is_no_origin_is_refused(value: str) -> None:
+def test_an_invalid_origin_is_rejected(value: str) -> None:
     with pytest.raises(SettingsError, match="ASTRBOT_FILES_ORIGIN"):
         load_settings({"files_origin": value})

@@ -151,7 +151,7 @@ class Scribe(FakePlatform):
         return FakeAnswer.of_json({"text": "Good morning"})
 
 
-def test_a_model_that_does_not_hear_gets_what_a_voice_message_says(tmp_path: Path) -> None:
+def test_a_model_without_audio_gets_the_transcript_of_a_voice_message(tmp_path: Path) -> None:
     with Scribe() as scribe:
         table = f'[transcription]\nbase_url = "{scribe.url}/v1"\nmodel = "w"\n'
         doors = Doors(tmp_path, f"[agent]\ntitles = false\n{table}")

@@ -20,7 +20,7 @@ LINE_ENDS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 TEXT = f"全部完成{LINE_ENDS}谢谢！"
 
 
-def test_every_line_end_of_python_is_here() -> None:
+def test_line_ends_lists_every_line_separator_of_python() -> None:
     ends = "".join(one for one in map(chr, range(0x110000)) if len(f"a{one}b".splitlines()) == 2)
     assert sorted(ends) == sorted(LINE_ENDS)
 

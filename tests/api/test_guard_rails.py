@@ -52,7 +52,7 @@ def say(api: Api, key: str, **body: Any) -> TestResponse:
     return answer
 
 
-def test_username_binds_chat_and_sessions(api: Api) -> None:
+def test_a_username_rule_restricts_chat_and_sessions(api: Api) -> None:
     key = make_key(api, username="alice")
     assert say(api, key).status_code == 200
     assert refusal(say(api, key, username="bob")) == (403, "key_restricted")
@@ -62,7 +62,7 @@ def test_username_binds_chat_and_sessions(api: Api) -> None:
     assert ask(api, key, "/api/v1/chat/sessions?username=alice").status_code == 200
 
 
-def test_key_of_one_username_need_not_say_it(api: Api) -> None:
+def test_a_key_of_one_username_need_not_send_it(api: Api) -> None:
     key = make_key(api, username="alice")
     answer = api.post_chat(key, message="Hello", session_id="hers")
     assert answer.status_code == 200, answer.get_data()
@@ -74,13 +74,13 @@ def test_key_of_one_username_need_not_say_it(api: Api) -> None:
     assert api.post_chat(message="Hello").json["message"] == "Missing key: username"
 
 
-def test_username_prefix_binds(api: Api) -> None:
+def test_a_username_prefix_rule_restricts_usernames(api: Api) -> None:
     key = make_key(api, username_prefix="shop-")
     assert say(api, key, username="shop-7").status_code == 200
     assert refusal(say(api, key, username="alice")) == (403, "key_restricted")
 
 
-def test_bound_key_reads_no_file_of_another_user(api: Api) -> None:
+def test_a_bound_key_cannot_read_files_of_other_users(api: Api) -> None:
     upload = api.client.post(
         "/api/v1/file", headers={"X-API-Key": api.key}, data={"file": (io.BytesIO(PNG), "a.png")}
     )
@@ -96,7 +96,7 @@ def test_bound_key_reads_no_file_of_another_user(api: Api) -> None:
     mine.close()
 
 
-def test_configs_bind_chat_and_are_all_that_is_listed(api: Api) -> None:
+def test_a_config_rule_restricts_chat_and_the_list(api: Api) -> None:
     folder = api.state.settings.data_dir / "configs"
     text = (folder / "default.toml").read_text(encoding="utf-8")
     (folder / "other.toml").write_text(text.replace("default", "other"), encoding="utf-8")
@@ -110,7 +110,7 @@ def test_configs_bind_chat_and_are_all_that_is_listed(api: Api) -> None:
     assert api.count_rows("chat_session") == 1
 
 
-def test_addresses_bind(api: Api) -> None:
+def test_an_address_rule_restricts_callers(api: Api) -> None:
     key = make_key(api, addresses=["10.0.0.0/8", "2001:db8::/32"])
     assert refusal(ask(api, key)) == (403, "key_restricted")
     for address in ("10.1.2.3", "2001:db8::1", "::ffff:10.1.2.3"):
@@ -118,7 +118,7 @@ def test_addresses_bind(api: Api) -> None:
         assert inside.status_code == 200, address
 
 
-def test_address_is_the_one_behind_the_proxy(make_api: Callable[..., Api]) -> None:
+def test_the_address_is_the_clients_behind_the_proxy(make_api: Callable[..., Api]) -> None:
     trusting, plain = make_api(ASTRBOT_PROXY_HOPS=1), make_api()
     forged = {"X-Forwarded-For": "10.1.2.3"}
     for api, expected in ((trusting, 200), (plain, 403)):
@@ -126,7 +126,9 @@ def test_address_is_the_one_behind_the_proxy(make_api: Callable[..., Api]) -> No
         assert api.client.get("/api/v1/configs", headers=headers).status_code == expected
 
 
-def test_requests_a_minute_hold_and_are_reported(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_per_minute_are_limited_and_reported(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [1_800_000_030.0]
     monkeypatch.setattr("astrbot_api.keys.rates.time.time", lambda: now[0])
     key = make_key(api, requests_per_minute=3)
@@ -142,7 +144,7 @@ def test_requests_a_minute_hold_and_are_reported(api: Api, monkeypatch: pytest.M
     assert ask(api, key).status_code == 200
 
 
-def test_retry_after_is_when_the_next_one_is_taken(api: Api) -> None:
+def test_a_request_succeeds_after_retry_after(api: Api) -> None:
     def take(now_s: float) -> tuple[bool, float, float]:
         return api.state.db.write(lambda db: ratecounts.count_request(db, "k", 10, now_s))
 
@@ -152,7 +154,7 @@ def test_retry_after_is_when_the_next_one_is_taken(api: Api) -> None:
     assert take(60_061.0 + wait_s)[0]
 
 
-def test_counts_of_past_minutes_are_removed(api: Api) -> None:
+def test_counters_of_past_minutes_are_removed(api: Api) -> None:
     ask(api, make_key(api, requests_per_minute=3))
     assert api.count_rows("rate_count") == 1
     api.state.db.write(lambda db: ratecounts.forget_counts(db, time.time() + 180))
@@ -166,7 +168,7 @@ def test_every_storage_counts_the_same(make_api: Callable[..., Api], url: str) -
     assert [ask(api, key).status_code for _ in range(3)] == [200, 200, 429]
 
 
-def test_redis_counts_the_same_and_its_loss_is_a_503(
+def test_redis_counts_the_same_and_its_outage_is_a_503(
     make_api: Callable[..., Api], redis_server: Any, redis_prefix: str
 ) -> None:
     api = make_api(ASTRBOT_LIMITS_URL=redis_server.url, ASTRBOT_REDIS_PREFIX=redis_prefix)
@@ -178,7 +180,7 @@ def test_redis_counts_the_same_and_its_loss_is_a_503(
     assert ask(lost, lost.key).status_code == 200
 
 
-def test_streams_hold_while_turns_run(make_scripted: Callable[..., Any]) -> None:
+def test_streams_are_limited_while_turns_run(make_scripted: Callable[..., Any]) -> None:
     go = threading.Event()
 
     def answer(messages: Any) -> Iterator[Delta]:
@@ -198,7 +200,9 @@ def test_streams_hold_while_turns_run(make_scripted: Callable[..., Any]) -> None
     assert say(api, key).status_code == 200
 
 
-def test_turns_a_day_hold_until_tomorrow(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_turns_per_day_are_limited_until_tomorrow(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key = make_key(api, turns_per_day=2)
     assert [say(api, key).status_code for _ in range(3)] == [200, 200, 429]
     refused = say(api, key)
@@ -220,7 +224,7 @@ def test_turns_on_a_later_day_do_not_count_once_the_clock_is_set_back(
     assert [say(api, key).status_code for _ in range(2)] == [200, 429]
 
 
-def test_tokens_a_day_hold(make_scripted: Callable[..., Any]) -> None:
+def test_tokens_per_day_are_limited(make_scripted: Callable[..., Any]) -> None:
     def answer(messages: Any) -> Iterator[Delta]:
         yield TextDelta("hi")
         yield Usage(input_other=60, input_cached=0, output=40)
@@ -230,7 +234,7 @@ def test_tokens_a_day_hold(make_scripted: Callable[..., Any]) -> None:
     assert [say(api, key).status_code for _ in range(3)] == [200, 200, 429]
 
 
-def test_tokens_that_a_model_does_not_report_are_estimated(
+def test_tokens_are_estimated_if_the_model_reports_none(
     make_scripted: Callable[..., Any],
 ) -> None:
     def answer(messages: Any) -> Iterator[Delta]:
@@ -241,7 +245,7 @@ def test_tokens_that_a_model_does_not_report_are_estimated(
     assert [say(api, key).status_code for _ in range(3)] == [200, 200, 429]
 
 
-def test_an_unreported_answer_counts_a_token_a_piece_unless_its_pieces_are_long(
+def test_an_unreported_answer_counts_one_token_per_short_piece(
     make_scripted: Callable[..., Any],
 ) -> None:
     def answer(messages: Any) -> Iterator[Delta]:
@@ -261,7 +265,7 @@ def test_an_unreported_answer_counts_a_token_a_piece_unless_its_pieces_are_long(
 
 
 @pytest.mark.parametrize("fails", [True, False])
-def test_a_turn_that_is_broken_off_or_stopped_costs_what_was_said(
+def test_an_interrupted_or_stopped_turn_costs_its_text_so_far(
     make_scripted: Callable[..., Any], fails: bool
 ) -> None:
     asked = threading.Event()
@@ -287,7 +291,7 @@ def test_a_turn_that_is_broken_off_or_stopped_costs_what_was_said(
     assert refusal(say(api, key, session_id="s2")) == (429, "budget_exhausted")
 
 
-def test_a_model_that_is_stopped_before_its_first_word_costs_its_prompt(
+def test_a_turn_stopped_before_its_first_word_costs_its_prompt(
     make_scripted: Callable[..., Any],
 ) -> None:
     asked = threading.Event()
@@ -309,7 +313,7 @@ def test_a_model_that_is_stopped_before_its_first_word_costs_its_prompt(
     assert refusal(say(api, key, session_id="s2")) == (429, "budget_exhausted")
 
 
-def test_upload_bytes_hold(api: Api) -> None:
+def test_upload_bytes_are_limited(api: Api) -> None:
     key = make_key(api, upload_bytes=100)
 
     def upload() -> TestResponse:
@@ -323,7 +327,7 @@ def test_upload_bytes_hold(api: Api) -> None:
     assert "upload_bytes" in refused.json["message"]
 
 
-def test_tools_bind(make_scripted: Callable[..., Any]) -> None:
+def test_a_tool_rule_restricts_tools(make_scripted: Callable[..., Any]) -> None:
     dice = Tool("dice", "Roll a die.", lambda arguments, context: "4")
     api, model = make_scripted("hi", tools=[dice])
     say(api, make_key(api, tools=["calc*"]))
@@ -342,7 +346,7 @@ def test_tools_bind(make_scripted: Callable[..., Any]) -> None:
         ({"tool_seconds_per_turn": 1}, 1),
     ],
 )
-def test_tools_of_a_turn_cost_what_key_and_config_allow(
+def test_tools_of_a_turn_are_limited_by_key_and_config(
     make_scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, rules: Any, calls: int
 ) -> None:
     made = []
@@ -368,7 +372,7 @@ def test_tools_of_a_turn_cost_what_key_and_config_allow(
     assert model.offered[-1] == []
 
 
-def test_expired_key_gets_401_whatever_its_rules(api: Api) -> None:
+def test_an_expired_key_gets_401_whatever_its_rules(api: Api) -> None:
     key = make_key(api, requests_per_minute=5)
     api.state.db.write(lambda db: ApiKey.update(expires_at=1).execute(db))
     assert ask(api, key).status_code == 401
@@ -389,7 +393,7 @@ def test_expired_key_gets_401_whatever_its_rules(api: Api) -> None:
         ([], "rules must be an object"),
     ],
 )
-def test_wrong_rule_is_refused_by_name(rules: Any, named: str) -> None:
+def test_an_invalid_rule_is_rejected_by_name(rules: Any, named: str) -> None:
     with pytest.raises(ApiError, match=named):
         read_rules(rules)
 
@@ -411,7 +415,7 @@ def test_narrower_rules_never_allow_more() -> None:
     assert narrow_rules(few, NO_RULES).tool_calls_per_turn == 2
 
 
-def test_command_line_makes_a_guarded_key(api: Api) -> None:
+def test_the_command_line_creates_a_key_with_rules(api: Api) -> None:
     folder = str(api.state.settings.data_dir)
     arguments = ["keys", "create", "bot", "--username", "alice", "--turns-per-day", "9"]
     arguments += ["--config", "a", "--config", "b", "--json", "--data-dir", folder]
@@ -436,7 +440,7 @@ def mint(api: Api, key: str = "", **body: Any) -> TestResponse:
     )
 
 
-def test_session_key_is_its_username_alone(api: Api) -> None:
+def test_a_session_key_is_bound_to_its_username(api: Api) -> None:
     made = mint(api).json["data"]
     assert made["scopes"] == ["chat", "file"]
     assert made["rules"] == {"username": "alice"}
@@ -446,7 +450,7 @@ def test_session_key_is_its_username_alone(api: Api) -> None:
     assert refusal(mint(api, made["api_key"])) == (403, "key_restricted")
 
 
-def test_session_key_may_send_what_it_uploaded(api: Api) -> None:
+def test_a_session_key_may_send_its_own_uploads(api: Api) -> None:
     key = mint(api).json["data"]["api_key"]
     headers, file = {"X-API-Key": key}, (io.BytesIO(PNG), "a.png")
     sent = api.client.post("/api/v1/file", headers=headers, data={"file": file}).json["data"]
@@ -458,7 +462,7 @@ def test_session_key_may_send_what_it_uploaded(api: Api) -> None:
     assert used["upload_bytes"] == len(PNG)
 
 
-def test_session_key_may_be_bound_to_one_session(api: Api) -> None:
+def test_a_session_key_may_be_bound_to_one_session(api: Api) -> None:
     api.chat(session_id="mine")
     api.chat(session_id="other")
     key = mint(api, session_id="mine").json["data"]["api_key"]
@@ -473,13 +477,13 @@ def test_session_key_may_be_bound_to_one_session(api: Api) -> None:
     assert refusal(inbox) == (403, "key_restricted")
 
 
-def test_session_keys_budget_holds_over_all_days(api: Api) -> None:
+def test_the_budget_of_a_session_key_spans_all_days(api: Api) -> None:
     key = mint(api, max_turns=2).json["data"]["api_key"]
     assert [say(api, key).status_code for _ in range(3)] == [200, 200, 429]
     assert say(api, mint(api).json["data"]["api_key"]).status_code == 200
 
 
-def test_session_keys_count_to_the_key_that_made_them(api: Api) -> None:
+def test_session_keys_count_towards_their_parent_key(api: Api) -> None:
     maker = make_key(api, turns_per_day=2, requests_per_minute=50)
     for _ in range(2):
         assert say(api, mint(api, maker).json["data"]["api_key"]).status_code == 200
@@ -487,7 +491,7 @@ def test_session_keys_count_to_the_key_that_made_them(api: Api) -> None:
     assert say(api, maker).status_code == 429
 
 
-def test_turn_of_a_lost_worker_counts_to_the_maker_too(api: Api) -> None:
+def test_a_turn_of_a_dead_worker_also_counts_towards_the_parent_key(api: Api) -> None:
     made = mint(api).json["data"]
     api.state.db.write(lambda db: keyuse.add_lost_turn(db, made["key_id"]))
     with api.state.db.read() as db:
@@ -497,7 +501,7 @@ def test_turn_of_a_lost_worker_counts_to_the_maker_too(api: Api) -> None:
         assert keyuse.list_days(db, 1)[0]["failed_turns"] == 1
 
 
-def test_session_key_ends_with_its_maker_and_when_that_changes(api: Api) -> None:
+def test_a_session_key_ends_when_its_parent_is_revoked_or_changed(api: Api) -> None:
     with api.state.db.read() as db:
         maker = next(one["key_id"] for one in keys.list_keys(db))
     one = mint(api).json["data"]["api_key"]
@@ -511,7 +515,7 @@ def test_session_key_ends_with_its_maker_and_when_that_changes(api: Api) -> None
     assert say(api, other).status_code == 401
 
 
-def test_session_key_ends_in_time_and_is_swept(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_key_expires_and_is_removed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     key = mint(api, expires_in_s=60).json["data"]["api_key"]
     now = keys.now_us()
     monkeypatch.setattr("astrbot_api.db.key_secrets.now_us", lambda: now + 61_000_000)
@@ -542,17 +546,19 @@ def test_session_key_ends_in_time_and_is_swept(api: Api, monkeypatch: pytest.Mon
         ({"expires_in_s": 900.5}, 400),
     ],
 )
-def test_wrong_session_key_is_refused(api: Api, body: dict[str, Any], status: int) -> None:
+def test_an_invalid_session_key_request_is_rejected(
+    api: Api, body: dict[str, Any], status: int
+) -> None:
     assert mint(api, **body).status_code == status
 
 
-def test_whole_number_with_a_point_is_one(api: Api) -> None:
+def test_a_whole_number_with_a_decimal_point_is_accepted(api: Api) -> None:
     made = mint(api, max_turns=20.0, expires_in_s=900.0)
     assert made.status_code == 200
     assert made.json["data"]["rules"]["max_turns"] == 20
 
 
-def test_key_reads_its_rules_and_what_is_left(api: Api) -> None:
+def test_a_key_can_read_its_rules_and_remaining_limits(api: Api) -> None:
     key = make_key(api, "chat", turns_per_day=5, requests_per_minute=30)
     say(api, key)
     told = ask(api, key, "/api/v1/keys/self").json["data"]
@@ -572,7 +578,7 @@ def preflight(api: Api, origin: str) -> TestResponse:
     return api.client.options("/api/v1/chat", headers=headers)
 
 
-def test_named_origin_may_call(make_api: Callable[..., Api]) -> None:
+def test_an_allowed_origin_may_send_requests(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_CORS_ORIGINS="https://shop.example")
     allowed = preflight(api, "https://shop.example")
     assert allowed.status_code == 204
@@ -588,7 +594,7 @@ def test_named_origin_may_call(make_api: Callable[..., Api]) -> None:
     assert refused.headers["Access-Control-Allow-Origin"] == "https://shop.example"
 
 
-def test_named_origin_may_send_the_headers_that_it_asks_for(make_api: Callable[..., Api]) -> None:
+def test_an_allowed_origin_may_send_the_requested_headers(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_CORS_ORIGINS="https://shop.example")
     headers = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
 
@@ -609,14 +615,14 @@ def test_named_origin_may_send_the_headers_that_it_asks_for(make_api: Callable[.
     assert "Access-Control-Allow-Headers" not in refused.headers
 
 
-def test_pages_may_read_what_the_documentation_names(make_api: Callable[..., Api]) -> None:
+def test_pages_may_read_the_documented_headers(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_CORS_ORIGINS="*")
     answer = api.client.get("/api/v1/configs", headers={"Origin": "https://any.example"})
     exposed = answer.headers["Access-Control-Expose-Headers"].split(", ")
     assert {"X-Run-ID", "X-Delivery-ID", "Retry-After", "X-Request-ID"} <= set(exposed)
 
 
-def test_other_origin_gets_no_cors_headers(make_api: Callable[..., Api]) -> None:
+def test_another_origin_gets_no_cors_headers(make_api: Callable[..., Api]) -> None:
     for api in (make_api(ASTRBOT_CORS_ORIGINS="https://shop.example"), make_api()):
         answer = preflight(api, "https://shop.example.evil.example")
         assert "Access-Control-Allow-Origin" not in answer.headers

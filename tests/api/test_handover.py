@@ -89,7 +89,7 @@ def recover(worker: Worker) -> None:
 
 
 @pytest.mark.parametrize("streaming", [True, False])
-def test_a_run_goes_over_after_its_step_and_its_stream_goes_on(
+def test_a_run_is_handed_over_after_its_step_and_its_stream_continues(
     make_worker: Callable[..., Worker], streaming: bool
 ) -> None:
     tools, steps = Tools(), Steps(2)
@@ -118,7 +118,7 @@ def test_a_run_goes_over_after_its_step_and_its_stream_goes_on(
     assert "astrbot_run_pickups_total 0.0" in figures
 
 
-def test_a_run_whose_tools_are_at_work_goes_over_after_their_last_result(
+def test_a_run_with_running_tools_is_handed_over_after_their_last_result(
     make_worker: Callable[..., Worker],
 ) -> None:
     tools = Tools()
@@ -137,7 +137,7 @@ def test_a_run_whose_tools_are_at_work_goes_over_after_their_last_result(
     assert (sorted(a for a, _ in tools.added), tools.looked) == ([1, 2, 3], 3)
 
 
-def test_turns_that_wait_go_over_at_once_and_keep_their_order(
+def test_waiting_turns_are_handed_over_at_once_and_keep_their_order(
     make_worker: Callable[..., Worker],
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
@@ -165,7 +165,7 @@ def test_turns_that_wait_go_over_at_once_and_keep_their_order(
     assert [len(seen) for seen in heir.model.seen] == [4, 6]
 
 
-def test_nothing_goes_over_where_no_other_worker_stays(make_worker: Callable[..., Worker]) -> None:
+def test_without_another_worker_nothing_is_handed_over(make_worker: Callable[..., Worker]) -> None:
     tools, steps = Tools(), Steps(2)
     stopping = make_worker(steps, tools=tools.make())
     other = make_heir(make_worker, "unused")
@@ -180,7 +180,9 @@ def test_nothing_goes_over_where_no_other_worker_stays(make_worker: Callable[...
     assert not other.model.seen
 
 
-def test_a_new_turn_is_taken_until_turns_are_given_up(make_worker: Callable[..., Worker]) -> None:
+def test_new_turns_are_accepted_until_the_handover_begins(
+    make_worker: Callable[..., Worker],
+) -> None:
     stopping = make_worker("Hello")
     stopping.api.state.chat.runs.drain()
     assert stopping.api.client.get("/readyz").status_code == 503
@@ -190,7 +192,7 @@ def test_a_new_turn_is_taken_until_turns_are_given_up(make_worker: Callable[...,
     assert (refused.status_code, refused.get_json()["code"]) == (503, "shutting_down")
 
 
-def test_at_the_end_of_its_time_a_worker_gives_up_what_it_is_in_the_middle_of(
+def test_a_worker_hands_over_unfinished_steps_at_its_deadline(
     make_worker: Callable[..., Worker],
 ) -> None:
     tools, steps = Tools(), Steps(3)
@@ -214,7 +216,7 @@ def test_at_the_end_of_its_time_a_worker_gives_up_what_it_is_in_the_middle_of(
     assert sorted(a for a, _ in tools.added) == [1, 2, 3]
 
 
-def test_a_call_in_the_middle_of_which_a_run_is_given_up_is_not_made_again(
+def test_a_call_interrupted_by_a_handover_is_not_repeated(
     make_worker: Callable[..., Worker],
 ) -> None:
     tools = Tools()
@@ -234,7 +236,7 @@ def test_a_call_in_the_middle_of_which_a_run_is_given_up_is_not_made_again(
     assert OUTCOME_UNKNOWN in shown["data"]
 
 
-def test_a_run_that_nobody_can_go_on_with_ends_with_an_error(
+def test_a_run_that_no_worker_can_continue_ends_with_an_error(
     make_worker: Callable[..., Worker],
 ) -> None:
     begun, never = threading.Event(), threading.Event()
@@ -260,7 +262,7 @@ def test_a_run_that_nobody_can_go_on_with_ends_with_an_error(
 
 
 @pytest.mark.parametrize("dies", [False, True])
-def test_a_run_that_goes_on_is_one_trace_and_a_line_of_the_log(
+def test_a_continued_run_is_one_trace_and_is_logged(
     make_worker: Callable[..., Worker], caplog: pytest.LogCaptureFixture, dies: bool
 ) -> None:
     caplog.set_level("INFO", logger="astrbot_api")
@@ -289,7 +291,7 @@ def test_a_run_that_goes_on_is_one_trace_and_a_line_of_the_log(
     assert any(worker_id in one for one in said)
 
 
-def test_a_run_is_stopped_while_nobody_has_it(make_worker: Callable[..., Worker]) -> None:
+def test_a_run_can_be_stopped_during_a_handover(make_worker: Callable[..., Worker]) -> None:
     steps = Steps(1)
     stopping = make_worker(steps, tools=Tools().make())
     stream = Stream(stopping)

@@ -51,7 +51,7 @@ def calls_of(model: ScriptedModel) -> tuple[list[Any], list[Any]]:
     return asked, [one for one in model.seen if not is_summary(one)]
 
 
-def test_older_turns_are_summed_up_once_and_the_newest_stay(make_scripted: Make) -> None:
+def test_older_turns_are_summarized_once_and_the_newest_stay(make_scripted: Make) -> None:
     api, model = make_scripted(talk, agent=SUMMARISE)
     chat_through(api, "abcdefgh")
     asked, others = calls_of(model)
@@ -66,7 +66,7 @@ def test_older_turns_are_summed_up_once_and_the_newest_stay(make_scripted: Make)
     ]
 
 
-def test_what_is_summed_up_is_not_summed_up_again(make_scripted: Make) -> None:
+def test_summarized_turns_are_not_summarized_again(make_scripted: Make) -> None:
     api, model = make_scripted(talk, agent=SUMMARISE)
     chat_through(api, "abcdefghijkl")
     asked, _ = calls_of(model)
@@ -75,7 +75,7 @@ def test_what_is_summed_up_is_not_summed_up_again(make_scripted: Make) -> None:
         assert len(told) == 1, letter
 
 
-def test_a_summary_that_fails_costs_the_oldest_turns_only(
+def test_a_failed_summary_drops_only_the_oldest_turns(
     make_scripted: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
@@ -90,7 +90,7 @@ def test_a_summary_that_fails_costs_the_oldest_turns_only(
     assert "a summary failed" in caplog.text
 
 
-def test_reset_forgets_the_summary_too(make_scripted: Make) -> None:
+def test_reset_also_deletes_the_summary(make_scripted: Make) -> None:
     api, model = make_scripted(talk, agent=SUMMARISE)
     chat_through(api, "abcdef")
     api.chat("/reset", session_id="s")
@@ -124,7 +124,7 @@ def turn(first: int, last: int, tokens: int = 10) -> PastTurn:
     return made
 
 
-def test_no_message_that_waited_is_lost_in_a_summary() -> None:
+def test_no_waiting_message_is_lost_in_a_summary() -> None:
     # Turn 2's message (5) arrived before turn 1's answer (6).
     turns = [turn(1, 2), turn(4, 6), turn(5, 7), turn(8, 9)]
     old, new = split_old(turns, 20, None)
@@ -159,7 +159,7 @@ def read(api: Api, session: int, budget: int) -> list[str]:
 
 
 @pytest.mark.parametrize("budget", [500, 100_000])
-def test_a_long_conversation_is_measured_once_and_not_for_each_page(
+def test_a_long_conversation_is_measured_once_not_per_page(
     api: Api, monkeypatch: pytest.MonkeyPatch, budget: int
 ) -> None:
     session, measured = fill(api, 400, answered=True), []
@@ -170,7 +170,7 @@ def test_a_long_conversation_is_measured_once_and_not_for_each_page(
     assert len(measured) < 2 * min(400, len(found) + 25)
 
 
-def test_reading_ends_where_the_model_is_given_nothing_of_it(
+def test_reading_ends_after_several_pages_without_answered_turns(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "_PAGE", 2)
@@ -187,7 +187,7 @@ def test_reading_ends_where_the_model_is_given_nothing_of_it(
     assert len(pages) == 3
 
 
-def test_whole_turns_go_the_oldest_first() -> None:
+def test_whole_turns_are_dropped_oldest_first() -> None:
     turns = [turn(1, 2), turn(3, 4), turn(5, 6)]
     assert drop_oldest(turns, 30) == turns
     assert drop_oldest(turns, 29) == turns[1:]
@@ -195,7 +195,7 @@ def test_whole_turns_go_the_oldest_first() -> None:
     make_room([], 0)
 
 
-def test_a_result_never_comes_without_its_call(make_scripted: Make) -> None:
+def test_a_result_is_never_sent_without_its_call(make_scripted: Make) -> None:
     def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
         if messages[-1]["role"] == "user":
             for index in range(3):
@@ -223,7 +223,7 @@ def test_a_result_never_comes_without_its_call(make_scripted: Make) -> None:
     assert first["content"] != "0", "no turn had to go"
 
 
-def test_the_prompt_knows_who_is_talking(make_scripted: Make) -> None:
+def test_the_prompt_can_contain_the_username(make_scripted: Make) -> None:
     prompt = 'system_prompt = "You help {username} on {platform}. {time}. {username.__class__} {x}"'
     api, model = make_scripted(talk, agent=f"titles = false\n{prompt}")
     api.chat("hi", username="ada")

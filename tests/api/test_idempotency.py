@@ -40,7 +40,7 @@ def check_code(answer: TestResponse, status: int, code: str) -> None:
     assert (answer.status_code, answer.get_json()["code"]) == (status, code)
 
 
-def test_the_same_turn_is_shown_from_its_first_event(api: Api) -> None:
+def test_a_repeated_request_streams_the_turn_from_its_first_event(api: Api) -> None:
     first = chat(api, "one").get_data()
     assert chat(api, "one").get_data() == first
     assert parse_events(first)[0]["type"] == "session_id"
@@ -49,7 +49,7 @@ def test_the_same_turn_is_shown_from_its_first_event(api: Api) -> None:
     assert api.count_rows("run") == 2
 
 
-def test_a_turn_that_still_runs_is_joined(make_scripted: Make) -> None:
+def test_a_repeated_request_joins_a_running_turn(make_scripted: Make) -> None:
     go_on = threading.Event()
 
     def answer(messages: Any) -> Iterator[Delta]:
@@ -66,14 +66,14 @@ def test_a_turn_that_still_runs_is_joined(make_scripted: Make) -> None:
 
 
 @pytest.mark.parametrize("mode", ["blocking", "background"])
-def test_every_mode_finds_the_turn_again(api: Api, mode: str) -> None:
+def test_every_response_mode_returns_the_same_turn(api: Api, mode: str) -> None:
     first, second = (chat(api, "k", response_mode=mode) for _ in range(2))
     assert first.get_json()["data"] == second.get_json()["data"]
     assert first.status_code == second.status_code
     assert api.count_rows("run") == 1
 
 
-def test_another_body_is_refused(api: Api) -> None:
+def test_another_body_under_the_same_key_is_rejected(api: Api) -> None:
     chat(api, "k").get_data()
     check_code(chat(api, "k", message="Other"), 409, "idempotency_mismatch")
     check_code(send_file(api, "k"), 409, "idempotency_mismatch")
@@ -82,14 +82,14 @@ def test_another_body_is_refused(api: Api) -> None:
     assert (api.count_rows("run"), api.count_rows("attachment")) == (1, 1)
 
 
-def test_another_api_key_has_words_of_its_own(api: Api) -> None:
+def test_every_api_key_has_its_own_idempotency_keys(api: Api) -> None:
     other = api.create_key("chat")
     chat(api, "k").get_data()
     chat(api, "k", key=other, message="Other").get_data()
     assert api.count_rows("run") == 2
 
 
-def test_a_refused_request_may_be_sent_again(api: Api) -> None:
+def test_a_rejected_request_may_be_sent_again(api: Api) -> None:
     check_code(chat(api, "k", config_id="no"), 404, "config_not_found")
     assert api.count_rows("idempotency") == 0
     assert chat(api, "k").status_code == 200
@@ -97,7 +97,7 @@ def test_a_refused_request_may_be_sent_again(api: Api) -> None:
     assert send_file(api, "f").status_code == 200
 
 
-def test_after_a_day_it_is_a_new_request(api: Api) -> None:
+def test_after_a_day_a_repeated_request_is_new(api: Api) -> None:
     chat(api, "k").get_data()
     chat(api, "other").get_data()
     old = IdempotentRequest.update(created_at=now_us() - idempotency.KEPT_US - 1)
@@ -108,7 +108,7 @@ def test_after_a_day_it_is_a_new_request(api: Api) -> None:
     assert api.count_rows("idempotency") == 1
 
 
-def test_a_turn_that_went_with_its_session_is_begun_again(api: Api) -> None:
+def test_a_turn_deleted_with_its_session_is_started_again(api: Api) -> None:
     chat(api, "k", session_id="s").get_data()
     api.client.delete("/api/v1/chat/sessions/s?username=alice", headers={"X-API-Key": api.key})
     assert api.count_rows("run") == 0
@@ -116,7 +116,7 @@ def test_a_turn_that_went_with_its_session_is_begun_again(api: Api) -> None:
     assert api.count_rows("run") == 1
 
 
-def test_an_upload_is_taken_in_once(api: Api) -> None:
+def test_a_repeated_upload_is_stored_once(api: Api) -> None:
     first, second = send_file(api, "f"), send_file(api, "f")
     assert first.get_json() == second.get_json()
     assert api.count_rows("attachment") == 1
@@ -125,7 +125,7 @@ def test_an_upload_is_taken_in_once(api: Api) -> None:
     assert api.count_rows("attachment") == 1
 
 
-def test_a_message_is_pushed_once(api: Api) -> None:
+def test_a_repeated_message_is_pushed_once(api: Api) -> None:
     def push(message: str, path: str = "message") -> TestResponse:
         return api.client.post(
             f"/api/v1/im/{path}",
@@ -140,7 +140,7 @@ def test_a_message_is_pushed_once(api: Api) -> None:
     assert api.count_rows("message") == 1
 
 
-def test_what_another_worker_is_at_is_waited_for_and_a_dead_ones_is_taken_over(
+def test_a_request_of_a_live_worker_is_a_409_and_of_a_dead_one_is_repeated(
     api: Api,
 ) -> None:
     chat(api, "x").get_data()
@@ -161,13 +161,13 @@ def test_what_another_worker_is_at_is_waited_for_and_a_dead_ones_is_taken_over(
 
 
 @pytest.mark.parametrize("word", ["x" * 256, "a\tb", "é"])
-def test_a_wrong_word_is_refused(api: Api, word: str) -> None:
+def test_an_invalid_idempotency_key_is_rejected(api: Api, word: str) -> None:
     check_code(chat(api, word), 400, "invalid_request")
     assert api.count_rows("run") == 0
 
 
 @pytest.mark.parametrize("kind", ["push", "upload"])
-def test_what_a_worker_did_before_it_died_is_not_done_again(
+def test_work_done_before_a_worker_died_is_not_repeated(
     api: Api, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def send() -> TestResponse:

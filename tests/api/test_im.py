@@ -208,7 +208,7 @@ def test_a_bad_message_is_refused_and_stores_nothing(
     assert (post.count_rows("delivery"), post.count_rows("message")) == (0, 0)
 
 
-def test_the_newer_spelling_is_the_same_route(post: Post) -> None:
+def test_the_newer_path_is_the_same_route(post: Post) -> None:
     headers = {"X-API-Key": post.key}
     answer = post.client.post(
         "/api/v1/im/messages", headers=headers, json={"umo": UMO, "message": "x"}
@@ -216,7 +216,7 @@ def test_the_newer_spelling_is_the_same_route(post: Post) -> None:
     assert (answer.status_code, post.messenger.texts()) == (200, ["x"])
 
 
-def test_every_bot_is_listed_also_those_that_do_not_run(post: Post) -> None:
+def test_every_bot_is_listed_even_if_it_does_not_run(post: Post) -> None:
     assert post.get("/api/v1/im/bots").get_json()["data"]["bot_ids"] == [
         "bot1",
         "coop",
@@ -229,7 +229,7 @@ def test_a_key_without_the_scope_gets_403(post: Post) -> None:
     assert post.send(key=post.create_key("chat"), umo=UMO, message="x").status_code == 403
 
 
-def test_a_push_makes_the_session_and_is_its_bots_message(post: Post) -> None:
+def test_a_push_creates_the_session_and_stores_a_bot_message(post: Post) -> None:
     answer = post.send(umo="webchat:FriendMessage:webchat!alice!room", message="Hello")
     assert answer.get_json()["data"]["status"] == "sent"
     assert post.read_session("room") == ("alice", "webchat", 0)
@@ -238,14 +238,14 @@ def test_a_push_makes_the_session_and_is_its_bots_message(post: Post) -> None:
     assert events[-1]["type"] == "end"
 
 
-def test_a_push_into_anothers_session_is_refused(post: Post) -> None:
+def test_a_push_into_another_users_session_is_rejected(post: Post) -> None:
     post.chat("Hi", session_id="room")
     answer = post.send(umo="webchat:FriendMessage:webchat!mallory!room", message="x")
     assert (answer.status_code, answer.get_json()["code"]) == (409, "session_of_another_user")
     assert post.send(umo="webchat:FriendMessage:room", message="x").status_code == 200
 
 
-def test_a_session_that_a_push_made_without_a_user_is_its_first_users(post: Post) -> None:
+def test_a_pushed_session_without_a_user_belongs_to_its_first_user(post: Post) -> None:
     post.send(umo="webchat:FriendMessage:lobby", message="Welcome")
     assert post.read_session("lobby") == ("", "webchat", 0)
     post.chat("Thanks", session_id="lobby", username="bob")
@@ -265,7 +265,7 @@ def test_only_an_administrators_key_pushes_to_an_administrator(post: Post) -> No
     assert post.send(umo="webchat:FriendMessage:office", message="x").status_code == 403
 
 
-def test_a_platform_that_asks_to_wait_is_asked_again(post: Post) -> None:
+def test_a_platforms_retry_after_is_respected(post: Post) -> None:
     slow = PlatformError("Too many requests.", retryable=True, retry_after_s=0.05)
     post.messenger.before_part = fail_once(slow)
     answer = post.send(umo=UMO, message="x")
@@ -273,7 +273,7 @@ def test_a_platform_that_asks_to_wait_is_asked_again(post: Post) -> None:
     assert post.look_up(answer.get_json()["data"]["delivery_id"])["attempts"] == 2
 
 
-def test_a_refusal_for_good_is_reported_with_its_reason(post: Post) -> None:
+def test_a_permanent_rejection_is_reported_with_its_reason(post: Post) -> None:
     post.messenger.before_part = fail_once(PlatformError("The chat does not exist."))
     answer = post.send(umo=UMO, message="x")
     assert (answer.status_code, answer.get_json()["code"]) == (502, "delivery_failed")
@@ -292,7 +292,7 @@ def test_attempts_are_bounded(post: Post) -> None:
     assert post.look_up(answer.headers["X-Delivery-ID"])["attempts"] == 3
 
 
-def test_an_adapter_with_a_fault_fails_without_its_details(post: Post) -> None:
+def test_an_exception_in_an_adapter_fails_without_its_details(post: Post) -> None:
     def crash(target: Target, text: str) -> None:
         raise ValueError("token=SECRET")
 
@@ -302,7 +302,7 @@ def test_an_adapter_with_a_fault_fails_without_its_details(post: Post) -> None:
     assert "SECRET" not in answer.get_data(as_text=True)
 
 
-def test_a_slow_platform_gives_202_and_the_delivery_goes_on(
+def test_a_slow_platform_gives_202_and_the_delivery_continues(
     make_post: Callable[..., Post],
 ) -> None:
     post = make_post(im_wait_s=0.05)
@@ -317,7 +317,7 @@ def test_a_slow_platform_gives_202_and_the_delivery_goes_on(
     assert post.messenger.texts() == ["x"]
 
 
-def test_a_retry_sends_only_what_was_not_confirmed(post: Post) -> None:
+def test_a_retry_sends_only_unconfirmed_parts(post: Post) -> None:
     """The second piece of a long text fails, and the first is not sent again."""
     failed = []
 
@@ -338,7 +338,7 @@ def test_a_retry_sends_only_what_was_not_confirmed(post: Post) -> None:
     assert told["platform_ids"] == ["p1", "p2", "p3", "p4"]
 
 
-def test_a_target_keeps_its_order_and_holds_up_no_other(make_post: Callable[..., Post]) -> None:
+def test_a_target_keeps_its_order_and_delays_no_other(make_post: Callable[..., Post]) -> None:
     post = make_post(im_wait_s=0)
     free = threading.Event()
 
@@ -356,7 +356,7 @@ def test_a_target_keeps_its_order_and_holds_up_no_other(make_post: Callable[...,
     assert post.messenger.texts()[1:] == [f"slow {number}" for number in range(5)]
 
 
-def test_a_platform_that_answers_nobody_holds_up_no_other(
+def test_an_unresponsive_platform_delays_no_other(
     make_post: Callable[..., Post],
 ) -> None:
     post = make_post(im_wait_s=0)
@@ -376,7 +376,7 @@ def test_a_platform_that_answers_nobody_holds_up_no_other(
     wait_for(lambda: len(post.messenger.sent) == 61)
 
 
-def test_a_line_that_is_too_long_takes_no_more(make_post: Callable[..., Post]) -> None:
+def test_a_full_queue_rejects_more_messages(make_post: Callable[..., Post]) -> None:
     post = make_post(im_wait_s=0, im_max_queued=2)
     free = threading.Event()
     post.messenger.before_part = lambda target, text: free.wait(30) and None
@@ -386,7 +386,7 @@ def test_a_line_that_is_too_long_takes_no_more(make_post: Callable[..., Post]) -
     free.set()
 
 
-def test_a_broadcast_has_a_result_for_each(post: Post) -> None:
+def test_a_broadcast_has_a_result_for_each_target(post: Post) -> None:
     umos = [UMO, "webchat:FriendMessage:webchat!alice!room", "nobody:FriendMessage:x", "bad"]
     answer = post.send(umos=umos, message="To all")
     assert answer.status_code == 200
@@ -401,13 +401,13 @@ def test_a_broadcast_has_a_result_for_each(post: Post) -> None:
     assert post.messenger.texts() == ["To all"]
 
 
-def test_a_broadcast_is_bounded(make_post: Callable[..., Post]) -> None:
+def test_the_number_of_broadcast_targets_is_limited(make_post: Callable[..., Post]) -> None:
     post = make_post(im_max_targets=2)
     answer = post.send(umos=["a:b:1", "a:b:2", "a:b:3"], message="x")
     assert answer.get_json()["message"] == "umos has 3 UMOs; at most 2 are allowed"
 
 
-def test_what_was_accepted_survives_a_restart(make_post: Callable[..., Post]) -> None:
+def test_accepted_deliveries_survive_a_restart(make_post: Callable[..., Post]) -> None:
     first = make_post(im_wait_s=0, im_retry_s=0.5)
     first.messenger.before_part = fail_once(PlatformError("No connection.", retryable=True))
     delivery_id = first.send(umo=UMO, message="x").get_json()["data"]["delivery_id"]
@@ -419,7 +419,7 @@ def test_what_was_accepted_survives_a_restart(make_post: Callable[..., Post]) ->
     assert first.messenger.texts() == ["x"]
 
 
-def test_what_a_dead_worker_was_sending_goes_on_where_the_platforms_word_ends(post: Post) -> None:
+def test_a_dead_workers_delivery_continues_after_the_last_confirmed_part(post: Post) -> None:
     """As after kill -9: a claim of a worker without a lease, with a confirmed first part."""
     content = [{"type": "plain", "text": "one"}, {"type": "plain", "text": "two"}]
 
@@ -439,7 +439,7 @@ def test_what_a_dead_worker_was_sending_goes_on_where_the_platforms_word_ends(po
     assert post.look_up(delivery_id)["platform_ids"] == ["p0", "p1"]
 
 
-def test_a_worker_that_lost_its_claim_sends_no_more(post: Post) -> None:
+def test_a_worker_that_lost_its_claim_stops_sending(post: Post) -> None:
     def lose(target: Target, text: str) -> None:
         if text == "one":
             post.state.db.write(lambda db: Delivery.update(claimed_by="another").execute(db))
@@ -455,7 +455,7 @@ def test_a_worker_that_lost_its_claim_sends_no_more(post: Post) -> None:
     assert post.messenger.texts() == ["one"]
 
 
-def test_old_deliveries_are_forgotten(post: Post) -> None:
+def test_old_deliveries_are_deleted(post: Post) -> None:
     delivery_id = post.send(umo=UMO, message="x").get_json()["data"]["delivery_id"]
     assert post.state.db.write(lambda db: deliveries.prune(db, keep_us=-1)) == 1
     answer = post.get(f"/api/v1/im/deliveries/{delivery_id}")
@@ -509,7 +509,7 @@ def test_a_key_sees_only_the_deliveries_that_its_rules_allow(post: Post) -> None
     assert post.client.get(path, headers={"X-API-Key": key}).status_code == 404
 
 
-def test_a_message_that_is_sent_again_under_its_key_goes_out_once(post: Post) -> None:
+def test_a_repeated_message_with_an_idempotency_key_is_sent_once(post: Post) -> None:
     def send(message: str) -> TestResponse:
         headers = {"X-API-Key": post.key, "Idempotency-Key": "report-7"}
         body = {"umo": UMO, "message": message}

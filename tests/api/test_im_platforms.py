@@ -104,7 +104,7 @@ def test_a_pushed_message_and_its_picture_arrive(bot: Bot) -> None:
     assert bot.messenger.read_file(messages[-1]) == PNG
 
 
-def test_a_platform_that_is_down_gets_the_message_once_it_is_up(
+def test_a_platform_that_was_down_gets_the_message_later(
     make_bot: Callable[..., Bot],
 ) -> None:
     bot = make_bot(ASTRBOT_IM_WAIT_S=0.1)
@@ -120,7 +120,7 @@ def test_a_platform_that_is_down_gets_the_message_once_it_is_up(
 
 
 @pytest.mark.parametrize("status", [429, 500])
-def test_a_message_that_was_refused_for_now_arrives_once(bot: Bot, status: int) -> None:
+def test_a_temporarily_rejected_message_arrives_once(bot: Bot, status: int) -> None:
     bot.messenger.fake.fail_next(status, retry_after_s=0)
     answer = bot.push({"type": "plain", "text": "Hi"})
     assert answer.get_json()["data"]["status"] == "sent"
@@ -128,7 +128,7 @@ def test_a_message_that_was_refused_for_now_arrives_once(bot: Bot, status: int) 
     assert bot.texts(1) == ["Hi"]
 
 
-def test_a_final_refusal_is_reported(bot: Bot) -> None:
+def test_a_permanent_rejection_is_reported(bot: Bot) -> None:
     bot.messenger.fake.fail_next(400)
     answer = bot.push({"type": "plain", "text": "Hi"})
     assert answer.get_json()["code"] == "delivery_failed"
@@ -139,12 +139,12 @@ def test_a_final_refusal_is_reported(bot: Bot) -> None:
 # Answers
 
 
-def test_what_a_person_says_is_answered_there(bot: Bot) -> None:
+def test_a_persons_message_is_answered_on_the_platform(bot: Bot) -> None:
     assert bot.hook(bot.messenger.say("ECHO good morning")) in (200, 202, 204)
     assert bot.texts(1) == ["echo: ECHO good morning"]
 
 
-def test_what_the_platform_sends_again_is_answered_once(bot: Bot) -> None:
+def test_a_redelivered_event_is_answered_once(bot: Bot) -> None:
     request = bot.messenger.say("ECHO one")
     assert len({bot.hook(request) for _ in range(3)}) == 1
     bot.hook(bot.messenger.say("ECHO two"))
@@ -159,7 +159,7 @@ def test_a_forged_request_gets_401_and_runs_nothing(bot: Bot) -> None:
     assert bot.count_rows("message") == 0
 
 
-def test_in_a_group_it_answers_when_it_is_meant(bot: Bot) -> None:
+def test_in_a_group_the_bot_answers_only_if_addressed(bot: Bot) -> None:
     bot.hook(bot.messenger.say_in_group("ECHO one", to_bot=False))
     bot.hook(bot.messenger.say_in_group("ECHO two", to_bot=True))
     [text] = bot.texts(1)
@@ -169,13 +169,13 @@ def test_in_a_group_it_answers_when_it_is_meant(bot: Bot) -> None:
     assert bot.count_rows("run") == 1
 
 
-def test_commands_work(bot: Bot) -> None:
+def test_commands_work_on_every_platform(bot: Bot) -> None:
     bot.hook(bot.messenger.say("/sid"))
     [text] = bot.texts(1)
     assert f"bot:FriendMessage:{bot.messenger.person}" in text
 
 
-def test_a_picture_comes_in_as_an_attachment(bot: Bot) -> None:
+def test_a_received_picture_becomes_an_attachment(bot: Bot) -> None:
     bot.hook(bot.messenger.show(PNG))
     bot.texts(1)
     with bot.state.db.read() as db:
@@ -183,13 +183,13 @@ def test_a_picture_comes_in_as_an_attachment(bot: Bot) -> None:
     assert [tuple(row) for row in rows] == [("image", len(PNG))]
 
 
-def test_an_answer_that_the_platform_refused_for_now_arrives_once(bot: Bot) -> None:
+def test_a_temporarily_rejected_answer_arrives_once(bot: Bot) -> None:
     bot.messenger.fake.fail_next(500, times=2)
     bot.hook(bot.messenger.say("ECHO hi"))
     assert bot.texts(1) == ["echo: ECHO hi"]
 
 
-def test_a_polling_bot_answers_too(tmp_path: Path) -> None:
+def test_a_polling_bot_answers(tmp_path: Path) -> None:
     messenger = Telegram()
     settings = {"token": messenger.telegram.token, "base_url": ""}
     messenger.settings = lambda: settings  # type: ignore[method-assign]
@@ -213,7 +213,7 @@ def open_polled(folder: Path, messenger: Telegram, **settings: Any) -> Bot:
     return bot
 
 
-def test_only_those_who_are_allowed_are_answered(tmp_path: Path) -> None:
+def test_only_allowed_senders_are_answered(tmp_path: Path) -> None:
     messenger = Telegram()
     telegram = messenger.telegram
     with telegram:
@@ -237,7 +237,7 @@ def test_only_those_who_are_allowed_are_answered(tmp_path: Path) -> None:
         bot.state.close()
 
 
-def test_a_polled_message_is_confirmed_when_its_files_are_stored(tmp_path: Path) -> None:
+def test_a_polled_message_is_confirmed_after_its_files_are_stored(tmp_path: Path) -> None:
     messenger = Telegram()
     telegram = messenger.telegram
     release, download = threading.Event(), telegram._download
@@ -272,7 +272,7 @@ def test_a_flood_of_one_bot_does_not_fill_the_outbox(tmp_path: Path) -> None:
         bot.state.close()
 
 
-def test_a_webhook_gets_the_reason_for_refusing_its_message(tmp_path: Path) -> None:
+def test_a_webhook_gets_the_reason_of_a_rejected_message(tmp_path: Path) -> None:
     messenger = Webhook()
     with messenger.fake:
         bot = open_bot(tmp_path, messenger)
@@ -283,7 +283,7 @@ def test_a_webhook_gets_the_reason_for_refusing_its_message(tmp_path: Path) -> N
         bot.state.close()
 
 
-def test_a_photo_that_lies_on_its_side_reaches_the_model_upright(
+def test_a_rotated_photo_reaches_the_model_upright(
     tmp_path: Path, fake_messenger: Messenger
 ) -> None:
     def look(messages: list[ModelMessage]) -> Iterator[Delta]:
@@ -305,7 +305,7 @@ def test_a_photo_that_lies_on_its_side_reaches_the_model_upright(
         assert picture.size == (120, 200)
 
 
-def test_what_a_message_of_qq_quotes_and_forwards_reaches_the_model(tmp_path: Path) -> None:
+def test_quoted_and_forwarded_qq_messages_reach_the_model(tmp_path: Path) -> None:
     def look(messages: list[ModelMessage]) -> Iterator[Delta]:
         seen.append(str(messages[-1]["content"]))
         yield TextDelta("Read.")
@@ -330,7 +330,7 @@ def test_what_a_message_of_qq_quotes_and_forwards_reaches_the_model(tmp_path: Pa
     assert "Where?" in seen[1]
 
 
-def test_a_mention_is_answered_where_its_thread_cannot_be_read(tmp_path: Path) -> None:
+def test_a_mention_is_answered_even_if_its_thread_cannot_be_read(tmp_path: Path) -> None:
     messenger = Slack()
     slack = messenger.slack
     with slack:
@@ -342,7 +342,7 @@ def test_a_mention_is_answered_where_its_thread_cannot_be_read(tmp_path: Path) -
         bot.close()
 
 
-def test_a_message_that_is_pushed_into_a_topic_that_is_gone_arrives(tmp_path: Path) -> None:
+def test_a_message_pushed_into_a_deleted_topic_arrives(tmp_path: Path) -> None:
     messenger = Telegram()
     messenger.telegram.gone_topics[9] = "Bad Request: message thread not found"
     with messenger.fake:

@@ -108,7 +108,7 @@ def _join_results(turn: dict[str, Any], parts: list[Any]) -> list[Any]:
     return parts[1:]
 
 
-def test_without_apply_nothing_changes_and_all_is_reported(
+def test_without_apply_nothing_changes_and_everything_is_reported(
     run: Callable[..., Result], data: AstrBotData, api: Api
 ) -> None:
     data.add_recorded(RECORDED)
@@ -124,7 +124,7 @@ def test_without_apply_nothing_changes_and_all_is_reported(
         assert told[kind]["imported"] == done[kind]["imported"] > 0, kind
 
 
-def test_every_recorded_session_is_read_back_as_it_was(
+def test_every_recorded_session_is_imported_unchanged(
     run: Callable[..., Result], data: AstrBotData, api: Api
 ) -> None:
     data.add_recorded(RECORDED)
@@ -159,7 +159,7 @@ def _without_numbers(
     return expected
 
 
-def test_times_and_checkpoints_stay(
+def test_times_and_checkpoints_are_kept(
     run: Callable[..., Result], data: AstrBotData, api: Api
 ) -> None:
     data.add_session("s", created_at="2025-01-02 03:04:05.678901")
@@ -190,7 +190,7 @@ def test_a_second_run_changes_nothing(
         assert second[kind]["present"] == first[kind]["imported"]
 
 
-def test_the_audit_records_the_import_and_of_each_key(
+def test_the_audit_records_the_import_and_each_key(
     run: Callable[..., Result], data: AstrBotData, api: Api
 ) -> None:
     data.add_key("k1", name="my bot")
@@ -206,7 +206,7 @@ def test_the_audit_records_the_import_and_of_each_key(
     ]
 
 
-def test_what_was_said_there_since_is_added_behind(
+def test_later_messages_are_appended_by_a_second_import(
     run: Callable[..., Result], data: AstrBotData, api: Api
 ) -> None:
     data.add_session("s")
@@ -224,7 +224,7 @@ def test_what_was_said_there_since_is_added_behind(
 
 
 @pytest.mark.parametrize("writes", [20, 90])
-def test_an_import_that_broke_off_goes_on_where_it_was(
+def test_an_interrupted_import_continues(
     run: Callable[..., Result], data: AstrBotData, api: Api,
     monkeypatch: pytest.MonkeyPatch, writes: int,
 ) -> None:  # fmt: skip
@@ -271,7 +271,7 @@ def test_imported_attachments_are_served_under_their_ids(
     assert (answer.status_code, answer.get_json()["code"]) == (409, "attachment_in_use")
 
 
-def test_files_that_are_missing_or_elsewhere_are_reported(
+def test_missing_and_outside_files_are_reported(
     run: Callable[..., Result], data: AstrBotData, api: Api, tmp_path: Path
 ) -> None:
     secret = tmp_path / "secret.txt"
@@ -302,7 +302,7 @@ def test_files_that_are_missing_or_elsewhere_are_reported(
     assert "skipped 4: its file is missing or cannot be read (gone" in done.stdout
 
 
-def test_a_file_above_the_limit_is_left_out(
+def test_a_file_above_the_limit_is_skipped(
     make_api: Callable[..., Api], data: AstrBotData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = make_api()
@@ -319,7 +319,7 @@ def test_a_file_above_the_limit_is_left_out(
         api.state.files.get("large")
 
 
-def test_the_model_is_given_the_imported_history(
+def test_the_model_gets_the_imported_history(
     make_scripted: Callable[..., Any], data: AstrBotData
 ) -> None:
     api, model = make_scripted(lambda messages: iter(()))
@@ -336,7 +336,7 @@ def test_the_model_is_given_the_imported_history(
     assert said[:2] == [("user", "My name is Alice."), ("assistant", "Hello Alice.")]
 
 
-def test_a_quotation_names_the_message_by_its_new_id(
+def test_a_quotation_has_the_new_id_of_its_message(
     run: Callable[..., Result], data: AstrBotData, api: Api
 ) -> None:
     data.add_session("other")
@@ -352,7 +352,7 @@ def test_a_quotation_names_the_message_by_its_new_id(
     assert quoted == [first["id"], first["id"], "astrbot:1", "x"]
 
 
-def test_odd_rows_are_left_out_and_the_rest_is_taken(
+def test_invalid_rows_are_skipped_and_the_rest_is_imported(
     run: Callable[..., Result], data: AstrBotData, api: Api
 ) -> None:
     data.add_session("", creator="alice")
@@ -385,7 +385,7 @@ def test_odd_rows_are_left_out_and_the_rest_is_taken(
     assert [part["text"] for part in bad] == ["?"]
 
 
-def test_what_was_deleted_here_does_not_come_back(
+def test_deleted_data_is_not_imported_again(
     run: Callable[..., Result], data: AstrBotData, api: Api
 ) -> None:
     data.add_session("s")
@@ -405,7 +405,7 @@ def test_what_was_deleted_here_does_not_come_back(
         assert list(report[kind]["skipped"].values()) == [1], kind
 
 
-def test_a_session_that_is_here_already_is_not_mixed_with_the_imported_one(
+def test_an_existing_session_is_not_merged_with_an_imported_one(
     run: Callable[..., Result], data: AstrBotData, api: Api
 ) -> None:
     api.chat(session_id="s")
@@ -443,7 +443,7 @@ def _snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
-def test_a_database_that_never_rests_is_refused(
+def test_a_constantly_changing_database_is_rejected(
     run: Callable[..., Result], data: AstrBotData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = source_module.shutil.copyfile
@@ -457,7 +457,7 @@ def test_a_database_that_never_rests_is_refused(
     assert "is constantly being written to" in run("--apply", code=2).stderr
 
 
-def test_a_directory_that_is_none_of_astrbot_is_refused(
+def test_a_directory_without_astrbot_is_rejected(
     tmp_path: Path, run: Callable[..., Result], data: AstrBotData
 ) -> None:
     (data.folder / "data_v4.db").unlink()
@@ -466,9 +466,7 @@ def test_a_directory_that_is_none_of_astrbot_is_refused(
     assert "data_v4.db cannot be read" in run(code=2).stderr
 
 
-def test_tables_that_are_not_understood_are_reported(
-    run: Callable[..., Result], data: AstrBotData
-) -> None:
+def test_unknown_tables_are_reported(run: Callable[..., Result], data: AstrBotData) -> None:
     for table in ("platform_sessions", "platform_message_history", "attachments", "api_keys"):
         data.db.execute(f"DROP TABLE {table}")
     data.db.execute("INSERT INTO conversations VALUES (1, '{}')")
@@ -478,7 +476,7 @@ def test_tables_that_are_not_understood_are_reported(
     assert "conversations (1)" in done.stdout
 
 
-def test_columns_that_an_older_version_lacks_are_no_fault(
+def test_columns_missing_in_older_versions_are_optional(
     run: Callable[..., Result], data: AstrBotData, api: Api
 ) -> None:
     data.add_session("s")
@@ -497,7 +495,7 @@ def test_columns_that_an_older_version_lacks_are_no_fault(
 
 
 @pytest.mark.parametrize("kind", ["messages", "sessions"])
-def test_two_tables_that_look_alike_are_not_guessed_between(
+def test_two_matching_tables_are_rejected_as_ambiguous(
     run: Callable[..., Result], data: AstrBotData, kind: str
 ) -> None:
     table = {"messages": "platform_message_history", "sessions": "platform_sessions"}[kind]
@@ -505,7 +503,7 @@ def test_two_tables_that_look_alike_are_not_guessed_between(
     assert f"are too similar: other, {table}" in run("--apply", code=2).stderr
 
 
-def test_it_works_on_postgresql(
+def test_the_import_works_on_postgresql(
     data: AstrBotData, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ASTRBOT_DATABASE_URL", postgres_url)
@@ -521,7 +519,7 @@ def test_it_works_on_postgresql(
         assert second[kind]["imported"] == 0
 
 
-def test_the_fixture_is_a_sound_database(data: AstrBotData) -> None:
+def test_the_fixture_is_a_valid_database(data: AstrBotData) -> None:
     data.add_recorded(RECORDED)
     with sqlite3.connect(data.folder / "data_v4.db") as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -77,7 +77,7 @@ def _read(path: Path) -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-def test_providers_models_keys_and_the_prompt_are_taken(
+def test_providers_models_keys_and_the_prompt_are_imported(
     run: Callable[..., Result], folder: Path
 ) -> None:
     done = run("--apply")
@@ -131,7 +131,7 @@ def test_no_config_is_ever_overwritten(run: Callable[..., Result], folder: Path)
     assert "1 already here" in run("--apply").stdout
 
 
-def test_a_full_disk_ends_the_import_with_the_name_of_the_config(
+def test_a_full_disk_stops_the_import_and_names_the_config(
     run: Callable[..., Result], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
@@ -152,7 +152,7 @@ def test_without_apply_no_file_is_written(run: Callable[..., Result], folder: Pa
 
 
 @pytest.mark.parametrize("text", [b"{", b"[1]", b"\xff\xff", b"[" * 100_000, None])
-def test_a_config_that_cannot_be_read_is_reported(
+def test_an_unreadable_config_is_reported(
     run: Callable[..., Result], data: AstrBotData, folder: Path, text: bytes | None
 ) -> None:
     path = data.folder / "cmd_config.json"
@@ -165,7 +165,7 @@ def test_a_config_that_cannot_be_read_is_reported(
     assert not (folder / "configs" / "default.toml").exists()
 
 
-def test_a_provider_that_this_server_would_refuse_is_no_config(
+def test_an_invalid_provider_creates_no_config(
     run: Callable[..., Result], data: AstrBotData, folder: Path
 ) -> None:
     broken = [{"id": "x", "type": "openai_chat_completion", "api_base": "no url"}]
@@ -174,7 +174,9 @@ def test_a_provider_that_this_server_would_refuse_is_no_config(
     assert not list((folder / "configs").glob(".*"))
 
 
-def test_odd_shapes_are_no_crash(run: Callable[..., Result], data: AstrBotData) -> None:
+def test_unexpected_shapes_do_not_crash_the_import(
+    run: Callable[..., Result], data: AstrBotData
+) -> None:
     data.add_config(
         "cmd_config.json",
         {

@@ -89,7 +89,7 @@ def test_an_imported_key_works_and_its_hash_is_replaced_at_once(
     assert row == ("my bot", hash_secret(KEY))
 
 
-def test_its_scopes_prefix_and_times_are_those_it_had(
+def test_scopes_prefix_and_times_are_kept(
     api: Api, data: AstrBotData, run: Callable[..., Result]
 ) -> None:
     data.add_key("k1", scopes='["chat", "magic"]', expires_at="2099-01-01 00:00:00")
@@ -106,7 +106,7 @@ def test_its_scopes_prefix_and_times_are_those_it_had(
     assert key["expires_at"] == "2099-01-01T00:00:00.000000+00:00"
 
 
-def test_keys_that_are_not_imported_never_cost_a_slow_hash(
+def test_unknown_keys_never_cost_a_slow_hash(
     api: Api, data: AstrBotData, run: Callable[..., Result], hashed: list[str]
 ) -> None:
     data.add_key("k1")
@@ -121,7 +121,7 @@ def test_keys_that_are_not_imported_never_cost_a_slow_hash(
     assert hashed == []
 
 
-def test_wrong_keys_cannot_burn_the_processor(
+def test_invalid_keys_cannot_use_up_the_cpu(
     api: Api, data: AstrBotData, run: Callable[..., Result], hashed: list[str]
 ) -> None:
     now = [0.0]
@@ -157,7 +157,7 @@ def test_many_keys_under_attack_share_one_budget(
 @pytest.mark.parametrize(
     "ended", [{"revoked_at": "2026-11-23 00:00:00"}, {"expires_at": "2026-01-01 00:00:00"}]
 )
-def test_a_key_that_had_ended_there_stays_ended_and_is_not_hashed(
+def test_an_expired_key_stays_expired_and_is_not_hashed(
     api: Api, data: AstrBotData, run: Callable[..., Result], hashed: list[str],
     ended: dict[str, str],
 ) -> None:  # fmt: skip
@@ -168,7 +168,7 @@ def test_a_key_that_had_ended_there_stays_ended_and_is_not_hashed(
 
 
 @pytest.mark.parametrize("verb", ["revoke", "delete"])
-def test_a_key_that_is_ended_here_before_its_first_use_is_refused(
+def test_a_key_revoked_before_its_first_use_is_rejected(
     api: Api, data: AstrBotData, run: Callable[..., Result], verb: str
 ) -> None:
     data.add_key("k1")
@@ -180,7 +180,7 @@ def test_a_key_that_is_ended_here_before_its_first_use_is_refused(
         assert find_legacy_keys(db, KEY[:12]) == []
 
 
-def test_many_first_uses_at_once_cost_one_hash(
+def test_simultaneous_first_uses_cost_one_hash(
     api: Api, data: AstrBotData, run: Callable[..., Result], hashed: list[str]
 ) -> None:
     data.add_key("k1")
@@ -197,7 +197,7 @@ def test_many_first_uses_at_once_cost_one_hash(
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
-def test_workers_that_check_one_key_at_once_agree(
+def test_workers_that_check_one_key_simultaneously_agree(
     api: Api, data: AstrBotData, request: pytest.FixtureRequest, tmp_path: Path, database: str
 ) -> None:
     url = f"sqlite:///{tmp_path / 'two.db'}"
@@ -226,7 +226,7 @@ def test_workers_that_check_one_key_at_once_agree(
         one.close()
 
 
-def test_a_secret_that_another_row_has_does_not_open_an_imported_one(
+def test_the_secret_of_another_key_does_not_open_an_imported_key(
     api: Api, data: AstrBotData, run: Callable[..., Result]
 ) -> None:
     data.add_key("k1")
@@ -260,7 +260,7 @@ def _forms(secret: str) -> list[dict[str, object]]:
     ]
 
 
-def test_every_usual_form_of_a_hash_is_read(
+def test_every_common_form_of_a_hash_is_read(
     api: Api, data: AstrBotData, run: Callable[..., Result]
 ) -> None:
     secrets = [f"abk_{form:08d}-and-the-rest" for form in range(8)]
@@ -272,7 +272,7 @@ def test_every_usual_form_of_a_hash_is_read(
         assert _status(api, secret) == 200, secret
 
 
-def test_a_hash_without_its_salt_is_left_out_until_the_salt_is_given(
+def test_a_hash_without_its_salt_is_skipped_until_the_salt_is_given(
     api: Api, data: AstrBotData, run: Callable[..., Result]
 ) -> None:
     data.add_key("k1", key_hash=hash_key(KEY, b"fixed"), salt=None)
@@ -301,7 +301,7 @@ def test_a_known_key_reveals_how_the_others_are_salted(
     assert _status(api, other) == 200
 
 
-def test_a_key_that_is_not_understood_is_left_out(
+def test_an_unreadable_key_is_skipped(
     api: Api, data: AstrBotData, run: Callable[..., Result]
 ) -> None:
     odd: list[tuple[dict[str, Any], str]] = [
@@ -324,7 +324,7 @@ def test_a_key_that_is_not_understood_is_left_out(
     assert _status(api, "abk_GoodKey_and_more") == 200
 
 
-def test_a_queue_of_checks_has_an_end(
+def test_the_queue_of_checks_is_bounded(
     api: Api, data: AstrBotData, run: Callable[..., Result]
 ) -> None:
     data.add_key("k1")

@@ -114,7 +114,7 @@ def test_a_message_is_answered_through_the_same_bot(bot_app: BotApp) -> None:
     assert target.reply_to == "m7"
 
 
-def test_the_session_is_the_conversations_and_the_api_sees_it(bot_app: BotApp) -> None:
+def test_the_api_lists_the_conversations_session(bot_app: BotApp) -> None:
     bot_app.ask("Hello", session="s1", sender="u1", name="Ulla")
     umo = "bot1:FriendMessage:s1"
     assert bot_app.read_session(umo) == (umo, "bot1", 0)
@@ -125,7 +125,7 @@ def test_the_session_is_the_conversations_and_the_api_sees_it(bot_app: BotApp) -
     assert listed.get_json()["data"]["total"] == 1
 
 
-def test_the_conversation_goes_on_and_has_its_bots_config(make_bot_app: Any) -> None:
+def test_the_conversation_continues_with_its_bots_config(make_bot_app: Any) -> None:
     bot_app = make_bot_app(bots=BOTS.format(config="night"))
     bot_app.ask("first")
     bot_app.ask("second", name="Ulla")
@@ -134,7 +134,7 @@ def test_the_conversation_goes_on_and_has_its_bots_config(make_bot_app: Any) -> 
     assert [one["content"] for one in told[1:]] == ["first", "You said: first", "second"]
 
 
-def test_an_event_that_is_delivered_twice_runs_once(bot_app: BotApp) -> None:
+def test_a_redelivered_event_runs_once(bot_app: BotApp) -> None:
     for _ in range(3):
         assert bot_app.deliver(event="same", text="Hello").status_code == 200
     bot_app.deliver(event="other", text="after")
@@ -143,7 +143,7 @@ def test_an_event_that_is_delivered_twice_runs_once(bot_app: BotApp) -> None:
     assert bot_app.messenger.texts() == ["You said: Hello", "You said: after"]
 
 
-def test_equal_events_that_arrive_together_run_once(bot_app: BotApp) -> None:
+def test_simultaneous_duplicate_events_run_once(bot_app: BotApp) -> None:
     def deliver() -> None:
         client = bot_app.app.test_client()
         client.post(
@@ -173,7 +173,7 @@ def test_an_unknown_bot_gets_404(bot_app: BotApp) -> None:
     assert bot_app.deliver(bot="nobody", event="1", text="x").status_code == 404
 
 
-def test_what_no_adapter_can_read_gets_400(bot_app: BotApp) -> None:
+def test_an_unreadable_event_gets_400(bot_app: BotApp) -> None:
     answer = bot_app.client.post("/api/v1/hooks/bot1", headers={"X-Token": "a-token"}, data=b"[1]")
     assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
 
@@ -187,7 +187,7 @@ def test_a_challenge_is_answered(bot_app: BotApp) -> None:
     assert bot_app.deliver(challenge="3eZbrw").get_data() == b"3eZbrw"
 
 
-def test_a_group_is_answered_only_when_the_bot_is_addressed(bot_app: BotApp) -> None:
+def test_a_group_is_answered_only_if_the_bot_is_addressed(bot_app: BotApp) -> None:
     group = {"group": True, "session": "g1"}
     bot_app.deliver(event="1", text="Nice weather", addressed=False, **group)
     assert bot_app.ask("Hello", name="Ulla", **group).startswith("You said: Ulla: Hello")
@@ -197,7 +197,7 @@ def test_a_group_is_answered_only_when_the_bot_is_addressed(bot_app: BotApp) -> 
     assert told == ["Ulla: Hello", "You said: Ulla: Hello", "Otto system: And I"]
 
 
-def test_commands_work_and_sid_shows_the_true_umo(bot_app: BotApp) -> None:
+def test_commands_work_and_sid_shows_the_umo(bot_app: BotApp) -> None:
     said = bot_app.ask("/sid", session="s1", sender="u1")
     assert "bot1:FriendMessage:s1" in said
     assert "bot1:u1" in said
@@ -210,14 +210,14 @@ def test_files_become_attachments(bot_app: BotApp) -> None:
     assert bot_app.count_rows("attachment") == 1
 
 
-def test_a_file_that_cannot_be_fetched_does_not_cost_the_answer(make_bot_app: Any) -> None:
+def test_a_file_that_cannot_be_fetched_does_not_prevent_the_answer(make_bot_app: Any) -> None:
     bot_app = make_bot_app(max_file_bytes=10)
     said = bot_app.ask("Read this", files={"note.txt": "The code is 4711."})
     assert "Read this" in said
     assert "note.txt could not be received" in said
 
 
-def test_a_message_whose_worker_dies_while_it_fetches_is_answered_by_another(
+def test_a_message_whose_worker_dies_while_fetching_is_answered_by_another(
     make_bot_app: Any,
 ) -> None:
     dying, other = make_bot_app(), make_bot_app()
@@ -249,7 +249,7 @@ def test_a_message_whose_worker_dies_while_it_fetches_is_answered_by_another(
     assert other.count_rows("run") == 1
 
 
-def test_a_message_with_a_file_waits_for_a_server_that_is_full(make_bot_app: Any) -> None:
+def test_a_message_with_a_file_waits_while_the_server_is_full(make_bot_app: Any) -> None:
     bot_app = make_bot_app(max_turns_per_session=1)
     start, full = bot_app.state.chat.runs.start, threading.Event()
 
@@ -270,7 +270,7 @@ def test_a_message_with_a_file_waits_for_a_server_that_is_full(make_bot_app: Any
     wait_for(lambda: bot_app.count_rows("inbound_pending") == 0)
 
 
-def test_a_message_that_is_delivered_twice_is_acknowledged_only_when_it_is_stored(
+def test_a_redelivered_message_is_acknowledged_only_after_it_is_stored(
     make_bot_app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bot_app = make_bot_app()
@@ -304,7 +304,7 @@ def test_a_message_that_is_delivered_twice_is_acknowledged_only_when_it_is_store
     wait_for(lambda: bot_app.count_rows("inbound_pending") == 0)
 
 
-def test_a_bot_that_stays_away_has_its_messages_given_up(
+def test_messages_of_a_missing_bot_are_dropped(
     make_bot_app: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     bot_app = make_bot_app()
@@ -343,7 +343,7 @@ def test_a_failed_turn_is_answered_with_a_sentence(make_bot_app: Any) -> None:
 
 
 @pytest.mark.parametrize(("reason", "words"), [("length", "cut"), ("content_filter", "withheld")])
-def test_an_answer_that_is_not_whole_says_so(make_bot_app: Any, reason: str, words: str) -> None:
+def test_an_incomplete_answer_says_so(make_bot_app: Any, reason: str, words: str) -> None:
     def break_off(messages: list[ModelMessage]) -> Iterator[Delta]:
         yield TextDelta("The first half")
         yield Finished(reason)
@@ -353,14 +353,14 @@ def test_an_answer_that_is_not_whole_says_so(make_bot_app: Any, reason: str, wor
     assert words in said
 
 
-def test_a_missing_config_is_reported_and_the_event_not_delivered_again(make_bot_app: Any) -> None:
+def test_a_missing_config_is_reported_and_the_event_not_redelivered(make_bot_app: Any) -> None:
     bot_app = make_bot_app(bots=BOTS.format(config="gone"))
     assert "config_id not found: gone" in bot_app.ask("Hello")
     bot_app.deliver(event="e0-Hello", text="Hello")
     assert len(bot_app.messenger.sent) == 1
 
 
-def test_a_server_that_is_full_has_the_platform_try_again(make_bot_app: Any) -> None:
+def test_a_full_server_makes_the_platform_retry(make_bot_app: Any) -> None:
     begun, free = threading.Event(), threading.Event()
 
     def think(messages: list[ModelMessage]) -> Iterator[Delta]:
@@ -376,7 +376,7 @@ def test_a_server_that_is_full_has_the_platform_try_again(make_bot_app: Any) -> 
     assert bot_app.count_rows("inbound_event") == 1
 
 
-def test_stop_ends_the_turn_that_runs(make_bot_app: Any) -> None:
+def test_stop_ends_the_running_turn(make_bot_app: Any) -> None:
     begun, free = threading.Event(), threading.Event()
 
     def talk(messages: list[ModelMessage]) -> Iterator[Delta]:
@@ -398,7 +398,7 @@ def test_stop_ends_the_turn_that_runs(make_bot_app: Any) -> None:
     free.set()
 
 
-def test_typing_is_shown_while_the_answer_is_made(make_bot_app: Any) -> None:
+def test_typing_is_shown_while_the_turn_runs(make_bot_app: Any) -> None:
     free = threading.Event()
 
     def think(messages: list[ModelMessage]) -> Iterator[Delta]:
@@ -412,7 +412,7 @@ def test_typing_is_shown_while_the_answer_is_made(make_bot_app: Any) -> None:
     wait_for(lambda: bot_app.messenger.texts() == ["Done"])
 
 
-def test_tools_know_where_they_are_called_from(make_bot_app: Any) -> None:
+def test_tools_know_the_conversation_of_their_call(make_bot_app: Any) -> None:
     seen: list[ToolContext] = []
 
     def look(arguments: Any, context: ToolContext) -> str:
@@ -434,7 +434,7 @@ def test_tools_know_where_they_are_called_from(make_bot_app: Any) -> None:
     assert said == "file map.pdf %PDF-1.4\n%%EOF\nHere."
 
 
-def test_a_reply_waits_for_a_platform_that_is_away(make_bot_app: Any) -> None:
+def test_a_reply_waits_for_a_platform_that_is_down(make_bot_app: Any) -> None:
     bot_app = make_bot_app()
     failures = [PlatformError("away", retryable=True)] * 2
 
@@ -461,7 +461,7 @@ def test_a_bot_that_polls_is_polled_by_one_worker(make_bot_app: Any) -> None:
     assert other.messenger.polling.wait(30)
 
 
-def test_a_tool_speaks_before_the_answer_and_both_arrive_in_order(make_bot_app: Any) -> None:
+def test_a_message_sent_by_a_tool_arrives_before_the_answer(make_bot_app: Any) -> None:
     arguments = '{"messages":[{"type":"plain","text":"A moment"}]}'
 
     def call(messages: list[ModelMessage]) -> Iterator[Delta]:
@@ -477,7 +477,7 @@ def test_a_tool_speaks_before_the_answer_and_both_arrive_in_order(make_bot_app: 
     assert bot_app.messenger.texts() == ["A moment", said]
 
 
-def test_what_a_tool_says_wrongly_reaches_the_model(make_bot_app: Any) -> None:
+def test_an_invalid_message_of_a_tool_is_reported_to_the_model(make_bot_app: Any) -> None:
     arguments = '{"messages":[{"type":"image","attachment_id":"gone"}]}'
 
     def call(messages: list[ModelMessage]) -> Iterator[Delta]:

@@ -82,7 +82,7 @@ def push(api: Api, session_id: str, text: str) -> int:
     return api.state.db.write(job)
 
 
-def test_messages_of_all_sessions_come_as_they_are_stored(api: Api, open_inbox: Open) -> None:
+def test_messages_of_all_sessions_arrive_as_they_are_stored(api: Api, open_inbox: Open) -> None:
     api.chat("before", session_id="a")
     reader = open_inbox(api)
     assert reader.answer.content_type == "text/event-stream; charset=utf-8"
@@ -97,7 +97,7 @@ def test_messages_of_all_sessions_come_as_they_are_stored(api: Api, open_inbox: 
     ]  # fmt: skip
 
 
-def test_a_push_is_looked_for_at_once(
+def test_a_push_arrives_at_once(
     api: Api, open_inbox: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.chat(session_id="a")
@@ -115,7 +115,7 @@ def test_a_push_is_looked_for_at_once(
     api.state.chat.inbox.wake()  # so that its thread ends
 
 
-def test_an_event_is_a_message_as_the_list_has_it(api: Api, open_inbox: Open) -> None:
+def test_an_event_has_the_form_of_a_listed_message(api: Api, open_inbox: Open) -> None:
     reader = open_inbox(api)
     reader.read()
     api.chat("one", session_id="a")
@@ -126,7 +126,7 @@ def test_an_event_is_a_message_as_the_list_has_it(api: Api, open_inbox: Open) ->
 
 
 @pytest.mark.parametrize("by_header", [True, False])
-def test_what_was_missed_comes_first(api: Api, open_inbox: Open, by_header: bool) -> None:
+def test_missed_messages_come_first(api: Api, open_inbox: Open, by_header: bool) -> None:
     api.chat("zero", session_id="a")
     for number in range(30):
         api.chat(str(number), session_id="a", _skip_user_history=True)
@@ -170,7 +170,9 @@ def test_a_reader_that_falls_behind_is_asked_to_resume(
     assert again.read_texts(3) == ["a: 3", "a: 4", "a: 5"]
 
 
-def test_a_message_too_long_for_a_line_is_only_announced(api: Api, open_inbox: Open) -> None:
+def test_a_message_too_long_for_a_line_is_sent_without_its_content(
+    api: Api, open_inbox: Open
+) -> None:
     reader = open_inbox(api)
     reader.read()
     api.chat("x" * 300_000, session_id="a")
@@ -185,7 +187,7 @@ def test_a_message_too_long_for_a_line_is_only_announced(api: Api, open_inbox: O
     assert other.read()["session_id"] == "b"
 
 
-def test_an_inbox_opens_after_one_that_could_not(
+def test_an_inbox_opens_after_another_failed_to_open(
     api: Api, open_inbox: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     feed = api.state.chat.inbox
@@ -200,7 +202,7 @@ def test_an_inbox_opens_after_one_that_could_not(
     assert reader.read_texts(1) == ["a: one"]
 
 
-def test_an_inbox_goes_on_after_an_error_that_nobody_foresaw(
+def test_an_inbox_continues_after_an_unexpected_error(
     api: Api, open_inbox: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = open_inbox(api)
@@ -237,7 +239,7 @@ def test_a_long_message_that_was_deleted_or_shortened_is_not_announced_as_it_was
     assert (event["data"]["id"], event["data"]["content"]) == (3, short)
 
 
-def test_nothing_is_looked_for_when_no_inbox_is_open(api: Api) -> None:
+def test_nothing_is_polled_if_no_inbox_is_open(api: Api) -> None:
     reader = Reader(api)
     reader.read()
     assert api.state.chat.inbox.seats.open_count == 1
@@ -262,7 +264,7 @@ def test_an_inbox_ends_when_the_worker_stops(api: Api, open_inbox: Open) -> None
     assert again.get_data().endswith(b"retry: 1000\n\n")
 
 
-def test_nothing_is_looked_for_once_the_application_is_closed(api: Api, open_inbox: Open) -> None:
+def test_nothing_is_polled_after_the_application_is_closed(api: Api, open_inbox: Open) -> None:
     before = set(threading.enumerate())
     open_inbox(api).read()
     (looking,) = [one for one in set(threading.enumerate()) - before if one.name == "inbox"]
@@ -271,7 +273,7 @@ def test_nothing_is_looked_for_once_the_application_is_closed(api: Api, open_inb
     assert not looking.is_alive()
 
 
-def test_an_inbox_is_its_users(api: Api) -> None:
+def test_an_inbox_has_only_messages_of_its_user(api: Api) -> None:
     assert api.get(PATH).status_code == 400
     assert api.get(f"{PATH}?username=astrbot").status_code == 403
     for wrong in ("x", "-1", "9" * 30):

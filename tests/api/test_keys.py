@@ -32,7 +32,7 @@ def _status(api: Api, headers: dict[str, str] | None = None, query: str = "") ->
     return api.client.get(f"/api/v1/im/bots{query}", headers=headers or {}).status_code
 
 
-def test_every_carrier_opens(api: Api) -> None:
+def test_every_carrier_of_a_key_is_accepted(api: Api) -> None:
     assert _status(api, query=f"?api_key={api.key}") == 200
     assert _status(api, query=f"?key={api.key}") == 200
     assert _status(api, {"X-API-Key": api.key}) == 200
@@ -40,7 +40,7 @@ def test_every_carrier_opens(api: Api) -> None:
         assert _status(api, {"Authorization": f"{scheme} {api.key}"}) == 200
 
 
-def test_a_wrong_carrier_is_not_rescued_by_a_later_one(api: Api) -> None:
+def test_an_invalid_key_is_not_replaced_by_a_later_carrier(api: Api) -> None:
     assert _status(api, {"X-API-Key": api.key}, "?api_key=abk_wrong") == 401
     assert _status(api, {"X-API-Key": "abk_wrong", "Authorization": f"Bearer {api.key}"}) == 401
 
@@ -60,7 +60,7 @@ def test_a_key_is_checked_by_one_indexed_read(api: Api) -> None:
     assert [step for step in plan if "USING INDEX" in step and "digest" in step]
 
 
-def test_the_command_line_makes_lists_and_ends_keys(run_keys: Callable[..., Result]) -> None:
+def test_the_command_line_creates_lists_and_revokes_keys(run_keys: Callable[..., Result]) -> None:
     made = json.loads(run_keys("create", "bot", "--scope", "chat", "--json").stdout)
     assert made["api_key"].startswith("abk_")
     assert len(made["api_key"]) == 47
@@ -89,7 +89,7 @@ def test_an_unknown_key_is_an_error_that_names_it(
     assert "no-such" in done.stderr
 
 
-def test_a_rotated_key_ends_at_once_or_after_its_grace(api: Api) -> None:
+def test_an_old_secret_expires_at_once_or_after_its_grace_period(api: Api) -> None:
     def rotate(grace_s: int) -> tuple[dict[str, Any], str]:
         with api.state.db.read() as db:
             newest = next(one for one in keys.list_keys(db) if not one["is_revoked"])
@@ -108,7 +108,7 @@ def test_a_rotated_key_ends_at_once_or_after_its_grace(api: Api) -> None:
     assert new["scopes"] == list(keys.PUBLIC_SCOPES)
 
 
-def test_a_bad_setting_ends_the_command_with_one_line(
+def test_an_invalid_setting_ends_the_command_with_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ASTRBOT_HEARTBEAT_S", "never")

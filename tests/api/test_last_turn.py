@@ -41,7 +41,7 @@ def regenerate(api: Api, number: Any, **body: Any) -> list[dict[str, Any]]:
     return parse_events(answer.get_data())
 
 
-def test_the_new_answer_takes_the_place_of_the_old_one(make_scripted: Make) -> None:
+def test_the_new_answer_replaces_the_old_one(make_scripted: Make) -> None:
     api, model = make_scripted(count_up())
     api.chat("a", session_id="s")
     api.chat("b", session_id="s")
@@ -65,7 +65,7 @@ def test_the_new_answer_takes_the_place_of_the_old_one(make_scripted: Make) -> N
     assert [one["content"] for one in model.seen[-1][1:]] == ["a", "1", "b", "4", "c"]
 
 
-def test_an_edited_message_is_what_is_answered(make_scripted: Make) -> None:
+def test_an_edited_message_gets_a_new_answer(make_scripted: Make) -> None:
     api, model = make_scripted(count_up())
     api.chat("a", session_id="s")
     number, answer = (one for one, _ in history(api))
@@ -77,7 +77,7 @@ def test_an_edited_message_is_what_is_answered(make_scripted: Make) -> None:
     assert [text for _, text in history(api)] == ["z", "2"]
 
 
-def test_an_attempt_that_fails_leaves_the_old_answer(make_scripted: Make) -> None:
+def test_a_failed_attempt_keeps_the_old_answer(make_scripted: Make) -> None:
     api, model = make_scripted(count_up())
     api.chat("a", session_id="s")
     number = history(api)[0][0]
@@ -106,13 +106,13 @@ def test_only_the_last_turn_can_be_changed(make_scripted: Make) -> None:
     assert api.count_rows("run") == 3
 
 
-def test_an_answer_to_a_message_that_was_not_stored_cannot_be_made_again(api: Api) -> None:
+def test_an_answer_to_an_unstored_message_cannot_be_regenerated(api: Api) -> None:
     api.chat("a", session_id="s", _skip_user_history=True)
     answer = call(api, "POST", "/s/messages/1/regenerate?username=alice")
     check_code(answer, 409, "message_not_editable")
 
 
-def test_an_edit_is_checked_as_a_message_is(api: Api) -> None:
+def test_an_edit_is_validated_like_a_message(api: Api) -> None:
     attachment = upload(api, b"hello", b"a.txt")["attachment_id"]
     api.chat([{"type": "plain", "text": "x"}, {"type": "file", "attachment_id": attachment}],
              session_id="s")  # fmt: skip

@@ -49,7 +49,7 @@ def get(api: Api, path: str, key: str = "", **options: Any) -> Any:
 
 
 @pytest.mark.parametrize(("path", "scope"), LISTS.items())
-def test_a_list_has_its_scope_and_no_secret(listed: Api, path: str, scope: str) -> None:
+def test_a_list_requires_its_scope_and_shows_no_secret(listed: Api, path: str, scope: str) -> None:
     headers = {"X-API-Key": listed.create_key(scope)}
     answer = listed.client.get(f"/api/v1{path}", headers=headers)
     assert answer.status_code == 200
@@ -95,7 +95,7 @@ def test_conversations_are_those_of_all_users(listed: Api) -> None:
         assert [one["cid"] for one in data["conversations"]] == found, query
 
 
-def test_a_conversation_is_shown_and_deleted(listed: Api) -> None:
+def test_a_conversation_can_be_read_and_deleted(listed: Api) -> None:
     listed.chat("one", session_id="a")
     key = listed.create_key("data")
     assert get(listed, "/conversations/a", key)["cid"] == "a"
@@ -105,7 +105,7 @@ def test_a_conversation_is_shown_and_deleted(listed: Api) -> None:
     assert listed.client.delete(path, headers=headers).status_code == 404
 
 
-def test_a_bound_key_sees_no_more_than_it_may_speak_as(listed: Api) -> None:
+def test_a_bound_key_lists_only_its_own_users(listed: Api) -> None:
     for name in ("web:a", "web:b", "other"):
         listed.chat("x", username=name, session_id=f"of {name}")
     listed.state.db.write(
@@ -142,7 +142,7 @@ def make_key(api: Api, body: dict[str, Any]) -> str:
     return str(secret)
 
 
-def test_who_asks_whether_the_server_is_there_needs_no_key(listed: Api) -> None:
+def test_start_time_and_versions_need_no_key(listed: Api) -> None:
     for path in ("/api/v1/stats/start-time", "/api/stat/start-time"):
         assert listed.client.get(path).get_json()["data"]["start_time"] > 1_700_000_000
     versions = listed.client.get("/api/v1/stats/versions").get_json()["data"]
@@ -150,7 +150,7 @@ def test_who_asks_whether_the_server_is_there_needs_no_key(listed: Api) -> None:
     assert versions["server"] == "astrbot-api"
 
 
-def test_a_session_has_the_shape_of_newer_versions_beside_ours(listed: Api) -> None:
+def test_a_session_also_has_the_fields_of_newer_versions(listed: Api) -> None:
     for text in ("one", "two"):
         listed.chat(text, session_id="s")
     data = get(listed, "/chat/sessions/s?username=alice&page=1&page_size=3")

@@ -84,7 +84,7 @@ def walk_pushed(db: Any, session: int) -> Iterator[list[int]]:
     "walk", [walk_shown(True), walk_shown(False), walk_history, walk_pushed],
     ids=["newest first", "oldest first", "history", "pushed"],
 )  # fmt: skip
-def test_pages_of_long_messages_are_short_and_leave_none_out(
+def test_pages_of_long_messages_are_short_and_complete(
     api: Api, session: int, fetched: list[int], monkeypatch: pytest.MonkeyPatch, walk: Walk
 ) -> None:
     monkeypatch.setattr(messages, "_MAX_PAGE_CHARS", 25_000)

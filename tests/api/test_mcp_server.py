@@ -54,7 +54,7 @@ def test_a_client_without_event_streams_gets_one_object(api: Api) -> None:
     assert result["isError"] is False
 
 
-def test_progress_is_sent_where_it_is_asked_for(api: Api) -> None:
+def test_progress_is_sent_on_request(api: Api) -> None:
     plain = post(api, chat(), Accept=BOTH).get_data().decode()
     assert "notifications/progress" not in plain
     told = post(api, chat(_meta={"progressToken": "p"}), Accept=BOTH).get_data().decode()
@@ -74,7 +74,7 @@ def test_a_long_answer_is_cut_to_one_line(make_scripted: Make) -> None:
     assert last["result"]["structuredContent"]["truncated"] is True
 
 
-def test_a_handshake_agrees_on_a_version(api: Api) -> None:
+def test_a_handshake_negotiates_a_version(api: Api) -> None:
     for asked, agreed in (("2025-06-18", "2025-06-18"), ("1999-01-01", "2025-11-25")):
         result = post(api, call("initialize", protocolVersion=asked)).get_json()["result"]
         assert result["protocolVersion"] == agreed
@@ -84,7 +84,7 @@ def test_a_handshake_agrees_on_a_version(api: Api) -> None:
     assert (done.status_code, done.get_data()) == (202, b"")
 
 
-def test_a_stateless_request_says_all_about_itself(api: Api) -> None:
+def test_a_stateless_request_is_checked_against_its_headers(api: Api) -> None:
     body, headers = stateless("server/discover")
     result = post(api, body, **headers).get_json()["result"]
     assert NEWEST in result["supportedVersions"]
@@ -100,7 +100,7 @@ def test_a_stateless_request_says_all_about_itself(api: Api) -> None:
     assert post(api, *stateless("initialize")[:1], **stateless("initialize")[1]).status_code == 404
 
 
-def test_a_stateless_client_that_leaves_stops_the_turn(make_scripted: Make) -> None:
+def test_a_disconnected_stateless_client_stops_the_turn(make_scripted: Make) -> None:
     go_on = threading.Event()
     api, _ = make_scripted([TextDelta("Let me "), go_on, TextDelta("see.")])
     body, headers = stateless("tools/call", name="chat", arguments={"message": "Hello"})
@@ -111,7 +111,7 @@ def test_a_stateless_client_that_leaves_stops_the_turn(make_scripted: Make) -> N
     wait_for(lambda: api.get(path).get_json()["data"]["status"] == "stopped")
 
 
-def test_a_batch_is_of_one_version_alone(api: Api) -> None:
+def test_only_one_version_supports_batches(api: Api) -> None:
     batch = [call("ping", 1), {"jsonrpc": "2.0", "method": "x"}, call("nothing", 2), 7]
     answers = post(api, batch).get_json()
     assert [one["id"] for one in answers] == [1, 2, None]
@@ -143,19 +143,19 @@ def test_a_batch_is_of_one_version_alone(api: Api) -> None:
         (call("resources/read", uri="file:///etc/passwd"), -32002),
     ],
 )
-def test_what_is_wrong_has_an_error_of_the_protocol(api: Api, body: Any, code: int) -> None:
+def test_an_invalid_request_gets_an_error_of_the_protocol(api: Api, body: Any, code: int) -> None:
     answer = post(api, body)
     assert answer.get_json()["error"]["code"] == code
     assert answer.status_code in (200, 400)
 
 
-def test_bytes_that_are_no_json_are_a_parse_error(api: Api) -> None:
+def test_invalid_json_is_a_parse_error(api: Api) -> None:
     for sent in (b"{", b"[" * 10_000):
         answer = api.post_raw(sent, path="/api/v1/mcp")
         assert (answer.status_code, answer.get_json()["error"]["code"]) == (400, -32700)
 
 
-def test_a_turn_that_is_refused_is_an_error_of_the_tool(api: Api) -> None:
+def test_a_rejected_turn_is_an_error_of_the_tool(api: Api) -> None:
     for arguments in ({"config": "nowhere"}, {"message": " "}, {"message": 7}, {"session_id": []}):
         result = post(api, chat(arguments=arguments)).get_json()["result"]
         assert result["isError"] is True
@@ -164,7 +164,7 @@ def test_a_turn_that_is_refused_is_an_error_of_the_tool(api: Api) -> None:
     assert "session_of_another_user" in other["result"]["content"][0]["text"]
 
 
-def test_sessions_are_read_page_by_page_by_their_user_alone(api: Api) -> None:
+def test_only_their_user_reads_sessions_page_by_page(api: Api) -> None:
     alice = "/api/v1/mcp?username=alice"
     for number in range(51):
         post(api, chat(arguments={"session_id": f"s{number}"}), alice)
@@ -190,7 +190,7 @@ def read_text(answer: Any) -> Any:
     return json.loads(answer.get_json()["result"]["contents"][0]["text"])
 
 
-def test_pages_of_other_sites_are_refused_unless_a_setting_names_them(
+def test_pages_of_other_sites_are_rejected_unless_a_setting_allows_them(
     make_api: Callable[..., Api],
 ) -> None:
     api = make_api(ASTRBOT_CORS_ORIGINS="https://shop.example.com")
@@ -201,7 +201,7 @@ def test_pages_of_other_sites_are_refused_unless_a_setting_names_them(
         assert post(api, call("ping"), Origin=origin).status_code == status
 
 
-def test_there_is_no_stream_besides_those_of_requests(api: Api) -> None:
+def test_only_post_is_supported(api: Api) -> None:
     for method in ("get", "delete"):
         answer = getattr(api.client, method)("/api/v1/mcp", headers={"X-API-Key": api.key})
         assert answer.status_code == 405

@@ -80,7 +80,7 @@ def content_of(model: ScriptedModel) -> Any:
     return model.seen[-1][-1]["content"]
 
 
-def test_a_model_that_sees_gets_the_picture(make_scripted: Scripts) -> None:
+def test_a_vision_model_gets_the_picture(make_scripted: Scripts) -> None:
     api, model = make_scripted(say, provider=_SEES)
     api.chat([{"type": "plain", "text": "what is it?"}, part(upload(api, png(), "dot.png"))])
     text, picture = content_of(model)
@@ -102,7 +102,7 @@ def test_a_large_picture_is_scaled_down(make_scripted: Scripts, mode: str, mime:
         assert scaled.size == (100, 50)
 
 
-def test_a_model_that_does_not_see_gets_a_description_of_what_was_sent(
+def test_a_model_without_vision_gets_a_description_of_the_files(
     make_scripted: Scripts,
 ) -> None:
     api, model = make_scripted(say)
@@ -114,7 +114,7 @@ def test_a_model_that_does_not_see_gets_a_description_of_what_was_sent(
     )
 
 
-def test_a_damaged_picture_does_not_make_the_turn_fail(make_scripted: Scripts) -> None:
+def test_a_damaged_picture_does_not_fail_the_turn(make_scripted: Scripts) -> None:
     api, model = make_scripted(say, provider=_SEES, max_image_side_px=100)
     events = api.chat([part(upload(api, png(400, 400)[:60], "broken.png"))])
     assert events[-1]["type"] == "end"
@@ -122,7 +122,7 @@ def test_a_damaged_picture_does_not_make_the_turn_fail(make_scripted: Scripts) -
     assert "could not be read" in content_of(model)
 
 
-def test_a_model_that_hears_gets_the_recording(make_scripted: Scripts) -> None:
+def test_an_audio_model_gets_the_recording(make_scripted: Scripts) -> None:
     api, model = make_scripted(say, provider=_SEES)
     api.chat([part(upload(api, WAV, "beep.wav"), "record")])
     sound = content_of(model)[1]
@@ -163,7 +163,7 @@ def test_the_text_of_a_document_reaches_any_model(
     assert text in content
 
 
-def test_a_long_document_is_cut_to_its_room_and_says_so(make_scripted: Scripts) -> None:
+def test_a_long_document_is_truncated_with_a_note(make_scripted: Scripts) -> None:
     api, model = make_scripted(say, agent="titles = false\nfile_tokens = 10")
     api.chat([part(upload(api, b"x" * 1000, "long.txt"))])
     content = content_of(model)
@@ -177,7 +177,7 @@ def test_a_file_of_unknown_kind_is_named(make_scripted: Scripts) -> None:
     assert content_of(model).startswith("[File Attachment: name blob.bin, type ")
 
 
-def test_the_document_stays_in_the_conversation(make_scripted: Scripts) -> None:
+def test_a_document_stays_in_the_conversation(make_scripted: Scripts) -> None:
     api, model = make_scripted(say)
     api.chat([part(upload(api, b"the code is 4711", "note.txt"))], session_id="s")
     api.chat("what was the code?", session_id="s")
@@ -195,7 +195,7 @@ def test_a_deleted_attachment_is_named_as_such(make_scripted: Scripts) -> None:
     assert model.seen[-1][1]["content"] == "[Attachment: deleted since]"
 
 
-def test_the_message_is_stored_with_the_attachments_own_type_and_name(
+def test_a_message_is_stored_with_the_attachments_own_type_and_name(
     make_scripted: Scripts,
 ) -> None:
     api, _ = make_scripted(say)
@@ -218,7 +218,7 @@ def test_the_message_is_stored_with_the_attachments_own_type_and_name(
         ({"attachment_id": 7}, 400, "invalid_request", "{} part missing attachment_id"),
     ],
 )
-def test_a_file_that_is_not_there_is_refused(
+def test_a_missing_file_is_rejected(
     make_scripted: Scripts, kind: str, words: list[Any], given: Any, status: int, code: str,
     message: str,
 ) -> None:  # fmt: skip
@@ -230,7 +230,7 @@ def test_a_file_that_is_not_there_is_refused(
         assert api.count_rows(table) == 0
 
 
-def test_a_session_is_named_after_a_file_when_there_are_no_words(
+def test_a_session_without_text_is_named_after_its_file(
     make_scripted: Scripts,
 ) -> None:
     from ..waiting import wait_for
@@ -242,7 +242,7 @@ def test_a_session_is_named_after_a_file_when_there_are_no_words(
     assert name == "dot.png"
 
 
-def test_a_tools_file_is_shown_saved_and_stored(make_scripted: Scripts) -> None:
+def test_a_tools_file_is_streamed_saved_and_stored(make_scripted: Scripts) -> None:
     def draw(arguments: Mapping[str, Any], context: ToolContext) -> str:
         return "drawn " + context.send_file(png(), "../plot.png")
 
@@ -267,7 +267,7 @@ def test_a_tools_file_is_shown_saved_and_stored(make_scripted: Scripts) -> None:
     assert any(one.startswith("[You sent the image plot.png.]") for one in said)
 
 
-def test_tools_can_read_what_the_user_sent(make_scripted: Scripts) -> None:
+def test_tools_can_read_the_users_files(make_scripted: Scripts) -> None:
     def measure(arguments: Mapping[str, Any], context: ToolContext) -> str:
         (sent,) = context.attachments
         return f"{sent.filename} {sent.type} {sent.read(5)!r}"
@@ -300,7 +300,7 @@ def test_a_model_reads_a_document_piece_by_piece(make_scripted: Scripts) -> None
         assert wanted in events[-3]["data"]
 
 
-def test_no_bytes_of_a_stream_carry_a_path_of_the_server(make_scripted: Scripts) -> None:
+def test_no_stream_contains_a_path_of_the_server(make_scripted: Scripts) -> None:
     def echo(messages: list[ModelMessage]) -> Iterator[Delta]:
         yield TextDelta(str(messages[-1]["content"]))
 
@@ -349,7 +349,7 @@ def test_a_turn_over_a_pdf_that_never_ends_can_be_stopped(make_scripted: Scripts
     assert model.seen == []
 
 
-def test_a_document_that_breaks_a_limit_is_named_and_not_read_again(
+def test_a_document_that_exceeds_a_limit_is_named_and_not_read_again(
     make_scripted: Scripts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -366,7 +366,7 @@ def make_scan() -> bytes:
     return samples.save(samples.make_picture(), "PDF")
 
 
-def test_the_pages_of_a_scan_are_shown_to_a_model_that_sees(make_scripted: Scripts) -> None:
+def test_a_vision_model_gets_the_pages_of_a_scan(make_scripted: Scripts) -> None:
     api, model = make_scripted(say, provider=_SEES)
     api.chat([part(upload(api, make_scan(), "scan.pdf"))])
     text, page = content_of(model)
@@ -375,20 +375,20 @@ def test_the_pages_of_a_scan_are_shown_to_a_model_that_sees(make_scripted: Scrip
     assert page["image_url"]["url"].startswith("data:image/jpeg;base64,")
 
 
-def test_a_scan_is_said_to_have_no_text(make_scripted: Scripts) -> None:
+def test_a_scan_is_reported_as_without_text(make_scripted: Scripts) -> None:
     api, model = make_scripted(say)
     api.chat([part(upload(api, make_scan(), "scan.pdf"))])
     assert "[It has no text: its pages are images" in content_of(model)
 
 
-def test_a_picture_that_is_sent_twice_is_shown_once(make_scripted: Scripts) -> None:
+def test_a_picture_sent_twice_reaches_the_model_once(make_scripted: Scripts) -> None:
     api, model = make_scripted(say, provider=_SEES)
     picture = part(upload(api, png(), "dot.png"), "image")
     api.chat([picture, picture])
     assert [one["type"] for one in content_of(model)] == ["text", "image_url"]
 
 
-def test_a_model_that_sees_is_shown_what_its_tools_have_sent(make_scripted: Scripts) -> None:
+def test_a_vision_model_gets_the_pictures_of_its_tools(make_scripted: Scripts) -> None:
     def draw(arguments: Mapping[str, Any], context: ToolContext) -> str:
         context.send_file(png(), "plot.png")
         context.send_file(b"x,y", "plot.csv")
@@ -410,7 +410,7 @@ def test_a_model_that_sees_is_shown_what_its_tools_have_sent(make_scripted: Scri
     assert picture["image_url"]["url"].startswith("data:image/png;base64,")
 
 
-def test_a_model_that_sees_is_shown_the_picture_of_an_mcp_server(make_scripted: Scripts) -> None:
+def test_a_vision_model_gets_the_picture_of_an_mcp_server(make_scripted: Scripts) -> None:
     def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
         if messages[-1]["content"] == "draw":
             yield ToolCallDelta(0, "c1", "odd.echo", "{}")

@@ -57,7 +57,7 @@ def nothing_is_left(api: Api) -> bool:
     return all(api.count_rows(table) == 0 for table in tables)
 
 
-def test_an_answer_comes_whole(api: Api, client: openai.OpenAI) -> None:
+def test_a_completion_is_returned_whole(api: Api, client: openai.OpenAI) -> None:
     answer = ask(client, "Hello")
     assert answer.object == "chat.completion"
     assert answer.model == "default"
@@ -69,7 +69,7 @@ def test_an_answer_comes_whole(api: Api, client: openai.OpenAI) -> None:
     assert nothing_is_left(api)
 
 
-def test_an_answer_comes_in_chunks(api: Api, client: openai.OpenAI) -> None:
+def test_a_completion_is_streamed_in_chunks(api: Api, client: openai.OpenAI) -> None:
     chunks = list(ask(client, "THINK", stream=True, stream_options={"include_usage": True}))
     assert len({chunk.id for chunk in chunks}) == 1
     assert chunks[0].choices[0].delta.role == "assistant"
@@ -110,7 +110,7 @@ def test_tools_run_on_the_server(make_scripted: Make) -> None:
         assert "".join(one.choices[0].delta.content or "" for one in chunks) == "It shows 4"
 
 
-def test_the_conversation_is_the_requests_own(make_scripted: Make) -> None:
+def test_only_the_requests_messages_are_the_context(make_scripted: Make) -> None:
     api, model = make_scripted(
         lambda messages: iter([TextDelta("ok")]), agent='titles = false\nsystem_prompt = "MINE"'
     )
@@ -135,7 +135,7 @@ def test_the_conversation_is_the_requests_own(make_scripted: Make) -> None:
     ]
 
 
-def test_a_given_conversation_keeps_to_the_configs_room(make_scripted: Make) -> None:
+def test_a_requests_conversation_is_cut_to_the_configs_limit(make_scripted: Make) -> None:
     api, model = make_scripted(
         lambda messages: iter([TextDelta("ok")]), agent="titles = false\nhistory_tokens = 100"
     )
@@ -149,7 +149,7 @@ def test_a_given_conversation_keeps_to_the_configs_room(make_scripted: Make) -> 
     assert [one["content"][0] for one in given[1:]] == ["9", "9", "l"]
 
 
-def test_a_turn_of_a_named_session_has_its_history_and_is_kept(make_scripted: Make) -> None:
+def test_a_turn_of_a_named_session_has_its_history_and_is_stored(make_scripted: Make) -> None:
     api, model = make_scripted(lambda messages: iter([TextDelta("ok")]))
     api.chat("first", session_id="s")
     with connect(api) as client:
@@ -162,7 +162,7 @@ def test_a_turn_of_a_named_session_has_its_history_and_is_kept(make_scripted: Ma
     assert api.count_rows("message") == 4
 
 
-def test_a_turn_that_is_stored_makes_a_session_of_its_user(api: Api, client: openai.OpenAI) -> None:
+def test_a_stored_turn_creates_a_session_of_its_user(api: Api, client: openai.OpenAI) -> None:
     session_id = ask(client, "Hello", user="alice", store=True).model_extra["session_id"]
     assert api.get(f"/api/v1/chat/sessions/{session_id}?username=alice").status_code == 200
     session_id = ask(client, "Hello", store=True).model_extra["session_id"]
@@ -241,7 +241,7 @@ def test_no_other_url_is_opened(api: Api, url: Any) -> None:
         {"model": None},
     ],
 )
-def test_what_cannot_be_answered_is_a_400_in_openais_shape(api: Api, body: dict[str, Any]) -> None:
+def test_an_unsupported_request_is_a_400_in_openais_shape(api: Api, body: dict[str, Any]) -> None:
     answer = post(api, **body)
     assert answer.status_code == 400
     error = answer.get_json()["error"]
@@ -251,7 +251,7 @@ def test_what_cannot_be_answered_is_a_400_in_openais_shape(api: Api, body: dict[
     assert nothing_is_left(api)
 
 
-def test_errors_are_those_that_the_client_knows(api: Api, client: openai.OpenAI) -> None:
+def test_errors_have_the_classes_of_openais_client(api: Api, client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         client.chat.completions.create(model="no", messages=[{"role": "user", "content": "x"}])
     assert missing.value.code == "model_not_found"
@@ -280,7 +280,7 @@ def test_configs_are_models(api: Api, client: openai.OpenAI) -> None:
         client.models.retrieve("no")
 
 
-def test_a_client_that_leaves_stops_a_turn_that_nobody_can_find(make_scripted: Make) -> None:
+def test_a_disconnected_client_stops_its_unstored_turn(make_scripted: Make) -> None:
     begun, stopped = threading.Event(), threading.Event()
 
     def answer(messages: Any) -> Iterator[Delta]:
@@ -308,7 +308,7 @@ def test_a_client_that_leaves_stops_a_turn_that_nobody_can_find(make_scripted: M
     wait_for(lambda: nothing_is_left(api))
 
 
-def test_a_whole_number_with_a_point_goes_on_without_it(
+def test_a_whole_number_is_forwarded_without_a_decimal_point(
     passing: Api, fake_model: FakeOpenAI
 ) -> None:
     with connect(passing) as client:

@@ -80,7 +80,7 @@ def kinds(response: Any) -> list[str]:
     return [one.type for one in response.output]
 
 
-def test_a_call_is_asked_for_and_made_in_the_next_response(make_scripted: Make) -> None:
+def test_an_approved_call_is_made_in_the_next_response(make_scripted: Make) -> None:
     shop = Shop(make_scripted)
     first = shop.ask(user="alice")
     assert (first.status, kinds(first)) == ("completed", ["message", "mcp_call", REQUEST])
@@ -114,7 +114,7 @@ def test_a_call_is_asked_for_and_made_in_the_next_response(make_scripted: Make) 
     assert seen == ["user", "assistant", "tool", "tool", "assistant", "user"], "nothing twice"
 
 
-def test_a_stream_shows_the_question_and_then_what_follows(make_scripted: Make) -> None:
+def test_streams_contain_the_approval_request_and_the_result(make_scripted: Make) -> None:
     shop = Shop(make_scripted)
     events = list(shop.ask(stream=True))
     assert events[-1].type == "response.completed"
@@ -139,7 +139,7 @@ def test_a_stream_shows_the_question_and_then_what_follows(make_scripted: Make) 
     assert [one["type"] for one in first[-1]["response"]["output"]] == added
 
 
-def test_the_model_learns_of_a_rejection_and_its_reason(make_scripted: Make) -> None:
+def test_the_model_is_informed_of_a_rejection_and_its_reason(make_scripted: Make) -> None:
     shop = Shop(make_scripted)
     first = shop.ask()
     asked = first.output[-1].id
@@ -148,7 +148,7 @@ def test_the_model_learns_of_a_rejection_and_its_reason(make_scripted: Make) -> 
     assert shop.paid == []
 
 
-def test_in_the_background_it_ends_and_goes_on_too(make_scripted: Make) -> None:
+def test_background_responses_end_at_a_request_and_continue_after_it(make_scripted: Make) -> None:
     shop = Shop(make_scripted)
 
     def wait(response: Any) -> Any:
@@ -164,7 +164,7 @@ def test_in_the_background_it_ends_and_goes_on_too(make_scripted: Make) -> None:
     assert (second.status, kinds(second)) == ("completed", ["mcp_call", "message"])
 
 
-def test_several_calls_are_answered_at_once_and_a_turn_may_ask_again(make_scripted: Make) -> None:
+def test_several_calls_are_decided_together_and_a_turn_may_ask_again(make_scripted: Make) -> None:
     shop = Shop(make_scripted, calls=2, rounds=2)
     first = shop.ask()
     asked = [one.id for one in first.output if one.type == REQUEST]
@@ -192,7 +192,7 @@ def wait_until_ended(shop: Shop, response: Any) -> None:
     prune_journal(shop.api.state.worker.journal, 0)
 
 
-def test_the_same_request_again_is_the_same_response(make_scripted: Make) -> None:
+def test_a_repeated_request_returns_the_same_response(make_scripted: Make) -> None:
     shop = Shop(make_scripted)
     first = shop.ask()
     second = shop.answer(first)
@@ -203,7 +203,7 @@ def test_the_same_request_again_is_the_same_response(make_scripted: Make) -> Non
         shop.answer(first, approve=False)
 
 
-def test_what_was_decided_elsewhere_or_too_late_is_not_decided_again(make_scripted: Make) -> None:
+def test_a_call_decided_elsewhere_or_expired_is_not_decided_again(make_scripted: Make) -> None:
     shop = Shop(make_scripted)
     first = shop.ask()
     run = f"/api/v1/chat/runs/{uuid.UUID(first.id.removeprefix('resp_'))}"
@@ -220,7 +220,7 @@ def test_what_was_decided_elsewhere_or_too_late_is_not_decided_again(make_script
     assert shop.paid == []
 
 
-def test_what_cannot_be_stored_decides_nothing(
+def test_a_response_that_cannot_be_stored_decides_nothing(
     make_scripted: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = Shop(make_scripted, calls=2)
@@ -243,7 +243,7 @@ def is_whole(response: Any) -> Any:
     return response if "Done" in response.output_text else None
 
 
-def test_a_call_whose_time_is_over_is_not_made(make_scripted: Make) -> None:
+def test_an_expired_call_is_not_made(make_scripted: Make) -> None:
     shop = Shop(make_scripted, approval_s=1)
     first = shop.ask()
 
@@ -259,7 +259,7 @@ def test_a_call_whose_time_is_over_is_not_made(make_scripted: Make) -> None:
     assert shop.paid == []
 
 
-def test_ids_that_are_wrong_or_of_another_key_are_not_found(make_scripted: Make) -> None:
+def test_unknown_ids_and_ids_of_another_key_are_not_found(make_scripted: Make) -> None:
     shop = Shop(make_scripted)
     first, other = shop.ask(), shop.ask()
     asked = first.output[-1].id
@@ -286,7 +286,7 @@ def test_ids_that_are_wrong_or_of_another_key_are_not_found(make_scripted: Make)
     assert shop.answer(first).output_text == "Done: 2"
 
 
-def test_a_client_that_sends_the_whole_conversation_is_understood(make_scripted: Make) -> None:
+def test_a_client_may_send_the_whole_conversation(make_scripted: Make) -> None:
     shop = Shop(make_scripted)
     first = shop.ask()
     whole: list[Any] = [{"role": "user", "content": "buy"}, *(o.to_dict() for o in first.output)]
@@ -299,7 +299,7 @@ def test_a_client_that_sends_the_whole_conversation_is_understood(make_scripted:
     assert shop.paid == [5]
 
 
-def test_a_conversation_has_the_question_and_the_answer_as_items(make_scripted: Make) -> None:
+def test_a_conversation_contains_the_approval_request_and_its_response(make_scripted: Make) -> None:
     shop = Shop(make_scripted)
     conversation = shop.client.conversations.create().id
     first = shop.ask(conversation=conversation)
@@ -313,9 +313,7 @@ def test_a_conversation_has_the_question_and_the_answer_as_items(make_scripted: 
 
 
 @pytest.mark.parametrize("tools", [[], [{**ASKS[0], "require_approval": "never"}]])
-def test_a_client_that_does_not_ask_for_it_is_not_held_up(
-    make_scripted: Make, tools: list[Any]
-) -> None:
+def test_a_client_without_approvals_does_not_wait(make_scripted: Make, tools: list[Any]) -> None:
     shop = Shop(make_scripted)
     answer = shop.ask(tools=tools)
     assert "Done" in answer.output_text
@@ -323,7 +321,7 @@ def test_a_client_that_does_not_ask_for_it_is_not_held_up(
     assert shop.paid == []
 
 
-def test_what_cannot_be_asked_for_is_refused_by_name(api: Api) -> None:
+def test_invalid_approval_fields_are_rejected_by_name(api: Api) -> None:
     server = ASKS[0]
     for tools, more, named in [
         ([{**server, "server_label": "github"}], {}, "tools[0].server_label"),
@@ -339,7 +337,7 @@ def test_what_cannot_be_asked_for_is_refused_by_name(api: Api) -> None:
         assert named in answer.get_json()["error"]["message"]
 
 
-def test_nothing_is_left_of_a_response_that_was_deleted(make_scripted: Make) -> None:
+def test_a_deleted_response_leaves_nothing(make_scripted: Make) -> None:
     shop = Shop(make_scripted)
     first = shop.ask()
     second = shop.answer(first)

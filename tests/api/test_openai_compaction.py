@@ -44,7 +44,7 @@ def compact(client: openai.OpenAI, given: Any = CONVERSATION, **options: Any) ->
     return client.responses.compact(model="default", input=given, **options)
 
 
-def test_a_conversation_becomes_its_users_words_and_a_summary(
+def test_a_conversation_becomes_the_users_messages_and_a_summary(
     made: tuple[openai.OpenAI, Api, ScriptedModel],
 ) -> None:
     client, _, model = made
@@ -62,7 +62,7 @@ def test_a_conversation_becomes_its_users_words_and_a_summary(
     assert "Summarize this conversation" in model.seen[0][-1]["content"]
 
 
-def test_the_next_response_goes_on_from_the_summary(
+def test_the_next_response_continues_from_the_summary(
     made: tuple[openai.OpenAI, Api, ScriptedModel],
 ) -> None:
     client, _, model = made
@@ -90,7 +90,7 @@ def test_a_thread_is_compacted_by_its_last_response(
     assert "My cat is called Mia." in str(model.seen[1])
 
 
-def test_nothing_of_it_is_kept(made: tuple[openai.OpenAI, Api, ScriptedModel]) -> None:
+def test_a_compaction_stores_nothing(made: tuple[openai.OpenAI, Api, ScriptedModel]) -> None:
     client, api, _ = made
     found = compact(client, extra_body={"user": "alice"})
     assert [api.count_rows(table) for table in ("chat_session", "message", "response")] == [0] * 3
@@ -109,7 +109,7 @@ def test_nothing_of_it_is_kept(made: tuple[openai.OpenAI, Api, ScriptedModel]) -
         ({"input": [{"role": "user", "content": 7}]}, "input[0].content must be"),
     ],
 )
-def test_what_cannot_be_compacted_is_refused(api: Api, body: dict[str, Any], words: str) -> None:
+def test_an_invalid_compaction_is_rejected(api: Api, body: dict[str, Any], words: str) -> None:
     answer = post(api, PATH, **{"input": None, **body})
     assert answer.status_code == 400
     assert words in answer.get_json()["error"]["message"]
@@ -120,7 +120,7 @@ def test_what_cannot_be_compacted_is_refused(api: Api, body: dict[str, Any], wor
     ["gAAAAABo", "abc1.%%", "abc1." + base64.b64encode(b"\xff\xfe").decode(), "abc1.Zm9v\n"],
     ids=["foreign", "no base64", "no text", "a line's end"],
 )
-def test_a_summary_of_another_service_is_refused(api: Api, content: str) -> None:
+def test_a_summary_of_another_service_is_rejected(api: Api, content: str) -> None:
     item = {"type": "compaction", "encrypted_content": content}
     answer = post(api, input=[item, {"role": "user", "content": "Hello"}])
     assert answer.status_code == 400
@@ -137,14 +137,16 @@ def test_a_key_that_is_bound_to_a_session_compacts_nothing(api: Api) -> None:
     assert "rule session_id" in answer.get_json()["error"]["message"]
 
 
-def test_a_model_that_fails_is_no_summary(make_scripted: Make) -> None:
+def test_a_failed_model_gives_an_error_without_a_summary(make_scripted: Make) -> None:
     api, _ = make_scripted([TextDelta("Ann"), ProviderError("no", reason="provider_rate_limited")])
     with connect(api) as client, pytest.raises(openai.RateLimitError):
         compact(client)
     assert api.count_rows("message") == 0
 
 
-def test_no_tool_runs_meanwhile(make_api: Callable[..., Api], fake_model: FakeOpenAI) -> None:
+def test_no_tool_runs_during_a_compaction(
+    make_api: Callable[..., Api], fake_model: FakeOpenAI
+) -> None:
     fake_model.reset()
     api = make_api(f'[provider]\ntype = "openai"\nbase_url = "{fake_model.base_url}"\nmodel = "m"')
     with connect(api) as client:
@@ -152,7 +154,7 @@ def test_no_tool_runs_meanwhile(make_api: Callable[..., Api], fake_model: FakeOp
     assert fake_model.requests()[-1]["tool_choice"] == "none"
 
 
-def test_other_methods_of_its_path_are_those_of_a_response(api: Api) -> None:
+def test_the_compaction_path_rejects_get_and_delete(api: Api) -> None:
     headers = {"X-API-Key": api.key}
     assert api.client.get(PATH, headers=headers).status_code == 405
     assert api.client.delete(PATH, headers=headers).status_code == 405

@@ -116,9 +116,7 @@ def call_weather(messages: Any) -> Iterator[Delta]:
         yield ToolCallDelta(1, "c2", "get_weather", '{"city": "Rome"}')
 
 
-def test_a_response_is_stored_and_retrieved_as_it_was_answered(
-    api: Api, client: openai.OpenAI
-) -> None:
+def test_a_retrieved_response_equals_the_original(api: Api, client: openai.OpenAI) -> None:
     answer = ask(
         client, "Hello", instructions="Be brief.", metadata={"topic": "demo"}, user="alice",
         temperature=0.5, reasoning={"effort": "low"},
@@ -162,7 +160,7 @@ def test_the_events_of_a_stream_are_numbered_and_end_with_the_whole_response(
     ]  # fmt: skip
 
 
-def test_a_stream_goes_on_behind_any_of_its_events(make_scripted: Make) -> None:
+def test_a_stream_resumes_after_any_of_its_events(make_scripted: Make) -> None:
     api, _ = make_scripted(think_and_roll, tools=[DICE])
     events = read_events(post(api, stream=True).get_data())
     response_id = events[0]["response"]["id"]
@@ -173,7 +171,7 @@ def test_a_stream_goes_on_behind_any_of_its_events(make_scripted: Make) -> None:
     assert [one["type"] for one in last] == ["response.completed"]
 
 
-def test_a_stream_whose_events_are_no_longer_kept_is_made_of_what_is_stored(
+def test_a_stream_without_stored_events_is_built_from_the_response(
     make_scripted: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api, _ = make_scripted(call_weather)
@@ -187,7 +185,7 @@ def test_a_stream_whose_events_are_no_longer_kept_is_made_of_what_is_stored(
     assert again[-1]["type"] == "response.completed"
 
 
-def test_a_thread_goes_on_without_earlier_instructions(make_scripted: Make) -> None:
+def test_a_thread_continues_without_earlier_instructions(make_scripted: Make) -> None:
     api, model = make_scripted(echo)
     with connect(api) as client:
         first = ask(client, "one", instructions="Be brief.")
@@ -215,7 +213,7 @@ def test_a_thread_branches_and_each_branch_has_a_session(make_scripted: Make) ->
     assert root.session_id == left.session_id != right.session_id
 
 
-def test_what_no_longer_fits_is_left_out_of_a_thread(make_scripted: Make) -> None:
+def test_the_oldest_items_of_a_long_thread_are_dropped(make_scripted: Make) -> None:
     api, model = make_scripted(echo, agent="titles = false\nhistory_tokens = 200")
     with connect(api) as client:
         last = None
@@ -228,7 +226,7 @@ def test_what_no_longer_fits_is_left_out_of_a_thread(make_scripted: Make) -> Non
     assert roles(model.seen[-1])[1] == "user"
 
 
-def test_an_earlier_picture_of_a_thread_is_still_seen(make_scripted: Make) -> None:
+def test_the_model_still_gets_earlier_pictures_of_a_thread(make_scripted: Make) -> None:
     api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
     url = "data:image/png;base64," + base64.b64encode(PNG).decode()
     picture = [
@@ -243,7 +241,7 @@ def test_an_earlier_picture_of_a_thread_is_still_seen(make_scripted: Make) -> No
     assert item.content[1].file_id  # type: ignore[union-attr]
 
 
-def test_a_file_of_an_earlier_item_is_read_by_who_may_use_it(make_scripted: Make) -> None:
+def test_only_its_users_read_the_file_of_an_earlier_item(make_scripted: Make) -> None:
     api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
     upload = api.client.post(
         "/api/v1/file", headers={"X-API-Key": api.key}, data={"file": (io.BytesIO(PNG), "a.png")}
@@ -273,7 +271,7 @@ def make_talk_of(picture: bytes) -> list[dict[str, Any]]:
     ]
 
 
-def test_data_of_earlier_items_is_seen_and_stored_once_for_its_user(make_scripted: Make) -> None:
+def test_data_of_earlier_items_is_used_and_stored_once_per_user(make_scripted: Make) -> None:
     api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
     talk = make_talk_of(PNG)
     assert post(api, input=talk[:1]).status_code == 200
@@ -294,7 +292,7 @@ def test_data_of_earlier_items_is_seen_and_stored_once_for_its_user(make_scripte
         assert api.count_rows("attachment") == before + 1
 
 
-def test_data_of_earlier_items_names_its_field_where_it_is_refused(make_scripted: Make) -> None:
+def test_rejected_data_of_earlier_items_names_its_field(make_scripted: Make) -> None:
     api, model = make_scripted(echo, max_all_file_bytes=2 * len(PNG), max_segments=2)
     many = [{"role": "user", "content": make_talk_of(PNG)[0]["content"] * 3}, *make_talk_of(PNG)]
     broken = make_talk_of(PNG)
@@ -316,7 +314,7 @@ def test_data_of_earlier_items_names_its_field_where_it_is_refused(make_scripted
     assert model.seen[-1][1]["content"] == "[image]"
 
 
-def test_files_of_items_that_are_added_are_held_to_the_key(make_scripted: Make) -> None:
+def test_files_of_added_items_are_checked_against_the_key(make_scripted: Make) -> None:
     api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
     talk = make_talk_of(PNG)
     added = post(api, "/api/v1/openai/conversations", items=talk[:2]).get_json()
@@ -337,7 +335,7 @@ def test_files_of_items_that_are_added_are_held_to_the_key(make_scripted: Make) 
     )  # fmt: skip
 
 
-def test_calls_of_the_clients_tools_go_on_from_the_response(make_scripted: Make) -> None:
+def test_results_of_client_tools_continue_the_response(make_scripted: Make) -> None:
     api, model = make_scripted(call_weather)
     with connect(api) as client:
         first = ask(client, "Weather?", tools=[WEATHER])
@@ -354,7 +352,7 @@ def test_calls_of_the_clients_tools_go_on_from_the_response(make_scripted: Make)
     assert [one["content"] for one in model.seen[-1][-2:]] == ["sunny", "sunny"]
 
 
-def test_calls_go_on_in_a_conversation_that_the_client_sends_whole(make_scripted: Make) -> None:
+def test_tool_results_work_in_a_whole_conversation_from_the_client(make_scripted: Make) -> None:
     api, model = make_scripted(call_weather)
     with connect(api) as client:
         first = ask(client, "Weather?", tools=[WEATHER], store=False)
@@ -371,7 +369,7 @@ def test_calls_go_on_in_a_conversation_that_the_client_sends_whole(make_scripted
     assert model.seen[-1][2]["content"] == "Let me look."
 
 
-def test_items_are_referred_to_by_their_ids(make_scripted: Make) -> None:
+def test_items_can_be_referenced_by_their_ids(make_scripted: Make) -> None:
     api, model = make_scripted(call_weather)
     with connect(api) as client:
         first = ask(client, "Weather?", tools=[WEATHER])
@@ -391,7 +389,7 @@ def test_items_are_referred_to_by_their_ids(make_scripted: Make) -> None:
             ask(client, [{"type": "item_reference", "id": "msg_" + "0" * 36}])
 
 
-def test_references_copy_no_more_than_a_body_may_have(make_api: Callable[..., Api]) -> None:
+def test_references_copy_at_most_the_size_of_a_body(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_MAX_JSON_BYTES=50_000)
     items = [{"role": "user", "content": "x" * 10_000}, {"role": "user", "content": "short"}]
     made = post(api, "/api/v1/openai/conversations", items=items).get_json()["id"]
@@ -411,7 +409,7 @@ def test_references_copy_no_more_than_a_body_may_have(make_api: Callable[..., Ap
         assert "items of more than 50000 bytes in total" in said
 
 
-def test_references_read_no_more_entries_than_a_body_may_have(
+def test_references_read_at_most_the_entries_of_a_body(
     make_api: Callable[..., Api],
 ) -> None:
     api = make_api(ASTRBOT_MAX_JSON_BYTES=50_000)
@@ -428,14 +426,14 @@ def test_references_read_no_more_entries_than_a_body_may_have(
     assert "items of responses with more than 50000 bytes" in answer.get_data(as_text=True)
 
 
-def test_what_a_response_repeats_has_a_size(api: Api) -> None:
+def test_the_size_of_repeated_fields_is_limited(api: Api) -> None:
     answer = post(api, instructions="x" * 600_000)
     assert answer.status_code == 400
     assert "have more than 524288 bytes as JSON" in answer.get_json()["error"]["message"]
     assert post(api, instructions="x" * 500_000).status_code == 200
 
 
-def test_calls_that_the_server_ran_may_be_sent_back(make_scripted: Make) -> None:
+def test_calls_of_the_servers_tools_may_be_sent_back(make_scripted: Make) -> None:
     api, model = make_scripted(think_and_roll, tools=[DICE])
     with connect(api) as client:
         first = ask(client, "Roll.", store=False)
@@ -454,7 +452,7 @@ class Place(BaseModel):
     city: str
 
 
-def test_an_answer_is_parsed_and_one_of_another_form_fails(make_scripted: Make) -> None:
+def test_an_answer_is_parsed_and_an_answer_in_another_format_fails(make_scripted: Make) -> None:
     answers = iter(['{"city": "Oslo"}', '{"town": "Oslo"}', "Oslo", '{"town": 1}'])
     api, _ = make_scripted(lambda messages: iter([TextDelta(next(answers))]))
     with connect(api) as client:
@@ -538,7 +536,7 @@ def test_a_key_cancels_and_deletes_while_all_its_streams_are_open(make_scripted:
         streamed.close()
 
 
-def test_a_response_whose_reading_fails_leaves_no_stream_open(
+def test_a_response_that_cannot_be_read_leaves_no_stream_open(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: Any) -> Any:
@@ -551,7 +549,7 @@ def test_a_response_whose_reading_fails_leaves_no_stream_open(
 
 
 @pytest.mark.parametrize("at", ["before its run is read", "before its events are read"])
-def test_a_response_that_ends_while_it_is_read_is_never_complete_without_its_output(
+def test_a_response_is_never_completed_without_its_output(
     at: str, make_scripted: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = threading.Event()
@@ -601,7 +599,7 @@ def test_a_response_that_is_not_stored_leaves_nothing(api: Api, client: openai.O
         ask(client, "Hello", store=False, background=True)
 
 
-def test_an_unstored_response_may_go_on_from_a_stored_one(make_scripted: Make) -> None:
+def test_an_unstored_response_may_continue_a_stored_one(make_scripted: Make) -> None:
     api, model = make_scripted(echo)
     with connect(api) as client:
         first = ask(client, "one")
@@ -618,7 +616,7 @@ def make_key(api: Api, **rules: Any) -> str:
     )[1]
 
 
-def test_what_is_another_keys_is_not_there(api: Api, client: openai.OpenAI) -> None:
+def test_responses_of_another_key_are_not_found(api: Api, client: openai.OpenAI) -> None:
     answer = ask(client, "Hello", user="alice")
     conversation = client.conversations.create(items=[{"role": "user", "content": "Hi"}])
     (item,) = client.conversations.items.list(conversation.id)
@@ -651,7 +649,9 @@ def test_what_is_another_keys_is_not_there(api: Api, client: openai.OpenAI) -> N
     assert client.responses.retrieve(answer.id).output_text == "Hello from mock."
 
 
-def test_a_session_key_reads_only_what_is_of_its_username(api: Api, client: openai.OpenAI) -> None:
+def test_a_session_key_reads_only_responses_of_its_username(
+    api: Api, client: openai.OpenAI
+) -> None:
     answer = ask(client, "Hello", user="alice")
     for username, status in (("alice", 200), ("bob", 404)):
         made = api.client.post(
@@ -663,7 +663,7 @@ def test_a_session_key_reads_only_what_is_of_its_username(api: Api, client: open
         ask(client, "Hello", previous_response_id=answer.id, user="bob")
 
 
-def test_a_conversation_is_a_session_that_responses_are_added_to(make_scripted: Make) -> None:
+def test_a_conversation_is_a_session_with_its_responses(make_scripted: Make) -> None:
     api, model = make_scripted(echo)
     with connect(api) as client:
         made = client.conversations.create(
@@ -747,7 +747,7 @@ def test_a_response_is_deleted_with_its_messages(make_scripted: Make) -> None:
     assert api.count_rows("chat_session") == sessions - 1
 
 
-def test_old_responses_are_forgotten_unless_they_are_of_a_conversation(
+def test_old_responses_are_deleted_unless_they_belong_to_a_conversation(
     api: Api, client: openai.OpenAI
 ) -> None:
     made = client.conversations.create()
@@ -763,7 +763,7 @@ def test_old_responses_are_forgotten_unless_they_are_of_a_conversation(
         client.responses.retrieve(old.id)
 
 
-def test_what_is_stored_counts_to_the_quota_until_it_is_deleted(make_scripted: Make) -> None:
+def test_stored_responses_count_towards_the_quota_until_deleted(make_scripted: Make) -> None:
     api, _ = make_scripted(echo)
 
     def count() -> int:
@@ -802,7 +802,7 @@ def _age(api: Api, response_id: str, *, days: int) -> None:
     )
 
 
-def test_a_request_that_is_sent_again_is_the_same_response(make_scripted: Make) -> None:
+def test_a_repeated_request_returns_the_same_response(make_scripted: Make) -> None:
     api, model = make_scripted(echo)
     headers = {"Idempotency-Key": "again-1"}
     with connect(api) as client:
@@ -813,7 +813,7 @@ def test_a_request_that_is_sent_again_is_the_same_response(make_scripted: Make) 
     assert len(model.seen) == 1
 
 
-def test_an_answer_that_ran_out_of_tokens_is_incomplete(make_scripted: Make) -> None:
+def test_an_answer_cut_at_the_token_limit_is_incomplete(make_scripted: Make) -> None:
     def answer(messages: Any) -> Iterator[Delta]:
         yield TextDelta("It is")
         yield Finished("length")
@@ -828,7 +828,7 @@ def test_an_answer_that_ran_out_of_tokens_is_incomplete(make_scripted: Make) -> 
     assert events[-1].type == "response.incomplete"
 
 
-def test_a_failure_has_a_status_or_is_the_last_event(make_scripted: Make) -> None:
+def test_a_failure_is_a_status_or_the_last_event(make_scripted: Make) -> None:
     def answer(messages: Any) -> Iterator[Delta]:
         yield TextDelta("It is")
         raise ProviderError("no", reason="provider_rate_limited", retry_after_s=7)
@@ -886,7 +886,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-def test_what_would_be_answered_wrongly_is_refused_by_name(api: Api, client: openai.OpenAI) -> None:
+def test_unsupported_parameters_are_rejected_by_name(api: Api, client: openai.OpenAI) -> None:
     for body, message in REFUSED:
         with pytest.raises(openai.BadRequestError, match=message):
             ask(client, **{"given": "Hello", **_as_extra(body)})
@@ -929,7 +929,7 @@ def test_parameters_reach_the_models_endpoint(passing: Api, fake_model: FakeOpen
     assert sent["tool_choice"] == "required"
 
 
-def test_a_background_response_waits_for_a_person_and_goes_on_after_the_decision(
+def test_a_background_response_waits_for_a_decision_and_continues(
     make_scripted: Make,
 ) -> None:
     def answer(messages: Any) -> Iterator[Delta]:
@@ -966,7 +966,7 @@ def test_a_background_response_waits_for_a_person_and_goes_on_after_the_decision
     assert "rejected" in call["output"], "a client that waits for the end is not held up"
 
 
-def test_ids_that_are_none_are_not_found(client: openai.OpenAI) -> None:
+def test_malformed_ids_are_not_found(client: openai.OpenAI) -> None:
     for response_id in ("resp_x", "resp_" + "0" * 32, "x" * 500, "resp_" + "F" * 32):
         with pytest.raises(openai.NotFoundError, match="response not found"):
             client.responses.retrieve(response_id)
@@ -974,7 +974,7 @@ def test_ids_that_are_none_are_not_found(client: openai.OpenAI) -> None:
         client.conversations.retrieve("conv_1")
 
 
-def test_the_api_is_below_v1_too(make_api: Callable[..., Api]) -> None:
+def test_the_api_is_also_below_v1(make_api: Callable[..., Api]) -> None:
     plain, rooted = make_api(), make_api(ASTRBOT_OPENAI_AT_ROOT=True)
     for api, base, status in [
         (plain, "/api/v1/openai/v1", 200), (plain, "/v1", 404), (rooted, "/v1", 200),

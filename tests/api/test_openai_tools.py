@@ -53,7 +53,7 @@ def call_weather(messages: Any) -> Iterator[Delta]:
         yield ToolCallDelta(0, arguments='"Oslo"}')
 
 
-def test_a_call_of_a_callers_tool_ends_the_turn_and_its_result_goes_on(make_scripted: Make) -> None:
+def test_a_client_tools_call_ends_the_turn_and_its_result_continues_it(make_scripted: Make) -> None:
     api, model = make_scripted(call_weather)
     with connect(api) as client:
         (choice,) = ask(client, USER["content"], tools=[WEATHER]).choices
@@ -71,7 +71,7 @@ def test_a_call_of_a_callers_tool_ends_the_turn_and_its_result_goes_on(make_scri
     assert model.seen[-1][-2]["tool_calls"] == [CALL]
 
 
-def test_a_stream_shows_the_calls_that_its_client_runs(make_scripted: Make) -> None:
+def test_a_stream_contains_the_calls_of_client_tools(make_scripted: Make) -> None:
     api, _ = make_scripted(call_weather)
     with (
         connect(api) as client,
@@ -87,7 +87,7 @@ def test_a_stream_shows_the_calls_that_its_client_runs(make_scripted: Make) -> N
     assert json.loads(call.function.arguments) == {"city": "Oslo"}
 
 
-def test_the_servers_tools_run_here_beside_those_of_the_caller(make_scripted: Make) -> None:
+def test_server_tools_run_together_with_client_tools(make_scripted: Make) -> None:
     def answer(messages: Any) -> Iterator[Delta]:
         yield ToolCallDelta(0, "c1", "get_weather", "{}")
         if messages[-1]["role"] == "user":
@@ -104,7 +104,7 @@ def test_the_servers_tools_run_here_beside_those_of_the_caller(make_scripted: Ma
     assert model.seen[1][-1] == {"role": "tool", "tool_call_id": "d1", "content": "four"}
 
 
-def test_a_conversation_may_end_with_any_role(make_scripted: Make) -> None:
+def test_the_last_message_may_have_any_role(make_scripted: Make) -> None:
     api, model = make_scripted(lambda messages: iter([TextDelta("ok")]))
     system = {"role": "developer", "content": "Be brief."}
     lead = "[Instructions of the application]\nBe brief.\n\n"
@@ -154,7 +154,7 @@ def test_parameters_reach_the_models_endpoint(passing: Api, fake_model: FakeOpen
         ({**STRICT, "json_schema": {"name": "n", "schema": SCHEMA}}, '{"b": 1}', 200),
     ],
 )
-def test_an_answer_has_the_form_that_was_asked_for(
+def test_an_answer_has_the_requested_format(
     make_scripted: Make, form: dict[str, Any], text: str, status: int
 ) -> None:
     api, _ = make_scripted(text)
@@ -193,7 +193,7 @@ def test_an_answer_has_the_form_that_was_asked_for(
         {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": 7}}},
     ],
 )
-def test_a_wrong_parameter_is_refused_by_its_name(api: Api, body: dict[str, Any]) -> None:
+def test_an_invalid_parameter_is_rejected_by_name(api: Api, body: dict[str, Any]) -> None:
     answer = post(api, **body)
     assert answer.status_code == 400
     assert list(body)[-1] in answer.get_json()["error"]["message"]
@@ -207,7 +207,7 @@ def test_a_call_too_long_for_an_event_fails_the_turn(make_scripted: Make) -> Non
     assert failed.value.code == "provider_error"
 
 
-def test_an_agent_of_the_applications_own_refuses_what_only_a_model_can(
+def test_a_custom_agent_rejects_parameters_of_models(
     make_api: Callable[..., Api], new_database: Any, tmp_path: Any
 ) -> None:
     from astrbot_api.testing import make_app
@@ -229,7 +229,7 @@ def test_an_agent_of_the_applications_own_refuses_what_only_a_model_can(
         api.close()
 
 
-def test_schemas_have_a_size_together(api: Api) -> None:
+def test_the_total_size_of_schemas_is_limited(api: Api) -> None:
     many = {f"p{number}": {} for number in range(11_000)}
     tools = [
         {"type": "function", "function": {"name": f"t{half}", "parameters": {"properties": many}}}

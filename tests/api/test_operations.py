@@ -34,7 +34,7 @@ def _figures(api: Api) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_a_server_that_answers_is_healthy_without_a_key(api: Api) -> None:
+def test_the_health_check_needs_no_key(api: Api) -> None:
     answer = api.client.get("/healthz")
     assert (answer.status_code, answer.get_json()) == (200, {"status": "ok"})
 
@@ -48,7 +48,7 @@ def test_a_ready_server_lists_each_check_with_its_time(api: Api) -> None:
     assert all(check["ok"] and check["ms"] >= 0 for check in body["checks"].values())
 
 
-def test_what_is_missing_is_named_with_503_and_no_secret(
+def test_a_failed_check_is_named_with_503_and_no_secret(
     make_api: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
@@ -71,7 +71,7 @@ def test_what_is_missing_is_named_with_503_and_no_secret(
     assert body["checks"]["database"]["ok"]
 
 
-def test_a_check_that_hangs_is_reported_and_not_begun_twice(
+def test_a_hanging_check_is_reported_and_not_started_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(checks, "BOUND_S", 0.05)
@@ -94,7 +94,7 @@ def test_a_check_that_hangs_is_reported_and_not_begun_twice(
     go_on.set()
 
 
-def test_a_server_that_stops_is_not_ready(api: Api) -> None:
+def test_a_stopping_server_is_not_ready(api: Api) -> None:
     api.state.chat.runs.drain()
     answer = api.client.get("/readyz")
     assert (answer.status_code, answer.get_json()) == (503, {"status": "stopping"})
@@ -121,7 +121,7 @@ def test_requests_turns_tokens_and_uploads_are_counted(api: Api) -> None:
     assert not any("secret" in label for key in found for label in key)
 
 
-def test_the_figures_are_for_this_machine_unless_there_is_a_token(
+def test_metrics_are_local_unless_a_token_is_set(
     make_api: Callable[..., Api],
 ) -> None:
     api, guarded, off = make_api(), make_api(ASTRBOT_METRICS_TOKEN="hush"), make_api(
@@ -146,7 +146,7 @@ def test_the_figures_are_for_this_machine_unless_there_is_a_token(
     assert ask(off).status_code == 404
 
 
-def test_an_embedder_mounts_them_where_it_wants(tmp_path: Any) -> None:
+def test_an_embedding_application_chooses_the_paths(tmp_path: Any) -> None:
     app = Flask("host")
     state = AstrBotAPI(data_dir=tmp_path, url_prefix="/bot").init_app(app)
     app.register_blueprint(build_operations(), url_prefix="/bot")
@@ -173,7 +173,7 @@ def test_a_request_is_one_json_object_in_the_log(make_api: Callable[..., Api]) -
     assert "secret" not in "".join(lines)
 
 
-def test_a_line_of_the_log_says_what_it_is_about() -> None:
+def test_a_log_line_has_its_session_and_run() -> None:
     set_log_fields(session="s1", run="r1")
     try:
         raise ValueError("x\ny\ud800")
@@ -193,15 +193,13 @@ def test_a_line_of_the_log_says_what_it_is_about() -> None:
     ("host", "status"),
     [("127.0.0.1:8000", 200), ("[::1]", 200), ("localhost:1", 200), ("rebound.example:80", 403)],
 )
-def test_a_page_whose_name_leads_to_this_machine_reads_no_figures(
-    api: Api, host: str, status: int
-) -> None:
+def test_dns_rebinding_does_not_expose_metrics(api: Api, host: str, status: int) -> None:
     assert api.client.get("/metrics", headers={"Host": host}).status_code == status
     checks = api.client.get("/readyz", headers={"Host": host}).get_json()
     assert ("checks" in checks) == (status == 200)
 
 
-def test_a_long_line_of_the_log_is_cut() -> None:
+def test_a_long_log_line_is_truncated() -> None:
     record = logging.LogRecord("x", logging.INFO, "", 0, "%s", ("a" * 8_000_000,), None)
     for formatter in (LineFormatter(), JsonFormatter()):
         assert len(formatter.format(record)) < 17_000

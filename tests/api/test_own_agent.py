@@ -57,7 +57,7 @@ def event(events: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     return next(one for one in events if one["type"] == kind)
 
 
-def test_what_an_agent_yields_is_the_answer_and_is_remembered(make: Make) -> None:
+def test_an_agents_output_is_the_answer_and_is_stored(make: Make) -> None:
     seen = []
 
     def agent(messages: Sequence[dict[str, Any]], context: ToolContext) -> Iterator[Any]:
@@ -91,7 +91,7 @@ def test_an_agent_may_be_a_class_or_return_its_text(make: Make) -> None:
     assert event(chat(other), "complete")["data"] == "turn 1"
 
 
-def test_what_an_agent_raises_is_returned_as_it_means_it(
+def test_an_agents_exception_becomes_the_matching_error(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     def agent(messages: Sequence[dict[str, Any]], context: ToolContext) -> Iterator[Any]:
@@ -113,7 +113,7 @@ def test_what_an_agent_raises_is_returned_as_it_means_it(
     assert "an agent yields text or events, not int" in caplog.text
 
 
-def test_a_stop_ends_an_agent_and_closes_what_it_has_open(make: Make) -> None:
+def test_a_stop_ends_an_agent_and_closes_its_resources(make: Make) -> None:
     closed = threading.Event()
 
     def agent(messages: Any, context: ToolContext) -> Iterator[Any]:
@@ -139,7 +139,7 @@ def test_a_stop_ends_an_agent_and_closes_what_it_has_open(make: Make) -> None:
     assert closed.wait(30)
 
 
-def test_a_user_of_the_host_speaks_as_nobody_else(make: Make) -> None:
+def test_a_user_of_the_host_cannot_use_another_username(make: Make) -> None:
     client = make(lambda messages, context: "ok")
     chat(client, "bob", session_id="of-bob")
     as_ann = {"User": "ann"}
@@ -158,7 +158,7 @@ def test_a_user_of_the_host_speaks_as_nobody_else(make: Make) -> None:
     assert (other_scope.status_code, other_scope.get_json()["code"]) == (403, "insufficient_scope")
 
 
-def test_without_a_user_or_from_another_site_it_is_nobody(make: Make) -> None:
+def test_requests_without_a_user_or_from_another_site_are_anonymous(make: Make) -> None:
     client = make(lambda messages, context: "ok")
     body = {"username": "ann", "message": "x"}
     nobody = client.post("/api/v1/chat", json=body)
@@ -171,7 +171,7 @@ def test_without_a_user_or_from_another_site_it_is_nobody(make: Make) -> None:
     assert client.post("/api/v1/chat", headers=own, json=body).status_code == 200
 
 
-def test_a_user_of_the_host_can_use_every_route_without_a_fault(make: Make) -> None:
+def test_a_user_of_the_host_can_use_every_route(make: Make) -> None:
     client = make(lambda messages, context: "ok")
     headers = {"User": "ann"}
     for path in ("keys/self", "chat/sessions", "chat/sessions?username=ann", "configs"):
@@ -205,7 +205,7 @@ def test_the_shop_answers_its_own_users(shop: Flask) -> None:
     assert client.post("/bot/api/v1/chat", json=body).status_code == 401
 
 
-def test_a_flask_smorest_api_of_the_host_keeps_its_own(tmp_path: Path) -> None:
+def test_a_flask_smorest_api_of_the_host_is_unchanged(tmp_path: Path) -> None:
     app = Flask("host")
     app.config.update(
         API_TITLE="The host's", API_VERSION="1", OPENAPI_VERSION="3.0.3",

@@ -61,28 +61,28 @@ def actions(api: Api) -> list[str]:
         return [entry["action"] for entry in audit.list_entries(db)]
 
 
-def test_right_password_gets_a_token_that_opens_the_keys(owned: Api, token: str) -> None:
+def test_the_right_password_gets_a_token_for_the_keys(owned: Api, token: str) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     answer = owned.client.get("/api/apikey/list", headers=headers)
     assert answer.status_code == 200
     assert [key["name"] for key in answer.json["data"]] == ["test"]
 
 
-def test_wrong_name_and_wrong_password_get_the_same_answer(owned: Api) -> None:
+def test_a_wrong_name_and_a_wrong_password_get_the_same_answer(owned: Api) -> None:
     wrong = log_in(owned.client, "no").json
     unknown = log_in(owned.client, name="nobody").json
     assert (wrong["code"], wrong["message"]) == (unknown["code"], unknown["message"])
     assert actions(owned) == ["login_failed", "login_failed"]
 
 
-def test_key_of_the_api_opens_nothing_of_the_owner(owned: Api) -> None:
+def test_an_api_key_has_no_owner_access(owned: Api) -> None:
     headers = {"Authorization": f"Bearer {owned.key}"}
     answer = owned.client.get("/api/apikey/list", headers=headers)
     assert (answer.status_code, answer.json["code"]) == (401, "login_expired")
 
 
 @pytest.mark.parametrize("carrier", ["query", "X-API-Key", "ApiKey"])
-def test_token_of_the_owner_is_taken_as_a_bearer_alone(
+def test_the_owners_token_is_accepted_only_as_a_bearer_token(
     owned: Api, token: str, carrier: str
 ) -> None:
     query = {"api_key": token} if carrier == "query" else {}
@@ -93,7 +93,7 @@ def test_token_of_the_owner_is_taken_as_a_bearer_alone(
     assert (answer.status_code, answer.json["message"]) == (401, "Invalid API key")
 
 
-def test_logged_out_token_gets_401(owned: Api, token: str) -> None:
+def test_a_logged_out_token_gets_401(owned: Api, token: str) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     client = owned.app.test_client()
     assert client.post("/api/auth/logout", headers=headers).status_code == 200
@@ -101,14 +101,14 @@ def test_logged_out_token_gets_401(owned: Api, token: str) -> None:
     assert (answer.status_code, answer.json["message"]) == (401, "Token 无效")
 
 
-def test_login_ends_after_its_time(owned: Api, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_login_expires(owned: Api, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     later = keys.now_us() + 25 * 3600 * 1_000_000
     monkeypatch.setattr("astrbot_api.db.owners.now_us", lambda: later)
     headers = {"Authorization": f"Bearer {token}"}
     assert owned.client.get("/api/apikey/list", headers=headers).status_code == 401
 
 
-def test_cookie_alone_reads_and_changes_nothing(owned: Api) -> None:
+def test_a_cookie_alone_can_read_but_not_change(owned: Api) -> None:
     client = owned.client
     assert log_in(client).status_code == 200
     assert client.get("/api/apikey/list").status_code == 200
@@ -124,7 +124,7 @@ def test_cookie_alone_reads_and_changes_nothing(owned: Api) -> None:
     assert client.post("/api/apikey/create", json={}, headers=headers).status_code == 200
 
 
-def test_eleventh_failure_of_an_address_is_refused_on_every_worker(owned: Api) -> None:
+def test_every_worker_rejects_the_eleventh_failure_of_an_address(owned: Api) -> None:
     # A second application with the same data acts like a second worker.
     other = create_app({"ASTRBOT_DATA_DIR": str(owned.state.settings.data_dir)})
     clients = [owned.client, other.test_client()]
@@ -143,7 +143,7 @@ def test_eleventh_failure_of_an_address_is_refused_on_every_worker(owned: Api) -
     other.extensions["astrbot_api"].close()
 
 
-def test_failures_counted_before_the_clock_was_set_back_lock_nobody_out(
+def test_failures_before_a_clock_change_lock_nobody_out(
     owned: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tomorrow = keys.now_us() + keys.DAY_US
@@ -162,7 +162,7 @@ def log_in_from(api: Api, number: int, password: str = "no") -> TestResponse:
     )
 
 
-def test_strangers_slow_a_name_down_and_cannot_close_it(
+def test_strangers_can_delay_a_login_but_not_lock_it(
     owned: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
@@ -174,7 +174,7 @@ def test_strangers_slow_a_name_down_and_cannot_close_it(
     assert actions(owned).count("login_throttled") == 1
 
 
-def test_no_more_than_some_attempts_wait_at_once(
+def test_the_number_of_waiting_attempts_is_limited(
     owned: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owned.state.owner, "_wait", lambda seconds: None)
@@ -185,7 +185,7 @@ def test_no_more_than_some_attempts_wait_at_once(
     assert (refused.status_code, refused.headers["Retry-After"]) == (429, "2")
 
 
-def test_a_browser_that_was_logged_in_has_a_count_of_its_own(
+def test_a_known_browser_has_its_own_failure_counter(
     owned: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
@@ -239,7 +239,7 @@ def test_passwords_of_strangers_are_checked_one_at_a_time(
         assert [one.result() for one in guesses] == [401] * 3
 
 
-def test_addresses_of_one_ipv6_network_count_together() -> None:
+def test_addresses_of_one_ipv6_network_share_a_counter() -> None:
     assert name_customer("2001:db8::1") == name_customer("2001:db8::ffff:1")
     assert name_customer("2001:db8::1") != name_customer("2001:db8:0:1::1")
     # IPv4 addresses on a dual-stack socket are separate addresses.
@@ -247,7 +247,7 @@ def test_addresses_of_one_ipv6_network_count_together() -> None:
     assert name_customer("::ffff:192.0.2.1") != name_customer("::ffff:192.0.2.2")
 
 
-def test_set_password_ends_logins_and_forgets_failures(owned: Api, token: str) -> None:
+def test_a_new_password_ends_logins_and_resets_failures(owned: Api, token: str) -> None:
     for _ in range(11):
         log_in(owned.client, "no")
     done = CliRunner().invoke(
@@ -261,12 +261,12 @@ def test_set_password_ends_logins_and_forgets_failures(owned: Api, token: str) -
     assert log_in(owned.client, "another long password").status_code == 200
 
 
-def test_secret_key_is_readable_by_the_owner_alone(owned: Api, token: str) -> None:
+def test_only_the_process_user_can_read_the_secret_key(owned: Api, token: str) -> None:
     path = owned.state.settings.data_dir / "secret.key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_another_secret_key_takes_no_old_token(owned: Api, token: str) -> None:
+def test_another_secret_key_invalidates_old_tokens(owned: Api, token: str) -> None:
     config = {
         "ASTRBOT_DATA_DIR": str(owned.state.settings.data_dir),
         "ASTRBOT_SECRET_KEY": "x" * 32,
@@ -279,18 +279,18 @@ def test_another_secret_key_takes_no_old_token(owned: Api, token: str) -> None:
     other.extensions["astrbot_api"].close()
 
 
-def test_password_is_hashed_and_shown_nowhere(owned: Api) -> None:
+def test_the_password_is_hashed_and_shown_nowhere(owned: Api) -> None:
     with owned.state.db.read() as db:
         (stored,) = db.execute_sql("SELECT password_hash FROM owner").fetchone()
     assert stored.startswith("$argon2id$")
     assert PASSWORD not in repr(owned.state.settings)
 
 
-def test_without_an_owner_nobody_gets_in(api: Api) -> None:
+def test_without_an_owner_nobody_can_log_in(api: Api) -> None:
     assert log_in(api.client, "").status_code == 401
 
 
-def test_owner_can_be_switched_off(make_api: Callable[..., Api]) -> None:
+def test_the_owners_access_can_be_disabled(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_OWNER_ACCESS="off", ASTRBOT_ADMIN_PASSWORD=PASSWORD)
     assert log_in(api.client).json["message"] == "Missing API key"
     assert api.client.get("/").headers["Location"] == "api/v1/docs"
@@ -306,7 +306,7 @@ def test_owner_can_be_switched_off(make_api: Callable[..., Api]) -> None:
         ({"name": "x" * 201}, "name must have at most 200 characters"),
     ],
 )
-def test_wrong_key_is_refused(
+def test_an_invalid_key_request_is_rejected(
     post: Callable[..., TestResponse], body: dict[str, Any], message: str
 ) -> None:
     answer = post("create", **body)
@@ -322,14 +322,14 @@ def test_wrong_key_is_refused(
         (["chat:admin", "im"], "chat:admin requires the chat scope"),
     ],
 )
-def test_scopes_that_open_nothing_are_refused(
+def test_invalid_scopes_are_rejected(
     post: Callable[..., TestResponse], scopes: list[Any], message: str
 ) -> None:
     answer = post("create", scopes=scopes)
     assert (answer.status_code, answer.json["message"]) == (400, message)
 
 
-def test_scopes_of_newer_versions_are_known(post: Callable[..., TestResponse]) -> None:
+def test_scopes_of_newer_versions_are_accepted(post: Callable[..., TestResponse]) -> None:
     newer = ["bot", "provider", "persona", "data", "plugin", "mcp", "skill"]
     assert post("create", scopes=newer).json["data"]["scopes"] == newer
 
@@ -356,7 +356,7 @@ def test_a_key_may_have_a_default_username_and_legacy_errors(
     assert "default_username" in post("create", rules=bound).json["message"]
 
 
-def test_created_key_works_until_it_is_revoked(
+def test_a_created_key_works_until_it_is_revoked(
     owned: Api, post: Callable[..., TestResponse]
 ) -> None:
     made = post("create", name="bot", scopes=["config"]).json["data"]
@@ -367,7 +367,9 @@ def test_created_key_works_until_it_is_revoked(
     assert actions(owned)[:2] == ["key_revoked", "key_created"]
 
 
-def test_update_changes_what_is_named_alone(owned: Api, post: Callable[..., TestResponse]) -> None:
+def test_an_update_changes_only_the_named_fields(
+    owned: Api, post: Callable[..., TestResponse]
+) -> None:
     made = post("create", name="bot", expires_in_days=3).json["data"]
     headers = {"X-API-Key": made["api_key"]}
     changed = post("update", key_id=made["key_id"], scopes=["im"]).json["data"]
@@ -380,7 +382,7 @@ def test_update_changes_what_is_named_alone(owned: Api, post: Callable[..., Test
     assert post("update", key_id="none", name="x").json["message"] == "API key not found"
 
 
-def test_rotated_key_works_for_its_grace_period(
+def test_a_rotated_key_works_for_its_grace_period(
     owned: Api, post: Callable[..., TestResponse], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = post("create", name="bot", scopes=["config"]).json["data"]
@@ -398,7 +400,9 @@ def test_rotated_key_works_for_its_grace_period(
     assert post("rotate", key_id=new["key_id"], grace_s="1").status_code == 400
 
 
-def test_first_use_of_a_key_is_noted_once(owned: Api, post: Callable[..., TestResponse]) -> None:
+def test_the_first_use_of_a_key_is_recorded_once(
+    owned: Api, post: Callable[..., TestResponse]
+) -> None:
     made = post("create", scopes=["config"]).json["data"]
     for _ in range(2):
         owned.client.get("/api/v1/configs", headers={"X-API-Key": made["api_key"]})
@@ -409,7 +413,7 @@ def test_first_use_of_a_key_is_noted_once(owned: Api, post: Callable[..., TestRe
     assert [(one["subject"], one["address"]) for one in first] == [(made["key_id"], "127.0.0.1")]
 
 
-def test_use_that_could_not_be_stored_is_stored_later(
+def test_a_use_that_could_not_be_stored_is_stored_later(
     owned: Api, post: Callable[..., TestResponse], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = post("create", scopes=["config"]).json["data"]
@@ -442,7 +446,7 @@ def test_old_entries_are_removed(owned: Api, monkeypatch: pytest.MonkeyPatch) ->
     assert actions(owned) == []
 
 
-def test_log_has_a_line_for_what_was_done(
+def test_the_log_has_a_line_for_each_action(
     owned: Api, post: Callable[..., TestResponse], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "astrbot_api.audit")
@@ -467,14 +471,14 @@ def hosted(tmp_path: Path) -> Iterator[FlaskClient]:
     app.extensions["astrbot_api"].close()
 
 
-def test_login_lies_below_the_prefix(hosted: FlaskClient) -> None:
+def test_the_login_is_below_the_prefix(hosted: FlaskClient) -> None:
     body = {"username": "astrbot", "password": PASSWORD}
     assert hosted.post("/bot/api/auth/login", json=body).status_code == 200
     cookie = hosted.get_cookie("astrbot_owner", path="/bot")
     assert cookie is not None
 
 
-def test_command_line_is_noted_too(owned: Api) -> None:
+def test_the_audit_includes_the_command_line(owned: Api) -> None:
     folder = str(owned.state.settings.data_dir)
     runner = CliRunner()
     made = runner.invoke(main, ["keys", "create", "bot", "--json", "--data-dir", folder])

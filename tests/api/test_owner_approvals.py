@@ -108,7 +108,7 @@ def test_the_owner_sees_and_decides_the_calls_of_every_user(
     assert (again.status_code, again.get_json()["code"]) == (404, "approval_not_found")
 
 
-def test_without_the_setting_the_owner_decides_its_own_calls_alone(
+def test_without_the_setting_the_owner_decides_only_its_own_calls(
     make_owner: Callable[..., Owner],
 ) -> None:
     owner = make_owner(approves=False)
@@ -126,7 +126,9 @@ def test_without_the_setting_the_owner_decides_its_own_calls_alone(
     assert [one["run_id"] for one in owner.data_of("GET", _PATH)["calls"]] == [others]
 
 
-def test_only_the_owner_reads_and_only_its_pages_decide(make_owner: Callable[..., Owner]) -> None:
+def test_only_the_owner_reads_calls_and_only_its_pages_decide(
+    make_owner: Callable[..., Owner],
+) -> None:
     owner = make_owner(approves=True)
     ask(owner.api, "alice", "one")
     (call,) = owner.data_of("GET", _PATH)["calls"]
@@ -144,7 +146,7 @@ def test_only_the_owner_reads_and_only_its_pages_decide(make_owner: Callable[...
     assert len(owner.data_of("GET", _PATH)["calls"]) == 1
 
 
-def test_long_arguments_are_cut_and_shown_whole_when_asked(
+def test_long_arguments_are_truncated_and_shown_whole_on_request(
     make_owner: Callable[..., Owner],
 ) -> None:
     owner = make_owner(approves=True)
@@ -190,14 +192,12 @@ def test_ten_thousand_calls_are_paged_by_an_index(make_owner: Callable[..., Owne
 
 
 @pytest.mark.parametrize("cursor", ["x", "1" * 30 + ".id", "-5.id", "²."])
-def test_a_page_that_does_not_exist_is_refused(
-    make_owner: Callable[..., Owner], cursor: str
-) -> None:
+def test_an_invalid_page_is_rejected(make_owner: Callable[..., Owner], cursor: str) -> None:
     answer = make_owner(approves=True).ask("GET", f"{_PATH}?after={cursor}")
     assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
 
 
-def test_a_decision_that_is_none_is_refused(make_owner: Callable[..., Owner]) -> None:
+def test_an_invalid_decision_is_rejected(make_owner: Callable[..., Owner]) -> None:
     owner = make_owner(approves=True)
     for body, code, field in (
         ({"decision": "approve"}, "missing_field", "id"),

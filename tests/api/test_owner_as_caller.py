@@ -39,7 +39,7 @@ def owner(make_api: Any) -> Owner:
     return Owner(make_api(ASTRBOT_ADMIN_PASSWORD=PASSWORD))
 
 
-def test_the_owner_speaks_as_itself_and_as_anybody(owner: Owner) -> None:
+def test_the_owner_can_use_any_username(owner: Owner) -> None:
     assert owner.data["username"] == "astrbot"
     stream = owner.ask("POST", "/api/v1/chat", json={"message": "hi", "session_id": "mine"})
     assert parse_events(stream.get_data())[-1]["type"] == "end"
@@ -56,7 +56,7 @@ def test_the_owner_speaks_as_itself_and_as_anybody(owner: Owner) -> None:
     assert owner.ask("GET", "/api/v1/configs").get_json()["code"] == "invalid_api_key"
 
 
-def test_no_cookie_and_no_address_opens_the_api(owner: Owner) -> None:
+def test_neither_a_cookie_nor_an_address_gives_access(owner: Owner) -> None:
     browser = owner.api.app.test_client()
     body = {"username": "astrbot", "password": PASSWORD}
     assert browser.post("/api/v1/auth/login", json=body).status_code == 200
@@ -76,7 +76,7 @@ def test_wrong_passwords_are_refused_and_throttled(owner: Owner) -> None:
     assert [one.status_code for one in answers] == [401] * 10 + [429]
 
 
-def test_the_owner_makes_and_ends_keys_below_the_newer_path(owner: Owner) -> None:
+def test_the_owner_creates_and_revokes_keys_below_the_newer_path(owner: Owner) -> None:
     body = {"name": "n", "scopes": ["chat", "data"]}
     made = owner.data_of("POST", "/api/v1/api-keys", json=body)
     headers = {"X-API-Key": made["api_key"]}
@@ -116,7 +116,7 @@ def test_the_paths_of_the_dashboard_are_the_same_routes(owner: Owner) -> None:
     assert "start_time" in owner.client.get("/api/stat/start-time").get_json()["data"]
 
 
-def test_without_the_owners_access_its_login_opens_nothing(make_api: Any) -> None:
+def test_without_owner_access_its_login_gives_no_access(make_api: Any) -> None:
     api = make_api(ASTRBOT_ADMIN_PASSWORD=PASSWORD, ASTRBOT_OWNER_ACCESS="off")
     body = {"username": "astrbot", "password": PASSWORD}
     assert api.client.post("/api/v1/auth/login", json=body).status_code == 401

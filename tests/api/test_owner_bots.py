@@ -43,7 +43,7 @@ def log_in(client: FlaskClient) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def test_the_owner_sends_a_test_message_and_sees_what_became_of_it(
+def test_the_owner_sends_a_test_message_and_sees_its_result(
     client: FlaskClient, messenger: FakeMessenger
 ) -> None:
     owner = log_in(client)
@@ -57,7 +57,9 @@ def test_the_owner_sends_a_test_message_and_sees_what_became_of_it(
     assert "unknown type 'unknown'" in bad["fault"]
 
 
-def test_a_test_message_that_fails_says_why(client: FlaskClient, messenger: FakeMessenger) -> None:
+def test_a_failed_test_message_shows_the_reason(
+    client: FlaskClient, messenger: FakeMessenger
+) -> None:
     def refuse(target: object, text: str) -> None:
         raise PlatformError("The chat does not exist.")
 
@@ -68,7 +70,7 @@ def test_a_test_message_that_fails_says_why(client: FlaskClient, messenger: Fake
     assert "The chat does not exist." in refused.get_json()["message"]
 
 
-def test_nobody_else_sends_a_test_message(client: FlaskClient, messenger: FakeMessenger) -> None:
+def test_only_the_owner_sends_test_messages(client: FlaskClient, messenger: FakeMessenger) -> None:
     body = {"umo": "bot1:FriendMessage:1", "message": "A test"}
     assert client.post("/admin/data/bots/test", json=body).status_code == 401
     assert messenger.sent == []

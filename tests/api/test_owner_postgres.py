@@ -62,7 +62,7 @@ def test_owner_manages_keys_and_reads_the_pages_data(owned: Api) -> None:
     assert client.post("/api/auth/logout", headers=headers).status_code == 200
 
 
-def test_limits_hold_for_requests_at_once(owned: Api) -> None:
+def test_limits_apply_to_simultaneous_requests(owned: Api) -> None:
     text = read_rules({"requests_per_minute": 10, "turns_per_day": 5}).dump()
     _, secret = owned.state.db.write(
         lambda db: keys.create_key(db, "k", keys.PUBLIC_SCOPES, created_by="test", rules=text)
@@ -90,7 +90,7 @@ def test_limits_hold_for_requests_at_once(owned: Api) -> None:
     assert statuses[-4:] == [200, 200, 429, 429]
 
 
-def test_a_worker_whose_connections_are_all_lent_keeps_its_lease_and_reports_it(
+def test_a_worker_with_an_exhausted_pool_keeps_its_lease_and_reports_it(
     make_api: Callable[..., Api], postgres_url: str
 ) -> None:
     api = make_api(

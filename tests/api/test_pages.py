@@ -45,14 +45,14 @@ def csrf(owned: Api, client: FlaskClient) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_page_leads_to_the_login_first(owned: Api, page: str) -> None:
+def test_pages_redirect_to_the_login(owned: Api, page: str) -> None:
     answer = owned.client.get(f"/admin/{page}")
     assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/login")
 
 
 @pytest.mark.parametrize("page", [*PAGES, "login"])
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_page_allows_no_inline_script_or_style(
+def test_pages_allow_no_inline_script_or_style(
     client: FlaskClient, owned: Api, page: str, language: str
 ) -> None:
     visitor = owned.client if page == "login" else client
@@ -68,21 +68,21 @@ def test_page_allows_no_inline_script_or_style(
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_root_leads_to_the_pages_below_a_prefix_too(make_api: Callable[..., Api]) -> None:
+def test_the_root_redirects_to_the_pages_below_a_prefix(make_api: Callable[..., Api]) -> None:
     assert make_api().client.get("/").headers["Location"] == "admin/"
     prefixed = make_api(ASTRBOT_URL_PREFIX="/bot")
     assert prefixed.client.get("/").headers["Location"] == "bot/admin/"
     assert prefixed.client.get("/bot/admin/").headers["Location"] == "/bot/admin/login"
 
 
-def test_pages_can_be_switched_off(make_api: Callable[..., Api]) -> None:
+def test_pages_can_be_disabled(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_OWNER_ACCESS="api", ASTRBOT_ADMIN_PASSWORD=PASSWORD)
     assert api.client.get("/admin/").status_code == 404
     body = {"username": "astrbot", "password": PASSWORD}
     assert api.client.post("/api/auth/login", json=body).status_code == 200
 
 
-def test_data_needs_the_login(owned: Api) -> None:
+def test_data_requires_a_login(owned: Api) -> None:
     for path in (
         "overview",
         "keys",
@@ -95,7 +95,7 @@ def test_data_needs_the_login(owned: Api) -> None:
         assert owned.client.get(f"/admin/data/{path}").status_code == 401, path
 
 
-def test_figures_count_requests_turns_and_tokens(owned: Api, client: FlaskClient) -> None:
+def test_statistics_count_requests_turns_and_tokens(owned: Api, client: FlaskClient) -> None:
     owned.chat("hi there")
     owned.get("/api/v1/nothing")
     owned.state.keys.usage.flush()
@@ -110,7 +110,7 @@ def test_figures_count_requests_turns_and_tokens(owned: Api, client: FlaskClient
     assert days[0]["requests"] == 2
 
 
-def test_tools_that_are_too_many_are_named_by_config(make_api: Callable[..., Api]) -> None:
+def test_excess_tools_are_listed_by_config(make_api: Callable[..., Api]) -> None:
     config = '[provider]\ntype = "mock"\n[tools]\nmax_tools = 1\n'
     api = make_api(config, ASTRBOT_ADMIN_PASSWORD=PASSWORD)
     client = api.app.test_client()
@@ -122,11 +122,11 @@ def test_tools_that_are_too_many_are_named_by_config(make_api: Callable[..., Api
     assert "calculate" in left["names"]
 
 
-def test_no_tool_is_left_out_without_need(client: FlaskClient) -> None:
+def test_no_tool_is_dropped_below_the_limit(client: FlaskClient) -> None:
     assert client.get("/admin/data/left-out").json["data"] == []
 
 
-def test_console_key_is_short_lived_and_ends_with_its_maker(
+def test_a_console_key_is_short_lived_and_ends_with_its_parent(
     owned: Api, client: FlaskClient
 ) -> None:
     headers = csrf(owned, client)
@@ -149,9 +149,7 @@ def test_console_key_is_short_lived_and_ends_with_its_maker(
 
 
 @pytest.mark.parametrize("ended_by", ["logout", "password"])
-def test_console_key_ends_with_the_login_that_made_it(
-    owned: Api, client: FlaskClient, ended_by: str
-) -> None:
+def test_a_console_key_ends_with_its_login(owned: Api, client: FlaskClient, ended_by: str) -> None:
     headers = csrf(owned, client)
     (key,) = client.get("/admin/data/keys").json["data"]
     body = {"key_id": key["key_id"]}
@@ -167,7 +165,7 @@ def test_console_key_ends_with_the_login_that_made_it(
     assert owned.get("/api/v1/keys/self").status_code == 200
 
 
-def test_scripts_run_by_the_nonce_of_their_page_alone(client: FlaskClient) -> None:
+def test_only_scripts_with_the_nonce_of_their_page_run(client: FlaskClient) -> None:
     nonces = set()
     for _ in range(2):
         answer = client.get("/admin/keys")
@@ -209,7 +207,7 @@ def test_sessions_are_found_read_exported_and_deleted(owned: Api, client: FlaskC
         assert audit.list_entries(db)[0]["action"] == "session_deleted"
 
 
-def test_assets_are_scripts_of_our_own(client: FlaskClient) -> None:
+def test_all_scripts_are_local_assets(client: FlaskClient) -> None:
     answer = client.get("/admin/assets/dom.js")
     assert answer.mimetype == "text/javascript"
     answer.close()
@@ -233,7 +231,7 @@ def _texts() -> set[str]:
     return found
 
 
-def test_every_text_of_the_pages_has_chinese() -> None:
+def test_every_text_of_the_pages_has_a_chinese_translation() -> None:
     catalogue = load_catalogue("zh", OWNER_PAGES)
     texts = _texts()
     assert len(texts) > 200
@@ -248,7 +246,7 @@ def test_translations_keep_their_placeholders() -> None:
         assert re.search(r"[\u4e00-\u9fff]", chinese) or chinese in ("Token", "UMO"), english
 
 
-def test_bots_are_listed_with_what_is_wrong(owned: Api, client: FlaskClient) -> None:
+def test_bots_are_listed_with_their_faults(owned: Api, client: FlaskClient) -> None:
     (owned.state.settings.data_dir / "bots.toml").write_text(
         '[[bot]]\nid = "off"\ntype = "telegram"\nenabled = false\n'
         '[[bot]]\nid = "wrong"\ntype = "telegram"\n',
@@ -263,7 +261,7 @@ def test_bots_are_listed_with_what_is_wrong(owned: Api, client: FlaskClient) -> 
     assert bots[0]["last_delivery"] is None
 
 
-def test_test_message_is_sent_and_noted(owned: Api, client: FlaskClient) -> None:
+def test_a_test_message_is_sent_and_recorded(owned: Api, client: FlaskClient) -> None:
     headers = csrf(owned, client)
     path = "/admin/data/bots/test"
     body = {"umo": "webchat:FriendMessage:webchat!anna!s1", "message": "is this on?"}

@@ -125,7 +125,7 @@ def call(name: str, arguments: str = "{}", call_id: str = "c1") -> ToolCallDelta
     return ToolCallDelta(0, call_id, name, arguments)
 
 
-def test_an_answer_that_broke_off_is_given_again_by_another_worker(
+def test_another_worker_repeats_an_interrupted_answer(
     make_worker: Callable[..., Worker],
 ) -> None:
     said, never = threading.Event(), threading.Event()
@@ -261,7 +261,7 @@ def kill_when_journaled(worker: Worker, run_id: str, *words: str) -> None:
 
 
 @pytest.mark.parametrize("streaming", [True, False])
-def test_the_steps_that_were_whole_are_not_made_again(
+def test_completed_steps_are_not_repeated(
     make_worker: Callable[..., Worker], streaming: bool
 ) -> None:
     tools = Tools()
@@ -286,7 +286,7 @@ def test_the_steps_that_were_whole_are_not_made_again(
                if one["type"] == "tool_call")  # fmt: skip
 
 
-def test_a_step_that_cannot_be_stored_costs_the_turn_nothing_but_its_pickup(
+def test_a_step_that_cannot_be_stored_only_prevents_the_pickup(
     make_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(db: Any, run: int, step: int, *more: Any) -> None:
@@ -325,7 +325,7 @@ def test_the_model_is_informed_of_a_call_whose_outcome_is_unknown(
     assert living.model.seen[0][-2]["content"] == OUTCOME_UNKNOWN
 
 
-def test_a_run_is_picked_up_twice_and_not_more_often(make_worker: Callable[..., Worker]) -> None:
+def test_a_run_is_picked_up_at_most_twice(make_worker: Callable[..., Worker]) -> None:
     tools = Tools()
     _, run_id = start_until_held(make_worker, 2, tools)
     for _ in range(2):
@@ -343,7 +343,7 @@ def test_a_run_is_picked_up_twice_and_not_more_often(make_worker: Callable[..., 
     assert len(tools.added) == 1
 
 
-def test_a_worker_that_was_only_thought_dead_says_nothing_more(
+def test_a_worker_wrongly_declared_dead_stops_writing(
     make_worker: Callable[..., Worker],
 ) -> None:
     tools = Tools()
@@ -363,7 +363,7 @@ def test_a_worker_that_was_only_thought_dead_says_nothing_more(
     assert living.api.count_rows("message") == 2
 
 
-def test_turns_that_waited_are_taken_over_in_their_order(
+def test_waiting_turns_are_taken_over_in_order(
     make_worker: Callable[..., Worker],
 ) -> None:
     said, never = threading.Event(), threading.Event()
@@ -389,7 +389,7 @@ OPENING = ["session_id", "user_message_saved", "run_started"]
 
 
 @pytest.mark.parametrize("goes_on", [True, False])
-def test_a_client_that_saw_the_beginning_misses_nothing_of_a_run_the_journal_never_had(
+def test_a_resumed_client_misses_nothing_of_a_run_missing_in_the_journal(
     make_worker: Callable[..., Worker], goes_on: bool
 ) -> None:
     never = threading.Event()
@@ -410,7 +410,7 @@ def test_a_client_that_saw_the_beginning_misses_nothing_of_a_run_the_journal_nev
     assert following[-1] == "end"
 
 
-def test_a_run_that_ended_while_the_journal_was_away_is_in_it_with_its_beginning(
+def test_a_run_that_ended_during_a_journal_outage_is_journaled_whole(
     make_worker: Callable[..., Worker],
 ) -> None:
     dead = make_worker("all of it")
@@ -444,7 +444,9 @@ def _refuse(pieces: Any) -> Any:
     raise StorageError("the disk is full")
 
 
-def test_what_may_not_be_done_again_ends_as_interrupted(make_worker: Callable[..., Worker]) -> None:
+def test_a_run_with_a_call_that_must_not_be_repeated_is_interrupted(
+    make_worker: Callable[..., Worker],
+) -> None:
     begun, never = threading.Event(), threading.Event()
 
     def agent(messages: Any, context: ToolContext) -> Iterator[str]:
@@ -473,7 +475,7 @@ def test_what_may_not_be_done_again_ends_as_interrupted(make_worker: Callable[..
     assert ends[1] == ["agent_stats", "complete", "message_saved", "end"]
 
 
-def test_a_turn_whose_only_picture_is_gone_is_ended_at_once(
+def test_a_turn_whose_only_picture_was_deleted_ends_at_once(
     make_worker: Callable[..., Worker],
 ) -> None:
     holding, never = threading.Event(), threading.Event()
@@ -542,7 +544,7 @@ _ENDS = st.builds(_Kill, st.integers(0, 24), st.booleans()) | st.builds(
 )  # fmt: skip
 @given(first=_ENDS, second=_ENDS)
 @example(first=_Stop(3, False), second=_Stop(4, False))
-def test_wherever_two_workers_end_there_is_one_reply_and_no_call_is_made_twice(
+def test_two_ended_workers_leave_one_reply_and_repeat_no_call(
     first: _Kill | _Stop, second: _Kill | _Stop
 ) -> None:
     tools, made = Tools(), list[Worker]()

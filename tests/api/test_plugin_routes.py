@@ -96,7 +96,7 @@ def ask(app: Any, path: str, key: str = "", method: str = "GET", **options: Any)
     return app.client.open(BASE + path, method=method, headers=headers, **options)
 
 
-def test_a_key_with_the_scope_opens_a_plugins_views(app: Any, key: str) -> None:
+def test_a_key_with_the_scope_can_call_a_plugins_views(app: Any, key: str) -> None:
     assert ask(app, "/shop", key).json == {"root": f"{BASE}/shop"}
     answer = ask(app, "/shop/orders/7?username=ada", key, "POST", json={"colour": "red"})
     assert answer.json == {"number": 7, "username": "ada", "body": {"colour": "red"}}
@@ -110,7 +110,7 @@ def test_a_key_with_the_scope_opens_a_plugins_views(app: Any, key: str) -> None:
     "path",
     ["/shop", "/shop/orders/7", "/shop/nothing", "/shop/health/", "/nobody/health"],
 )
-def test_whatever_is_not_public_asks_for_a_key(app: Any, path: str) -> None:
+def test_views_require_a_key_unless_they_are_public(app: Any, path: str) -> None:
     assert (ask(app, path).status_code, ask(app, path).json["code"]) == (401, "missing_api_key")
     refused = ask(app, path, str(app.create_key("chat")))
     assert (refused.status_code, refused.json["code"]) == (403, "insufficient_scope")
@@ -125,7 +125,7 @@ def test_a_public_view_needs_none(app: Any) -> None:
     assert set(options.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
 
 
-def test_errors_have_the_shape_of_all_others(app: Any, key: str) -> None:
+def test_errors_of_plugins_have_the_apis_shape(app: Any, key: str) -> None:
     found = {
         path: (answer.status_code, answer.json["code"])
         for path, answer in {
@@ -143,7 +143,7 @@ def test_errors_have_the_shape_of_all_others(app: Any, key: str) -> None:
     assert (bad.status_code, bad.json["status"]) == (400, "error")
 
 
-def test_a_fault_is_logged_by_the_plugins_name_and_not_shown(
+def test_an_exception_is_logged_with_the_plugins_name_and_not_shown(
     app: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
@@ -155,14 +155,14 @@ def test_a_fault_is_logged_by_the_plugins_name_and_not_shown(
     assert "hunter2" in caplog.text
 
 
-def test_a_body_is_bounded_before_the_plugin_sees_it(key: str) -> None:
+def test_the_body_limit_applies_before_the_plugin_is_called(key: str) -> None:
     with make_app(ScriptedModel("hello"), plugins=[Shop], max_json_bytes=70_000) as app:
         own = str(app.create_key("plugin"))
         answer = ask(app, "/shop/orders/1", own, "POST", data=b"x" * 70_001)
         assert (answer.status_code, answer.json["code"]) == (413, "body_too_large")
 
 
-def test_a_key_that_is_bound_to_a_name_speaks_as_that_name(app: Any) -> None:
+def test_a_bound_key_uses_its_username(app: Any) -> None:
     _, own = app.state.db.write(
         lambda db: create_key(
             db, "ada", ("plugin",), created_by="test", rules='{"username": "ada"}'
@@ -173,7 +173,7 @@ def test_a_key_that_is_bound_to_a_name_speaks_as_that_name(app: Any) -> None:
     assert (other.status_code, other.json["code"]) == (403, "key_restricted")
 
 
-def test_what_is_no_blueprint_costs_nobody_else_anything(app: Any, key: str) -> None:
+def test_an_invalid_blueprint_does_not_affect_other_plugins(app: Any, key: str) -> None:
     records = {one.name: one for one in app.state.agents.plugins.list_records()}
     assert records["wrong"].reason == (
         "register_blueprint must return a flask.Blueprint, not a list"

@@ -121,7 +121,7 @@ def test_the_hooks_of_a_turn_are_called_in_their_order(make_scripted: Make) -> N
     assert recorder.calls[-1] == "shutdown"
 
 
-def test_what_is_stored_is_what_the_user_sent(make_scripted: Make) -> None:
+def test_the_users_original_message_is_stored(make_scripted: Make) -> None:
     api, model = make_scripted(say, plugins=[Recorder])
     api.chat("a cat", session_id="s")
     api.chat("again", session_id="s")
@@ -154,7 +154,7 @@ def test_a_plugin_adds_tools_and_commands(make_scripted: Make) -> None:
     assert "\n/shout - shout it" in api.chat("/help")[-3]["data"]
 
 
-def test_a_command_never_comes_to_on_message(make_scripted: Make) -> None:
+def test_on_message_is_not_called_for_commands(make_scripted: Make) -> None:
     class Greedy:
         @hookimpl
         def on_message(self, message: str) -> Handled:
@@ -208,7 +208,7 @@ class Broken:
         raise RuntimeError("call hunter2")
 
 
-def test_a_plugin_that_raises_in_every_hook_costs_nobody_else_anything(
+def test_a_plugin_that_raises_in_every_hook_does_not_affect_others(
     make_scripted: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
@@ -232,7 +232,7 @@ def test_a_plugin_that_raises_in_every_hook_costs_nobody_else_anything(
     assert caplog.text.count("RuntimeError: on_event hunter2") == 2
 
 
-def test_a_command_that_raises_ends_in_an_error_and_the_session_goes_on(
+def test_a_command_that_raises_gives_an_error_and_the_session_continues(
     make_scripted: Make,
 ) -> None:
     api, _ = make_scripted(say, plugins=[Broken])
@@ -244,7 +244,7 @@ def test_a_command_that_raises_ends_in_an_error_and_the_session_goes_on(
     assert text_of(api.chat("next", session_id="s")) == "you said next"
 
 
-def test_a_hook_or_command_that_never_returns_is_left_behind(
+def test_a_hook_or_command_that_never_returns_times_out(
     make_scripted: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     release = threading.Event()
@@ -275,7 +275,7 @@ def test_a_hook_or_command_that_never_returns_is_left_behind(
         release.set()
 
 
-def test_messages_that_no_model_could_take_are_left_out(
+def test_invalid_messages_of_hooks_are_dropped(
     make_scripted: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     answers: list[Any] = [
@@ -327,7 +327,7 @@ def write_config(api: Api, text: str, name: str = "default") -> None:
 
 
 @pytest.mark.parametrize("kind", [Configured, JsonConfigured])
-def test_each_config_has_settings_of_its_own(make_scripted: Make, kind: Any) -> None:
+def test_each_config_has_its_own_settings(make_scripted: Make, kind: Any) -> None:
     api, _ = make_scripted(say, plugins=[kind])
     write_config(api, f'[plugins.{kind.name}]\nword = "ho"\ntimes = 3', "santa")
     assert api.chat("/say", session_id="a")[-3]["data"] == "hello"
@@ -343,7 +343,7 @@ def test_each_config_has_settings_of_its_own(make_scripted: Make, kind: Any) -> 
         (Recorder, "word = 5", "word: this plugin has no settings"),
     ],
 )
-def test_a_wrong_setting_is_one_line_and_the_plugin_is_off_in_that_config(
+def test_an_invalid_setting_disables_the_plugin_in_that_config(
     make_scripted: Make, caplog: pytest.LogCaptureFixture, kind: Any, table: str, message: str
 ) -> None:
     api, _ = make_scripted(say, plugins=[kind])
@@ -356,7 +356,7 @@ def test_a_wrong_setting_is_one_line_and_the_plugin_is_off_in_that_config(
     assert {"/say", "/shout"} & set(api.chat("/help")[-3]["data"].split())
 
 
-def test_the_last_good_settings_stay(make_scripted: Make) -> None:
+def test_the_last_valid_settings_are_kept(make_scripted: Make) -> None:
     api, _ = make_scripted(say, plugins=[Configured])
     write_config(api, '[plugins.configured]\nword = "good"')
     assert api.chat("/say", session_id="a")[-3]["data"] == "good"
@@ -364,7 +364,7 @@ def test_the_last_good_settings_stay(make_scripted: Make) -> None:
     assert api.chat("/say", session_id="a")[-3]["data"] == "good"
 
 
-def test_a_config_says_which_plugins_are_on(make_scripted: Make) -> None:
+def test_a_config_selects_its_plugins(make_scripted: Make) -> None:
     api, _ = make_scripted(say, plugins=[Configured, Recorder])
     for name, lines, on in (
         ("none", "enabled = []", set()),
@@ -378,7 +378,7 @@ def test_a_config_says_which_plugins_are_on(make_scripted: Make) -> None:
         assert "/reset" in shown, "the built-in ones are always on"
 
 
-def test_a_plugin_nobody_enables_is_not_imported_until_somebody_does(make_scripted: Make) -> None:
+def test_a_plugin_is_imported_only_once_a_config_enables_it(make_scripted: Make) -> None:
     api, _ = make_scripted(say, agent="titles = false\n[plugins]\nenabled = []", plugins=[Recorder])
     assert made == []
     write_config(api, '[plugins]\nenabled = ["recorder"]', "later")
@@ -386,7 +386,7 @@ def test_a_plugin_nobody_enables_is_not_imported_until_somebody_does(make_script
     assert made[0].calls[0] == ("startup", "recorder")
 
 
-def test_a_name_that_no_plugin_has_is_reported(
+def test_an_unknown_plugin_name_is_reported(
     make_scripted: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_scripted(say, agent='titles = false\n[plugins]\nenabled = ["*", "helo"]')
@@ -456,7 +456,7 @@ BAD = {
 }  # fmt: skip
 
 
-def test_a_plugin_that_cannot_be_loaded_is_named_and_skipped(
+def test_a_plugin_that_fails_to_load_is_named_and_skipped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, (text, _) in BAD.items():
@@ -494,7 +494,7 @@ def test_plugins_list_shows_the_reason(tmp_path: Path) -> None:
     assert not (tmp_path / "astrbot.db").exists()
 
 
-def test_plugins_new_writes_one_that_runs_and_whose_tests_pass(
+def test_plugins_new_creates_a_working_plugin_with_passing_tests(
     tmp_path: Path, make_api: Callable[..., Api], pytester_run: Callable[[Path], int]
 ) -> None:
     runner = CliRunner()

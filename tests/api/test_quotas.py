@@ -73,7 +73,7 @@ def delete(api: Api, key: str, session_id: str) -> None:
 
 
 @pytest.mark.parametrize("by", ["rule", "setting"])
-def test_a_key_that_has_stored_too_much_is_refused_until_it_deletes(
+def test_a_key_above_its_quota_is_rejected_until_it_deletes_data(
     make_api: Callable[..., Api], by: str
 ) -> None:
     limit = 3 * _SMALL
@@ -98,7 +98,7 @@ def test_a_key_that_has_stored_too_much_is_refused_until_it_deletes(
     check_counts(api)
 
 
-def test_another_key_does_not_pay(api: Api) -> None:
+def test_another_key_is_not_affected(api: Api) -> None:
     key = make_key(api, stored_bytes=_SMALL)
     assert refusal(say(api, key, message="x" * _SMALL)) == _FULL
     assert say(api, api.key, message="x" * _SMALL).status_code == 200
@@ -125,7 +125,7 @@ def test_the_number_of_sessions_is_limited(api: Api) -> None:
     assert ask(api, key, "/api/v1/keys/self").json["data"]["left"]["sessions"] == 0
 
 
-def test_what_a_session_key_stores_is_its_makers(api: Api) -> None:
+def test_data_of_a_session_key_counts_towards_its_parent(api: Api) -> None:
     key = make_key(api, stored_bytes=3 * _SMALL)
     session_key = mint(api, key).json["data"]["api_key"]
     say(api, session_key, session_id="hers")
@@ -137,7 +137,7 @@ def test_what_a_session_key_stores_is_its_makers(api: Api) -> None:
 
 
 @pytest.mark.parametrize("by", ["rule", "setting", "all"])
-def test_a_key_that_stores_too_fast_waits(make_api: Callable[..., Api], by: str) -> None:
+def test_a_key_that_stores_too_fast_gets_429(make_api: Callable[..., Api], by: str) -> None:
     name = {
         "rule": "its rule growth_bytes",
         "setting": "ASTRBOT_MAX_GROWTH_BYTES_PER_KEY",
@@ -161,7 +161,7 @@ def test_a_key_that_stores_too_fast_waits(make_api: Callable[..., Api], by: str)
     check_counts(api)
 
 
-def test_growth_is_that_of_the_last_sixty_seconds() -> None:
+def test_growth_is_measured_over_sixty_seconds() -> None:
     assert Growth(600, 0, 30.0).size_bytes == 600
     assert Growth(0, 600, 30.0).size_bytes == 300
     assert Growth(100, 600, 45.0).size_bytes == 250
@@ -173,7 +173,9 @@ def test_growth_is_that_of_the_last_sixty_seconds() -> None:
         assert Growth(*then, into_s).size_bytes == pytest.approx(200, abs=2)
 
 
-def test_growth_goes_on_over_minutes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_growth_is_limited_across_minute_boundaries(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key = make_key(api, growth_bytes=50_000)
     now = [6_000_000.0]
     monkeypatch.setattr("astrbot_api.db.stored.time.time", lambda: now[0])
@@ -202,7 +204,7 @@ def test_the_text_of_a_broadcast_counts_for_each_target(make_api: Callable[..., 
     assert taken.status_code == 200
 
 
-def test_a_broadcast_that_does_not_fit_is_refused_whole(api: Api) -> None:
+def test_a_broadcast_above_the_quota_is_rejected_whole(api: Api) -> None:
     key = make_key(api, stored_bytes=50_000)
     targets = [f"webchat:FriendMessage:webchat!u!{number}" for number in range(10)]
     body = {"umos": targets, "message": "y" * 10_000}
@@ -217,7 +219,7 @@ def test_a_broadcast_that_does_not_fit_is_refused_whole(api: Api) -> None:
     )
 
 
-def test_remembered_requests_count_until_they_are_forgotten(
+def test_idempotency_records_count_until_they_are_deleted(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = make_key(api, stored_bytes=20_000)
@@ -244,7 +246,7 @@ def test_deliveries_count_until_they_are_pruned(api: Api) -> None:
     assert (stored(api).deliveries, stored(api).deliveries_bytes) == (0, 0)
 
 
-def test_notes_count_and_the_model_gets_an_error_when_they_are_full(
+def test_notes_count_and_the_model_gets_an_error_when_the_quota_is_full(
     make_scripted: Callable[..., Any],
 ) -> None:
     def answer(messages: Any, *_: Any) -> Any:
@@ -267,7 +269,7 @@ def test_notes_count_and_the_model_gets_an_error_when_they_are_full(
     assert b"(its rule stored_bytes)" in told
 
 
-def test_edits_and_new_answers_keep_the_count_right(api: Api) -> None:
+def test_edits_and_new_answers_keep_the_count_correct(api: Api) -> None:
     api.chat(session_id="s")
     events = api.chat("Hello again", session_id="s")
     number = next(one["data"]["id"] for one in events if one["type"] == "user_message_saved")
@@ -288,7 +290,7 @@ def test_edits_and_new_answers_keep_the_count_right(api: Api) -> None:
     assert stored(api).total_bytes == 0
 
 
-def test_the_quota_of_the_whole_server_holds_for_every_key(make_api: Callable[..., Api]) -> None:
+def test_the_quota_of_the_server_applies_to_every_key(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_MAX_STORED_BYTES=20_000)
     say(api, api.key, message="x" * 10_000)
     api.state.keys.quotas.refresh()
@@ -300,7 +302,7 @@ def test_the_quota_of_the_whole_server_holds_for_every_key(make_api: Callable[..
     assert "ASTRBOT_MAX_STORED_BYTES" in refused.json["message"]
 
 
-def test_a_disk_with_little_room_takes_nothing_new(make_api: Callable[..., Api]) -> None:
+def test_a_nearly_full_disk_rejects_new_data(make_api: Callable[..., Api]) -> None:
     api = make_api()
     say(api, api.key, session_id="s")
     object.__setattr__(api.state.settings, "min_free_bytes", 2**60)
@@ -314,7 +316,7 @@ def test_a_disk_with_little_room_takes_nothing_new(make_api: Callable[..., Api])
     delete(api, api.key, "s")
 
 
-def test_files_have_a_quota_in_all(make_api: Callable[..., Api]) -> None:
+def test_files_have_a_total_quota(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_MAX_ALL_FILE_BYTES=100)
     headers = {"X-API-Key": api.key}
 
@@ -329,7 +331,7 @@ def test_files_have_a_quota_in_all(make_api: Callable[..., Api]) -> None:
     assert "ASTRBOT_MAX_ALL_FILE_BYTES" in refused.json["message"]
 
 
-def test_turns_that_are_not_kept_leave_nothing_counted(api: Api) -> None:
+def test_unstored_turns_leave_nothing_counted(api: Api) -> None:
     body = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
     headers = {"X-API-Key": api.key}
     for _ in range(3):
@@ -352,7 +354,7 @@ def test_a_heavy_user_stays_far_below_the_defaults(api: Api) -> None:
     assert session * 100_000 < api.state.settings.max_stored_bytes_per_key / 10
 
 
-def test_counts_of_all_keys_are_metrics_and_shown_to_the_owner(api: Api) -> None:
+def test_usage_of_all_keys_is_in_metrics_and_owner_pages(api: Api) -> None:
     api.chat(session_id="s")
     api.state.keys.quotas.refresh()
     lines = api.state.worker.metrics.render().decode()

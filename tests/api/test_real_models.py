@@ -65,7 +65,7 @@ ATTACHED: list[tuple[dict[str, Any], dict[str, Any]]] = [
 ]
 
 
-def test_what_was_attached_to_a_step_goes_back_in_this_turn_and_in_later_ones(
+def test_opaque_fields_of_a_step_are_returned_in_this_and_later_turns(
     make_api: MakeApi,
 ) -> None:
     for of_message, of_call in ATTACHED:
@@ -89,7 +89,7 @@ def test_what_was_attached_to_a_step_goes_back_in_this_turn_and_in_later_ones(
         assert "thinking_blocks" not in text
 
 
-def test_pieces_of_what_was_attached_are_put_together(make_api: MakeApi) -> None:
+def test_pieces_of_opaque_fields_are_joined(make_api: MakeApi) -> None:
     def play(number: int, body: dict[str, Any]) -> Any:
         if number == 1:
             pieces = [event({"reasoning_details": [one]}) for one in DETAILS]
@@ -109,7 +109,7 @@ def test_pieces_of_what_was_attached_are_put_together(make_api: MakeApi) -> None
     ]  # fmt: skip
 
 
-def test_what_one_provider_attached_is_never_sent_to_another(make_api: MakeApi) -> None:
+def test_opaque_fields_of_one_provider_are_never_sent_to_another(make_api: MakeApi) -> None:
     def play(number: int, body: dict[str, Any]) -> Any:
         extra = {"extra_content": {"google": {"thought_signature": "SIG=="}}}
         return say("ok") if has_result(body) else step(call(**extra), reasoning_content="hm")
@@ -144,7 +144,7 @@ WRONG: list[Any] = [
 
 
 @pytest.mark.parametrize("alternating", [False, True])
-def test_a_turn_in_which_the_model_errs_and_the_next_one_are_answered(
+def test_a_turn_with_a_model_fault_and_the_next_turn_are_answered(
     make_api: MakeApi, alternating: bool
 ) -> None:
     wrong = iter(WRONG)
@@ -161,7 +161,7 @@ def test_a_turn_in_which_the_model_errs_and_the_next_one_are_answered(
         assert endpoint.faults == []
 
 
-def test_one_session_outlives_every_wrong_step(make_api: MakeApi) -> None:
+def test_one_session_survives_every_faulty_step(make_api: MakeApi) -> None:
     wrong = iter([*WRONG, *([say("")] * 3)])
 
     def play(number: int, body: dict[str, Any]) -> Any:
@@ -176,7 +176,7 @@ def test_one_session_outlives_every_wrong_step(make_api: MakeApi) -> None:
         assert endpoint.faults == []
 
 
-def test_roles_alternate_once_the_endpoint_has_insisted(make_api: MakeApi) -> None:
+def test_roles_alternate_after_the_endpoint_required_it(make_api: MakeApi) -> None:
     def play(number: int, body: dict[str, Any]) -> Any:
         return step(call(), content="Let me see. ") if number == 1 else (500, {"error": "broken"})
 
@@ -189,7 +189,7 @@ def test_roles_alternate_once_the_endpoint_has_insisted(make_api: MakeApi) -> No
         assert len(endpoint.faults) == 1
 
 
-def test_arguments_that_were_encoded_twice_are_understood(make_api: MakeApi) -> None:
+def test_doubly_encoded_arguments_are_decoded(make_api: MakeApi) -> None:
     arguments = json.dumps('{"expression":\n "6*7"}')
 
     def play(number: int, body: dict[str, Any]) -> Any:
@@ -209,9 +209,7 @@ def test_arguments_that_were_encoded_twice_are_understood(make_api: MakeApi) -> 
     [("length", "length"), ("MAX_TOKENS", "length"), ("stop", "stop"), ("end_turn", "stop"),
      ("content_filter", "content_filter"), ("SAFETY", "content_filter")],
 )  # fmt: skip
-def test_the_reason_of_the_end_is_carried_through(
-    make_api: MakeApi, word: str, reason: str
-) -> None:
+def test_the_finish_reason_is_forwarded(make_api: MakeApi, word: str, reason: str) -> None:
     with StrictEndpoint(lambda number, body: say("A half", finish=word)) as endpoint:
         api = make_api(config_of(endpoint))
         events = api.chat("go")
@@ -244,7 +242,7 @@ def test_the_reason_of_the_end_is_carried_through(
          "HTTP 502): lost it"),
     ],
 )  # fmt: skip
-def test_what_is_no_whole_answer_does_not_pass_as_one(
+def test_an_incomplete_answer_is_not_reported_as_complete(
     make_api: MakeApi, answer: Any, words: str
 ) -> None:
     with StrictEndpoint(lambda number, body: answer) as endpoint:
@@ -256,7 +254,7 @@ def test_what_is_no_whole_answer_does_not_pass_as_one(
         assert endpoint.faults == []
 
 
-def test_thinking_without_a_beginning_is_taken_out_of_the_answer(make_api: MakeApi) -> None:
+def test_reasoning_without_an_opening_tag_is_removed_from_the_answer(make_api: MakeApi) -> None:
     answer = say("I gre", "et.\n</thi", "nk>\n\n", "Hello", "!")
     with StrictEndpoint(lambda number, body: answer) as endpoint:
         api = make_api(config_of(endpoint))
@@ -280,7 +278,7 @@ def test_thinking_without_a_beginning_is_taken_out_of_the_answer(make_api: MakeA
     )
 
 
-def test_a_picture_and_a_sound_that_the_model_made_are_files_of_the_turn(make_api: MakeApi) -> None:
+def test_pictures_and_sounds_of_the_model_are_files_of_the_turn(make_api: MakeApi) -> None:
     url = "data:image/png;base64," + base64.b64encode(PNG).decode()
     sound = base64.b64encode(bytes(4800)).decode()
     answers: list[Any] = [

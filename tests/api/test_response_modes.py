@@ -22,7 +22,7 @@ def post(api: Api, mode: Any, message: str = "Hello", **body: Any) -> Any:
     return api.post_chat(username="alice", message=message, response_mode=mode, **body)
 
 
-def test_blocking_answers_with_the_whole_turn(api: Api) -> None:
+def test_blocking_mode_returns_the_whole_turn(api: Api) -> None:
     answer = post(api, "blocking", "THINK", session_id="s")
     assert (answer.status_code, answer.content_type) == (200, "application/json")
     data = answer.get_json()["data"]
@@ -36,14 +36,14 @@ def test_blocking_answers_with_the_whole_turn(api: Api) -> None:
     assert api.count_rows("message") == 2
 
 
-def test_a_command_is_answered_blocking_too(api: Api) -> None:
+def test_a_command_is_answered_in_blocking_mode(api: Api) -> None:
     data = post(api, "blocking", "/sid").get_json()["data"]
     assert data["message"].startswith("UMO")
     assert (data["agent_stats"], data["reasoning"]) == (None, "")
     assert data["parts"] == [{"type": "plain", "text": data["message"]}]
 
 
-def test_an_answer_longer_than_a_line_is_whole(api: Api, make_scripted: Make) -> None:
+def test_an_answer_longer_than_a_line_is_returned_whole(api: Api, make_scripted: Make) -> None:
     def answer(messages: Any) -> Iterator[Delta]:
         for _ in range(30):
             yield TextDelta("é" * 10_000)
@@ -73,7 +73,7 @@ def test_a_turn_that_fails_is_a_status_and_is_stored(api: Api) -> None:
         (EndpointRefusal(503, retry_after_s=3), 502, "provider_error", "3"),
     ],
 )  # fmt: skip
-def test_a_refusal_of_the_endpoint_has_its_own_status_in_one_piece(
+def test_a_rejection_by_the_endpoint_has_its_own_status(
     make_scripted: Make, error: EndpointRefusal, status: int, code: str, wait: str | None
 ) -> None:
     def answer(messages: Any) -> Iterator[Delta]:
@@ -103,7 +103,7 @@ def test_a_refusal_of_the_endpoint_has_its_own_status_in_one_piece(
     assert error_kept == kept
 
 
-def test_a_turn_that_takes_too_long_goes_on(make_scripted: Make) -> None:
+def test_a_turn_beyond_the_timeout_continues(make_scripted: Make) -> None:
     go_on = threading.Event()
 
     def answer(messages: Any) -> Iterator[Delta]:
@@ -117,7 +117,7 @@ def test_a_turn_that_takes_too_long_goes_on(make_scripted: Make) -> None:
     wait_for(lambda: api.count_rows("message") == 2)
 
 
-def test_background_answers_at_once_and_the_turn_goes_on(make_scripted: Make) -> None:
+def test_background_mode_responds_at_once_and_the_turn_continues(make_scripted: Make) -> None:
     go_on = threading.Event()
 
     def answer(messages: Any) -> Iterator[Delta]:
@@ -148,12 +148,12 @@ def test_an_unknown_mode_is_refused(api: Api, mode: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", ["streaming", None])
-def test_a_stream_is_the_default(api: Api, mode: Any) -> None:
+def test_streaming_is_the_default(api: Api, mode: Any) -> None:
     assert post(api, mode).content_type == "text/event-stream; charset=utf-8"
 
 
 @pytest.mark.parametrize("mode", ["blocking", "background"])
-def test_what_is_refused_is_refused_in_every_mode(api: Api, mode: str) -> None:
+def test_invalid_requests_are_rejected_in_every_mode(api: Api, mode: str) -> None:
     assert post(api, mode, config_id="no").status_code == 404
     assert post(api, mode, "").status_code == 400
     assert api.count_rows("run") == 0

@@ -43,7 +43,7 @@ def resume(api: Api, run_id: str, query: str = "", **headers: str) -> bytes:
     return answer.get_data()
 
 
-def test_a_finished_run_is_shown_again_from_any_event(api: Api) -> None:
+def test_a_finished_run_can_be_streamed_from_any_event(api: Api) -> None:
     stream = api.post_chat(username="alice", message="hi").get_data()
     run_id, frames = run_id_of(stream), frames_of(stream)
     assert frames_of(resume(api, run_id)) == frames
@@ -88,7 +88,7 @@ def test_an_event_source_stops_after_the_end_of_a_run(api: Api, slow: tuple[Api,
 
 
 @pytest.mark.parametrize("sent", ["x", "-1", "1.5", "9" * 30])
-def test_a_last_event_id_that_is_no_number_is_refused(api: Api, sent: str) -> None:
+def test_a_last_event_id_that_is_not_a_number_is_rejected(api: Api, sent: str) -> None:
     run_id = run_id_of(api.post_chat(username="alice", message="hi").get_data())
     answer = api.client.get(
         f"/api/v1/chat/runs/{run_id}/stream",
@@ -98,7 +98,7 @@ def test_a_last_event_id_that_is_no_number_is_refused(api: Api, sent: str) -> No
     assert "Last-Event-ID" in answer.get_json()["message"]
 
 
-def test_a_snapshot_holds_what_was_said_and_the_rest_follows(api: Api) -> None:
+def test_a_snapshot_contains_the_text_so_far_and_the_rest_follows(api: Api) -> None:
     stream = api.post_chat(username="alice", session_id="s", message="hi").get_data()
     run_id = run_id_of(stream)
     first, *rest = parse_events(resume(api, run_id, "?snapshot=true"))
@@ -112,7 +112,7 @@ def test_a_snapshot_holds_what_was_said_and_the_rest_follows(api: Api) -> None:
     assert first["data"]["revision"] == len(frames_of(stream)) - len(rest)
 
 
-def test_a_run_whose_events_are_gone_is_shown_from_its_stored_reply(
+def test_a_run_without_stored_events_is_streamed_from_its_reply(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = api.post_chat(username="alice", session_id="s", message="hi").get_data()
@@ -134,7 +134,7 @@ def test_a_run_whose_events_are_gone_is_shown_from_its_stored_reply(
     assert rest == before[-4:]
 
 
-def test_a_run_shows_its_state_and_its_result(api: Api) -> None:
+def test_a_run_has_its_status_and_result(api: Api) -> None:
     stream = api.post_chat(username="alice", session_id="s", message="hi").get_data()
     saved = next(one for one in parse_events(stream) if one["type"] == "message_saved")
     run = api.get(f"/api/v1/chat/runs/{run_id_of(stream)}?username=alice").get_json()["data"]
@@ -145,7 +145,7 @@ def test_a_run_shows_its_state_and_its_result(api: Api) -> None:
     assert run["finished_at"] >= run["started_at"] >= run["created_at"]
 
 
-def test_a_run_is_its_users_or_its_keys(api: Api) -> None:
+def test_a_run_is_visible_only_to_its_user_and_key(api: Api) -> None:
     run_id = run_id_of(api.post_chat(username="alice", message="hi").get_data())
     path = f"/api/v1/chat/runs/{run_id}"
     assert api.get(f"{path}?username=mallory").get_json()["code"] == "session_of_another_user"
@@ -226,7 +226,7 @@ def slow(make_scripted: Callable[..., Any]) -> Iterator[tuple[Api, Slow]]:
     model.go_on.set()
 
 
-def test_stopping_a_session_ends_its_turn_with_what_was_said(slow: tuple[Api, Slow]) -> None:
+def test_stopping_a_session_ends_its_turn_with_the_text_so_far(slow: tuple[Api, Slow]) -> None:
     api, model = slow
     chat = Background(api)
     assert model.asked.wait(30)
@@ -246,7 +246,7 @@ def test_stopping_a_session_ends_its_turn_with_what_was_said(slow: tuple[Api, Sl
     assert again.get_json()["data"] == {"stopped_count": 0}
 
 
-def test_a_queued_turn_can_be_stopped_before_it_began(slow: tuple[Api, Slow]) -> None:
+def test_a_queued_turn_can_be_stopped_before_it_starts(slow: tuple[Api, Slow]) -> None:
     api, model = slow
     first = Background(api)
     assert model.asked.wait(30)
@@ -261,7 +261,7 @@ def test_a_queued_turn_can_be_stopped_before_it_began(slow: tuple[Api, Slow]) ->
     assert first.wait()[-3]["data"] == "one two three"
 
 
-def test_without_a_username_a_stop_reaches_the_own_keys_turns_alone(
+def test_without_a_username_a_stop_reaches_only_turns_of_the_key(
     slow: tuple[Api, Slow],
 ) -> None:
     api, model = slow
@@ -307,7 +307,7 @@ def test_a_run_is_resumed_while_it_runs(slow: tuple[Api, Slow]) -> None:
     chat.wait()
 
 
-def test_a_key_has_as_many_turns_and_streams_as_it_may(
+def test_turns_and_streams_of_a_key_are_limited(
     make_scripted: Callable[..., Any],
 ) -> None:
     model = Slow()
@@ -330,7 +330,7 @@ def test_a_key_has_as_many_turns_and_streams_as_it_may(
     chat.wait()
 
 
-def test_a_dead_workers_run_is_ended_with_all_that_was_said(slow: tuple[Api, Slow]) -> None:
+def test_a_dead_workers_run_ends_with_all_of_its_text(slow: tuple[Api, Slow]) -> None:
     api, model = slow
     chat = Background(api)
     assert model.asked.wait(30)
@@ -353,7 +353,7 @@ def test_a_dead_workers_run_is_ended_with_all_that_was_said(slow: tuple[Api, Slo
     assert shown[-2]["data"]["id"] == run["message_id"]
 
 
-def test_what_a_lost_worker_says_before_its_log_is_closed_is_in_the_reply(
+def test_text_written_before_the_log_is_closed_is_in_the_reply(
     slow: tuple[Api, Slow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api, model = slow
@@ -389,7 +389,7 @@ def status_of(api: Api, run_id: str) -> str:
     return str(api.get(f"/api/v1/chat/runs/{run_id}").get_json()["data"]["status"])
 
 
-def test_a_worker_whose_own_lease_ran_out_does_not_end_its_own_runs(
+def test_a_worker_whose_lease_expired_does_not_end_its_own_runs(
     slow: tuple[Api, Slow],
 ) -> None:
     api, model = slow
@@ -403,7 +403,7 @@ def test_a_worker_whose_own_lease_ran_out_does_not_end_its_own_runs(
     assert chat.wait()[-3]["data"] == "one two three"
 
 
-def test_after_a_silence_of_its_own_a_worker_gives_the_others_time(
+def test_after_a_pause_a_worker_gives_the_others_time_to_renew(
     make_scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = Slow()
@@ -427,7 +427,7 @@ def test_after_a_silence_of_its_own_a_worker_gives_the_others_time(
     chat.wait()
 
 
-def test_a_lease_that_was_renewed_too_late_judges_nobody_for_as_long(api: Api) -> None:
+def test_a_worker_that_renewed_late_waits_before_it_ends_runs_of_others(api: Api) -> None:
     lease = api.state.worker.lease
     own = lease._own.get()
     assert lease.can_declare_dead()
@@ -437,7 +437,7 @@ def test_a_lease_that_was_renewed_too_late_judges_nobody_for_as_long(api: Api) -
     assert not lease.can_declare_dead()
 
 
-def test_a_run_that_its_worker_knows_nothing_of_is_ended(
+def test_a_run_unknown_to_its_worker_is_ended(
     slow: tuple[Api, Slow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api, model = slow
@@ -467,7 +467,7 @@ def test_a_run_that_its_worker_knows_nothing_of_is_ended(
     chat.wait()
 
 
-def test_a_turn_that_waits_in_a_closed_application_has_no_end(
+def test_a_turn_waiting_in_a_closed_application_is_not_ended(
     make_scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = threading.Event()
@@ -490,7 +490,7 @@ def test_a_turn_that_waits_in_a_closed_application_has_no_end(
     released.set()
 
 
-def test_a_turn_that_waits_outlives_an_outage_of_the_database(
+def test_a_waiting_turn_survives_an_outage_of_the_database(
     slow: tuple[Api, Slow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api, model = slow
@@ -513,7 +513,7 @@ def test_a_turn_that_waits_outlives_an_outage_of_the_database(
     assert [one.wait()[-3]["data"] for one in (first, second)] == ["one two three"] * 2
 
 
-def test_a_stream_outlives_an_outage_in_which_a_push_cannot_be_read(
+def test_a_stream_survives_an_outage_during_a_push(
     slow: tuple[Api, Slow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api, model = slow
@@ -541,7 +541,7 @@ def test_a_stream_outlives_an_outage_in_which_a_push_cannot_be_read(
     assert [one["data"] for one in shown if one.get("data") == "news"] == ["news"]
 
 
-def test_a_reply_that_cannot_be_stored_does_not_say_that_nothing_was(
+def test_a_reply_that_cannot_be_stored_still_shows_its_text(
     slow: tuple[Api, Slow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api, model = slow
@@ -561,7 +561,7 @@ def test_a_reply_that_cannot_be_stored_does_not_say_that_nothing_was(
     assert (error["code"], error["data"]) == ("storage_error", "The answer could not be stored.")
 
 
-def test_what_a_worker_stored_but_could_not_say_is_said_by_another(api: Api) -> None:
+def test_another_worker_sends_the_events_of_a_stored_reply(api: Api) -> None:
     stream = api.post_chat(username="alice", session_id="s", message="hi").get_data()
     run_id = run_id_of(stream)
     with api.state.db.read() as db:
@@ -578,7 +578,7 @@ def test_what_a_worker_stored_but_could_not_say_is_said_by_another(api: Api) -> 
     assert list(map(decode_event, found.events)) == parse_events(stream)
 
 
-def test_looking_for_the_runs_of_the_dead_reads_no_run_that_has_ended(api: Api) -> None:
+def test_the_search_for_runs_of_dead_workers_reads_no_ended_run(api: Api) -> None:
     with api.state.db.read() as db:
         for statement in (runs.ORPHANS, runs.ACTIVE_OF):
             plan = explain(db, statement)

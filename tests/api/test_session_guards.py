@@ -52,7 +52,7 @@ def test_a_key_that_is_bound_to_a_session_sees_no_other(api: Api) -> None:
         assert refusal(answer) == (403, "key_restricted"), path
 
 
-def test_no_attachment_of_others_comes_in_by_an_edit(api: Api) -> None:
+def test_an_edit_cannot_use_attachments_of_others(api: Api) -> None:
     theirs = upload(api, b"secret", b"a.txt")["attachment_id"]
     key = make_key(api, username="alice")
     say(api, key, session_id="s")
@@ -62,7 +62,7 @@ def test_no_attachment_of_others_comes_in_by_an_edit(api: Api) -> None:
     assert api.count_rows("message_attachment") == 0
 
 
-def test_only_the_configs_of_a_key_are_its_models(api: Api) -> None:
+def test_only_a_keys_configs_are_listed_as_models(api: Api) -> None:
     folder = Path(api.state.settings.data_dir) / "configs"
     (folder / "other.toml").write_text('name = "other"\n[provider]\ntype = "mock"\n')
     api.state.agents.configs.load_all()
@@ -75,7 +75,7 @@ def test_only_the_configs_of_a_key_are_its_models(api: Api) -> None:
     assert call(api, key, "POST", "/chat/sessions/new", **body).status_code == 200
 
 
-def test_an_openai_client_with_a_bound_key_talks_in_its_session(
+def test_an_openai_client_with_a_bound_key_uses_its_session(
     make_scripted: Callable[..., tuple[Api, ScriptedModel]],
 ) -> None:
     api, model = make_scripted(lambda messages: iter([TextDelta("ok")]))
@@ -87,7 +87,7 @@ def test_an_openai_client_with_a_bound_key_talks_in_its_session(
     assert [one["content"] for one in model.seen[-1][1:]] == ["first", "ok", "second"]
 
 
-def test_a_session_key_chooses_no_model_that_is_not_listed(api: Api) -> None:
+def test_a_session_key_cannot_use_an_unlisted_model(api: Api) -> None:
     made = api.client.post(
         "/api/v1/keys/session", headers={"X-API-Key": api.key}, json={"username": "alice"}
     ).get_json()["data"]
@@ -101,7 +101,7 @@ def test_a_session_key_chooses_no_model_that_is_not_listed(api: Api) -> None:
     answers[1].close()
 
 
-def test_no_attachment_of_others_comes_in_by_a_push(api: Api) -> None:
+def test_a_push_cannot_use_attachments_of_others(api: Api) -> None:
     theirs = upload(api, b"BOB PRIVATE", b"bob.txt")["attachment_id"]
     part = {"type": "file", "attachment_id": theirs}
     api.chat([{"type": "plain", "text": "x"}, part], username="bob")
@@ -116,7 +116,7 @@ def test_no_attachment_of_others_comes_in_by_a_push(api: Api) -> None:
     assert ask(api, mallory, f"/api/v1/files/{theirs}/content").status_code == 404
 
 
-def test_no_attachment_of_others_comes_in_by_a_tool(
+def test_a_tool_cannot_use_attachments_of_others(
     make_scripted: Callable[..., tuple[Api, ScriptedModel]],
 ) -> None:
     theirs: list[str] = []
@@ -136,7 +136,7 @@ def test_no_attachment_of_others_comes_in_by_a_tool(
     assert ask(api, mallory, f"/api/v1/files/{theirs[0]}/content").status_code == 404
 
 
-def test_session_keys_share_the_limits_of_their_maker(make_api: Callable[..., Api]) -> None:
+def test_session_keys_share_the_limits_of_their_parent(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_MAX_RUNS_PER_KEY="2")
     made = [
         api.client.post(
@@ -152,7 +152,7 @@ def test_session_keys_share_the_limits_of_their_maker(make_api: Callable[..., Ap
             one.close()
 
 
-def test_a_file_that_a_tool_makes_counts_to_the_maker_of_a_session_key(
+def test_a_tools_file_counts_towards_the_parent_of_a_session_key(
     make_scripted: Callable[..., tuple[Api, ScriptedModel]],
 ) -> None:
     @tool

@@ -39,7 +39,7 @@ def check_code(answer: TestResponse, status: int, code: str) -> None:
     assert (answer.status_code, answer.get_json()["code"]) == (status, code)
 
 
-def test_a_session_shows_itself_its_history_and_no_running_turn(api: Api) -> None:
+def test_an_idle_session_is_returned_with_its_history(api: Api) -> None:
     api.chat("first", session_id="s")
     api.chat("second", session_id="s")
     data = data_of(call(api, "GET", "/s?username=alice"))
@@ -83,7 +83,7 @@ def edit(api: Api, number: int, text: str, **body: Any) -> TestResponse:
     return call(api, "PATCH", f"/s/messages/{number}", json=body)
 
 
-def test_the_key_that_made_a_session_need_not_name_its_user(api: Api) -> None:
+def test_the_key_that_created_a_session_need_not_name_its_user(api: Api) -> None:
     api.chat(session_id="s")
     new = data_of(call(api, "POST", "/new", json={"username": "bob"}))["session_id"]
     for session_id, creator in (("s", "alice"), (new, "bob")):
@@ -113,7 +113,7 @@ def test_the_key_that_made_a_session_need_not_name_its_user(api: Api) -> None:
         ("POST", "/s/messages/2/regenerate", {}),
     ],
 )
-def test_every_route_asks_whose_session_it_is(
+def test_every_route_checks_the_owner_of_the_session(
     api: Api, method: str, path: str, body: dict[str, Any] | None
 ) -> None:
     api.chat(session_id="s")
@@ -131,7 +131,7 @@ def test_every_route_asks_whose_session_it_is(
     assert data_of(call(api, "GET", "/s?username=alice"))["display_name"] != "x"
 
 
-def test_the_username_may_stand_in_the_body(api: Api) -> None:
+def test_the_username_may_be_in_the_body(api: Api) -> None:
     api.chat(session_id="s")
     body = {"username": "mallory", "display_name": "x"}
     answer = call(api, "PATCH", "/s?username=alice", json=body)
@@ -140,7 +140,7 @@ def test_the_username_may_stand_in_the_body(api: Api) -> None:
     assert data["display_name"] == "x"
 
 
-def test_a_title_that_was_given_stays_and_a_blank_one_is_none(api: Api) -> None:
+def test_a_given_title_is_kept_and_a_blank_title_is_ignored(api: Api) -> None:
     data = data_of(call(api, "POST", "/new", json={"username": "alice", "display_name": " T "}))
     name = data["session_id"]
     assert (len(name), data["display_name"], data["platform_id"]) == (36, "T", "webchat")
@@ -153,7 +153,7 @@ def test_a_title_that_was_given_stays_and_a_blank_one_is_none(api: Api) -> None:
     check_code(call(api, "PATCH", f"/{name}?username=alice", json={}), 400, "missing_field")
 
 
-def test_a_session_can_be_made_by_get_too(api: Api) -> None:
+def test_a_session_can_also_be_created_by_get(api: Api) -> None:
     data = data_of(call(api, "GET", "/new?username=alice"))
     assert data["creator"] == "alice"
     check_code(call(api, "GET", "/new?username=alice&platform_id=tg"), 400, "invalid_request")
@@ -163,7 +163,7 @@ def test_a_session_can_be_made_by_get_too(api: Api) -> None:
     assert api.count_rows("chat_session") == 1
 
 
-def test_messages_come_page_by_page_in_either_order(api: Api) -> None:
+def test_messages_are_paged_in_either_order(api: Api) -> None:
     for number in range(6):
         api.chat(str(number), session_id="s")
     ids = [one["id"] for one in data_of(call(api, "GET", "/s?username=alice"))["history"]]
@@ -196,16 +196,14 @@ def test_a_page_of_long_messages_ends_early(api: Api, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("query", ["cursor=x", "limit=x", "order=up", f"cursor={2**63}"])
-def test_a_wrong_page_is_refused(api: Api, query: str) -> None:
+def test_an_invalid_page_is_rejected(api: Api, query: str) -> None:
     api.chat(session_id="s")
     answer = call(api, "GET", f"/s/messages?username=alice&{query}")
     check_code(answer, 400, "invalid_request")
     assert query.partition("=")[0] in answer.get_json()["message"]
 
 
-def test_a_page_of_messages_walks_the_index_alone(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_of_messages_reads_only_the_index(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     api.chat(session_id="s")
     with api.state.db.read() as db:
         for statement in (messages.NEWEST_FIRST, messages.OLDEST_FIRST):
@@ -214,7 +212,7 @@ def test_a_page_of_messages_walks_the_index_alone(
             assert len(plan) == 1, "no sort"
 
 
-def test_a_deleted_session_is_gone_with_all_that_it_held(api: Api) -> None:
+def test_deleting_a_session_deletes_all_of_its_data(api: Api) -> None:
     attachment = upload(api, b"hello", b"a.txt")["attachment_id"]
     message = [{"type": "plain", "text": "x"}, {"type": "file", "attachment_id": attachment}]
     api.chat(message, session_id="s")
@@ -229,7 +227,7 @@ def test_a_deleted_session_is_gone_with_all_that_it_held(api: Api) -> None:
     assert api.count_rows("attachment") == 1, "another message may use it; the sweep takes it"
 
 
-def test_the_name_of_a_deleted_session_is_free_and_its_past_is_not_shown(api: Api) -> None:
+def test_the_id_of_a_deleted_session_can_be_reused_without_its_history(api: Api) -> None:
     api.chat("secret", session_id="s")
     call(api, "DELETE", "/s?username=alice")
     api.chat("hi", username="bob", session_id="s")
@@ -238,7 +236,7 @@ def test_the_name_of_a_deleted_session_is_free_and_its_past_is_not_shown(api: Ap
     assert "secret" not in str(history)
 
 
-def test_a_large_session_is_deleted_in_short_transactions_and_the_rest_later(
+def test_a_large_session_is_deleted_in_several_short_transactions(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(removing, "_BATCH", 10)
@@ -262,7 +260,7 @@ def test_a_large_session_is_deleted_in_short_transactions_and_the_rest_later(
     assert api.count_rows("message") == api.count_rows("deleted_session") == 0
 
 
-def test_the_reply_of_a_turn_goes_with_its_deleted_session(
+def test_the_reply_of_a_turn_in_a_deleted_session_is_dropped(
     make_scripted: Callable[..., tuple[Api, ScriptedModel]],
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
@@ -293,7 +291,7 @@ def test_the_reply_of_a_turn_goes_with_its_deleted_session(
         assert api.count_rows(table) == 0, table
 
 
-def test_several_sessions_are_deleted_and_the_failed_ones_named(api: Api) -> None:
+def test_several_sessions_are_deleted_and_failures_are_listed(api: Api) -> None:
     for name in ("a", "b/c", "new"):
         api.chat(session_id=name)
     api.chat(session_id="m", username="mallory")
@@ -311,7 +309,7 @@ def test_several_sessions_are_deleted_and_the_failed_ones_named(api: Api) -> Non
         )
 
 
-def test_the_configs_are_shown_to_keys_of_chat(api: Api) -> None:
+def test_keys_with_the_chat_scope_can_list_configs(api: Api) -> None:
     key = api.create_key("chat")
     answer = api.client.get("/api/v1/chat/configs", headers={"X-API-Key": key})
     configs = data_of(api.get("/api/v1/configs"))["configs"]

@@ -34,7 +34,7 @@ def _page(api: Api, **query: Any) -> dict[str, Any]:
     return data
 
 
-def test_every_page_together_is_every_session_once_newest_first(many: Api) -> None:
+def test_all_pages_contain_every_session_once_newest_first(many: Api) -> None:
     found = []
     for page in range(1, 8):
         data = _page(many, page=page, page_size=10)
@@ -43,20 +43,20 @@ def test_every_page_together_is_every_session_once_newest_first(many: Api) -> No
     assert found == ["t0", *(f"s{number}" for number in reversed(range(57)))]
 
 
-def test_a_platform_is_listed_by_itself(many: Api) -> None:
+def test_sessions_can_be_filtered_by_platform(many: Api) -> None:
     data = _page(many, platform_id="tg")
     assert [one["session_id"] for one in data["sessions"]] == ["t0"]
     assert data["total"] == 1
 
 
-def test_the_last_used_comes_first_when_asked_for(many: Api) -> None:
+def test_sessions_can_be_ordered_by_last_use(many: Api) -> None:
     many.chat(session_id="s3")
     assert _page(many, order_by="updated_at")["sessions"][0]["session_id"] == "s3"
     assert _page(many)["sessions"][0]["session_id"] == "t0"
 
 
 @pytest.mark.parametrize("query", ["", "&order_by=updated_at", "&platform_id=webchat"])
-def test_a_page_walks_an_index_and_sorts_nothing_but_itself(
+def test_a_page_uses_an_index_and_sorts_only_its_own_rows(
     many: Api, query: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[Prepared] = []

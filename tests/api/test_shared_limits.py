@@ -69,7 +69,7 @@ LIMITS: dict[str, tuple[int, Use, str]] = {
 }
 
 
-def test_every_limit_is_tried() -> None:
+def test_every_limit_is_tested() -> None:
     known = {one.rule: one.code for one in limits.LIMITS if one.rule}
     known |= {f"ASTRBOT_{one.setting.upper()}": one.code for one in limits.LIMITS if one.setting}
     assert {limit: code for limit, (_, _, code) in LIMITS.items()} == known
@@ -137,7 +137,7 @@ def test_a_rotated_key_keeps_its_id_its_files_and_its_sessions(api: Api) -> None
     assert ask(api, last[1], "/api/v1/keys/self").status_code == 200
 
 
-def test_a_secret_is_valid_for_open_streams_until_it_ends(api: Api) -> None:
+def test_open_streams_end_when_their_secret_expires(api: Api) -> None:
     def is_valid(secret: str) -> bool:
         name = key_secrets.name_secret(key_id, secret[:12])
         return api.state.keys.usage.list_valid({name}) == {name}
@@ -150,7 +150,7 @@ def test_a_secret_is_valid_for_open_streams_until_it_ends(api: Api) -> None:
     assert (is_valid(old), is_valid(new)) == (False, False)
 
 
-def test_what_is_changed_holds_for_the_old_secret_too(api: Api) -> None:
+def test_changed_rules_also_apply_to_the_old_secret(api: Api) -> None:
     old = make_key(api, "chat", "config")
     key_id = ask(api, old, "/api/v1/keys/self").json["data"]["key_id"]
     rotate(api, old)

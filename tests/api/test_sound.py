@@ -61,9 +61,7 @@ SOUNDS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", SOUNDS)
-def test_a_voice_message_reaches_a_model_that_hears_as_wav(
-    name: str, make_scripted: Scripts
-) -> None:
+def test_a_voice_message_reaches_an_audio_model_as_wav(name: str, make_scripted: Scripts) -> None:
     _, (part,) = show(*make_scripted(say, provider=_SEES), SOUNDS[name](), name)
     assert part["input_audio"]["format"] == "wav"
     with wave.open(io.BytesIO(base64.b64decode(part["input_audio"]["data"]))) as sound:
@@ -88,7 +86,7 @@ class Scribe(FakePlatform):
         return FakeAnswer.of_json({"text": "Good morning"})
 
 
-def test_a_model_that_does_not_hear_is_given_the_transcript(make_scripted: Scripts) -> None:
+def test_a_model_without_audio_gets_the_transcript(make_scripted: Scripts) -> None:
     with Scribe() as scribe:
         endpoint = f'base_url = "{scribe.url}/v1"\nmodel = "whisper-1"\napi_key = "sk-t"\n'
         table = f"[transcription]\n{endpoint}"
@@ -103,7 +101,7 @@ def test_a_model_that_does_not_hear_is_given_the_transcript(make_scripted: Scrip
         assert sound.getframerate() == 16_000
 
 
-def test_an_endpoint_that_cannot_transcribe_does_not_make_the_turn_fail(
+def test_a_failed_transcription_does_not_fail_the_turn(
     make_scripted: Scripts,
 ) -> None:
     with Scribe() as scribe:
@@ -114,7 +112,7 @@ def test_an_endpoint_that_cannot_transcribe_does_not_make_the_turn_fail(
     assert "It could not be read: the model that writes recordings down failed." in text
 
 
-def test_a_video_is_described_and_shown_where_the_config_asks_for_it(
+def test_a_video_is_described_and_shown_if_the_config_enables_it(
     make_scripted: Scripts,
 ) -> None:
     agent = "titles = false\nvideo_frames = 2"

@@ -45,7 +45,7 @@ def texts_of(events: list[dict[str, Any]]) -> str:
     return "".join(one["data"] for one in events if one["type"] == "plain")
 
 
-def test_stop_ends_what_runs_and_what_waits_and_says_so(talking: Api) -> None:
+def test_stop_ends_running_and_waiting_turns_and_confirms_it(talking: Api) -> None:
     streams = [begin(talking), begin(talking)]
     other = begin(talking, "other")
     # The queue is full, but the command still works.
@@ -64,7 +64,7 @@ def test_stop_says_when_nothing_runs(api: Api) -> None:
     assert texts_of(api.chat("/stop", session_id="s")) == "Nothing is running in this session."
 
 
-def test_words_that_begin_like_it_stop_nothing(talking: Api) -> None:
+def test_texts_that_begin_like_the_command_stop_nothing(talking: Api) -> None:
     stream = begin(talking)
     answer = talking.post_chat(
         username="alice", session_id="s", message="/stopwatch", response_mode="background"

@@ -46,7 +46,7 @@ class _LateReader(LogReader):
         waiter.wait = time_out  # type: ignore[method-assign]
 
 
-def test_an_event_that_comes_as_the_wait_times_out_is_shown(api: Api) -> None:
+def test_an_event_that_arrives_at_the_timeout_is_delivered(api: Api) -> None:
     log = RunLog(1, _AtOnce())
     seat = api.state.chat.streams.take(Holder("k"))
     stream = api.state.chat.service.watch("r", "s", 1, _LateReader(api, log), seat, known_message=0)
@@ -56,7 +56,7 @@ def test_an_event_that_comes_as_the_wait_times_out_is_shown(api: Api) -> None:
     stream.close()
 
 
-def test_a_push_into_a_run_that_is_over_before_anybody_looks_is_shown(api: Api) -> None:
+def test_a_push_into_an_already_ended_run_is_delivered(api: Api) -> None:
     api.chat("Hello", session_id="s")
     with api.state.db.read() as db:
         session = db.execute_sql("SELECT id FROM chat_session").fetchone()[0]
@@ -81,7 +81,7 @@ def test_a_push_into_a_run_that_is_over_before_anybody_looks_is_shown(api: Api) 
     ("limit", "key", "code"),
     [("PER_WORKER", "other", "server_busy"), ("PER_KEY", "k", "too_many_streams")],
 )
-def test_a_stream_that_is_being_opened_has_its_place(
+def test_a_stream_being_opened_counts_towards_the_limit(
     make_api: Callable[..., Api], limit: str, key: str, code: str
 ) -> None:
     api = make_api(**{f"ASTRBOT_MAX_STREAMS_{limit}": 1})

@@ -34,7 +34,7 @@ def open_picture(answer: TestResponse) -> Image.Image:
 @pytest.mark.parametrize(
     ("query", "size"), [("", (256, 154)), ("?size=60", (64, 38)), ("?size=1024", (1000, 600))]
 )
-def test_a_thumbnail_has_the_next_larger_side_that_is_made(
+def test_a_thumbnail_has_the_next_larger_supported_size(
     api: Api, query: str, size: tuple[int, int]
 ) -> None:
     data = samples.save(samples.make_picture((1000, 600)), "PNG")
@@ -50,7 +50,7 @@ def test_a_pdf_has_a_thumbnail_of_its_first_page(api: Api) -> None:
     assert max(open_picture(answer).size) <= 129
 
 
-def test_requests_at_once_for_one_thumbnail_make_it_once(
+def test_simultaneous_requests_create_a_thumbnail_once(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = api.state.files.store_bytes(samples.save(samples.make_picture(), "PNG"), "a.png")
@@ -76,7 +76,7 @@ def test_requests_at_once_for_one_thumbnail_make_it_once(
     assert len(made) == 1
 
 
-def test_a_thumbnail_is_made_once_and_known_by_its_tag(
+def test_a_thumbnail_is_created_once_and_has_an_etag(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = samples.save(samples.make_picture(), "PNG")
@@ -95,14 +95,14 @@ def test_a_thumbnail_is_made_once_and_known_by_its_tag(
 @pytest.mark.parametrize(
     ("data", "name"), [(b"words", "a.txt"), (b"\x89PNG\r\n\x1a\n" + bytes(50), "a.png")]
 )
-def test_what_has_no_thumbnail_is_a_404(api: Api, data: bytes, name: str) -> None:
+def test_a_file_without_a_thumbnail_is_a_404(api: Api, data: bytes, name: str) -> None:
     answer = get(api, data, name)
     assert (answer.status_code, answer.get_json()["code"]) == (404, "attachment_not_found")
     assert answer.get_json()["message"].startswith("the attachment has no thumbnail: it is ")
 
 
 @pytest.mark.parametrize("size", ["0", "1025", "x"])
-def test_a_size_out_of_bounds_is_refused(api: Api, size: str) -> None:
+def test_a_size_out_of_range_is_rejected(api: Api, size: str) -> None:
     answer = get(api, samples.save(samples.make_picture(), "PNG"), "a.png", f"?size={size}")
     assert (answer.status_code, answer.get_json()["message"]) == (
         400, "size must be from 1 to 1024",

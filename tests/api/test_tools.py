@@ -63,7 +63,7 @@ def test_http_get_is_off_unless_a_config_names_it(make_scripted: Make) -> None:
     ]  # fmt: skip
 
 
-def test_an_applications_tool_takes_the_place_of_a_built_in_one(make_scripted: Make) -> None:
+def test_an_applications_tool_replaces_a_built_in_tool(make_scripted: Make) -> None:
     own = Tool("calculate", "Mine.", lambda arguments, context: "mine")
     api, _ = make_scripted(call_what_is_asked_for, tools=[own])
     assert ask(api, "calculate") == "mine"
@@ -76,7 +76,7 @@ def test_calculate_answers_in_a_turn(make_scripted: Make) -> None:
     assert "unexpected" in ask(api, "calculate", expression="1", more=1)
 
 
-def test_notes_are_kept_by_user_over_all_sessions(make_scripted: Make) -> None:
+def test_notes_are_stored_per_user_across_sessions(make_scripted: Make) -> None:
     api, _ = make_scripted(call_what_is_asked_for)
     assert ask(api, "recall") == "There are no notes."
     assert ask(api, "remember", key="birthday", value="1 May") == "Kept: birthday"
@@ -102,7 +102,7 @@ def test_notes_have_limits(make_scripted: Make) -> None:
     assert ask(api, "remember", key="a", value="new") == "Kept: a"
 
 
-def test_search_history_looks_into_its_own_session(make_scripted: Make) -> None:
+def test_search_history_searches_only_its_session(make_scripted: Make) -> None:
     api, _ = make_scripted(call_what_is_asked_for)
     api.chat('the Eiffel tower is 100% "iron" and it_is tall', session_id="s")
     api.chat("the Eiffel tower of another", session_id="t", username="bob")
@@ -115,14 +115,14 @@ def test_search_history_looks_into_its_own_session(make_scripted: Make) -> None:
     assert ask(api, "search_history", words="plain") == "Nothing was found."
 
 
-def test_search_history_does_not_find_what_was_forgotten(make_scripted: Make) -> None:
+def test_search_history_does_not_find_messages_before_a_reset(make_scripted: Make) -> None:
     api, _ = make_scripted(call_what_is_asked_for)
     api.chat("the secret is swordfish", session_id="s")
     api.chat("/reset", session_id="s")
     assert ask(api, "search_history", words="swordfish") == "Nothing was found."
 
 
-def test_a_step_with_hundreds_of_calls_is_cut_short(make_scripted: Make) -> None:
+def test_a_step_with_hundreds_of_calls_is_truncated(make_scripted: Make) -> None:
     calls: list[int] = []
 
     def count(arguments: Mapping[str, Any], context: ToolContext) -> str:
@@ -144,7 +144,7 @@ def test_a_step_with_hundreds_of_calls_is_cut_short(make_scripted: Make) -> None
     assert told == [f"c{index}" for index in range(200)]
 
 
-def test_the_progress_of_a_call_is_shown_and_not_stored(make_scripted: Make) -> None:
+def test_the_progress_of_a_call_is_streamed_but_not_stored(make_scripted: Make) -> None:
     late: list[Any] = []
 
     def dig(arguments: Mapping[str, Any], context: ToolContext) -> str:
@@ -174,7 +174,7 @@ def test_the_progress_of_a_call_is_shown_and_not_stored(make_scripted: Make) -> 
     assert kinds[at - 1 : at + 2] == ["tool_call", "tool_progress", "tool_call_result"]
 
 
-def test_a_command_may_have_the_model_answer(make_scripted: Make) -> None:
+def test_a_command_may_let_the_model_answer(make_scripted: Make) -> None:
     def run(context: CommandContext) -> str | AskModel:
         return AskModel(f"Translate: {context.arguments}") if context.arguments else "Say what."
 
@@ -203,7 +203,7 @@ def test_the_tokens_of_all_steps_are_summed(api: Api) -> None:
     assert usage == {"input_other": 20 + 40, "input_cached": 0, "output": 4 + 3}
 
 
-def test_search_history_finds_chinese_and_words_of_a_long_message(make_scripted: Make) -> None:
+def test_search_history_finds_chinese_and_words_in_long_messages(make_scripted: Make) -> None:
     api, _ = make_scripted(call_what_is_asked_for)
     api.chat("明天去故宫博物院", session_id="s")
     api.chat('long "\\ words' + ' "\\\n' * 10_000, session_id="s")
@@ -212,7 +212,7 @@ def test_search_history_finds_chinese_and_words_of_a_long_message(make_scripted:
     assert ask(api, "search_history", words="故" * 201).startswith("error: the words have more")
 
 
-def test_search_history_looks_at_a_bounded_number_of_characters(
+def test_search_history_reads_a_bounded_number_of_characters(
     make_scripted: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "MAX_CHARS", 100_000)

@@ -58,9 +58,7 @@ def _fail(arguments: Any, context: Any) -> str:
     raise ToolError("no dice")
 
 
-def test_what_fails_is_marked_with_a_word_and_never_a_text(
-    make_scripted: Any, spans: Spans
-) -> None:
+def test_failed_spans_have_an_error_code_and_no_text(make_scripted: Any, spans: Spans) -> None:
     def answer(messages: Any) -> Iterator[Delta]:
         if messages[-1]["role"] == "tool":
             raise ProviderError("The model's words.")
@@ -82,7 +80,7 @@ def test_what_fails_is_marked_with_a_word_and_never_a_text(
         assert word not in told
 
 
-def test_a_refused_request_is_a_span_without_its_key(make_scripted: Any, spans: Spans) -> None:
+def test_a_rejected_request_is_a_span_without_its_key(make_scripted: Any, spans: Spans) -> None:
     api, _ = make_scripted(lambda messages: iter([TextDelta("x")]), tracer_provider=spans.provider)
     api.client.get("/api/v1/im/bots?key=abk_wrong")
     span = spans.find("GET /api/v1/im/bots")
@@ -90,15 +88,13 @@ def test_a_refused_request_is_a_span_without_its_key(make_scripted: Any, spans: 
     assert "abk_wrong" not in span.to_json()
 
 
-def test_a_malformed_traceparent_begins_a_trace_of_its_own(
-    make_scripted: Any, spans: Spans
-) -> None:
+def test_a_malformed_traceparent_starts_a_new_trace(make_scripted: Any, spans: Spans) -> None:
     api, _ = make_scripted(lambda messages: iter([TextDelta("x")]), tracer_provider=spans.provider)
     api.client.get("/api/v1/im/bots", headers={"traceparent": "00-nonsense"})
     assert spans.find("GET /api/v1/im/bots").parent is None
 
 
-def test_a_request_is_a_part_of_what_the_host_traces(make_scripted: Any, spans: Spans) -> None:
+def test_a_request_is_part_of_the_hosts_trace(make_scripted: Any, spans: Spans) -> None:
     api, _ = make_scripted(lambda messages: iter([TextDelta("x")]), tracer_provider=spans.provider)
     with spans.provider.get_tracer("host").start_as_current_span("host") as host:
         api.client.get("/api/v1/im/bots", headers={"traceparent": f"00-{'1' * 32}-{'2' * 16}-01"})
@@ -106,7 +102,7 @@ def test_a_request_is_a_part_of_what_the_host_traces(make_scripted: Any, spans: 
     assert parent.span_id == host.get_span_context().span_id
 
 
-def test_a_webhook_goes_on_with_the_trace_of_the_turn(
+def test_a_webhook_continues_the_trace_of_the_turn(
     make_webhook_app: Any, receiver: Receiver, spans: Spans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
@@ -128,9 +124,7 @@ def test_a_webhook_goes_on_with_the_trace_of_the_turn(
     assert sum(trace_id in one for one in seen) == 2
 
 
-def test_a_delivery_is_a_part_of_the_request_that_asked_for_it(
-    make_webhook_app: Any, spans: Spans
-) -> None:
+def test_a_delivery_is_part_of_its_requests_trace(make_webhook_app: Any, spans: Spans) -> None:
     api: Api = make_webhook_app(tracer_provider=spans.provider)
     headers = {"X-API-Key": api.key}
     body = {"umo": "bot1:FriendMessage:bob", "message": "Hello"}
@@ -165,11 +159,11 @@ def test_a_models_endpoint_receives_the_trace() -> None:
         ({**ENDPOINT, "OTEL_SDK_DISABLED": "true"}, False),
     ],
 )
-def test_traces_are_made_when_the_environment_asks(environ: dict[str, str], asked: bool) -> None:
+def test_environment_variables_enable_tracing(environ: dict[str, str], asked: bool) -> None:
     assert is_asked_for(environ) is asked
 
 
-def test_without_the_extra_the_server_runs_without_traces(
+def test_without_the_extra_the_server_runs_without_tracing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
@@ -177,7 +171,7 @@ def test_without_the_extra_the_server_runs_without_traces(
     assert "pip install" in caplog.text
 
 
-def test_off_nothing_of_opentelemetry_is_imported() -> None:
+def test_opentelemetry_is_not_imported_if_tracing_is_off() -> None:
     code = (
         "import sys, tempfile, astrbot_api; "
         "astrbot_api.create_app({'ASTRBOT_DATA_DIR': tempfile.mkdtemp()}); "

@@ -522,7 +522,7 @@ def settle(api: Api) -> None:
 
 
 @pytest.mark.parametrize("who", ["key", "session key"])
-def test_no_operation_touches_what_is_of_another_tenant(
+def test_no_operation_reaches_data_of_another_tenant(
     world: Api, victim: Tenant, other: Tenant, operations: list[Operation], who: str
 ) -> None:
     settle(world)
@@ -539,7 +539,7 @@ def test_no_operation_touches_what_is_of_another_tenant(
             assert snapshot(db, victim) == before, operation.name
 
 
-def test_no_operation_touches_what_is_of_another_user_of_the_same_key(
+def test_no_operation_reaches_data_of_another_user_of_the_same_key(
     world: Api, victim: Tenant, operations: list[Operation]
 ) -> None:
     name = "victim-carol"
@@ -569,7 +569,7 @@ def talk(port: int, key: str, frame: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("who", ["key", "session key", "session key of the victim's"])
-def test_no_frame_touches_what_is_of_another(
+def test_no_frame_reaches_data_of_another_tenant(
     world: Api,
     victim: Tenant,
     other: Tenant,
@@ -597,7 +597,7 @@ def test_no_frame_touches_what_is_of_another(
         assert snapshot(db, victim, counts=counts) == before
 
 
-def test_a_frame_of_ones_own_is_answered(
+def test_a_frame_with_ones_own_ids_is_answered(
     world: Api, other: Tenant, operations: list[Operation], serve: Callable[[Api], int]
 ) -> None:
     """Otherwise the test above would prove nothing."""
@@ -608,7 +608,7 @@ def test_a_frame_of_ones_own_is_answered(
     assert '"type": "error"' not in said, said
 
 
-def test_a_revoked_key_opens_nothing(
+def test_a_revoked_key_has_no_access(
     world: Api, victim: Tenant, operations: list[Operation]
 ) -> None:
     row, secret = world.state.db.write(
@@ -632,7 +632,7 @@ def test_a_revoked_key_opens_nothing(
         assert snapshot(db, victim) == before
 
 
-def test_the_requests_are_well_formed(
+def test_the_requests_succeed_for_their_own_tenant(
     world: Api, other: Tenant, operations: list[Operation]
 ) -> None:
     """Their own tenant is served. Otherwise the tests above would prove nothing."""
@@ -646,7 +646,7 @@ def test_the_requests_are_well_formed(
     assert refused == {}
 
 
-def test_a_session_is_no_resource_of_another_tenant(
+def test_a_session_is_not_readable_by_another_tenant(
     world: Api, victim: Tenant, other: Tenant
 ) -> None:
     """MCP's single operation depends on the method in its body."""

@@ -66,7 +66,7 @@ def test_chunks_in_any_order_become_an_attachment(api: Api) -> None:
     assert post(api, "complete", upload_id=upload_id)["code"] == "upload_not_found"
 
 
-def test_what_is_here_is_known_to_every_worker(
+def test_every_worker_knows_the_received_chunks(
     make_api: Callable[..., Api],
 ) -> None:
     first = make_api()
@@ -83,7 +83,7 @@ def test_what_is_here_is_known_to_every_worker(
     assert post(again, "complete", upload_id=upload_id)["status"] == 200
 
 
-def test_other_bytes_than_announced_are_refused_and_can_be_sent_again(api: Api) -> None:
+def test_bytes_with_another_hash_are_rejected_and_can_be_resent(api: Api) -> None:
     data = b"right"
     upload_id = begin(api, data, sha256=hashlib.sha256(data).hexdigest())
     send(api, upload_id, b"wrong", 0)
@@ -92,7 +92,7 @@ def test_other_bytes_than_announced_are_refused_and_can_be_sent_again(api: Api) 
     assert post(api, "complete", upload_id=upload_id)["status"] == 200
 
 
-def test_a_chunk_of_a_wrong_size_or_number_is_refused(api: Api) -> None:
+def test_a_chunk_with_a_wrong_size_or_number_is_rejected(api: Api) -> None:
     upload_id = begin(api, DATA)
     for number, wrong in ((0, b"short"), (3, b"x"), (2, b"x" * 100)):
         assert send(api, upload_id, DATA, number, chunk=wrong)["status"] == 400
@@ -101,7 +101,7 @@ def test_a_chunk_of_a_wrong_size_or_number_is_refused(api: Api) -> None:
     assert post(api, "status", upload_id=upload_id)["received_chunks"] == []
 
 
-def test_an_aborted_upload_leaves_nothing_behind(api: Api) -> None:
+def test_an_aborted_upload_leaves_nothing(api: Api) -> None:
     upload_id = begin(api, DATA)
     send(api, upload_id, DATA, 0)
     assert post(api, "abort", upload_id=upload_id)["status"] == 200
@@ -111,9 +111,7 @@ def test_an_aborted_upload_leaves_nothing_behind(api: Api) -> None:
     assert [api.count_rows(one) for one in ("file_chunk", "file_upload", "stray_blob")] == [0] * 3
 
 
-def test_an_upload_that_waits_too_long_is_removed(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_idle_upload_is_removed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "_KEEP_S", -1)
     upload_id = post(api, "init", total_size=5)["upload_id"]
     assert post(api, "status", upload_id=upload_id)["code"] == "upload_not_found"
@@ -131,7 +129,7 @@ def test_an_upload_of_another_key_is_not_found(api: Api) -> None:
     assert post(api, "status", upload_id=upload_id)["status"] == 200
 
 
-def test_the_limits_hold_before_the_first_byte(make_api: Callable[..., Api]) -> None:
+def test_limits_are_checked_before_the_first_byte(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_MAX_CHUNKED_FILE_BYTES="3000", ASTRBOT_MAX_BYTES_PER_KEY="2500")
     assert post(api, "init", total_size=3001)["code"] == "body_too_large"
     assert post(api, "init", total_size=2000)["status"] == 200
@@ -139,7 +137,7 @@ def test_the_limits_hold_before_the_first_byte(make_api: Callable[..., Api]) -> 
 
 
 @pytest.mark.parametrize("body", [{}, {"total_size": 0}, {"total_size": "x"}, {"total_size": 1.5}])
-def test_a_beginning_without_a_size_is_refused(api: Api, body: dict[str, Any]) -> None:
+def test_an_upload_without_a_size_is_rejected(api: Api, body: dict[str, Any]) -> None:
     assert post(api, "init", **body)["status"] == 400
 
 
@@ -159,7 +157,7 @@ def test_only_one_request_completes_an_upload(api: Api, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("lease_s", [-1, 60])
-def test_an_upload_is_taken_over_from_a_dead_worker_alone(api: Api, lease_s: int) -> None:
+def test_an_upload_is_only_taken_over_from_a_dead_worker(api: Api, lease_s: int) -> None:
     upload_id = begin(api, b"data")
     send(api, upload_id, b"data", 0)
     held: dict[str, Any] = {"now_us": now_us(), "until_us": now_us() + 10**9, "judge": True}
@@ -173,7 +171,7 @@ def test_an_upload_is_taken_over_from_a_dead_worker_alone(api: Api, lease_s: int
     assert code == ("idempotency_in_flight" if lease_s > 0 else None)
 
 
-def test_an_upload_whose_answer_was_lost_is_completed_again(api: Api) -> None:
+def test_an_upload_can_be_completed_again_after_a_lost_response(api: Api) -> None:
     upload_id = begin(api, DATA)
     for number in range(3):
         send(api, upload_id, DATA, number)
@@ -190,7 +188,7 @@ def test_an_upload_whose_answer_was_lost_is_completed_again(api: Api) -> None:
     assert post(api, "complete", upload_id=upload_id)["code"] == "upload_not_found"
 
 
-def test_a_whole_number_may_have_a_point(api: Api) -> None:
+def test_a_whole_number_may_have_a_decimal_point(api: Api) -> None:
     begun = api.client.post(
         "/api/v1/files/upload/init", headers={"X-API-Key": api.create_key("file")},
         json={"filename": "a.bin", "total_size": 20.0},

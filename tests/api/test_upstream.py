@@ -58,7 +58,7 @@ def kinds_of(events: list[dict[str, Any]]) -> list[str]:
     return [one["type"] for one in events]
 
 
-def test_text_thinking_and_stats_become_ours(
+def test_text_thinking_and_stats_become_events_of_this_server(
     astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     api = make_gateway(astrbot)
@@ -74,7 +74,7 @@ def test_text_thinking_and_stats_become_ours(
     assert astrbot.asked == [("alice", "s1", "THINK ECHO hello")]
 
 
-def test_tool_calls_and_results_become_ours(
+def test_tool_calls_and_results_become_events_of_this_server(
     astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     events = make_gateway(astrbot).chat("TOOL please")
@@ -89,7 +89,7 @@ def test_tool_calls_and_results_become_ours(
     assert text_of(events).startswith("tool said: error: action must be")
 
 
-def test_a_picture_of_the_answer_is_stored_here(
+def test_a_picture_of_the_answer_is_stored_locally(
     astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     api = make_gateway(astrbot)
@@ -108,7 +108,7 @@ def test_a_command_is_answered_by_astrbot(
 
 
 @pytest.mark.parametrize("message", ["FAIL=401 x", "EMPTY x"])
-def test_a_failure_that_astrbot_words_as_an_answer_is_an_error(
+def test_a_failure_sent_as_an_answer_is_an_error(
     message: str, astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     events = make_gateway(astrbot).chat(message)
@@ -131,7 +131,7 @@ def test_an_answer_that_begins_like_a_failure_is_an_answer(
     assert text_of(events) == "tok0 tok1 tok2"
 
 
-def test_what_astrbot_refuses_is_reported_with_its_reason(
+def test_a_rejection_by_astrbot_is_reported_with_its_reason(
     astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     api = make_gateway(astrbot)
@@ -140,7 +140,7 @@ def test_what_astrbot_refuses_is_reported_with_its_reason(
     assert error["data"] == "AstrBot refused the request: config_id not found: none"
 
 
-def test_its_configs_are_listed_and_chosen(
+def test_astrbots_configs_are_listed_and_selectable(
     newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     api = make_gateway(newer)
@@ -151,7 +151,7 @@ def test_its_configs_are_listed_and_chosen(
     assert body["config_id"] == "7f"
 
 
-def test_a_config_that_a_caller_makes_up_is_kept_nowhere(
+def test_an_unknown_config_of_a_caller_is_not_stored(
     newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     api = make_gateway(newer)
@@ -166,7 +166,7 @@ def test_a_config_that_a_caller_makes_up_is_kept_nowhere(
         assert api.state.agents.upstreams.get_client(chosen.upstream) is client
 
 
-def test_a_file_of_the_answer_keeps_to_the_limit_of_uploads(
+def test_the_upload_limit_applies_to_files_of_the_answer(
     newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     api = make_gateway(newer, ASTRBOT_MAX_FILE_BYTES=str(len(PICTURE) - 1))
@@ -175,7 +175,7 @@ def test_a_file_of_the_answer_keeps_to_the_limit_of_uploads(
     assert kinds_of(events)[-2:] == ["message_saved", "end"]
 
 
-def test_a_file_is_uploaded_once_for_the_same_bytes(
+def test_the_same_bytes_are_uploaded_once(
     astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     api = make_gateway(astrbot)
@@ -190,7 +190,9 @@ def test_a_file_is_uploaded_once_for_the_same_bytes(
     assert astrbot.list_files() == [("résumé 1.txt", "résumé".encode())]
 
 
-def test_a_picture_arrives_as_one(astrbot: FakeAstrBot, make_gateway: Callable[..., Api]) -> None:
+def test_a_picture_arrives_as_a_picture(
+    astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
     api = make_gateway(astrbot)
     upload = api.client.post(
         "/api/v1/file", headers={"X-API-Key": api.key},
@@ -201,7 +203,7 @@ def test_a_picture_arrives_as_one(astrbot: FakeAstrBot, make_gateway: Callable[.
     assert astrbot.uploaded == [("a.png", "image")]
 
 
-def test_a_failure_in_mid_answer_is_an_error_behind_what_was_said(
+def test_a_failure_in_mid_answer_is_an_error_after_the_text(
     newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     events = make_gateway(newer).chat("DROP=2 x")
@@ -214,7 +216,7 @@ def test_a_failure_in_mid_answer_is_an_error_behind_what_was_said(
 
 @pytest.mark.parametrize("after", range(1, 12))
 @pytest.mark.parametrize("message", ["N=4 x", "THINK TOOL x", "ECHO IMAGE x"])
-def test_an_answer_that_breaks_off_is_found_and_not_asked_again(
+def test_an_interrupted_answer_is_fetched_and_not_requested_again(
     after: int, message: str, newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     api = make_gateway(newer, owner_login(newer))
@@ -237,7 +239,7 @@ def test_the_keys_own_name_is_enough_to_find_an_answer(
     assert len(newer.asked) == 1
 
 
-def test_where_astrbot_shows_nothing_the_outcome_is_unknown_and_nothing_is_sent_again(
+def test_an_unknown_outcome_is_reported_and_the_message_not_resent(
     astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     api = make_gateway(astrbot)
@@ -262,7 +264,7 @@ def test_a_message_that_never_arrived_is_sent_again(
     assert len(newer.asked) == 1
 
 
-def test_an_astrbot_out_of_reach_is_an_error(
+def test_an_unreachable_astrbot_is_an_error(
     newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     api = make_gateway(newer)
@@ -272,7 +274,9 @@ def test_an_astrbot_out_of_reach_is_an_error(
     assert newer.url not in error["data"]
 
 
-def test_stopping_stops_it_there(astrbot: FakeAstrBot, make_gateway: Callable[..., Api]) -> None:
+def test_a_stop_also_stops_the_turn_in_astrbot(
+    astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
     api = make_gateway(astrbot)
     answer = api.post_chat(username="alice", session_id="s1", message="SLOW N=500 x")
     stream = iter(answer.response)
@@ -289,7 +293,7 @@ def test_stopping_stops_it_there(astrbot: FakeAstrBot, make_gateway: Callable[..
     assert text_of(api.chat("ECHO on", session_id="s1")) == "echo: ECHO on"
 
 
-def test_turns_wait_for_a_place_and_show_where_they_are(
+def test_turns_wait_for_a_slot_and_report_their_position(
     newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     api = make_gateway(newer, "max_concurrent = 2")
@@ -312,14 +316,14 @@ def test_turns_wait_for_a_place_and_show_where_they_are(
     assert min(positions) == 1
 
 
-def test_who_speaks_there_follows_the_rule(
+def test_the_username_in_astrbot_follows_the_setting(
     newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     make_gateway(newer, 'username = "web-{username}"').chat("Hello", username="bob")
     assert newer.asked[0][0] == "web-bob"
 
 
-def test_blocking_and_openai_answers_come_from_astrbot_too(
+def test_blocking_and_openai_responses_come_from_astrbot(
     newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     api = make_gateway(newer)
@@ -341,7 +345,7 @@ def test_blocking_and_openai_answers_come_from_astrbot_too(
     )
 
 
-def test_a_request_that_is_repeated_is_asked_once(
+def test_a_repeated_request_is_sent_to_astrbot_once(
     newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     api = make_gateway(newer)
@@ -354,7 +358,7 @@ def test_a_request_that_is_repeated_is_asked_once(
     assert len(newer.asked) == 1
 
 
-def test_its_messengers_are_reached_through_our_outbox(
+def test_astrbots_messengers_are_reached_through_the_outbox(
     newer: FakeAstrBot, make_gateway: Callable[..., Api], tmp_path: Path
 ) -> None:
     api = make_gateway(newer)
@@ -374,7 +378,7 @@ def test_its_messengers_are_reached_through_our_outbox(
     }  # fmt: skip
 
 
-def test_a_config_is_answered_by_an_astrbot_or_by_a_model(make_api: Callable[..., Api]) -> None:
+def test_a_config_uses_either_astrbot_or_a_model(make_api: Callable[..., Api]) -> None:
     config = '[upstream]\nbase_url = "http://127.0.0.1:1"\napi_key = "abk_x"\n[provider]\n'
     with pytest.raises(Exception, match=r"upstream: an AstrBot answers instead of a model"):
         make_api(config + 'type = "mock"\n')

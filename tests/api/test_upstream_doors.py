@@ -42,7 +42,7 @@ def client(api: Api, serve: Callable[[Api], int]) -> Iterator[openai.OpenAI]:
         yield made
 
 
-def test_a_key_is_held_to_its_rules_before_astrbot_is_asked(api: Api, astrbot: FakeAstrBot) -> None:
+def test_a_keys_rules_are_checked_before_astrbot_is_called(api: Api, astrbot: FakeAstrBot) -> None:
     assert refusal(say(api, "abk_none")) == (401, "invalid_api_key")
     assert refusal(say(api, api.create_key("file"))) == (403, "insufficient_scope")
     bound = make_key(api, username="bob")
@@ -53,7 +53,7 @@ def test_a_key_is_held_to_its_rules_before_astrbot_is_asked(api: Api, astrbot: F
     assert [one[0] for one in astrbot.asked] == ["bob"]
 
 
-def test_a_budget_counts_what_astrbot_counted(api: Api, astrbot: FakeAstrBot) -> None:
+def test_a_budget_counts_the_tokens_reported_by_astrbot(api: Api, astrbot: FakeAstrBot) -> None:
     by_tokens = make_key(api, tokens_per_day=24)  # 20 for the question and 4 for the answer
     assert say(api, by_tokens).status_code == 200
     assert refusal(say(api, by_tokens)) == (429, "budget_exhausted")
@@ -63,9 +63,7 @@ def test_a_budget_counts_what_astrbot_counted(api: Api, astrbot: FakeAstrBot) ->
     assert len(astrbot.asked) == 2
 
 
-def test_a_stream_is_resumed_while_astrbot_answers_and_after_it(
-    api: Api, astrbot: FakeAstrBot
-) -> None:
+def test_a_stream_resumes_during_and_after_the_answer(api: Api, astrbot: FakeAstrBot) -> None:
     answer = api.post_chat(username="alice", message="DELAY=20 N=20")
     stream = iter(answer.response)
     seen = b""
@@ -106,7 +104,7 @@ def test_a_repeated_request_joins_the_turn_that_astrbot_answers(
     assert len(astrbot.asked) == 1
 
 
-def test_a_websocket_has_turns_of_astrbot(api: Api, serve: Callable[[Api], int]) -> None:
+def test_a_websocket_runs_turns_of_astrbot(api: Api, serve: Callable[[Api], int]) -> None:
     with WebSocketClient(serve(api), handshake(api.key)) as socket:
         for message in ("ECHO one", "ECHO two"):
             socket.send({"username": "alice", "session_id": "s", "message": message})
@@ -114,7 +112,7 @@ def test_a_websocket_has_turns_of_astrbot(api: Api, serve: Callable[[Api], int])
             assert text_of(events) == f"echo: {message}"
 
 
-def test_openais_chat_completions_stream_what_astrbot_says(client: openai.OpenAI) -> None:
+def test_openais_chat_completions_stream_astrbots_answer(client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(
         model="default", stream=True, stream_options={"include_usage": True},
         messages=[{"role": "user", "content": "N=3 please"}],
@@ -126,7 +124,7 @@ def test_openais_chat_completions_stream_what_astrbot_says(client: openai.OpenAI
     assert chunks[-1].usage.completion_tokens == 3
 
 
-def test_a_failure_of_astrbot_is_one_in_openais_form(client: openai.OpenAI) -> None:
+def test_a_failure_of_astrbot_is_an_openai_error(client: openai.OpenAI) -> None:
     with pytest.raises(openai.APIStatusError) as raised:
         client.chat.completions.create(
             model="default", messages=[{"role": "user", "content": "FAIL=401"}]
@@ -134,7 +132,7 @@ def test_a_failure_of_astrbot_is_one_in_openais_form(client: openai.OpenAI) -> N
     assert raised.value.status_code == 502
 
 
-def test_responses_go_on_in_the_session_that_astrbot_keeps(
+def test_responses_continue_in_astrbots_session(
     client: openai.OpenAI, astrbot: FakeAstrBot
 ) -> None:
     first = client.responses.create(model="default", input="ECHO one")
@@ -149,7 +147,7 @@ def test_responses_go_on_in_the_session_that_astrbot_keeps(
     assert client.responses.retrieve(second.id).output_text == "echo: ECHO two"
 
 
-def test_a_background_response_is_cancelled_at_astrbot(
+def test_cancelling_a_background_response_stops_it_in_astrbot(
     client: openai.OpenAI, astrbot: FakeAstrBot
 ) -> None:
     made = client.responses.create(model="default", input="SLOW N=500", background=True)
@@ -162,7 +160,7 @@ def test_a_background_response_is_cancelled_at_astrbot(
     wait_for(lambda: astrbot.stopped == [astrbot.asked[0][1]])
 
 
-def test_agui_shows_text_thinking_and_calls_of_astrbot(api: Api, astrbot: FakeAstrBot) -> None:
+def test_agui_streams_text_thinking_and_calls_of_astrbot(api: Api, astrbot: FakeAstrBot) -> None:
     user = {"id": "m1", "role": "user", "content": "THINK TOOL please"}
     events = test_agui.read(test_agui.post(api, user))
     types = [one["type"] for one in events]
@@ -175,7 +173,7 @@ def test_agui_shows_text_thinking_and_calls_of_astrbot(api: Api, astrbot: FakeAs
     assert failed[-1]["type"] == "RUN_ERROR"
 
 
-def test_the_ai_sdk_shows_text_and_files_of_astrbot(api: Api, astrbot: FakeAstrBot) -> None:
+def test_the_ai_sdk_streams_text_and_files_of_astrbot(api: Api, astrbot: FakeAstrBot) -> None:
     chunks = test_aisdk.read(test_aisdk.post(api, test_aisdk.say("THINK ECHO IMAGE hi")))
     assert test_aisdk.text_of(chunks) == "echo: THINK ECHO IMAGE hi"
     types = [one["type"] for one in chunks]
@@ -185,9 +183,7 @@ def test_the_ai_sdk_shows_text_and_files_of_astrbot(api: Api, astrbot: FakeAstrB
     assert astrbot.asked[0][2] == "THINK ECHO IMAGE hi"
 
 
-def test_tools_of_the_caller_are_refused_as_astrbot_takes_none(
-    api: Api, client: openai.OpenAI, astrbot: FakeAstrBot
-) -> None:
+def test_client_tools_are_rejected(api: Api, client: openai.OpenAI, astrbot: FakeAstrBot) -> None:
     tool = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}}
     with pytest.raises(openai.BadRequestError, match="tools"):
         client.responses.create(model="default", input="Hi", tools=[tool])  # type: ignore[list-item]
@@ -196,7 +192,7 @@ def test_tools_of_the_caller_are_refused_as_astrbot_takes_none(
     assert not astrbot.asked
 
 
-def test_mcp_asks_astrbot(api: Api) -> None:
+def test_mcp_chats_with_astrbot(api: Api) -> None:
     call = {"name": "chat", "arguments": {"message": "ECHO hi"}}
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
     answer = api.client.post("/api/v1/mcp", headers={"X-API-Key": api.key}, json=body)

@@ -79,7 +79,7 @@ TURNS = st.tuples(st.lists(ANSWERS, min_size=1, max_size=4), st.booleans(), st.b
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("alternating", [False, True])
-def test_no_later_request_of_a_session_is_refused(make_api: Any, alternating: bool) -> None:
+def test_no_later_request_of_a_session_is_rejected(make_api: Any, alternating: bool) -> None:
     played: dict[str, Any] = {"answers": [], "stop": None}
 
     def play(number: int, body: dict[str, Any]) -> Any:

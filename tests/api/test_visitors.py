@@ -67,7 +67,7 @@ def refusal(answer: TestResponse) -> tuple[int, str]:
     return answer.status_code, answer.json["code"]
 
 
-def test_a_visitor_chats_and_comes_back_as_the_same(shop: Api) -> None:
+def test_a_returning_visitor_keeps_its_identity(shop: Api) -> None:
     first = admit(shop)
     assert (first["heading"], first["suggestions"]) == ("Ask us", ["Where is my order?"])
     events = parse_events(chat(shop, first["api_key"]).data)
@@ -80,7 +80,7 @@ def test_a_visitor_chats_and_comes_back_as_the_same(shop: Api) -> None:
     assert shown.json["data"]["history"][0]["content"]["message"][0]["text"] == "Hello"
 
 
-def test_a_visitor_sees_and_may_do_nothing_beside_the_chat(shop: Api) -> None:
+def test_a_visitor_can_only_chat(shop: Api) -> None:
     one, other = admit(shop), admit(shop)
     assert one["username"] != other["username"]
     session = parse_events(chat(shop, one["api_key"]).data)[0]["session_id"]
@@ -107,7 +107,7 @@ def test_a_page_of_another_origin_is_refused(shop: Api, origin: str) -> None:
     assert shop.count_rows("visit") == 0
 
 
-def test_pages_of_the_origin_may_call_the_api_and_no_others(shop: Api) -> None:
+def test_only_pages_of_the_origin_may_call_the_api(shop: Api) -> None:
     def ask(origin: str) -> TestResponse:
         return shop.client.options(
             "/api/v1/chat",
@@ -126,7 +126,7 @@ def test_a_config_without_the_table_has_no_visitors(make_api: Callable[..., Api]
     assert refusal(visit(api, config_id=" ")) == (400, "missing_field")
 
 
-def test_a_token_of_another_config_or_a_forged_one_is_a_new_visitor(shop: Api) -> None:
+def test_a_forged_token_or_one_of_another_config_is_a_new_visitor(shop: Api) -> None:
     first = admit(shop)
     forged = first["visitor"].replace(".", "x.", 1)
     for number, token in enumerate((forged, "nonsense", "x" * 10_000, first["api_key"])):
@@ -134,7 +134,7 @@ def test_a_token_of_another_config_or_a_forged_one_is_a_new_visitor(shop: Api) -
         assert again["username"] != first["username"]
 
 
-def test_a_visitor_has_so_many_turns_in_a_day_whatever_keys_it_asks_for(shop: Api) -> None:
+def test_new_keys_do_not_raise_a_visitors_turns_per_day(shop: Api) -> None:
     first = admit(shop)
     assert read_rules(shop, first["api_key"])["max_turns"] == 10
     second = admit(shop, first["visitor"], address="192.0.2.2")
@@ -159,7 +159,7 @@ def test_the_visitors_of_one_address_share_its_turns_per_day(shop: Api) -> None:
     assert shop.count_rows("visit") == 6
 
 
-def test_what_a_key_did_not_use_counts_no_more_after_its_end(
+def test_unused_turns_of_an_expired_key_are_released(
     shop: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = admit(shop)
@@ -177,7 +177,7 @@ def test_what_a_key_did_not_use_counts_no_more_after_its_end(
     assert read_rules(shop, third["api_key"])["max_turns"] == 3
 
 
-def test_a_turn_that_still_runs_at_the_end_of_its_key_is_used(
+def test_a_turn_running_when_its_key_expires_counts_as_used(
     make_scripted: Callable[..., tuple[Api, Any]],
 ) -> None:
     begun, may_end = threading.Event(), threading.Event()
@@ -212,13 +212,13 @@ def test_many_addresses_do_not_fill_the_table_of_keys(
     assert shop.count_rows("visit") == 2
 
 
-def test_earlier_days_are_forgotten(shop: Api) -> None:
+def test_counters_of_earlier_days_are_deleted(shop: Api) -> None:
     admit(shop)
     shop.state.db.write(lambda db: Visit.update(day=Visit.day - 2).execute(db))
     assert shop.state.db.write(visits.purge_visits) == 1
 
 
-def test_the_owner_closes_a_chat_by_its_key_and_opens_it_again(shop: Api) -> None:
+def test_the_owner_disables_and_enables_a_chat_by_its_key(shop: Api) -> None:
     first = admit(shop)
     with shop.state.db.read() as db:
         (root,) = [row for row in keys.list_keys(db) if row["created_by"] == "widget default"]
@@ -230,7 +230,7 @@ def test_the_owner_closes_a_chat_by_its_key_and_opens_it_again(shop: Api) -> Non
     admit(shop)
 
 
-def test_what_visitors_do_counts_to_the_key_of_their_widget(shop: Api) -> None:
+def test_usage_of_visitors_counts_towards_the_widgets_key(shop: Api) -> None:
     parse_events(chat(shop, admit(shop)["api_key"]).data)
     parse_events(chat(shop, admit(shop)["api_key"]).data)
     with shop.state.db.read() as db:
@@ -256,7 +256,7 @@ def test_no_address_is_stored(shop: Api) -> None:
         ('heading = "x"', "widget.origins"),
     ],
 )
-def test_a_wrong_table_is_refused_by_name(
+def test_an_invalid_table_is_rejected_by_name(
     make_api: Callable[..., Api], table: str, told: str
 ) -> None:
     from astrbot_api.errors import SettingsError

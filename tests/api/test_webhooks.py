@@ -93,9 +93,7 @@ def make_webhook_app(tmp_path: Path, receiver: Receiver) -> Iterator[Callable[..
         api.close()
 
 
-def test_a_call_that_waits_for_a_person_is_an_event(
-    make_webhook_app: Any, receiver: Receiver
-) -> None:
+def test_a_pending_call_sends_an_event(make_webhook_app: Any, receiver: Receiver) -> None:
     @tool(needs_approval=True)
     def pay(amount: int) -> str:
         """Pay an amount."""
@@ -112,7 +110,7 @@ def test_a_call_that_waits_for_a_person_is_an_event(
     }  # fmt: skip
 
 
-def test_a_turn_sends_events_of_itself_and_its_messages(
+def test_a_turn_sends_events_for_itself_and_its_messages(
     make_webhook_app: Any, receiver: Receiver
 ) -> None:
     api = make_webhook_app()
@@ -158,7 +156,7 @@ def test_a_pushed_message_sends_an_event(make_webhook_app: Any, receiver: Receiv
     assert event["data"]["content"]["message"] == [{"type": "plain", "text": "Tea"}]
 
 
-def test_a_delivery_that_failed_sends_an_event_and_an_event_that_failed_does_not(
+def test_a_failed_delivery_sends_an_event_but_a_failed_event_does_not(
     make_webhook_app: Any, receiver: Receiver
 ) -> None:
     api = make_webhook_app('events = ["delivery_failed"]\n')
@@ -174,7 +172,7 @@ def test_a_delivery_that_failed_sends_an_event_and_an_event_that_failed_does_not
     assert len(receiver.messages) == 1
 
 
-def test_an_event_for_a_receiver_that_is_away_is_sent_again(
+def test_an_event_is_retried_if_its_receiver_is_down(
     make_webhook_app: Any, receiver: Receiver
 ) -> None:
     api = make_webhook_app('events = ["run_ended"]\n')
@@ -218,7 +216,7 @@ def test_receivers_that_do_not_respond_do_not_delay_another(
     receiver.wait_for_messages(20)
 
 
-def test_an_event_is_no_delivery_that_a_client_can_ask_for(
+def test_clients_cannot_read_events_as_deliveries(
     make_webhook_app: Any, receiver: Receiver
 ) -> None:
     api = make_webhook_app('events = ["run_ended"]\n')
@@ -252,7 +250,9 @@ def test_an_event_is_no_delivery_that_a_client_can_ask_for(
         ),
     ],
 )
-def test_a_bad_file_is_refused_with_its_place(tmp_path: Path, text: str, fault: str) -> None:
+def test_an_invalid_file_is_rejected_with_the_position_of_the_fault(
+    tmp_path: Path, text: str, fault: str
+) -> None:
     (tmp_path / "webhooks.toml").write_text(text)
     with pytest.raises(SettingsError) as caught:
         read_webhooks(tmp_path / "webhooks.toml")
@@ -260,7 +260,7 @@ def test_a_bad_file_is_refused_with_its_place(tmp_path: Path, text: str, fault: 
     assert SECRET not in str(caught.value)
 
 
-def test_a_change_needs_no_restart_and_a_bad_one_changes_nothing(
+def test_a_change_needs_no_restart_and_an_invalid_one_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watchedfile, "_RECHECK_S", 0.0)

@@ -14,7 +14,7 @@ from ..websocket import CLOSE, PONG, TEXT, WebSocketClient, handshake
 from .conftest import Api
 
 
-def test_a_server_that_lends_no_socket_refuses_clearly(api: Api) -> None:
+def test_a_server_without_raw_sockets_rejects_with_a_clear_error(api: Api) -> None:
     headers = {
         "X-API-Key": api.key, "Upgrade": "websocket", "Connection": "Upgrade",
         "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
@@ -23,7 +23,7 @@ def test_a_server_that_lends_no_socket_refuses_clearly(api: Api) -> None:
     assert (answer.status_code, answer.get_json()["code"]) == (501, "websocket_unsupported")
 
 
-def test_it_works_with_threads_and_leaves_nothing_behind(
+def test_websockets_work_with_threads_and_leave_nothing(
     api: Api, serve: Callable[[Api], int]
 ) -> None:
     with WebSocketClient(serve(api), handshake(api.key)) as client:
@@ -40,7 +40,7 @@ def test_it_works_with_threads_and_leaves_nothing_behind(
     assert api.state.chat.streams.open_count == 0
 
 
-def test_a_silent_client_is_pinged_and_then_dropped(
+def test_a_silent_client_is_pinged_and_then_disconnected(
     make_api: Callable[..., Api], serve: Callable[[Api], int]
 ) -> None:
     api = make_api(ASTRBOT_WEBSOCKET_PING_S=0.05)
@@ -78,7 +78,7 @@ def test_connections_of_a_key_are_limited(
             assert second.closed_with[0] == 1008
 
 
-def test_a_flood_of_refused_frames_is_slow(
+def test_a_flood_of_invalid_frames_is_throttled(
     api: Api, serve: Callable[[Api], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(websocket, "_REFUSED_S", 0.05)
@@ -92,7 +92,7 @@ def test_a_flood_of_refused_frames_is_slow(
         assert time.monotonic() - begun >= 6 * 0.05
 
 
-def test_a_refused_connection_is_cut_however_much_it_goes_on_sending(
+def test_a_rejected_connection_is_closed_even_if_it_keeps_sending(
     api: Api, serve: Callable[[Api], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(websocket, "_LINGER_S", 0.2)
@@ -109,7 +109,9 @@ def _send_for_ever(client: WebSocketClient) -> None:
         client.send_frame(PONG, b"")
 
 
-def test_a_message_of_too_many_fragments_is_refused(api: Api, serve: Callable[[Api], int]) -> None:
+def test_a_message_with_too_many_fragments_is_rejected(
+    api: Api, serve: Callable[[Api], int]
+) -> None:
     with WebSocketClient(serve(api), handshake(api.key)) as client:
         client.send_frame(TEXT, b"a", final=False)
         for _ in range(1_001):
@@ -119,7 +121,7 @@ def test_a_message_of_too_many_fragments_is_refused(api: Api, serve: Callable[[A
         assert client.closed_with[0] == 1009
 
 
-def test_an_idle_connection_is_closed_in_the_end(
+def test_an_idle_connection_is_closed_after_a_timeout(
     make_api: Callable[..., Api], serve: Callable[[Api], int]
 ) -> None:
     # The server notices after ping_s that this client does not confirm the close.

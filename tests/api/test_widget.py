@@ -31,14 +31,14 @@ def test_the_script_is_below_40_kilobytes_and_names_its_licences(api: Api) -> No
     assert not re.search(rb"^(export|import) ", script, re.MULTILINE)
 
 
-def test_only_the_parts_that_pages_load_are_served(api: Api) -> None:
+def test_only_the_files_that_pages_load_are_served(api: Api) -> None:
     for name in ("temml.min.js", "temml.license.txt"):
         with api.client.get(f"/api/v1/widget/{name}") as answer:
             assert answer.status_code == 200
     assert api.client.get("/api/v1/widget/element.js").status_code == 404
 
 
-def test_every_text_of_the_widget_has_its_chinese() -> None:
+def test_every_text_of_the_widget_has_a_chinese_translation() -> None:
     source = (STATIC / "element.js").read_text(encoding="utf-8")
     used = set(re.findall(r'#t\("([^"]+)"\)', source))
     used |= set(re.findall(r'"data-label": "([^"]+)"', source))
