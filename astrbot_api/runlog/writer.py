@@ -24,7 +24,8 @@ _PACE_S = 0.02
 _BURST = 10.0
 
 #: Under load, a transaction waits longer if sending the last events took longer than
-#: ``_PACE_S``: by this factor times the excess. A few dozen short answers cause no excess.
+#: ``_PACE_S``: by this factor times the excess. It applies to runs in the middle of their answer:
+#: clients of ended runs would only wait to send their next message.
 _SENDING_TIMES = 2.0
 
 #: Up to this many open runs the worker is quiet, and the end of an answer is written at once.
@@ -64,6 +65,8 @@ class JournalWriter:
         self._awaited = threading.Event()
         self._urgent = threading.Event()
         self._left, self._counted_at = _BURST, time.monotonic()
+        #: Share of the last transaction's runs that are in the middle of their answer.
+        self._going_share = 1.0
         self._closed = False
         self._thread = PerProcess(self._begin)
 
@@ -128,7 +131,7 @@ class JournalWriter:
             began = time.monotonic()
             time.sleep(0)
             sending_s = time.monotonic() - began
-            long_s = _SENDING_TIMES * (sending_s - _PACE_S)
+            long_s = _SENDING_TIMES * (sending_s - _PACE_S) * self._going_share
             time.sleep(max((1.0 - self._left) * _PACE_S, long_s))
         elif self._left < 1.0 and not self._closed:
             self._urgent.wait((1.0 - self._left) * _PACE_S)
@@ -146,6 +149,8 @@ class JournalWriter:
         self._open.difference_update(log_ for log_ in logs if log_.lost)
         if not pieces:
             return
+        going = sum(piece.first > 1 and not piece.ended for _, piece in pieces)
+        self._going_share = going / len(pieces)
         written, refused = True, frozenset[int]()
         try:
             refused = frozenset(self._journal.append([piece for _, piece in pieces]))
