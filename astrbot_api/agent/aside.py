@@ -73,7 +73,7 @@ class AbandonableCalls:
         """
         if self._abandoned[name] >= self._max_abandoned:
             raise TooManyAbandoned(
-                f"{name} is out of order: {self._max_abandoned} earlier calls have not returned"
+                f"{name} is disabled: {self._max_abandoned} earlier calls have not returned"
             )
         own, call = Cancellation(), _Call()
         threading.Thread(

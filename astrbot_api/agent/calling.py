@@ -33,8 +33,8 @@ _MAX_CALLER_BYTES = 120_000
 
 #: Result for the model of a call that was lost with its worker.
 OUTCOME_UNKNOWN = (
-    "error: the server broke off during this call, and it is not known whether it took effect. "
-    "It was not repeated. Find out before you call it again, or ask the user."
+    "error: the server stopped during this call, and it is unknown whether the call took effect. "
+    "It was not repeated. Check before you call the tool again, or ask the user."
 )
 
 
@@ -176,7 +176,7 @@ def _run_calls(
     """Run the calls of one step concurrently; yield progress and results."""
     calls, refused = calls[:MAX_CALLS_PER_STEP], calls[MAX_CALLS_PER_STEP:]
     for call in refused:
-        result = f"error: only {MAX_CALLS_PER_STEP} calls of one step are carried out"
+        result = f"error: at most {MAX_CALLS_PER_STEP} calls are allowed in one step"
         yield ToolFinished(call.id, result, time.time())
     done: queue.SimpleQueue[ToolFinished | ToolProgress | BaseException] = queue.SimpleQueue()
 

@@ -54,7 +54,7 @@ class ToolAttachment:
             return self.text_reader()
         text, _ = decode(self.read(_MAX_TEXT_BYTES))
         if is_binary(text) or (self.size_bytes and not text):
-            raise ToolError(f"{self.filename} ({self.mime}) is no text")
+            raise ToolError(f"{self.filename} ({self.mime}) is not a text")
         return text
 
     def read(self, max_bytes: int) -> bytes:

@@ -244,7 +244,7 @@ class Uploads:
             if row.sha256 and incoming.sha256 != row.sha256:
                 raise ApiError(
                     "checksum_mismatch",
-                    f"the SHA-256 of the bytes is {incoming.sha256}; announced was {row.sha256}",
+                    f"the SHA-256 of the bytes is {incoming.sha256}; {row.sha256} was announced",
                 )
             return self._attachments.finish(incoming, make_answer(incoming))
 

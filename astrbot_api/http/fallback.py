@@ -98,6 +98,6 @@ def _is_public(endpoint: str) -> bool:
 def _refuse_method(others: dict[str, str]) -> NoReturn:
     raise ApiError(
         "method_not_allowed",
-        f"{request.path} does not answer {request.method}, only {', '.join(others)}",
+        f"{request.path} does not support {request.method}, only {', '.join(others)}",
         headers={"Allow": ", ".join(others)},
     )

@@ -81,7 +81,7 @@ def test_a_button_of_an_old_question_decides_no_later_call(bot: Pressing) -> Non
     bot.hook(bot.messenger.say(_ASKED))
     new = bot.messages(4)[3]
     bot.hook(bot.press(old, "Approve"))
-    assert bot.texts(5)[4] == "Nothing waits for a yes in this session."
+    assert bot.texts(5)[4] == "No tool call waits for approval in this session."
     bot.hook(bot.press(new, "Approve"))
     assert sorted(bot.texts(7)[5:]) == ["Approved: calculate.", "tool said: 42"]
 
@@ -90,7 +90,7 @@ def test_in_a_group_only_the_author_of_the_message_decides(bot: Pressing) -> Non
     bot.hook(bot.messenger.say_in_group(_ASKED, to_bot=True))
     [question] = bot.messages(1)
     bot.hook(bot.press(question, "Approve", stranger=True))
-    assert bot.texts(2)[1] == "Nothing waits for a yes in this session."
+    assert bot.texts(2)[1] == "No tool call waits for approval in this session."
     bot.hook(bot.press(question, "Approve"))
     assert sorted(bot.texts(4)[2:]) == ["Approved: calculate.", "tool said: 42"]
 

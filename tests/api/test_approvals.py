@@ -258,7 +258,9 @@ def test_commands_decide_pending_calls(worker: Worker, shop: Shop) -> None:
     worker.api.state.chat.recovery.recover()
     assert complete_of(resume(worker.api, run_id, seen)).endswith("['paid 5']")
     nothing = worker.api.chat("/reject", session_id="s")
-    assert "Nothing waits for a yes in this session." in [one.get("data") for one in nothing]
+    assert "No tool call waits for approval in this session." in [
+        one.get("data") for one in nothing
+    ]
 
 
 def test_a_new_message_rejects_pending_calls_and_is_answered_next(
@@ -268,7 +270,7 @@ def test_a_new_message_rejects_pending_calls_and_is_answered_next(
     run_id, _, seen = begin(api)
     assert complete_of(api.chat("hi", session_id="s")) == "Hello"
     said = complete_of(resume(api, run_id, seen))
-    assert "rejected: the user went on without deciding" in said
+    assert "rejected: the user sent a new message instead of deciding" in said
     assert not shop.paid
     texts = [one["content"] for one in worker.model.seen[-1]]
     assert texts[-1] == "hi"

@@ -294,7 +294,7 @@ def test_a_model_reads_a_document_piece_by_piece(make_scripted: Scripts) -> None
     for data, name, wanted in (
         (samples.make_docx(), "a.docx", "Quarterly report"),
         ("東京都千代田区の天気".encode("cp932"), "a.txt", "都千代田区の天気"),
-        (png(), "dot.png", "dot.png (image/png) is no text"),
+        (png(), "dot.png", "dot.png (image/png) is not a text"),
     ):
         events = api.chat([part(upload(api, data, name))])
         assert wanted in events[-3]["data"]

@@ -162,7 +162,7 @@ def test_on_message_is_not_called_for_commands(make_scripted: Make) -> None:
 
     api, _ = make_scripted(say, plugins=[Greedy])
     assert api.chat("anything")[-3]["data"] == "mine"
-    assert api.chat("/reset")[-3]["data"] == "The conversation so far is forgotten."
+    assert api.chat("/reset")[-3]["data"] == "The earlier conversation is forgotten."
 
 
 class Broken:

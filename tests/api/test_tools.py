@@ -86,7 +86,7 @@ def test_notes_are_stored_per_user_across_sessions(make_scripted: Make) -> None:
     assert ask(api, "recall", "bobs", "bob") == "There are no notes."
     assert ask(api, "remember", key="birthday", value="2 May") == "Kept: birthday"
     assert ask(api, "recall", key="birthday") == "birthday: 2 May"
-    assert ask(api, "remember", key="birthday", value=" ") == "Thrown away: birthday"
+    assert ask(api, "remember", key="birthday", value=" ") == "Deleted: birthday"
     assert ask(api, "recall", key="birthday") == "There is no note named birthday."
 
 
@@ -98,7 +98,9 @@ def test_notes_have_limits(make_scripted: Make) -> None:
     assert ask(api, "remember", key="a", value="12345") == "Kept: a"
     assert "at most 5 characters" in ask(api, "remember", key="b", value="123456")
     assert ask(api, "remember", key="b", value="2") == "Kept: b"
-    assert ask(api, "remember", key="c", value="3").startswith("error: 2 notes are kept already")
+    assert ask(api, "remember", key="c", value="3").startswith(
+        "error: 2 notes are stored, the maximum"
+    )
     assert ask(api, "remember", key="a", value="new") == "Kept: a"
 
 
@@ -139,7 +141,7 @@ def test_a_step_with_hundreds_of_calls_is_truncated(make_scripted: Make) -> None
     api, model = make_scripted(answer, tools=[Tool("count", "Count.", count)])
     events = api.chat("hello")
     assert len(calls) == MAX_CALLS_PER_STEP
-    assert events[-3]["data"] == "error: only 32 calls of one step are carried out"
+    assert events[-3]["data"] == "error: at most 32 calls are allowed in one step"
     told = [one["tool_call_id"] for one in model.seen[-1] if one["role"] == "tool"]
     assert told == [f"c{index}" for index in range(200)]
 
@@ -209,7 +211,7 @@ def test_search_history_finds_chinese_and_words_in_long_messages(make_scripted: 
     api.chat('long "\\ words' + ' "\\\n' * 10_000, session_id="s")
     assert "alice: 明天去故宫博物院" in ask(api, "search_history", words="故宫")
     assert 'alice: long "\\ words' in ask(api, "search_history", words='LONG "\\')
-    assert ask(api, "search_history", words="故" * 201).startswith("error: the words have more")
+    assert ask(api, "search_history", words="故" * 201).startswith("error: words must have at most")
 
 
 def test_search_history_reads_a_bounded_number_of_characters(

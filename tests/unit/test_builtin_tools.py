@@ -130,7 +130,7 @@ def test_a_text_file_is_read_by_name_by_id_or_as_the_only_one() -> None:
 def test_a_long_file_is_read_piece_by_piece() -> None:
     long = attach("a.txt", b"x" * 20_000 + b"END")
     first = read(long)
-    assert first.endswith("[characters 0 to 16000 of 20003; go on with offset=16000]")
+    assert first.endswith("[characters 0 to 16000 of 20003; continue with offset=16000]")
     assert read(long, offset=16_000).endswith("xEND")
     with pytest.raises(ToolError, match="has 20003 characters"):
         read(long, offset=20_004)
@@ -145,7 +145,7 @@ def test_a_long_file_is_read_piece_by_piece() -> None:
     ],
 )
 def test_what_is_no_text_is_not_read(data: bytes, mime: str) -> None:
-    with pytest.raises(ToolError, match="is no text"):
+    with pytest.raises(ToolError, match="is not a text"):
         read(attach("a", data, mime))
 
 

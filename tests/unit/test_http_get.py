@@ -166,9 +166,9 @@ def test_only_texts_are_read(fetch: Any, path: str) -> None:
         ("http://", "only http:// and https://"),
         ("http://public.test:22/", "the port 22 is not allowed"),
         ("http://public.test/", "the port 80 is not allowed"),
-        ("http://public.test:99999/", "this is no URL"),
-        ("http://[::1", "this is no URL"),
-        ("http://alice:secret@public.test/", "a name or a password"),
+        ("http://public.test:99999/", "this is not a URL"),
+        ("http://[::1", "this is not a URL"),
+        ("http://alice:secret@public.test/", "a user name or password"),
         ("http://public.test:{port}/a b", "blanks, control characters or backslashes"),
     ],
 )

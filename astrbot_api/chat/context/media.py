@@ -109,7 +109,7 @@ class MediaReader:
             note, own = self._prepare(attachment, limits, room, cancel)
             size = sum(map(_size_of, own))
             if carried + size > _MAX_CARRIED_CHARS:
-                note += "\n[It is not shown: the files before it are as much as fits.]"
+                note += "\n[It is not shown: the files before it use up the space.]"
                 own, size = [], 0
             carried += size
             text += f"\n{note}"
@@ -142,7 +142,7 @@ class MediaReader:
         except AsideError as error:
             raise ToolError(f"{row.name} could not be read: {error.words}") from error
         if not made.text:
-            raise ToolError(f"{row.name} ({row.mime}) is no text{made.notes}")
+            raise ToolError(f"{row.name} ({row.mime}) is not a text{made.notes}")
         return made.text
 
     def _prepare(

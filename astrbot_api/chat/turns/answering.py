@@ -45,9 +45,9 @@ from .waiting import Waits
 
 log = logging.getLogger(__name__)
 
-_INTERRUPTED = "The server stopped before the turn had ended. What was said is kept."
+_INTERRUPTED = "The server stopped before the turn ended. The partial answer is stored."
 
-_NOT_BEGUN = "The server stopped before the turn had begun. Send it again."
+_NOT_BEGUN = "The server stopped before the turn began. Send the message again."
 
 #: Fields of a model's request that limit the length of its answer.
 _LENGTHS = ("max_tokens", "max_completion_tokens")

@@ -121,7 +121,7 @@ class TurnOpener:
         found = self._look_up(db, request, chosen)
         session = _enter_session(db, found)
         if not asks_to_decide(found.request.text):
-            reject_waiting(db, session.id, "the user went on without deciding")
+            reject_waiting(db, session.id, "the user sent a new message instead of deciding")
         saved = None
         if found.again is None and not found.request.skip_user_history:
             saved = self._store_user_message(db, session, found)

@@ -32,7 +32,7 @@ from .turn import OpenTurn
 
 log = logging.getLogger(__name__)
 
-LOST = "This worker was silent for too long; another has the turn."
+LOST = "This worker's lease expired, and another worker took over the turn."
 
 #: Maximum number of ends that are kept while the database is unavailable.
 _MAX_UNSTORED = 1000

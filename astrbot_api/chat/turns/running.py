@@ -97,7 +97,7 @@ class Runs:
         """
         if self._closing:
             raise ApiError(
-                "shutting_down", "The server is going down; try again.",
+                "shutting_down", "The server is shutting down; try again.",
                 headers={"Retry-After": "1"},
             )  # fmt: skip
         if len(self._active) >= self._settings.max_runs_per_worker:

@@ -170,7 +170,9 @@ def decide(
         and approvals.decide(db, one.approval_id, status, arguments=arguments, comment=comment)
     ]
     if approval_id is not None and not decided:
-        raise ApiError("approval_decided", f"{wanted[0].tool}: it was decided before, or too late")
+        raise ApiError(
+            "approval_decided", f"{wanted[0].tool}: the call was already decided or has expired"
+        )
     left = sum(one.status == "pending" for one in asked) - len(decided)
     if not left:
         runs.release_waiting(db, run)

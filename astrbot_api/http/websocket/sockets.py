@@ -74,7 +74,7 @@ class WebSockets:
         :raises ApiError: ``too_many_streams``, ``server_busy`` or ``shutting_down``.
         """
         if self._is_draining():
-            raise ApiError("shutting_down", "The server is going down; try again.")
+            raise ApiError("shutting_down", "The server is shutting down; try again.")
 
         def end() -> None:
             # In a thread, because a client that does not read would block the closing of others.

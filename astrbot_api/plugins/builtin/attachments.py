@@ -17,8 +17,8 @@ def read_attachment(context: ToolContext, name: str = "", offset: int = 0) -> st
 
     Documents are read too: PDF, Word, Excel, PowerPoint, OpenDocument, EPUB, HTML, mail.
 
-    :param name: Its file name or id; may be left out when there is only one.
-    :param offset: Number of the character to begin at, to continue in a long file.
+    :param name: File name or id. Can be omitted if there is only one file.
+    :param offset: Number of the first character to read, to continue in a long file.
     """
     found = _find(context.attachments, name)
     text = found.read_text()
@@ -27,7 +27,7 @@ def read_attachment(context: ToolContext, name: str = "", offset: int = 0) -> st
     piece = text[offset : offset + MAX_CHARS]
     end = offset + len(piece)
     if end < len(text):
-        return f"{piece}\n[characters {offset} to {end} of {len(text)}; go on with offset={end}]"
+        return f"{piece}\n[characters {offset} to {end} of {len(text)}; continue with offset={end}]"
     return piece
 
 

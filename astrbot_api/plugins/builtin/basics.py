@@ -16,7 +16,7 @@ from .calculator import calculate as evaluate
 def current_time(timezone: str = "") -> str:
     """Return the current date, time and weekday.
 
-    :param timezone: IANA name such as Europe/Berlin; empty: the server's own.
+    :param timezone: IANA name such as Europe/Berlin, or empty for the server's time zone.
     """
     if not timezone:
         now = datetime.now().astimezone()
@@ -34,7 +34,7 @@ def current_time(timezone: str = "") -> str:
 def calculate(expression: str) -> str:
     """Calculate an arithmetic expression exactly.
 
-    It knows + - * / // % **, comparisons, pi, e, tau, and abs, round, min, max,
+    Supported: + - * / // % **, comparisons, pi, e, tau, abs, round, min, max,
     sqrt, exp, log, log2, log10, sin, cos, tan, asin, acos, atan, atan2, sinh, cosh,
     tanh, degrees, radians, floor, ceil, trunc, hypot, gcd, factorial.
 

@@ -35,7 +35,7 @@ def calculate(expression: str) -> str:
     except ToolError:
         raise
     except SyntaxError:
-        raise ToolError("this is no arithmetic expression; powers are written **") from None
+        raise ToolError("this is not an arithmetic expression; write powers as **") from None
     except (RecursionError, MemoryError):
         raise ToolError("the expression is nested too deeply") from None
     except Exception as error:
@@ -43,7 +43,7 @@ def calculate(expression: str) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, (int, float)):
-        raise ToolError("the result is no real number")
+        raise ToolError("the result is not a real number")
     return str(value)
 
 

@@ -16,7 +16,7 @@ _STATS_MESSAGES = 1000
 _STATS_PAGES = 30
 
 
-_NOTHING_WAITS = "Nothing waits for a yes in this session."
+_NOTHING_WAITS = "No tool call waits for approval in this session."
 
 
 class Commands:
@@ -33,11 +33,11 @@ class Commands:
         commands = (
             ("help", "list the commands", _help),
             ("sid", "show this conversation's UMO and your user id", _sid),
-            ("reset", "forget the conversation so far", _reset),
-            ("new", "start a fresh conversation in this session", _reset),
-            ("stop", "stop the answer that is being made", _stop),
-            ("approve", "approve what waits for a yes", _approve),
-            ("reject", "reject what waits for a yes", _reject),
+            ("reset", "forget the earlier conversation", _reset),
+            ("new", "start a new conversation in this session", _reset),
+            ("stop", "stop the current answer", _stop),
+            ("approve", "approve the waiting tool calls", _approve),
+            ("reject", "reject the waiting tool calls", _reject),
             ("stats", "show the tokens that this session has used", _stats),
         )
         return [Command(*one, resumable=True) for one in commands]
@@ -60,7 +60,7 @@ def _reset(context: CommandContext) -> str:
             newest, _ = messages.list_messages_before(db, session, before=2**63 - 1, limit=1)
         last = newest[0].id if newest else 0
     context.store.write(lambda db: sessions.forget_context(db, session, last))
-    return "The conversation so far is forgotten."
+    return "The earlier conversation is forgotten."
 
 
 def _approve(context: CommandContext) -> str:

@@ -49,13 +49,13 @@ class History:
     def search_history(self, context: ToolContext, words: str) -> str:
         """Search the earlier messages of this conversation, newest first.
 
-        :param words: Text that the message has, as it was written.
+        :param words: Text that the message contains, exactly as written.
         """
         words = words.strip()
         if not words:
-            return "error: say what to search for"
+            return "error: words must not be empty"
         if len(words) > MAX_WORDS_CHARS:
-            return f"error: the words have more than {MAX_WORDS_CHARS} characters"
+            return f"error: words must have at most {MAX_WORDS_CHARS} characters"
         found = [
             f"{to_iso(one.created_at)} {one.sender_name}: {_cut(one.text, words)}"
             for one in islice(self._iter_found(context, words), MAX_FOUND)

@@ -19,10 +19,10 @@ _PARAMETERS = {
                 "type": "object",
                 "properties": {
                     "type": {"enum": ["plain", "image", "record", "video", "file"]},
-                    "text": {"type": "string", "description": "Of plain: the text."},
+                    "text": {"type": "string", "description": "The text of a plain part."},
                     "attachment_id": {
                         "type": "string",
-                        "description": "Of the others: the file's id.",
+                        "description": "The file's id, for the other types.",
                     },
                 },
                 "required": ["type"],
@@ -42,8 +42,8 @@ class Messages:
     def register_tools(self) -> list[Tool]:
         """Return the tool."""
         description = (
-            "Send the user a message at once, while you are still working, for example to say "
-            "how far you are. Do not repeat it in your answer."
+            "Send the user a message immediately, while you are still working, for example to "
+            "report progress. Do not repeat it in your answer."
         )
         return [Tool("send_message_to_user", description, _send, _PARAMETERS)]
 

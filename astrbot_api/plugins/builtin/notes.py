@@ -41,21 +41,21 @@ class Notes:
     def remember(self, context: ToolContext, key: str, value: str) -> str:
         """Keep a note about the user for later conversations.
 
-        :param key: Short name of the note, such as birthday; one that exists is replaced.
-        :param value: What to keep; empty: the note is thrown away.
+        :param key: Short name of the note, such as birthday. An existing note is replaced.
+        :param value: Text of the note, or empty to delete the note.
         """
         key = " ".join(key.split())
-        for text, limit in (
-            (key, context.settings["max_key_chars"]),
-            (value, context.settings["max_value_chars"]),
+        for name, text, limit in (
+            ("key", key, context.settings["max_key_chars"]),
+            ("value", value, context.settings["max_value_chars"]),
         ):
             if len(text) > limit:
-                raise ToolError(f"at most {limit} characters can be kept here")
+                raise ToolError(f"{name} must have at most {limit} characters")
         if not key:
-            raise ToolError("the note needs a name")
+            raise ToolError("key must not be empty")
         if not value.strip():
             gone = self._store.write(lambda db: memory.delete_note(db, context.username, key))
-            return f"Thrown away: {key}" if gone else f"There is no note named {key}."
+            return f"Deleted: {key}" if gone else f"There is no note named {key}."
         limit = context.settings["max_notes"]
 
         def save(db: peewee.Database) -> bool:
@@ -70,13 +70,13 @@ class Notes:
         except ApiError as error:
             raise ToolError(str(error)) from error
         if not kept:
-            raise ToolError(f"{limit} notes are kept already; throw one away first")
+            raise ToolError(f"{limit} notes are stored, the maximum; delete one first")
         return f"Kept: {key}"
 
     def recall(self, context: ToolContext, key: str = "") -> str:
         """Read the notes that were kept about the user.
 
-        :param key: Name of one note; empty: all of them.
+        :param key: Name of one note, or empty for all notes.
         """
         with self._store.read() as db:
             found = memory.list_notes(db, context.username, " ".join(key.split()))

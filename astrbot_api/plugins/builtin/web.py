@@ -102,11 +102,11 @@ class Fetcher:
             parts = urlsplit(url.strip())
             port = parts.port or (443 if parts.scheme == "https" else 80)
         except ValueError:
-            raise ToolError("this is no URL") from None
+            raise ToolError("this is not a URL") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ToolError("only http:// and https:// URLs can be read")
         if parts.username is not None or parts.password is not None:
-            raise ToolError("a URL with a name or a password in it is not read")
+            raise ToolError("the URL must not contain a user name or password")
         if re.search(r"[\x00-\x20\x7f\\]", parts.netloc + parts.path + parts.query):
             raise ToolError("the URL has blanks, control characters or backslashes; encode them")
         if port not in self.ports:
@@ -117,7 +117,9 @@ class Fetcher:
     def _read(self, answer: Answer) -> str:
         kind, _, rest = answer.headers.get("Content-Type", "").partition(";")
         if not _TEXT_TYPE.fullmatch(kind.strip().lower()):
-            raise ToolError(f"only texts can be read; this is {kind.strip() or 'of no type'}")
+            raise ToolError(
+                f"only texts can be read; the content type is {kind.strip() or 'missing'}"
+            )
         data, more = answer.read_all(self.max_bytes)
         charset = re.search(r"charset=[\"']?([\w-]+)", rest)
         text, _ = decode(data, charset[1] if charset else "")
@@ -137,7 +139,7 @@ def _explain(error: OutboundError, url: str) -> ToolError:
 def http_get(context: ToolContext, url: str) -> str:
     """Read a text or a web page of the public internet.
 
-    :param url: Where it is: http:// or https://.
+    :param url: Address of the text, with http:// or https://.
     """
     settings = context.settings
     fetcher = Fetcher(
