@@ -97,15 +97,8 @@ def run_agent(
     specs = [spec for spec in toolbox.to_specs() if spec["function"]["name"] not in foreign]
     stored, begin = len(conversation), 1
     if resume is not None:
-        begin = resume.step + 1
-        conversation += resume.messages
-        stored = len(conversation)
-        recall(toolbox, resume)
-        lost = StepCalls(
-            read_calls(resume.messages[-1]), resume.results, resume.shown, resume.pending,
-            resume.decisions,
-        )  # fmt: skip
-        if not (yield from carry_out(lost, conversation, toolbox, context, show)):
+        stored, begin = stored + len(resume.messages), resume.step + 1
+        if not (yield from _resume(resume, conversation, toolbox, context, show)):
             return
     for number in range(begin, max_steps + 1):
         step = _Step()
@@ -120,17 +113,43 @@ def run_agent(
             return
         step.calls = {at: call for at, call in step.calls.items() if call.name not in foreign}
         conversation.append(step.to_message())
-        calls = StepCalls(list(step.calls.values()))
-        asking = [one.id for one in calls.calls if toolbox.needs_approval(one.name, one.arguments)]
-        if may_wait:
-            calls.pending = asking
-        else:
-            calls.decisions = dict.fromkeys(asking, _NOBODY)
+        calls = _plan_calls(step, toolbox, may_wait=may_wait)
         yield Checkpoint(number, conversation[stored:], calls.pending)
         stored = len(conversation)
         if not (yield from carry_out(calls, conversation, toolbox, context, show)):
             return
     raise ProviderError(f"The model still called tools after {max_steps} steps.")
+
+
+def _resume(
+    resume: Resumption,
+    conversation: list[ModelMessage],
+    toolbox: Toolbox,
+    context: ToolContext,
+    show: Callable[[], list[dict[str, Any]]],
+) -> Generator[AgentEvent | ApprovalNeeded, None, bool]:
+    """Restore the conversation, and make the last checkpoint's calls without results.
+
+    :returns: False if a person must decide first.
+    """
+    conversation += resume.messages
+    recall(toolbox, resume)
+    lost = StepCalls(
+        read_calls(resume.messages[-1]), resume.results, resume.shown, resume.pending,
+        resume.decisions,
+    )  # fmt: skip
+    return (yield from carry_out(lost, conversation, toolbox, context, show))
+
+
+def _plan_calls(step: _Step, toolbox: Toolbox, *, may_wait: bool) -> StepCalls:
+    """Return the calls of a step. Calls that need approval are rejected if nobody can be asked."""
+    calls = StepCalls(list(step.calls.values()))
+    asking = [one.id for one in calls.calls if toolbox.needs_approval(one.name, one.arguments)]
+    if may_wait:
+        calls.pending = asking
+    else:
+        calls.decisions = dict.fromkeys(asking, _NOBODY)
+    return calls
 
 
 def _ask(

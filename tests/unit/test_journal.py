@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -444,6 +445,39 @@ def test_a_worker_of_many_short_answers_keeps_its_pace(
     held.go_on.release(100)
     wait_for(lambda: all(log.closed for log in logs))
     assert time.monotonic() - began >= 0.9
+
+
+@pytest.mark.parametrize(("ends", "waits"), [(False, True), (True, False)])
+def test_only_streams_in_the_middle_of_their_answer_wait_for_slow_sending(
+    make_writer: Callable[[Journal], JournalWriter],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    ends: bool,
+    waits: bool,
+) -> None:
+    clock, pauses = [0.0], [0.0]
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        clock[0] += seconds or 0.5  # sending takes half a second
+
+    clock_of_writer = SimpleNamespace(sleep=sleep, monotonic=lambda: clock[0])
+    monkeypatch.setattr("astrbot_api.runlog.writer.time", clock_of_writer)
+    held = Held()
+    held.go_on = threading.Semaphore(1000)
+    writer = make_writer(held)  # type: ignore[arg-type]
+    logs = [RunLog(number, writer) for number in range(4)]
+    for log in logs:
+        log.append(events.plain("r", "one", streaming=True))
+        wait_for(lambda log=log: log.last_number == 1)
+    pauses.clear()
+    for log in logs:
+        log.append(events.plain("r", "two", streaming=True))
+        if ends:
+            log.append(events.end("r"))
+            log.close()
+        wait_for(lambda log=log: log.last_number > 1)
+    assert (max(pauses) > 0.5) is waits
 
 
 def test_the_tokens_of_a_long_answer_are_grouped(
