@@ -10,6 +10,8 @@ import os
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from werkzeug.wrappers import Request, Response
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
 from ..servers import Server, create_key, write_config
+from ..waiting import wait_for
 from .test_owner_pages import AXE, PNG, browser, pytestmark, sync_api
 
 __all__ = ["browser", "pytestmark"]
@@ -465,6 +468,15 @@ def test_visitors_chat_without_a_key_or_a_backend(browser: Any, site: Site) -> N
     assert site.keys_made == made_before
 
 
+def ask_for_visit(connection: HTTPConnection, origin: str) -> int:
+    """Ask for a visitor's key as a page does; return the status."""
+    headers = {"Origin": origin, "Content-Type": "application/json"}
+    connection.request("POST", "/api/v1/widget/visits", '{"config_id": "open"}', headers)
+    response = connection.getresponse()
+    response.read()
+    return response.status
+
+
 def test_a_page_of_another_origin_shows_the_error(
     browser: Any, site: Site, module_dir: Path
 ) -> None:
@@ -472,6 +484,10 @@ def test_a_page_of_another_origin_shows_the_error(
     before = path.read_text(encoding="utf-8")
     path.write_text(before.replace(site.url, "https://other.example"), encoding="utf-8")
     try:
+        # Each worker reads the config again within a second.
+        for connection in site.server.connect_to_each_worker(create_key(module_dir, "im")):
+            with closing(connection):
+                wait_for(lambda one=connection: ask_for_visit(one, site.url) == 403)
         site.page = PUBLIC_PAGE
         with Visitor(browser, site) as visitor:
             visitor.open()
