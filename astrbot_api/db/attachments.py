@@ -21,6 +21,7 @@ from typing import Any
 import peewee
 
 from ..runtime.clock import now_us
+from . import counting
 from .locks import for_share, for_update, lock_name
 from .models import (
     Attachment,
@@ -208,6 +209,7 @@ def add_attachment(
     (number,) = insert(db, Attachment, **values).fetchone()
     if key_id is not None:
         _COUNT_MORE.execute(db, key_id=key_id, size_bytes=size_bytes)
+        counting.forget_files(db, key_id)
     return AttachmentRow(id=number, **values)
 
 
@@ -229,6 +231,7 @@ def delete_attachment(db: peewee.Database, row: AttachmentRow) -> str | None:
             .where(AttachmentTotal.key_id == row.key_id)
             .execute(db)
         )
+        counting.forget_files(db, row.key_id)
     same = Attachment.select(Attachment.id).where(Attachment.sha256 == row.sha256)
     if same.where(Attachment.blob == row.blob).exists(db):
         return None

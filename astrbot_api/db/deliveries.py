@@ -21,7 +21,7 @@ import orjson
 import peewee
 
 from ..runtime.clock import now_us
-from . import stored
+from . import counting, stored
 from .leases import LIVING_WORKERS
 from .locks import lock_name
 from .models import (
@@ -207,7 +207,7 @@ def add_delivery(
         payer=payer,
         size_bytes=size,
     )
-    stored.add(db, payer, "deliveries", 1, size)
+    counting.add(db, payer, "deliveries", 1, size)
     return delivery_id
 
 
@@ -361,7 +361,7 @@ def prune(db: peewee.Database, *, keep_us: int, limit: int = 500) -> int:
     old = old.order_by(Delivery.finished_at).limit(limit)
     query = Delivery.delete().where(Delivery.id.in_(old))
     gone = list(query.returning(Delivery.payer, Delivery.size_bytes).tuples().execute(db))
-    stored.give_back(db, "deliveries", [(payer, 1, size) for payer, size in gone])
+    counting.give_back(db, "deliveries", [(payer, 1, size) for payer, size in gone])
     return len(gone)
 
 

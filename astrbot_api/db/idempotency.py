@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import peewee
 
 from ..runtime.clock import now_us
-from . import stored
+from . import counting, stored
 from .models import IdempotentRequest as Request
 from .models import Worker
 from .prepared import Prepared, equals, param, params
@@ -134,7 +134,7 @@ def claim(
     }  # fmt: skip
     for _ in range(2):
         if _CLAIM.execute(db, **names, **values, created_at=now).rowcount:
-            stored.add(db, key.payer, "requests", 1, size)
+            counting.add(db, key.payer, "requests", 1, size)
             return None
         earlier, worker = _find(db, key)
         if earlier is None:
@@ -186,7 +186,7 @@ def _finish(
         more_bytes=grown,
     ).rowcount  # fmt: skip
     if done:
-        stored.add(db, payer, "requests", 0, grown)
+        counting.add(db, payer, "requests", 0, grown)
     return bool(done)
 
 
@@ -209,7 +209,7 @@ def forget(db: peewee.Database, key: ClientKey) -> None:
 
 def _delete(db: peewee.Database, statement: Prepared, **values: object) -> None:
     gone = statement.execute(db, **values).fetchall()
-    stored.give_back(db, "requests", [(payer, 1, size) for payer, size in gone])
+    counting.give_back(db, "requests", [(payer, 1, size) for payer, size in gone])
 
 
 def prune(db: peewee.Database, limit: int) -> int:
@@ -220,7 +220,7 @@ def prune(db: peewee.Database, limit: int) -> int:
     old = old.order_by(Request.created_at).limit(limit)
     query = Request.delete().where(name.in_(old)).returning(*_PAID)
     gone = list(query.tuples().execute(db))
-    stored.give_back(db, "requests", [(payer, 1, size) for payer, size in gone])
+    counting.give_back(db, "requests", [(payer, 1, size) for payer, size in gone])
     return len(gone)
 
 

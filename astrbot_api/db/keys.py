@@ -32,8 +32,6 @@ DAY_US = 24 * 60 * 60 * 1_000_000
 
 _PARENT = Prepared(ApiKey.select(ApiKey.parent_id).where(equals(ApiKey.key_id)))
 
-_RULES = Prepared(ApiKey.select(ApiKey.rules).where(equals(ApiKey.key_id)))
-
 _NOTE_FIRST_USE = Prepared(
     ApiKey.update(last_used_at=param("now"))
     .where(equals(ApiKey.key_id) & ApiKey.last_used_at.is_null())
@@ -244,12 +242,6 @@ def find_parent(db: peewee.Database, key_id: str) -> str | None:
 def find_root(db: peewee.Database, key_id: str | None) -> str | None:
     """Return the key whose quota a key uses: a session key's parent, or the key itself."""
     return find_parent(db, key_id) or key_id if key_id else None
-
-
-def find_rules(db: peewee.Database, key_id: str) -> str | None:
-    """Return the guard rails of a key as JSON, or None."""
-    row = _RULES.execute(db, key_id=key_id).fetchone()
-    return None if row is None else row[0]
 
 
 def end_keys_of_login(db: peewee.Database, owner_sessions: Sequence[str]) -> None:

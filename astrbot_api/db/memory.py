@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import peewee
 
 from ..runtime.clock import now_us
-from . import stored
+from . import counting, stored
 from .locks import lock_name
 from .models import Note, SessionSummary
 
@@ -44,7 +44,7 @@ def save_note(
     Note.insert(
         username=username, key=key, value=value, updated_at=now_us(), payer=payer, size_bytes=size
     ).execute(db)
-    stored.add(db, payer, "notes", 1, size)
+    counting.add(db, payer, "notes", 1, size)
     return True
 
 
@@ -52,7 +52,7 @@ def delete_note(db: peewee.Database, username: str, key: str) -> bool:
     """Delete a note. Return whether it existed."""
     query = Note.delete().where((Note.username == username) & (Note.key == key))
     gone = list(query.returning(Note.payer, Note.size_bytes).tuples().execute(db))
-    stored.give_back(db, "notes", [(payer, 1, size) for payer, size in gone])
+    counting.give_back(db, "notes", [(payer, 1, size) for payer, size in gone])
     return bool(gone)
 
 

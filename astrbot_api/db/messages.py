@@ -9,7 +9,7 @@ import orjson
 import peewee
 
 from ..runtime.clock import now_us, to_iso
-from . import stored
+from . import counting, stored
 from .locks import lock_session
 from .models import PUSHED, Message, MessageAttachment
 from .pages import count_fitting, length_of
@@ -139,7 +139,7 @@ def add_message(
         sender_name=sender_name or sender, content=text, llm_checkpoint_id=llm_checkpoint_id,
         created_at=now, pushed=int(pushed), attached=attached, payer=payer, size_bytes=size,
     ).fetchone()  # fmt: skip
-    stored.add(db, payer, "messages", 1, size)
+    counting.add(db, payer, "messages", 1, size)
     return row[0], now
 
 
@@ -315,7 +315,7 @@ def replace_content(db: peewee.Database, number: int, content: dict[str, Any]) -
     Message.update(content=text, attached=None, size_bytes=size).where(
         Message.id == number
     ).execute(db)
-    stored.add(db, payer, "messages", 0, size - before)
+    counting.add(db, payer, "messages", 0, size - before)
     MessageAttachment.delete().where(MessageAttachment.message == number).execute(db)
 
 
@@ -332,7 +332,7 @@ def delete_messages(db: peewee.Database, numbers: Sequence[int]) -> None:
     )
     paid = list(sums.where(Message.id.in_(numbers)).group_by(Message.payer).tuples().execute(db))
     Message.delete().where(Message.id.in_(numbers)).execute(db)
-    stored.give_back(db, "messages", paid)
+    counting.give_back(db, "messages", paid)
 
 
 def list_pushed(

@@ -20,7 +20,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from ..errors import SettingsError, StorageError, StoreClosed
 from ..runtime.per_process import PerProcess
-from . import migrating, stored
+from . import counting, migrating
 from .failures import MAX_READ_S, PATIENCE_S, as_storage_error, as_unknown_outcome
 from .postgres_connection import (
     Connection,
@@ -268,9 +268,9 @@ def _run_job(connection: Connection, job: Callable[[peewee.Database], T]) -> T:
     connection.database.held_locks.clear()
     connection.execute("BEGIN", prepare=False)
     try:
-        stored.begin(connection.database)
+        counting.begin(connection.database)
         result = job(connection.database)
-        stored.settle(connection.database)
+        counting.settle(connection.database)
     except BaseException as error:
         _roll_back(connection, error)
         raise

@@ -9,7 +9,7 @@ import orjson
 import peewee
 
 from ..runtime.clock import now_us
-from . import stored
+from . import counting, stored
 from .models import ChatSession, ResponseConversation
 from .prepared import Prepared, equals, insert
 
@@ -56,7 +56,7 @@ def _insert_conversation(
         db, ResponseConversation, session=session, key_id=key_id, metadata=text,
         created_at=created_at, size_bytes=size,
     )  # fmt: skip
-    stored.add(db, key_id, _KIND, 0, size)
+    counting.add(db, key_id, _KIND, 0, size)
 
 
 def find_conversation(db: peewee.Database, session_id: str) -> ConversationRow | None:
@@ -87,4 +87,4 @@ def remove_conversation(db: peewee.Database, session: int) -> None:
     paid = list(ResponseConversation.select(*columns).where(of_session).tuples().execute(db))
     if paid:
         ResponseConversation.delete().where(of_session).execute(db)
-        stored.give_back(db, _KIND, paid)
+        counting.give_back(db, _KIND, paid)

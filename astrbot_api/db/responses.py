@@ -12,7 +12,7 @@ import orjson
 import peewee
 
 from ..runtime.clock import now_us
-from . import stored
+from . import counting, stored
 from .locks import lock_session
 from .messages import MessageRow, row_to_message
 from .models import ChatSession, Message, ResponseConversation, Run, StoredResponse
@@ -162,7 +162,7 @@ def add_entry(
         previous=previous, request=request_json, input=input_json, created_at=now_us(),
         size_bytes=size,
     ).fetchone()  # fmt: skip
-    stored.add(db, key_id, _KIND, 0, size)
+    counting.add(db, key_id, _KIND, 0, size)
     return int(row[0])
 
 
@@ -231,7 +231,7 @@ def pause_entry(db: peewee.Database, entry: EntryRow, pause: Pause) -> None:
     StoredResponse.update(paused=text, size_bytes=StoredResponse.size_bytes + size).where(
         StoredResponse.id == entry.id
     ).execute(db)
-    stored.add(db, entry.key_id, _KIND, 0, size)
+    counting.add(db, entry.key_id, _KIND, 0, size)
 
 
 def remove_input(db: peewee.Database, entry: EntryRow, number: int) -> None:
@@ -256,7 +256,7 @@ def clear_entry(db: peewee.Database, entry: EntryRow) -> None:
         run_id=None, request=None, input="[]", paused=None, size_bytes=stored.ROW_BYTES
     )
     kept.where(only).execute(db)
-    stored.add(db, entry.key_id, _KIND, 0, stored.ROW_BYTES)
+    counting.add(db, entry.key_id, _KIND, 0, stored.ROW_BYTES)
 
 
 def delete_of_session(db: peewee.Database, session: int, limit: int) -> int:
@@ -293,7 +293,7 @@ def _give_back(db: peewee.Database, these: Any) -> None:
     size = peewee.fn.SUM(StoredResponse.size_bytes)
     sums = StoredResponse.select(StoredResponse.key_id, peewee.Value(0), size).where(these)
     paid = sums.group_by(StoredResponse.key_id).tuples().execute(db)
-    stored.give_back(db, _KIND, list(paid))
+    counting.give_back(db, _KIND, list(paid))
 
 
 def add_items(

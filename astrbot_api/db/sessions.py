@@ -10,7 +10,7 @@ import peewee
 
 from ..errors import ApiError
 from ..runtime.clock import now_us, to_iso
-from . import stored
+from . import counting, stored
 from .models import ChatSession, SessionCount
 from .prepared import Prepared, equals, insert, param, params
 
@@ -128,7 +128,7 @@ def create_session(
         key_id=key_id or stored.NOBODY,
     ).fetchone()  # fmt: skip
     count_session(db, creator, platform_id)
-    stored.add(db, key_id or stored.NOBODY, "sessions", 1, _size(session_id, creator))
+    counting.add(db, key_id or stored.NOBODY, "sessions", 1, _size(session_id, creator))
     return SessionRow(number, session_id, platform_id, creator, None, config_id, 0)
 
 
@@ -136,7 +136,7 @@ def claim_session(db: peewee.Database, session: SessionRow, creator: str) -> Ses
     """Assign a session without an owner to its first user."""
     ChatSession.update(creator=creator).where(ChatSession.id == session.id).execute(db)
     more = _size(session.session_id, creator) - _size(session.session_id, session.creator)
-    stored.add(db, _find_payer(db, session), "sessions", 0, more)
+    counting.add(db, _find_payer(db, session), "sessions", 0, more)
     count_session_less(db, session)
     count_session(db, creator, session.platform_id)
     return replace(session, creator=creator)
@@ -160,7 +160,7 @@ def count_session_less(db: peewee.Database, session: SessionRow) -> None:
 def pay_less(db: peewee.Database, session: SessionRow) -> None:
     """Reduce the count of the key that created a session which is about to be deleted."""
     size = _size(session.session_id, session.creator)
-    stored.add(db, _find_payer(db, session), "sessions", -1, -size)
+    counting.add(db, _find_payer(db, session), "sessions", -1, -size)
 
 
 def _find_payer(db: peewee.Database, session: SessionRow) -> str | None:

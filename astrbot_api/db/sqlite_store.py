@@ -16,7 +16,7 @@ from ..runtime.filelock import lock_file
 from ..runtime.per_process import PerProcess
 from ..runtime.private_files import create_private_file
 from ..runtime.threads import BatchWriter, run_disk
-from . import migrating, stored
+from . import counting, migrating
 from .failures import MAX_READ_S, as_storage_error
 
 log = logging.getLogger(__name__)
@@ -159,10 +159,12 @@ class _Own:
         connection = db.connection()
         connection.execute("BEGIN IMMEDIATE")
         try:
+            counting.begin_batch(db)
             if len(jobs) == 1:  # no savepoint: rolling back the transaction undoes the job
                 outcomes: list[Any | BaseException] = [_run_alone(db, jobs[0])]
             else:
                 outcomes = [_run_job(db, job) for job in jobs]
+            counting.end_batch(db)
             connection.execute("COMMIT")
         except BaseException:
             _roll_back(db)
@@ -184,9 +186,9 @@ def _run_job(db: peewee.SqliteDatabase, job: Callable[..., Any]) -> Any | BaseEx
 
 
 def _run_alone(db: peewee.SqliteDatabase, job: Callable[..., Any]) -> Any:
-    stored.begin(db)
+    counting.begin(db)
     result = job(db)
-    stored.settle(db)
+    counting.settle(db)
     return result
 
 

@@ -14,18 +14,9 @@ import time
 import peewee
 
 from ..config.settings import Settings
-from ..db.keys import find_rules
+from ..db.counting import check_at_end, count_pending, find_account
 from ..db.store import Store
-from ..db.stored import (
-    Growth,
-    Stored,
-    check_at_end,
-    count_pending,
-    find_growth,
-    find_stored,
-    sum_growth,
-    sum_stored,
-)
+from ..db.stored import Account, Growth, Stored, sum_growth, sum_stored
 from ..errors import ApiError
 from ..runtime.metrics import Metrics
 from .rules import NO_RULES, KeyRules, load_rules
@@ -79,7 +70,8 @@ class Quotas:
         _check_growth(self._growth, settings.max_growth_bytes, "ASTRBOT_MAX_GROWTH_BYTES", own)
         if not payer:
             return
-        stored, rules = find_stored(db, payer), _find_rules(db, payer)
+        account = find_account(db, payer)
+        stored, rules = account.stored, _load_rules(account)
         limit, name = self._limit_of(rules, "stored_bytes", settings.max_stored_bytes_per_key)
         _check(stored.total_bytes, limit, "messages and sessions", name, _DELETE_SESSIONS)
         limit, name = self._limit_of(rules, "sessions", settings.max_sessions_per_key)
@@ -90,7 +82,7 @@ class Quotas:
             )
         limit, name = self._limit_of(rules, "growth_bytes", settings.max_growth_bytes_per_key)
         if limit:
-            _check_growth(find_growth(db, payer), limit, name, own, of="the API key")
+            _check_growth(account.growth, limit, name, own, of="the API key")
 
     def check_file(self, db: peewee.Database, payer: str | None, size_bytes: int) -> None:
         """Check the file quotas in the transaction that adds a file of ``size_bytes``.
@@ -124,12 +116,12 @@ class Quotas:
             name = "ASTRBOT_MAX_ALL_FILE_BYTES"
             rooms.append((room, settings.max_all_file_bytes, name, "all keys"))
         if payer:
-            rules, default = _find_rules(db, payer), settings.max_bytes_per_key
+            account = find_account(db, payer)
+            rules, default = _load_rules(account), settings.max_bytes_per_key
             limit = rules.upload_bytes or default
             name = "its rule upload_bytes" if rules.upload_bytes else "ASTRBOT_MAX_BYTES_PER_KEY"
             if limit:
-                used = find_stored(db, payer).files_bytes
-                rooms.append((limit - used, limit, name, "the API key"))
+                rooms.append((limit - account.files_bytes, limit, name, "the API key"))
         if not rooms:
             return None, _exceeded(0, "files", "", _DELETE_FILES)
         room, limit, name, of = min(rooms)
@@ -164,9 +156,8 @@ class Quotas:
             self._metrics.note_stored(self._all, self._growth.size_bytes, self._free_bytes)
 
 
-def _find_rules(db: peewee.Database, payer: str) -> KeyRules:
-    text = find_rules(db, payer)
-    return load_rules(text) if text else NO_RULES
+def _load_rules(account: Account) -> KeyRules:
+    return load_rules(account.rules) if account.rules else NO_RULES
 
 
 def _check(

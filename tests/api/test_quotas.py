@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 from astrbot_api.agent.provider import TextDelta, ToolCallDelta
 from astrbot_api.db import deliveries
 from astrbot_api.db.models import IdempotentRequest
-from astrbot_api.db.stored import Growth, Stored, find_stored, list_by_key, sum_stored
+from astrbot_api.db.stored import Growth, Stored, find_account, list_by_key, sum_stored
 
 from .conftest import Api
 from .test_guard_rails import ask, make_key, mint, refusal, say
@@ -28,7 +28,7 @@ def stored(api: Api, key: str = "") -> Stored:
     """Return the bytes counted for a key."""
     key_id = ask(api, key or api.key, "/api/v1/keys/self").json["data"]["key_id"]
     with api.state.db.read() as db:
-        return find_stored(db, key_id)
+        return find_account(db, key_id).stored
 
 
 def counted_again(api: Api) -> dict[str, tuple[int, int]]:

@@ -8,7 +8,7 @@ import peewee
 from flask import Response
 
 from ...db import keys, keyuse, session_keys
-from ...db.stored import find_growth, find_stored
+from ...db.stored import find_account
 from ...errors import ApiError, refuse
 from ...keys.limits import check_session_keys
 from ...keys.rules import KeyRules, narrow_rules, read_rules
@@ -131,7 +131,8 @@ def _create_session_key(
 def _read_used(db: peewee.Database, key_id: str, root_id: str) -> dict[str, int]:
     turns_today, tokens_today = keyuse.sum_turns(db, key_id, keyuse.today())
     turns, tokens = keyuse.sum_turns(db, key_id)
-    stored = find_stored(db, root_id)
+    account = find_account(db, root_id)
+    stored = account.stored
     return {
         "turns_today": turns_today,
         "tokens_today": tokens_today,
@@ -141,7 +142,7 @@ def _read_used(db: peewee.Database, key_id: str, root_id: str) -> dict[str, int]
         "upload_bytes": stored.files_bytes,
         "stored_bytes": stored.total_bytes,
         "sessions": stored.sessions,
-        "growth_bytes": find_growth(db, root_id).size_bytes,
+        "growth_bytes": account.growth.size_bytes,
     }
 
 
