@@ -67,6 +67,7 @@ class AbandonableCalls:
         :param job: Gets a cancellation of its own, which fires when the turn is cancelled or the
             time is over.
         :returns: The job's result. Its exceptions are raised here.
+        :raises RuntimeError: if the job raises an exception that is no ``Exception``.
         :raises CallTimedOut: if the time is over.
         :raises TooManyAbandoned: if too many calls of this name have not returned.
         :raises RunCancelled: if the turn is cancelled meanwhile.
@@ -89,8 +90,11 @@ class AbandonableCalls:
             own.cancel(cancel.reason or "timeout")
             cancel.raise_if_cancelled()
             raise CallTimedOut(f"{name} did not answer within {timeout_s:g} s")
-        if call.error is not None:
+        if isinstance(call.error, Exception):
             raise call.error
+        if call.error is not None:
+            # SystemExit of argparse or CancelledError of asyncio would end the caller's thread.
+            raise RuntimeError(f"{name} raised {call.error!r}") from call.error
         result: T = call.result
         return result
 

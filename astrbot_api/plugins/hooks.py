@@ -140,7 +140,7 @@ class TurnHooks:
             started = time.monotonic()
             try:
                 one.call(context=context, event=dict(event))
-            except Exception:
+            except BaseException:  # SystemExit would end the turn's thread
                 self._observers.remove(entry)
                 log.exception("plugin %s failed in on_event and gets no more events of this run",
                               one.plugin)  # fmt: skip

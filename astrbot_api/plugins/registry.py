@@ -94,7 +94,7 @@ class Plugins:
             try:
                 self._loader.call(record.plugin, "startup", host=host)
                 record.started = True
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._leave_out(record, error)
 
     def choose(self, config: AgentConfig) -> ConfigPlugins:

@@ -100,12 +100,14 @@ def test_an_agents_exception_becomes_the_matching_error(
             raise ProviderError("The stock is closed.")
         if "odd" in messages[-1]["content"]:
             yield 42
+        if "exit" in messages[-1]["content"]:
+            raise SystemExit("the inside of the shop")
         raise RuntimeError("the inside of the shop")
 
     client = make(agent)
     failed = event(chat(client, message="closed?"), "error")
     assert (failed["code"], failed["data"]) == ("provider_error", "The stock is closed.")
-    for message in ("break", "odd"):
+    for message in ("break", "odd", "exit"):
         events = chat(client, message=message)
         assert event(events, "error")["code"] == "internal_error"
         assert "inside" not in str(events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
 import threading
@@ -242,6 +243,50 @@ def test_a_command_that_raises_gives_an_error_and_the_session_continues(
     words = "The command /broken failed; the server's log has the details."
     assert events[-4]["data"] == events[-3]["data"] == words
     assert text_of(api.chat("next", session_id="s")) == "you said next"
+
+
+@pytest.mark.parametrize("exit", [SystemExit(2), asyncio.CancelledError()], ids=repr)
+@pytest.mark.parametrize("where", ["command", "tool", "on_message", "on_event"])
+def test_a_plugin_that_exits_ends_neither_turn_nor_session(
+    make_scripted: Make, where: str, exit: BaseException
+) -> None:
+    class Parser:
+        """Raises as ``argparse`` and cancelled tasks of ``asyncio`` do."""
+
+        @hookimpl
+        def register_tools(self) -> list[Tool]:
+            return [Tool("parse", "Parse.", lambda *_: self._exit("tool"))]
+
+        @hookimpl
+        def register_commands(self) -> list[Command]:
+            return [Command("parse", "parse", lambda _: self._exit("command"))]
+
+        @hookimpl
+        def on_message(self) -> None:
+            self._exit("on_message")
+
+        @hookimpl
+        def on_event(self) -> None:
+            self._exit("on_event")
+
+        def _exit(self, place: str) -> str:
+            if place == where:
+                raise exit
+            return ""
+
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        if messages[-1]["content"] == "call":
+            yield ToolCallDelta(0, "c", "parse", "{}")
+        else:
+            yield TextDelta("answer")
+
+    api, _ = make_scripted(answer, plugins=[Parser])
+    for message in ("call", "/parse"):
+        events = api.chat(message, session_id="s")
+        assert events[-1]["type"] == "end"
+        failed = where == message.replace("/parse", "command")
+        assert events[-4].get("code") == ("internal_error" if failed else None)
+    assert text_of(api.chat("next", session_id="s")) == "answer"
 
 
 def test_a_hook_or_command_that_never_returns_times_out(

@@ -237,7 +237,7 @@ class Runs:
         except RunLost:
             if not turn.log.lost:
                 self._drop(turn, Outcome("interrupted", "run_interrupted", LOST))
-        except Exception:
+        except BaseException:  # SystemExit too: a run without an end blocks its session
             log.exception("run %s failed unexpectedly", turn.run_id)
             message = f"The server failed; its log has the details under run {turn.run_id}."
             self._drop(turn, Outcome("failed", "internal_error", message))
