@@ -14,6 +14,7 @@ from .agent.custom_agent import Agent, make_agent, may_resume
 from .agent.provider import Provider
 from .agent.tools import Tool
 from .chat.context.media import MediaReader
+from .chat.context.recent import RecentMessages
 from .chat.context.transcription import Transcriber
 from .chat.pushing import Pusher
 from .chat.removal import SessionRemover
@@ -257,6 +258,7 @@ def _build_services(base: _Base) -> AnswerServices:
             list_prompts=agents.mcp.list_prompts,
         ),
         attachments=files,
+        recent=RecentMessages(store),
         media=MediaReader(store, files, FileReader(files, worker.aside), Transcriber(store)),
         outcomes=Outcomes(store, base.announcer, worker.metrics, wake_outbox),
         announcer=base.announcer,

@@ -11,7 +11,7 @@ import peewee
 from ..runtime.clock import now_us, to_iso
 from . import counting, stored
 from .locks import lock_session
-from .models import PUSHED, Message, MessageAttachment
+from .models import PUSHED, ChatSession, Message, MessageAttachment
 from .pages import count_fitting, length_of
 from .prepared import Prepared, equals, insert, param
 
@@ -24,7 +24,7 @@ class MessageRow(NamedTuple):
 
     The messages of one turn have the same ``llm_checkpoint_id``; it is None for a pushed message.
     ``steps`` is set for an answer: the number of calls of each step, and the data that its
-    provider attached. None if unknown.
+    provider attached. None if unknown. ``size_chars`` is the length of both as JSON.
     """
 
     id: int
@@ -33,6 +33,7 @@ class MessageRow(NamedTuple):
     llm_checkpoint_id: str | None
     created_at: int
     steps: list[dict[str, Any]] | None = None
+    size_chars: int = 0
 
 
 #: The columns of a :class:`MessageRow`, in order.
@@ -306,6 +307,7 @@ def replace_content(db: peewee.Database, number: int, content: dict[str, Any]) -
 
     The payer's quota counts the new content.
     """
+    _change_edition(db, [number])
     text = orjson.dumps(content).decode()
     row = _FIND_PAID.execute(db, id=number).fetchone()
     if row is None:
@@ -326,6 +328,7 @@ def delete_message(db: peewee.Database, number: int) -> None:
 
 def delete_messages(db: peewee.Database, numbers: Sequence[int]) -> None:
     """Delete messages with their links to attachments, and reduce their payers' counts."""
+    _change_edition(db, numbers)
     MessageAttachment.delete().where(MessageAttachment.message.in_(numbers)).execute(db)
     sums = Message.select(
         Message.payer, peewee.fn.COUNT(Message.id), peewee.fn.SUM(Message.size_bytes)
@@ -333,6 +336,14 @@ def delete_messages(db: peewee.Database, numbers: Sequence[int]) -> None:
     paid = list(sums.where(Message.id.in_(numbers)).group_by(Message.payer).tuples().execute(db))
     Message.delete().where(Message.id.in_(numbers)).execute(db)
     counting.give_back(db, "messages", paid)
+
+
+def _change_edition(db: peewee.Database, numbers: Sequence[int]) -> None:
+    """Note that messages change. Locks their sessions, so it comes before the change."""
+    changed = Message.select(Message.session).where(Message.id.in_(numbers))
+    ChatSession.update(edition=ChatSession.edition + 1).where(ChatSession.id.in_(changed)).execute(
+        db
+    )
 
 
 def list_pushed(
@@ -376,6 +387,10 @@ def list_pushed_sessions(db: peewee.Database, after: int) -> list[tuple[int, int
 
 def row_to_message(row: tuple[Any, ...]) -> MessageRow:
     """Convert a row of the :data:`MESSAGE_FIELDS`, optionally followed by the steps."""
-    number, sender_name, content, checkpoint, created_at, *steps = row
-    read = orjson.loads(steps[0]) if steps and steps[0] else None
-    return MessageRow(number, sender_name, orjson.loads(content), checkpoint, created_at, read)
+    number, sender_name, content, checkpoint, created_at, *attached = row
+    size, steps = len(content), None
+    if attached and attached[0]:
+        size, steps = size + len(attached[0]), orjson.loads(attached[0])
+    return MessageRow(
+        number, sender_name, orjson.loads(content), checkpoint, created_at, steps, size
+    )

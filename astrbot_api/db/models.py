@@ -107,7 +107,7 @@ class ChatSession(Table):
     """A conversation of one username.
 
     ``context_after`` is the id of the last message that the model no longer
-    sees (``/reset``).
+    sees (``/reset``). ``edition`` counts changes and deletions of stored messages.
     """
 
     id = RowNumber()
@@ -122,6 +122,7 @@ class ChatSession(Table):
     updated_at = Whole()
     #: The key that created it, or the parent of that session key.
     key_id = TextField(null=True)
+    edition = Whole(default=0, constraints=_ZERO)
 
 
 _index("chat_session_created", ChatSession.creator, ChatSession.created_at, ChatSession.id)

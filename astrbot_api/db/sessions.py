@@ -33,11 +33,13 @@ class SessionRow:
     display_name: str | None
     config_id: str | None
     context_after: int
+    edition: int = 0
 
 
 _COLUMNS = (
     ChatSession.id, ChatSession.session_id, ChatSession.platform_id, ChatSession.creator,
     ChatSession.display_name, ChatSession.config_id, ChatSession.context_after,
+    ChatSession.edition,
 )  # fmt: skip
 
 _FIND = Prepared(ChatSession.select(*_COLUMNS).where(equals(ChatSession.session_id)))

@@ -118,7 +118,7 @@ class Account(NamedTuple):
     @property
     def stored(self) -> Stored:
         """The stored data."""
-        return Stored(*self.counts, self.files, self.files_bytes)
+        return Stored(*(*self.counts, self.files, self.files_bytes))
 
     @property
     def growth(self) -> Growth:

@@ -12,9 +12,10 @@ import pytest
 from astrbot_api import Tool
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
 from astrbot_api.chat.context import budget as budget_module
-from astrbot_api.chat.context import history
+from astrbot_api.chat.context import history, recent
 from astrbot_api.chat.context.budget import PastTurn, cost, drop_oldest, make_room, split_old
 from astrbot_api.chat.context.history import build_messages, fill_prompt
+from astrbot_api.chat.context.recent import RecentMessages
 from astrbot_api.db import messages, sessions
 from astrbot_api.testing import ScriptedModel
 
@@ -151,7 +152,8 @@ def fill(api: Api, count: int, answered: bool) -> int:
 
 def read(api: Api, session: int, budget: int) -> list[str]:
     found = build_messages(
-        api.state.db, session=session, context_after=0, own_message=None, own_checkpoint="new",
+        api.state.db, RecentMessages(api.state.db), session=session, edition=0, context_after=0,
+        own_message=None, own_checkpoint="new",
         segments=(), render=lambda parts, quotes: "".join(one["text"] for one in parts),
         system_prompt="", budget=budget,
     )  # fmt: skip
@@ -173,18 +175,71 @@ def test_a_long_conversation_is_measured_once_not_per_page(
 def test_reading_ends_after_several_pages_without_answered_turns(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "_PAGE", 2)
+    monkeypatch.setattr(recent, "_PAGE", 2)
     monkeypatch.setattr(history, "_MAX_PAGES", 3)
     pages = []
-    list_page = history.list_messages_before
+    list_page = recent.list_messages_before
 
     def count(*arguments: Any, **options: Any) -> Any:
         pages.append(options["before"])
         return list_page(*arguments, **options)
 
-    monkeypatch.setattr(history, "list_messages_before", count)
+    monkeypatch.setattr(recent, "list_messages_before", count)
     assert read(api, fill(api, 50, answered=False), 100) == [""]
     assert len(pages) == 3
+
+
+def test_the_next_turn_of_a_session_reads_only_newer_messages(
+    make_scripted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, model = make_scripted(talk)
+    for message in ("one", "two", "three"):
+        api.chat(message, session_id="s")
+    found, list_page = [], recent.list_messages_before
+
+    def note(*arguments: Any, **options: Any) -> Any:
+        page, more = list_page(*arguments, **options)
+        found.append(len(page))
+        return page, more
+
+    monkeypatch.setattr(recent, "list_messages_before", note)
+    api.chat("four", session_id="s")
+    assert found == [2], "the last answer and this message"
+    said = [one["content"] for one in model.seen[-1] if one["role"] == "user"]
+    assert said == ["one", "two", "three", "four"]
+
+
+def test_an_edit_by_another_worker_reaches_the_model(make_scripted: Make) -> None:
+    api, model = make_scripted(talk)
+    other, _ = make_scripted(talk)
+    api.chat("first", session_id="s")
+    path, headers = "/api/v1/chat/sessions/s/messages", {"X-API-Key": other.key}
+    listed = other.get(f"{path}?username=alice").get_json()["data"]["messages"]
+    content = {"type": "user", "message": [{"type": "plain", "text": "changed"}]}
+    edit = {"username": "alice", "content": content}
+    number = listed[-1]["id"]
+    answer = other.client.patch(f"{path}/{number}", headers=headers, json=edit)
+    assert answer.status_code == 200, answer.get_data()
+    api.chat("second", session_id="s")
+    said = [one["content"] for one in model.seen[-1] if one["role"] == "user"]
+    assert said == ["changed", "second"]
+
+
+def test_what_reset_hides_is_not_kept_for_the_model(make_scripted: Make) -> None:
+    api, model = make_scripted(talk)
+    for message in ("first", "/reset", "second"):
+        api.chat(message, session_id="s")
+    assert [one["content"] for one in model.seen[-1] if one["role"] != "system"] == ["second"]
+
+
+def test_kept_messages_stay_below_their_limit(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent, "_MAX_CHARS", 1000)
+    kept = RecentMessages(api.state.db)
+    for number in range(1, 9):
+        api.chat("hello", session_id=f"s{number}")
+        next(kept.iter_pages(number, 0, 0))
+        assert kept.count_chars() <= 1000
+    assert kept.count_chars() > 300
 
 
 def test_whole_turns_are_dropped_oldest_first() -> None:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from ...agent.provider import ModelMessage
-from ...db.messages import MessageRow, find_message, list_messages_before
+from ...db.messages import MessageRow, find_message
 from ...db.store import Store, read_patiently
 from ...messages import Reply, Segment, plain_text
-from ...runtime.threads import let_others_run
 from .budget import PastTurn, cost, drop_oldest, make_room, split_old, total
 from .media import Content
+from .recent import RecentMessages
 from .steps import to_steps
 from .summary import Summariser, to_messages
-
-#: Messages to read at a time, newest first, until the budget is full.
-_PAGE = 50
 
 #: Maximum number of pages without content for the model, such as commands, and the minimum tokens
 #: of a page with content.
@@ -44,8 +40,10 @@ class _Turn:
 
 def build_messages(
     store: Store,
+    recent: RecentMessages,
     *,
     session: int,
+    edition: int,
     context_after: int,
     own_message: int | None,
     own_checkpoint: str,
@@ -62,6 +60,7 @@ def build_messages(
     whole turns are summarised or dropped. Commands and turns that failed without output are
     skipped.
 
+    :param edition: The session's edition, see :class:`RecentMessages`.
     :param context_after: Number of the last message outside the model's context.
     :param own_message: Number of this turn's user message. Later user messages belong to waiting
         turns.
@@ -82,7 +81,8 @@ def build_messages(
     # A summary needs the turns beyond the budget, too.
     limit = 2 * room if summariser else room
     named = sender_name is not None
-    turns = _load_turns(store, session, after, own_message, own_checkpoint, render, limit, named)
+    pages = recent.iter_pages(session, edition, after)
+    turns = _load_turns(pages, own_message, own_checkpoint, render, limit, named)
     make_room(turns, room)
     if summariser and total(turns) > room:
         old, new = split_old(turns, room // 2, own_message)
@@ -103,9 +103,7 @@ def build_messages(
 
 
 def _load_turns(
-    store: Store,
-    session: int,
-    after: int,
+    pages: Iterator[tuple[list[MessageRow], bool]],
     own_message: int | None,
     own_checkpoint: str,
     render: RenderUser,
@@ -114,20 +112,15 @@ def _load_turns(
 ) -> list[PastTurn]:
     """Read backwards up to ``limit`` tokens; return whole turns, oldest first.
 
-    Every page costs the same, and other greenlets run between pages. Only content for the model is
-    kept.
+    Only content for the model is kept.
+
+    :param pages: As by :meth:`RecentMessages.iter_pages`.
     """
     found: dict[str, _Turn] = {}
     turns: dict[str, PastTurn] = {}
-    used, before, has_more = 0, 2**63 - 1, limit > 0
-    left_pages, page = _MAX_PAGES + limit // _TOKENS_OF_PAGE, list[MessageRow]()
+    used, left_pages, has_more = 0, _MAX_PAGES + limit // _TOKENS_OF_PAGE, limit > 0
     while has_more and used <= limit and left_pages > 0:
-        if page:
-            let_others_run()
-        look = partial(
-            list_messages_before, session=session, before=before, after=after, limit=_PAGE
-        )
-        page, has_more = read_patiently(store, look)
+        page, has_more = next(pages)
         rows = [_with_name(row) if named else row for row in page]
         for key in dict.fromkeys(_sort_in(found, row, own_message, own_checkpoint) for row in rows):
             if key not in found:
@@ -138,7 +131,7 @@ def _load_turns(
             used += turns[key].least_tokens
             if not turns[key].messages:
                 del found[key], turns[key]
-        before, left_pages = page[-1].id if page else 0, left_pages - 1
+        left_pages -= 1
     # Reversed, since pages come newest first. The page's end may have cut the oldest turn in two,
     # but then that turn exceeds the budget anyway.
     return list(reversed(turns.values()))

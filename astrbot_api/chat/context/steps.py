@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import orjson
@@ -91,7 +92,7 @@ class _StepFold:
             step = self._steps[-1] if self._steps and not self._steps[-1].get("calls") else None
             message = {"role": "assistant", "content": text}
         if step and step.get("attached"):
-            message["attached"] = step["attached"]
+            message["attached"] = deepcopy(step["attached"])  # the stored row is shared
         self._messages.append(message)
         self._messages += [_to_result(one) for one in self._calls]
         self._text, self._notes, self._calls = self._notes, [], []

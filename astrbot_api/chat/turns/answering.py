@@ -29,6 +29,7 @@ from ...runtime.metrics import Metrics
 from ...runtime.tracing import NO_SPAN
 from ...upstream.asking import Question, Upstreams
 from ..context.media import MediaReader
+from ..context.recent import RecentMessages
 from ..context.supplied import write_transcript
 from .abilities import Abilities, TurnAbilities
 from .checkpoints import StepStore
@@ -65,6 +66,7 @@ class AnswerServices:
     providers: Providers
     abilities: Abilities
     attachments: Attachments
+    recent: RecentMessages
     media: MediaReader
     outcomes: Outcomes
     announcer: Announcer
@@ -92,7 +94,7 @@ class Answer:
             services.settings, services.store, services.speaker, services.announcer, turn
         )
         self._conversation = TurnConversation(
-            services.settings, services.store, services.media, turn
+            services.settings, services.store, services.recent, services.media, turn
         )
         #: Ids of this step's calls without a result.
         self._calls: set[str] = set()

@@ -11,11 +11,13 @@ from ...agent.steps import Resumption
 from ...config.settings import Settings
 from ...db import sessions
 from ...db.attachments import AttachmentRow, find_attachments
+from ...db.sessions import SessionRow
 from ...db.store import Store
 from ...messages import Plain, Segment, plain_text
 from ..context.budget import cost
 from ..context.history import build_messages, fill_prompt
 from ..context.media import Content, MediaLimits, MediaReader
+from ..context.recent import RecentMessages
 from ..context.summary import Summariser
 from ..context.supplied import SuppliedContext, build_supplied
 from ..context.thread import load_thread
@@ -26,9 +28,15 @@ class TurnConversation:
     """Builds the messages of one turn, and adds pictures that its tools send."""
 
     def __init__(
-        self, settings: Settings, store: Store, media: MediaReader, turn: OpenTurn
+        self,
+        settings: Settings,
+        store: Store,
+        recent: RecentMessages,
+        media: MediaReader,
+        turn: OpenTurn,
     ) -> None:
         self._store = store
+        self._recent = recent
         self._media = media
         self._turn = turn
         self._limits = MediaLimits(
@@ -65,10 +73,13 @@ class TurnConversation:
         summariser = None
         if agent.history == "summarise" and provider is not None:
             summariser = Summariser(self._store, provider, options, agent.history_tokens)
+        session = self._find_session()
         return build_messages(
             self._store,
-            session=turn.session.id,
-            context_after=self._context_after(),
+            self._recent,
+            session=session.id,
+            edition=session.edition,
+            context_after=session.context_after,
             own_message=turn.user_message,
             own_checkpoint=turn.checkpoint,
             segments=segments,
@@ -133,14 +144,13 @@ class TurnConversation:
             system_prompt=system_prompt, budget=budget - cost(past), past=past, render=render,
         )  # fmt: skip
 
-    def _context_after(self) -> int:
-        """Return where the context begins, since an earlier turn may have run ``/reset``."""
+    def _find_session(self) -> SessionRow:
+        """Return the session as it is now: an earlier turn may have run ``/reset``."""
         turn = self._turn
         if not turn.ahead:
-            return turn.session.context_after
+            return turn.session
         with self._store.read() as db:
-            session = sessions.find_session(db, turn.session.session_id)
-        return session.context_after if session else turn.session.context_after
+            return sessions.find_session(db, turn.session.session_id) or turn.session
 
     def _find(self, ids: Sequence[str]) -> list[AttachmentRow]:
         if not ids:

@@ -1,0 +1,119 @@
+"""Read a session's messages for the model, and keep the recent ones in memory.
+
+The next turn of a session usually runs in the same worker. It then reads only the messages that
+were stored since. The session's ``edition`` changes when a stored message is edited or
+deleted, by any worker, so what is kept never differs from the database.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from ...db.messages import MessageRow, list_messages_before
+from ...db.store import Store, read_patiently
+from ...runtime.threads import let_others_run
+
+#: Messages to read at a time, newest first.
+_PAGE = 50
+
+#: Maximum characters of the kept messages: of one session, and of all together. As Python objects
+#: they take several times as much memory.
+_MAX_SESSION_CHARS = 128 * 1024
+_MAX_CHARS = 4 * 2**20
+
+#: Counted for each message in addition to its characters.
+_ROW_CHARS = 200
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The newest messages of a session, newest first.
+
+    :param after: Number of a message; only later ones were read.
+    :param more: Whether there are older messages after that one.
+    """
+
+    edition: int
+    after: int
+    rows: list[MessageRow]
+    more: bool
+    chars: int
+
+
+class RecentMessages:
+    """Messages for the model, of one application in one worker.
+
+    The rows are shared between turns, so nobody may change them.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._sessions: OrderedDict[int, _Kept] = OrderedDict()
+        self._chars = 0
+
+    def iter_pages(
+        self, session: int, edition: int, after: int
+    ) -> Iterator[tuple[list[MessageRow], bool]]:
+        """Yield the messages with ``id > after``, newest first, and whether there are more.
+
+        Every page that is read costs the same, and other greenlets run between pages.
+
+        :param edition: The session's edition, read in this turn.
+        """
+        kept = self._take(session, edition, after)
+        read: list[MessageRow] = []
+        page, more = self._read(session, 2**63 - 1, kept.rows[0].id if kept else after)
+        chars = _count_chars(page)
+        if kept and not more:
+            page, more, chars = page + kept.rows, kept.more, chars + kept.chars
+        while True:
+            read = [*read, *page]
+            self._keep(session, _Kept(edition, after, read, more, chars))
+            yield page, more
+            let_others_run()
+            page, more = self._read(session, page[-1].id if page else 0, after)
+            chars += _count_chars(page)
+
+    def count_chars(self) -> int:
+        """Return the characters of all kept messages."""
+        with self._lock:
+            return sum(kept.chars for kept in self._sessions.values())
+
+    def _read(self, session: int, before: int, after: int) -> tuple[list[MessageRow], bool]:
+        look = partial(
+            list_messages_before, session=session, before=before, after=after, limit=_PAGE
+        )
+        return read_patiently(self._store, look)
+
+    def _take(self, session: int, edition: int, after: int) -> _Kept | None:
+        """Remove what is kept of a session and return it if it is still right and not empty."""
+        with self._lock:
+            kept = self._sessions.pop(session, None)
+            if kept is None:
+                return None
+            self._chars -= kept.chars
+        if kept.edition != edition or kept.after > after:
+            return None
+        if kept.rows[-1].id <= after:  # the user has run /reset meanwhile
+            rows = [row for row in kept.rows if row.id > after]
+            kept = _Kept(edition, after, rows, False, _count_chars(rows))
+        return kept if kept.rows else None
+
+    def _keep(self, session: int, kept: _Kept) -> None:
+        if not kept.rows or kept.chars > _MAX_SESSION_CHARS:
+            return
+        with self._lock:
+            earlier = self._sessions.pop(session, None)
+            self._chars += kept.chars - (earlier.chars if earlier else 0)
+            self._sessions[session] = kept
+            while self._chars > _MAX_CHARS:
+                self._chars -= self._sessions.popitem(last=False)[1].chars
+
+
+def _count_chars(rows: list[MessageRow]) -> int:
+    return sum(row.size_chars for row in rows)
