@@ -38,6 +38,8 @@ _PRAGMAS = {
     "busy_timeout": _BUSY_TIMEOUT_MS,
     "foreign_keys": 1,
     "cache_size": -16_000,
+    # A checkpoint copies each changed page once, however often it was written.
+    "wal_autocheckpoint": 4_000,
 }
 
 

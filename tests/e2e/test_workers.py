@@ -77,6 +77,27 @@ def _read_answer(connection: socket.socket) -> bytes:
     return data
 
 
+@pytest.mark.parametrize("path", ["im/bots", "no/such/path"])
+def test_the_head_of_a_response_arrives_with_its_body(server: Server, key: str, path: str) -> None:
+    request = f"GET /api/v1/{path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        for _ in range(10):
+            connection.sendall(request)
+            head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 ")
+            assert body.endswith(b"}"), "the body came in a second piece"
+
+
+def test_a_response_without_a_body_has_a_head(server: Server, key: str) -> None:
+    head = f"HEAD /api/v1/im/bots HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        for _ in range(2):
+            connection.sendall(head)
+            answer = connection.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert answer.endswith(b"\r\n\r\n")
+
+
 def test_the_last_use_of_a_key_is_recorded(server: Server, module_dir: Path) -> None:
     row = create_key_row(module_dir, "im", name="used")
     server.request("GET", "/api/v1/im/bots", row["api_key"])
