@@ -293,7 +293,7 @@ class ChunkReader:
             self._note(found)
 
     def _read_calls(self, calls: Any) -> None:
-        for call in [calls] if isinstance(calls, dict) else calls or ():
+        for call in calls if isinstance(calls, list) else [calls]:
             if isinstance(call, dict):
                 self._calls.add(call)
 

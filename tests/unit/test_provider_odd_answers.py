@@ -112,6 +112,7 @@ def test_an_id_beside_no_usage_is_none() -> None:
         ({"content": "Hello", "thinking_blocks": [{"type": "redacted_thinking", "data": "X"}]},
          "Hello", ""),
         ({"content": "Hello", "reasoning": {"effort": 3}}, "Hello", ""),
+        ({"content": "Hello", "tool_calls": True}, "Hello", ""),
     ],
 )  # fmt: skip
 def test_text_and_thinking_are_found(chunk: dict[str, Any], text: str, thought: str) -> None:
