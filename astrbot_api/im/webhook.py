@@ -46,6 +46,15 @@ from .adapter import (
 
 _MAX_WORDS_CHARS = 200
 
+#: Blanks around a session's id do not survive in a UMO. The reply would reach another session.
+_SESSION_ID = ma.validate.Regexp(
+    r"(?!\s)[^\0]{1,200}(?<!\s)\Z",
+    error="must have 1 to 200 characters, no blanks around them and no U+0000",
+)
+_OTHER_ID = ma.validate.Regexp(
+    r"[^\0]{0,200}\Z", error="must have at most 200 characters and no U+0000"
+)
+
 
 class SettingsSchema(ma.Schema):
     """Settings of a bot of type ``webhook``."""
@@ -74,14 +83,12 @@ class _MessageSchema(ma.Schema):
     message_type = ma.fields.String(
         load_default="FriendMessage", validate=ma.validate.OneOf(MESSAGE_TYPES)
     )
-    session_id = ma.fields.String(required=True, validate=ma.validate.Length(1, 200))
-    sender_id = ma.fields.String(load_default="", validate=ma.validate.Length(max=200))
+    session_id = ma.fields.String(required=True, validate=_SESSION_ID)
+    sender_id = ma.fields.String(load_default="", validate=_OTHER_ID)
     sender_name = ma.fields.String(load_default="", validate=ma.validate.Length(max=200))
     addressed = ma.fields.Boolean(load_default=True)
     quoted = ma.fields.String(load_default=None, allow_none=True)
-    message_id = ma.fields.String(
-        load_default=None, allow_none=True, validate=ma.validate.Length(max=200)
-    )
+    message_id = ma.fields.String(load_default=None, allow_none=True, validate=_OTHER_ID)
     message = ma.fields.Raw(required=True)
 
     class Meta:
