@@ -25,14 +25,19 @@ from .plugins import list_plugin_findings, plugins_group
 
 
 class Group(click.Group):
-    """Prints one line and exits with status 2 after an error of this package."""
+    """Prints one line and exits with status 2 after an error of this package or of a file."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except AstrBotError as error:
             click.echo(f"astrbot-api: {error}", err=True)
-            sys.exit(2)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            # Usually a file that belongs to another user.
+            click.echo(f"astrbot-api: {error.filename}: {error.strerror}", err=True)
+        sys.exit(2)
 
 
 @click.group(cls=Group)

@@ -116,3 +116,10 @@ def test_an_invalid_setting_ends_the_command_with_one_line(
     assert done.exit_code == 2
     assert done.stderr.strip().startswith("astrbot-api: ASTRBOT_HEARTBEAT_S must be")
     assert "\n" not in done.stderr.strip()
+
+
+def test_a_file_that_cannot_be_opened_ends_the_command_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "astrbot.db.lock").mkdir()  # as after a restore, where it belongs to another user
+    done = CliRunner().invoke(main, ["db", "upgrade", "--data-dir", str(tmp_path)])
+    assert done.exit_code == 2
+    assert done.stderr == f"astrbot-api: {tmp_path / 'astrbot.db.lock'}: Is a directory\n"
