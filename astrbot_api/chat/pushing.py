@@ -81,7 +81,7 @@ class Pusher:
             self.quotas.check_at_end(db, payer)
             return pushed
 
-        pushed = self._store.write(job)
+        pushed = self._store.write(job, quick=True)
         self.announce(pushed)
         return pushed
 

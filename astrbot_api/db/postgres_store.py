@@ -127,7 +127,9 @@ class PostgresStore:
             finally:
                 execute("RESET statement_timeout")
 
-    def write(self, job: Callable[[peewee.Database], T], *, patient: bool = False) -> T:
+    def write(
+        self, job: Callable[[peewee.Database], T], *, patient: bool = False, quick: bool = False
+    ) -> T:
         """Run a job in its own transaction; run it again if it loses a race."""
         attempt, patient_until = 0, time.monotonic() + PATIENCE_S * patient
         while True:

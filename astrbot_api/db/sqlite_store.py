@@ -1,4 +1,4 @@
-"""The state in an SQLite file: short reads in the calling thread, writes in one thread."""
+"""The state in an SQLite file: short reads in the calling thread, writes in groups."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from ..errors import SettingsError, StorageError, StoreClosed
 from ..runtime.filelock import lock_file
 from ..runtime.per_process import PerProcess
 from ..runtime.private_files import create_private_file
-from ..runtime.threads import BatchWriter, run_disk
+from ..runtime.threads import run_disk
 from . import counting, migrating
 from .failures import MAX_READ_S, as_storage_error
+from .group_commit import BatchWriter, Job
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +47,8 @@ _PRAGMAS = {
 class SqliteStore:
     """A SQLite database that never blocks the hub on a lock.
 
-    Reads take microseconds and run in the calling thread. Writes run in one native
-    thread per process, which groups waiting writes into one transaction.
+    Reads take microseconds and run in the calling thread. Writes that wait share a transaction
+    (see :class:`~astrbot_api.db.group_commit.BatchWriter`).
 
     :param path: The database file; its folder must exist.
     """
@@ -92,10 +93,16 @@ class SqliteStore:
         result: T = run_disk(_read_for_a_time, self.read(), job)
         return result
 
-    def write(self, job: Callable[[peewee.SqliteDatabase], T], *, patient: bool = False) -> T:
-        """Run a job in the writer thread, possibly in one transaction with other jobs."""
+    def write(
+        self,
+        job: Callable[[peewee.SqliteDatabase], T],
+        *,
+        patient: bool = False,
+        quick: bool = False,
+    ) -> T:
+        """Run a job, possibly in one transaction with other jobs."""
         try:
-            return self._get_own().writer.submit(job)
+            return self._get_own().writer.submit(job, quick=quick)
         except (peewee.DatabaseError, sqlite3.Error) as error:
             raise as_storage_error(error) from error
 
@@ -150,31 +157,56 @@ class _Own:
         self.readers: list[peewee.SqliteDatabase] = []
         #: The writer's connection, or empty before the first write.
         self.written: list[peewee.SqliteDatabase] = []
-        self.writer = BatchWriter(self._run_batch)
+        #: Whether that connection waits for locks of other processes.
+        self._waits = True
+        self.writer = BatchWriter(self)
 
-    def _run_batch(self, jobs: Sequence[Callable[..., Any]]) -> list[Any | BaseException]:
-        """Run jobs in one transaction, in the writer thread."""
+    def begin(self, *, wait: bool) -> bool:
+        """Begin a transaction, see :class:`~astrbot_api.db.group_commit.Transaction`."""
         if not self.written:
             self.written.append(self._connect())
-        db = self.written[0]
-        # Raw SQL: peewee's savepoints take four times as long, in the only writing thread.
-        connection = db.connection()
-        connection.execute("BEGIN IMMEDIATE")
+        # Raw SQL: peewee has no statement for either, and its own take four times as long.
+        execute = self.written[0].connection().execute
+        if wait != self._waits:
+            execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS if wait else 0}")
+            self._waits = wait
         try:
-            counting.begin_batch(db)
-            if len(jobs) == 1:  # no savepoint: rolling back the transaction undoes the job
-                outcomes: list[Any | BaseException] = [_run_alone(db, jobs[0])]
-            else:
-                outcomes = [_run_job(db, job) for job in jobs]
-            counting.end_batch(db)
-            connection.execute("COMMIT")
+            execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if wait or "locked" not in str(error):
+                raise
+            return False
+        counting.begin_batch(self.written[0])
+        return True
+
+    def run(self, jobs: Sequence[Job], until: float | None) -> list[Any | BaseException]:
+        """Run jobs in the transaction. Each has a savepoint, unless there is only one."""
+        db = self.written[0]
+        outcomes: list[Any | BaseException] = []
+        try:
+            if len(jobs) == 1:  # rolling back the transaction undoes the job
+                return [_run_alone(db, jobs[0])]
+            for job in jobs:
+                outcomes.append(_run_job(db, job))
+                if until is not None and time.monotonic() > until:
+                    break
         except BaseException:
             _roll_back(db)
             raise
         return outcomes
 
+    def commit(self) -> None:
+        """Write the counts of the jobs and commit."""
+        db = self.written[0]
+        try:
+            counting.end_batch(db)
+            db.connection().execute("COMMIT")
+        except BaseException:
+            _roll_back(db)
+            raise
 
-def _run_job(db: peewee.SqliteDatabase, job: Callable[..., Any]) -> Any | BaseException:
+
+def _run_job(db: peewee.SqliteDatabase, job: Job) -> Any | BaseException:
     execute = db.connection().execute
     execute("SAVEPOINT job")
     try:
@@ -187,7 +219,7 @@ def _run_job(db: peewee.SqliteDatabase, job: Callable[..., Any]) -> Any | BaseEx
     return result
 
 
-def _run_alone(db: peewee.SqliteDatabase, job: Callable[..., Any]) -> Any:
+def _run_alone(db: peewee.SqliteDatabase, job: Job) -> Any:
     counting.begin(db)
     result = job(db)
     counting.settle(db)

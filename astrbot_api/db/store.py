@@ -63,7 +63,9 @@ class Store(Protocol):
         """
         ...
 
-    def write(self, job: Callable[[peewee.Database], T], *, patient: bool = False) -> T:
+    def write(
+        self, job: Callable[[peewee.Database], T], *, patient: bool = False, quick: bool = False
+    ) -> T:
         """Run ``job(db)`` in a transaction and wait until it is committed.
 
         An exception of the job undoes only its own changes. Jobs may share a
@@ -74,6 +76,8 @@ class Store(Protocol):
             read and write ``db``.
         :param patient: Wait longer for another program's lock: for data that would otherwise be
             lost, if no client waits.
+        :param quick: Whether it takes less than a millisecond, for frequent jobs. On SQLite it may
+            then run in the event loop.
         :returns: The job's result.
         :raises StorageError: when the database could not store the changes.
         """

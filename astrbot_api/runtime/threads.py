@@ -1,9 +1,8 @@
 """Native threads for blocking work, with and without gevent.
 
-A SQLite call blocks its thread. Under gevent this is the hub, and with it all
-streams of the worker. So writes run in one native thread. The hub then never
-waits for more than a few milliseconds (Source: measured). Without gevent,
-under waitress or Flask's own server, the same classes use ordinary threads.
+Work that blocks a thread blocks the hub under gevent, and with it all streams of the worker. So
+it runs in native threads. Without gevent, under waitress or Flask's own server, the same
+functions use ordinary threads.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
@@ -158,131 +157,28 @@ class NativeThread:
 
     def call(self, job: Callable[[], T]) -> T:
         """Run a job in the thread and wait for it. Other greenlets run meanwhile."""
-        done, error = self._submit(_catch, job).result()
+        result, interruption = self.finish(job)
+        if interruption is not None:
+            raise interruption
+        return result
+
+    def finish(self, job: Callable[[], T]) -> tuple[T, BaseException | None]:
+        """Run a job and wait for its end, even if the caller is interrupted.
+
+        :returns: The result, and the interruption, for example a time limit of gevent, or None.
+        """
+        pending, interruption = self._submit(_catch, job), None
+        try:
+            done, error = pending.result()
+        except BaseException as raised:
+            if pending.done():
+                raise
+            interruption = raised
+            done, error = pending.result()
         if error is not None:
             raise error
-        result: T = done
-        return result
+        return done, interruption
 
     def close(self) -> None:
         """Stop the thread after its current job."""
         self._end()
-
-
-class _Ticket:
-    """A job that a caller waits for, and its outcome."""
-
-    __slots__ = ("done", "error", "job", "result")
-
-    def __init__(self, job: Callable[..., Any]) -> None:
-        self.job = job
-        self.done = threading.Event()
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-
-#: Weight of the newest measurement in the average lag of :class:`BatchWriter`.
-_LAG_WEIGHT = 0.1
-
-#: Lag without load, in seconds.
-_IDLE_LAG_S = 0.001
-
-#: The pause between two batches, as a multiple of the lag beyond that, and its maximum.
-_LAG_TIMES = 4.0
-_MAX_PAUSE_S = 0.02
-
-
-class BatchWriter:
-    """Runs jobs in batches in one native thread.
-
-    Jobs submitted during a batch form the next batch (group commit). Under load there is a short
-    pause between two batches, so that more jobs share one: their callers would wait for the busy
-    event loop anyway. The measure of load is how long callers wait after their batch has ended.
-
-    :param run_batch: Called in the native thread with the jobs. Returns the
-        result or the exception of each job.
-    """
-
-    def __init__(
-        self, run_batch: Callable[[Sequence[Callable[..., Any]]], list[Any | BaseException]]
-    ) -> None:
-        self._run_batch = run_batch
-        self._pool = NativeThread()
-        self._lock = threading.Lock()
-        self._waiting: list[_Ticket] = []
-        self._busy = False
-        #: Average time in seconds from the end of a batch until its callers run.
-        self._lag_s = 0.0
-        self._ended_at = time.monotonic()
-
-    def submit(self, job: Callable[..., T]) -> T:
-        """Run a job, wait for it, and return its result or raise its exception."""
-        ticket = _Ticket(job)
-        with self._lock:
-            self._waiting.append(ticket)
-            leads = not self._busy
-            self._busy = True
-        if leads:
-            self._lead(ticket)
-        ticket.done.wait()
-        self._lag_s += _LAG_WEIGHT * (time.monotonic() - self._ended_at - self._lag_s)
-        if ticket.error is not None:
-            raise ticket.error
-        result: T = ticket.result
-        return result
-
-    def close(self) -> None:
-        """Stop the native thread after its current batch."""
-        self._pool.close()
-
-    def _lead(self, own: _Ticket) -> None:
-        """Run batches until the caller's own job is done, then hand over.
-
-        The first caller that finds the writer idle leads. If others still wait
-        after its own job, it hands the lead to a new thread, so that no caller
-        is delayed by the jobs of others.
-        """
-        while True:
-            try:
-                self._pause()
-            except BaseException:  # a timeout of this caller must not stop the other jobs
-                start_beside(self._lead, own, name="astrbot-writer")
-                raise
-            with self._lock:
-                batch, self._waiting = self._waiting, []
-                if not batch:
-                    self._busy = False
-                    return
-            self._serve(batch)
-            if own.done.is_set():
-                with self._lock:
-                    if not self._waiting:
-                        self._busy = False
-                        return
-                    follower = self._waiting[0]
-                start_beside(self._lead, follower, name="astrbot-writer")
-                return
-
-    def _pause(self) -> None:
-        pause_s = min(_LAG_TIMES * (self._lag_s - _IDLE_LAG_S), _MAX_PAUSE_S)
-        left_s = self._ended_at + pause_s - time.monotonic()
-        if left_s > 0:
-            time.sleep(left_s)
-
-    def _serve(self, batch: list[_Ticket]) -> None:
-        def run() -> list[Any | BaseException]:
-            try:
-                return self._run_batch([one.job for one in batch])
-            finally:
-                self._ended_at = time.monotonic()
-
-        try:
-            outcomes = self._pool.call(run)
-        except BaseException as error:
-            outcomes = [error] * len(batch)
-        for ticket, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, BaseException):
-                ticket.error = outcome
-            else:
-                ticket.result = outcome
-            ticket.done.set()

@@ -223,12 +223,13 @@ def _join_heads() -> None:
         def write(self, arg):  # type: ignore[no-untyped-def]
             if self.headers_sent or len(arg) > _MAX_JOINED_BYTES:
                 return super().write(arg)
-            sock, self.sock = self.sock, Joined()
+            joined, sock = Joined(), self.sock  # type: ignore[has-type]
+            self.sock = joined
             try:
                 super().write(arg)
             finally:
-                sock, self.sock = self.sock, sock
-                self.sock.sendall(b"".join(sock))
+                self.sock = sock
+                sock.sendall(b"".join(joined))
 
     wsgi.Response = Response
 

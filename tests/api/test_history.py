@@ -209,17 +209,27 @@ def test_the_next_turn_of_a_session_reads_only_newer_messages(
     assert said == ["one", "two", "three", "four"]
 
 
-def test_an_edit_by_another_worker_reaches_the_model(make_scripted: Make) -> None:
+def test_an_edit_reaches_the_model_in_every_worker(make_scripted: Make) -> None:
     api, model = make_scripted(talk)
-    other, _ = make_scripted(talk)
+    elsewhere = RecentMessages(api.state.db)
+
+    def read_elsewhere() -> list[str]:
+        with api.state.db.read() as db:
+            session = sessions.find_session(db, "s")
+        assert session is not None
+        page, _ = next(elsewhere.iter_pages(session.id, session.edition, 0))
+        return [row.content["message"][0]["text"] for row in page if row.sender_name == "alice"]
+
     api.chat("first", session_id="s")
-    path, headers = "/api/v1/chat/sessions/s/messages", {"X-API-Key": other.key}
-    listed = other.get(f"{path}?username=alice").get_json()["data"]["messages"]
+    assert read_elsewhere() == ["first"]
+    path, headers = "/api/v1/chat/sessions/s/messages", {"X-API-Key": api.key}
+    listed = api.get(f"{path}?username=alice").get_json()["data"]["messages"]
     content = {"type": "user", "message": [{"type": "plain", "text": "changed"}]}
     edit = {"username": "alice", "content": content}
-    number = listed[-1]["id"]
-    answer = other.client.patch(f"{path}/{number}", headers=headers, json=edit)
+    number = min(one["id"] for one in listed)
+    answer = api.client.patch(f"{path}/{number}", headers=headers, json=edit)
     assert answer.status_code == 200, answer.get_data()
+    assert read_elsewhere() == ["changed"]
     api.chat("second", session_id="s")
     said = [one["content"] for one in model.seen[-1] if one["role"] == "user"]
     assert said == ["changed", "second"]

@@ -11,9 +11,10 @@ import pytest
 from werkzeug.test import TestResponse
 
 from astrbot_api.agent.provider import TextDelta, ToolCallDelta
-from astrbot_api.db import deliveries
+from astrbot_api.db import counting, deliveries
+from astrbot_api.db.counting import find_account
 from astrbot_api.db.models import IdempotentRequest
-from astrbot_api.db.stored import Growth, Stored, find_account, list_by_key, sum_stored
+from astrbot_api.db.stored import Growth, Stored, list_by_key, sum_stored
 
 from .conftest import Api
 from .test_guard_rails import ask, make_key, mint, refusal, say
@@ -96,6 +97,34 @@ def test_a_key_above_its_quota_is_rejected_until_it_deletes_data(
     delete(api, key, "pushed")
     assert say(api, key, **more).status_code == 200
     check_counts(api)
+
+
+def test_jobs_that_share_a_transaction_are_counted_and_checked_each(api: Api) -> None:
+    if api.state.db.dialect != "sqlite":
+        pytest.skip("on PostgreSQL every job has its own transaction")
+    key_id = ask(api, make_key(api, stored_bytes=3 * 600), "/api/v1/keys/self").json["data"][
+        "key_id"
+    ]
+
+    def add(size: int) -> Callable[[Any], int]:
+        def job(db: Any) -> int:
+            counting.add(db, key_id, "messages", 1, size)
+            api.state.keys.quotas.check_at_end(db, key_id)
+            return size
+
+        return job
+
+    transaction = api.state.db._get_own()  # type: ignore[attr-defined]
+    transaction.begin(wait=True)
+    jobs = [add(600), add(600), add(601), add(600), add(1), lambda db: find_account(db, key_id)]
+    *outcomes, account = transaction.run(jobs, None)
+    transaction.commit()
+    assert [one if isinstance(one, int) else one.code for one in outcomes] == [
+        600, 600, "quota_exceeded", 600, "quota_exceeded"
+    ]  # fmt: skip
+    assert (account.stored.messages, account.stored.messages_bytes) == (3, 1800)
+    with api.state.db.read() as db:
+        assert find_account(db, key_id) == account
 
 
 def test_another_key_is_not_affected(api: Api) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.runtime import threads
-from astrbot_api.runtime.threads import BatchWriter
+from astrbot_api.db import group_commit
+from astrbot_api.db.group_commit import BatchWriter, Job
 from tests.waiting import wait_for
 
 
@@ -19,51 +19,79 @@ class GaveUpError(BaseException):
     """Raised in a caller from outside, as a time limit of gevent is."""
 
 
-@pytest.fixture
-def batches() -> list[int]:
-    """Sizes of the batches that ran."""
-    return []
+class Recorder:
+    """A transaction that records its steps, each with ``here`` if it runs in a caller's thread."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        #: Whether another process has the lock.
+        self.locked = False
+
+    def note(self, step: str) -> None:
+        here = not threading.current_thread().name.startswith("astrbot-writer_")
+        self.steps.append(f"{step} here" if here else step)
+
+    def begin(self, *, wait: bool) -> bool:
+        if self.locked and not wait:
+            return False
+        self.note("begin")
+        return True
+
+    def run(self, jobs: Sequence[Job], until: float | None) -> list[Any]:
+        self.note(f"run {len(jobs)}")
+        done = []
+        for job in jobs:
+            done.append(job())
+            if until is not None and time.monotonic() > until:
+                break
+        return done
+
+    def commit(self) -> None:
+        self.note("commit")
 
 
 @pytest.fixture
-def writer(batches: list[int], monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchWriter]:
+def transaction() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def writer(transaction: Recorder, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchWriter]:
     """A writer that takes every moment for a loaded one, so that it pauses before a batch."""
-    monkeypatch.setattr(threads, "_IDLE_LAG_S", -10.0)
-    monkeypatch.setattr(threads, "_MAX_PAUSE_S", 10.0)
-
-    def run_batch(jobs: Sequence[Callable[[], Any]]) -> list[Any]:
-        batches.append(len(jobs))
-        return [job() for job in jobs]
-
-    writer = BatchWriter(run_batch)
+    monkeypatch.setattr(group_commit, "_IDLE_LAG_S", -10.0)
+    monkeypatch.setattr(group_commit, "_MAX_PAUSE_S", 10.0)
+    writer = BatchWriter(transaction)
     yield writer
     writer.close()
 
 
 def replace_sleep(monkeypatch: pytest.MonkeyPatch, sleep: Callable[[float], Any]) -> None:
     """Replace the sleep of the writer alone."""
-    monkeypatch.setattr(threads, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    fake = SimpleNamespace(sleep=sleep, monotonic=time.monotonic)
+    monkeypatch.setattr(group_commit, "time", fake)
 
 
-def submit(writer: BatchWriter, value: int, results: list[int]) -> threading.Thread:
+def submit(
+    writer: BatchWriter, job: Callable[[], int], results: list[int], *, quick: bool = False
+) -> threading.Thread:
     """Submit a job in a thread of its own."""
     thread = threading.Thread(
-        target=lambda: results.append(writer.submit(lambda: value)), daemon=True
+        target=lambda: results.append(writer.submit(job, quick=quick)), daemon=True
     )
     thread.start()
     return thread
 
 
-def test_jobs_that_are_submitted_during_a_pause_share_a_batch(
-    writer: BatchWriter, batches: list[int], monkeypatch: pytest.MonkeyPatch
+def test_jobs_that_are_submitted_during_a_pause_share_a_transaction(
+    writer: BatchWriter, transaction: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace_sleep(monkeypatch, lambda seconds: wait_for(lambda: len(writer._waiting) == 3))
     results: list[int] = []
-    callers = [submit(writer, value, results) for value in range(3)]
+    callers = [submit(writer, lambda value=value: value, results) for value in range(3)]  # type: ignore[misc]
     for caller in callers:
         caller.join(10)
     assert sorted(results) == [0, 1, 2]
-    assert batches == [3]
+    assert transaction.steps == ["begin", "run 3", "commit"]
 
 
 def test_a_caller_that_gives_up_during_a_pause_stops_no_other_job(
@@ -80,14 +108,89 @@ def test_a_caller_that_gives_up_during_a_pause_stops_no_other_job(
     with pytest.raises(GaveUpError):
         writer.submit(ran.set)
     results: list[int] = []
-    submit(writer, 1, results).join(10)
+    submit(writer, lambda: 1, results).join(10)
     assert results == [1]
     assert ran.is_set()
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_caller_that_gives_up_during_a_commit_leaves_the_others_their_results(
+    writer: BatchWriter, monkeypatch: pytest.MonkeyPatch, quick: bool
+) -> None:
+    waited = iter([lambda: wait_for(lambda: len(writer._waiting) == 2)])
+    replace_sleep(monkeypatch, lambda seconds: [wait() for wait in waited])
+    finish = writer._thread.finish
+
+    def interrupt(job: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+        return finish(job)[0], GaveUpError()
+
+    monkeypatch.setattr(writer._thread, "finish", interrupt)
+    errors: list[BaseException] = []
+
+    def give_up() -> None:
+        try:
+            writer.submit(lambda: 1, quick=quick)
+        except BaseException as error:
+            errors.append(error)
+
+    leader = threading.Thread(target=give_up)
+    leader.start()
+    wait_for(lambda: writer._busy)
+    results: list[int] = []
+    submit(writer, lambda: 2, results, quick=quick).join(10)
+    leader.join(10)
+    assert results == [2]
+    assert [type(error) for error in errors] == [GaveUpError]
 
 
 def test_without_load_a_job_does_not_wait_for_others(
     writer: BatchWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threads, "_IDLE_LAG_S", 10.0)
+    monkeypatch.setattr(group_commit, "_IDLE_LAG_S", 10.0)
     replace_sleep(monkeypatch, lambda seconds: pytest.fail("the writer paused"))
     assert writer.submit(lambda: 1) == 1
+
+
+def test_a_quick_job_runs_in_the_event_loop_and_commits_beside_it(
+    writer: BatchWriter, transaction: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_sleep(monkeypatch, lambda seconds: None)
+    assert writer.submit(lambda: 1, quick=True) == 1
+    assert transaction.steps == ["begin here", "run 1 here", "commit"]
+
+
+def test_the_lock_of_another_process_is_waited_for_beside_the_event_loop(
+    writer: BatchWriter, transaction: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_sleep(monkeypatch, lambda seconds: None)
+    transaction.locked = True
+    assert writer.submit(lambda: 1, quick=True) == 1
+    assert transaction.steps == ["begin", "run 1 here", "commit"]
+
+
+def test_many_quick_jobs_are_split_so_that_the_event_loop_runs_between(
+    writer: BatchWriter, transaction: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = iter([lambda: wait_for(lambda: len(writer._waiting) == 3)])
+    replace_sleep(monkeypatch, lambda seconds: [wait() for wait in waited])
+    monkeypatch.setattr(group_commit, "_QUICK_S", -1.0)
+    results: list[int] = []
+    callers = [
+        submit(writer, lambda value=value: value, results, quick=True)  # type: ignore[misc]
+        for value in range(3)
+    ]
+    for caller in callers:
+        caller.join(10)
+    assert sorted(results) == [0, 1, 2]
+    assert transaction.steps[1::3] == ["run 3 here", "run 2 here", "run 1 here"]
+
+
+def test_a_failed_commit_fails_its_jobs_and_no_later_one(
+    writer: BatchWriter, transaction: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_sleep(monkeypatch, lambda seconds: None)
+    with monkeypatch.context() as broken:
+        broken.setattr(transaction, "commit", lambda: pytest.fail("disk full"))
+        with pytest.raises(pytest.fail.Exception, match="disk full"):
+            writer.submit(lambda: 1, quick=True)
+    assert writer.submit(lambda: 2, quick=True) == 2

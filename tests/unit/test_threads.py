@@ -60,6 +60,23 @@ os.waitpid(pid, 0)
 """
 
 
+#: A time limit of the caller expires while its job runs.
+_LATE = """
+from gevent import monkey
+import time
+sleep = time.sleep
+monkey.patch_all()
+from gevent import Timeout
+from astrbot_api.runtime.threads import NativeThread
+
+done = []
+try:
+    with Timeout(0.01):
+        NativeThread().call(lambda: [sleep(0.1), done.append("whole")])
+except Timeout:
+    print(*done, "late")
+"""
+
 #: Work that lets others run twenty times, beside a client and a timer.
 _LONG_WORK = """
 from gevent import monkey
@@ -98,6 +115,11 @@ def test_long_work_lets_those_in_that_wait_for_bytes_or_a_time() -> None:
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("True True\n", "")
+
+
+def test_a_job_ends_before_its_caller_is_interrupted() -> None:
+    done = subprocess.run([sys.executable, "-c", _LATE], stdout=subprocess.PIPE, timeout=100)
+    assert done.stdout.decode() == "whole late\n"
 
 
 def test_a_kind_of_native_work_waits_for_no_other() -> None:

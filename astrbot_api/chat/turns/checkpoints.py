@@ -107,7 +107,7 @@ class StepStore:
         try:
             if self._lacks_one:
                 raise StorageError("An earlier step of the turn could not be stored.")
-            self._store.write(job)
+            self._store.write(job, quick=True)
         except StorageError as error:
             if checkpoint.pending:
                 raise

@@ -101,7 +101,7 @@ class TurnOpener:
             choose_provider(chosen, request)
         worker_id, parent = self._lease.get_worker_id(), current_span().to_traceparent()
         return self._store.write(
-            lambda db: self._store_opening(db, request, chosen, worker_id, parent)
+            lambda db: self._store_opening(db, request, chosen, worker_id, parent), quick=True
         )
 
     def _store_opening(

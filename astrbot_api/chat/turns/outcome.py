@@ -202,7 +202,9 @@ class Outcomes:
         :raises StorageError: if the database cannot store it.
         :raises RunLost: if the run has already ended. Nothing is stored.
         """
-        saved = self._store.write(lambda db: self._store_end(db, run, outcome), patient=True)
+        saved = self._store.write(
+            lambda db: self._store_end(db, run, outcome), patient=True, quick=True
+        )
         if run.answers_messenger:
             self._wake_outbox()
         return saved

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import peewee
 
@@ -309,7 +310,8 @@ class Runs:
                 if runs.has_earlier_run(db, turn.session.id, turn.number):
                     return False
             number, worker_id = turn.number, turn.worker_id
-            if not self._store.write(lambda db: runs.start_run(db, number, worker_id)):
+            start = partial(runs.start_run, number=number, worker_id=worker_id)
+            if not self._store.write(start, quick=True):
                 raise RunLost
         except StoreClosed:
             raise
