@@ -95,7 +95,7 @@ class TurnHooks:
         """
         for one in self._implementations.get("on_message", ()):
             answer = self._run(one, message=text)
-            if isinstance(answer, Handled):
+            if isinstance(answer, Handled) and isinstance(answer.text, str):
                 return answer
             if isinstance(answer, str):
                 text = answer

@@ -329,6 +329,10 @@ def test_invalid_messages_of_hooks_are_dropped(
 
     class Odd:
         @hookimpl
+        def on_message(self) -> Handled:
+            return Handled(None)  # type: ignore[arg-type]
+
+        @hookimpl
         def before_model(self) -> Any:
             return answers.pop(0)
 
