@@ -245,6 +245,19 @@ def sweep_db(older_than_days: int | None, delete: bool, settings: Settings) -> N
 
 
 @main.command()
+@settings_option
+def check(settings: Settings) -> None:
+    """Check the configuration files, before a restart or a reload (HUP).
+
+    The exit status is 2 if a file is invalid. No worker starts then.
+    """
+    from ..server.preparing import check_files
+
+    check_files(settings)
+    click.echo("The configuration files are valid.")
+
+
+@main.command()
 @click.option("--offline", is_flag=True, help="Contact no model, MCP server, Redis or messenger.")
 @as_json_option
 @settings_option

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..config.files import ConfigFiles
 from ..config.settings import Settings, load_settings
 from ..db import keys
 from ..db.store import open_store
+from ..deliveries.webhook_file import WebhookFile
+from ..errors import SettingsError
+from ..im.botfile import BotFile
 from ..owner.login import create_first_owner
 from ..wiring import Parts, build_state
 
@@ -21,6 +25,18 @@ def prepare(data_dir: Path | str | None = None) -> None:
     """
     # Only the workers load plugins, not the process that starts them.
     build_state(_load(data_dir), Parts(find_plugins=False)).close()
+
+
+def check_files(settings: Settings) -> None:
+    """Read the configuration files as a starting worker does.
+
+    :raises SettingsError: if one is invalid or there is no data directory.
+    """
+    if not settings.data_dir.is_dir():
+        raise SettingsError(f"ASTRBOT_DATA_DIR: there is no folder {settings.data_dir}")
+    ConfigFiles(settings.data_dir).load_all()
+    BotFile(settings.data_dir).load()
+    WebhookFile(settings.data_dir).load()
 
 
 def first_key(data_dir: Path | str | None = None) -> str | None:

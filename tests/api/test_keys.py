@@ -123,3 +123,17 @@ def test_a_file_that_cannot_be_opened_ends_the_command_with_one_line(tmp_path: P
     done = CliRunner().invoke(main, ["db", "upgrade", "--data-dir", str(tmp_path)])
     assert done.exit_code == 2
     assert done.stderr == f"astrbot-api: {tmp_path / 'astrbot.db.lock'}: Is a directory\n"
+
+
+def test_check_finds_an_invalid_file_and_creates_nothing(tmp_path: Path) -> None:
+    command = ["check", "--data-dir", str(tmp_path / "data")]
+    assert "there is no folder" in CliRunner().invoke(main, command).stderr
+    assert not (tmp_path / "data").exists()
+    (tmp_path / "data").mkdir()
+    assert CliRunner().invoke(main, command).exit_code == 0
+    for name in ("bots.toml", "webhooks.toml", "configs/other.toml"):
+        (tmp_path / "data" / name).write_text("[", encoding="utf-8")
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 2
+        assert done.stderr.startswith(f"astrbot-api: {name}: ")
+        (tmp_path / "data" / name).unlink()

@@ -60,6 +60,7 @@ class Serve:
 
     def __init__(self, data_dir: Path, *arguments: str, **environ: str) -> None:
         data_dir.mkdir(exist_ok=True)
+        self.data_dir = data_dir / "data"
         self._out, self._err = data_dir / "out.txt", data_dir / "err.txt"
         inherited = {
             name: value
@@ -70,7 +71,7 @@ class Serve:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "astrbot_api.cli.main", "serve"),
-                    *("--port", "0", "--data-dir", str(data_dir / "data"), *arguments),
+                    *("--port", "0", "--data-dir", str(self.data_dir), *arguments),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -344,6 +345,24 @@ def test_hup_replaces_the_workers_during_a_turn(served: Serve) -> None:
         seen += events
     assert seen[-1]["type"] == "end"
     assert not [one for one in seen if one["type"] == "error"]
+    wait_for(lambda: not before & set(children(master)))
+    assert served.chat(key, "hi")[-1]["type"] == "end"
+
+
+def test_hup_with_an_invalid_config_keeps_the_workers(served: Serve) -> None:
+    key = served.key()
+    master = served.find_child("gunicorn")
+    before = set(children(master))
+    config = served.data_dir / "configs" / "default.toml"
+    valid = config.read_text(encoding="utf-8")
+    config.write_text("[provider", encoding="utf-8")
+    served.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "not reloaded" in served.err)
+    assert "astrbot-api: configs/default.toml: " in served.err
+    assert set(children(master)) == before
+    assert served.chat(key, "hi")[-1]["type"] == "end"
+    config.write_text(valid, encoding="utf-8")
+    served.process.send_signal(signal.SIGHUP)
     wait_for(lambda: not before & set(children(master)))
     assert served.chat(key, "hi")[-1]["type"] == "end"
 

@@ -118,8 +118,9 @@ def test_the_models_port_is_kept_for_it_alone(tmp_path: Path) -> None:
         assert len(variables["ASTRBOT_LOCAL_MODEL_KEY"]) > 40
 
 
-def run_master(program: str, banner: Banner) -> int:
-    return Master([sys.executable, "-c", program], os.environ, banner).run()
+def run_master(program: str, banner: Banner, data_dir: Path | None = None) -> int:
+    environ = {**os.environ, "ASTRBOT_DATA_DIR": str(data_dir)}
+    return Master([sys.executable, "-c", program], environ, banner).run()
 
 
 def test_a_server_that_does_not_start_is_reported_in_one_line(
@@ -199,7 +200,7 @@ while True:
     banner.url = "http://127.0.0.1:1"
     before = signal.getsignal(signal.SIGTERM)
     sender.start()
-    assert run_master(program, banner) == 0
+    assert run_master(program, banner, tmp_path) == 0
     sender.join()
     assert log.read_text().split() == ["up", *received.split()]
     assert signal.getsignal(signal.SIGTERM) is before
