@@ -250,6 +250,20 @@ class _ConfigSchema(_Strict):
             )
 
 
+def read_toml(path: Path, shown_path: str, *, optional: bool = False) -> dict[str, Any]:
+    """Parse a TOML file. A byte order mark is skipped, since editors on Windows write it.
+
+    :param optional: Whether a missing file is the same as an empty one.
+    :raises SettingsError: with file and error, in one line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        if optional and isinstance(error, FileNotFoundError):
+            return {}
+        raise SettingsError(f"{shown_path}: {error}") from error
+
+
 def read_config(path: Path, shown_path: str) -> AgentConfig:
     """Read and check one config file.
 
@@ -257,11 +271,7 @@ def read_config(path: Path, shown_path: str) -> AgentConfig:
     :param shown_path: The file's path in messages.
     :raises SettingsError: with file, key and error, in one line.
     """
-    try:
-        with path.open("rb") as file:
-            data = tomllib.load(file)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{shown_path}: {error}") from error
+    data = read_toml(path, shown_path)
     try:
         loaded: dict[str, Any] = _ConfigSchema().load(data)
     except ma.ValidationError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import marshmallow as ma
 
-from ..config.agents import find_first_error
+from ..config.agents import find_first_error, read_toml
 from ..config.secrets import Secret, resolve_secrets
 from ..config.watched import WatchedFile
 from ..errors import SettingsError
@@ -58,13 +57,7 @@ def read_webhooks(path: Path) -> dict[str, Webhook]:
     :returns: The webhooks by id, including disabled ones.
     :raises SettingsError: One line with the file, the webhook, the key and the error.
     """
-    try:
-        with path.open("rb") as file:
-            data = tomllib.load(file)
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path.name}: {error}") from error
+    data = read_toml(path, path.name, optional=True)
     tables = data.get("webhook", [])
     if data.keys() - {"webhook"} or not isinstance(tables, list):
         raise SettingsError(f"{path.name}: write [[webhook]], one table per webhook")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import marshmallow as ma
 
-from ..config.agents import check_proxy, find_first_error
+from ..config.agents import check_proxy, find_first_error, read_toml
 from ..config.secrets import resolve_secrets
 from ..config.watched import WatchedFile
 from ..errors import SettingsError
@@ -31,13 +30,7 @@ def read_tables(path: Path) -> list[dict[str, Any]]:
     :returns: Tables, each with a unique ``id`` and a ``type``.
     :raises SettingsError: with file, key and error, in one line.
     """
-    try:
-        with path.open("rb") as file:
-            data = tomllib.load(file)
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path.name}: {error}") from error
+    data = read_toml(path, path.name, optional=True)
     unknown = data.keys() - {"bot"}
     if unknown:
         raise SettingsError(f"{path.name}: {min(unknown)}: unknown; use one [[bot]] table per bot")

@@ -74,6 +74,12 @@ def test_a_bad_file_is_one_line_file_key_fault(
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_of_an_editor_on_windows_is_read(tmp_path: Path, configs: ConfigFiles) -> None:
+    write(tmp_path, "windows", "\ufeff[agent]\r\ntitles = false\r\n")
+    configs.load_all()
+    assert not configs.find_config("windows").agent.titles  # type: ignore[union-attr]
+
+
 def test_a_change_is_picked_up_and_a_bad_one_keeps_the_last_good(
     tmp_path: Path, configs: ConfigFiles, caplog: pytest.LogCaptureFixture
 ) -> None:
