@@ -77,7 +77,7 @@ def keep_trying(note: Note, confirmed: Confirmed) -> None:
         return
 
 
-def to_platform_error(error: Exception) -> PlatformError:
+def to_platform_error(error: BaseException) -> PlatformError:
     """Convert the exception of a failed attempt to a PlatformError."""
     if isinstance(error, PlatformError):
         return error

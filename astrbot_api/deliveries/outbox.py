@@ -269,7 +269,7 @@ class Outbox:
             send(row, confirmed, note)
         except ClaimLost:
             raise
-        except Exception as error:
+        except BaseException as error:  # CancelledError of asyncio, too, must settle the delivery
             failure = to_platform_error(error)
             if failure is not error:
                 log.warning("delivery %s", row.delivery_id, exc_info=error)

@@ -105,7 +105,7 @@ class Pollers:
                 log.warning("polling the bot %s failed: %s", poll.bot.id, error.message)
                 poll.stop.wait(max(pause_s, min(error.retry_after_s or 0, _LONGEST_PAUSE_S)))
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            except Exception:
+            except BaseException:  # CancelledError of asyncio, too, must not end this thread
                 log.exception("polling the bot %s failed", poll.bot.id)
                 poll.stop.wait(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

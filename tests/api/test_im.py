@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -292,9 +293,12 @@ def test_attempts_are_bounded(post: Post) -> None:
     assert post.look_up(answer.headers["X-Delivery-ID"])["attempts"] == 3
 
 
-def test_an_exception_in_an_adapter_fails_without_its_details(post: Post) -> None:
+@pytest.mark.parametrize("kind", [ValueError, asyncio.CancelledError, SystemExit])
+def test_an_exception_in_an_adapter_fails_without_its_details(
+    post: Post, kind: type[BaseException]
+) -> None:
     def crash(target: Target, text: str) -> None:
-        raise ValueError("token=SECRET")
+        raise kind("token=SECRET")
 
     post.messenger.before_part = crash
     answer = post.send(umo=UMO, message="x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -459,6 +460,21 @@ def test_a_bot_that_polls_is_polled_by_one_worker(make_bot_app: Any) -> None:
     bot_app.state.im.pollers.close()
     other.state.im.pollers.check()
     assert other.messenger.polling.wait(30)
+
+
+def test_polling_continues_after_an_adapter_exits(make_bot_app: Any) -> None:
+    exits = [asyncio.CancelledError(), SystemExit()]
+
+    class Polling(threading.Event):
+        def set(self) -> None:
+            if exits:
+                raise exits.pop()
+            super().set()
+
+    bot_app = make_bot_app(bots=BOTS.format(config="default") + "polls = true\n")
+    bot_app.messenger.polling = Polling()
+    bot_app.state.im.pollers.check()
+    assert bot_app.messenger.polling.wait(30)
 
 
 def test_a_message_sent_by_a_tool_arrives_before_the_answer(make_bot_app: Any) -> None:
