@@ -155,7 +155,8 @@ class Announcer:
         """
         webhook = self._webhooks.find(delivery.platform_id.removeprefix(EVENT_PREFIX))
         if webhook is None:
-            raise PlatformError("The webhook was removed or disabled.")
+            # Maybe only for a moment, while the file is written.
+            raise PlatformError("The webhook was removed or disabled.", retryable=True)
         body = orjson.dumps(delivery.content)
         headers = {
             "Content-Type": "application/json",

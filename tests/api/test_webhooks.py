@@ -183,6 +183,26 @@ def test_an_event_is_retried_if_its_receiver_is_down(
     assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
 
 
+def test_an_event_is_retried_while_its_webhook_is_missing(
+    make_webhook_app: Any, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchedfile, "_RECHECK_S", 0.0)
+    api = make_webhook_app('events = ["run_ended"]\n', im_max_attempts=100)
+    file = api.state.settings.data_dir / "webhooks.toml"
+    text, accept = file.read_text(encoding="utf-8"), receiver.answer
+
+    def write_empty_file(request: FakeRequest) -> FakeAnswer:
+        file.write_text("", encoding="utf-8")
+        monkeypatch.setattr(receiver, "answer", accept)
+        return FakeAnswer(503, b"")
+
+    monkeypatch.setattr(receiver, "answer", write_empty_file)
+    api.chat("Hello")
+    wait_for(lambda: "removed" in str(_list_values(api, "error")))
+    file.write_text(text, encoding="utf-8")
+    receiver.wait_for_messages(1)
+
+
 @pytest.mark.parametrize(
     ("answers", "statuses"),
     [
@@ -275,6 +295,10 @@ def test_a_change_needs_no_restart_and_an_invalid_one_is_ignored(
 
 
 def _statuses(api: Api) -> list[str]:
+    return _list_values(api, "status")
+
+
+def _list_values(api: Api, column: str) -> list[str]:
     with api.state.db.read() as db:
-        rows = db.execute_sql("SELECT status FROM delivery ORDER BY status").fetchall()
+        rows = db.execute_sql(f"SELECT {column} FROM delivery ORDER BY {column}").fetchall()
     return [row[0] for row in rows]
