@@ -30,6 +30,11 @@ _HELP = """\
 Ctrl-C stops the answer. Alt-Enter inserts a line break. Other commands go to the server: /help."""
 
 
+#: Control characters except tab and newline. Escape sequences in an answer, or in a page that a
+#: model quotes, could change the terminal, its clipboard and the question before an approval.
+_CONTROLS = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
+
+
 class ChatError(AstrBotError):
     """Raised if the server refused, failed or could not be reached."""
 
@@ -115,7 +120,7 @@ class Conversation:
         self._listed = []
         for session in self.client.sessions.list(self.username, order_by="updated_at"):
             self._listed.append(session["session_id"])
-            title = session["display_name"] or session["session_id"]
+            title = (session["display_name"] or session["session_id"]).translate(_CONTROLS)
             yield f"{len(self._listed):3}  {session['updated_at'][:16].replace('T', ' ')}  {title}"
             if len(self._listed) == most:
                 return
@@ -139,7 +144,7 @@ def _print_turn(talk: Conversation, message: str) -> None:
     stream = talk.ask(message)
     for event in stream:
         if isinstance(event, TextDelta) and not event.pushed:
-            click.echo(event.text, nl=False)
+            click.echo(event.text.translate(_CONTROLS), nl=False)
         elif isinstance(event, ApprovalRequired):
             _decide(stream, event)
     click.echo()
@@ -242,7 +247,7 @@ def _show_turn(talk: Conversation, line: str, console: Any) -> None:
                 live.stop()
                 _decide(stream, event)
                 live.start()
-            live.update(Markdown(stream.reply.text))
+            live.update(Markdown(stream.reply.text.translate(_CONTROLS)))
     if stream.reply.error is not None:
         raise TurnFailed(*stream.reply.error, stream.reply)
     for file in stream.reply.attachments:

@@ -17,10 +17,13 @@ from astrbot_api.cli.main import main
 from astrbot_api.testing import ScriptedApp, ScriptedModel, make_app
 from tests.servers import serve
 
+#: Escape sequence with which a terminal replaces its user's clipboard.
+CLIPBOARD = "\x1b]52;c;cm0gLXJm\x07"
+
 
 @pytest.fixture
 def app() -> Iterator[ScriptedApp]:
-    with make_app(ScriptedModel("One.", "**Two.**", "Three.")) as app:
+    with make_app(ScriptedModel("One.", "**Two.**", f"Three.{CLIPBOARD}")) as app:
         yield app
 
 
@@ -41,6 +44,8 @@ def test_one_question_is_answered_on_the_standard_output(
     piped = CliRunner().invoke(main, ["chat", *options[:4]], input="From a pipe")
     assert piped.output == "**Two.**\n"
     assert "From a pipe" in str(app.model.seen[1])
+    escaped = CliRunner().invoke(main, ["chat", "Hello", *options[:4]])
+    assert escaped.output == "Three.]52;c;cm0gLXJm\n"
 
 
 def test_an_error_is_one_line(url: str) -> None:
@@ -71,5 +76,7 @@ def test_a_conversation_keeps_its_session_until_the_end(
     assert [len(one) for one in app.model.seen] == [2, 4, 2]  # including the config's prompt
     assert "Two." in shown
     assert "**Two.**" not in shown
+    assert "Three." in shown
+    assert CLIPBOARD[:5] not in shown
     assert "there is no session '9'" in shown
     assert "First" in (tmp_path / "astrbot-api" / "history").read_text(encoding="utf-8")
