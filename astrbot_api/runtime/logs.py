@@ -47,12 +47,26 @@ def bound_line(text: str) -> str:
     return f"{text[:half]} [cut: {len(text)} characters] {text[-half:]}"
 
 
+#: Control characters and Unicode's line ends, except tab and newline -> their escapes.
+_ESCAPES = {
+    code: ascii(chr(code))[1:-1]
+    for code in (*range(9), *range(11, 32), *range(127, 160), 0x2028, 0x2029)
+}
+
+
 class LineFormatter(logging.Formatter):
-    """Formats records as text lines of limited length."""
+    """Formats records as text lines of limited length.
+
+    Messages contain texts of users. Those must not forge lines or control a terminal.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record."""
-        return bound_line(super().format(record))
+        """Format a record. Only a traceback has several lines."""
+        return bound_line(super().format(record)).translate(_ESCAPES)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Format a record without its traceback, as one line."""
+        return super().formatMessage(record).replace("\n", "\\n")
 
 
 class JsonFormatter(logging.Formatter):

@@ -199,6 +199,18 @@ def test_dns_rebinding_does_not_expose_metrics(api: Api, host: str, status: int)
     assert ("checks" in checks) == (status == 200)
 
 
+def test_a_text_of_a_user_cannot_forge_a_log_line() -> None:
+    name = "bob\nERROR forged\r\x1b[2J\u2028 é"
+    record = logging.LogRecord("x", logging.INFO, "", 0, "no answer for %s", (name,), None)
+    line = LineFormatter("%(levelname)s %(message)s").format(record)
+    assert line == "INFO no answer for bob\\nERROR forged\\r\\x1b[2J\\u2028 é"
+    try:
+        raise ValueError("\x1b[2J")
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    assert LineFormatter().format(record).endswith("\nValueError: \\x1b[2J")
+
+
 def test_a_long_log_line_is_truncated() -> None:
     record = logging.LogRecord("x", logging.INFO, "", 0, "%s", ("a" * 8_000_000,), None)
     for formatter in (LineFormatter(), JsonFormatter()):
