@@ -217,7 +217,7 @@ def test_an_edit_reaches_the_model_in_every_worker(make_scripted: Make) -> None:
         with api.state.db.read() as db:
             session = sessions.find_session(db, "s")
         assert session is not None
-        page, _ = next(elsewhere.iter_pages(session.id, session.edition, 0))
+        page, _ = next(elsewhere.read(session.id, session.edition, 0).pages)
         return [row.content["message"][0]["text"] for row in page if row.sender_name == "alice"]
 
     api.chat("first", session_id="s")
@@ -247,7 +247,7 @@ def test_kept_messages_stay_below_their_limit(api: Api, monkeypatch: pytest.Monk
     kept = RecentMessages(api.state.db)
     for number in range(1, 9):
         api.chat("hello", session_id=f"s{number}")
-        next(kept.iter_pages(number, 0, 0))
+        next(kept.read(number, 0, 0).pages)
         assert kept.count_chars() <= 1000
     assert kept.count_chars() > 300
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from ...db.store import Store, read_patiently
 from ...messages import Reply, Segment, plain_text
 from .budget import PastTurn, cost, drop_oldest, make_room, split_old, total
 from .media import Content
-from .recent import RecentMessages
+from .recent import Reading, RecentMessages
 from .steps import to_steps
 from .summary import Summariser, to_messages
 
@@ -81,8 +81,8 @@ def build_messages(
     # A summary needs the turns beyond the budget, too.
     limit = 2 * room if summariser else room
     named = sender_name is not None
-    pages = recent.iter_pages(session, edition, after)
-    turns = _load_turns(pages, own_message, own_checkpoint, render, limit, named)
+    reading = recent.read(session, edition, after)
+    turns = _load_turns(reading, own_message, own_checkpoint, render, limit, named)
     make_room(turns, room)
     if summariser and total(turns) > room:
         old, new = split_old(turns, room // 2, own_message)
@@ -92,7 +92,7 @@ def build_messages(
             room = budget - cost(past)
     messages += past
     for turn in drop_oldest(turns, room):
-        messages.extend(turn.messages)
+        messages.extend({**one} for one in turn.messages)
     quotes = [_quote(store, session, one) for one in segments if isinstance(one, Reply)]
     wire = [one.to_wire() for one in segments]
     if sender_name is not None:
@@ -103,7 +103,7 @@ def build_messages(
 
 
 def _load_turns(
-    pages: Iterator[tuple[list[MessageRow], bool]],
+    reading: Reading,
     own_message: int | None,
     own_checkpoint: str,
     render: RenderUser,
@@ -113,16 +113,25 @@ def _load_turns(
     """Read backwards up to ``limit`` tokens; return whole turns, oldest first.
 
     Only content for the model is kept.
-
-    :param pages: As by :meth:`RecentMessages.iter_pages`.
     """
     found: dict[str, _Turn] = {}
     turns: dict[str, PastTurn] = {}
+    settled = {} if named else reading.settled
     used, left_pages, has_more = 0, _MAX_PAGES + limit // _TOKENS_OF_PAGE, limit > 0
     while has_more and used <= limit and left_pages > 0:
-        page, has_more = next(pages)
-        rows = [_with_name(row) if named else row for row in page]
-        for key in dict.fromkeys(_sort_in(found, row, own_message, own_checkpoint) for row in rows):
+        page, has_more = next(reading.pages)
+        changed: dict[str, None] = {}
+        for row in page:
+            key = row.llm_checkpoint_id or f"pushed {row.id}"
+            if row.id in settled and key not in found and key != own_checkpoint:
+                past = settled[row.id]
+                if past is not None:
+                    turns[key] = past
+                    used += past.tokens
+                continue
+            _sort_in(found, key, _with_name(row) if named else row, own_message, own_checkpoint)
+            changed[key] = None
+        for key in changed:
             if key not in found:
                 continue
             if key in turns:
@@ -132,9 +141,18 @@ def _load_turns(
             if not turns[key].messages:
                 del found[key], turns[key]
         left_pages -= 1
-    # Reversed, since pages come newest first. The page's end may have cut the oldest turn in two,
-    # but then that turn exceeds the budget anyway.
-    return list(reversed(turns.values()))
+    for key, turn in found.items():
+        if turn.user is not None and turn.bot is not None and _is_plain(turn.user, turns[key]):
+            settled[turn.bot.id], settled[turn.user.id] = turns[key], None
+    # The page's end may have cut the oldest turn in two, but then it exceeds the budget anyway.
+    return sorted(turns.values(), key=lambda turn: turn.last)
+
+
+def _is_plain(user: MessageRow, turn: PastTurn) -> bool:
+    """Return whether a turn looks the same to every model: two texts, without files and calls."""
+    return len(turn.messages) == 2 and all(
+        part["type"] in ("plain", "reply") for part in user.content["message"]
+    )
 
 
 def _with_name(row: MessageRow) -> MessageRow:
@@ -155,21 +173,22 @@ def _to_past(turn: _Turn, render: RenderUser) -> PastTurn:
 
 
 def _sort_in(
-    found: dict[str, _Turn], row: MessageRow, own_message: int | None, own_checkpoint: str
-) -> str:
-    """Add a message to its turn if the model should see it; return the turn's key.
+    found: dict[str, _Turn],
+    key: str,
+    row: MessageRow,
+    own_message: int | None,
+    own_checkpoint: str,
+) -> None:
+    """Add a message to its turn if the model should see it.
 
     Messages come newest first, so an answer comes before its question.
     """
-    checkpoint = row.llm_checkpoint_id
-    key = checkpoint or f"pushed {row.id}"
-    if checkpoint == own_checkpoint:
-        return key
+    if key == own_checkpoint:
+        return
     if row.content.get("type") != "user":
         found.setdefault(key, _Turn()).bot = row
     elif key in found and (own_message is None or row.id <= own_message):
         found[key].user = row
-    return key
 
 
 def _to_model(turn: _Turn, render: RenderUser) -> list[ModelMessage]:

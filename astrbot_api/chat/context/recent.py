@@ -10,12 +10,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from ...db.messages import MessageRow, list_messages_before
 from ...db.store import Store, read_patiently
 from ...runtime.threads import let_others_run
+from .budget import PastTurn
 
 #: Messages to read at a time, newest first.
 _PAGE = 50
@@ -35,6 +36,7 @@ class _Kept:
 
     :param after: Number of a message; only later ones were read.
     :param more: Whether there are older messages after that one.
+    :param settled: Finished turns, by the number of the answer, as :class:`Reading` has them.
     """
 
     edition: int
@@ -42,6 +44,22 @@ class _Kept:
     rows: list[MessageRow]
     more: bool
     chars: int
+    settled: dict[int, PastTurn | None]
+
+
+@dataclass(slots=True)
+class Reading:
+    """The messages of a session for one turn.
+
+    :param pages: The messages, newest first, and whether there are more. Every page that is read
+        costs the same, and other greenlets run between pages.
+    :param settled: Turns that earlier readings have converted for the model, by the number of
+        their answer; None at the number of their question. The reader adds to it. For turns
+        that look the same to every model.
+    """
+
+    pages: Iterator[tuple[list[MessageRow], bool]]
+    settled: dict[int, PastTurn | None] = field(default_factory=dict)
 
 
 class RecentMessages:
@@ -56,16 +74,23 @@ class RecentMessages:
         self._sessions: OrderedDict[int, _Kept] = OrderedDict()
         self._chars = 0
 
-    def iter_pages(
-        self, session: int, edition: int, after: int
-    ) -> Iterator[tuple[list[MessageRow], bool]]:
-        """Yield the messages with ``id > after``, newest first, and whether there are more.
-
-        Every page that is read costs the same, and other greenlets run between pages.
+    def read(self, session: int, edition: int, after: int) -> Reading:
+        """Read the messages with ``id > after``.
 
         :param edition: The session's edition, read in this turn.
         """
         kept = self._take(session, edition, after)
+        settled = {} if kept is None else kept.settled
+        return Reading(self._iter_pages(session, edition, after, kept, settled), settled)
+
+    def _iter_pages(
+        self,
+        session: int,
+        edition: int,
+        after: int,
+        kept: _Kept | None,
+        settled: dict[int, PastTurn | None],
+    ) -> Iterator[tuple[list[MessageRow], bool]]:
         read: list[MessageRow] = []
         page, more = self._read(session, 2**63 - 1, kept.rows[0].id if kept else after)
         chars = _count_chars(page)
@@ -73,7 +98,7 @@ class RecentMessages:
             page, more, chars = page + kept.rows, kept.more, chars + kept.chars
         while True:
             read = [*read, *page]
-            self._keep(session, _Kept(edition, after, read, more, chars))
+            self._keep(session, _Kept(edition, after, read, more, chars, settled))
             yield page, more
             let_others_run()
             page, more = self._read(session, page[-1].id if page else 0, after)
@@ -101,7 +126,7 @@ class RecentMessages:
             return None
         if kept.rows[-1].id <= after:  # the user has run /reset meanwhile
             rows = [row for row in kept.rows if row.id > after]
-            kept = _Kept(edition, after, rows, False, _count_chars(rows))
+            kept = _Kept(edition, after, rows, False, _count_chars(rows), kept.settled)
         return kept if kept.rows else None
 
     def _keep(self, session: int, kept: _Kept) -> None:
