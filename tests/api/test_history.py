@@ -243,13 +243,13 @@ def test_what_reset_hides_is_not_kept_for_the_model(make_scripted: Make) -> None
 
 
 def test_kept_messages_stay_below_their_limit(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recent, "_MAX_CHARS", 1000)
+    monkeypatch.setattr(recent, "_MAX_BYTES", 10_000)
     kept = RecentMessages(api.state.db)
     for number in range(1, 9):
         api.chat("hello", session_id=f"s{number}")
         next(kept.read(number, 0, 0).pages)
-        assert kept.count_chars() <= 1000
-    assert kept.count_chars() > 300
+        assert kept.count_bytes() <= 10_000
+    assert kept.count_bytes() > 3000
 
 
 def test_whole_turns_are_dropped_oldest_first() -> None:

@@ -21,13 +21,14 @@ from .budget import PastTurn
 #: Messages to read at a time, newest first.
 _PAGE = 50
 
-#: Maximum characters of the kept messages: of one session, and of all together. As Python objects
-#: they take several times as much memory.
-_MAX_SESSION_CHARS = 128 * 1024
-_MAX_CHARS = 4 * 2**20
+#: Maximum estimated memory of the kept messages: of one session, and of all together, in bytes.
+_MAX_SESSION_BYTES = 2 * 2**20
+_MAX_BYTES = 16 * 2**20
 
-#: Counted for each message in addition to its characters.
-_ROW_CHARS = 200
+#: Memory of a message as Python objects: at least, and for each character of its JSON (Source:
+#: measured, between 1 and 11).
+_ROW_BYTES = 1100
+_CHAR_BYTES = 4
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ class _Kept:
     after: int
     rows: list[MessageRow]
     more: bool
-    chars: int
+    size_bytes: int
     settled: dict[int, PastTurn | None]
 
 
@@ -72,7 +73,7 @@ class RecentMessages:
         self._store = store
         self._lock = threading.Lock()
         self._sessions: OrderedDict[int, _Kept] = OrderedDict()
-        self._chars = 0
+        self._bytes = 0
 
     def read(self, session: int, edition: int, after: int) -> Reading:
         """Read the messages with ``id > after``.
@@ -93,21 +94,21 @@ class RecentMessages:
     ) -> Iterator[tuple[list[MessageRow], bool]]:
         read: list[MessageRow] = []
         page, more = self._read(session, 2**63 - 1, kept.rows[0].id if kept else after)
-        chars = _count_chars(page)
+        size_bytes = _count_bytes(page)
         if kept and not more:
-            page, more, chars = page + kept.rows, kept.more, chars + kept.chars
+            page, more, size_bytes = page + kept.rows, kept.more, size_bytes + kept.size_bytes
         while True:
             read = [*read, *page]
-            self._keep(session, _Kept(edition, after, read, more, chars, settled))
+            self._keep(session, _Kept(edition, after, read, more, size_bytes, settled))
             yield page, more
             let_others_run()
             page, more = self._read(session, page[-1].id if page else 0, after)
-            chars += _count_chars(page)
+            size_bytes += _count_bytes(page)
 
-    def count_chars(self) -> int:
-        """Return the characters of all kept messages."""
+    def count_bytes(self) -> int:
+        """Return the estimated memory of all kept messages."""
         with self._lock:
-            return sum(kept.chars for kept in self._sessions.values())
+            return sum(kept.size_bytes for kept in self._sessions.values())
 
     def _read(self, session: int, before: int, after: int) -> tuple[list[MessageRow], bool]:
         look = partial(
@@ -121,24 +122,24 @@ class RecentMessages:
             kept = self._sessions.pop(session, None)
             if kept is None:
                 return None
-            self._chars -= kept.chars
+            self._bytes -= kept.size_bytes
         if kept.edition != edition or kept.after > after:
             return None
         if kept.rows[-1].id <= after:  # the user has run /reset meanwhile
             rows = [row for row in kept.rows if row.id > after]
-            kept = _Kept(edition, after, rows, False, _count_chars(rows), kept.settled)
+            kept = _Kept(edition, after, rows, False, _count_bytes(rows), kept.settled)
         return kept if kept.rows else None
 
     def _keep(self, session: int, kept: _Kept) -> None:
-        if not kept.rows or kept.chars > _MAX_SESSION_CHARS:
+        if not kept.rows or kept.size_bytes > _MAX_SESSION_BYTES:
             return
         with self._lock:
             earlier = self._sessions.pop(session, None)
-            self._chars += kept.chars - (earlier.chars if earlier else 0)
+            self._bytes += kept.size_bytes - (earlier.size_bytes if earlier else 0)
             self._sessions[session] = kept
-            while self._chars > _MAX_CHARS:
-                self._chars -= self._sessions.popitem(last=False)[1].chars
+            while self._bytes > _MAX_BYTES:
+                self._bytes -= self._sessions.popitem(last=False)[1].size_bytes
 
 
-def _count_chars(rows: list[MessageRow]) -> int:
-    return sum(row.size_chars for row in rows)
+def _count_bytes(rows: list[MessageRow]) -> int:
+    return sum(_ROW_BYTES + _CHAR_BYTES * row.size_chars for row in rows)
