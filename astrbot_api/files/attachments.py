@@ -18,6 +18,7 @@ from ..idempotency import AnswerToStore
 from ..keys.quotas import Quotas
 from ..runtime.metrics import Metrics
 from .incoming import PIECE_BYTES, Incoming, remove_stale
+from .storage.checking import check_storage
 from .storage.opening import open_storage
 from .storage.protocol import BlobReader, Storage, StoredBlob
 
@@ -52,6 +53,13 @@ class Attachments:
         self._store = store
         self.storage = storage or open_storage(settings)
         self._temporary_dir = settings.files_dir / "tmp"
+
+    def check_storage(self) -> None:
+        """Check that uploads can be stored.
+
+        :raises StorageError: names the folder and the remedy.
+        """
+        check_storage(self.storage, self._temporary_dir)
 
     def get(self, attachment_id: str) -> AttachmentRow:
         """Return the attachment with this id.

@@ -19,6 +19,7 @@ from ..db.store import Store, open_store
 from ..db.stored import Stored, find_account, list_by_key, sum_growth, sum_stored
 from ..deliveries.webhook_file import read_webhooks
 from ..errors import AstrBotError, SettingsError
+from ..files.storage.checking import check_storage
 from ..files.storage.opening import open_storage
 from ..im.adapter import Bot
 from ..im.bots import Bots
@@ -33,9 +34,6 @@ _LITTLE_BYTES = 512 * 1024 * 1024
 
 #: Fraction of a quota above which it is reported.
 _NEARLY_FULL = 0.8
-
-#: Name of a blob that cannot exist.
-_NO_BLOB = f"{'0' * 64}-{'0' * 12}"
 
 
 def examine(settings: Settings, *, offline: bool = False) -> Iterator[Finding]:
@@ -211,7 +209,7 @@ def _to_mib(size_bytes: int) -> str:
 
 def _examine_storage(settings: Settings) -> Iterator[Finding]:
     place = settings.storage_url or "the data directory"
-    open_storage(settings).size(_NO_BLOB)
+    check_storage(open_storage(settings), settings.files_dir / "tmp")
     yield Finding("storage", "ok", place)
 
 

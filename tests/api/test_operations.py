@@ -58,9 +58,9 @@ def test_a_failed_check_is_named_with_503_and_no_secret(
     )
 
     def fail(*_: Any) -> None:
-        raise OSError("/secret/path")
+        raise ValueError("/secret/path")
 
-    monkeypatch.setattr(type(api.state.files.storage), "size", fail)
+    monkeypatch.setattr(type(api.state.files.storage), "check", fail)
     answer = api.client.get("/readyz")
     assert answer.status_code == 503
     body = answer.get_json()
@@ -69,6 +69,32 @@ def test_a_failed_check_is_named_with_503_and_no_secret(
     assert "log has the details" in body["checks"]["storage"]["message"]
     assert "secret" not in answer.get_data(as_text=True)
     assert body["checks"]["database"]["ok"]
+
+
+@pytest.mark.parametrize("broken", ["files/tmp", "files"])
+def test_a_folder_that_takes_no_files_is_reported_until_it_is_repaired(
+    api: Api, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    monkeypatch.setattr(checks, "_FRESH_S", 0.0)
+    folder = api.state.settings.data_dir / broken
+    folder.parent.mkdir(exist_ok=True)
+    folder.write_bytes(b"")  # unusable for root, too
+    answer = api.client.get("/readyz")
+    assert answer.status_code == 503
+    message = answer.get_json()["checks"]["storage"]["message"]
+    assert message.startswith(f"files cannot be stored in {api.state.settings.files_dir}")
+    assert "the server's user may write" in message
+    folder.unlink()
+    (api.state.settings.files_dir / "tmp").mkdir(parents=True)
+    assert api.client.get("/readyz").status_code == 200
+    assert not [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_link_to_an_unmounted_disk_is_reported(api: Api) -> None:
+    folder = api.state.settings.files_dir
+    folder.symlink_to("/no/such/disk")
+    found = api.client.get("/readyz").get_json()["checks"]["storage"]
+    assert found["message"].startswith(f"files cannot be stored in {folder}")
 
 
 def test_a_hanging_check_is_reported_and_not_started_twice(

@@ -53,6 +53,19 @@ def test_a_healthy_server_has_status_0(tmp_path: Path) -> None:
     assert "ok    config default: provider auto (auto)" in output
 
 
+def test_a_folder_that_takes_no_files_is_reported_and_a_missing_one_not_made(
+    tmp_path: Path,
+) -> None:
+    prepare(tmp_path).close()
+    assert find(tmp_path, "--offline")["storage"]["state"] == "ok"
+    assert not (tmp_path / "files").exists()
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "tmp").write_bytes(b"")  # unusable for root, too
+    found = find(tmp_path, "--offline")["storage"]
+    assert found["state"] == "fail"
+    assert found["text"].startswith(f"files cannot be stored in {tmp_path / 'files' / 'tmp'}: ")
+
+
 def test_a_missing_folder_is_reported_and_not_made(tmp_path: Path) -> None:
     status, output = run_doctor(tmp_path / "gone")
     assert status == 1

@@ -13,6 +13,7 @@ from astrbot_api.db.attachments import new_blob
 from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.errors import StorageError
 from astrbot_api.files.attachments import Attachments
+from astrbot_api.files.storage.checking import check_storage
 from astrbot_api.files.storage.opening import open_storage
 from astrbot_api.files.storage.protocol import Storage
 
@@ -84,12 +85,23 @@ def test_a_missing_bucket_is_reported_without_its_name(storage: Storage, tmp_pat
     other.close()  # type: ignore[attr-defined]
 
 
+def test_a_check_sends_nothing_to_the_bucket(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(storage), "save", None)
+    check_storage(storage, tmp_path / "files" / "tmp")
+    assert boto3.client("s3").list_objects_v2(Bucket="storage")["KeyCount"] == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_object_store_that_is_down_is_a_storage_error(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     other = open_storage(load_settings({"storage_url": "s3://storage"}, environ={}))
     with pytest.raises(StorageError, match="cannot be reached"):
         other.size(new_blob(SHA))
+    with pytest.raises(StorageError, match="cannot be reached"):
+        check_storage(other, tmp_path)
     other.close()  # type: ignore[attr-defined]

@@ -47,6 +47,16 @@ class LocalStorage:
         except FileNotFoundError:
             return None
 
+    def check(self, path: Path) -> None:
+        """Move a file into the folder and delete it. A missing folder is not created."""
+        run_disk(self._try_move, path)
+
+    def _try_move(self, path: Path) -> None:
+        if self._folder.exists():
+            target = self._folder / f".{path.name}"
+            os.replace(path, target)
+            target.unlink()
+
     def _path(self, blob: str) -> Path:
         return self._folder / relative_path(blob)
 

@@ -51,6 +51,9 @@ class Storage(Protocol):
     def size(self, blob: str) -> int | None:
         """Return the size of a blob in bytes, or None if it does not exist."""
 
+    def check(self, path: Path) -> None:
+        """Check that a file could be stored, without storing it. It may be removed."""
+
 
 def relative_path(blob: str) -> str:
     """Return the relative path of a blob: ``ab/cd/abcd…``.

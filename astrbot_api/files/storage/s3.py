@@ -24,6 +24,9 @@ _CONFIG = Config(
 #: Parts of a large upload are sent in sequence, so only one part is in memory.
 _TRANSFER = TransferConfig(use_threads=False, multipart_chunksize=8 * 1024 * 1024)
 
+#: Name of a blob that cannot exist. A working bucket reports it as missing.
+_NO_BLOB = f"{'0' * 64}-{'0' * 12}"
+
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 
 
@@ -70,6 +73,10 @@ class S3Storage:
         except FileNotFoundError:
             return None
         return int(answer["ContentLength"])
+
+    def check(self, path: Path) -> None:
+        """Check that the bucket responds. Nothing is stored, because each PUT is paid for."""
+        self.size(_NO_BLOB)
 
     def close(self) -> None:
         """Close the connections. The next call opens new ones."""

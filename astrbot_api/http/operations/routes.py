@@ -14,9 +14,6 @@ from ...runtime.metrics import CONTENT_TYPE
 from ...state import AppState
 from ..state import get_http_state, get_state
 
-#: Name of a blob that cannot exist. A working storage reports it as missing.
-_MISSING_BLOB = f"{'0' * 64}-{'0' * 12}"
-
 
 def build_operations() -> Blueprint:
     """Return a new blueprint of the three routes. Each application needs its own."""
@@ -77,7 +74,7 @@ def list_checks(state: AppState) -> dict[str, Any]:
     return {
         "database": check_database,
         "journal": lambda: state.worker.journal.read_after(0, 0, 1),
-        "storage": lambda: state.files.storage.size(_MISSING_BLOB),
+        "storage": state.files.check_storage,
         "provider": check_provider,
     }
 
