@@ -17,6 +17,7 @@ import gc
 import mmap
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -77,6 +78,11 @@ def on_starting(server):  # type: ignore[no-untyped-def]
     _make_metrics_dir()
 
 
+def when_ready(server):  # type: ignore[no-untyped-def]
+    """Check the configuration files before each reload."""
+    _guard_reload(server)
+
+
 def on_reload(server):  # type: ignore[no-untyped-def]
     """Record that this server has served. gunicorn has reloaded this file."""
     _has_served[0] = 1
@@ -104,7 +110,7 @@ def post_fork(server, worker):  # type: ignore[no-untyped-def]
             if not _has_served[0]:
                 raise
             worker.log.error("the worker cannot start yet: %s: %s", type(error).__name__, error)
-            time.sleep(1.0)
+            _pause_failed(worker)
             raise SystemExit(1) from error
 
     worker.load_wsgi = load_or_leave
@@ -118,6 +124,7 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
     from astrbot_api.server.stopping import find_state, start_watch
 
     _has_served[0] = 1
+    _failed_starts[0] = 0
     set_up_logging(worker)
     start_watch(worker)
     # Loaded objects are permanent. Freezing them spares the collector from scanning them.
@@ -181,6 +188,15 @@ _MAX_HEAD_BYTES = 64 * 1024
 
 #: One byte shared by all workers. It becomes 1 when one of them has loaded the application.
 _has_served = mmap.mmap(-1, 1)
+
+#: One byte shared by all workers: how many have failed to start since the last one started.
+_failed_starts = mmap.mmap(-1, 1)
+
+#: Pauses before a further start, in seconds. Each start imports the whole application.
+_PAUSES_S = (1, 2, 4, 8, 15)
+
+#: Time limit of the check before a reload, in seconds.
+_CHECK_S = 30.0
 
 #: The metrics folder, if this server created it and must remove it.
 _own_metrics_dir: list[str] = []
@@ -247,6 +263,59 @@ def _make_metrics_dir() -> None:
             os.unlink(os.path.join(folder, name))
 
 
+def _pause_failed(worker) -> None:  # type: ignore[no-untyped-def]
+    """Wait longer after each failed start, unless the server stops or is reloaded."""
+    count = min(_failed_starts[0], len(_PAUSES_S) - 1)
+    _failed_starts[0] = count + 1
+    until = time.monotonic() + _PAUSES_S[count]
+    while worker.alive and time.monotonic() < until:
+        time.sleep(0.1)
+
+
+def _guard_reload(server) -> None:  # type: ignore[no-untyped-def]
+    """Keep the workers at a reload (HUP) if a configuration file is invalid.
+
+    gunicorn stops them in any case, even if no new one can start. An application that sets its
+    data directory itself, without the environment, is not checked.
+    """
+    reload = server.reload
+
+    def check_and_reload() -> None:
+        fault = _find_fault() if os.environ.get("ASTRBOT_DATA_DIR") else ""
+        if fault:
+            server.log.error(
+                "not reloaded; the current workers continue with the last valid files: %s", fault
+            )
+        else:
+            reload()
+
+    server.reload = check_and_reload
+
+
+def _find_fault() -> str:
+    """Return why new workers could not start, or an empty string.
+
+    Another process checks it, because this one has old code. It is started without
+    ``subprocess``: gevent's version would replace gunicorn's handler of SIGCHLD.
+    """
+    command = [sys.executable, "-m", "astrbot_api.cli.main", "check"]
+    with tempfile.TemporaryFile() as output:
+        copies = [(os.POSIX_SPAWN_DUP2, output.fileno(), descriptor) for descriptor in (1, 2)]
+        pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=copies)
+        until = time.monotonic() + _CHECK_S
+        while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+            if time.monotonic() > until:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                return f"astrbot-api check took more than {_CHECK_S:g} s"
+            time.sleep(0.05)
+        output.seek(0)
+        text = " ".join(output.read().decode(errors="replace").split())
+    if os.waitstatus_to_exitcode(ended[1]) == 0:
+        return ""
+    return text or "astrbot-api check failed"
+
+
 def _raise_open_files() -> None:
     """Raise the soft limit to the hard one. A stream needs a descriptor; 1024 is too few."""
     import resource
@@ -267,7 +336,6 @@ def _die_with_parent(server) -> None:  # type: ignore[no-untyped-def]
     if not parent or not sys.platform.startswith("linux"):
         return
     import ctypes
-    import signal
 
     ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != int(parent):  # serve died before the call

@@ -107,3 +107,23 @@ def test_a_turn_interrupted_by_a_stop_continues_at_the_next_start(tmp_path: Path
         rest = list(iter_events(opened))
         assert rest[0]["type"] == "rewind"
         assert rest[-3]["data"] == expected_text(2)
+
+
+def test_a_reload_with_an_invalid_config_keeps_the_workers_until_it_is_repaired(
+    tmp_path: Path,
+) -> None:
+    key, config = create_key(tmp_path, "chat"), tmp_path / "configs" / "default.toml"
+    (tmp_path / "gate").touch()
+    with start_server(tmp_path, graceful_s=6) as server:
+        assert server.chat(key, message="STEPS=1")[-1]["type"] == "end"
+        before = set(wait_for(lambda: len(found := server.list_workers()) == 2 and found))
+        config.write_text("[provider", encoding="utf-8")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "not reloaded; the current workers continue" in server.read_log())
+        assert "valid files: astrbot-api: configs/default.toml: " in server.read_log()
+        assert set(server.list_workers()) == before
+        assert server.chat(key, message="STEPS=1")[-1]["type"] == "end"
+        config.write_text(CONFIG, encoding="utf-8")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: len(after := set(server.list_workers())) == 2 and not before & after)
+        assert server.chat(key, message="STEPS=1")[-1]["type"] == "end"

@@ -130,3 +130,29 @@ runpy.run_path({str(CONF)!r})["on_starting"](None)
 assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 256
 """)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_worker_that_cannot_start_waits_longer_each_time() -> None:
+    program = f"""
+import runpy, time, types
+settings = runpy.run_path({str(CONF)!r})
+now, pauses = [0.0], []
+time.monotonic = lambda: now[0]
+time.sleep = lambda s: now.__setitem__(0, now[0] + s)
+settings["_has_served"][0] = 1
+def fail(): raise ValueError("no database")
+def start(alive):
+    log = types.SimpleNamespace(error=lambda *_: None)
+    worker = types.SimpleNamespace(load_wsgi=fail, log=log, alive=alive)
+    settings["post_fork"](None, worker)
+    began = now[0]
+    try:
+        worker.load_wsgi()
+    except SystemExit:
+        pauses.append(round(now[0] - began))
+for _ in range(6):
+    start(True)
+start(False)
+print(pauses)
+"""
+    assert run_python(program).stdout == "[1, 2, 4, 8, 15, 15, 0]\n"
