@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -94,9 +93,6 @@ class Master:
         """Forward a signal to gunicorn, converted to gunicorn's equivalent."""
         if number == signal.SIGHUP and self._has_terminal and not _has_terminal():
             number = signal.SIGTERM  # the terminal was closed: stop instead of a reload
-        elif number == signal.SIGHUP and not self._can_start():
-            say_error("not reloaded; the current workers continue with the last valid files")
-            return
         elif number == signal.SIGINT and self._is_stopping:
             number = signal.SIGQUIT
         elif number == signal.SIGINT:
@@ -104,15 +100,6 @@ class Master:
             number = signal.SIGTERM
         self._is_stopping = self._is_stopping or number in (signal.SIGTERM, signal.SIGQUIT)
         process.send_signal(number)
-
-    def _can_start(self) -> bool:
-        """Return whether new workers can start. gunicorn stops the old ones in any case."""
-        # In another process, because the workers may have newer code than this one.
-        command = [sys.executable, "-m", "astrbot_api.cli.main", "check"]
-        done = subprocess.run(
-            command, env=dict(self._environ), stdout=subprocess.DEVNULL, check=False
-        )
-        return done.returncode == 0
 
 
 @contextlib.contextmanager
