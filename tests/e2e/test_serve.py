@@ -349,9 +349,18 @@ def test_hup_replaces_the_workers_during_a_turn(served: Serve) -> None:
     assert served.chat(key, "hi")[-1]["type"] == "end"
 
 
+def has_database(pid: int) -> bool:
+    """Return whether a worker has loaded the application."""
+    try:
+        return any("astrbot.db" in os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:
+        return False
+
+
 def test_hup_with_an_invalid_config_keeps_the_workers(served: Serve) -> None:
     key = served.key()
     master = served.find_child("gunicorn")
+    wait_for(lambda: len([pid for pid in children(master) if has_database(pid)]) == 2)
     before = set(children(master))
     config = served.data_dir / "configs" / "default.toml"
     valid = config.read_text(encoding="utf-8")
