@@ -147,6 +147,12 @@ def begin(db: peewee.Database) -> None:
         delattr(db, _PENDING)
 
 
+def undo(db: peewee.Database) -> None:
+    """Forget what a job of a batch has seen, after its changes were rolled back."""
+    batch: _Batch = getattr(db, _BATCH)
+    batch.accounts.clear()
+
+
 def settle(db: peewee.Database) -> None:
     """Run the checks, and write the counts or keep them for the batch, after a job.
 

@@ -214,6 +214,7 @@ def _run_job(db: peewee.SqliteDatabase, job: Job) -> Any | BaseException:
     except Exception as error:
         execute("ROLLBACK TO job")
         execute("RELEASE job")
+        counting.undo(db)
         return error
     execute("RELEASE job")
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -207,6 +208,24 @@ def test_the_next_turn_of_a_session_reads_only_newer_messages(
     assert found == [2], "the last answer and this message"
     said = [one["content"] for one in model.seen[-1] if one["role"] == "user"]
     assert said == ["one", "two", "three", "four"]
+
+
+def test_kept_messages_give_the_model_the_same_as_a_first_reading(api: Api) -> None:
+    session, kept = fill(api, 5, answered=True), RecentMessages(api.state.db)
+    # Also turns that waited while later ones ended, that are answered again, and after /reset.
+    cases = itertools.product((0, 1, 4), (None, 3, 6, 7), ("new", "turn 4"))
+    for after, own_message, own_checkpoint in cases:
+        for budget in (1000, 20):
+            first, again = (
+                build_messages(
+                    api.state.db, recent, session=session, edition=0, context_after=after,
+                    own_message=own_message, own_checkpoint=own_checkpoint, segments=(),
+                    render=lambda parts, quotes: "".join(one["text"] for one in parts),
+                    system_prompt="", budget=budget,
+                )
+                for recent in (RecentMessages(api.state.db), kept)
+            )  # fmt: skip
+            assert again == first, (after, own_message, own_checkpoint, budget)
 
 
 def test_an_edit_reaches_the_model_in_every_worker(make_scripted: Make) -> None:

@@ -11,7 +11,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from astrbot_api.agent.provider import TextDelta, ToolCallDelta
-from astrbot_api.db import counting, deliveries
+from astrbot_api.db import attachments, counting, deliveries
 from astrbot_api.db.counting import find_account
 from astrbot_api.db.models import IdempotentRequest
 from astrbot_api.db.stored import Growth, Stored, list_by_key, sum_stored
@@ -125,6 +125,26 @@ def test_jobs_that_share_a_transaction_are_counted_and_checked_each(api: Api) ->
     assert (account.stored.messages, account.stored.messages_bytes) == (3, 1800)
     with api.state.db.read() as db:
         assert find_account(db, key_id) == account
+
+
+def test_a_refused_file_does_not_count_for_the_next_job_of_its_transaction(api: Api) -> None:
+    if api.state.db.dialect != "sqlite":
+        pytest.skip("on PostgreSQL every job has its own transaction")
+    key_id = ask(api, make_key(api), "/api/v1/keys/self").json["data"]["key_id"]
+
+    def add(db: Any) -> None:
+        attachments.add_attachment(
+            db, name="a", type="file", mime="text/plain", charset=None, size_bytes=700,
+            sha256="0" * 64, blob="b", key_id=key_id, username=None,
+        )  # fmt: skip
+        assert find_account(db, key_id).files_bytes == 700
+        raise ValueError
+
+    transaction = api.state.db._get_own()  # type: ignore[attr-defined]
+    transaction.begin(wait=True)
+    _, account = transaction.run([add, lambda db: find_account(db, key_id)], None)
+    transaction.commit()
+    assert account.files_bytes == 0
 
 
 def test_another_key_is_not_affected(api: Api) -> None:

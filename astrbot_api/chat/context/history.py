@@ -123,7 +123,9 @@ def _load_turns(
         changed: dict[str, None] = {}
         for row in page:
             key = row.llm_checkpoint_id or f"pushed {row.id}"
-            if row.id in settled and key not in found and key != own_checkpoint:
+            # Turns beside this one are read as at first: it may have waited while they ended.
+            earlier = own_message is None or row.id <= own_message
+            if earlier and row.id in settled and key not in found and key != own_checkpoint:
                 past = settled[row.id]
                 if past is not None:
                     turns[key] = past

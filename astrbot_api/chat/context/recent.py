@@ -26,7 +26,7 @@ _MAX_SESSION_BYTES = 2 * 2**20
 _MAX_BYTES = 16 * 2**20
 
 #: Memory of a message as Python objects: at least, and for each character of its JSON (Source:
-#: measured, between 1 and 11).
+#: measured, between 1 and 9).
 _ROW_BYTES = 1100
 _CHAR_BYTES = 4
 
@@ -127,7 +127,7 @@ class RecentMessages:
             return None
         if kept.rows[-1].id <= after:  # the user has run /reset meanwhile
             rows = [row for row in kept.rows if row.id > after]
-            kept = _Kept(edition, after, rows, False, _count_bytes(rows), kept.settled)
+            kept = _Kept(edition, after, rows, False, _count_bytes(rows), {})
         return kept if kept.rows else None
 
     def _keep(self, session: int, kept: _Kept) -> None:
