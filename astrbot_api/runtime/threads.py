@@ -120,7 +120,7 @@ def _find_native_poll() -> Callable[[], select.poll]:
     return found
 
 
-#: Maximum time since the hub last checked sockets and timers, and a sleep that makes it check.
+#: Maximum time since the hub last checked sockets and timers, and a delay that makes it check.
 _FRESH_S = 0.002
 _SOON_S = 1e-6
 
@@ -135,8 +135,46 @@ def let_others_run() -> None:
 
         # sleep(0) checks sockets and timers only after fifty switches, so a loop that uses only
         # sleep(0) starves new requests (Source: gevent 26.9, loop._run_callbacks).
-        stale_s = time.time() - get_hub().loop.now()
-        sleep(0 if 0.0 <= stale_s < _FRESH_S else _SOON_S)
+        hub = get_hub()
+        if 0.0 <= time.time() - hub.loop.now() < _FRESH_S:
+            sleep(0)
+        else:
+            _get_next_check(hub).wait()
+
+
+class _NextCheck:
+    """Resumes greenlets after the hub's next check of sockets and timers.
+
+    All of them share one timer. With a timer each, a busy worker spent a tenth of its CPU
+    time on timers (Source: measured, 32 clients that list the bots).
+    """
+
+    def __init__(self, hub: Any) -> None:
+        self._hub = hub
+        self._timer = hub.loop.timer(_SOON_S)
+        self._waiting: list[Any] = []
+
+    def wait(self) -> None:
+        from gevent.hub import Waiter
+
+        if not self._timer.active:
+            self._timer.start(self._resume)
+        waiter = Waiter(self._hub)
+        self._waiting.append(waiter)
+        waiter.get()
+
+    def _resume(self) -> None:
+        self._timer.stop()
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.switch(None)
+
+
+def _get_next_check(hub: Any) -> _NextCheck:
+    found: _NextCheck | None = hub.__dict__.get("astrbot_next_check")
+    if found is None:
+        found = hub.__dict__["astrbot_next_check"] = _NextCheck(hub)
+    return found
 
 
 class NativeThread:

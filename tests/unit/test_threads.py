@@ -109,6 +109,42 @@ print(seen.count("tick") >= 10, seen.count("byte") >= 10)
 """
 
 
+#: Three greenlets yield after long work, and the second one is killed while it waits.
+_KILLED = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, time
+from astrbot_api.runtime.threads import let_others_run
+
+seen = []
+
+def work(name):
+    end = time.perf_counter() + 0.01
+    while time.perf_counter() < end:
+        pass
+    let_others_run()
+    seen.append(name)
+
+def work_all():
+    greenlets = [gevent.spawn(work, name) for name in "abc"]
+    gevent.sleep(0)
+    greenlets[1].kill()
+    gevent.joinall(greenlets, timeout=20)
+
+for _ in range(2):
+    work_all()
+print("".join(seen))
+"""
+
+
+def test_a_greenlet_killed_while_it_lets_others_run_stops_no_other() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED], capture_output=True, text=True, timeout=60, check=False,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("acac\n", "")
+
+
 def test_long_work_lets_those_in_that_wait_for_bytes_or_a_time() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _LONG_WORK], capture_output=True, text=True, timeout=60, check=False,
