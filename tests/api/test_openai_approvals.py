@@ -331,6 +331,7 @@ def test_invalid_approval_fields_are_rejected_by_name(api: Api) -> None:
         ([], {"input": [say("mcpr_1")], "store": False}, "store"),
         ([], {"input": [{**say("mcpr_1"), "approve": "yes"}]}, "input[0].approve"),
         ([], {"input": [{**say("mcpr_1"), "reason": 5}]}, "input[0].reason"),
+        ([], {"input": [say("mcpr_1")], "conversation": {"x": 1}}, "conversation"),
     ]:
         answer = post(api, tools=tools, **more)
         assert answer.status_code == 400, (tools, more)

@@ -966,6 +966,13 @@ def test_a_background_response_waits_for_a_decision_and_continues(
     assert "rejected" in call["output"], "a client that waits for the end is not held up"
 
 
+def test_a_response_with_an_empty_answer_format_can_be_retrieved(api: Api) -> None:
+    created = post(api, text={"format": {}}).get_json()
+    path = f"{PATH}/{created['id']}"
+    found = api.client.get(path, headers={"X-API-Key": api.key}).get_json()
+    assert found["text"] == created["text"] == {"format": {"type": "text"}}
+
+
 def test_malformed_ids_are_not_found(client: openai.OpenAI) -> None:
     for response_id in ("resp_x", "resp_" + "0" * 32, "x" * 500, "resp_" + "F" * 32):
         with pytest.raises(openai.NotFoundError, match="response not found"):

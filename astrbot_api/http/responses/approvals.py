@@ -23,7 +23,7 @@ from ...runtime.clock import now_us
 from ..own_runs import find_run_to_decide, make_verdict
 from ..state import get_state
 from .items import parse_item_id
-from .opening import make_reader
+from .opening import make_reader, read_conversation_id
 from .parameters import echo_request
 from .stored import find_own_entry, get_conversation, get_response, make_fold
 
@@ -106,14 +106,14 @@ def _find_asking(body: Mapping[str, Any], item_id: str) -> EntryRow:
     missing = ApiError("approval_not_found", f"approval not found: {item_id[:100]}")
     parsed = parse_item_id(item_id)
     entry = find_own_entry(parsed[0]) if parsed else None
-    previous, conversation = body["previous_response_id"], body["conversation"]
+    previous = body["previous_response_id"]
+    conversation = read_conversation_id(body["conversation"])
     if previous:
         named = get_response(previous)
         if entry is None or named.id != entry.id:
             raise missing
     if conversation:
-        conversation_id = conversation["id"] if isinstance(conversation, dict) else conversation
-        row = get_conversation(str(conversation_id))
+        row = get_conversation(conversation)
         if entry is None or row.session != entry.session:
             raise missing
     if entry is None or entry.run_id is None or body["user"] not in (None, "", entry.creator):

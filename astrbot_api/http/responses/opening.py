@@ -155,7 +155,7 @@ def _find_place(body: Mapping[str, Any], *, keeps_session: bool) -> _Place:
         keeps the history by session.
     """
     bound = get_caller().rules.session_id
-    conversation_id = _read_conversation_id(body["conversation"])
+    conversation_id = read_conversation_id(body["conversation"])
     previous_id = body["previous_response_id"]
     if conversation_id and previous_id:
         raise refuse("previous_response_id and conversation exclude each other; send one of them")
@@ -185,7 +185,11 @@ def _is_last(entry: EntryRow) -> bool:
         return newest and not response_conversations.is_conversation(db, entry.session)
 
 
-def _read_conversation_id(value: Any) -> str:
+def read_conversation_id(value: Any) -> str:
+    """Return the id in the field ``conversation``, or an empty string if it is absent.
+
+    :raises ApiError: ``invalid_request``.
+    """
     if value is None:
         return ""
     found = value.get("id") if isinstance(value, dict) else value

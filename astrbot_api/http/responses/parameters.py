@@ -140,7 +140,8 @@ def echo_request(body: Mapping[str, Any]) -> dict[str, Any]:
         }
         for tool in body.get("tools") or ()
     ]  # fmt: skip
-    text = {"format": {"type": "text"}, **_without_none(body.get("text"))}
+    text = _without_none(body.get("text"))
+    text["format"] = text.get("format") or {"type": "text"}
     reasoning = {"effort": None, "summary": None, **_without_none(body.get("reasoning"))}
     parallel = body.get("parallel_tool_calls")
     return {
