@@ -131,6 +131,19 @@ def test_a_bound_key_lists_only_its_own_users(listed: Api) -> None:
         assert answer.status_code == 404
 
 
+def test_a_key_bound_to_a_session_reaches_no_other(listed: Api) -> None:
+    for session_id in ("own", "other"):
+        listed.chat("x", session_id=session_id)
+    key = make_key(listed, {"scopes": ["data"], "rules": {"session_id": "own"}})
+    other = "umo=webchat:FriendMessage:webchat!alice!other"
+    assert get(listed, f"/conversations?{other}", key)["conversations"] == []
+    headers = {"X-API-Key": key}
+    for call in (listed.client.get, listed.client.delete):
+        answer = call("/api/v1/conversations/other", headers=headers)
+        assert answer.get_json()["code"] == "session_not_found"
+    assert get(listed, "/conversations/own", key)["cid"] == "own"
+
+
 def make_key(api: Api, body: dict[str, Any]) -> str:
     from astrbot_api.db import keys
     from astrbot_api.keys.rules import read_rules

@@ -111,6 +111,8 @@ def _read(
         if named and username not in (None, named):
             return [], 0
         username = named or username
+    if rules.session_id and session_id not in ("", rules.session_id):
+        return [], 0
     with get_state().db.read() as db:
         return read_conversations(
             db,
