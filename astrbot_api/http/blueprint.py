@@ -238,7 +238,13 @@ def describe_errors(codes: tuple[str, ...], schema: ma.Schema | None = None) -> 
 
 
 def _first_message(messages: Any) -> str:
-    """Return the first text of nested marshmallow messages."""
+    """Return the first text of nested marshmallow messages, with the name of its field."""
+    field = ""
     while not isinstance(messages, str):
-        messages = next(iter(messages.values() if isinstance(messages, dict) else messages))
-    return messages
+        if isinstance(messages, dict):
+            key, messages = next(iter(messages.items()))
+            if isinstance(key, str):  # the index of an element is no name
+                field = "" if key == "_schema" else key
+        else:
+            messages = messages[0]
+    return messages if field in messages else f"{field}: {messages}"

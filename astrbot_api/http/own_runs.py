@@ -15,7 +15,7 @@ from ..db import runs
 from ..db.runs import RunRow
 from ..errors import ApiError, refuse
 from .auth import check_username, get_bound_username, get_caller
-from .fields import asked, optional_object, optional_text
+from .fields import asked, missing, optional_object, optional_text
 from .schemas import RequestSchema
 from .state import get_state
 
@@ -47,7 +47,7 @@ class DecisionSchema(RunOwnerSchema):
         validate=ma.validate.OneOf(
             ["approve", "reject", "edit"], error="decision must be approve, reject or edit"
         ),
-        error_messages={"required": "Missing key: decision"},
+        error_messages=missing("decision"),
     )
     arguments = optional_object("Only with `edit`: the new arguments of the tool call.", None)
     comment = optional_text(

@@ -103,6 +103,26 @@ def test_malformed_json_is_a_400(api: Api, body: bytes) -> None:
     check_refused(api, answer, names="valid JSON")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "message"),
+    [
+        ("POST", "chat/runs/r/approvals/a", {"decision": 5}, "decision: Not a valid string."),
+        ("POST", "chat/runs/r/approvals/a", {"decision": None}, "Missing key: decision"),
+        ("POST", "keys/session", {"username": "a", "expires_in_s": None}, "expires_in_s: "),
+        ("POST", "chat/sessions/batch-delete", {"session_ids": [None]}, "session_ids: "),
+        ("POST", "aisdk", {"approvals": None}, "approvals: "),
+        ("GET", "openai/responses/resp_1?stream=x", None, "stream must be true or false"),
+    ],
+)
+def test_every_route_names_the_field_of_a_wrong_value(
+    api: Api, method: str, path: str, body: Any, message: str
+) -> None:
+    headers = {"X-API-Key": api.key}
+    answer = api.client.open(f"/api/v1/{path}", method=method, headers=headers, json=body)
+    assert answer.status_code == 400
+    assert message in answer.get_data(as_text=True)
+
+
 @pytest.mark.parametrize("body", [b"[1]", b'"text"', b"7", b"true"])
 def test_json_that_is_not_an_object_is_a_400(api: Api, body: bytes) -> None:
     check_refused(api, api.post_raw(body), names="must be a JSON object")

@@ -17,6 +17,7 @@ from ..fields import (
     optional_text,
     required_text,
     required_value,
+    switch,
 )
 from ..openai.parameters import MAX_TOOLS
 from ..openai.schemas import FUNCTION_MEMBERS, FUNCTION_TYPE, LENGTH, refused
@@ -223,14 +224,7 @@ class OpenAICompactRequestSchema(RequestSchema):
 class ResponseQuerySchema(RequestSchema):
     """Query of a response."""
 
-    stream = ma.fields.Boolean(
-        load_default=False,
-        metadata={
-            "description": "Whether to stream the events.",
-            "default": False,
-            "example": False,
-        },
-    )
+    stream = switch("stream", "Whether to stream the events.")
     starting_after = asked(
         ma.fields.Integer,
         "The `sequence_number` of the last event that you received.",

@@ -53,7 +53,7 @@ class DecidedSchema(ma.Schema):
 class RunStateSchema(ma.Schema):
     """The state and result of a run."""
 
-    run_id = text("The approval's id.", _UUID)
+    run_id = text("The run's id.", _UUID)
     session_id = text("The session's id.", "my_session_001")
     status = text(
         "`queued`, `running`, `waiting` (for an approval), `completed`, `failed`, `stopped` or "
