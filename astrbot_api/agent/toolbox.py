@@ -201,7 +201,9 @@ def _load_lenient(text: str) -> Any:
     except orjson.JSONDecodeError:
         pass
     try:
-        return json.loads(text, strict=False)
+        value = json.loads(text, strict=False, parse_constant=lambda name: None)
+        # Events and databases reject half of a surrogate pair, and long integers.
+        return orjson.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

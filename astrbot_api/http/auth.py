@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Request, request
 
@@ -86,7 +85,7 @@ def _find_host_user(request: Request, authenticate: Authenticate | None) -> Host
     if authenticate is None:
         return None
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.host:
+    if origin is not None and origin.partition("://")[2] != request.host:
         return None
     return authenticate(request)
 

@@ -76,6 +76,19 @@ def test_calculate_answers_in_a_turn(make_scripted: Make) -> None:
     assert "unexpected" in ask(api, "calculate", expression="1", more=1)
 
 
+@pytest.mark.parametrize(
+    "arguments", ['{"expression": "1\\ud83d"}', '{"expression": "1\n", "n": 99999999999999999999}']
+)
+def test_arguments_that_no_event_can_contain_do_not_end_the_turn(
+    make_scripted: Make, arguments: str
+) -> None:
+    api, _ = make_scripted(call_what_is_asked_for)
+    events = api.chat(f"calculate {arguments}")
+    assert not [one for one in events if one["type"] == "error"]
+    complete = next(one for one in events if one["type"] == "complete")
+    assert str(complete["data"]).startswith("error:")
+
+
 def test_notes_are_stored_per_user_across_sessions(make_scripted: Make) -> None:
     api, _ = make_scripted(call_what_is_asked_for)
     assert ask(api, "recall") == "There are no notes."

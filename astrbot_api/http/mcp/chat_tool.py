@@ -16,7 +16,7 @@ from ...db.idempotency import ClientKey
 from ...errors import ApiError, StorageError, refuse
 from ...event_lines import MAX_LINE_BYTES, encode_line
 from ...events import Event
-from ...messages import parse_chat_message
+from ...messages import check_text, parse_chat_message
 from ..auth import get_caller
 from ..configs.routes import list_own_configs
 from ..conversation import find_config_id
@@ -122,6 +122,7 @@ def _read_text(arguments: Any, name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise refuse(f"{name} must be a string")
+    check_text(name, value)
     return value.strip()
 
 

@@ -6,7 +6,6 @@ Source: https://modelcontextprotocol.io/specification, the versions of :data:`VE
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -171,11 +170,11 @@ def _is_id(value: Any) -> bool:
 
 
 def _decode(value: str) -> str | None:
-    """Return a header's value, decoded if it is in base64, or None if the base64 is invalid."""
+    """Return a header's value, decoded if it is base64, or None for invalid base64."""
     encoded = _ENCODED.fullmatch(value)
     if encoded is None:
         return value
     try:
         return base64.b64decode(encoded[1], validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return None

@@ -122,7 +122,10 @@ def _read_uri(uri: str) -> tuple[str, int]:
     before = parse_qs(query).get("before", [""])[0]
     if before and not (before.isascii() and before.isdigit() and len(before) < 19):
         return "", 0
-    return unquote(path.removeprefix(_SCHEME)), int(before) if before else 2**63 - 1
+    session_id = unquote(path.removeprefix(_SCHEME))
+    if "\0" in session_id:  # PostgreSQL rejects the query
+        return "", 0
+    return session_id, int(before) if before else 2**63 - 1
 
 
 def _read_page(cursor: Any) -> int:
