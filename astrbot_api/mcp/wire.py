@@ -51,11 +51,12 @@ MAX_FILES_CHARS = 11 * 1024 * 1024
 #: Maximum number of parts of a result. Further parts are dropped.
 MAX_PARTS = 500
 
-#: Maximum size of the description of one tool, and of all tools of one server, in characters.
-MAX_TOOL_CHARS = 64 * 1024
-MAX_TOOLS_CHARS = 2 * 1024 * 1024
+#: Maximum size of the description of one tool, resource or prompt, and of all tools, resources or
+#: prompts of one server, in characters of JSON. A ``state`` must fit into one line.
+MAX_ENTRY_CHARS = 64 * 1024
+MAX_LIST_CHARS = 2 * 1024 * 1024
 
-#: Maximum number of resources and of prompts of a server, and maximum length of each field.
+#: Maximum number of resources and of prompts of a server, and maximum length of a description.
 MAX_LISTED = 1000
 MAX_FIELD_CHARS = 1000
 

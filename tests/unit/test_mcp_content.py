@@ -11,7 +11,7 @@ pytest.importorskip("mcp", reason="the extra mcp is not installed: make test")
 import mcp_types as types
 
 from astrbot_api.mcp.sidecar import content as mcp_content
-from astrbot_api.mcp.sidecar.content import describe_tools, to_parts
+from astrbot_api.mcp.sidecar.content import describe_tool, keep_small, to_parts
 
 
 def parts(*blocks: Any, **more: Any) -> list[dict[str, Any]]:
@@ -65,15 +65,15 @@ def test_texts_are_cut_together(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tools_out_of_all_bounds_are_left_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(mcp_content, "MAX_TOOL_CHARS", 200)
-    monkeypatch.setattr(mcp_content, "MAX_TOOLS_CHARS", 300)
+    monkeypatch.setattr(mcp_content, "MAX_ENTRY_CHARS", 200)
+    monkeypatch.setattr(mcp_content, "MAX_LIST_CHARS", 300)
     schema = {"type": "object"}
     tools = [
         types.Tool(name="plain", input_schema=schema),
         types.Tool(name="long", description="x" * 300, input_schema=schema),
         *(types.Tool(name=f"n{n}", description="x" * 50, input_schema=schema) for n in range(9)),
     ]
-    described = describe_tools("odd", tools)
+    described = keep_small("odd", "tool", map(describe_tool, tools))
     assert described[0] == {"name": "plain", "description": "plain", "parameters": schema}
     assert [one["name"] for one in described] == ["plain", "n0"]
     assert "skipped tool 'long': its description is too large" in caplog.text

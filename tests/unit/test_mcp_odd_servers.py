@@ -231,6 +231,22 @@ def test_odd_entries_of_other_lists_cost_nothing_else(caplog: pytest.LogCaptureF
     assert "skipped an invalid entry of its resources" in caplog.text
 
 
+def test_huge_entries_of_other_lists_are_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    arguments = [{"name": f"a{at}", "description": "x" * 1000} for at in range(70)]
+    script = {
+        "prompts": [{"name": "huge", "arguments": arguments}, {"name": "p"}],
+        "tools": [{"name": "t", "inputSchema": OBJECT}],
+    }
+
+    async def take(started: Started) -> Any:
+        return started.session.offers
+
+    offers = use(script, take)
+    assert [one["name"] for one in offers["prompts"]] == ["p"]
+    assert [one["name"] for one in offers["tools"]] == ["t"]
+    assert "skipped prompt 'huge': its description is too large" in caplog.text
+
+
 def test_odd_prompts_and_resources_are_read() -> None:
     script = {
         "prompts": [{"name": "p"}],

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..wire import MAX_FILES_CHARS, MAX_PARTS, MAX_TEXT_CHARS, MAX_TOOL_CHARS, MAX_TOOLS_CHARS
+from ..wire import MAX_ENTRY_CHARS, MAX_FILES_CHARS, MAX_LIST_CHARS, MAX_PARTS, MAX_TEXT_CHARS
 
 log = logging.getLogger(__name__)
 
@@ -84,32 +85,40 @@ def _without_file(part: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in part.items() if key not in ("name", "mime", "data")}
 
 
-def describe_tools(server: str, tools: list[Any]) -> list[dict[str, Any]]:
-    """Return descriptions of a server's tools. Skip and log tools that are too large."""
-    described = []
-    room = MAX_TOOLS_CHARS
-    for tool in tools:
-        entry = {
-            "name": tool.name,
-            "description": tool.description or tool.title or tool.name,
-            "parameters": tool.input_schema,
-        }
-        if hints := _list_hints(tool):
-            entry["hints"] = hints
+def describe_tool(tool: Any) -> dict[str, Any]:
+    """Return the description of a ``Tool``."""
+    entry = {
+        "name": tool.name,
+        "description": tool.description or tool.title or tool.name,
+        "parameters": tool.input_schema,
+    }
+    if hints := _list_hints(tool):
+        entry["hints"] = hints
+    return entry
+
+
+def keep_small(server: str, kind: str, entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the descriptions that fit into the protocol's limits. Skip and log the others.
+
+    :param server: The server's name, for the log.
+    :param kind: ``tool``, ``resource`` or ``prompt``, for the log.
+    """
+    kept = []
+    room = MAX_LIST_CHARS
+    for entry in entries:
         try:
             size = len(json.dumps(entry))
         except RecursionError:
-            size = MAX_TOOL_CHARS + 1
-        if size > min(room, MAX_TOOL_CHARS):
+            size = MAX_ENTRY_CHARS + 1
+        if size > min(room, MAX_ENTRY_CHARS):
             log.error(
-                "MCP server %s: skipped tool %.100r: its description is too large",
-                server,
-                tool.name,
-            )
+                "MCP server %s: skipped %s %.100r: its description is too large",
+                server, kind, entry["name"],
+            )  # fmt: skip
             continue
-        described.append(entry)
+        kept.append(entry)
         room -= size
-    return described
+    return kept
 
 
 def _list_hints(tool: Any) -> list[str]:

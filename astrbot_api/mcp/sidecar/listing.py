@@ -9,7 +9,7 @@ from typing import Any
 from mcp import MCPError
 
 from ..wire import MAX_FIELD_CHARS, MAX_LISTED
-from .content import describe_tools
+from .content import describe_tool, keep_small
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +30,19 @@ async def list_offers(name: str, client: Any) -> dict[str, Any]:
     """
     can = client.server_capabilities
     tools = await _list_pages(client.list_tools, "tools") if can.tools is not None else []
-    resources: list[dict[str, Any]] = []
+    resources: list[Any] = []
     if can.resources is not None:
-        found = await _try_pages(name, client.list_resources, "resources")
-        templates = await _try_pages(
+        resources = await _try_pages(name, client.list_resources, "resources")
+        resources += await _try_pages(
             name, client.list_resource_templates, "resource_templates", quiet=True
         )
-        resources = [_describe_resource(one) for one in [*found, *templates][:MAX_LISTED]]
     prompts: list[Any] = []
     if can.prompts is not None:
         prompts = await _try_pages(name, client.list_prompts, "prompts")
     return {
-        "tools": describe_tools(name, tools),
-        "resources": resources,
-        "prompts": [_describe_prompt(one) for one in prompts[:MAX_LISTED]],
+        "tools": keep_small(name, "tool", map(describe_tool, tools)),
+        "resources": keep_small(name, "resource", map(_describe_resource, resources[:MAX_LISTED])),
+        "prompts": keep_small(name, "prompt", map(_describe_prompt, prompts[:MAX_LISTED])),
     }
 
 
