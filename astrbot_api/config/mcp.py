@@ -5,11 +5,43 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import marshmallow as ma
 import orjson
+from marshmallow.validate import URL, Length, OneOf, Range
+
+from .tables import TableSchema, key, make_schema
+
+
+class _OAuthSchema(ma.Schema):
+    """Validates the sidecar's OAuth settings. A sign-in in a browser is not possible there."""
+
+    class Meta:
+        unknown = ma.RAISE
+
+    issuer = ma.fields.Url(schemes={"http", "https"}, require_tld=False, required=True)
+    client_id = ma.fields.String(required=True, validate=ma.validate.Length(1))
+    client_secret_env = ma.fields.String()
+    private_key_file = ma.fields.String()
+    token_file = ma.fields.String()
+    scope = ma.fields.String()
+    auth_method = ma.fields.String(
+        validate=ma.validate.OneOf(["client_secret_basic", "client_secret_post"])
+    )
+
+    @ma.validates_schema
+    def _check_ways(self, data: dict[str, Any], **options: Any) -> None:
+        for name in ("private_key_file", "token_file"):
+            if name in data and not os.path.isabs(data[name]):
+                raise ma.ValidationError("Must be an absolute path.", name)
+        if "private_key_file" in data and ("client_secret_env" in data or "token_file" in data):
+            text = "Cannot be used with client_secret_env or token_file."
+            raise ma.ValidationError(text, "private_key_file")
+        if not data.keys() & {"client_secret_env", "private_key_file", "token_file"}:
+            text = "Requires client_secret_env, private_key_file or token_file."
+            raise ma.ValidationError(text, "client_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +64,17 @@ class McpServerConfig:
         (``destructiveHint``).
     """
 
-    name: str
-    command: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    name: str = ""
+    command: tuple[str, ...] = key((), Length(1))
+    env: Mapping[str, str] = key({}, secret=True)
     inherit_env: tuple[str, ...] = ()
     cwd: str = ""
-    url: str = field(default="", repr=False)
-    transport: str = "auto"
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    url: str = key("", URL(schemes={"http", "https"}, require_tld=False), secret=True)
+    transport: str = key("auto", OneOf(["auto", "http", "sse"]))
+    headers: Mapping[str, str] = key({}, secret=True)
     token_env: str = ""
-    oauth: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
-    timeout_s: float | None = None
+    oauth: Mapping[str, str] = key({}, field=ma.fields.Nested(_OAuthSchema), secret=True)
+    timeout_s: float | None = key(None, Range(0.1, 3600))
     enabled: bool = True
     trust_hints: bool = False
 
@@ -83,78 +115,30 @@ def _check_table_name(value: str) -> None:
         raise ma.ValidationError("The name may have at most 32 characters.")
 
 
-class _OAuthSchema(ma.Schema):
-    """Validates the sidecar's OAuth settings. A sign-in in a browser is not possible there."""
-
-    class Meta:
-        unknown = ma.RAISE
-
-    issuer = ma.fields.Url(schemes={"http", "https"}, require_tld=False, required=True)
-    client_id = ma.fields.String(required=True, validate=ma.validate.Length(1))
-    client_secret_env = ma.fields.String()
-    private_key_file = ma.fields.String()
-    token_file = ma.fields.String()
-    scope = ma.fields.String()
-    auth_method = ma.fields.String(
-        validate=ma.validate.OneOf(["client_secret_basic", "client_secret_post"])
-    )
-
-    @ma.validates_schema
-    def _check_ways(self, data: dict[str, Any], **options: Any) -> None:
-        for key in ("private_key_file", "token_file"):
-            if key in data and not os.path.isabs(data[key]):
-                raise ma.ValidationError("Must be an absolute path.", key)
-        if "private_key_file" in data and ("client_secret_env" in data or "token_file" in data):
-            text = "Cannot be used with client_secret_env or token_file."
-            raise ma.ValidationError(text, "private_key_file")
-        if not data.keys() & {"client_secret_env", "private_key_file", "token_file"}:
-            text = "Requires client_secret_env, private_key_file or token_file."
-            raise ma.ValidationError(text, "client_id")
-
-
-class _ServerSchema(ma.Schema):
-    class Meta:
-        unknown = ma.RAISE
-
-    command = ma.fields.List(ma.fields.String(), validate=ma.validate.Length(1))
-    env = ma.fields.Dict(keys=ma.fields.String(), values=ma.fields.String())
-    inherit_env = ma.fields.List(ma.fields.String())
-    cwd = ma.fields.String()
-    url = ma.fields.Url(schemes={"http", "https"}, require_tld=False)
-    transport = ma.fields.String(validate=ma.validate.OneOf(["auto", "http", "sse"]))
-    headers = ma.fields.Dict(keys=ma.fields.String(), values=ma.fields.String())
-    token_env = ma.fields.String()
-    oauth = ma.fields.Nested(_OAuthSchema)
-    timeout_s = ma.fields.Float(validate=ma.validate.Range(0.1, 3600))
-    enabled = ma.fields.Boolean()
-    trust_hints = ma.fields.Boolean()
-
+class _OneKind(TableSchema):
     @ma.validates_schema
     def _check_kind(self, data: dict[str, Any], **options: Any) -> None:
         if ("command" in data) == ("url" in data):
             raise ma.ValidationError('Requires either command = […] or url = "…".', "command")
         of_url = ("headers", "token_env", "oauth", "transport")
         foreign = of_url if "command" in data else ("env", "inherit_env", "cwd")
-        for key in foreign:
-            if key in data:
+        for name in foreign:
+            if name in data:
                 kind = "command" if "command" in data else "url"
-                raise ma.ValidationError(f"Cannot be used with {kind}.", key)
+                raise ma.ValidationError(f"Cannot be used with {kind}.", name)
         if "oauth" in data and "token_env" in data:
             raise ma.ValidationError("Cannot be used with oauth.", "token_env")
 
 
-#: Field of the config's schema.
-MCP_FIELD = ma.fields.Dict(
-    keys=ma.fields.String(validate=_check_table_name), values=ma.fields.Nested(_ServerSchema)
-)
+class McpServers(ma.fields.Dict):
+    """The ``[mcp.*]`` tables, loaded as the enabled :class:`McpServerConfig` by name."""
 
+    def __init__(self) -> None:
+        schema = make_schema(McpServerConfig, base=_OneKind, without="name")
+        super().__init__(
+            keys=ma.fields.String(validate=_check_table_name), values=ma.fields.Nested(schema)
+        )
 
-def make_servers(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, McpServerConfig]:
-    """Return the enabled servers of a config's validated ``[mcp.*]`` tables, by name."""
-    servers = {}
-    for name, table in tables.items():
-        lists = {key: tuple(table[key]) for key in ("command", "inherit_env") if key in table}
-        server = McpServerConfig(name=name, **{**table, **lists})
-        if server.enabled:
-            servers[name] = server
-    return servers
+    def _deserialize(self, *arguments: Any, **options: Any) -> Any:
+        loaded = super()._deserialize(*arguments, **options)  # type: ignore[no-untyped-call]
+        return {name: replace(one, name=name) for name, one in loaded.items() if one.enabled}

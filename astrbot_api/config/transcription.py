@@ -3,51 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-import marshmallow as ma
+from marshmallow.validate import Length, Range
+
+from .tables import REQUIRED, BaseUrl, check_proxy, key
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionConfig:
     """An endpoint with OpenAI's ``/audio/transcriptions``.
 
-    ``language`` is a hint (ISO 639-1). If empty, the model detects the language.
+    ``language`` is a hint (ISO 639-1). If empty, the model detects the language. ``proxy`` is as in
+    ``[provider]``.
     """
 
-    base_url: str
-    model: str
-    api_key: str = field(default="", repr=False)
+    base_url: str = key(REQUIRED, field=BaseUrl("/audio/transcriptions"))
+    model: str = key(REQUIRED, Length(1, 200))
+    api_key: str = key("", secret=True)
     api_key_env: str = ""
-    language: str = ""
-    timeout_s: float = 120.0
-    proxy: str = ""
+    language: str = key("", Length(max=20))
+    timeout_s: float = key(120.0, Range(1, 3600))
+    proxy: str | None = key(None, check_proxy, secret=True)
 
     def resolve_api_key(self) -> str:
         """Return the key from the file, or from the variable in ``api_key_env``."""
         return self.api_key or os.environ.get(self.api_key_env, "")
-
-
-class TranscriptionSchema(ma.Schema):
-    """Validates the table."""
-
-    class Meta:
-        unknown = ma.RAISE
-
-    base_url = ma.fields.Url(required=True, schemes={"http", "https"}, require_tld=False)
-    model = ma.fields.String(required=True, validate=ma.validate.Length(1, 200))
-    api_key = ma.fields.String()
-    api_key_env = ma.fields.String()
-    language = ma.fields.String(validate=ma.validate.Length(max=20))
-    timeout_s = ma.fields.Float(validate=ma.validate.Range(1, 3600))
-    proxy = ma.fields.String()
-
-
-def make_transcription(table: Mapping[str, Any] | None) -> TranscriptionConfig | None:
-    """Return the table's values, or None if the config has no such table."""
-    if table is None:
-        return None
-    base_url = str(table["base_url"]).rstrip("/").removesuffix("/audio/transcriptions")
-    return TranscriptionConfig(**{**table, "base_url": base_url})

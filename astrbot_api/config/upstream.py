@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 import marshmallow as ma
+from marshmallow.validate import Length, OneOf, Range
+
+from .tables import REQUIRED, BaseUrl, TableSchema, check_proxy, key, make_schema, remove_tails
+
+#: Paths of AstrBot's API, which users may paste with its base URL.
+API_PATHS = ("/api/v1", "/api")
 
 #: Separates a config's id from the id of a config of its AstrBot.
 CONFIG_SEPARATOR = ":"
@@ -21,24 +26,25 @@ class UpstreamConfig:
     ``username`` is the username at AstrBot; ``{username}`` in it is replaced by the caller's name.
     ``owner_username`` and ``owner_password`` are the login of AstrBot's owner. With it,
     interrupted answers can be looked up in any session (AstrBot 4.26 and newer). ``resumable``
-    is whether AstrBot is asked again after the worker that asked it has died.
+    is whether AstrBot is asked again after the worker that asked it has died. ``proxy`` is as in
+    ``[provider]``.
     """
 
-    base_url: str
-    type: str = "astrbot"
-    api_key: str = field(default="", repr=False)
+    base_url: str = key(REQUIRED, field=BaseUrl(*API_PATHS))
+    type: str = key("astrbot", OneOf(["astrbot"]))
+    api_key: str = key("", secret=True)
     api_key_env: str = ""
     config_id: str = ""
     config_name: str = ""
-    username: str = "{username}"
+    username: str = key("{username}", Length(1, 200))
     owner_username: str = ""
-    owner_password: str = field(default="", repr=False)
+    owner_password: str = key("", secret=True)
     owner_password_env: str = ""
-    timeout_s: float = 300.0
-    connect_timeout_s: float = 10.0
-    max_concurrent: int = 4
-    max_waiting: int = 200
-    proxy: str = ""
+    timeout_s: float = key(300.0, Range(1, 3600))
+    connect_timeout_s: float = key(10.0, Range(0.1, 300))
+    max_concurrent: int = key(4, Range(1, 100))
+    max_waiting: int = key(200, Range(0, 10_000))
+    proxy: str | None = key(None, check_proxy, secret=True)
     resumable: bool = False
 
     def resolve_api_key(self) -> str:
@@ -59,45 +65,16 @@ class UpstreamConfig:
         return sha256(self.base_url.encode()).hexdigest()[:16]
 
 
-class UpstreamSchema(ma.Schema):
-    """Validates the table."""
-
-    class Meta:
-        unknown = ma.RAISE
-
-    type = ma.fields.String(validate=ma.validate.OneOf(["astrbot"]))
-    base_url = ma.fields.Url(required=True, schemes={"http", "https"}, require_tld=False)
-    api_key = ma.fields.String()
-    api_key_env = ma.fields.String()
-    config_id = ma.fields.String()
-    config_name = ma.fields.String()
-    username = ma.fields.String(validate=ma.validate.Length(1, 200))
-    owner_username = ma.fields.String()
-    owner_password = ma.fields.String()
-    owner_password_env = ma.fields.String()
-    timeout_s = ma.fields.Float(validate=ma.validate.Range(1, 3600))
-    connect_timeout_s = ma.fields.Float(validate=ma.validate.Range(0.1, 300))
-    max_concurrent = ma.fields.Integer(validate=ma.validate.Range(1, 100))
-    max_waiting = ma.fields.Integer(validate=ma.validate.Range(0, 10_000))
-    proxy = ma.fields.String()
-    resumable = ma.fields.Boolean()
-
+class _NeedsKey(TableSchema):
     @ma.validates_schema
     def _check_key(self, data: dict[str, Any], **_: Any) -> None:
         if not data.get("api_key") and not data.get("api_key_env"):
             raise ma.ValidationError("required: a key of that AstrBot, or api_key_env", "api_key")
 
 
-def make_upstream(table: Mapping[str, Any] | None) -> UpstreamConfig | None:
-    """Return the table's values, or None if the config has no such table."""
-    if table is None:
-        return None
-    return UpstreamConfig(**{**table, "base_url": normalize_base_url(table["base_url"])})
+UpstreamSchema = make_schema(UpstreamConfig, base=_NeedsKey)
 
 
 def normalize_base_url(text: str) -> str:
     """Return an AstrBot's base URL. The path of its API is removed."""
-    base_url = text.rstrip("/")
-    for tail in ("/api/v1", "/api"):
-        base_url = base_url.removesuffix(tail)
-    return base_url
+    return remove_tails(text, API_PATHS)

@@ -10,8 +10,8 @@ from typing import Any
 
 import marshmallow as ma
 
-from ..config.agents import find_first_error, read_toml
 from ..config.secrets import Secret, resolve_secrets
+from ..config.tables import find_first_error, read_toml
 from ..config.watched import WatchedFile
 from ..errors import SettingsError
 from .signing import check_secret

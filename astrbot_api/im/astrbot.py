@@ -32,7 +32,6 @@ class SettingsSchema(ma.Schema):
     base_url = ma.fields.Url(required=True, schemes={"http", "https"}, require_tld=False)
     api_key = Secret(required=True)
     bot_id = ma.fields.String(load_default="", validate=ma.validate.Length(max=100))
-    proxy = ma.fields.String(load_default="")
 
 
 def build(bot: Bot, http: PlatformHttp) -> AstrBotAdapter:
@@ -41,7 +40,7 @@ def build(bot: Bot, http: PlatformHttp) -> AstrBotAdapter:
     upstream = UpstreamConfig(
         base_url=normalize_base_url(settings["base_url"]),
         api_key=settings["api_key"],
-        proxy=settings["proxy"],
+        proxy=bot.proxy,
         timeout_s=60.0,
     )
     return AstrBotAdapter(settings["bot_id"] or bot.id, AstrBotClient(upstream))

@@ -9,8 +9,8 @@ from typing import Any
 
 import marshmallow as ma
 
-from ..config.agents import check_proxy, find_first_error, read_toml
 from ..config.secrets import resolve_secrets
+from ..config.tables import check_proxy, find_first_error, read_toml
 from ..config.watched import WatchedFile
 from ..errors import SettingsError
 from .adapter import Bot

@@ -20,8 +20,8 @@ from typing import Any
 import marshmallow as ma
 import orjson
 
-from ..config.agents import find_first_error
 from ..config.secrets import Secret
+from ..config.tables import find_first_error
 from ..deliveries.attempts import Progress, Sent
 from ..deliveries.http import HttpAnswer, PlatformError, PlatformHttp
 from ..deliveries.signing import check_secret, sign, verify

@@ -12,7 +12,8 @@ import peewee
 from jsonschema import Draft202012Validator
 
 from ..agent.cancel import Cancellation
-from ..config.agents import AgentConfig, find_first_error
+from ..config.agents import AgentConfig
+from ..config.tables import find_first_error
 from ..db.store import Store
 from ..errors import AstrBotError, SettingsError
 

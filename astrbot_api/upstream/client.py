@@ -71,10 +71,10 @@ class AstrBotClient:
 
     def __init__(self, config: UpstreamConfig) -> None:
         self._config = config
-        self._outbound = Outbound(proxy=config.proxy or None, pool_size=config.max_concurrent * 2)
+        self._outbound = Outbound(proxy=config.proxy, pool_size=config.max_concurrent * 2)
         # Requests with side effects use new connections. If a pooled connection breaks, it
         # is unknown whether the request arrived.
-        self._fresh = Outbound(proxy=config.proxy or None)
+        self._fresh = Outbound(proxy=config.proxy)
         self._headers = {"X-API-Key": config.resolve_api_key(), "User-Agent": "astrbot-api"}
         self._lock = threading.Lock()
         self._token = ""

@@ -6,12 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from astrbot_api.testing import FakeAstrBot
 from astrbot_api.testing.fake_astrbot import PICTURE
 
+from ..unit.loopback_proxy import LoopbackProxy
 from ..waiting import LIMIT_S
 from .conftest import Api
 
@@ -358,13 +360,11 @@ def test_a_repeated_request_is_sent_to_astrbot_once(
     assert len(newer.asked) == 1
 
 
-def test_astrbots_messengers_are_reached_through_the_outbox(
-    newer: FakeAstrBot, make_gateway: Callable[..., Api], tmp_path: Path
-) -> None:
-    api = make_gateway(newer)
+def push_to_bot(api: Api, astrbot: FakeAstrBot, data_dir: Path, more: str = "") -> None:
+    """Push a message to a bot of an AstrBot, and wait until that has it."""
     api.state.im.outbox.start()
-    bots = f'[[bot]]\nid = "tg1"\ntype = "astrbot"\nbase_url = "{newer.url}"\n'
-    (tmp_path / "app0" / "bots.toml").write_text(f'{bots}api_key = "{newer.key}"\n')
+    bots = f'[[bot]]\nid = "tg1"\ntype = "astrbot"\nbase_url = "{astrbot.url}"\n{more}\n'
+    (data_dir / "bots.toml").write_text(f'{bots}api_key = "{astrbot.key}"\n')
     api.state.im.bots.load()
     answer = api.client.post(
         "/api/v1/im/message",
@@ -372,10 +372,37 @@ def test_astrbots_messengers_are_reached_through_the_outbox(
         json={"umo": "tg1:FriendMessage:42", "message": "Hi"},
     )
     assert answer.status_code == 200, answer.get_data()
-    (message,) = newer.wait_for_messages(1)
+    (message,) = astrbot.wait_for_messages(1)
     assert message == {
         "umo": "tg1:FriendMessage:42", "message": [{"type": "plain", "text": "Hi"}],
     }  # fmt: skip
+
+
+def test_astrbots_messengers_are_reached_through_the_outbox(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api], tmp_path: Path
+) -> None:
+    push_to_bot(make_gateway(newer), newer, tmp_path / "app0")
+
+
+def test_chats_and_messages_for_astrbot_go_through_the_configured_proxy(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api], tmp_path: Path
+) -> None:
+    port = urlsplit(newer.url).port or 0
+    with LoopbackProxy(port) as chats, LoopbackProxy(port) as messages:
+        api = make_gateway(newer, f'proxy = "{chats.url}"')
+        assert text_of(api.chat("ECHO hello")) == "echo: ECHO hello"
+        push_to_bot(api, newer, tmp_path / "app0", f'proxy = "{messages.url}"')
+    assert [one.partition("/api/")[2] for one in chats.asked] == ["v1/chat"]
+    assert [one.partition("/api/")[2] for one in messages.asked] == ["v1/im/message"]
+
+
+def test_an_empty_proxy_disables_that_of_the_environment(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    # Otherwise no proxy of the environment applies to loopback.
+    monkeypatch.setattr("astrbot_api.runtime.addresses._is_exempt", lambda *_: False)
+    assert text_of(make_gateway(newer, 'proxy = ""').chat("ECHO hello")) == "echo: ECHO hello"
 
 
 def test_a_config_uses_either_astrbot_or_a_model(make_api: Callable[..., Api]) -> None:

@@ -62,6 +62,21 @@ def test_the_first_start_writes_a_default_config(configs: ConfigFiles, tmp_path:
             "configs/bad.toml: providers.x.base_url: required for type openai",
         ),
         ("[tools]\nallow = 'all'", "configs/bad.toml: tools.allow: Not a valid list."),
+        ("[provider]\nproxy = '127.0.0.1:3128'", "configs/bad.toml: provider.proxy: Must begin"),
+        (
+            "[upstream]\nbase_url = 'http://h'\napi_key = 'k'\nproxy = '[::1]:3128'",
+            "configs/bad.toml: upstream.proxy: Must begin",
+        ),
+        (
+            "[transcription]\nbase_url = 'http://h'\nmodel = 'm'\nproxy = 'h:1'",
+            "configs/bad.toml: transcription.proxy: Must begin",
+        ),
+        (
+            "[transcription]\nbase_url = 'http://h'",
+            "configs/bad.toml: transcription.model: Missing data for required field.",
+        ),
+        ("[widget]\norigins = ['https://[shop']", "configs/bad.toml: widget.origins.0: Must be an"),
+        ("[widget]\norigins = []", "configs/bad.toml: widget.origins: Length must be between"),
     ],
 )
 def test_a_bad_file_is_one_line_file_key_fault(

@@ -26,7 +26,7 @@ class Transcriber:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._outbounds: dict[str, Outbound] = {}
+        self._outbounds: dict[str | None, Outbound] = {}
 
     def find(self, config: TranscriptionConfig, sha256: str) -> str | None:
         """Return the stored text of a recording, or None."""
@@ -64,7 +64,7 @@ class Transcriber:
         headers = {"Content-Type": f"multipart/form-data; boundary={mark}"}
         if config.resolve_api_key():
             headers["Authorization"] = f"Bearer {config.resolve_api_key()}"
-        outbound = self._outbounds.setdefault(config.proxy, Outbound(proxy=config.proxy or None))
+        outbound = self._outbounds.setdefault(config.proxy, Outbound(proxy=config.proxy))
         try:
             with Call(cancel, limit_s=config.timeout_s) as call:
                 answer = outbound.send(

@@ -1,0 +1,162 @@
+"""Tables of TOML files: reading, and dataclasses whose fields say how their keys are validated."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import marshmallow as ma
+
+from ..errors import SettingsError
+from ..runtime.addresses import PROXY_SCHEMES
+
+_FIELDS: Mapping[Any, type[ma.fields.Field[Any]]] = {
+    str: ma.fields.String,
+    int: ma.fields.Integer,
+    float: ma.fields.Float,
+    bool: ma.fields.Boolean,
+}
+
+#: Default of a key that a table must have.
+REQUIRED: Any = dataclasses.MISSING
+
+
+def key(
+    default: Any,
+    *checks: Any,
+    field: ma.fields.Field[Any] | None = None,
+    each: ma.fields.Field[Any] | None = None,
+    secret: bool = False,
+) -> Any:
+    """Return a field of a table's dataclass.
+
+    :param default: Value of a missing key, or :data:`REQUIRED`.
+    :param checks: Marshmallow's validators of the value.
+    :param field: Marshmallow's field, by default the one for the annotation.
+    :param each: Marshmallow's field of the elements, for ``tuple[str, ...]``.
+    :param secret: Whether ``repr`` leaves the value out.
+    """
+    metadata = {"checks": checks, "field": field, "each": each or ma.fields.String()}
+    if default == {}:
+        return dataclasses.field(
+            default_factory=dict, hash=False, repr=not secret, metadata=metadata
+        )
+    return dataclasses.field(default=default, repr=not secret, metadata=metadata)
+
+
+class TableSchema(ma.Schema):
+    """Base of the schemas of :func:`make_schema`."""
+
+    kind: ClassVar[type]
+
+    class Meta:
+        unknown = ma.RAISE
+
+    @ma.post_load
+    def _make(self, data: dict[str, Any], **options: Any) -> Any:
+        return self.kind(**data)
+
+
+def make_schema(kind: type, *, base: type[ma.Schema] = TableSchema, without: str = "") -> Any:
+    """Return a schema that loads a table into a dataclass.
+
+    :param kind: The dataclass. Fields without :func:`key` have no further validators.
+    :param base: Subclass of :class:`TableSchema` with validators of several keys.
+    :param without: Name of a field that is not a key of the table, if any.
+    """
+    hints = typing.get_type_hints(kind)
+    schema = base.from_dict(
+        {
+            one.name: _make_field(hints[one.name], one)
+            for one in dataclasses.fields(kind)
+            if one.name != without
+        },
+        name=kind.__name__,
+    )
+    schema.kind = kind  # type: ignore[attr-defined]
+    return schema
+
+
+def _make_field(hint: Any, of: dataclasses.Field[Any]) -> ma.fields.Field[Any]:
+    """Return marshmallow's field for a dataclass's field."""
+    metadata = of.metadata or key(REQUIRED).metadata
+    required = of.default is REQUIRED and of.default_factory is REQUIRED
+    if metadata["field"] is not None:
+        made: ma.fields.Field[Any] = metadata["field"]
+        made.required = required
+        return made
+    options: dict[str, Any] = {"required": required, "validate": metadata["checks"]}
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        hint = typing.get_args(hint)[0]  # without None
+    if hint in _FIELDS:
+        return _FIELDS[hint](**options)
+    if typing.get_origin(hint) is tuple:
+        return _Tuple(metadata["each"], **options)
+    value = typing.get_args(hint)[1]
+    values = None if value is Any else _FIELDS[value]()
+    return ma.fields.Dict(keys=ma.fields.String(), values=values, **options)
+
+
+class _Tuple(ma.fields.List[Any]):
+    """A list, loaded as a tuple."""
+
+    def _deserialize(self, *arguments: Any, **options: Any) -> Any:
+        return tuple(super()._deserialize(*arguments, **options))
+
+
+class BaseUrl(ma.fields.Url):
+    """The base URL of an HTTP API, loaded without a final slash.
+
+    :param tails: Paths of operations that users may have pasted with it. They are removed.
+    """
+
+    def __init__(self, *tails: str, **options: Any) -> None:
+        super().__init__(schemes={"http", "https"}, require_tld=False, **options)
+        self._tails = tails
+
+    def _deserialize(self, *arguments: Any, **options: Any) -> Any:
+        return remove_tails(str(super()._deserialize(*arguments, **options)), self._tails)
+
+
+def remove_tails(url: str, tails: Iterable[str]) -> str:
+    """Return a URL without a final slash and without these endings."""
+    url = url.rstrip("/")
+    for tail in tails:
+        url = url.removesuffix(tail)
+    return url
+
+
+def check_proxy(value: str) -> None:
+    """:raises marshmallow.ValidationError: if the value is not the URL of a proxy."""
+    if value and value.partition("://")[0].lower() not in PROXY_SCHEMES:
+        raise ma.ValidationError("Must begin with http://, https://, socks5:// or socks5h://.")
+
+
+def read_toml(path: Path, shown_path: str, *, optional: bool = False) -> dict[str, Any]:
+    """Parse a TOML file. A byte order mark is skipped, since editors on Windows write it.
+
+    :param optional: Whether a missing file is the same as an empty one.
+    :raises SettingsError: with file and error, in one line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        if optional and isinstance(error, FileNotFoundError):
+            return {}
+        raise SettingsError(f"{shown_path}: {error}") from error
+
+
+def find_first_error(messages: Any, path: str = "") -> tuple[str, str]:
+    """Return the dotted path and the text of the first error."""
+    if isinstance(messages, Mapping):
+        name, inner = next(iter(messages.items()))
+        name = "" if name == "value" else str(name)
+        return find_first_error(inner, f"{path}.{name}" if path and name else path or name)
+    if isinstance(messages, list) and messages:
+        return path or "file", str(messages[0])
+    return path or "file", str(messages)
