@@ -8,6 +8,7 @@ stays in effect.
 from __future__ import annotations
 
 import logging
+import os
 import stat
 import threading
 import time
@@ -49,19 +50,19 @@ history_tokens = 8000
 """
 
 
-def _iter_stamps(folder: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
-    """Yield each config file with its modification time and size.
+def iter_stamps(folder: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
+    """Yield each config file with its modification time and size, in the order of their names.
 
     A file that cannot be examined is yielded too: reading it logs the error, and its last valid
-    version stays in effect. Opening a pipe would block the worker.
+    version stays in effect. Hidden files are those of editors and of macOS. Opening a pipe would
+    block the worker.
     """
-    for path in folder.glob("*.toml"):
+    for path in sorted(folder.glob("[!.]*.toml")):
         try:
             found = path.stat()
-        except FileNotFoundError:  # renamed by an editor
-            continue
         except OSError:
-            yield path, (0, 0)
+            if os.path.lexists(path):  # otherwise an editor has renamed it
+                yield path, (0, 0)
             continue
         if stat.S_ISREG(found.st_mode):
             yield path, (found.st_mtime_ns, found.st_size)
@@ -101,7 +102,7 @@ class ConfigFiles:
         :raises SettingsError: for the first invalid file.
         """
         self.create_default()
-        for path in sorted(self._folder.glob("*.toml")):
+        for path, _ in iter_stamps(self._folder):
             read_config(path, self._shown(path))
         self._refresh(0.0)
 
@@ -176,7 +177,7 @@ class ConfigFiles:
             return
         with self._lock:
             self._checked_at = now
-            found = dict(_iter_stamps(self._folder))
+            found = dict(iter_stamps(self._folder))
             for path in self._seen.keys() - found.keys():
                 self._configs.pop(path.stem, None)
             for path, stamp in found.items():

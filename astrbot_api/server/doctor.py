@@ -11,7 +11,7 @@ from pathlib import Path
 import peewee
 
 from ..config.agents import AgentConfig, read_config
-from ..config.files import ConfigFiles
+from ..config.files import ConfigFiles, iter_stamps
 from ..config.settings import Settings
 from ..db import keys
 from ..db.deliveries import EVENT_PREFIX, list_newest
@@ -98,7 +98,7 @@ def _examine_folder(settings: Settings) -> Iterator[Finding]:
 
 def _examine_configs(settings: Settings, offline: bool) -> Iterator[Finding]:
     folder = settings.data_dir / "configs"
-    paths = sorted(folder.glob("*.toml"))
+    paths = [path for path, _ in iter_stamps(folder)]
     if not any(path.stem == "default" for path in paths):
         yield Finding("configs", "warn", "configs/default.toml is missing", "start the server once")
     for path in paths:

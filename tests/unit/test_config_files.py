@@ -125,6 +125,19 @@ def test_a_path_that_cannot_be_read_fails_no_request(
     assert "configs/replaced.toml: " in caplog.text
 
 
+def test_files_of_editors_and_pipes_are_no_configs_at_the_start_either(tmp_path: Path) -> None:
+    path = write(tmp_path, "default", "[provider]\ntype = 'mock'\n")
+    path.with_name(".#default.toml").symlink_to("user@host.1:2")  # Emacs
+    path.with_name("._default.toml").write_bytes(b"\0\5\x16\7")  # macOS
+    os.mkfifo(path.with_name("pipe.toml"))
+    configs = ConfigFiles(tmp_path)
+    configs.load_all()
+    assert [one.id for one in configs.list_configs()] == ["default"]
+    path.with_name("broken.toml").symlink_to("nothing")
+    with pytest.raises(SettingsError, match=r"configs/broken\.toml: "):
+        configs.load_all()
+
+
 def test_the_id_wins_over_the_name_and_a_doubtful_name_is_refused(
     tmp_path: Path, configs: ConfigFiles
 ) -> None:
