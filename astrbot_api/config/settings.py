@@ -7,6 +7,7 @@ variable of the same name. Precedence: arguments of :class:`~astrbot_api.AstrBot
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -22,20 +23,13 @@ PREFIX = "ASTRBOT_"
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
-#: Allowed beginnings of a database URL.
-DATABASE_SCHEMES = ("sqlite:///", "postgresql://", "postgres://")
-
-#: Allowed beginnings of a Redis URL.
-REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
-
 #: Types of attachments; ``record`` is audio.
 ATTACHMENT_TYPES = ("image", "record", "video", "file")
 
-#: Allowed values of ``owner_access``.
-OWNER_ACCESS = ("pages", "api", "off")
-
 #: Minimum length of an owner's password.
 MIN_PASSWORD_CHARS = 8
+
+_ORIGIN = r"https?://[^/\s*]+"
 
 
 def _setting(
@@ -44,9 +38,21 @@ def _setting(
     *,
     minimum: float | None = None,
     maximum: float | None = None,
+    pattern: str = "",
+    rule: str = "",
     secret: bool = False,
 ) -> Any:
-    meta = {"help": help, "minimum": minimum, "maximum": maximum}
+    """Return the field of a setting.
+
+    :param pattern: Regular expression of a value other than the default, or of each element of a
+        list.
+    :param rule: The pattern in words, after "must".
+    :param secret: Whether no ``repr`` and no error message may show the value.
+    """
+    meta = {
+        "help": help, "minimum": minimum, "maximum": maximum,
+        "pattern": pattern, "rule": rule, "secret": secret,
+    }  # fmt: skip
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=meta)
     return field(default=default, metadata=meta, repr=not secret)
@@ -62,6 +68,9 @@ class Settings:
     database_url: str = _setting(
         "",
         "``postgresql://…`` or ``sqlite:///PATH``. Empty: ``astrbot.db`` in the data directory.",
+        pattern="(sqlite:///|postgres(ql)?://).*",
+        rule="be postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///PATH",
+        secret=True,
     )
     database_pool_size: int = _setting(
         20, "Maximum number of PostgreSQL connections per worker.", minimum=1, maximum=1000
@@ -70,7 +79,10 @@ class Settings:
         5.0, "Time a request waits for a PostgreSQL connection before 503.", minimum=0.1
     )
     url_prefix: str = _setting(
-        "", "Path before ``/api/v1``, for example ``/bot``. It begins with a slash."
+        "",
+        "Path before ``/api/v1``, for example ``/bot``. It begins with a slash.",
+        pattern="/(.*[^/])?",
+        rule="begin with a slash and not end with one, for example /bot",
     )
     heartbeat_s: float = _setting(
         1.0, "Silence after which a stream sends a comment line.", minimum=0.05, maximum=60
@@ -81,7 +93,11 @@ class Settings:
         minimum=1024,
     )
     storage_url: str = _setting(
-        "", "Storage of attachments: empty for the data directory, ``s3://BUCKET/PREFIX`` for S3."
+        "",
+        "Storage of attachments: empty for the data directory, ``s3://BUCKET/PREFIX`` for S3.",
+        pattern=r"s3://[^/\s]+.*",
+        rule="be s3://BUCKET/PREFIX or empty",
+        secret=True,
     )
     max_file_bytes: int = _setting(128 * MIB, "Maximum size of an attachment, else 413.", minimum=1)
     max_chunked_file_bytes: int = _setting(
@@ -124,18 +140,30 @@ class Settings:
     files_origin: str = _setting(
         "",
         "Separate origin for attachments in browsers, such as ``https://files.example.com``.",
+        pattern=_ORIGIN,
+        rule="be an origin such as https://files.example.com",
     )
     allowed_file_types: list[str] = _setting(
-        list(ATTACHMENT_TYPES), "Types that may be uploaded. Others return 415."
+        list(ATTACHMENT_TYPES),
+        "Types that may be uploaded. Others return 415.",
+        pattern="|".join(ATTACHMENT_TYPES),
+        rule="contain only image, record, video and file",
     )
     unused_file_days: int = _setting(
         30, "Minimum age at which ``db sweep`` removes attachments without a message.", minimum=0
     )
     accel_redirect_prefix: str = _setting(
-        "", "Path of nginx's ``internal`` location, which then sends attachments itself."
+        "",
+        "Path of nginx's ``internal`` location, which then sends attachments itself.",
+        pattern="/.*",
+        rule="begin with a slash",
     )
     redis_url: str = _setting(
-        "", "``redis://…``: Redis carries run events and notifications between hosts."
+        "",
+        "``redis://…``: Redis carries run events and notifications between hosts.",
+        pattern="(rediss?|unix)://.*",
+        rule="be redis://[:PASSWORD@]HOST[:PORT]/NUMBER, rediss://… or unix:///PATH",
+        secret=True,
     )
     redis_prefix: str = _setting(
         "astrbot", "Prefix of all Redis keys. Independent servers need different prefixes."
@@ -212,18 +240,24 @@ class Settings:
         "pages",
         "``pages``: the owner's pages and the admin API. ``api``: only the admin API. "
         "``off``: neither.",
+        pattern="pages|api|off",
+        rule="be pages, api or off",
     )
     owner_name: str = _setting("astrbot", "The owner's login name.")
     admin_password: str = _setting(
         "",
         "The owner's password at the first start, at least 8 characters. Empty: a random one is "
         "generated and printed. Later changes have no effect.",
+        pattern=f".{{{MIN_PASSWORD_CHARS},}}",
+        rule=f"have at least {MIN_PASSWORD_CHARS} characters",
         secret=True,
     )
     secret_key: str = _setting(
         "",
         "Signs the owner's logins. At least 32 random characters, the same on all hosts. Empty: "
         "the file ``secret.key`` in the data directory, created at the first start.",
+        pattern=".{32,}",
+        rule="have at least 32 random characters",
         secret=True,
     )
     owner_session_h: float = _setting(24.0, "Lifetime of a login.", minimum=0.01, maximum=8760)
@@ -231,11 +265,15 @@ class Settings:
         [],
         "Web origins whose pages may call ``/api/v1``: ``https://shop.example``, or ``*`` for any. "
         "Cookies are never allowed across origins. Pages use a session key.",
+        pattern=rf"\*|{_ORIGIN}",
+        rule="contain origins such as https://shop.example, or *",
     )
     limits_url: str = _setting(
         "",
         "Counter of requests per minute, for keys with such a limit: ``memory://`` (per worker) or "
         "``redis://HOST:PORT``. Empty: Redis if ``ASTRBOT_REDIS_URL`` is set, else the database.",
+        pattern="(memory|rediss?|unix)://.*",
+        rule="be memory://, redis://HOST:PORT or empty",
         secret=True,
     )
     response_days: int = _setting(
@@ -314,79 +352,25 @@ class Settings:
         "",
         "Token that ``/metrics`` requires, as ``Authorization: Bearer``. Empty: only this machine "
         "may read it.",
+        secret=True,
     )
-    log_format: str = _setting("plain", "``plain`` lines, or ``json`` with one object per line.")
+    log_format: str = _setting(
+        "plain",
+        "``plain`` lines, or ``json`` with one object per line.",
+        pattern="plain|json",
+        rule="be plain or json",
+    )
     access_log: bool = _setting(True, "Log one line per request.")
 
     def __post_init__(self) -> None:
-        if self.url_prefix and (
-            not self.url_prefix.startswith("/") or self.url_prefix.endswith("/")
-        ):
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.metadata["pattern"] and value != item.default:
+                _check_pattern(item.name, value, item.metadata)
+        if self.accel_redirect_prefix and self.storage_url:
             raise SettingsError(
-                "ASTRBOT_URL_PREFIX must begin with a slash and not end with one, "
-                f"for example /bot; got {self.url_prefix!r}"
-            )
-        if self.database_url and not self.database_url.startswith(DATABASE_SCHEMES):
-            scheme = self.database_url.partition(":")[0]
-            raise SettingsError(
-                "ASTRBOT_DATABASE_URL must be postgresql://USER:PASSWORD@HOST/DATABASE or "
-                f"sqlite:///PATH; got the scheme {scheme!r}"
-            )
-        if self.redis_url and not self.redis_url.startswith(REDIS_SCHEMES):
-            scheme = self.redis_url.partition(":")[0]
-            raise SettingsError(
-                "ASTRBOT_REDIS_URL must be redis://[:PASSWORD@]HOST[:PORT]/NUMBER, rediss://… "
-                f"or unix:///PATH; got the scheme {scheme!r}"
-            )
-        if self.owner_access not in OWNER_ACCESS:
-            raise SettingsError(
-                f"ASTRBOT_OWNER_ACCESS must be pages, api or off; got {self.owner_access!r}"
-            )
-        if self.admin_password and len(self.admin_password) < MIN_PASSWORD_CHARS:
-            raise SettingsError(
-                f"ASTRBOT_ADMIN_PASSWORD must have at least {MIN_PASSWORD_CHARS} characters"
-            )
-        for origin in self.cors_origins:
-            if origin != "*" and not re.fullmatch(r"https?://[^/\s*]+", origin):
-                raise SettingsError(
-                    "ASTRBOT_CORS_ORIGINS must have origins such as https://shop.example, or *; "
-                    f"got {origin!r}"
-                )
-        if self.files_origin and not re.fullmatch(r"https?://[^/\s*]+", self.files_origin):
-            raise SettingsError(
-                "ASTRBOT_FILES_ORIGIN must be an origin such as https://files.example.com; "
-                f"got {self.files_origin!r}"
-            )
-        if self.limits_url and not re.match(r"(memory|rediss?|unix)://", self.limits_url):
-            scheme = self.limits_url.partition(":")[0]
-            raise SettingsError(
-                "ASTRBOT_LIMITS_URL must be memory://, redis://HOST:PORT or empty; "
-                f"got the scheme {scheme!r}"
-            )
-        if self.secret_key and len(self.secret_key) < 32:
-            raise SettingsError("ASTRBOT_SECRET_KEY must have at least 32 random characters")
-        if self.log_format not in ("plain", "json"):
-            raise SettingsError(f"ASTRBOT_LOG_FORMAT must be plain or json; got {self.log_format}")
-        self._check_storage()
-
-    def _check_storage(self) -> None:
-        if self.storage_url and not re.match(r"s3://[^/\s]+", self.storage_url):
-            scheme = self.storage_url.partition(":")[0]
-            raise SettingsError(
-                "ASTRBOT_STORAGE_URL must be s3://BUCKET/PREFIX or empty; "
-                f"got the scheme {scheme!r}"
-            )
-        unknown = set(self.allowed_file_types) - set(ATTACHMENT_TYPES)
-        if unknown:
-            raise SettingsError(
-                "ASTRBOT_ALLOWED_FILE_TYPES may contain image, record, video and file; "
-                f"got {', '.join(sorted(unknown))}"
-            )
-        prefix = self.accel_redirect_prefix
-        if prefix and (not prefix.startswith("/") or self.storage_url):
-            raise SettingsError(
-                "ASTRBOT_ACCEL_REDIRECT_PREFIX must begin with a slash, and only works with "
-                f"attachments in the data directory; got {prefix!r}"
+                "ASTRBOT_ACCEL_REDIRECT_PREFIX only works with attachments in the data directory; "
+                "remove it, or ASTRBOT_STORAGE_URL"
             )
 
     @property
@@ -469,7 +453,10 @@ def _convert(key: str, raw: Any, kind: Any) -> Any:
         if kind is int:
             return int(raw)
         if kind is float:
-            return float(raw)
+            value = float(raw)
+            if not math.isfinite(value):
+                raise ValueError("expected a finite number")
+            return value
         if kind is Path:
             return Path(raw).expanduser()
         if kind == list[str]:
@@ -487,3 +474,14 @@ def _check_range(key: str, value: Any, meta: Mapping[str, Any]) -> None:
         raise SettingsError(f"{key} must be at least {low}; got {value}")
     if high is not None and value > high:
         raise SettingsError(f"{key} must be at most {high}; got {value}")
+
+
+def _check_pattern(name: str, value: Any, meta: Mapping[str, Any]) -> None:
+    for one in value if isinstance(value, list) else [value]:
+        if re.fullmatch(meta["pattern"], one, re.DOTALL):
+            continue
+        got = f"; got {one!r}"
+        if meta["secret"]:
+            # A URL may contain a password.
+            got = f"; got the scheme {one.partition(':')[0]!r}" if "://" in meta["pattern"] else ""
+        raise SettingsError(f"{PREFIX}{name.upper()} must {meta['rule']}{got}")

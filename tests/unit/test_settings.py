@@ -22,11 +22,24 @@ def test_code_wins_over_flask_over_the_environment_over_the_default() -> None:
     ("environ", "message"),
     [
         ({"ASTRBOT_HEARTBEAT_S": "soon"}, "ASTRBOT_HEARTBEAT_S must be of type float"),
+        ({"ASTRBOT_MAX_BLOCKING_S": "inf"}, "ASTRBOT_MAX_BLOCKING_S must be of type float"),
         ({"ASTRBOT_HEARTBEAT_S": "0"}, "ASTRBOT_HEARTBEAT_S must be at least 0.05; got 0.0"),
         ({"ASTRBOT_PROXY_HOPS": "11"}, "ASTRBOT_PROXY_HOPS must be at most 10; got 11"),
         ({"ASTRBOT_LEGACY_ERROR_STATUS": "perhaps"}, "ASTRBOT_LEGACY_ERROR_STATUS must be"),
         ({"ASTRBOT_URL_PREFIX": "bot"}, "ASTRBOT_URL_PREFIX must begin with a slash"),
+        ({"ASTRBOT_URL_PREFIX": "/bot/"}, "ASTRBOT_URL_PREFIX must begin with a slash"),
         ({"ASTRBOT_DATABASE_URL": "mysql://u:pw@h/d"}, "got the scheme 'mysql'"),
+        ({"ASTRBOT_REDIS_URL": "u:pw@h"}, "ASTRBOT_REDIS_URL must be redis://"),
+        ({"ASTRBOT_ADMIN_PASSWORD": "pw://1"}, "ASTRBOT_ADMIN_PASSWORD must have at least 8"),
+        ({"ASTRBOT_SECRET_KEY": "pw" * 15}, "ASTRBOT_SECRET_KEY must have at least 32"),
+        ({"ASTRBOT_OWNER_ACCESS": ""}, "ASTRBOT_OWNER_ACCESS must be pages, api or off; got ''"),
+        ({"ASTRBOT_CORS_ORIGINS": "*,https://h/p"}, "or *; got 'https://h/p'"),
+        ({"ASTRBOT_ALLOWED_FILE_TYPES": "image,exe"}, "and file; got 'exe'"),
+        ({"ASTRBOT_STORAGE_URL": "s3:///x"}, "ASTRBOT_STORAGE_URL must be s3://BUCKET/PREFIX"),
+        (
+            {"ASTRBOT_STORAGE_URL": "s3://b", "ASTRBOT_ACCEL_REDIRECT_PREFIX": "/f/"},
+            "ASTRBOT_ACCEL_REDIRECT_PREFIX only works with attachments in the data directory",
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(environ: dict[str, str], message: str) -> None:
@@ -45,3 +58,14 @@ def test_an_unknown_setting_in_code_is_refused() -> None:
 def test_a_list_is_read_from_text() -> None:
     settings = load_settings(environ={"ASTRBOT_ADMIN_NAMES": "root, admin ,"})
     assert settings.admin_names == ["root", "admin"]
+
+
+def test_no_secret_is_shown() -> None:
+    settings = load_settings(
+        environ={
+            "ASTRBOT_DATABASE_URL": "postgresql://u:hidden@h/d",
+            "ASTRBOT_REDIS_URL": "redis://:hidden@h",
+            "ASTRBOT_METRICS_TOKEN": "hidden",
+        }
+    )
+    assert "hidden" not in repr(settings)
