@@ -122,7 +122,7 @@ def _find_in_tools(text: str, body: Mapping[str, Any]) -> Iterator[Cure]:
     if unnamed and WANTS_TOOL_NAME.search(text) and not re.search(r"tools[.\[]", text):
         yield Cure("tool_names")
     tool = _find_tool(text, tools)
-    strict = any("strict" in one["function"] for one in tools)
+    strict = any("strict" in one.get("function", ()) for one in tools)
     if strict and (tool or re.search(r"\bstrict\b", text)):
         yield Cure("no_strict")
     if tool:
@@ -183,13 +183,18 @@ def _names(text: str, name: str) -> bool:
     return bool(re.search(rf"(?<![A-Za-z0-9_])(?:{loose})(?![A-Za-z0-9_])", text, flags))
 
 
+def name_of(tool: Mapping[str, Any]) -> str:
+    """Return a tool's name, or an empty string for an endpoint's own tool without a function."""
+    return str((tool.get("function") or {}).get("name") or "")
+
+
 def _find_tool(text: str, tools: Sequence[Mapping[str, Any]]) -> str:
     """Return the name of the rejected tool, or an empty string if the text names none."""
     if not tools or not SCHEMA.search(text):
         return ""
-    names = [str(one["function"]["name"]) for one in tools]
+    names = list(map(name_of, tools))
     # Longest first, because a name may be part of another name.
-    for name in sorted(names, key=len, reverse=True):
+    for name in sorted(filter(None, names), key=len, reverse=True):
         if re.search(rf"['\"`]{re.escape(name)}['\"`]", text):
             return name
     place = next(filter(None, (one.search(text) for one in TOOL_PLACES)), None)

@@ -15,7 +15,7 @@ import orjson
 
 from ..agent.provider import ModelMessage
 from .conversation import Rules, make_valid
-from .cures import Cure
+from .cures import Cure, name_of
 
 log = logging.getLogger(__name__)
 
@@ -159,8 +159,8 @@ class Learned:
 
     def _choose_tools(self, tools: Sequence[Mapping[str, Any]]) -> list[Any]:
         refused = self._dropped["tool"]
-        kept = [one for one in tools if one["function"]["name"] not in refused]
-        return [_drop_strict(one) for one in kept] if "no_strict" in self._flags else kept
+        kept = [one for one in tools if name_of(one) not in refused]
+        return list(map(_drop_strict, kept)) if "no_strict" in self._flags else kept
 
     def _find_unfit_parts(self, once: frozenset[str]) -> frozenset[str]:
         unfit: set[str] = set()
@@ -231,7 +231,9 @@ def _cut_result(message: ModelMessage, max_chars: int) -> ModelMessage:
     return {**message, "content": f"{content[:max_chars]}\n[cut]"}
 
 
-def _drop_strict(tool: Mapping[str, Any]) -> dict[str, Any]:
+def _drop_strict(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "function" not in tool:
+        return tool
     function = {key: one for key, one in tool["function"].items() if key != "strict"}
     return {**tool, "function": function}
 

@@ -24,7 +24,7 @@ from .answer import AnswerReader
 from .base_url import choose_model
 from .chunks import ChunkReader, Reading
 from .conversation import Rules
-from .cures import Cure, find_cures
+from .cures import Cure, find_cures, name_of
 from .endpoint import Endpoint
 from .key_ring import KeyRing
 from .learned import Learned
@@ -84,7 +84,7 @@ class OpenAIProvider:
             body.setdefault("stream_options", {"include_usage": True})
             body["messages"] = messages
             if tools:
-                body["tools"] = list(tools)
+                body["tools"] = [*body.get("tools", ()), *tools]
             answer, found = self._open(body, call)
             try:
                 while found is not None:
@@ -138,7 +138,7 @@ class OpenAIProvider:
             model=body["model"],
             tags=DEFAULT_TAGS if self._config.reasoning_tags is None
             else self._config.reasoning_tags,
-            tools=frozenset(one["function"]["name"] for one in body.get("tools") or ()),
+            tools=frozenset(map(name_of, body.get("tools") or ())),
             sound_format=str(audio.get("format") or "") if isinstance(audio, dict) else "",
         )  # fmt: skip
         sent = self._endpoint.send("POST", "/chat/completions", body, call)

@@ -36,9 +36,38 @@ def test_request_says_what_it_must_and_no_more(fake: FakeOpenAI) -> None:
     ]
 
 
+#: A tool that the endpoint runs itself. Source: Zhipu's API reference.
+SEARCH = {"type": "web_search", "web_search": {"enable": True}}
+
+
 def test_tools_are_offered_when_there_are_some(fake: FakeOpenAI) -> None:
     ask(provider_of(fake), tools=(TOOL,))
     assert fake.requests()[0]["tools"] == [TOOL]
+
+
+@pytest.mark.parametrize("tools", [(), (TOOL,)])
+def test_an_endpoints_own_tools_are_offered_beside_those_of_the_turn(
+    fake: FakeOpenAI, tools: tuple[Any, ...]
+) -> None:
+    ask(provider_of(fake, extra={"tools": [SEARCH]}), tools=tools)
+    assert fake.requests()[0]["tools"] == [SEARCH, *tools]
+
+
+def test_a_rejected_tool_is_omitted_beside_the_endpoints_own_tools() -> None:
+    asked: list[Any] = []
+
+    def handle(connection: Connection) -> None:
+        asked.append(json.loads(connection.read_request()[1])["tools"])
+        if len(asked) < 3:
+            message = ("strict is not supported", "Invalid schema for function 'look'")
+            connection.send_json(400, {"error": {"message": message[len(asked) - 1]}})
+        else:
+            connection.send_stream(*HELLO)
+
+    strict = {"type": "function", "function": {**TOOL["function"], "strict": True}}
+    with RawEndpoint(handle) as endpoint:
+        ask(provider_of(endpoint, extra={"tools": [SEARCH]}), tools=(strict,))
+    assert asked == [[SEARCH, strict], [SEARCH, TOOL], [SEARCH]]
 
 
 def test_extra_fields_of_the_call_win_over_those_of_the_config(fake: FakeOpenAI) -> None:
