@@ -15,7 +15,7 @@ from typing import Any
 
 from ..agent.provider import ToolCallDelta
 from .attached import merge_fields
-from .shapes import to_text
+from .shapes import join_surrogates, to_text
 
 #: Fields of a call that are parsed. Other fields are sent back unchanged.
 _KNOWN = frozenset(
@@ -55,7 +55,7 @@ class CallCollector:
         function = _find_function(piece)
         name, call_id = to_text(function.get("name")), to_text(piece.get("id"))
         arguments = _to_json_text(_find_arguments(function))
-        call = self._find(_read_index(piece.get("index")), call_id, name, arguments)
+        call = self._find(read_index(piece.get("index")), call_id, name, arguments)
         if call.id and call.id == call_id and arguments and arguments == call.arguments:
             return  # some endpoints repeat the whole call in the last chunk
         call.id = call.id or call_id
@@ -77,12 +77,12 @@ class CallCollector:
         extras: list[dict[str, Any]] = []
         seen: set[str] = set()
         for call in self._calls:
-            for at, arguments in enumerate(_split_objects(_whole(call.arguments))):
-                call_id = _whole(call.id)
+            for at, arguments in enumerate(_split_objects(join_surrogates(call.arguments))):
+                call_id = join_surrogates(call.id)
                 if at or not call_id or call_id in seen:
                     call_id = f"call_{uuid.uuid4().hex[:24]}"
                 seen.add(call_id)
-                name = _find_name(_whole(call.name), self._names)
+                name = _find_name(join_surrogates(call.name), self._names)
                 found.append(ToolCallDelta(len(found), call_id, name, arguments))
                 extras.append({} if at else call.extra)
         return found, extras
@@ -141,7 +141,7 @@ def _find_name(name: str, names: Container[str]) -> str:
     return short if short in names else name
 
 
-def _read_index(value: Any) -> int | None:
+def read_index(value: Any) -> int | None:
     """Return the index of a call. Some endpoints send a string or ``0.0``."""
     try:
         return int(float(value)) if isinstance(value, (int, float, str)) else None
@@ -205,8 +205,3 @@ def _to_json_text(value: Any) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     return json.dumps(value, ensure_ascii=False)
-
-
-def _whole(text: str) -> str:
-    """Join the surrogate pairs of a text. Replace lone surrogates by U+FFFD."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -7,34 +7,32 @@ reasoning, a whole message instead of a delta.
 
 from __future__ import annotations
 
-import json
-import logging
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from ..agent.provider import (
-    Delta,
-    Finished,
-    MediaDelta,
-    ReasoningDelta,
-    TextDelta,
-)
+from ..agent.provider import Delta, Finished, MediaDelta, ReasoningDelta, TextDelta
 from ..errors import ProviderError
 from . import failures
 from .attached import KNOWN_FIELDS, MAX_CHARS, REASONING_FIELDS, merge_fields
-from .calls import CallCollector
+from .calls import CallCollector, read_index
+from .complaints import Complaints
+from .endpoint import Endpoint
 from .finish_reasons import find_finish_reason, join_finish_reasons
-from .generated import MAX_CHARS as MAX_MEDIA_CHARS
-from .generated import SoundCollector, read_image
-from .shapes import THOUGHT_TYPES, find_thought, join_texts, load_values, to_text, unwrap
-from .think import DEFAULT_TAGS, ThinkSplitter
+from .generated import MediaCollector
+from .shapes import (
+    THOUGHT_TYPES,
+    find_thought,
+    join_surrogates,
+    join_texts,
+    load_values,
+    to_text,
+    unwrap,
+)
+from .think import ThinkSplitter
 from .usage import UsageCollector
-
-log = logging.getLogger(__name__)
 
 _CONTENT = "content"
 _REASONING = "reasoning"
@@ -46,22 +44,11 @@ _THOUGHTS = (
     "reasoning_summary", "thinking_blocks",
 )  # fmt: skip
 
-#: Known fields of a chunk. A chunk without choices but with other fields may be an error.
-_USUAL = frozenset(
-    {
-        "id", "object", "created", "model", "choices", "usage", "system_fingerprint", "type",
-        "service_tier", "provider", "prompt_filter_results", "x_groq", "timings", "citations",
-        "search_results", "nonce", "obfuscation", "kv_transfer_params", "prompt_token_ids",
-    }
-)  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """Parameters for reading the chunks of one answer.
 
-    :param redact: Prepares an endpoint's text for the log.
-    :param hide: Removes the keys from an endpoint's text.
     :param provider: Id of the endpoint, stored with the fields that it gets back.
     :param shown_provider: Id of the provider in the config.
     :param model: Model in the request.
@@ -70,45 +57,33 @@ class Reading:
     :param sound_format: Audio format in the request, if any.
     """
 
-    redact: Callable[[str], str]
-    hide: Callable[[str], str] = str
-    provider: str = ""
-    shown_provider: str = ""
-    model: str = ""
-    tags: Sequence[str] = DEFAULT_TAGS
-    sound_format: str = ""
-    tools: frozenset[str] = frozenset()
-
-
-@dataclass(slots=True)
-class _Progress:
-    """State of an answer that is being received."""
-
-    text: bool = False
-    thought: bool = False
-    media: bool = False
-    misread: bool = False
-    odd: str = ""
-    choice: Any = None
-    model: str = ""
-    attached_chars: int = 0
-    media_chars: int = 0
-    attached: dict[str, Any] = field(default_factory=dict)
+    provider: str
+    shown_provider: str
+    model: str
+    tags: Sequence[str]
+    tools: frozenset[str]
+    sound_format: str
 
 
 class ChunkReader:
     """Turns the chunks of one answer into deltas."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, endpoint: Endpoint) -> None:
         #: The finish reason, or an empty string before it was received.
         self.finish_reason = ""
         #: Whether the chunk with the finish reason added nothing to the answer.
         self.ended_alone = False
+        #: What the endpoint sent beside the answer.
+        self.complaints = Complaints(endpoint)
         self._reading = reading
-        self._so_far = _Progress()
+        self._has_text = self._has_thought = False
+        self._choice: int | None = None  # index of the choice that is read
+        self._model = ""
+        self._attached: dict[str, Any] = {}
+        self._attached_chars = 0
         self._think = ThinkSplitter(reading.tags)
         self._calls = CallCollector(reading.tools)
-        self._sound = SoundCollector()
+        self._media = MediaCollector(reading.sound_format)
         self._usage = UsageCollector()
         # High surrogates without their low surrogate, by channel.
         self._halves: dict[str, str] = {}
@@ -138,7 +113,7 @@ class ChunkReader:
                 if isinstance(one, dict):
                     self._read_chunk(found, one, joins)
                 else:
-                    self._note_misread(payload)
+                    self.complaints.add_text(payload)
         return found
 
     def finish(self) -> list[Delta]:
@@ -150,9 +125,7 @@ class ChunkReader:
             self._add_text(found, channel, "\ufffd")
         found += self._think.finish()
         self._note(found)
-        sound = self._sound.finish(self._reading.sound_format)
-        self._so_far.media = self._so_far.media or bool(sound)
-        found += sound
+        found += self._media.finish()
         calls, extras = self._calls.finish()
         found += calls
         usage = self._usage.finish()
@@ -160,13 +133,13 @@ class ChunkReader:
             found.append(usage)
         reason = "tool_calls" if calls and self.finish_reason == "stop" else self.finish_reason
         attached: dict[str, Any] = {}
-        if self._so_far.attached:
-            attached["fields"] = self._so_far.attached
+        if self._attached:
+            attached["fields"] = self._attached
         if any(extras):
             attached["calls"] = extras
         if attached or calls:
             attached["provider"] = self._reading.provider
-        model = self._so_far.model or self._reading.model
+        model = self._model or self._reading.model
         found.append(Finished(reason, self._reading.shown_provider, model, attached))
         return found
 
@@ -175,33 +148,30 @@ class ChunkReader:
 
         :raises ProviderError: when it has no text, no tool call and no media.
         """
-        so_far, reason = self._so_far, self.finish_reason
-        if so_far.text or so_far.media or self._calls:
+        if self._has_text or self._media.found or self._calls:
             return
-        if reason == "content_filter":
+        if self.finish_reason == "content_filter":
             raise ProviderError(failures.FILTERED)
-        if so_far.thought:
+        if self._has_thought:
             raise ProviderError(failures.THOUGHT_ONLY)
-        if reason == "length":
+        if self.finish_reason == "length":
             raise ProviderError(failures.NO_ROOM)
-        if so_far.odd:
-            raise self.explain(failures.FAILED_MIDWAY)
-        message = failures.NOT_JSON if so_far.misread else failures.ANSWERED_NOTHING
+        if self.complaints.words:
+            raise self.complaints.explain(failures.FAILED_MIDWAY)
+        misread = self.complaints.misread
+        message = failures.NOT_JSON if misread else failures.ANSWERED_NOTHING
         raise ProviderError(message, retryable=True)
-
-    def explain(self, message: str) -> ProviderError:
-        """Return an error with the text that the endpoint sent outside its answer."""
-        return ProviderError(failures.with_words(message, self._so_far.odd.strip()), retryable=True)
 
     def _read_chunk(self, found: list[Delta], chunk: dict[str, Any], joins: bool) -> None:
         error = chunk.get("error")
         if error or chunk.get("object") == "error" or chunk.get("type") == "error":
-            raise self._failure(error if isinstance(error, (dict, list)) else chunk)
+            error = error if isinstance(error, (dict, list)) else chunk
+            raise self.complaints.read_error(error)
         choices = chunk.get("choices")
         if chunk.get("usage") or "x_groq" in chunk or "usageMetadata" in chunk:
             self._usage.add(chunk.get("usage") or chunk.get("x_groq") or chunk.get("usageMetadata"))
-        if not self._so_far.model and isinstance(chunk.get("model"), str):
-            self._so_far.model = chunk["model"][:200]
+        if not self._model and isinstance(chunk.get("model"), str):
+            self._model = chunk["model"][:200]
         if not isinstance(choices, list):
             choices = [choices]
         choice = choices[0] if choices else None
@@ -210,7 +180,7 @@ class ChunkReader:
             if inner is not None:
                 self._read_chunk(found, inner, joins)
             else:
-                self._read_odd(chunk)
+                self.complaints.add_chunk(chunk)
         elif choice.get("index") or len(choices) > 1:
             for one in self._choose(choices):
                 self._read_choice(found, one, joins)
@@ -228,12 +198,12 @@ class ChunkReader:
         if "tool_calls" in choice:
             self._read_calls(choice["tool_calls"])
         if choice.get("error"):
-            raise self._failure(choice["error"])
+            raise self.complaints.read_error(choice["error"])
         if choice.get("usage"):
             self._usage.add(choice["usage"])
         reason = find_finish_reason(choice)
         if reason == "error":
-            raise self._failure(choice)
+            raise self.complaints.read_error(choice)
         if reason:
             self.finish_reason = join_finish_reasons(self.finish_reason, reason)
             self.ended_alone = len(found) == size
@@ -243,11 +213,12 @@ class ChunkReader:
 
         Copilot's endpoint sends a text and its calls as two choices with one index.
         """
-        known = [one for one in choices if isinstance(one, dict)]
-        if self._so_far.choice is None:
-            first = min(one.get("index") or 0 for one in known)
-            self._so_far.choice = 0 if self._has_answer() else first
-        return [one for one in known if (one.get("index") or 0) == self._so_far.choice]
+        known = [
+            (read_index(one.get("index")) or 0, one) for one in choices if isinstance(one, dict)
+        ]
+        if self._choice is None:
+            self._choice = 0 if self._has_answer() else min(index for index, _ in known)
+        return [one for index, one in known if index == self._choice]
 
     def _find_message(self, choice: dict[str, Any]) -> dict[str, Any] | None:
         """Return the delta of a choice, or its message unless that repeats the deltas."""
@@ -261,13 +232,13 @@ class ChunkReader:
         return None
 
     def _has_answer(self) -> bool:
-        return self._so_far.text or self._so_far.thought or bool(self._calls)
+        return self._has_text or self._has_thought or bool(self._calls)
 
     def _read_message(self, found: list[Delta], message: dict[str, Any], joins: bool) -> None:
         content = message.get("content")
         if content and len(message) == 1 and isinstance(content, str):
             self._add_text(found, _CONTENT, content, joins)  # fast path for one token
-            if not self._so_far.text:
+            if not self._has_text:
                 self._note(found)
             return
         if "usage" in message:
@@ -289,7 +260,7 @@ class ChunkReader:
             self._calls.add({"index": 0, "function": message["function_call"]})
         if message.get("images") or message.get("audio"):
             self._read_media(found, message)
-        if not self._so_far.text:
+        if not self._has_text:
             self._note(found)
 
     def _read_calls(self, calls: Any) -> None:
@@ -309,32 +280,24 @@ class ChunkReader:
             )
         if thought:
             self._add_text(found, _REASONING, find_thought(thought), joins)
-        if self._so_far.attached_chars < MAX_CHARS:
+        if self._attached_chars < MAX_CHARS:
             fields = {key: one for key, one in message.items() if key not in KNOWN_FIELDS}
-            self._so_far.attached_chars += merge_fields(self._so_far.attached, fields)
+            self._attached_chars += merge_fields(self._attached, fields)
 
     def _read_media(self, found: list[Delta], message: dict[str, Any]) -> None:
         images, audio = message.get("images"), message.get("audio")
         for part in images if isinstance(images, list) else ():
-            self._add_media(found, part)
+            self._add_image(found, part)
         if isinstance(audio, dict):
-            self._count_media(len(str(audio.get("data") or "")))
-            self._add_text(found, _CONTENT, self._sound.add(audio))
+            self._add_text(found, _CONTENT, self._media.add_audio(audio))
 
-    def _add_media(self, found: list[Delta], part: Any) -> None:
-        media = read_image(part)
+    def _add_image(self, found: list[Delta], part: Any) -> None:
+        media = self._media.read_image(part)
         if isinstance(media, MediaDelta):
-            self._count_media(len(media.data))
-            self._so_far.media = True
             found.append(media)
         elif media:
             # Show a remote image as a link: the server must not fetch a model's URL.
             self._add_text(found, _CONTENT, f"\n![image]({media})\n")
-
-    def _count_media(self, chars: int) -> None:
-        self._so_far.media_chars += chars
-        if self._so_far.media_chars > MAX_MEDIA_CHARS:
-            raise ProviderError("The model's endpoint sent too many bytes of media.")
 
     def _add_text(self, found: list[Delta], channel: str, text: Any, joins: bool = False) -> None:
         if not isinstance(text, str):
@@ -351,20 +314,20 @@ class ChunkReader:
     def _note(self, found: Sequence[Delta]) -> None:
         for delta in found:
             if isinstance(delta, TextDelta):
-                self._so_far.text = self._so_far.text or bool(delta.text.strip())
+                self._has_text = self._has_text or bool(delta.text.strip())
             elif isinstance(delta, ReasoningDelta):
-                self._so_far.thought = True
+                self._has_thought = True
 
     def _read_parts(self, found: list[Delta], parts: list[Any], joins: bool) -> str:
         """Add the media, reasoning and calls of typed parts, and return the text of the others."""
         for part in parts:
-            kind = part.get("type") if isinstance(part, dict) else None
+            kind = to_text(part.get("type")) if isinstance(part, dict) else ""
             if kind in THOUGHT_TYPES:
                 self._add_text(found, _REASONING, find_thought(part), joins)
             elif kind in ("tool_use", "tool_call", "function_call"):
                 self._calls.add(part)
             elif kind in ("image_url", "image", "output_image"):
-                self._add_media(found, part)
+                self._add_image(found, part)
             elif kind in ("audio", "output_audio", "input_audio"):
                 self._read_media(found, {"audio": part.get(kind) or part})
         return join_texts(parts)
@@ -379,43 +342,4 @@ class ChunkReader:
         if text and "\ud800" <= text[-1] <= "\udbff":
             self._halves[channel] = text[-1]
             text = text[:-1]
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-    def _read_odd(self, chunk: dict[str, Any]) -> None:
-        """Handle a chunk without a choice: usage, a keep-alive, or an error of an unknown shape."""
-        odd = {key: one for key, one in chunk.items() if key not in _USUAL and one}
-        if not odd:
-            return
-        self._log_odd(json.dumps(odd, ensure_ascii=False, default=str))
-        words = self._quote(chunk)
-        self._so_far.odd = self._so_far.odd.strip() or words or " "
-
-    def _note_misread(self, payload: bytes) -> None:
-        """Keep text that is not JSON, because it may be an error text."""
-        self._so_far.misread = True
-        text = payload.decode("utf-8", "replace").strip()
-        self._log_odd(text)
-        text = re.sub(r"^\[[A-Z]+\]\s*", "", text).strip('"')
-        if text[:1] not in ("", "{", "[", ":"):
-            self._so_far.odd = self._so_far.odd or self._quote(text)
-
-    def _log_odd(self, text: str) -> None:
-        log.warning(
-            "the endpoint of provider %s sent unexpected data: %s",
-            self._reading.shown_provider, self._reading.redact(text),
-        )  # fmt: skip
-
-    def _failure(self, error: Any) -> ProviderError:
-        text = json.dumps(error, ensure_ascii=False, default=str)
-        log.warning(
-            "the endpoint of provider %s reported an error inside its answer: %s",
-            self._reading.shown_provider, self._reading.redact(text),
-        )  # fmt: skip
-        status, text = failures.read_status(error), self._reading.hide(text)
-        if status:
-            return failures.EndpointRefusal(status, text)
-        return failures.ReportedError(text, self._quote(error))
-
-    def _quote(self, said: Any) -> str:
-        """Return an endpoint's text without private parts, for the caller."""
-        return failures.quote(self._reading.hide(failures.find_words(said)))
+        return join_surrogates(text)

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..agent.provider import MediaDelta
+from ..errors import ProviderError
 
 #: Maximum size of one answer's media, encoded, in bytes.
-MAX_CHARS = 64 * 1024 * 1024
+_MAX_CHARS = 64 * 1024 * 1024
 
 #: Sample rate of OpenAI's pcm16, which has one channel.
 _PCM_RATE_HZ = 24_000
@@ -28,11 +29,66 @@ _MAGIC = (
 )  # fmt: skip
 
 
-def read_image(part: Any) -> MediaDelta | str:
-    """Parse one image: an ``image_url`` part, ``b64_json``, or a URL.
+class MediaCollector:
+    """Collects the images of one answer, and its audio: pieces of base64 and their transcript.
 
-    :returns: The image, its URL if it is remote, or an empty string if the part is no image.
+    :param asked_format: Audio format in the request. ``pcm16`` data gets a WAV header.
     """
+
+    def __init__(self, asked_format: str) -> None:
+        #: Whether any image or audio was found.
+        self.found = False
+        self._chars = 0
+        self._asked_format = asked_format
+        self._pieces: list[str] = []
+        self._format = ""
+
+    def read_image(self, part: Any) -> MediaDelta | str:
+        """Parse one image: an ``image_url`` part, ``b64_json``, or a URL.
+
+        :returns: The image, its URL if it is remote, or an empty string if the part is no image.
+        :raises ProviderError: when the answer has too much media.
+        """
+        media = _read_image(part)
+        if isinstance(media, MediaDelta):
+            self._count(len(media.data))
+            self.found = True
+        return media
+
+    def add_audio(self, audio: Mapping[str, Any]) -> str:
+        """Add one ``audio`` object and return its part of the transcript.
+
+        :raises ProviderError: when the answer has too much media.
+        """
+        data = audio.get("data")
+        if isinstance(data, str) and data:
+            self._count(len(data))
+            self._pieces.append(data)
+        self._format = str(audio.get("format") or self._format)
+        transcript = audio.get("transcript")
+        return transcript if isinstance(transcript, str) else ""
+
+    def finish(self) -> list[MediaDelta]:
+        """Return the audio, or an empty list if none was received."""
+        pieces, self._pieces = self._pieces, []
+        # Each piece may be encoded separately, with its own padding.
+        sound = b"".join(map(_decode_bytes, pieces))
+        if not sound:
+            return []
+        self.found = True
+        kind = self._format or self._asked_format
+        ending = _find_ending(sound) or ("wav" if kind in ("pcm16", "") else kind)
+        if kind == "pcm16" and not _find_ending(sound):
+            sound = _add_wav_head(sound)
+        return [MediaDelta(sound, f"audio.{ending}")]
+
+    def _count(self, chars: int) -> None:
+        self._chars += chars
+        if self._chars > _MAX_CHARS:
+            raise ProviderError("The model's endpoint sent too many bytes of media.")
+
+
+def _read_image(part: Any) -> MediaDelta | str:
     if isinstance(part, str):
         return _read_url(part)
     if not isinstance(part, Mapping):
@@ -40,7 +96,7 @@ def read_image(part: Any) -> MediaDelta | str:
     for key in ("image_url", "url", "image", "source"):
         inner = part.get(key)
         if isinstance(inner, Mapping):
-            return read_image(inner)
+            return _read_image(inner)
         if isinstance(inner, str):
             return _read_url(inner)
     for key in ("b64_json", "data", "image_base64"):
@@ -56,39 +112,6 @@ def _read_url(url: str) -> MediaDelta | str:
         kind = head[5:].partition(";")[0].strip().lower()
         return _decode(data, _ENDINGS.get(kind, ""), kind.partition("/")[0] or "image")
     return url if url.startswith(("https://", "http://")) else ""
-
-
-class SoundCollector:
-    """Collects the audio of one answer: pieces of base64 and its transcript."""
-
-    def __init__(self) -> None:
-        self._pieces: list[str] = []
-        self._format = ""
-
-    def add(self, audio: Mapping[str, Any]) -> str:
-        """Add one ``audio`` object and return its part of the transcript."""
-        data = audio.get("data")
-        if isinstance(data, str) and data:
-            self._pieces.append(data)
-        self._format = str(audio.get("format") or self._format)
-        transcript = audio.get("transcript")
-        return transcript if isinstance(transcript, str) else ""
-
-    def finish(self, asked_format: str) -> list[MediaDelta]:
-        """Return the audio, or an empty list if none was received.
-
-        :param asked_format: Format in the request. ``pcm16`` data gets a WAV header.
-        """
-        pieces, self._pieces = self._pieces, []
-        # Each piece may be encoded separately, with its own padding.
-        found = b"".join(map(_decode_bytes, pieces))
-        if not found:
-            return []
-        kind = self._format or asked_format
-        ending = _find_ending(found) or ("wav" if kind in ("pcm16", "") else kind)
-        if kind == "pcm16" and not _find_ending(found):
-            found = _add_wav_head(found)
-        return [MediaDelta(found, f"audio.{ending}")]
 
 
 def _decode(data: str, ending: str, name: str) -> MediaDelta | str:

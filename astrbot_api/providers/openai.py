@@ -131,8 +131,6 @@ class OpenAIProvider:
         """Send the request once and read the answer up to its first delta."""
         audio = body.get("audio")
         reading = Reading(
-            self._endpoint.redact,
-            hide=self._endpoint.hide,
             provider=self._name,
             shown_provider=self._config.id,
             model=body["model"],
@@ -143,8 +141,9 @@ class OpenAIProvider:
         )  # fmt: skip
         sent = self._endpoint.send("POST", "/chat/completions", body, call)
         answer = AnswerReader(
-            sent, call, self._endpoint, ChunkReader(reading), self._config.read_timeout_s
-        )
+            sent, call, self._endpoint, ChunkReader(reading, self._endpoint),
+            self._config.read_timeout_s,
+        )  # fmt: skip
         try:
             found = answer.read_first()
         except BaseException:

@@ -113,6 +113,7 @@ def test_an_id_beside_no_usage_is_none() -> None:
          "Hello", ""),
         ({"content": "Hello", "reasoning": {"effort": 3}}, "Hello", ""),
         ({"content": "Hello", "tool_calls": True}, "Hello", ""),
+        ({"content": [{"type": {}, "x": 1}, {"type": "text", "text": "Hello"}]}, "Hello", ""),
     ],
 )  # fmt: skip
 def test_text_and_thinking_are_found(chunk: dict[str, Any], text: str, thought: str) -> None:
@@ -128,6 +129,7 @@ def test_text_and_thinking_are_found(chunk: dict[str, Any], text: str, thought: 
         [[(0, "Hel")], [(1, "other")], [(0, "lo")]],
         [[(1, "Hel")], [(1, "lo")]],
         [[(0, "Hel"), (1, "other")], [(1, "more"), (0, "lo")]],
+        [[("1", "other"), (0, "Hel")], [("0", "lo"), ([], "")]],
     ],
 )
 def test_of_several_choices_one_is_followed(chunks: list[Any]) -> None:

@@ -1,0 +1,68 @@
+"""Errors that an endpoint reports inside a successful response, in any shape."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from ..errors import ProviderError
+from . import failures
+from .endpoint import Endpoint
+
+#: Known fields of a chunk. A chunk without choices but with other fields may be an error.
+_USUAL = frozenset(
+    {
+        "id", "object", "created", "model", "choices", "usage", "system_fingerprint", "type",
+        "service_tier", "provider", "prompt_filter_results", "x_groq", "timings", "citations",
+        "search_results", "nonce", "obfuscation", "kv_transfer_params", "prompt_token_ids",
+    }
+)  # fmt: skip
+
+
+class Complaints:
+    """Collects what an endpoint sends beside one answer, which may explain why that is missing."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        #: Whether text was received that is not JSON.
+        self.misread = False
+        #: The text for the caller, or a blank if the endpoint's own text is unsafe or missing.
+        self.words = ""
+        self._endpoint = endpoint
+
+    def add_chunk(self, chunk: dict[str, Any]) -> None:
+        """Add a chunk without a choice: usage, a keep-alive, or an error of an unknown shape."""
+        odd = {key: one for key, one in chunk.items() if key not in _USUAL and one}
+        if odd:
+            self._endpoint.log_failure("sent unexpected data", _dump(odd))
+            self.words = self.words.strip() or self._quote(chunk) or " "
+
+    def add_text(self, payload: bytes) -> None:
+        """Add text that is not JSON, because it may be an error text."""
+        self.misread = True
+        text = payload.decode("utf-8", "replace").strip()
+        self._endpoint.log_failure("sent unexpected data", text)
+        text = re.sub(r"^\[[A-Z]+\]\s*", "", text).strip('"')
+        if text[:1] not in ("", "{", "[", ":"):
+            self.words = self.words or self._quote(text)
+
+    def explain(self, message: str) -> ProviderError:
+        """Return an error with the collected text."""
+        return ProviderError(failures.with_words(message, self.words.strip()), retryable=True)
+
+    def read_error(self, error: Any) -> ProviderError:
+        """Return the error that a chunk reports."""
+        text = _dump(error)
+        self._endpoint.log_failure("reported an error inside its answer", text)
+        status = failures.read_status(error)
+        if status:
+            return failures.EndpointRefusal(status, self._endpoint.hide(text))
+        return failures.ReportedError(self._endpoint.hide(text), self._quote(error))
+
+    def _quote(self, said: Any) -> str:
+        """Return an endpoint's text without private parts, for the caller."""
+        return failures.quote(self._endpoint.hide(failures.find_words(said)))
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
