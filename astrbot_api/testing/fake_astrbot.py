@@ -312,9 +312,9 @@ class FakeAstrBot(FakePlatform):
         file = request.read_fields().get("file")
         if file is None:
             return _error("Missing key: file")
-        attachment_id = self._keep(unquote(file.filename), file.data)
+        attachment_id = self._keep(file.filename, file.data)
         kind = _KINDS.get(file.content_type.partition("/")[0], "file")
-        self.uploaded.append((unquote(file.filename), kind))
+        self.uploaded.append((file.filename, kind))
         return _ok({"attachment_id": attachment_id, "filename": file.filename, "type": kind})
 
     def _keep(self, name: str, data: bytes) -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from urllib3.fields import format_multipart_header_param
+
 from ..config.upstream import UpstreamConfig
 from ..errors import ProviderError
 from ..providers.sse import SSEParser
@@ -132,11 +134,12 @@ class AstrBotClient:
     def upload(self, file: UpstreamFile, call: Call) -> str:
         """Upload a file and return AstrBot's attachment id."""
         mark = f"----astrbot-api-{uuid.uuid4().hex}"
-        name = quote(file.name, safe=" !#$&+-.^_`|~()[]{},;=@")
+        # UTF-8 as browsers send it. Servers do not decode other percent-encoding.
+        filename = format_multipart_header_param("filename", file.name)
         head = (
-            f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+            f'--{mark}\r\nContent-Disposition: form-data; name="file"; {filename}\r\n'
             f"Content-Type: {file.mime}\r\n\r\n"
-        ).encode()
+        ).encode("utf-8", "replace")
         tail = f"\r\n--{mark}--\r\n".encode()
 
         def iter_body() -> Iterator[bytes]:
