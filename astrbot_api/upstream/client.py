@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from os.path import splitext
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -23,6 +24,8 @@ from ..runtime.outbound import Answer, Call, Outbound, OutboundError
 
 _READ_BYTES = 16_384
 _MAX_JSON_BYTES = 16 * 1024 * 1024
+
+_MAX_NAME_BYTES = 200
 
 #: Timeout of a request without a stream, in seconds.
 _ASK_S = 15.0
@@ -135,11 +138,11 @@ class AstrBotClient:
         """Upload a file and return AstrBot's attachment id."""
         mark = f"----astrbot-api-{uuid.uuid4().hex}"
         # UTF-8 as browsers send it. Servers do not decode other percent-encoding.
-        filename = format_multipart_header_param("filename", file.name)
+        filename = format_multipart_header_param("filename", _fit_name(file.name))
         head = (
             f'--{mark}\r\nContent-Disposition: form-data; name="file"; {filename}\r\n'
             f"Content-Type: {file.mime}\r\n\r\n"
-        ).encode("utf-8", "replace")
+        ).encode()
         tail = f"\r\n--{mark}--\r\n".encode()
 
         def iter_body() -> Iterator[bytes]:
@@ -307,6 +310,13 @@ class AstrBotClient:
         if envelope.get("status") == "error" or answer.status >= 400:
             raise UpstreamRefusal(_refusal_text(envelope), status=answer.status)
         return envelope.get("data")
+
+
+def _fit_name(name: str) -> str:
+    """Return a file name that AstrBot can store with its prefix. Its disk allows 255 bytes."""
+    stem, extension = splitext(name)
+    room = _MAX_NAME_BYTES - len(extension.encode())
+    return stem.encode()[:room].decode(errors="ignore") + extension
 
 
 def _refusal_text(envelope: Mapping[str, Any]) -> str:

@@ -198,11 +198,13 @@ def test_a_picture_arrives_as_a_picture(
     api = make_gateway(astrbot)
     upload = api.client.post(
         "/api/v1/file", headers={"X-API-Key": api.key},
-        data={"file": (io.BytesIO(PICTURE), "a.png", "application/octet-stream")},
+        data={"file": (io.BytesIO(PICTURE), "报" * 100 + ".png", "application/octet-stream")},
     )  # fmt: skip
     part = {"type": "image", "attachment_id": upload.get_json()["data"]["attachment_id"]}
     api.chat([{"type": "plain", "text": "ECHO look"}, part])
-    assert astrbot.uploaded == [("a.png", "image")]
+    ((name, kind),) = astrbot.uploaded
+    assert kind == "image"
+    assert name == "报" * 65 + ".png", "AstrBot stores names of at most 255 bytes"
 
 
 def test_a_failure_in_mid_answer_is_an_error_after_the_text(
