@@ -25,20 +25,21 @@ _MAX_DEPTH = 24
 _MAX_PARTS = 4000
 
 #: Annotations to copy.
-_NOTES = ("title", "description", "default", "examples", "deprecated")
+_NOTES = ("title", "description", "default")
 
 _NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
-_COUNTS = (
-    "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties",
-)  # fmt: skip
+_COUNTS = {
+    "string": ("minLength", "maxLength"),
+    "array": ("minItems", "maxItems"),
+    "object": ("minProperties", "maxProperties"),
+}
 
 
 def fit_schema(schema: Any) -> dict[str, Any]:
     """Return parameters that endpoints accept and that allow everything the schema allows."""
     fitted = _Fitter(schema).fit_root()
-    for name in ("anyOf", "enum", "default"):
-        fitted.pop(name, None)
-    return {**fitted, "type": "object", "properties": fitted.get("properties", {})}
+    fitted.pop("default", None)
+    return fitted
 
 
 class _Fitter:
@@ -49,16 +50,12 @@ class _Fitter:
     def fit_root(self) -> dict[str, Any]:
         """Return an object schema. Alternatives become optional properties."""
         schema = self._expand(self._root, ())
-        whole, alternatives = dict(schema), _to_list(schema.get("anyOf"))
-        for one in _to_list(schema.get("oneOf")):
-            alternatives.append(one)
-        for name in ("anyOf", "oneOf"):
-            whole.pop(name, None)
-        own = self._fit_object(whole, 0, ())
-        choices = [self._fit_object(self._expand(one, ()), 0, ()) for one in alternatives]
-        choices = [one for one in choices if one.get("type", "object") == "object"]
+        own = self._fit_object(schema, 0, ())
+        choices = [
+            self._fit_object(self._expand(one, ()), 0, ()) for one in _list_alternatives(schema)
+        ]
         for one in choices:
-            for name, value in one.get("properties", {}).items():
+            for name, value in one["properties"].items():
                 own["properties"].setdefault(name, value)
         if choices:
             # A property of one alternative may be present although others forbid it.
@@ -88,9 +85,7 @@ class _Fitter:
         types = _read_types(schema)
         if len(types) > 1:
             return self._fit_types(schema, types, depth, outer)
-        alternatives = [
-            *_to_list(schema.get("anyOf")), *_to_list(schema.get("oneOf")),
-        ]  # fmt: skip
+        alternatives = _list_alternatives(schema)
         fitted = _copy_notes(schema)
         if types:
             fitted |= self._fit_type(schema, types[0], depth, outer)
@@ -132,8 +127,8 @@ class _Fitter:
             values = [one for one in schema["enum"] if _is_of(one, kind)]
             if values:
                 fitted["enum"] = values
-        counts = {name: schema.get(name) for name in _COUNTS if _counts(name, kind)}
-        fitted |= {name: one for name, one in counts.items() if _is_count(one)}
+        counts = _COUNTS.get(kind, ())
+        fitted |= {name: schema[name] for name in counts if _is_count(schema.get(name))}
         return {**_copy_notes(schema), **fitted}
 
     def _fit_object(
@@ -314,18 +309,16 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int) or math.isfinite(value)
 
 
-def _counts(name: str, kind: str) -> bool:
-    return name.endswith({"string": "Length", "array": "Items", "object": "Properties"}.get(
-        kind, "?"
-    ))  # fmt: skip
-
-
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_values(value: Any) -> bool:
     return isinstance(value, list) and bool(value)
+
+
+def _list_alternatives(schema: Mapping[str, Any]) -> list[Any]:
+    return [*_to_list(schema.get("anyOf")), *_to_list(schema.get("oneOf"))]
 
 
 def _to_list(value: Any) -> list[Any]:

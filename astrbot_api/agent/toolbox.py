@@ -102,21 +102,14 @@ class Toolbox:
         tool = self._tools.get(name)
         if tool is None or not (tool.needs_approval or _matches(name, self._approve)):
             return False
-        try:
-            return not tool.find_fault(tool.read_arguments(parse_arguments(arguments)))
-        except ValueError:
-            return False
+        values = _read(tool, arguments)
+        return values is not None and not tool.find_fault(values)
 
     def recall(self, name: str, arguments: str, result: str) -> None:
         """Count a call that another worker made in this turn."""
         tool = self._tools.get(name)
-        if tool is None:
-            return
-        try:
-            values = tool.read_arguments(parse_arguments(arguments))
-        except ValueError:
-            return
-        if not self._budget.refuse(name, values):
+        values = _read(tool, arguments) if tool else None
+        if values is not None and not self._budget.refuse(name, values):
             self._budget.count(name, values, result, 0.0)
 
     def run(self, name: str, arguments: str, context: ToolContext, call_id: str = "") -> str:
@@ -130,12 +123,10 @@ class Toolbox:
         if tool is None:
             known = ", ".join(self._tools) or "none"
             return f"error: there is no tool named {name}; the tools are: {known}"
-        try:
-            values = tool.read_arguments(parse_arguments(arguments))
-        except ValueError:
+        values = _read(tool, arguments)
+        if values is None:
             return "error: the arguments are not a JSON object"
-        fault = tool.find_fault(values)
-        if fault:
+        if fault := tool.find_fault(values):
             return _shorten(f"error: bad arguments: {fault}", self._max_chars)
         if why := self._budget.refuse(tool.name, values):
             return f"error: {why}"
@@ -158,12 +149,10 @@ class Toolbox:
                 cancel=context.cancel,
             )
             return _as_text(result)
-        except (CallTimedOut, TooManyAbandoned) as error:
-            log.error("%s", error)
+        except (CallTimedOut, TooManyAbandoned, ToolError) as error:
+            if not isinstance(error, ToolError):
+                log.error("%s", error)
             current_span().fail(type(error).__name__)
-            return f"error: {error}"
-        except ToolError as error:
-            current_span().fail("ToolError")
             return f"error: {error}"
         except Exception as error:
             context.cancel.raise_if_cancelled()
@@ -171,6 +160,14 @@ class Toolbox:
                 log.exception("tool %s failed", tool.name)
             current_span().fail(type(error).__name__)
             return f"error: the tool {tool.name} failed: {type(error).__name__}"
+
+
+def _read(tool: Tool, arguments: str) -> dict[str, Any] | None:
+    """Return a call's arguments for a tool, or None if they are not a JSON object."""
+    try:
+        return tool.read_arguments(parse_arguments(arguments))
+    except ValueError:
+        return None
 
 
 def parse_arguments(text: str) -> dict[str, Any]:

@@ -116,19 +116,15 @@ class Endpoint:
         :raises ProviderError: when the request fails.
         """
         content = None if body is None else _dump(body)
-        for _ in self._keys.keys[1:]:
-            key = self._keys.choose()
+        left = len(self._keys.keys)
+        while True:
+            key, left = self._keys.choose(), left - 1
             try:
                 return self._send(method, path, content, call, key)
             except failures.EndpointRefusal as error:
-                if not self._rest(key, error):
+                another = self._keys.rest(key, error.status, error.retry_after_s, error.spent)
+                if not another or not left:
                     raise
-        key = self._keys.choose()
-        try:
-            return self._send(method, path, content, call, key)
-        except failures.EndpointRefusal as error:
-            self._rest(key, error)
-            raise
 
     def try_version(self, error: ProviderError) -> bool:
         """Add ``/v1`` to the base URL if the error suggests that it is missing.
@@ -181,9 +177,6 @@ class Endpoint:
     def hide(self, text: str) -> str:
         """Return an endpoint's text without the keys."""
         return failures.hide_keys(text, self._keys.keys)
-
-    def _rest(self, key: str, error: failures.EndpointRefusal) -> bool:
-        return self._keys.rest(key, error.status, error.retry_after_s, error.spent)
 
     def _send(self, method: str, path: str, content: bytes | None, call: Call, key: str) -> Answer:
         headers = {**self._headers, "Authorization": f"Bearer {key}"} if key else self._headers

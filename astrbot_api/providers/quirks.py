@@ -27,16 +27,19 @@ def is_too_long(text: str) -> bool:
     return bool(_TOO_LONG.search(text))
 
 
+def _any_case(pattern: str, flags: int = 0) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE | flags)
+
+
 #: OpenAI, DeepSeek, Moonshot, MiniMax.
-_SPENT = re.compile(
+_SPENT = _any_case(
     r"insufficient[_ ](quota|balance|funds|credit)|exceeded your current quota|billing_hard_limit"
-    r"|out of credits|arrear",
-    re.IGNORECASE,
+    r"|out of credits|arrear"
 )
 
 #: OpenAI, vLLM, llama.cpp, Anthropic, Gemini, Mistral, Qwen, Groq, Ollama, DeepSeek, Moonshot,
 #: MiniMax, Zhipu, TGI, ExLlama. The last lines are translations by gateways.
-_TOO_LONG = re.compile(
+_TOO_LONG = _any_case(
     r"context[_ ](length|window|size)|maximum context|max_?(model_?len|seq_?len)"
     r"|(prompt|input|messages?|conversation)[^.]{0,40}too (long|large)"
     r"|too many (input |prompt )?tokens|reduce the length"
@@ -49,26 +52,22 @@ _TOO_LONG = re.compile(
     r"( long|max_length)|too large for model"
     r"|(输入|提示词?|对话|消息|请求|prompt|上下文|token).{0,16}(过长|超)|超.{0,12}(上下文|长度|上限)"
     r"|zu lang|longitud máxima|demasiado larg|longueur maximale|trop long|長すぎ|длин[уаы]|слишком "
-    r"длин|너무 (길|깁)",
-    re.IGNORECASE,
+    r"длин|너무 (길|깁)"
 )
 
-LIMIT = re.compile(
+LIMIT = _any_case(
     r"(?:limit|maximum|max\w*|at most|context (?:length|size|window)|should be \[\d+,|supports?)"
-    r"[^\d]{0,40}(\d[\d,]{2,})",
-    re.IGNORECASE,
+    r"[^\d]{0,40}(\d[\d,]{2,})"
 )
-ASKED = re.compile(
+ASKED = _any_case(
     r"(?:resulted in|requested|request \(|has|is|got|contains|count \(|input tokens?:?|prompt"
-    r" \()\s*(?:about )?(\d[\d,]{2,})",
-    re.IGNORECASE,
+    r" \()\s*(?:about )?(\d[\d,]{2,})"
 )
 
 #: Ollama, vLLM, llama.cpp, OpenRouter, Groq.
-NO_TOOLS = re.compile(
+NO_TOOLS = _any_case(
     r"support\w* (tool|function)|(tool|function)\w*[^.]{0,40}(not support|unsupported|support\b"
-    r"|requires\b|enable)|(tools|functions) (is|are) not|不支持.{0,8}(工具|函数|tool|function)",
-    re.IGNORECASE,
+    r"|requires\b|enable)|(tools|functions) (is|are) not|不支持.{0,8}(工具|函数|tool|function)"
 )
 
 #: Words for "not supported". The next patterns combine them with words for images and audio:
@@ -78,124 +77,110 @@ _NOT_TAKEN = (
     r"|not (a )?multimodal|no endpoints|not allowed|not enabled|expected `?text|must be a string"
     r"|should be a valid string|invalid type: sequence|text[- ]only|not a\b|at most 0|不支持"
 )
-NO_IMAGES = re.compile(
+NO_IMAGES = _any_case(
     r"\A(?=.*(image|vision|visual|multimodal|\bvlm\b|\bmm input|图|视觉|多模态))"
     rf"(?=.*({_NOT_TAKEN}))",
-    re.IGNORECASE | re.DOTALL,
+    re.DOTALL,
 )
-NO_AUDIO = re.compile(
-    rf"\A(?=.*(audio|sound|音频|语音))(?=.*({_NOT_TAKEN}))", re.IGNORECASE | re.DOTALL
-)
+NO_AUDIO = _any_case(rf"\A(?=.*(audio|sound|音频|语音))(?=.*({_NOT_TAKEN}))", re.DOTALL)
 #: Serde, pydantic, Go, Jinja, Qwen, Zhipu.
-NO_PARTS = re.compile(
+NO_PARTS = _any_case(
     r"(must|should) be a (valid )?string|expected?\w* (a )?string|invalid type: sequence|str type"
     r"|not of type .?string|array into go struct|\(not .{0,2}list.{0,2}\) to str|必须为字符串"
-    r"|unknown variant `(image_url|input_audio|file)`|should be .text.|取值范围 \[.text.\]",
-    re.IGNORECASE,
+    r"|unknown variant `(image_url|input_audio|file)`|should be .text.|取值范围 \[.text.\]"
 )
 #: Errors about one image, not about images in general: OpenAI, Anthropic, Gemini, Ollama.
-BAD_IMAGE = re.compile(
+BAD_IMAGE = _any_case(
     r"image_parse_error|unsupported image|(invalid|process|decode|load|parse|unable to)[^.]{0,30}"
     r"image|image[^.]{0,30}(valid|corrupt|broken|decode|too (large|small|big)|exceeds)"
     r"|image[^.]{0,60}restrictions"
-    r"|图片.{0,6}(格式|错误|无法|解析|损坏|过大)",
-    re.IGNORECASE,
+    r"|图片.{0,6}(格式|错误|无法|解析|损坏|过大)"
 )
 
 #: Gemma's templates, Gemini's, Mistral's old ones, o1, Anthropic, JSON schemas of gateways.
-NO_SYSTEM = re.compile(
+NO_SYSTEM = _any_case(
     r"(system|developer)[ _](role|message|instruction|prompt)s?[^.]{0,40}(not |unsupported|n't )"
     r"|(role|value)[^.]{0,20}['\"`](system|developer)['\"`][^.]{0,60}(not |unsupported|n't )"
     r"|not support[^.]{0,20}(system|developer)|不支持 ?.?system|system.{0,12}不支持"
     r"|['\"`](system|developer)['\"`\\]* is not (one of|a valid)"
     r"|(invalid|unexpected|unknown) (role|variant):?[ '\"`\\]*(system|developer)"
-    r"|(role|input) should be ['\"]?user['\"]? or ['\"]?assistant|first message must be",
-    re.IGNORECASE,
+    r"|(role|input) should be ['\"]?user['\"]? or ['\"]?assistant|first message must be"
 )
 
 #: Jinja templates (llama.cpp, vLLM), Mistral, Perplexity, Anthropic, Qwen.
-ALTERNATE = re.compile(
+ALTERNATE = _any_case(
     r"roles?[^.]{0,30}alternat|alternat\w+[^.]{0,30}roles?|unexpected role|expected last role"
     r"|after the \(?optional\)? system message|multiple \S+ roles in a row"
     r"|(consecutive|successive)[^.]{0,20}messages|messages of the same role|交替"
-    r"|system message must (be|come) (at the beginning|first)",
-    re.IGNORECASE,
+    r"|system message must (be|come) (at the beginning|first)"
 )
 
 #: Mistral, OpenAI.
-SHORT_IDS = re.compile(
-    r"tool call id[^.]{0,80}length of 9|tool_calls?[\[\].\w]{0,12}id\b[^.]{0,30}too long",
-    re.IGNORECASE,
+SHORT_IDS = _any_case(
+    r"tool call id[^.]{0,80}length of 9|tool_calls?[\[\].\w]{0,12}id\b[^.]{0,30}too long"
 )
 
 #: Gateways, o1-pro, OpenAI's unverified organisations, Qwen.
-NO_STREAM = re.compile(
+NO_STREAM = _any_case(
     r"(?<![\w-])stream(ing|ed)?\b(?![ _]options)[^.]{0,40}(not |n't |unsupported|must be .?false)"
-    r"|(not|n't) support[^.]{0,20}\bstream(ing)?\b(?![ _]options)|verified to stream|不支持流",
-    re.IGNORECASE,
+    r"|(not|n't) support[^.]{0,20}\bstream(ing)?\b(?![ _]options)|verified to stream|不支持流"
 )
 
 #: Gemini's compatible endpoint, Mistral, Moonshot.
-WANTS_TOOL_NAME = re.compile(
-    r"function_?response\.name|(tool|function)\b[^.]{0,60}\bname\b|\bname\b[^.]{0,60}\btool\b",
-    re.IGNORECASE,
+WANTS_TOOL_NAME = _any_case(
+    r"function_?response\.name|(tool|function)\b[^.]{0,60}\bname\b|\bname\b[^.]{0,60}\btool\b"
 )
 
 #: An assistant message without text: pydantic, serde, older OpenAI models, Anthropic, Zhipu.
-WANTS_TEXT = re.compile(
+WANTS_TEXT = _any_case(
     r"content(?![a-z_]).{0,60}(none|null|required|empty|missing|valid string|expected a string"
     r"|不能为空)"
     r"|(missing|required|empty|null|none)\b.{0,40}\bcontent\b",
-    re.IGNORECASE | re.DOTALL,
+    re.DOTALL,
 )
 
 #: Anthropic and gateways in front of it.
-WANTS_MAX_TOKENS = re.compile(
-    r"(max_tokens\b[^.]{0,20}\brequired|(missing|requires?)\b[^.]{0,30}max_tokens)", re.IGNORECASE
+WANTS_MAX_TOKENS = _any_case(
+    r"(max_tokens\b[^.]{0,20}\brequired|(missing|requires?)\b[^.]{0,30}max_tokens)"
 )
 
 #: Missing fields of a message: DeepSeek and Moonshot; Gemini.
-WANTS_REASONING = re.compile(
+WANTS_REASONING = _any_case(
     r"(missing|must|required|needs?|absent|without)[^.]{0,80}(reasoning_content|reasoning)\b"
-    r"|(reasoning_content)[^.]{0,60}(missing|must|required|passed back)",
-    re.IGNORECASE,
+    r"|(reasoning_content)[^.]{0,60}(missing|must|required|passed back)"
 )
-WANTS_SIGNATURE = re.compile(r"missing[^.]{0,30}thought_?signature", re.IGNORECASE)
+WANTS_SIGNATURE = _any_case(r"missing[^.]{0,30}thought_?signature")
 
 #: Attached fields that the endpoint rejects: Anthropic, OpenRouter, Gemini, old DeepSeek.
-STALE = re.compile(
+STALE = _any_case(
     r"(invalid|corrupt\w*|expired|verif\w*|decrypt\w*|decode)[^.]{0,60}(signature|thinking|"
     r"reasoning|encrypted)|(signature|thinking block|encrypted content|reasoning)[^.]{0,60}"
     r"(invalid|corrupt|cannot be|could not be|not valid|must not|should not|not supported|"
-    r"unsupported|not permitted)",
-    re.IGNORECASE,
+    r"unsupported|not permitted)"
 )
 
 #: OpenAI, Azure, Groq, Mistral (pydantic), Gemini, serde, Go, Ollama, LiteLLM.
-UNKNOWN_FIELD = re.compile(
+UNKNOWN_FIELD = _any_case(
     r"unrecogni[sz]ed|unknown|unsupported|not support|n't support|not permitted|not allowed"
     r"|unexpected|extra (inputs?|fields?)|cannot find field|no longer|deprecated|additional "
     r"propert|not a valid (parameter|field)|invalid (parameter|argument|field)|does not accept"
-    r"|too large|at most|must be less|should be in|not (a )?recogni[sz]ed|unavailable now",
-    re.IGNORECASE,
+    r"|too large|at most|must be less|should be in|not (a )?recogni[sz]ed|unavailable now"
 )
 
 #: Weaker words, enough for a field whose name is not an ordinary word.
-REFUSED = re.compile(
+REFUSED = _any_case(
     rf"{UNKNOWN_FIELD.pattern}|invalid|not valid|not enabled|unavailable|only|cannot|must|should"
-    r"|may not|range|不支持|不合法|非法|无效|取值",
-    re.IGNORECASE,
+    r"|may not|range|不支持|不合法|非法|无效|取值"
 )
 
 #: The index of the tool in an error text.
 TOOL_PLACES = (
-    re.compile(r"function_?declarations[.\[]+(\d+)", re.IGNORECASE),
-    re.compile(r"tools[.\[]+(\d+)", re.IGNORECASE),
+    _any_case(r"function_?declarations[.\[]+(\d+)"),
+    _any_case(r"tools[.\[]+(\d+)"),
 )
-SCHEMA = re.compile(r"schema|parameters|function|tool|properties|propert", re.IGNORECASE)
+SCHEMA = _any_case(r"schema|parameters|function|tool|properties|propert")
 
 #: Rejections sent with a status of 500 or more: llama.cpp, Ollama, Python's servers.
-MEANT = re.compile(
-    rf"{NO_TOOLS.pattern}|{ALTERNATE.pattern}|unexpected keyword|not supported|\) to str",
-    re.IGNORECASE,
+MEANT = _any_case(
+    rf"{NO_TOOLS.pattern}|{ALTERNATE.pattern}|unexpected keyword|not supported|\) to str"
 )
