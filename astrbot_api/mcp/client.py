@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ..agent.tools import Tool
@@ -135,8 +136,9 @@ class McpTools:
         described = [state["tools"], state["resources"], state["prompts"]]
         if state["tools"] is not None and described != server.described:
             server.described = described
-            server.tools = make_tools(server.config, state, state["server"], link)
-            server.prompts = make_prompts(server.config, state["prompts"], state["server"], link)
+            ask = partial(link.call, state["server"])
+            server.tools = make_tools(server.config, state, ask)
+            server.prompts = make_prompts(server.config, state["prompts"], ask)
         if state["status"] != "starting":
             server.known.set()
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..agent.cancel import Cancellation
 from ..config.mcp import McpServerConfig
 from ..errors import ToolError
-from .tools import Caller, name_tool
+from .tools import Ask, name_tool
 
 _NAMED = re.compile(r"([^\s=]+)=(.*)", re.DOTALL)
 
@@ -32,19 +32,18 @@ class Prompt:
 
 
 def make_prompts(
-    server: McpServerConfig, described: Sequence[Mapping[str, Any]], key: str, caller: Caller
+    server: McpServerConfig, described: Sequence[Mapping[str, Any]], ask: Ask
 ) -> tuple[Prompt, ...]:
     """Return the prompts of a server. Of two prompts with one name, the first is used.
 
     :param described: Prompts with ``name``, ``description`` and ``arguments``.
-    :param key: The server's key in the sidecar's protocol.
     """
     prompts: dict[str, Prompt] = {}
     for one in described:
         name = name_tool(server.name, one["name"]).lower()
         usage = _describe_usage(one["arguments"])
         text = " ".join(filter(None, (one["description"].partition("\n")[0], usage)))
-        fill = _bind(key, one, f"/{name} {usage}".rstrip(), caller)
+        fill = _bind(one, f"/{name} {usage}".rstrip(), ask)
         prompts.setdefault(name, Prompt(name, text, fill))
     return tuple(prompts.values())
 
@@ -88,15 +87,13 @@ def _describe_usage(described: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _bind(
-    key: str, described: Mapping[str, Any], usage: str, caller: Caller
-) -> Callable[[str, Cancellation], str]:
+def _bind(described: Mapping[str, Any], usage: str, ask: Ask) -> Callable[[str, Cancellation], str]:
     def fill(text: str, cancel: Cancellation) -> str:
         arguments, missing = read_arguments(text, described["arguments"])
         if missing:
             raise ToolError(f"Missing: {', '.join(missing)}. Usage: {usage}")
         request = {"prompt": described["name"], "arguments": arguments}
-        return _join(caller.call(key, request, cancel)["content"])
+        return _join(ask(request, cancel)["content"])
 
     return fill
 

@@ -9,9 +9,8 @@ import mimetypes
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
-from ..agent.cancel import Cancellation
 from ..agent.tools import Tool, ToolContext
 from ..config.mcp import McpServerConfig
 from ..errors import ToolError
@@ -21,17 +20,8 @@ log = logging.getLogger(__name__)
 _MAX_NAME_CHARS = 128
 
 
-class Caller(Protocol):
-    """Sends a request to a server, see :meth:`.link.Link.call`."""
-
-    def call(
-        self,
-        key: str,
-        request: Mapping[str, Any],
-        cancel: Cancellation,
-        report: Callable[[float, float | None, str], None] = ...,
-    ) -> dict[str, Any]: ...
-
+#: Sends a request to one server: :meth:`.link.Link.call` without its key.
+Ask = Callable[..., dict[str, Any]]
 
 #: Maximum number of resources in the description of ``read_resource``.
 _MAX_NAMED = 20
@@ -40,16 +30,13 @@ _MAX_NAMED = 20
 _MAX_LIST_CHARS = 20_000
 
 
-def make_tools(
-    server: McpServerConfig, state: Mapping[str, Any], key: str, caller: Caller
-) -> tuple[Tool, ...]:
+def make_tools(server: McpServerConfig, state: Mapping[str, Any], ask: Ask) -> tuple[Tool, ...]:
     """Return the tools of a server. Skip and log invalid tools.
 
     A server with resources also gets the tool ``read_resource``. With many resources, it gets
     ``list_resources`` too.
 
     :param state: A ``state`` message, see :mod:`.wire`.
-    :param key: The server's key in the sidecar's protocol.
     """
     tools: list[Tool] = []
     names: set[str] = set()
@@ -63,7 +50,7 @@ def make_tools(
                 Tool(
                     name,
                     one["description"],
-                    _bind(key, one["name"], caller),
+                    _bind(one["name"], ask),
                     one["parameters"],
                     server.timeout_s,
                     needs_approval="destructive" in _trusted_hints(server, one),
@@ -76,7 +63,7 @@ def make_tools(
                 "MCP server %s: skipped tool %.100r: %s", server.name, one.get("name"), reason
             )
     if resources := state.get("resources"):
-        for tool in _make_resource_tools(server, resources, key, caller):
+        for tool in _make_resource_tools(server, resources, ask):
             # The server may have a tool of this name.
             taken = tool.name in names
             tools.append(replace(tool, name=f"{tool.name}_by_uri") if taken else tool)
@@ -84,7 +71,7 @@ def make_tools(
 
 
 def _make_resource_tools(
-    server: McpServerConfig, resources: Sequence[Mapping[str, Any]], key: str, caller: Caller
+    server: McpServerConfig, resources: Sequence[Mapping[str, Any]], ask: Ask
 ) -> Iterator[Tool]:
     """Yield the tools that read and list a server's resources."""
     lines = [_show_resource(one) for one in resources]
@@ -93,7 +80,7 @@ def _make_resource_tools(
     named = "\n".join(one[:300] for one in lines[:_MAX_NAMED])
 
     def read(arguments: Mapping[str, Any], context: ToolContext) -> str:
-        answer = caller.call(key, {"uri": arguments["uri"]}, context.cancel)
+        answer = ask({"uri": arguments["uri"]}, context.cancel)
         return "\n".join(_show(part, context) for part in answer["content"])
 
     def list_all(arguments: Mapping[str, Any], context: ToolContext) -> str:
@@ -147,10 +134,10 @@ def _mark_name(name: str, tool: str) -> str:
     return f"{name[: _MAX_NAME_CHARS - 9]}_{hashlib.sha256(tool.encode()).hexdigest()[:8]}"
 
 
-def _bind(key: str, tool: str, caller: Caller) -> Callable[[Mapping[str, Any], ToolContext], str]:
+def _bind(tool: str, ask: Ask) -> Callable[[Mapping[str, Any], ToolContext], str]:
     def call(arguments: Mapping[str, Any], context: ToolContext) -> str:
         request = {"tool": tool, "arguments": arguments}
-        answer = caller.call(key, request, context.cancel, context.report_progress)
+        answer = ask(request, context.cancel, context.report_progress)
         parts = answer["content"]
         if answer["is_error"]:
             texts = [part["text"] for part in parts if part["type"] == "text"]

@@ -418,7 +418,7 @@ def test_a_vision_model_gets_the_picture_of_an_mcp_server(make_scripted: Scripts
             yield TextDelta("I see it.")
 
     found = Answers(text("look"), picture(base64.b64encode(png()).decode()))
-    tools = make_tools(SERVER, offer(ECHO), "KEY", found)
+    tools = make_tools(SERVER, offer(ECHO), found)
     api, model = make_scripted(answer, provider=_SEES, tools=tools)
     events = api.chat("draw")
     assert "[IMAGE]image.png" in [event["data"] for event in events]

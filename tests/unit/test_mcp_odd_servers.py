@@ -181,11 +181,10 @@ def test_odd_schemas_and_names_are_offered_and_called() -> None:
     offers = use({"tools": tools, "results": results, "page": 3}, take)
     assert [one["name"] for one in offers["tools"]] == list(SCHEMAS)
 
-    class Caller:
-        def call(self, key: str, request: Any, cancel: Any, report: Any = None) -> dict[str, Any]:
-            return {"content": [text(f"called {request['tool']}")], "is_error": False}
+    def answer(request: Any, cancel: Any, report: Any) -> dict[str, Any]:
+        return {"content": [text(f"called {request['tool']}")], "is_error": False}
 
-    box = Toolbox(make_tools(McpServerConfig("odd"), offers, "KEY", Caller()))
+    box = Toolbox(make_tools(McpServerConfig("odd"), offers, answer))
     specs = [one["function"] for one in box.to_specs()]
     assert len({one["name"] for one in specs}) == len(SCHEMAS)
     assert all(one["parameters"]["type"] == "object" for one in specs)

@@ -31,12 +31,12 @@ class Answers:
 
     def __init__(self, *content: dict[str, Any], is_error: bool = False) -> None:
         self.answer = {"content": list(content), "is_error": is_error}
-        self.calls: list[tuple[str, Mapping[str, Any]]] = []
+        self.calls: list[Mapping[str, Any]] = []
 
-    def call(
-        self, key: str, request: Mapping[str, Any], cancel: Cancellation, report: Any = None
+    def __call__(
+        self, request: Mapping[str, Any], cancel: Cancellation, report: Any = None
     ) -> dict[str, Any]:
-        self.calls.append((key, request))
+        self.calls.append(request)
         return self.answer
 
 
@@ -45,7 +45,7 @@ def offer(*tools: dict[str, Any], resources: Sequence[dict[str, Any]] = ()) -> d
 
 
 def run(answers: Answers, context: ToolContext | None = None) -> str:
-    toolbox = Toolbox(make_tools(SERVER, offer(ECHO), "KEY", answers))
+    toolbox = Toolbox(make_tools(SERVER, offer(ECHO), answers))
     context = context or ToolContext("alice", "s", "default", Cancellation())
     return toolbox.run("odd.echo", '{"text": "hi"}', context)
 
@@ -59,7 +59,7 @@ def picture(data: str = base64.b64encode(b"dots").decode()) -> dict[str, Any]:
 
 
 def test_a_tool_has_the_servers_name_description_and_schema() -> None:
-    (tool,) = make_tools(SERVER, offer(ECHO), "KEY", Answers())
+    (tool,) = make_tools(SERVER, offer(ECHO), Answers())
     assert tool.to_spec()["function"] == {
         "name": "odd.echo",
         "description": "Say it again.",
@@ -71,7 +71,7 @@ def test_a_tool_has_the_servers_name_description_and_schema() -> None:
 def test_texts_are_joined() -> None:
     answers = Answers(text("one"), text("two"))
     assert run(answers) == "one\ntwo"
-    assert answers.calls == [("KEY", {"tool": "echo", "arguments": {"text": "hi"}})]
+    assert answers.calls == [{"tool": "echo", "arguments": {"text": "hi"}}]
 
 
 def test_what_the_tool_calls_an_error_is_one() -> None:
@@ -115,7 +115,7 @@ def test_a_tool_with_a_bad_schema_is_offered_and_named(
     parameters: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = {**ECHO, "name": "bad", "parameters": parameters}
-    tools = make_tools(SERVER, offer(bad, ECHO), "KEY", Answers())
+    tools = make_tools(SERVER, offer(bad, ECHO), Answers())
     assert [tool.name for tool in tools] == ["odd.bad", "odd.echo"]
     assert tools[0].to_spec()["function"]["parameters"]["type"] == "object"
     tools[0].find_fault({"a": 1})
@@ -123,14 +123,14 @@ def test_a_tool_with_a_bad_schema_is_offered_and_named(
 
 
 def test_a_tool_that_is_none_does_not_cost_the_others(caplog: pytest.LogCaptureFixture) -> None:
-    tools = make_tools(SERVER, offer({"name": 7}, {}, ECHO), "KEY", Answers())
+    tools = make_tools(SERVER, offer({"name": 7}, {}, ECHO), Answers())
     assert [tool.name for tool in tools] == ["odd.echo"]
     assert "MCP server odd: skipped tool 7" in caplog.text
 
 
 def test_names_that_become_the_same_stay_two_tools() -> None:
     names = [{**ECHO, "name": name} for name in ("list/things", "list things", "list_things")]
-    tools = make_tools(SERVER, offer(*names), "KEY", Answers())
+    tools = make_tools(SERVER, offer(*names), Answers())
     assert len({tool.name for tool in tools}) == 3
     assert tools[0].name == "odd.list_things"
 
@@ -143,7 +143,7 @@ def test_a_name_has_the_characters_and_length_it_may_have() -> None:
 
 
 def test_allow_and_deny_take_the_public_names() -> None:
-    tools = make_tools(SERVER, offer(ECHO, {**ECHO, "name": "wait"}), "KEY", Answers())
+    tools = make_tools(SERVER, offer(ECHO, {**ECHO, "name": "wait"}), Answers())
     box = Toolbox([*tools, replace(tools[0], name="other")], allow=("odd.*",), deny=("*.wait",))
     assert [one["function"]["name"] for one in box.to_specs()] == ["odd.echo"]
 
@@ -160,19 +160,19 @@ def call(tools: Sequence[Tool], name: str, arguments: str) -> str:
 def test_a_server_with_resources_has_a_tool_that_reads_them() -> None:
     answers = Answers(text("the words"))
     known = [resource("a:1", "One"), resource("a:{x}", "Any", template=True)]
-    (tool,) = make_tools(SERVER, offer(resources=known), "KEY", answers)
+    (tool,) = make_tools(SERVER, offer(resources=known), answers)
     spec = tool.to_spec()["function"]
     assert spec["name"] == "odd.read_resource"
     assert spec["description"] == (
         "Read a resource of odd by its URI.\na:1 One\na:{x} (template) Any"
     )
     assert call([tool], "odd.read_resource", '{"uri": "a:1"}') == "the words"
-    assert answers.calls == [("KEY", {"uri": "a:1"})]
+    assert answers.calls == [{"uri": "a:1"}]
 
 
 def test_many_resources_have_a_tool_that_lists_them() -> None:
     known = [resource(f"a:{at}", f"note {at}") for at in range(500)]
-    tools = make_tools(SERVER, offer(resources=known), "KEY", Answers())
+    tools = make_tools(SERVER, offer(resources=known), Answers())
     read, listing = tools
     assert "odd.list_resources lists all 500" in read.to_spec()["function"]["description"]
     assert len(read.to_spec()["function"]["description"]) < 1000
@@ -182,7 +182,7 @@ def test_many_resources_have_a_tool_that_lists_them() -> None:
 
 def test_a_servers_own_tool_of_that_name_stays() -> None:
     own = {**ECHO, "name": "read_resource"}
-    tools = make_tools(SERVER, offer(own, resources=[resource("a:1")]), "KEY", Answers())
+    tools = make_tools(SERVER, offer(own, resources=[resource("a:1")]), Answers())
     assert [one.name for one in tools] == ["odd.read_resource", "odd.read_resource_by_uri"]
     assert tools[0].description == ECHO["description"]
 
@@ -221,12 +221,12 @@ def test_a_prompt_is_filled_in_for_the_model() -> None:
         {**text("I see."), "role": "assistant"},
     ]
     answers = Answers(*said)
-    (made,) = make_prompts(SERVER, [prompt("text")], "KEY", answers)
+    (made,) = make_prompts(SERVER, [prompt("text")], answers)
     assert (made.name, made.help) == ("odd.code_review", "Look at code. text")
     assert made.fill("x = 1", Cancellation()) == (
         "User: Look at this.\n\nUser: [image: image/png, not shown]\n\nAssistant: I see."
     )
-    assert answers.calls == [("KEY", {"prompt": "Code Review", "arguments": {"text": "x = 1"}})]
+    assert answers.calls == [{"prompt": "Code Review", "arguments": {"text": "x = 1"}}]
     answers.answer["content"] = said[:1]
     assert made.fill("x", Cancellation()) == "Look at this."
     with pytest.raises(ToolError, match=r"Missing: text\. Usage: /odd\.code_review text"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -47,8 +48,8 @@ class UrlServer:
         self._statuses = set()
         if "oauth" in self._definition and self._auth is None:
             self._auth = make_auth(self._definition)
-        connect = connect_sse if self._sse else connect_http
-        return connect(self._definition, self._note, self._auth)
+        client = partial(_make_client, self._definition, self._statuses.add, self._auth)
+        return (_connect_sse if self._sse else _connect_http)(self._definition["url"], client)
 
     def try_other(self) -> bool:
         """Switch to the other transport if the failed session suggests it.
@@ -61,30 +62,34 @@ class UrlServer:
         self._sse = not self._sse
         return bool(self._sse)
 
-    def _note(self, status: int) -> None:
-        self._statuses.add(status)
-
-
-def _ignore(status: int) -> None:
-    """Do nothing."""
-
 
 @contextlib.asynccontextmanager
-async def connect_sse(
-    definition: Mapping[str, Any],
-    note: Callable[[int], None] = _ignore,
-    authorise: httpx2.Auth | None = None,
+async def _connect_sse(
+    url: str, make_client: Callable[[], httpx2.AsyncClient]
 ) -> AsyncIterator[Any]:
     """Connect to a server with the HTTP+SSE transport of 2024-11-05."""
 
-    def make_client(
-        headers: dict[str, str] | None = None,
-        timeout: httpx2.Timeout | None = None,
-        auth: httpx2.Auth | None = None,
-    ) -> httpx2.AsyncClient:
-        return _make_client(definition, note, authorise)
+    def make(*_: Any, **options: Any) -> httpx2.AsyncClient:
+        return make_client()
 
-    async with sse_client(definition["url"], httpx_client_factory=make_client) as streams:
+    async with sse_client(url, httpx_client_factory=make) as streams:
+        yield streams
+
+
+@contextlib.asynccontextmanager
+async def _connect_http(
+    url: str, make_client: Callable[[], httpx2.AsyncClient]
+) -> AsyncIterator[Any]:
+    """Connect to a server with streamable HTTP.
+
+    Redirects are followed only within the URL's origin, so that the headers are not sent elsewhere.
+    """
+    async with (
+        make_client() as client,
+        streamable_http_client(
+            url, http_client=client, max_sse_event_size=MAX_LINE_BYTES
+        ) as streams,
+    ):
         yield streams
 
 
@@ -98,32 +103,10 @@ def _make_client(
     return httpx2.AsyncClient(headers=headers, timeout=timeout, transport=transport, auth=auth)
 
 
-@contextlib.asynccontextmanager
-async def connect_http(
-    definition: Mapping[str, Any],
-    note: Callable[[int], None] = _ignore,
-    authorise: httpx2.Auth | None = None,
-) -> AsyncIterator[Any]:
-    """Connect to a server with streamable HTTP.
-
-    :param definition: ``url`` and ``headers``. Redirects are followed only within
-        the URL's origin, so that the headers are not sent elsewhere.
-    """
-    async with (
-        _make_client(definition, note, authorise) as client,
-        streamable_http_client(
-            definition["url"], http_client=client, max_sse_event_size=MAX_LINE_BYTES
-        ) as streams,
-    ):
-        yield streams
-
-
 class _Bounded(httpx2.AsyncBaseTransport):
     """Aborts responses that are too large, except event streams."""
 
-    def __init__(
-        self, inner: httpx2.AsyncBaseTransport, note: Callable[[int], None] = _ignore
-    ) -> None:
+    def __init__(self, inner: httpx2.AsyncBaseTransport, note: Callable[[int], None]) -> None:
         self._inner = inner
         self._note = note
 

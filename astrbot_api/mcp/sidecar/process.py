@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in _TOO_TALKATIVE:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        listener = _listen(options)
+        by_number = options.fd is not None
+        listener = socket.socket(fileno=options.fd) if by_number else open_listener(options.socket)
     except OSError as error:
         print(f"cannot listen on {options.socket}: {error.strerror or error}", file=sys.stderr)
         return 1
@@ -56,12 +57,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _listen(options: argparse.Namespace) -> socket.socket:
-    if options.fd is not None:
-        return socket.socket(fileno=options.fd)
-    return open_listener(options.socket)
-
-
 async def _serve(listener: socket.socket, until_eof: bool) -> None:
     path = Path(listener.getsockname())
     ended = asyncio.Event()
@@ -72,7 +67,7 @@ async def _serve(listener: socket.socket, until_eof: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         # systemd sends SIGTERM to the whole process group, but unfinished
         # turns still need the servers.
-        loop.add_signal_handler(number, _ignore if until_eof else ended.set)
+        loop.add_signal_handler(number, (lambda: None) if until_eof else ended.set)
     hub = Hub()
     server = await asyncio.start_unix_server(hub.serve, sock=listener, limit=MAX_REQUEST_BYTES)
     print("ready", flush=True)
@@ -81,7 +76,3 @@ async def _serve(listener: socket.socket, until_eof: bool) -> None:
     await hub.close()
     with contextlib.suppress(OSError):
         path.unlink()
-
-
-def _ignore() -> None:
-    """Do nothing."""
