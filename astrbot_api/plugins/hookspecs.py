@@ -10,6 +10,7 @@ plugins continue.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -101,28 +102,14 @@ def on_event(context: TurnContext, event: Event) -> None:
     """
 
 
-#: Names of all hooks, in the order of this module.
-HOOKS: tuple[str, ...] = (
-    "register_tools",
-    "register_commands",
-    "register_blueprint",
-    "startup",
-    "shutdown",
-    "on_message",
-    "before_model",
-    "after_model",
-    "on_event",
+#: Names of all hooks, in the order of this module. ``hookspec`` marks them with an attribute.
+HOOKS: tuple[str, ...] = tuple(
+    name for name, value in list(globals().items()) if hasattr(value, f"{PROJECT}_spec")
 )
 
 
 def make_pluggy() -> pluggy.PluginManager:
     """Return pluggy's registry with these hooks and no plugins."""
     registry = pluggy.PluginManager(PROJECT)
-    registry.add_hookspecs(_specs())
+    registry.add_hookspecs(sys.modules[__name__])
     return registry
-
-
-def _specs() -> Any:
-    import sys
-
-    return sys.modules[__name__]

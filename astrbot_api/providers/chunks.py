@@ -27,7 +27,7 @@ from .shapes import (
     find_thought,
     join_surrogates,
     join_texts,
-    load_values,
+    load_leniently,
     to_text,
     unwrap,
 )
@@ -103,11 +103,13 @@ class ChunkReader:
         try:
             whole = orjson.loads(payload)
         except orjson.JSONDecodeError:
-            whole = None
-        if isinstance(whole, dict):  # fast path for the usual chunk
-            self._read_chunk(found, whole, False)
-            return found
-        for chunk, joins in load_values(payload):
+            values = load_leniently(payload)
+        else:
+            if isinstance(whole, dict):  # fast path for the usual chunk
+                self._read_chunk(found, whole, False)
+                return found
+            values = iter([(whole, False)])
+        for chunk, joins in values:
             # Gemini sends its errors as a list.
             for one in chunk if isinstance(chunk, list) and chunk else (chunk,):
                 if isinstance(one, dict):

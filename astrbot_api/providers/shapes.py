@@ -7,21 +7,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
 
+def load_leniently(payload: bytes) -> Iterator[tuple[Any, bool]]:
+    """Yield the values of a text that orjson rejects, and whether they may have a lone surrogate.
 
-def load_values(payload: bytes) -> Iterator[tuple[Any, bool]]:
-    """Parse JSON and yield each value, and whether its strings may contain a lone surrogate.
-
-    Yield None for text that is not JSON. A payload of several lines is parsed line by line,
-    because some endpoints omit the blank line between events.
+    Some endpoints send lone surrogates, NaN, control characters or bad UTF-8. A payload of several
+    lines is parsed line by line, because some endpoints omit the blank line between events. Yield
+    None for text that is not JSON.
     """
-    try:
-        yield orjson.loads(payload), False
-        return
-    except orjson.JSONDecodeError:
-        pass
-    # Some endpoints send what orjson rejects: lone surrogates, NaN, control characters, bad UTF-8.
     text = payload.decode("utf-8", "replace").strip("\0 \r\n\t\ufeff")
     try:
         yield json.loads(text, strict=False), True

@@ -6,9 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -22,7 +20,7 @@ from ..runtime.outbound import Call, OutboundError
 from .client import AstrBotClient, UpstreamError, UpstreamRefusal
 from .files import ExchangedFiles
 from .places import PlacesOfHost
-from .reading import AnswerReader, Said, UpstreamAttachment
+from .reading import AnswerReader, Said, UpstreamAttachment, find_answer, list_objects
 
 log = logging.getLogger(__name__)
 
@@ -301,8 +299,8 @@ class _Asking:
             return False
         except UpstreamError:
             return True
-        rows = [one for one in session.get("history") or () if isinstance(one, dict)]
-        answer = self._find_answer(rows)
+        rows = list_objects(session.get("history"))
+        answer = find_answer(rows, self._reader.user_message, self._sent_at - _CLOCK_S)
         if answer is not None and not session.get("is_running"):
             yield from self._reader.read_stored(answer["content"])
             self._reader.ended = True
@@ -313,33 +311,6 @@ class _Asking:
                 self._reader.run_id = run_id
         return True
 
-    def _find_answer(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-        """Return the last message of the bot after the user's message, or None."""
-        mine = self._reader.user_message
-        begun = [number for number, row in enumerate(rows) if self._is_mine(row, mine)]
-        if not begun:
-            return None
-        after = rows[begun[-1] + 1 :]
-        return next((row for row in reversed(after) if _is_bots(row)), None)
-
-    def _is_mine(self, row: Mapping[str, Any], number: int | None) -> bool:
-        if number is not None:
-            return row.get("id") == number
-        if _is_bots(row) or not isinstance(row.get("content"), dict):
-            return False
-        return _read_iso(row.get("created_at")) >= self._sent_at - _CLOCK_S
-
     def _sleep(self, pause_s: float) -> None:
         self._question.cancel.wait(pause_s)
         self._question.cancel.raise_if_cancelled()
-
-
-def _is_bots(row: Mapping[str, Any]) -> bool:
-    content = row.get("content")
-    return isinstance(content, dict) and content.get("type") == "bot"
-
-
-def _read_iso(value: Any) -> float:
-    with suppress(TypeError, ValueError):
-        return datetime.fromisoformat(str(value)).timestamp()
-    return 0.0

@@ -27,6 +27,8 @@ _MAX_JSON_BYTES = 16 * 1024 * 1024
 
 _MAX_NAME_BYTES = 200
 
+_USER_AGENT = "astrbot-api"
+
 #: Timeout of a request without a stream, in seconds.
 _ASK_S = 15.0
 
@@ -80,7 +82,7 @@ class AstrBotClient:
         # Requests with side effects use new connections. If a pooled connection breaks, it
         # is unknown whether the request arrived.
         self._fresh = Outbound(proxy=config.proxy)
-        self._headers = {"X-API-Key": config.resolve_api_key(), "User-Agent": "astrbot-api"}
+        self._headers = {"X-API-Key": config.resolve_api_key(), "User-Agent": _USER_AGENT}
         self._lock = threading.Lock()
         self._token = ""
 
@@ -200,7 +202,7 @@ class AstrBotClient:
         """
         config = self._config
         body = {"username": config.owner_username, "password": config.resolve_owner_password()}
-        answer = self._send("POST", "/api/auth/login", call, json_body=body, headers={})
+        answer = self._send("POST", "/api/auth/login", call, json_body=body)
         token = self._read_envelope(answer).get("token")
         if not isinstance(token, str) or not token:
             raise UpstreamRefusal("AstrBot did not accept the owner's login.")
@@ -237,22 +239,24 @@ class AstrBotClient:
         as_owner: bool = False,
     ) -> Answer:
         """Send one request. After an expired login, log in and retry once."""
-        for renewed in (False, True):
-            sent = {"User-Agent": self._headers["User-Agent"]} if as_owner else {**self._headers}
-            if as_owner:
-                if renewed or not self._token:
-                    self.log_in(call)
-                sent["Authorization"] = f"Bearer {self._token}"
-            content: Any = body
-            if json_body is not None:
-                sent["Content-Type"] = "application/json"
-                content = json.dumps(json_body, ensure_ascii=False).encode("utf-8", "replace")
-            answer = self._exchange(method, path, {**sent, **(headers or {})}, content, call)
-            if answer.status == 401 and as_owner and not renewed:
-                answer.close()
-                continue
-            return answer
-        raise AssertionError("unreachable")
+        sent = dict(headers or {})
+        content: bytes | Iterable[bytes] | None = body
+        if json_body is not None:
+            sent["Content-Type"] = "application/json"
+            content = json.dumps(json_body, ensure_ascii=False).encode("utf-8", "replace")
+        if not as_owner:
+            return self._exchange(method, path, {**self._headers, **sent}, content, call)
+        if not self._token:
+            self.log_in(call)
+        answer = self._exchange(method, path, {**self._as_owner(), **sent}, content, call)
+        if answer.status == 401:
+            answer.close()
+            self.log_in(call)
+            answer = self._exchange(method, path, {**self._as_owner(), **sent}, content, call)
+        return answer
+
+    def _as_owner(self) -> dict[str, str]:
+        return {"User-Agent": _USER_AGENT, "Authorization": f"Bearer {self._token}"}
 
     def _exchange(
         self, method: str, path: str, headers: Mapping[str, str], content: Any, call: Call

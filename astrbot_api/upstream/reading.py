@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from ..agent.provider import ReasoningDelta, TextDelta, Usage
@@ -95,7 +97,8 @@ class AnswerReader:
             self.user_message = data["id"] if isinstance(data.get("id"), int) else None
         elif kind == "run_snapshot" and isinstance(data, dict):
             self._skip = 0
-            yield from self.read_stored(data.get("content") or data)
+            content = data.get("content")
+            yield from self.read_stored(content if isinstance(content, dict) else data)
         elif kind == "error":
             raise ProviderError("AstrBot reported an error. See its log.")
         elif kind == "end":
@@ -104,16 +107,13 @@ class AnswerReader:
     def read_stored(self, content: Mapping[str, Any]) -> Iterator[Said]:
         """Yield the new content of a stored message or of a snapshot."""
         text, reasoning = "", str(content.get("reasoning") or "")
-        parts = content.get("message")
-        for part in parts if isinstance(parts, list) else ():
-            if not isinstance(part, dict):
-                continue
+        for part in list_objects(content.get("message")):
             if part.get("type") == "plain":
                 text += str(part.get("text") or "")
             elif part.get("type") == "think" and not content.get("reasoning"):
                 reasoning += str(part.get("think") or "")
             elif part.get("type") == "tool_call":
-                for call in part.get("tool_calls") or ():
+                for call in list_objects(part.get("tool_calls")):
                     yield from self._read_call(call)
                     if call.get("result") is not None:
                         yield from self._read_result({**call, "ts": call.get("finished_ts")})
@@ -212,6 +212,44 @@ class AnswerReader:
         other, cached, output = (one if isinstance(one, int) else 0 for one in counted)
         self._output = output
         yield Usage(other, cached, output)
+
+
+def find_answer(
+    rows: Sequence[Mapping[str, Any]], user_message: int | None, since: float
+) -> Mapping[str, Any] | None:
+    """Return the bot's last message after the user's message, or None.
+
+    :param rows: Messages of AstrBot's session, oldest first.
+    :param user_message: Number of the user's message, or None to find it by its time.
+    :param since: Earliest time of the user's message, in seconds since 1970.
+    """
+
+    def is_mine(row: Mapping[str, Any]) -> bool:
+        if user_message is not None:
+            return bool(row.get("id") == user_message)
+        if _is_bots(row) or not isinstance(row.get("content"), dict):
+            return False
+        return _read_iso(row.get("created_at")) >= since
+
+    begun = [number for number, row in enumerate(rows) if is_mine(row)]
+    after = rows[begun[-1] + 1 :] if begun else ()
+    return next((row for row in reversed(after) if _is_bots(row)), None)
+
+
+def list_objects(value: Any) -> list[dict[str, Any]]:
+    """Return the objects of a JSON list, or an empty list for another value."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _is_bots(row: Mapping[str, Any]) -> bool:
+    content = row.get("content")
+    return isinstance(content, dict) and content.get("type") == "bot"
+
+
+def _read_iso(value: Any) -> float:
+    with suppress(TypeError, ValueError):
+        return datetime.fromisoformat(str(value)).timestamp()
+    return 0.0
 
 
 def _parse(data: str) -> Mapping[str, Any]:

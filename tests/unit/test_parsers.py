@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astrbot_api import events
-from astrbot_api.config.agents import read_config
+from astrbot_api.config.agents import ProviderConfig, read_config
 from astrbot_api.deliveries.webhook_file import read_webhooks
-from astrbot_api.errors import ApiError, SettingsError
+from astrbot_api.errors import ApiError, ProviderError, SettingsError
 from astrbot_api.events import encode_event
 from astrbot_api.http.openai.reading import read_messages
 from astrbot_api.http.sse import frame
@@ -25,7 +26,12 @@ from astrbot_api.im.registry import AdapterTypes
 from astrbot_api.im.umo import parse_umo
 from astrbot_api.keys.rules import KeyRules, read_rules
 from astrbot_api.messages import Media, parse_chat_message, parse_im_message, resolve_media
+from astrbot_api.providers.chunks import ChunkReader, Reading
+from astrbot_api.providers.endpoint import Endpoint
+from astrbot_api.providers.key_ring import KeyRing
 from astrbot_api.providers.sse import SSEParser
+from astrbot_api.providers.think import DEFAULT_TAGS
+from astrbot_api.upstream.reading import AnswerReader
 
 from ..servers import parse_events
 
@@ -97,6 +103,59 @@ def test_any_config_file_is_read_or_refused_in_one_line(text: str) -> None:
             refusal = str(error)
         assert not refusal or "configs/any.toml" in refusal
         assert folder not in refusal
+
+
+def objects(*keys: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Return objects in which some of these keys have any value."""
+    return st.dictionaries(st.sampled_from(keys), JSON, max_size=len(keys))
+
+
+def lists_or_any(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(inner | JSON, max_size=3) | JSON
+
+
+CALLS = lists_or_any(objects("id", "index", "name", "args", "result", "ts", "finished_ts"))
+PARTS = lists_or_any(
+    st.fixed_dictionaries({"type": st.just("tool_call"), "tool_calls": CALLS})
+    | st.fixed_dictionaries({"type": JSON, "text": JSON, "think": JSON, "attachment_id": JSON})
+)
+
+
+@settings(deadline=None)
+@given(
+    st.fixed_dictionaries({"message": PARTS}, optional={"reasoning": JSON, "agent_stats": JSON}),
+    st.booleans(),
+)
+def test_any_answer_that_astrbot_stored_is_read(content: dict[str, Any], nested: bool) -> None:
+    event = {"type": "run_snapshot", "data": {"content": content} if nested else content}
+    list(AnswerReader().read(event))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"choices": lists_or_any(
+                st.fixed_dictionaries({"index": JSON}, optional={
+                    "delta": objects("content", "images", "audio", "reasoning_details"),
+                    "message": st.fixed_dictionaries({"content": PARTS, "tool_calls": CALLS}),
+                    "finish_reason": JSON,
+                })
+            )},
+            optional={"usage": JSON, "error": JSON, "model": JSON, "data": JSON},
+        ),
+        max_size=3,
+    )
+)  # fmt: skip
+def test_any_chunks_are_an_answer_or_an_error_of_the_provider(chunks: list[Any]) -> None:
+    config = ProviderConfig("p", "openai", base_url="http://127.0.0.1:1")
+    reading = Reading("p", "p", "m", DEFAULT_TAGS, frozenset(), "")
+    reader = ChunkReader(reading, Endpoint(config, KeyRing([])))
+    with suppress(ProviderError):
+        for chunk in chunks:
+            reader.read(json.dumps(chunk).encode())
+        reader.finish()
+        reader.check_answered()
 
 
 LINES = st.sampled_from(
