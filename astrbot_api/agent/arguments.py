@@ -34,6 +34,11 @@ _STEPS_AT_ONCE = 200
 #: Base URL of the draft's vocabularies.
 _META = "https://json-schema.org/draft/2020-12/"
 
+#: Maximum length of a fault, and the characters of a message that cost as much as a keyword.
+#: jsonschema repeats the whole value in each message.
+_MAX_FAULT_CHARS = 400
+_CHARS_PER_STEP = 1000
+
 #: Maximum number of a schema's faults from which to choose the one to report.
 _MAX_FAULTS = 50
 
@@ -151,9 +156,18 @@ def _count(check: Any) -> Any:
             raise _TooMuchError
         if _budget.steps % _STEPS_AT_ONCE == 0:
             let_others_run()
-        yield from check(validator, value, instance, schema) or ()
+        for error in check(validator, value, instance, schema) or ():
+            _budget.steps += len(error.message) // _CHARS_PER_STEP
+            error.message = _cut(error.message)
+            yield error
 
     return counted
+
+
+def _cut(message: str) -> str:
+    """Truncate a long message. The reason is at its end."""
+    half = _MAX_FAULT_CHARS // 2
+    return message if len(message) <= 2 * half else f"{message[:half]}…{message[-half:]}"
 
 
 def _check_pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Iterator[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent import arguments
-from astrbot_api.agent.arguments import find_fault, find_schema_fault, make_validator
+from astrbot_api.agent.arguments import TOO_LARGE, find_fault, find_schema_fault, make_validator
 
 
 def _object(**properties: Any) -> dict[str, Any]:
@@ -62,6 +62,21 @@ def test_a_reference_to_itself_ends() -> None:
 
 
 @pytest.mark.timeout(20)
+def test_messages_that_repeat_a_long_value_end() -> None:
+    parts = [{"type": "object"}] * 1500
+    for schema in ({"allOf": parts}, {"anyOf": parts}, {"allOf": [{"not": {}}] * 1500}):
+        validator = make_validator({"properties": {"a": schema}})
+        assert find_fault(validator, {"a": "x" * 200_000}) == TOO_LARGE
+
+
+def test_the_fault_of_a_long_value_ends_with_the_reason() -> None:
+    validator = make_validator({"properties": {"a": {"type": "integer"}}})
+    fault = find_fault(validator, {"a": "x" * 9999})
+    assert fault.startswith("a: 'xxx")
+    assert fault.endswith("xxx' is not of type 'integer'")
+    assert len(fault) < 500
+
+
 def test_a_long_list_of_equal_objects_ends() -> None:
     validator = make_validator(_object(a={"type": "array", "uniqueItems": True}))
     assert find_fault(validator, {"a": [{"b": [n]} for n in range(20_000)]}) == ""
