@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from jsonschema import Draft202012Validator
 from jsonschema.validators import validator_for
 
+from ..runtime.bounded_json import load_json
 from .arguments import INCOMPLETE, TOO_LARGE, find_fault, find_schema_fault, make_validator
 
 log = logging.getLogger(__name__)
@@ -125,8 +125,8 @@ def _read_text(text: str, types: frozenset[str]) -> Any:
     if "null" in types and lowered in ("", "null", "none"):
         return None
     try:
-        value = orjson.loads(stripped)
-    except orjson.JSONDecodeError:
+        value = load_json(stripped)
+    except ValueError:
         return text
     if isinstance(value, list):
         fits = "array" in types

@@ -167,6 +167,8 @@ def _add_name(call: _Call, name: str) -> None:
 
 
 def _is_object(text: str) -> bool:
+    if text.rstrip()[-1:] != "}":  # parsing each unfinished piece would take quadratic time
+        return False
     try:
         return isinstance(json.loads(text, strict=False), dict)
     except (ValueError, RecursionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from typing import Any
@@ -68,6 +69,15 @@ def test_a_tool_that_is_not_offered_cannot_be_called() -> None:
 )
 def test_a_result_becomes_text(result: Any, told: str) -> None:
     assert Toolbox([make("t", lambda a, c: result)]).run("t", "", context()) == told
+
+
+def test_lists_in_a_text_are_read_within_limits() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "array"}}}
+    box = Toolbox([Tool("count", "d", lambda values, _: len(values["a"]), schema)])
+    assert box.run("count", '{"a": "[1, 2]"}', context()) == "2"
+    for text in ("[" * 300 + "]" * 300, "[" + "1," * 60_000 + "1]"):
+        result = box.run("count", json.dumps({"a": text}), context())
+        assert result.startswith("error: bad arguments: a: ")
 
 
 def test_a_huge_result_is_cut() -> None:
