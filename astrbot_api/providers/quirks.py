@@ -56,7 +56,7 @@ _TOO_LONG = _any_case(
 )
 
 LIMIT = _any_case(
-    r"(?:limit|maximum|max\w*|at most|context (?:length|size|window)|should be \[\d+,|supports?)"
+    r"(?:limit|max\w{0,30}|at most|context (?:length|size|window)|should be \[\d+,|supports?)"
     r"[^\d]{0,40}(\d[\d,]{2,})"
 )
 ASKED = _any_case(

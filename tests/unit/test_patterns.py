@@ -16,6 +16,7 @@ from astrbot_api.agent.toolbox import parse_arguments
 from astrbot_api.app import _RequestLine
 from astrbot_api.files.names import find_file_name
 from astrbot_api.http.conversation import make_file_part
+from astrbot_api.providers.cures import find_cures
 
 #: Characters that patterns repeat. Each pair is tried repeatedly.
 _SIGNS = (
@@ -47,7 +48,7 @@ def _list_patterns() -> Iterator[tuple[str, re.Pattern[str] | re.Pattern[bytes]]
     root = Path(astrbot_api.__file__).parent
     for path in sorted(root.rglob("*.py")):
         place = path.relative_to(root.parent).with_suffix("")
-        if "testing" in place.parts or "= re.compile(" not in path.read_text(encoding="utf-8"):
+        if "testing" in place.parts or "re.compile(" not in path.read_text(encoding="utf-8"):
             continue
         module = ".".join(place.parts).removesuffix(".__init__")
         with suppress(ImportError):  # of an extra that is not installed
@@ -95,3 +96,11 @@ def test_blanks_in_what_a_model_or_a_client_sends_are_read_once() -> None:
         parse_arguments("```json" + "\n" * 1_000_000 + "x")
     assert find_file_name(b" " * 128_000) is None
     assert parse_arguments(' ```json\n{"a": "```"}\n ``` \n') == {"a": "```"}
+
+
+@pytest.mark.timeout(30)
+def test_an_error_text_that_repeats_a_users_words_is_read_once() -> None:
+    text = "too many tokens: " + "maximum" * 1200
+    for _ in range(20):
+        (cure,) = find_cures(400, text, {"messages": []})
+        assert cure.kind == "too_long"
