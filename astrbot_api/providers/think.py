@@ -113,7 +113,9 @@ class ThinkSplitter:
             self._said.append(text)
             return [TextDelta(text)]
         text, self._held = self._held + text, ""
-        whole = "".join(self._said) + text
+        said = "".join(self._said)
+        self._said = [said]  # joining thousands of pieces at each "<" would take quadratic time
+        whole = said + text
         if len(whole) > _MAX_UNOPENED_CHARS:
             self._said = None
             return [TextDelta(text)]
