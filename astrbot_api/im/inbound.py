@@ -6,6 +6,7 @@ import io
 import logging
 import threading
 import time
+from contextlib import closing
 
 import peewee
 
@@ -17,7 +18,7 @@ from ..db import deliveries, inbound
 from ..db.store import Store
 from ..deliveries.http import PlatformError
 from ..deliveries.outbox import Outbox
-from ..errors import ApiError, AstrBotError, refuse
+from ..errors import ApiError, refuse
 from ..files.attachments import Attachments
 from ..files.storage.protocol import BlobReader
 from ..messages import Media, Plain, Reply, Segment
@@ -128,12 +129,10 @@ class Inbound:
                 reader = io.BytesIO(file.data)
             else:
                 reader = adapter.open_file(file.source)
-            try:
+            with closing(reader):
                 row = self._attachments.receive(reader, file.filename, None)
-            finally:
-                reader.close()
-        except (AstrBotError, OSError) as error:
-            log.warning("a file of a message could not be fetched: %s", error)
+        except Exception as error:  # an adapter may also stumble over a platform's answer
+            log.warning("a file of a message could not be fetched: %r", error)
             return Plain(f"\n[The file {_clean(file.filename)[:200]} could not be received.]")
         return Media(row.attachment_id, row.type, row.name)
 
@@ -220,7 +219,7 @@ def _complete(adapter: Adapter, message: InMessage) -> InMessage:
     """Fetch the messages that a message quotes, or return it unchanged if that fails."""
     try:
         return adapter.complete(message)
-    except (AstrBotError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except Exception as error:  # as in _fetch
         log.warning("the quoted message could not be fetched: %r", error)
         return message
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ..db import inbound
 from ..db.store import Store
 from ..deliveries.http import PlatformError
-from ..errors import ApiError, AstrBotError, StorageError
+from ..errors import ApiError, StorageError
 from ..worker.lease import WorkerLease
 from .adapter import Adapter, Bot, InMessage
 from .bots import Bots
@@ -122,7 +122,7 @@ class Pollers:
                     log.warning("a message to the bot %s will be retried: %s", poll.bot.id, error)
                     poll.stop.wait(pause_s)
                     pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-                except AstrBotError:
+                except Exception:
                     log.exception("a message to the bot %s is skipped", poll.bot.id)
                     break
         if poll.stop.is_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -215,6 +216,23 @@ def test_a_file_that_cannot_be_fetched_does_not_prevent_the_answer(make_bot_app:
     bot_app = make_bot_app(max_file_bytes=10)
     said = bot_app.ask("Read this", files={"note.txt": "The code is 4711."})
     assert "Read this" in said
+    assert "note.txt could not be received" in said
+
+
+@pytest.mark.parametrize("polls", [False, True])
+def test_a_file_that_its_adapter_cannot_decode_does_not_prevent_the_answer(
+    make_bot_app: Any, polls: bool
+) -> None:
+    bot_app = make_bot_app(bots=BOTS.format(config="default") + f"polls = {str(polls).lower()}\n")
+    _, adapter = bot_app.state.im.bots.get_running("bot1")
+    adapter.open_file = lambda source: base64.b64decode("x")
+    told = {"event": "1", "text": "Read this", "files": {"note.txt": "4711"}}
+    if polls:
+        bot_app.messenger.inbox.append(to_message(told))
+        bot_app.state.im.pollers.check()
+    else:
+        bot_app.deliver(**told)
+    (said,) = wait_for(bot_app.messenger.texts)
     assert "note.txt could not be received" in said
 
 
