@@ -21,6 +21,9 @@ BROWSER_COOKIE = "astrbot_browser"
 
 _BROWSER_AGE_S = 400 * 24 * 3600
 
+#: Maximum number that both databases can compare.
+MAX_NUMBER = 2**63 - 1
+
 #: Request header with the page's CSRF token.
 CSRF_HEADER = "X-CSRF-Token"
 
@@ -69,8 +72,7 @@ def _check_token() -> None:
 
 def get_owner() -> str:
     """Return the owner's name. Only for routes that are not public."""
-    login: Login = request.environ[_LOGIN_KEY]
-    return login.name
+    return get_login().name
 
 
 def get_login() -> Login:
@@ -107,6 +109,12 @@ def require_owner() -> Login:
                 "csrf_failed", f"the {CSRF_HEADER} header is missing or wrong; reload the page"
             )
     return login
+
+
+def read_cursor(name: str = "before") -> int | None:
+    """Return the id in a query parameter, or None if there is none, for the first page."""
+    number = request.args.get(name, type=int)
+    return number if number is not None and 0 <= number <= MAX_NUMBER else None
 
 
 def find_page_login() -> Login | None:

@@ -15,7 +15,7 @@ from ..http.envelope import ok
 from ..http.own_runs import MAX_COMMENT_CHARS, check_owner_decides
 from ..http.state import get_state
 from ..runtime.clock import to_iso
-from .access import AdminBlueprint, get_address, get_owner
+from .access import MAX_NUMBER, AdminBlueprint, get_address, get_owner
 
 blp = AdminBlueprint("approvals", __name__, url_prefix="/admin/data/approvals")
 
@@ -23,9 +23,6 @@ _PAGE = 30
 
 #: Maximum length of an id in a lookup.
 _MAX_ID_CHARS = 255
-
-#: Maximum time that both databases can compare, in microseconds.
-_MAX_TIME_US = 2**63 - 1
 
 
 @blp.route("", methods=["GET"])
@@ -98,7 +95,7 @@ def _read_cursor(text: str) -> tuple[int, str] | None:
     if not text:
         return None
     expires_at, _, approval_id = text[:_MAX_ID_CHARS].partition(".")
-    if not (expires_at.isascii() and expires_at.isdigit() and int(expires_at) <= _MAX_TIME_US):
+    if not (expires_at.isascii() and expires_at.isdigit() and int(expires_at) <= MAX_NUMBER):
         raise refuse("after must be the value of next from the previous page")
     return int(expires_at), approval_id
 

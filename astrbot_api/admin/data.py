@@ -16,7 +16,7 @@ from ..http.configs.routes import describe_config
 from ..http.envelope import ok, ok_secret
 from ..http.state import get_state
 from ..runtime.clock import now_us
-from .access import AdminBlueprint, get_address, get_login
+from .access import AdminBlueprint, get_address, get_login, read_cursor
 
 blp = AdminBlueprint("data", __name__, url_prefix="/admin/data")
 
@@ -142,8 +142,7 @@ def make_console_key() -> Response:
 @blp.route("/audit", methods=["GET"])
 def get_audit() -> Response:
     """Return a page of the audit log, newest first."""
-    before = request.args.get("before", type=int)
     with get_state().db.read() as db:
-        entries = audit.list_entries(db, before=before, limit=_AUDIT_PAGE)
+        entries = audit.list_entries(db, before=read_cursor(), limit=_AUDIT_PAGE)
     following = entries[-1]["id"] if len(entries) == _AUDIT_PAGE else None
     return ok({"entries": entries, "next": following})

@@ -19,7 +19,7 @@ from ..http.envelope import ok
 from ..http.files.download import send_attachment
 from ..http.files.origin import redirect_opened
 from ..http.state import get_state
-from .access import AdminBlueprint, note_action
+from .access import AdminBlueprint, note_action, read_cursor
 
 blp = AdminBlueprint("sessions", __name__, url_prefix="/admin/data")
 
@@ -32,20 +32,18 @@ _EXPORT_PAGE = 200
 def list_sessions() -> Response:
     """Return a page of sessions, newest first. ``q`` searches in title, user and id."""
     words = request.args.get("q", "").strip()[:200]
-    before = request.args.get("before", type=int)
     with get_state().db.read() as db:
-        page, following = list_all_sessions(db, words=words, before=before, limit=_PAGE)
+        page, following = list_all_sessions(db, words=words, before=read_cursor(), limit=_PAGE)
     return ok({"sessions": page, "next": following})
 
 
 @blp.route("/sessions/messages", methods=["GET"])
 def list_messages() -> Response:
     """Return the newest messages of a session, or those before ``cursor``."""
-    cursor = request.args.get("cursor", type=int)
     with get_state().db.read() as db:
         session = _get_session(db)
         page, following = messages.list_page(
-            db, session.id, cursor=cursor, limit=_MESSAGES, newest_first=True
+            db, session.id, cursor=read_cursor("cursor"), limit=_MESSAGES, newest_first=True
         )
     return ok({"messages": page, "next": following, "session": _describe(session)})
 
@@ -142,13 +140,18 @@ def _to_markdown(content: dict[str, Any]) -> str:
         if part["type"] == "plain":
             parts.append(part.get("text", ""))
         elif part["type"] == "think":
-            quoted = part.get("think", "").replace("\n", "\n> ")
-            parts.append(f"> {quoted}")
+            parts.append(_quote(part.get("think", "")))
+        elif part["type"] == "reply":
+            parts.append(_quote(part.get("selected_text") or f"[message {part['message_id']}]"))
         elif part["type"] == "tool_call":
             parts += [_tool_to_markdown(call) for call in part.get("tool_calls", ())]
         else:
             parts.append(f"[{part['type']}: {part.get('filename', part.get('attachment_id'))}]")
     return "\n\n".join(parts)
+
+
+def _quote(text: str) -> str:
+    return "> " + text.replace("\n", "\n> ")
 
 
 def _tool_to_markdown(call: dict[str, Any]) -> str:

@@ -207,6 +207,36 @@ def test_sessions_are_found_read_exported_and_deleted(owned: Api, client: FlaskC
         assert audit.list_entries(db)[0]["action"] == "session_deleted"
 
 
+def test_a_quotation_is_exported_as_one(owned: Api, client: FlaskClient) -> None:
+    answered = owned.chat("Hello", session_id="one", username="anna")
+    (saved,) = (one["data"] for one in answered if one["type"] == "message_saved")
+    for selected in ("the words", ""):
+        reply = {"type": "reply", "message_id": saved["id"], "selected_text": selected}
+        owned.chat([reply, {"type": "plain", "text": "?"}], session_id="one", username="anna")
+    query = {"session_id": "one", "format": "md"}
+    text = client.get("/admin/data/sessions/export", query_string=query).get_data(as_text=True)
+    assert "> the words\n\n?" in text
+    assert f"> [message {saved['id']}]\n\n?" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "listed"),
+    [
+        ("audit?before", "entries"),
+        ("sessions?before", "sessions"),
+        ("sessions/messages?cursor", "messages"),
+    ],
+)
+@pytest.mark.parametrize("cursor", ["9" * 30, "-" + "9" * 30, "x"])
+def test_a_cursor_that_is_no_id_begins_at_the_first_page(
+    owned: Api, client: FlaskClient, path: str, listed: str, cursor: str
+) -> None:
+    owned.chat("Hello", session_id="one", username="anna")
+    answer = client.get(f"/admin/data/{path}={cursor}&session_id=one")
+    assert answer.status_code == 200
+    assert answer.json["data"][listed]
+
+
 def test_all_scripts_are_local_assets(client: FlaskClient) -> None:
     answer = client.get("/admin/assets/dom.js")
     assert answer.mimetype == "text/javascript"
