@@ -94,7 +94,7 @@ def run_agent(
     """
     conversation = list(messages)
     foreign = {spec["function"]["name"] for spec in caller_tools}
-    specs = [spec for spec in toolbox.to_specs() if spec["function"]["name"] not in foreign]
+    specs = toolbox.to_specs(caller_tools)
     stored, begin = len(conversation), 1
     if resume is not None:
         stored, begin = stored + len(resume.messages), resume.step + 1
@@ -103,8 +103,7 @@ def run_agent(
     for number in range(begin, max_steps + 1):
         step = _Step()
         toolbox.begin_step()
-        own = specs if number < max_steps and not toolbox.spent else []
-        offered = [*own, *caller_tools]
+        offered = specs if number < max_steps and not toolbox.spent else list(caller_tools)
         yield from _ask(provider, conversation, offered, _fit(options, number, offered), step)
         if not step.calls:
             return

@@ -72,6 +72,7 @@ class Toolbox:
         self.left_out = tuple(self._tools)[max_tools:]
         for name in self.left_out:
             del self._tools[name]
+        self._max_tools = max_tools
         self._budget = ToolBudget(limits)
         self._approve = approve
         self._timeout_s = timeout_s
@@ -87,9 +88,14 @@ class Toolbox:
         """Whether the turn has used up its tool budget, so that no tools are offered."""
         return self._budget.spent
 
-    def to_specs(self) -> list[ToolSpec]:
-        """Return the tools' descriptions for the model, in order."""
-        return [tool.to_spec() for tool in self._tools.values()]
+    def to_specs(self, caller_tools: Sequence[ToolSpec] = ()) -> list[ToolSpec]:
+        """Return all descriptions for the model: the tools in order, then those of the caller.
+
+        :param caller_tools: They replace tools of the same name, and count towards ``max_tools``.
+        """
+        replaced = {spec["function"]["name"] for spec in caller_tools}
+        own = [tool.to_spec() for name, tool in self._tools.items() if name not in replaced]
+        return [*own[: max(0, self._max_tools - len(caller_tools))], *caller_tools]
 
     def may_repeat(self, name: str) -> bool:
         """Return whether a call of a tool may be repeated after its result was lost."""

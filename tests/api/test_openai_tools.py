@@ -104,6 +104,16 @@ def test_server_tools_run_together_with_client_tools(make_scripted: Make) -> Non
     assert model.seen[1][-1] == {"role": "tool", "tool_call_id": "d1", "content": "four"}
 
 
+def test_server_and_client_tools_together_have_a_limit(make_scripted: Make) -> None:
+    api, model = make_scripted("fine")
+    tools = [
+        {"type": "function", "function": {**WEATHER["function"], "name": f"t{number}"}}
+        for number in range(125)
+    ]
+    post(api, messages=[USER], tools=tools)
+    assert model.offered[0][3:] == [f"t{number}" for number in range(125)]
+
+
 def test_the_last_message_may_have_any_role(make_scripted: Make) -> None:
     api, model = make_scripted(lambda messages: iter([TextDelta("ok")]))
     system = {"role": "developer", "content": "Be brief."}
