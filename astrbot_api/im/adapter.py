@@ -42,7 +42,6 @@ FileType = Literal["image", "record", "video", "file"]
 #: Allowed values in an adapter's ``capabilities``.
 CAPABILITIES = frozenset({"text", "image", "record", "video", "file", "group", "reply", "typing"})
 
-
 _PIECE_BYTES = 256 * 1024
 
 
@@ -207,18 +206,18 @@ class Reception:
 
     messages: tuple[InMessage, ...] = ()
     status: int = 200
-    body: bytes = field(default=b"")
+    body: bytes = b""
     content_type: str = "text/plain; charset=utf-8"
 
 
-class Adapter(Protocol):
-    """One bot on one platform. Derive from :class:`BaseAdapter`."""
+class Adapter:
+    """One bot on one platform. The methods other than :meth:`send` suit a bot that only sends."""
 
     #: Type in ``bots.toml``.
-    type: str
-    capabilities: frozenset[str]
+    type = ""
+    capabilities: frozenset[str] = frozenset({"text"})
     #: Whether to run :meth:`poll`. It runs in exactly one worker.
-    polls: bool
+    polls = False
 
     def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
         """Send a whole message, in as many pieces as the platform needs.
@@ -232,13 +231,15 @@ class Adapter(Protocol):
         :raises PlatformError: with ``retryable`` set if the same request may succeed later (429,
             5xx, connection errors), and unset for permanent errors.
         """
+        raise NotImplementedError
 
     def receive(self, request: InboundRequest) -> Reception:
-        """Parse a platform's request. Must be fast and send no requests.
+        """Parse a platform's request. Must be fast and send no requests. By default respond 405.
 
         :raises BadSignature: if the signature is not valid. Check it first, in constant time,
             before the body is parsed.
         """
+        return Reception(status=405)
 
     def complete(self, message: InMessage) -> InMessage:
         """Fetch the messages that a message quotes or forwards, and return the message with them.
@@ -248,6 +249,7 @@ class Adapter(Protocol):
 
         :raises PlatformError: The message is then answered without its references.
         """
+        return message
 
     def open_file(self, source: str) -> BlobReader:
         """Open a file of an incoming message.
@@ -259,6 +261,7 @@ class Adapter(Protocol):
         :param source: Location, as in :class:`InFile`.
         :raises PlatformError: The error text then replaces the file.
         """
+        raise PlatformError("this bot's messages have no files")
 
     def show_typing(self, target: Target) -> None:
         """Show a typing indicator. Called every few seconds.
@@ -275,39 +278,14 @@ class Adapter(Protocol):
 
         :raises PlatformError: The caller waits and polls again.
         """
+        return iter(())
 
     def close(self) -> None:
         """Release the resources that :func:`build` acquired."""
 
 
-class BaseAdapter:
-    """Defaults for an adapter that can only send."""
-
-    type = ""
-    capabilities: frozenset[str] = frozenset({"text"})
-    polls = False
-
-    def receive(self, request: InboundRequest) -> Reception:
-        """Return 405, because this bot receives nothing over HTTP."""
-        return Reception(status=405)
-
-    def complete(self, message: InMessage) -> InMessage:
-        """Return the message unchanged, because its request contained everything."""
-        return message
-
-    def open_file(self, source: str) -> BlobReader:
-        """Raise an error, because messages of this bot have no files."""
-        raise PlatformError("this bot's messages have no files")
-
-    def show_typing(self, target: Target) -> None:
-        """Show nothing."""
-
-    def poll(self, stop: threading.Event) -> Iterator[Sequence[InMessage]]:
-        """Yield nothing."""
-        return iter(())
-
-    def close(self) -> None:
-        """Do nothing."""
+#: The name under which adapters of embedding applications import the base class.
+BaseAdapter = Adapter
 
 
 class AdapterModule(Protocol):

@@ -18,7 +18,7 @@ from ..deliveries.http import PlatformError, PlatformHttp
 from ..errors import ProviderError
 from ..runtime.outbound import Call
 from ..upstream.client import AstrBotClient, UpstreamError, UpstreamFile, UpstreamRefusal
-from .adapter import BaseAdapter, Bot, OutFile, OutMessage, Receipt, Target
+from .adapter import Adapter, Bot, OutFile, OutMessage, Receipt, Target
 
 #: Timeout of one request with its uploads, in seconds.
 _LIMIT_S = 300.0
@@ -46,7 +46,7 @@ def build(bot: Bot, http: PlatformHttp) -> AstrBotAdapter:
     return AstrBotAdapter(settings["bot_id"] or bot.id, AstrBotClient(upstream))
 
 
-class AstrBotAdapter(BaseAdapter):
+class AstrBotAdapter(Adapter):
     """A bot that an AstrBot server runs."""
 
     type = "astrbot"

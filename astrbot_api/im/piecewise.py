@@ -9,7 +9,7 @@ import marshmallow as ma
 
 from ..deliveries.attempts import Progress, Sent
 from ..deliveries.http import PlatformError
-from .adapter import BaseAdapter, Choice, OutFile, OutMessage, Receipt, Target
+from .adapter import Adapter, Choice, OutFile, OutMessage, Receipt, Target
 from .splitting import split_markdown
 
 
@@ -21,7 +21,7 @@ class PiecewiseSettings(ma.Schema):
     )
 
 
-class PiecewiseAdapter(BaseAdapter):
+class PiecewiseAdapter(Adapter):
     """Sends texts in pieces of limited length, and each file as a separate message.
 
     A place is the adapter's own form of a target. It is created once for all pieces.

@@ -31,8 +31,8 @@ from ..runtime.threads import run_native
 from ..runtime.tracing import current_span
 from .adapter import (
     MESSAGE_TYPES,
+    Adapter,
     BadSignature,
-    BaseAdapter,
     Bot,
     InboundRequest,
     InFile,
@@ -100,7 +100,7 @@ def build(bot: Bot, http: PlatformHttp) -> WebhookAdapter:
     return WebhookAdapter(bot.id, bot.settings, http)
 
 
-class WebhookAdapter(BaseAdapter):
+class WebhookAdapter(Adapter):
     """A system that posts messages here and receives messages at its own URL."""
 
     type = "webhook"
