@@ -101,10 +101,6 @@ class BotFile:
         """
         self._file.load()
 
-    def list_ids(self) -> list[str]:
-        """Return the bots' ids in the order of the file, including invalid ones."""
-        return [bot.id for bot in self.list_bots()]
-
     def list_bots(self) -> list[Bot]:
         """Return the bots in the order of the file."""
         return list(self._file.get().values())

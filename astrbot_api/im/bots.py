@@ -36,7 +36,7 @@ class Bots:
 
     def list_ids(self) -> list[str]:
         """Return the bots' ids in the order of the file, including invalid ones."""
-        return self._file.list_ids()
+        return [bot.id for bot in self._file.list_bots()]
 
     def list_bots(self) -> list[Bot]:
         """Return the bots. ``fault`` is the reason why a bot cannot run."""

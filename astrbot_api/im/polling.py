@@ -28,7 +28,6 @@ class _Poll:
     bot: Bot
     adapter: Adapter
     stop: threading.Event = field(default_factory=threading.Event)
-    thread: threading.Thread | None = None
 
 
 class Pollers:
@@ -49,10 +48,10 @@ class Pollers:
             if self._closed:
                 return
             wanted = {}
-            for bot in self._bots.list_bots():
-                found = self._bots.find_running(bot.id)
+            for bot_id in self._bots.list_ids():
+                found = self._bots.find_running(bot_id)
                 if found is not None and found[1].polls:
-                    wanted[bot.id] = found
+                    wanted[bot_id] = found
             for bot_id, poll in list(self._polls.items()):
                 if bot_id not in wanted or wanted[bot_id][1] is not poll.adapter:
                     self._leave(bot_id)
@@ -76,10 +75,9 @@ class Pollers:
             del self._polls[bot_id]
         elif poll is None and held:
             poll = self._polls[bot_id] = _Poll(bot, adapter)
-            poll.thread = threading.Thread(
+            threading.Thread(
                 target=self._poll, args=(poll,), name=f"poll {bot_id}", daemon=True
-            )
-            poll.thread.start()
+            ).start()
 
     def _leave(self, bot_id: str) -> None:
         poll = self._polls.pop(bot_id)

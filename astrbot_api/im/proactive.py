@@ -93,16 +93,15 @@ class ProactiveMessages:
         :raises ApiError: if the message is invalid for all UMOs.
         """
         umos = sending.umos
-        parsed = [self._parse(umo) for umo in umos]
-        if len(parsed) == 1 and isinstance(parsed[0], ApiError):
-            raise parsed[0]
+        if len(umos) == 1:
+            parse_umo(umos[0])
         segments = parse_im_message(
             sending.message,
             max_chars=self._settings.max_message_chars,
             max_segments=self._settings.max_segments,
             copies=len(umos),
         )
-        jobs = [self._prepare(umo, segments, sending) for umo in parsed]
+        jobs = [self._prepare(umo, segments, sending) for umo in umos]
 
         def accept(db: peewee.Database) -> tuple[list[Outcome], list[PushedMessage]]:
             outcomes, pushed = [], []
@@ -115,8 +114,8 @@ class ProactiveMessages:
                     outcomes.append(Outcome(text, status="failed", error=error))
             if any(one.error is None for one in outcomes):
                 self._pusher.quotas.check_at_end(db, sending.payer)
-            if claim is not None and any(one.error is None for one in outcomes):
-                claim.answer(*sending.describe(outcomes)).store(db)
+                if claim is not None:
+                    claim.answer(*sending.describe(outcomes)).store(db)
             return outcomes, pushed
 
         outcomes, pushed = self._store.write(accept)
@@ -124,18 +123,10 @@ class ProactiveMessages:
             self._pusher.announce(one)
         return self._wait(outcomes)
 
-    @staticmethod
-    def _parse(umo: str) -> Umo | ApiError:
-        try:
-            return parse_umo(umo)
-        except ApiError as error:
-            return error
-
-    def _prepare(self, umo: Umo | ApiError, segments: Sequence[Segment], sending: Sending) -> _Job:
+    def _prepare(self, text: str, segments: Sequence[Segment], sending: Sending) -> _Job:
         """Check a target during the request and return the job that stores the message."""
         try:
-            if isinstance(umo, ApiError):
-                raise umo
+            umo = parse_umo(text)
             if umo.platform_id == WEBCHAT:
                 return self._prepare_push(umo, segments, sending)
             sending.reach.check_target(umo.platform_id, str(umo))

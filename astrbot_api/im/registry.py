@@ -11,15 +11,8 @@ from ..errors import SettingsError
 if TYPE_CHECKING:
     from .adapter import AdapterModule
 
-#: Type in ``bots.toml`` -> module of this package.
-_MODULES = {
-    "telegram": "telegram",
-    "onebot": "onebot",
-    "slack": "slack",
-    "webhook": "webhook",
-    "apprise": "apprise",
-    "astrbot": "astrbot",
-}
+#: Types in ``bots.toml``, each a module of this package.
+_MODULES = ("telegram", "onebot", "slack", "webhook", "apprise", "astrbot")
 
 
 class AdapterTypes:
@@ -45,7 +38,7 @@ class AdapterTypes:
         if type not in _MODULES:
             raise SettingsError(f"unknown type {type!r}; use one of {', '.join(self.list_types())}")
         try:
-            module = import_module(f".{_MODULES[type]}", __package__)
+            module = import_module(f".{type}", __package__)
         except ImportError as error:
             raise SettingsError(
                 f"type {type} needs a package that is not installed ({error.name}): "

@@ -28,7 +28,7 @@ from .segments import list_file_calls, write_segments
 _MAX_TEXT_UNITS = 3000
 
 #: File types that have their own segment type.
-_SEGMENTS = {"image": "image", "record": "record", "video": "video"}
+_SEGMENTS = ("image", "record", "video")
 
 #: A user or a group. A user with a group is a temporary session.
 _ID = re.compile(r"([1-9]\d{0,19})(?:#([1-9]\d{0,19}))?", re.ASCII)
@@ -75,7 +75,7 @@ class OneBotAdapter(PiecewiseAdapter):
     def _send_file(self, place: _Chat, file: OutFile) -> Sequence[str]:
         check_size(file, self._settings["max_file_mb"] * 1024 * 1024)
         if file.type in _SEGMENTS:
-            segment = {"type": _SEGMENTS[file.type], "data": {"file": file_reference()}}
+            segment = {"type": file.type, "data": {"file": file_reference()}}
             return self._deliver(place, [segment], file)
         self._api.call(
             f"upload_{place.kind}_file",

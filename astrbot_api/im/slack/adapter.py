@@ -72,22 +72,22 @@ class SlackAdapter(PiecewiseAdapter):
     def receive(self, request: InboundRequest) -> Reception:
         """Parse an event that Slack posted, or answer its URL verification."""
         self._check_signature(request)
+        raw, pressed = request.body, request.body.startswith(_PRESSED)
         try:
-            pressed = request.body.startswith(_PRESSED)
-            raw = request.body
             if pressed:
                 raw = unquote_plus(raw[len(_PRESSED) :].decode()).encode()
             body = load_json(raw)
         except ValueError:
-            return Reception(status=400)
+            body = None
         if not isinstance(body, dict):
             return Reception(status=400)
         if body.get("type") == "url_verification":
             return Reception(body=str(body.get("challenge", "")).encode())
+        message = None
         if pressed:
             message = self._reader.read_press(body)
-            return Reception(() if message is None else (message,))
-        message = self._reader.read(body) if body.get("type") == "event_callback" else None
+        elif body.get("type") == "event_callback":
+            message = self._reader.read(body)
         return Reception(() if message is None else (message,))
 
     def _check_signature(self, request: InboundRequest) -> None:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..adapter import InMessage
-from .files import list_files
 from .mrkdwn import read_mrkdwn
-from .quoting import find_thread, read_shared
+from .quoting import find_thread, list_files, read_shared
 
 log = logging.getLogger(__name__)
 

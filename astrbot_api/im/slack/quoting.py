@@ -1,4 +1,4 @@
-"""References in a Slack message: shared messages, and earlier messages of its thread."""
+"""Files and references in a Slack message: shared messages, earlier messages of its thread."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import orjson
 
-from ..adapter import InFile, InMessage
+from ..adapter import FileType, InFile, InMessage
 from .api import SlackApi
-from .files import list_files
 from .mrkdwn import read_mrkdwn
+
+_TYPES: dict[str, FileType] = {"image": "image", "audio": "record", "video": "video"}
 
 #: Limits of the quoted content, which others choose.
 _MAX_MESSAGES = 20
@@ -21,6 +22,20 @@ _MAX_ATTACHMENTS = 20
 #: Number of messages to request. Of a longer thread, only the first message is quoted.
 _ASKED = 100
 _ASK_S = 10.0
+
+
+def list_files(message: dict[str, Any]) -> Iterator[InFile]:
+    """Yield the files of a message or of a shared message."""
+    for file in message.get("files") or ():
+        url = file.get("url_private_download") or file.get("url_private")
+        # A file of a channel shared between workspaces has only an id.
+        if file.get("file_access") == "check_file_info":
+            url = file.get("id")
+        # Skip tombstones and files at external services.
+        if url and not file.get("is_external"):
+            kind = str(file.get("mimetype") or "").partition("/")[0]
+            name = str(file.get("name") or file.get("title") or "file")
+            yield InFile(_TYPES.get(kind, "file"), name, str(url))
 
 
 def read_shared(event: dict[str, Any], own_id: str) -> tuple[str, list[InFile]]:

@@ -56,7 +56,6 @@ _SESSION = re.compile(r"(-?\d{1,20}|@\w{4,64})(?:#(\d{1,20}))?", re.ASCII)
 _POLL_S = 25
 _POLL_SLACK_S = 10.0
 
-
 #: Requested update types: messages and button presses.
 _UPDATES = ["message", "callback_query"]
 
@@ -89,15 +88,13 @@ class TelegramAdapter(PiecewiseAdapter):
             update = load_json(request.body)
         except ValueError:
             return Reception(status=400)
-        message = self._make_reader().read(update)
+        messages = tuple(filter(None, [self._make_reader().read(update)]))
         pressed = find_pressed(update)
-        if pressed:  # Telegram shows the button as pressed until the press is answered
-            answer = {"method": "answerCallbackQuery", "callback_query_id": pressed}
-            return Reception(
-                () if message is None else (message,), body=orjson.dumps(answer),
-                content_type="application/json",
-            )  # fmt: skip
-        return Reception(() if message is None else (message,))
+        if not pressed:
+            return Reception(messages)
+        # Telegram shows the button as pressed until the press is answered.
+        answer = {"method": "answerCallbackQuery", "callback_query_id": pressed}
+        return Reception(messages, body=orjson.dumps(answer), content_type="application/json")
 
     def show_typing(self, target: Target) -> None:
         """Show "typing …" for five seconds or until a message is sent."""
@@ -113,18 +110,14 @@ class TelegramAdapter(PiecewiseAdapter):
     def poll(self, stop: threading.Event) -> Iterator[Sequence[InMessage]]:
         """Poll for updates. Each request confirms the updates before it."""
         if not self._username:
-            self._username = str(self._api.call("getMe", {}).get("username", ""))
+            self._username = self.check()
         # With a webhook set, Telegram refuses getUpdates.
         self._api.call("deleteWebhook", {})
         reader, offset = self._make_reader(), 0
         while not stop.is_set():
             updates = self._api.call(
                 "getUpdates",
-                {
-                    "offset": offset,
-                    "timeout": _POLL_S,
-                    "allowed_updates": _UPDATES,
-                },
+                {"offset": offset, "timeout": _POLL_S, "allowed_updates": _UPDATES},
                 timeout_s=_POLL_S + _POLL_SLACK_S,
             )
             yield reader.read_batch(updates)
@@ -185,45 +178,33 @@ class TelegramAdapter(PiecewiseAdapter):
             # For example, the photo is too wide or the user forbids voice messages.
             if method == "sendDocument" or error.status != 400 or "chat" in error.words:
                 raise
-            return self._deliver(place, *_DOCUMENT[:1], {}, _DOCUMENT[1], file)
+            method, name = _DOCUMENT
+            return self._deliver(place, method, {}, name, file)
 
     def _deliver(
         self,
         chat: _Chat,
         method: str,
-        fields: Mapping[str, Any],
+        fields: dict[str, Any],
         name: str = "",
         file: OutFile | None = None,
     ) -> Sequence[str]:
         """Send one message and return its id."""
-        fields = dict(fields)
         while True:
+            parameters = {**chat.where, **chat.reply, **fields}
             try:
-                result = self._call(chat, method, fields, name, file)
+                if file is None:
+                    result = self._api.call(method, parameters)
+                else:
+                    result = self._api.upload(method, parameters, name, file)
             except TelegramRefusal as error:
-                if not chat.change_address(error) and not _drop_refused_field(error, fields):
+                # At least the text is sent.
+                if not chat.change_address(error) and not fields.pop(error.find_field(), None):
                     raise
                 log.info("sending again without the refused part: %s", error)
                 continue
             chat.reply.clear()
             return (str(result.get("message_id", "")),)
-
-    def _call(
-        self, chat: _Chat, method: str, fields: Mapping[str, Any], name: str, file: OutFile | None
-    ) -> Any:
-        parameters = {**chat.where, **chat.reply, **fields}
-        if file is None:
-            return self._api.call(method, parameters)
-        return self._api.upload(method, parameters, name, file)
-
-
-def _drop_refused_field(error: TelegramRefusal, fields: dict[str, Any]) -> bool:
-    """Remove the refused field of a message, so that at least the text is sent.
-
-    :returns: Whether the message had such a field.
-    """
-    refused = error.find_field()
-    return refused is not None and fields.pop(refused, None) is not None
 
 
 class _Chat:

@@ -92,13 +92,13 @@ class TelegramRefusal(PlatformError):
         """Whether the text exceeds Telegram's limit."""
         return self._says("too long", "too_long")
 
-    def find_field(self) -> str | None:
-        """Return the optional field whose form Telegram refused, or None."""
+    def find_field(self) -> str:
+        """Return the optional field whose form Telegram refused, or an empty text."""
         if self._says("button", "keyboard", "reply markup", "reply_markup"):
             return "reply_markup"
         if self._says("entit", "parse", "url"):
             return "entities"
-        return None
+        return ""
 
 
 class _MultipartBody:
