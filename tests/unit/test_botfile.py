@@ -100,6 +100,6 @@ def test_a_change_that_is_wrong_leaves_the_bot_as_it_was(tmp_path: Path) -> None
     write(tmp_path, "[[bot]]\nid='a'\ntype='fake'\ntoken='t'\nretries='many'\n")
     assert [(bot.settings["retries"], bot.fault) for bot in bots.list_bots()] == [(2, "")]
     write(tmp_path, "[[bot")
-    assert bots.list_ids() == ["a"]
+    assert [bot.id for bot in bots.list_bots()] == ["a"]
     write(tmp_path, "[[bot]]\nid='a'\ntype='fake'\ntoken='t'\nretries=5\n")
     assert bots.find_bot("a").settings["retries"] == 5  # type: ignore[union-attr]
