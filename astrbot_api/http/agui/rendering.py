@@ -5,20 +5,17 @@ Source: the schema of the protocol's version 1.0, https://docs.ag-ui.com/spec/1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from ...chat.turns.reply import ReplyFold
 from ...chat.turns.waiting import name_approval
-from ...chat.watching.watch import Numbered
-from ...errors import StorageError
 from ...event_lines import MAX_LINE_BYTES, encode_line
 from ...events import Event
-from ..continuing import BROKEN, ContinuedText
-from ..sse import LEAVING, Rendering, decode_own, frame_json
+from ..replies import ReplyRendering, count_tokens, describe_call, describe_file
+from ..sse import frame_json
 
 #: Version of the protocol. Source: ``PROTOCOL_VERSION`` of ``@ag-ui/core``.
 PROTOCOL_VERSION = "1.0"
@@ -39,7 +36,7 @@ _TEXT, _THINKING = "TEXT_MESSAGE", "REASONING_MESSAGE"
 
 
 @dataclass(slots=True)
-class AguiStream(Rendering):
+class AguiStream(ReplyRendering):
     """The AG-UI events of one turn.
 
     :param thread_id: The client's id of the conversation.
@@ -58,14 +55,11 @@ class AguiStream(Rendering):
     is_current: bool = False
     state: Any = None
     history: bytes = b""
-    fold: ReplyFold = field(default_factory=ReplyFold)
     #: Messages of this turn so far.
     _said: list[dict[str, Any]] = field(default_factory=list)
     #: Prefix of the event types, and id, of the open message.
     _open: tuple[str, str] | None = None
     _pieces: list[str] = field(default_factory=list)
-    _text: ContinuedText = field(default_factory=ContinuedText)
-    _reasoning: ContinuedText = field(default_factory=ContinuedText)
     _count: int = 0
     #: Approval id -> id of the call that needs the approval.
     _calls: dict[str, str] = field(default_factory=dict)
@@ -81,19 +75,11 @@ class AguiStream(Rendering):
             events.append({"type": "STATE_SNAPSHOT", "snapshot": self.state})
         return b"".join(map(frame_json, events))
 
-    def render(self, events: Sequence[Numbered]) -> bytes:
-        """Return the frames of events."""
-        return b"".join(
-            frame_json(shown) for event in decode_own(events) for shown in self._show(event)
-        )
-
     def finish(self) -> bytes:
         """Return the final frames."""
-        if self.fold.error is not None:
-            code = self.fold.error.get("reason") or self.fold.error["code"]
-            return self._fail(code, self.fold.error["data"])
-        if not self._text.is_whole():
-            return self._fail("run_interrupted", BROKEN)
+        failure = self.find_failure()
+        if failure is not None:
+            return self.end_with_error(*failure)
         finished: Event = {"type": "RUN_FINISHED", **self._describe_run()}
         if self.is_current:
             finished["outcome"] = {"type": "success"}
@@ -106,28 +92,21 @@ class AguiStream(Rendering):
                 finished["usage"] = [_describe_usage(self.fold.stats)]
         return b"".join(map(frame_json, [*self._close(), finished]))
 
-    def fail(self, error: StorageError) -> bytes:
-        """Return the final frames if reading the events fails."""
-        return self._fail("storage_error", str(error))
-
-    def leave(self) -> bytes:
-        """Return the final frames if the worker stops."""
-        return self._fail("run_interrupted", LEAVING)
-
-    def _fail(self, code: str, message: str) -> bytes:
+    def end_with_error(self, code: str, message: str) -> bytes:
+        """Return the final frames of a failed stream."""
         failed = {"type": "RUN_ERROR", "message": message, "code": code}
         return b"".join(map(frame_json, [*self._close(), failed]))
 
     def _describe_run(self) -> Event:
         return {"threadId": self.thread_id, "runId": self.client_run_id}
 
-    def _show(self, event: Event) -> Iterator[Event]:
+    def show(self, event: Event) -> Iterator[Event]:
+        """Add an event, and yield the events that show it."""
         kind = event["type"]
         again = kind == "rewind" and event["data"].get("again")
         if again and not self._has_room():
             # No snapshot is possible, so text that is repeated after the rewind is skipped instead.
-            self._text.take_back(self.fold.text)
-            self._reasoning.take_back(self.fold.reasoning)
+            self.take_back()
             self.fold.add(event)
             return
         self.fold.add(event)
@@ -135,8 +114,7 @@ class AguiStream(Rendering):
             self._interrupts = []  # a person decided the call elsewhere
             yield from self._show_plain(event["chain_type"], event["data"])
         elif kind == "attachment_saved":
-            file = self.fold.files[-1]
-            value = {key: file[key] for key in ("attachment_id", "type", "filename")}
+            value = describe_file(self.fold.files[-1])
             yield {"type": "CUSTOM", "name": "attachment_saved", "value": value}
         elif kind == "approval_required":
             self._note_interrupt(event["data"])
@@ -177,10 +155,7 @@ class AguiStream(Rendering):
             }  # fmt: skip
         if chain_type in ("tool_call", "tool_call_result"):
             return
-        if chain_type == "reasoning":
-            data = self._reasoning.add(data, self.fold.reasoning)
-        else:
-            data = self._text.add(data, self.fold.text)
+        data = self.add_text(chain_type, data)
         if data:
             begins = _THINKING if chain_type == "reasoning" else _TEXT
             if self._open is None or self._open[0] != begins:
@@ -213,17 +188,14 @@ class AguiStream(Rendering):
         yield from self._close()
         if not self._said or self._said[-1]["role"] != "assistant":
             self._said.append({"id": self._make_message_id(), "role": "assistant", "content": ""})
-        message, args = self._said[-1], call["args"]
-        text = args if isinstance(args, str) else orjson.dumps(args).decode()
-        made = {"name": call["name"], "arguments": text}
-        message.setdefault("toolCalls", []).append(
-            {"id": call["id"], "type": "function", "function": made}
-        )
+        message, described = self._said[-1], describe_call(call)
+        message.setdefault("toolCalls", []).append(described)
+        arguments = described["function"]["arguments"]
         yield {
             "type": "TOOL_CALL_START", "toolCallId": call["id"], "toolCallName": call["name"],
             "parentMessageId": message["id"],
         }  # fmt: skip
-        yield {"type": "TOOL_CALL_ARGS", "toolCallId": call["id"], "delta": text}
+        yield {"type": "TOOL_CALL_ARGS", "toolCallId": call["id"], "delta": arguments}
         yield {"type": "TOOL_CALL_END", "toolCallId": call["id"]}
 
     def _make_message_id(self) -> str:
@@ -257,10 +229,9 @@ class AguiStream(Rendering):
 
 
 def _describe_usage(stats: dict[str, Any]) -> Event:
-    tokens = stats["token_usage"]
-    prompt, output = tokens["input_other"] + tokens["input_cached"], tokens["output"]
+    prompt, cached, output = count_tokens(stats)
     usage: Event = {
         "inputTokens": prompt, "outputTokens": output, "totalTokens": prompt + output,
-        "cachedInputTokens": tokens["input_cached"],
+        "cachedInputTokens": cached,
     }  # fmt: skip
     return {**usage, **{name: stats[name] for name in ("provider", "model") if stats.get(name)}}

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
 from ...errors import refuse
 from ...messages import check_text
 from ..conversation import Answer, check_list, make_file_part
 from ..own_runs import MAX_COMMENT_CHARS
+from ..replies import to_text
 
 #: Roles of a ``UIMessage``.
 ROLES = ("system", "user", "assistant")
@@ -106,25 +105,21 @@ def _read_call(part: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[s
     call_id, state = part.get("toolCallId"), part.get("state")
     if not isinstance(name, str) or not isinstance(call_id, str):
         raise refuse(f"{where} must have a toolCallId and the name of a tool")
-    arguments = part.get("input")
-    text = arguments if isinstance(arguments, str) else orjson.dumps(arguments or {}).decode()
+    given = part.get("input")
+    text = given if isinstance(given, str) else to_text(given or {})
     for one in (name, call_id, text):
         check_text(where, one)
     call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
     if state == "output-available":
-        said = _to_text(part.get("output"))
+        said = to_text(part.get("output"))
     elif state == "output-error":
-        said = f"Error: {_to_text(part.get('errorText'))}"
+        said = f"Error: {to_text(part.get('errorText'))}"
     elif state == "output-denied":
         said = "The user did not allow this call."
     else:
         return call, None
     check_text(where, said)
     return call, {"role": "tool", "tool_call_id": call_id, "content": said}
-
-
-def _to_text(value: Any) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _read_text(part: dict[str, Any], where: str) -> dict[str, Any]:

@@ -5,20 +5,17 @@ Source: ``ui-message-chunks.ts`` of the npm package ``ai``, versions 5 and 6.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from mimetypes import guess_type
 from typing import Any
 
 import orjson
 
-from ...chat.turns.reply import ReplyFold
 from ...chat.turns.waiting import name_approval
-from ...chat.watching.watch import Numbered
-from ...errors import StorageError
 from ...events import Event
-from ..continuing import BROKEN, ContinuedText
-from ..sse import LEAVING, Rendering, decode_own, frame, frame_json
+from ..replies import ReplyRendering
+from ..sse import frame, frame_json
 
 #: Identifies the protocol of the stream. Source: ``ui-message-stream-headers.ts``.
 HEADERS = {"X-Vercel-AI-UI-Message-Stream": "v1"}
@@ -32,7 +29,7 @@ Chunk = dict[str, Any]
 
 
 @dataclass(slots=True)
-class UIMessageStream(Rendering):
+class UIMessageStream(ReplyRendering):
     """The UI message stream of one turn.
 
     :param message_id: Id of the message, which is the client's last message if the turn continues
@@ -47,14 +44,11 @@ class UIMessageStream(Rendering):
     session_id: str
     files_url: str
     rejected: Collection[str] = ()
-    fold: ReplyFold = field(default_factory=ReplyFold)
     #: Type and id of the open part.
     _open: tuple[str, str] | None = None
     _parts: int = 0
     #: Whether the step has ended, so the next output of the model starts another one.
     _step_over: bool = False
-    _text: ContinuedText = field(default_factory=ContinuedText)
-    _reasoning: ContinuedText = field(default_factory=ContinuedText)
     #: Approval id -> id of the call that needs the approval.
     _calls: dict[str, str] = field(default_factory=dict)
 
@@ -64,18 +58,11 @@ class UIMessageStream(Rendering):
         start = {"type": "start", "messageId": self.message_id, "messageMetadata": about}
         return frame_json(start) + frame_json({"type": "start-step"})
 
-    def render(self, events: Sequence[Numbered]) -> bytes:
-        """Return the frames of events."""
-        return b"".join(
-            frame_json(chunk) for event in decode_own(events) for chunk in self._to_chunks(event)
-        )
-
     def finish(self) -> bytes:
         """Return the final frames."""
-        if self.fold.error is not None:
-            return self._fail(self.fold.error["data"])
-        if not self._text.is_whole():
-            return self._fail(BROKEN)
+        failure = self.find_failure()
+        if failure is not None:
+            return self.end_with_error(*failure)
         stats = self.fold.stats or {}
         finish = {
             "type": "finish", "finishReason": self._finish_reason(stats),
@@ -83,15 +70,8 @@ class UIMessageStream(Rendering):
         }  # fmt: skip
         return self._end({"type": "finish-step"}, finish)
 
-    def fail(self, error: StorageError) -> bytes:
-        """Return the final frames if reading the events fails."""
-        return self._fail(str(error))
-
-    def leave(self) -> bytes:
-        """Return the final frames if the worker stops."""
-        return self._fail(LEAVING)
-
-    def _fail(self, message: str) -> bytes:
+    def end_with_error(self, code: str, message: str) -> bytes:
+        """Return the final frames of a failed stream. The protocol has no error codes."""
         return self._end({"type": "error", "errorText": message})
 
     def _end(self, *chunks: Chunk) -> bytes:
@@ -102,11 +82,11 @@ class UIMessageStream(Rendering):
             return "tool-calls"
         return _FINISH_REASONS.get(stats.get("finish_reason", ""), "stop")
 
-    def _to_chunks(self, event: Event) -> Iterator[Chunk]:
+    def show(self, event: Event) -> Iterator[Chunk]:
+        """Add an event, and yield its chunks."""
         kind = event["type"]
         if kind == "rewind" and event["data"].get("again"):
-            self._text.take_back(self.fold.text)
-            self._reasoning.take_back(self.fold.reasoning)
+            self.take_back()
         self.fold.add(event)
         if kind == "plain":
             yield from self._show_plain(event["chain_type"], event["data"])
@@ -145,11 +125,7 @@ class UIMessageStream(Rendering):
             self._calls[name_approval(self.run_id, call["id"])] = call["id"]
             yield from _show_call(call)
             return
-        # Text that another worker repeats is skipped.
-        if chain_type == "reasoning":
-            data = self._reasoning.add(data, self.fold.reasoning)
-        else:
-            data = self._text.add(data, self.fold.text)
+        data = self.add_text(chain_type, data)
         if data:
             kind = "reasoning" if chain_type == "reasoning" else "text"
             if self._open is None or self._open[0] != kind:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from ...chat.turns.reply import ReplyFold
-from ...chat.watching.watch import Numbered
-from ...errors import STATUS_OF_CODE, StorageError
+from ...errors import STATUS_OF_CODE
 from ...events import Event
-from ..continuing import BROKEN, ContinuedText
 from ..openai_errors import describe_failure
-from ..sse import LEAVING, Rendering, decode_own, frame, frame_json
+from ..replies import ReplyRendering, count_tokens, describe_call, describe_file
+from ..sse import frame, frame_json
 
 _DONE = frame(b"[DONE]")
 
 
 @dataclass(slots=True)
-class Completion(Rendering):
+class Completion(ReplyRendering):
     """One chat completion, built from the events of its turn.
 
     :param model: The ``model`` of the request.
@@ -36,42 +34,29 @@ class Completion(Rendering):
     include_usage: bool = False
     check_text: Callable[[str], str] = lambda text: ""
     created: int = field(default_factory=lambda: int(time.time()))
-    fold: ReplyFold = field(default_factory=ReplyFold)
-    _text: ContinuedText = field(default_factory=ContinuedText)
-    _reasoning: ContinuedText = field(default_factory=ContinuedText)
 
     def begin(self) -> bytes:
         """Return the first chunk."""
-        return self._to_chunk({"role": "assistant", "content": ""})
+        return frame_json(self._to_chunk({"role": "assistant", "content": ""}))
 
-    def render(self, events: Sequence[Numbered]) -> bytes:
-        """Return the chunks of events."""
-        deltas = [self._to_delta(event) for event in decode_own(events)]
-        return b"".join(self._to_chunk(delta) for delta in deltas if delta is not None)
+    def show(self, event: Event) -> Iterator[dict[str, Any]]:
+        """Add an event, and yield its chunk, if the client sees it."""
+        delta = self._to_delta(event)
+        if delta is not None:
+            yield self._to_chunk(delta)
 
     def finish(self) -> bytes:
         """Return the final frames."""
-        if self.fold.error is not None:
-            error = self.fold.error
-            return self._fail(error.get("reason") or error["code"], error["data"])
-        fault = self.find_fault()
-        if fault:
-            return self._fail("provider_error", fault)
-        if not self._text.is_whole():
-            return self._fail("run_interrupted", BROKEN)
-        frames = self._to_chunk({}, self._finish_reason())
+        failure = self.find_failure()
+        if self.fold.error is None and (fault := self.find_fault()):
+            failure = ("provider_error", fault)
+        if failure is not None:
+            return self.end_with_error(*failure)
+        frames = frame_json(self._to_chunk({}, self._finish_reason()))
         if self.include_usage:
             head = self._head("chat.completion.chunk")
             frames += frame_json({**head, "choices": [], "usage": self._to_usage()})
         return frames + _DONE
-
-    def fail(self, error: StorageError) -> bytes:
-        """Return the final frames if reading the events fails."""
-        return self._fail("storage_error", str(error))
-
-    def leave(self) -> bytes:
-        """Return the final frames if the worker stops."""
-        return self._fail("run_interrupted", LEAVING)
 
     def find_fault(self) -> str:
         """Return the fault in the whole answer's format, or an empty string."""
@@ -82,22 +67,19 @@ class Completion(Rendering):
 
         Calls of the server's tools and their results are not shown.
         """
-        kind, fold = event["type"], self.fold
+        kind, chain_type = event["type"], event.get("chain_type")
         if kind == "rewind" and event["data"].get("again"):
-            self._text.take_back(fold.text)
-            self._reasoning.take_back(fold.reasoning)
-        fold.add(event)
-        if kind == "plain" and event["chain_type"] == "tool_call":
-            return self._show_last_call(event)
-        if kind == "plain" and event["chain_type"] is None:
-            text = self._text.add(event["data"], fold.text)
-            return {"content": text} if text else None
-        if kind == "plain" and event["chain_type"] == "reasoning":
-            text = self._reasoning.add(event["data"], fold.reasoning)
-            return {"reasoning_content": text} if text else None
+            self.take_back()
+        self.fold.add(event)
         if kind == "attachment_saved":
-            return {"attachments": [_describe_file(self.fold.files[-1])]}
-        return None
+            return {"attachments": [describe_file(self.fold.files[-1])]}
+        if kind != "plain" or chain_type == "tool_call_result":
+            return None
+        if chain_type == "tool_call":
+            return self._show_last_call(event)
+        text = self.add_text(chain_type, event["data"])
+        name = "content" if chain_type is None else "reasoning_content"
+        return {name: text} if text else None
 
     def _show_last_call(self, event: Event) -> dict[str, Any] | None:
         """Return the ``delta`` of a call of the client's tool, or None for a server's tool."""
@@ -105,7 +87,7 @@ class Completion(Rendering):
             return None
         calls = self.fold.caller_calls
         index = len(calls) - 1
-        return {"tool_calls": [{"index": index, **_describe_call(calls[index])}]}
+        return {"tool_calls": [{"index": index, **describe_call(calls[index])}]}
 
     def to_object(self) -> dict[str, Any]:
         """Return the whole ``chat.completion``."""
@@ -114,25 +96,26 @@ class Completion(Rendering):
         }  # fmt: skip
         if self.fold.caller_calls:
             message["content"] = self.fold.text or None
-            message["tool_calls"] = list(map(_describe_call, self.fold.caller_calls))
+            message["tool_calls"] = list(map(describe_call, self.fold.caller_calls))
         if self.fold.reasoning:
             message["reasoning_content"] = self.fold.reasoning
         if self.fold.files:
-            message["attachments"] = [_describe_file(part) for part in self.fold.files]
+            message["attachments"] = [describe_file(part) for part in self.fold.files]
         choice = {
             "index": 0, "message": message, "finish_reason": self._finish_reason(),
             "logprobs": None,
         }  # fmt: skip
         return {**self._head("chat.completion"), "choices": [choice], "usage": self._to_usage()}
 
-    def _to_chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
-        """Return a frame with a ``chat.completion.chunk``."""
+    def _to_chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+        """Return a ``chat.completion.chunk``."""
         choice = {
             "index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None,
         }  # fmt: skip
-        return frame_json({**self._head("chat.completion.chunk"), "choices": [choice]})
+        return {**self._head("chat.completion.chunk"), "choices": [choice]}
 
-    def _fail(self, code: str, message: str) -> bytes:
+    def end_with_error(self, code: str, message: str) -> bytes:
+        """Return the final frames of a failed stream."""
         failure = describe_failure(code, message, STATUS_OF_CODE.get(code, 500))
         return frame_json({"error": failure}) + _DONE
 
@@ -153,24 +136,10 @@ class Completion(Rendering):
         return reason if reason in ("length", "content_filter") else "stop"
 
     def _to_usage(self) -> dict[str, Any]:
-        tokens = self.fold.stats["token_usage"] if self.fold.stats else {}
-        cached = tokens.get("input_cached", 0)
-        prompt, output = tokens.get("input_other", 0) + cached, tokens.get("output", 0)
+        prompt, cached, output = count_tokens(self.fold.stats)
         return {
             "prompt_tokens": prompt,
             "completion_tokens": output,
             "total_tokens": prompt + output,
             "prompt_tokens_details": {"cached_tokens": cached},
         }
-
-
-def _describe_file(part: dict[str, Any]) -> dict[str, Any]:
-    return {key: part[key] for key in ("attachment_id", "type", "filename")}
-
-
-def _describe_call(call: dict[str, Any]) -> dict[str, Any]:
-    args = call["args"]
-    text = args if isinstance(args, str) else orjson.dumps(args).decode()
-    return {
-        "id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": text},
-    }  # fmt: skip

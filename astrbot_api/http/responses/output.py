@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from ...event_lines import encode_line
+from ..replies import to_text
 from ..sse import frame
 from . import items
 from .items import OutputItem
@@ -76,7 +75,7 @@ class Output:
         """Add an item for a call. A call of a client's tool is done at once."""
         self.close_open()
         item = self._add_item("function_call" if call.get("by_caller") else "mcp_call", call)
-        text = _to_text(call["args"])
+        text = to_text(call["args"])
         event = "response.mcp_call_arguments"
         if item.kind == "function_call":
             event = "response.function_call_arguments"
@@ -98,7 +97,7 @@ class Output:
     def ask(self, tool: str, arguments: Any) -> str:
         """Add an approval request, and return the id of its item."""
         self.close_open()
-        item = self._add_item("mcp_approval_request", {"name": tool}, _to_text(arguments))
+        item = self._add_item("mcp_approval_request", {"name": tool}, to_text(arguments))
         self._emit_done(item)
         return item.id
 
@@ -201,7 +200,3 @@ class Output:
 
     def _emit_of(self, kind: str, item: OutputItem, **fields: Any) -> None:
         self.emit(kind, item_id=item.id, output_index=item.index, **fields)
-
-
-def _to_text(arguments: Any) -> str:
-    return arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()

@@ -20,6 +20,7 @@ from ...db.responses import Pause
 from ...errors import StorageError
 from ...events import CLOSING, Event, decode_event
 from ...messages import MEDIA_TYPES
+from ..replies import count_tokens
 from ..sse import LEAVING, Rendering
 from .output import Output
 
@@ -226,9 +227,7 @@ class ResponseFold(Rendering):
     def _to_usage(self) -> dict[str, Any] | None:
         if not self._stats:
             return None
-        tokens = self._stats["token_usage"]
-        cached, output = tokens.get("input_cached", 0), tokens.get("output", 0)
-        read = tokens.get("input_other", 0) + cached
+        read, cached, output = count_tokens(self._stats)
         return {
             "input_tokens": read,
             "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from astrbot_api import events
+from astrbot_api.chat.turns.reply import ReplyFold
 from astrbot_api.events import encode_event
 from astrbot_api.http.agui.rendering import AguiStream
 from astrbot_api.http.aisdk.rendering import UIMessageStream
-from astrbot_api.http.continuing import ContinuedText
 from astrbot_api.http.openai.rendering import Completion
+from astrbot_api.http.replies import ContinuedText
 from astrbot_api.http.sse import Rendering
 
 
@@ -106,6 +107,29 @@ def test_a_snapshot_takes_back_what_a_client_of_agui_was_shown() -> None:
     at = next(number for number, one in enumerate(whole) if one["type"] == "MESSAGES_SNAPSHOT")
     assert [one["delta"] for one in whole[at:] if one["type"] in _DELTAS] == ["Oh", "It is six."]
     assert whole[-1]["type"] == "RUN_FINISHED"
+
+
+class JoinedOnce(ReplyFold):
+    """A fold whose texts are not joined before the end."""
+
+    @property
+    def text(self) -> str:
+        raise AssertionError("joining all pieces for each new one takes quadratic time")
+
+    reasoning = text
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        AguiStream("t", "c", "r", fold=JoinedOnce()),
+        UIMessageStream("m", "r", "s", "/files", fold=JoinedOnce()),
+        Completion("r", "m", "", fold=JoinedOnce()),
+    ],
+)
+def test_a_piece_is_sent_without_joining_the_text_before_it(stream: Rendering) -> None:
+    data = stream.render([(at, encode_event(one)) for at, one in enumerate(_BEGIN)])
+    assert b"It is " in data
 
 
 _DELTAS = ("TEXT_MESSAGE_CONTENT", "REASONING_MESSAGE_CONTENT", "text-delta", "reasoning-delta")

@@ -1,0 +1,141 @@
+"""Code shared by the protocols that show a turn's reply in a format of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from ..chat.turns.reply import ReplyFold
+from ..chat.watching.watch import Numbered
+from ..errors import StorageError
+from ..events import Event
+from .sse import LEAVING, Rendering, decode_own, frame_json
+
+#: Error message if the repeated step produces different text.
+BROKEN = "A worker of the server died, and its answer could not be continued; ask again."
+
+
+@dataclass(slots=True)
+class ContinuedText:
+    """The text of a response as the client has received it.
+
+    After a ``rewind`` with ``again``, another worker repeats a step of the run. While the
+    repeated text matches the client's, nothing is sent. New text is sent after that.
+
+    :param kept: Text that the client has and the repeated step must produce again.
+    :param broken: Whether the repeated step produced different text, so that the client's
+        text cannot be continued.
+    """
+
+    kept: str = ""
+    broken: bool = False
+
+    def take_back(self, said: str) -> None:
+        """Record a rewind.
+
+        :param said: The text of the run before it.
+        """
+        self.kept = self.kept or said
+
+    def add(self, piece: str, said: str) -> str:
+        """Return the part of a piece that must be sent.
+
+        :param said: The text of the run, including the piece.
+        """
+        if not self.kept:
+            return piece
+        if self.kept.startswith(said):
+            if said == self.kept:
+                self.kept = ""
+            return ""
+        if self.broken or not said.startswith(self.kept):
+            self.broken = True
+            return ""
+        rest, self.kept = said[len(self.kept) :], ""
+        return rest
+
+    def is_whole(self) -> bool:
+        """Return whether the client has the complete text, after the run ended."""
+        return not self.kept and not self.broken
+
+
+@dataclass(slots=True, kw_only=True)
+class ReplyRendering(Rendering):
+    """Rendering for a protocol that cannot retract text. Subclasses define :meth:`show` and
+    :meth:`end_with_error`.
+    """
+
+    fold: ReplyFold = field(default_factory=ReplyFold)
+    _text: ContinuedText = field(default_factory=ContinuedText)
+    _reasoning: ContinuedText = field(default_factory=ContinuedText)
+
+    def show(self, event: Event) -> Iterable[dict[str, Any]]:
+        """Return the protocol's objects for an event of the turn."""
+        raise NotImplementedError
+
+    def end_with_error(self, code: str, message: str) -> bytes:
+        """Return the final frames of a failed stream.
+
+        :param code: One of the codes of :mod:`astrbot_api.error_codes`.
+        """
+        raise NotImplementedError
+
+    def render(self, events: Sequence[Numbered]) -> bytes:
+        """Return the frames of events."""
+        return b"".join(frame_json(one) for event in decode_own(events) for one in self.show(event))
+
+    def fail(self, error: StorageError) -> bytes:
+        """Return the final frames if reading the events fails."""
+        return self.end_with_error("storage_error", str(error))
+
+    def leave(self) -> bytes:
+        """Return the final frames if the worker stops."""
+        return self.end_with_error("run_interrupted", LEAVING)
+
+    def find_failure(self) -> tuple[str, str] | None:
+        """Return the code and the message of the turn's error, or None, after the turn ended."""
+        if self.fold.error is not None:
+            return self.fold.error.get("reason") or self.fold.error["code"], self.fold.error["data"]
+        return None if self._text.is_whole() else ("run_interrupted", BROKEN)
+
+    def take_back(self) -> None:
+        """Skip the text so far when another worker repeats it."""
+        self._text.take_back(self.fold.text)
+        self._reasoning.take_back(self.fold.reasoning)
+
+    def add_text(self, chain_type: str | None, piece: str) -> str:
+        """Return the part of a piece of text or reasoning that must be sent."""
+        continued = self._reasoning if chain_type == "reasoning" else self._text
+        if not continued.kept:
+            return piece  # the fold joins all its pieces, so it is not asked for each one
+        said = self.fold.reasoning if chain_type == "reasoning" else self.fold.text
+        return continued.add(piece, said)
+
+
+def to_text(value: Any) -> str:
+    """Return text unchanged, and any other JSON value as JSON."""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def describe_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a call in OpenAI's format: ``{"id","type","function":{"name","arguments"}}``."""
+    function = {"name": call["name"], "arguments": to_text(call["args"])}
+    return {"id": call["id"], "type": "function", "function": function}
+
+
+def describe_file(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``{"attachment_id","type","filename"}`` of a file that a tool made."""
+    return {key: part[key] for key in ("attachment_id", "type", "filename")}
+
+
+def count_tokens(stats: Mapping[str, Any] | None) -> tuple[int, int, int]:
+    """Return the input tokens, those of them that were cached, and the output tokens of a turn.
+
+    :param stats: Data of the ``agent_stats`` event, if the turn has one.
+    """
+    tokens = stats["token_usage"] if stats else {}
+    cached = tokens.get("input_cached", 0)
+    return tokens.get("input_other", 0) + cached, cached, tokens.get("output", 0)
