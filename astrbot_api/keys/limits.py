@@ -110,17 +110,17 @@ def _check_counts(db: peewee.Database, key_id: str, rules: KeyRules) -> None:
     if rules.turns_per_day is not None or rules.tokens_per_day is not None:
         turns, tokens = keyuse.sum_turns(db, key_id, keyuse.today())
         tomorrow_s = _DAY_S - now_us() // 1_000_000 % _DAY_S
-        _check_turns("turns_per_day", rules.turns_per_day, turns + active, tomorrow_s)
+        _check_used("turns_per_day", rules.turns_per_day, turns + active, "turns", tomorrow_s)
         _check_tokens("tokens_per_day", rules.tokens_per_day, tokens, active, tomorrow_s)
     if rules.max_turns is not None or rules.max_tokens is not None:
         turns, tokens = keyuse.sum_turns(db, key_id)
-        _check_turns("max_turns", rules.max_turns, turns + active, None)
+        _check_used("max_turns", rules.max_turns, turns + active, "turns", None)
         _check_tokens("max_tokens", rules.max_tokens, tokens, active, None)
 
 
-def _check_turns(rule: str, limit: int | None, turns: int, tomorrow_s: int | None) -> None:
-    if limit is not None and turns >= limit:
-        text = f"its {limit} turns of today" if tomorrow_s else f"all of its {limit} turns"
+def _check_used(rule: str, limit: int | None, used: int, what: str, tomorrow_s: int | None) -> None:
+    if limit is not None and used >= limit:
+        text = f"its {limit} {what} of today" if tomorrow_s else f"all of its {limit} {what}"
         raise ApiError(
             "budget_exhausted",
             f"the API key has used {text} (its rule {rule})",
@@ -131,20 +131,8 @@ def _check_turns(rule: str, limit: int | None, turns: int, tomorrow_s: int | Non
 def _check_tokens(
     rule: str, limit: int | None, tokens: int, active: int, tomorrow_s: int | None
 ) -> None:
-    if limit is None:
-        return
-    if tokens >= limit:
-        text = f"its {limit} tokens of today" if tomorrow_s else f"all of its {limit} tokens"
-        raise ApiError(
-            "budget_exhausted",
-            f"the API key has used {text} (its rule {rule})",
-            retry_after_s=tomorrow_s,
-        )
-    _check_reserve(limit, tokens, active, rule)
-
-
-def _check_reserve(limit: int, tokens: int, active: int, rule: str) -> None:
-    if active and tokens + active * RESERVED_TOKENS >= limit:
+    _check_used(rule, limit, tokens, "tokens", tomorrow_s)
+    if limit is not None and active and tokens + active * RESERVED_TOKENS >= limit:
         raise ApiError(
             "rate_limited",
             f"the running turns of the API key may use up the rest of its {limit} tokens "

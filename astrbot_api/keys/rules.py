@@ -8,6 +8,7 @@ request nothing.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -176,17 +177,8 @@ class KeyGuard:
         return ((self.key_id, self.rules), (self.root_id, self.root_rules))
 
 
-_NUMBERS = frozenset(
-    {
-        "requests_per_minute", "streams", "turns_per_day", "tokens_per_day", "upload_bytes",
-        "stored_bytes", "sessions", "growth_bytes", "max_turns", "max_tokens",
-    }
-)  # fmt: skip
 #: They end the tool calls of a turn but never reject one.
 _PER_TURN = ("tool_calls_per_turn", "tool_seconds_per_turn", "tool_chars_per_turn")
-_LISTS = frozenset({"configs", "bots", "umos", "tools", "approve", "addresses"})
-_TEXTS = frozenset({"username", "username_prefix", "default_username", "session_id"})
-_FLAGS = frozenset({"legacy_errors"})
 
 MAX_NUMBER = 2**53
 
@@ -202,22 +194,13 @@ def read_rules(value: Any) -> KeyRules:
     if not isinstance(value, dict):
         raise refuse("rules must be an object")
     found: dict[str, Any] = {}
+    kinds = {item.name: str(item.type) for item in fields(KeyRules)}
     for name, given in value.items():
         if given is None:
             continue
-        if name in _NUMBERS or name in _PER_TURN:
-            found[name] = _read_number(name, given)
-        elif name in _LISTS:
-            found[name] = _read_list(name, given)
-        elif name in _TEXTS:
-            found[name] = _read_text(name, given)
-        elif name in _FLAGS:
-            if not isinstance(given, bool):
-                raise refuse(f"rules.{name} must be true or false")
-            if given:
-                found[name] = True
-        else:
+        if name not in kinds:
             raise refuse(f"rules.{str(name)[:50]}: unknown rule; remove it")
+        found[name] = _READERS[kinds[name]](name, given)
     for address in found.get("addresses", ()):
         try:
             ipaddress.ip_network(address, strict=False)
@@ -311,6 +294,21 @@ def _read_text(name: str, value: Any) -> str:
     except UnicodeEncodeError as error:
         raise refuse(f"rules.{name} must be valid Unicode") from error
     return value.strip()
+
+
+def _read_flag(name: str, value: Any) -> bool | None:
+    if not isinstance(value, bool):
+        raise refuse(f"rules.{name} must be true or false")
+    return value or None
+
+
+#: Type of a rule, as in :class:`KeyRules` -> function that reads its value.
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    "int | None": _read_number,
+    "tuple[str, ...] | None": _read_list,
+    "str | None": _read_text,
+    "bool | None": _read_flag,
+}
 
 
 def _refuse(rule: str, what: str) -> NoReturn:
