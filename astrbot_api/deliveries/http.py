@@ -113,7 +113,6 @@ class PlatformHttp:
         """
         call = Call(limit_s=2 * timeout_s) if status_only else None
         answer = self._send(method, url, headers, json, body, timeout_s, call)
-        found = {name.lower(): value for name, value in answer.headers.items()}
         try:
             data, more = answer.read_all(max_bytes, _DRAIN_S if status_only else timeout_s)
         except OutboundError as error:
@@ -123,7 +122,7 @@ class PlatformHttp:
             data, more = b"", False
         finally:
             answer.close()
-        response = HttpAnswer(answer.status, found, data)
+        response = _describe(answer, data)
         if more and not status_only:
             raise response.refuse(f"The platform's response has more than {max_bytes} bytes.")
         return response
@@ -144,10 +143,8 @@ class PlatformHttp:
         answer = self._send("GET", url, headers, None, None, timeout_s, Call(limit_s=limit_s))
         if answer.status != 200:
             answer.close()
-            raise PlatformError(
-                f"The platform answered {answer.status} to the download of a file.",
-                retryable=answer.status >= 500 or answer.status in _PASSING,
-            )
+            message = f"The platform answered {answer.status} to the download of a file."
+            raise _describe(answer).refuse(message)
         return PlatformReader(answer)
 
     def close(self) -> None:
@@ -178,6 +175,11 @@ class PlatformHttp:
             # Not the exception's text: the URL may contain a token.
             message = f"The platform {error.words}."
             raise PlatformError(message, retryable=error.reason != "address") from error
+
+
+def _describe(answer: Answer, body: bytes = b"") -> HttpAnswer:
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    return HttpAnswer(answer.status, headers, body)
 
 
 class PlatformReader:

@@ -25,7 +25,7 @@ from ..errors import AstrBotError, StorageError
 from ..runlog.signals.signals import DELIVERED, Signals
 from ..runtime.clock import now_us
 from ..runtime.per_process import PerProcess
-from ..runtime.tracing import NO_TRACING, Span, Tracing, current_span, working_on
+from ..runtime.tracing import Span, Tracing, current_span, working_on
 from ..worker.lease import WorkerLease
 from .attempts import ClaimLost, Confirmed, Note, keep_trying, to_platform_error
 from .http import PlatformError
@@ -81,10 +81,10 @@ class Outbox:
         signals: Signals,
         *,
         send_message: Send,
-        send_event: Send | None = None,
-        on_failed: OnFailed | None = None,
-        on_settled: Callable[[str, str], None] = lambda bot, outcome: None,
-        tracing: Tracing = NO_TRACING,
+        send_event: Send,
+        on_failed: OnFailed,
+        on_settled: Callable[[str, str], None],
+        tracing: Tracing,
     ) -> None:
         self._on_settled = on_settled
         self._tracing = tracing
@@ -264,8 +264,6 @@ class Outbox:
                 raise PlatformError("Too many attempts; the delivery was given up.")
             if row.error == deliveries.WORKER_DIED_TWICE:
                 raise PlatformError(row.error)
-            if send is None:
-                raise PlatformError("The server no longer has a sender for this delivery.")
             send(row, confirmed, note)
         except ClaimLost:
             raise
@@ -276,15 +274,11 @@ class Outbox:
             self._settle_failure(row, worker_id, confirmed, failure)
             return
         self._settle(
-            lambda what: self._store.write(
-                lambda db: deliveries.finish(
-                    db, row, worker_id, "sent", error=None, platform_ids=what.platform_ids
-                )
+            row, "sent", confirmed,
+            lambda db, what: deliveries.finish(
+                db, row, worker_id, "sent", error=None, platform_ids=what.platform_ids
             ),
-            confirmed,
-        )
-        current_span().note({"astrbot.delivery.outcome": "sent"})
-        self._on_settled(row.platform_id, "sent")
+        )  # fmt: skip
 
     def _settle_failure(
         self, row: DeliveryRow, worker_id: str, confirmed: Confirmed, failure: PlatformError
@@ -304,21 +298,25 @@ class Outbox:
                 db, row, worker_id, "failed",
                 error=failure.message, platform_ids=what.platform_ids,
             )  # fmt: skip
-            if kept and self._on_failed is not None:
+            if kept:
                 self._on_failed(db, row, failure.message)
             return kept
 
-        self._settle(lambda what: self._store.write(lambda db: job(db, what)), confirmed)
-        outcome = "retried" if again else "failed"
-        current_span().note({"astrbot.delivery.outcome": outcome})
         current_span().fail("platform_error")
-        self._on_settled(row.platform_id, outcome)
+        self._settle(row, "retried" if again else "failed", confirmed, job)
 
-    @staticmethod
-    def _settle(note: Note, confirmed: Confirmed) -> None:
+    def _settle(
+        self,
+        row: DeliveryRow,
+        outcome: str,
+        confirmed: Confirmed,
+        job: Callable[[peewee.Database, Confirmed], bool],
+    ) -> None:
         """Store the result, and retry while the database is locked."""
         with suppress(StorageError):
-            keep_trying(note, confirmed)
+            keep_trying(lambda what: self._store.write(lambda db: job(db, what)), confirmed)
+        current_span().note({"astrbot.delivery.outcome": outcome})
+        self._on_settled(row.platform_id, outcome)
 
     def _pause_s(self, attempts: int, failure: PlatformError) -> float:
         """Return the seconds to wait before the next attempt."""
