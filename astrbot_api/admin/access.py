@@ -53,7 +53,6 @@ class AdminBlueprint(Blueprint):
         **kw: Any,
     ) -> None:
         super().__init__(name, import_name, **kw)
-        self.public = public
         if not public:
             self.before_request(_check_token if by_header else _check_login)
 
@@ -130,18 +129,12 @@ def get_address() -> str:
 
 def set_cookie(response: Response, token: str) -> None:
     """Set the browser's login cookie."""
-    response.set_cookie(
-        COOKIE, token, max_age=get_state().owner.session_s, path=_cookie_path(),
-        secure=request.is_secure, httponly=True, samesite="Strict",
-    )  # fmt: skip
+    _set(response, COOKIE, token, get_state().owner.session_s)
 
 
 def set_browser_cookie(response: Response, signed: str) -> None:
     """Set the cookie that identifies the browser at its next login."""
-    response.set_cookie(
-        BROWSER_COOKIE, signed, max_age=_BROWSER_AGE_S, path=_cookie_path(),
-        secure=request.is_secure, httponly=True, samesite="Strict",
-    )  # fmt: skip
+    _set(response, BROWSER_COOKIE, signed, _BROWSER_AGE_S)
 
 
 def clear_cookie(response: Response) -> None:
@@ -149,6 +142,13 @@ def clear_cookie(response: Response) -> None:
     response.delete_cookie(
         COOKIE, path=_cookie_path(), secure=request.is_secure, httponly=True, samesite="Strict"
     )
+
+
+def _set(response: Response, name: str, value: str, max_age_s: int) -> None:
+    response.set_cookie(
+        name, value, max_age=max_age_s, path=_cookie_path(), secure=request.is_secure,
+        httponly=True, samesite="Strict",
+    )  # fmt: skip
 
 
 def _cookie_path() -> str:

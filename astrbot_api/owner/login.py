@@ -104,8 +104,7 @@ class OwnerLogin:
         with slowed_down, nullcontext() if _is_browser(subject) else self._of_strangers:
             right = verify_password(known, password)
         if not right:
-            entry = AuditEntry("login_failed", name, address)
-            write_audited(self._store, lambda db: None, lambda _: entry)
+            self._note("login_failed", name, address)
             raise ApiError("login_failed", _WRONG)
         session_key = secrets.token_urlsafe(24)
 
@@ -184,10 +183,10 @@ class OwnerLogin:
         (failures, until), of_name = self._store.write(job)
         if failures > _MAX_OF_ADDRESS:
             if failures == _MAX_OF_ADDRESS + 1:
-                self._note_throttled(name, address)
+                self._note("login_throttled", name, address)
             raise _too_many(max(1, math.ceil((until - now_us()) / 1_000_000)))
         if of_name == _QUICK_OF_NAME + 1:
-            self._note_throttled(name, address)
+            self._note("login_throttled", name, address)
         return of_name > _QUICK_OF_NAME
 
     @contextmanager
@@ -205,8 +204,8 @@ class OwnerLogin:
         finally:
             self._waiting -= 1
 
-    def _note_throttled(self, name: str, address: str) -> None:
-        entry = AuditEntry("login_throttled", name, address)
+    def _note(self, action: str, name: str, address: str) -> None:
+        entry = AuditEntry(action, name, address)
         write_audited(self._store, lambda db: None, lambda _: entry)
 
 
