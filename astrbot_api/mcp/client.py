@@ -93,8 +93,8 @@ class McpTools:
             link.close()
 
     def _warn(self, config: AgentConfig) -> None:
-        if config.id not in self._warned:
-            self._warned.add(config.id)
+        if config.path not in self._warned:
+            self._warned.add(config.path)
             log.error(
                 "%s has MCP servers, but no MCP sidecar runs: start the server with "
                 "astrbot-api serve, or a sidecar beside it (docs/mcp.rst)",

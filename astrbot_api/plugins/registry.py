@@ -12,7 +12,7 @@ from typing import Any
 import peewee
 
 from ..agent.tools import Tool, ToolContext
-from ..config.agents import AgentConfig
+from ..config.agents import AgentConfig, PluginSettings
 from ..db.store import Store
 from ..errors import SettingsError
 from .commands import AskModel, Command, CommandContext
@@ -72,7 +72,8 @@ class Plugins:
         self._loader = Loader()
         self._records: dict[str, PluginRecord] = {}
         self._refused: list[PluginRecord] = []
-        self._chosen: dict[str, tuple[AgentConfig, ConfigPlugins]] = {}
+        #: By path, since the configs of an upstream AstrBot share the plugins of their file.
+        self._chosen: dict[str, tuple[PluginSettings, ConfigPlugins]] = {}
         self._closed = False
         for one in found:
             self._enter(PluginRecord(one))
@@ -102,12 +103,12 @@ class Plugins:
 
         Plugins that the config newly enables are loaded.
         """
-        known = self._chosen.get(config.id)
-        if known is not None and known[0] is config:
+        known = self._chosen.get(config.path)
+        if known is not None and known[0] is config.plugins:
             return known[1]
         with self._lock:
-            known = self._chosen.get(config.id)
-            if known is not None and known[0] is config:
+            known = self._chosen.get(config.path)
+            if known is not None and known[0] is config.plugins:
                 return known[1]
             if not self._closed:
                 self.load([config])
@@ -115,7 +116,7 @@ class Plugins:
             if self._complete:
                 _warn_of_strangers(config, self._records)
             chosen = self._choose(config, known[1] if known else ConfigPlugins())
-            self._chosen[config.id] = config, chosen
+            self._chosen[config.path] = config.plugins, chosen
             return chosen
 
     def find_record(self, name: str) -> PluginRecord | None:

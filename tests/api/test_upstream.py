@@ -160,12 +160,15 @@ def test_an_unknown_config_of_a_caller_is_not_stored(
     upstream = api.state.agents.configs.get_default().upstream
     assert upstream is not None
     client = api.state.agents.upstreams.get_client(upstream)
+    plugins = api.state.agents.plugins
+    chosen_plugins = plugins.choose(api.state.agents.configs.get_default())
     for number in range(3):
         api.chat("Hello", config_id=f"default:none{number}")
         chosen = api.state.agents.configs.find_config(f"default:none{number}")
         assert chosen is not None
         assert chosen.upstream is not None
         assert api.state.agents.upstreams.get_client(chosen.upstream) is client
+        assert plugins.choose(chosen) is chosen_plugins
 
 
 def test_the_upload_limit_applies_to_files_of_the_answer(
