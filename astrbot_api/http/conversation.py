@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 from flask import request
 
+from ..agent.provider import ToolSpec
 from ..chat.resuming.deciding import Verdict
 from ..chat.turns.turn import TurnRequest
 from ..chat.watching.watch import Watch
@@ -25,8 +26,7 @@ from ..messages import EMPTY_MESSAGE, Plain, Segment, check_text, plain_text
 from .auth import check_username, get_caller, get_holder
 from .idempotency import read_client_key
 from .openai.answering import read_conversation
-from .openai.parameters import MAX_TOOLS, read_parameters
-from .openai.reading import MAX_MESSAGES
+from .openai.parameters import read_function, read_tools
 from .own_runs import find_run_to_decide, make_verdict
 from .sse import find_abort
 from .state import get_state
@@ -143,7 +143,7 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
         rules.check_session(asked.session_id)
     session_id = asked.session_id or rules.session_id or ""
     config = find_config_id(asked.config)
-    tools = read_parameters({"tools": _read_tools(asked.tools)}).tools
+    tools = read_tools(_list_tools(asked.tools), _read_tool)
     if not asked.messages:  # no message can be sent to a model
         raise ApiError("message_empty", EMPTY_MESSAGE)
     segments, context = read_conversation(list(asked.messages))
@@ -214,21 +214,6 @@ def find_username(sent: str) -> str:
     return sent or rules.username or rules.default_username or ""
 
 
-def check_list(messages: Any) -> list[dict[str, Any]]:
-    """Return a list of messages after checking that each is an object.
-
-    :raises ApiError: ``invalid_request``.
-    """
-    if not isinstance(messages, list) or not messages:
-        raise refuse("messages must be a list with at least one message")
-    if len(messages) > MAX_MESSAGES:
-        raise refuse(f"messages has {len(messages)} messages; at most {MAX_MESSAGES} are allowed")
-    for at, message in enumerate(messages):
-        if not isinstance(message, dict):
-            raise refuse(f"messages[{at}] must be an object")
-    return messages
-
-
 def make_file_part(url: str, media_type: Any, name: Any) -> dict[str, Any]:
     """Return a file as a part in OpenAI's format. Its data is not decoded here.
 
@@ -273,23 +258,17 @@ def _find_last(session_id: str, username: str, segments: Sequence[Segment]) -> i
     return None
 
 
-def _read_tools(tools: Any) -> list[dict[str, Any]]:
-    """Return tools in OpenAI's format, from a list or from an object keyed by tool name."""
-    if tools is None:
-        return []
-    if isinstance(tools, dict):
-        tools = [
-            {**tool, "name": name} if isinstance(tool, dict) else tool
-            for name, tool in tools.items()
-        ]
-    if not isinstance(tools, list) or len(tools) > MAX_TOOLS:
-        raise refuse(f"tools must be a list or an object with at most {MAX_TOOLS} tools")
-    return [_read_tool(tool, f"tools[{at}]") for at, tool in enumerate(tools)]
+def _list_tools(tools: Any) -> Any:
+    """Return a list of tools from an object keyed by tool name. Others stay unchanged."""
+    if not isinstance(tools, dict):
+        return tools
+    return [
+        {**tool, "name": name} if isinstance(tool, dict) else tool for name, tool in tools.items()
+    ]
 
 
-def _read_tool(tool: Any, where: str) -> dict[str, Any]:
+def _read_tool(tool: Any, where: str) -> ToolSpec:
     if not isinstance(tool, dict):
         raise refuse(f"{where} must be an object")
     schema = next((tool[one] for one in _SCHEMA_NAMES if tool.get(one) is not None), None)
-    function = {"name": tool.get("name"), "description": tool.get("description")}
-    return {"type": "function", "function": {**function, "parameters": schema}}
+    return read_function({**tool, "parameters": schema, "strict": None}, where)

@@ -132,7 +132,7 @@ def test_files_of_the_user_are_stored(api: Api, part: dict[str, Any]) -> None:
         ({"context": [{}]}, "context[0]"),
         ({"state": "a" * 200_000}, "state"),
         ({"resume": [{"interruptId": "i", "status": "resolved"}]}, "resume"),
-        ({"tools": [{"name": ""}]}, "tools[0]"),
+        ({"tools": [{"name": ""}]}, "tools[0].name must"),
         ({"forwardedProps": {"username": "a" * 300}}, "username"),
     ],
 )

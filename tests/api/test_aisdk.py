@@ -181,7 +181,7 @@ def test_a_users_file_reaches_the_model_from_a_data_url_or_an_attachment(api: Ap
         ({"messages": [{"role": "user", "parts": [{}]}]}, "messages[0].parts[0].type"),
         ({"messages": [{"role": "user", "parts": [{"type": "text"}]}]}, "parts[0].text"),
         ({"tools": 7}, "tools"),
-        ({"tools": {"a b": {}}}, "tools[0]"),
+        ({"tools": {"a b": {}}}, "tools[0].name must"),
         ({"tools": [7]}, "tools[0]"),
         ({"config": "nowhere"}, "nowhere"),
     ],

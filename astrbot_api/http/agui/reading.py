@@ -11,7 +11,8 @@ from typing import Any
 
 from ...errors import refuse
 from ...messages import check_text
-from ..conversation import MAX_ANSWERS, Answer, check_list, make_file_part
+from ..conversation import MAX_ANSWERS, Answer, make_file_part
+from ..openai.reading import check_list
 from ..own_runs import MAX_COMMENT_CHARS
 
 #: Accepted roles of a message. Messages with a role of the second line are skipped.

@@ -10,7 +10,8 @@ from typing import Any
 
 from ...errors import refuse
 from ...messages import check_text
-from ..conversation import Answer, check_list, make_file_part
+from ..conversation import Answer, make_file_part
+from ..openai.reading import check_list
 from ..own_runs import MAX_COMMENT_CHARS
 from ..replies import to_text
 

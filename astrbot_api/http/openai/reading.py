@@ -36,12 +36,8 @@ def read_messages(
 
     :raises ApiError: ``invalid_request`` or ``message_empty``.
     """
-    if not isinstance(messages, list) or not messages:
-        raise refuse("messages must be a list with at least one message")
-    if len(messages) > MAX_MESSAGES:
-        raise refuse(f"messages has {len(messages)} messages; at most {MAX_MESSAGES} are allowed")
-    for at, message in enumerate(messages):
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
+    for at, message in enumerate(check_list(messages)):
+        if message.get("role") not in ROLES:
             raise refuse(f"messages[{at}].role must be one of {', '.join(ROLES)}")
         _check_calls(message, f"messages[{at}]")
     users = [at for at, message in enumerate(messages) if message["role"] == "user"]
@@ -59,6 +55,21 @@ def read_messages(
     if chars > max_chars:
         raise refuse(f"{where} has {chars} characters; at most {max_chars} are allowed")
     return segments, context
+
+
+def check_list(messages: Any) -> list[dict[str, Any]]:
+    """Return a list of messages after checking that each is an object.
+
+    :raises ApiError: ``invalid_request``.
+    """
+    if not isinstance(messages, list) or not messages:
+        raise refuse("messages must be a list with at least one message")
+    if len(messages) > MAX_MESSAGES:
+        raise refuse(f"messages has {len(messages)} messages; at most {MAX_MESSAGES} are allowed")
+    for at, message in enumerate(messages):
+        if not isinstance(message, dict):
+            raise refuse(f"messages[{at}] must be an object")
+    return messages
 
 
 def _check_calls(message: dict[str, Any], where: str) -> None:
