@@ -75,12 +75,11 @@ files is a JSON object `{"status","message","data"}`. Errors also have `code` an
 """
 
 
-#: OpenAPI types of our own field classes; all others are strings.
+#: OpenAPI types of our own field classes.
 _FIELD_TYPES: dict[type, str] = {
+    **dict.fromkeys((Text, Username, MaybeUsername, DisplayName), "string"),
+    **dict.fromkeys((PageNumber, Limit, Cursor), "integer"),
     Flag: "boolean",
-    PageNumber: "integer",
-    Limit: "integer",
-    Cursor: "integer",
 }
 
 
@@ -144,8 +143,7 @@ def _make_document(
             },
         },
     )
-    for field in (Text, Username, MaybeUsername, DisplayName, Flag, PageNumber, Limit, Cursor):
-        kind = _FIELD_TYPES.get(field, "string")
+    for field, kind in _FIELD_TYPES.items():
         api.register_field(field, kind, None)
     parent.register_views_in_doc(api, app, api.spec, name=parent.name, parameters=None)
     # A copy, because the limits are written into dictionaries of schemas that all apps share.

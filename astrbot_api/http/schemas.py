@@ -139,16 +139,18 @@ class ErrorSchema(ma.Schema):
     )
 
 
-def envelope_of(name: str, data: ma.Schema) -> ma.Schema:
+def envelope_of(name: str, data: ma.Schema | ma.fields.Field[Any]) -> ma.Schema:
     """Return the schema of a successful response.
 
     :param name: Name of the schema in the OpenAPI document.
-    :param data: Schema of its ``data``.
+    :param data: Schema or field of its ``data``.
     """
+    if isinstance(data, ma.Schema):
+        data = ma.fields.Nested(data, metadata={"description": "The requested data."})
     fields: dict[str, Any] = {
         "status": _constant("ok"),
         "message": text("Always `null`.", None, none=True),
-        "data": ma.fields.Nested(data, metadata={"description": "The requested data."}),
+        "data": data,
     }
     schema: ma.Schema = ma.Schema.from_dict(fields, name=name)()
     return schema

@@ -452,14 +452,12 @@ def test_the_document_is_built_on_first_request(
     assert len(made) == 1
 
 
-def test_a_document_is_rendered_once_per_address_and_few_are_cached(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_document_is_rendered_once_per_address_and_few_are_cached(api: Api) -> None:
     kept = api.http.openapi
     first = kept.render("en", "/a")
     assert kept.render("en", "/a") is first
-    monkeypatch.setattr(kept, "_render", lambda language, url: url.encode())
-    assert {kept.render("en", f"/{number}").body for number in range(50)} >= {b"/1", b"/49"}
+    for number in range(50):
+        assert b'"servers":[{"url":"/%d"}]' % number in kept.render("en", f"/{number}").body[:100]
     assert len(kept._rendered) <= 8
 
 

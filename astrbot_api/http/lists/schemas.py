@@ -169,14 +169,5 @@ CONVERSATIONS = envelope_of("ConversationPageAnswer", ConversationPageSchema())
 CONVERSATION = envelope_of("ConversationAnswer", ConversationSchema())
 NOTHING = envelope_of("NothingAnswer", EmptySchema())
 
-
-def _answer_list(name: str, item: type[ma.Schema]) -> ma.Schema:
-    metadata = {"description": "The requested data."}
-    fields = {"data": ma.fields.List(ma.fields.Nested(item), metadata=metadata)}
-    envelope = envelope_of(f"{name}Envelope", EmptySchema())
-    schema: ma.Schema = type(envelope).from_dict(fields, name=name)()  # type: ignore[arg-type]
-    return schema
-
-
-PERSONAS = _answer_list("PersonaListAnswer", PersonaSchema)
-PLUGINS = _answer_list("PluginListAnswer", PluginSchema)
+PERSONAS = envelope_of("PersonaListAnswer", list_of(PersonaSchema, "The requested data."))
+PLUGINS = envelope_of("PluginListAnswer", list_of(PluginSchema, "The requested data."))

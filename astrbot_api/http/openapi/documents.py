@@ -62,7 +62,6 @@ class OpenapiDocuments:
             lambda: run_native(lambda: complete_document(make(), settings, scopes))
         )
         self._translated: dict[str, Mapping[str, Any]] = {}
-        self._rests: dict[str, bytes] = {}
         self._rendered: dict[tuple[str, str], RenderedDocument] = {}
 
     def get(self, language: str) -> Mapping[str, Any]:
@@ -84,27 +83,17 @@ class OpenapiDocuments:
         """Return the document as JSON. A few results are cached.
 
         :param language: One of :data:`~astrbot_api.translations.LANGUAGES`.
-        :param server_url: The base URL of the paths. It depends on the proxy, so it is
-            prepended to the rest, which is rendered once.
+        :param server_url: The base URL of the paths, which depends on the proxy.
         """
         rendered = self._rendered.get((language, server_url))
         if rendered is None:
-            body = self._render(language, server_url)
+            document = {"openapi": "", "servers": [{"url": server_url}], **self.get(language)}
+            body = orjson.dumps(document)
             rendered = RenderedDocument(body, hashlib.sha256(body).hexdigest()[:32])
             if len(self._rendered) >= _MAX_KEPT:
                 self._rendered.clear()
             self._rendered[language, server_url] = rendered
         return rendered
-
-    def _render(self, language: str, server_url: str) -> bytes:
-        rest = self._rests.get(language)
-        if rest is None:
-            document = dict(self.get(language))
-            document.pop("openapi")
-            rest = self._rests[language] = orjson.dumps(document)[1:]
-        version = self.get(language)["openapi"]
-        first = orjson.dumps({"openapi": version, "servers": [{"url": server_url}]})
-        return first[:-1] + b"," + rest
 
 
 def map_texts(node: Any, change: Callable[[str], str], *, named: bool = False) -> Any:
