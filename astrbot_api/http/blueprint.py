@@ -101,12 +101,10 @@ def read_json(req: Request, max_bytes: int, *, keep: bool = False, remedy: str =
     _check_charset(req, body)
     try:
         return load_json(body.removeprefix(BOM_UTF8))
-    except JsonDepthError as error:
+    except (JsonDepthError, orjson.JSONDecodeError) as error:
         raise ApiError("malformed_json", f"the request body is not valid JSON: {error}") from error
     except JsonLimitError as error:
         raise refuse(f"the request body is refused: {error}") from error
-    except orjson.JSONDecodeError as error:
-        raise ApiError("malformed_json", f"the request body is not valid JSON: {error}") from error
 
 
 def check_coding(req: Request) -> None:

@@ -53,12 +53,10 @@ def _handle_unexpected(error: Exception) -> Response:
 def fail_http(error: HTTPException) -> Response:
     """Return the envelope of an exception that Werkzeug raised."""
     status = error.code or 500
-    code = _CODE_OF_STATUS.get(status)
-    if code is None and 400 <= status < 500:
-        code = "invalid_request"
+    code = _CODE_OF_STATUS.get(status, "invalid_request" if 400 <= status < 500 else None)
     if code is None:
         return _handle_unexpected(error)
     if status == 413:
         limit = get_state().settings.max_json_bytes
         return fail(ApiError("body_too_large", describe_limit(limit, MESSAGE_REMEDY)))
-    return fail(ApiError(code or "internal_error", error.description or error.name))
+    return fail(ApiError(code, error.description or error.name))

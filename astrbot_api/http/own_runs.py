@@ -68,16 +68,24 @@ def find_own_run(run_id: str, username: str | None) -> RunRow:
         ``username_reserved``.
     """
     username = find_sent_username(username)
-    with get_state().db.read() as db:
-        run = runs.find_run(db, run_id[:_MAX_ID_CHARS])
+    run = _find_run(run_id)
     if run is None or (not username and run.key_id != get_caller().key_id):
-        raise ApiError("run_not_found", f"run not found: {run_id[:_MAX_ID_CHARS]}")
+        raise _run_not_found(run_id)
     if username and run.creator != username:
         raise ApiError("session_of_another_user", "session_id belongs to another username")
     rules = get_caller().rules
     rules.check_username(run.creator)
     rules.check_session(run.session_id)
     return run
+
+
+def _find_run(run_id: str) -> RunRow | None:
+    with get_state().db.read() as db:
+        return runs.find_run(db, run_id[:_MAX_ID_CHARS])
+
+
+def _run_not_found(run_id: str) -> ApiError:
+    return ApiError("run_not_found", f"run not found: {run_id[:_MAX_ID_CHARS]}")
 
 
 def find_sent_username(sent: str | None) -> str:
@@ -93,13 +101,11 @@ def find_run_to_decide(run_id: str, username: str | None) -> RunRow:
 
     :raises ApiError: like :func:`find_own_run`, or ``key_restricted`` for the owner.
     """
-    caller, state = get_caller(), get_state()
-    if not caller.is_owner:
+    if not get_caller().is_owner:
         return find_own_run(run_id, username)
-    with state.db.read() as db:
-        run = runs.find_run(db, run_id[:_MAX_ID_CHARS])
+    run = _find_run(run_id)
     if run is None:
-        raise ApiError("run_not_found", f"run not found: {run_id[:_MAX_ID_CHARS]}")
+        raise _run_not_found(run_id)
     check_owner_decides(run.creator, get_bound_username() or "")
     return run
 

@@ -211,8 +211,7 @@ def _drain(environ: dict[str, Any]) -> None:
     timeout_s = None if connection is None else connection.gettimeout()
     try:
         while left > 0 and (rest_s := until - time.monotonic()) > 0:
-            if connection is not None:
-                connection.settimeout(rest_s)
+            _set_timeout(environ, rest_s)
             piece = read(_PIECE_BYTES)
             if not piece:
                 return
@@ -222,9 +221,7 @@ def _drain(environ: dict[str, Any]) -> None:
     except Exception:  # disconnected, timed out, or malformed chunks
         _close(connection)
     finally:
-        if connection is not None:
-            with suppress(OSError):
-                connection.settimeout(timeout_s)
+        _set_timeout(environ, timeout_s)
 
 
 def _close(connection: socket.socket | None) -> None:

@@ -150,15 +150,11 @@ def _find_left(rules: KeyRules, used: dict[str, int]) -> dict[str, int]:
     """Return the remaining quota of each limit that is set."""
     open_turns = used["streams"]
     counts = {
-        "streams": open_turns,
+        **used,  # the other limits have the names of their counts
         "turns_per_day": used["turns_today"] + open_turns,
         "tokens_per_day": used["tokens_today"],
         "max_turns": used["turns"] + open_turns,
         "max_tokens": used["tokens"],
-        "upload_bytes": used["upload_bytes"],
-        "stored_bytes": used["stored_bytes"],
-        "sessions": used["sessions"],
-        "growth_bytes": used["growth_bytes"],
     }
     limits = rules.to_json()
     return {name: max(0, limits[name] - count) for name, count in counts.items() if name in limits}

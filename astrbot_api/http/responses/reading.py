@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 
@@ -328,12 +328,8 @@ def _text(
 ) -> str:
     text = value.get(name)
     if not isinstance(text, str):
-        _refuse_text(f"{where}.{name} must be a string")
+        raise refuse(f"{where}.{name} must be a string")
     if limit is not None and not 0 < len(text) <= limit:
-        _refuse_text(f"{where}.{name} must have 1 to {limit} characters")
+        raise refuse(f"{where}.{name} must have 1 to {limit} characters")
     check_text(f"{where}.{name}", text)
     return text
-
-
-def _refuse_text(message: str) -> NoReturn:
-    raise refuse(message)
