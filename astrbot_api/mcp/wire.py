@@ -30,9 +30,13 @@ From the sidecar:
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 VERSION = 2
 
@@ -52,7 +56,7 @@ MAX_FILES_CHARS = 11 * 1024 * 1024
 MAX_PARTS = 500
 
 #: Maximum size of the description of one tool, resource or prompt, and of all tools, resources or
-#: prompts of one server, in characters of JSON. A ``state`` must fit into one line.
+#: prompts of one server, in bytes of JSON. A ``state`` must fit into one line.
 MAX_ENTRY_CHARS = 64 * 1024
 MAX_LIST_CHARS = 2 * 1024 * 1024
 
@@ -61,6 +65,25 @@ MAX_LISTED = 1000
 MAX_FIELD_CHARS = 1000
 
 STARTING, RUNNING, DOWN = "starting", "running", "down"
+
+
+def encode(value: Any) -> bytes:
+    """Return strict JSON of a value that a server sent as lenient JSON.
+
+    NaN becomes null, and half of a surrogate pair "?". One server's text must not make a line that
+    workers cannot read.
+
+    :raises ValueError: when the value is nested too deeply.
+    """
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        pass
+    try:
+        plain = json.loads(json.dumps(value), parse_constant=lambda name: None)
+        return json.dumps(plain, ensure_ascii=False).encode("utf-8", "replace")
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def open_listener(path: Path) -> socket.socket:

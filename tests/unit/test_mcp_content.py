@@ -66,7 +66,7 @@ def test_tools_out_of_all_bounds_are_left_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(mcp_content, "MAX_ENTRY_CHARS", 200)
-    monkeypatch.setattr(mcp_content, "MAX_LIST_CHARS", 300)
+    monkeypatch.setattr(mcp_content, "MAX_LIST_CHARS", 250)
     schema = {"type": "object"}
     tools = [
         types.Tool(name="plain", input_schema=schema),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import json
+import math
 import os
 import signal
 import socket
@@ -369,6 +371,18 @@ def test_a_server_that_cannot_be_started_says_so_and_others_work(
     worker.wait("S", "running")
     assert worker.say("S", "echo", text="x") == "x"
     assert "MCP server odd cannot be used: FileNotFoundError" in shared.read_log()
+
+
+def test_a_server_whose_json_is_not_strict_affects_no_other(worker: Worker) -> None:
+    half = "cut \ud83d"
+    schema = {"type": "object", "properties": {"a": {"description": half, "default": math.nan}}}
+    results = {"t": {"content": [{"type": "text", "text": half}]}}
+    script = {"tools": [{"name": "t", "inputSchema": schema}], "results": results}
+    worker.want(A=stdio(json.dumps(script)), B=stdio())
+    (tool,) = worker.find("A")["tools"]
+    assert tool["parameters"]["properties"]["a"] == {"description": "cut ?", "default": None}
+    assert worker.say("B", "echo", text="x") == "x"
+    assert worker.say("A", "t") == "cut ?"
 
 
 def test_servers_differ_by_their_arguments(worker: Worker) -> None:

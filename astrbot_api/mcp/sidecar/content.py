@@ -8,7 +8,14 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..wire import MAX_ENTRY_CHARS, MAX_FILES_CHARS, MAX_LIST_CHARS, MAX_PARTS, MAX_TEXT_CHARS
+from ..wire import (
+    MAX_ENTRY_CHARS,
+    MAX_FILES_CHARS,
+    MAX_LIST_CHARS,
+    MAX_PARTS,
+    MAX_TEXT_CHARS,
+    encode,
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +114,8 @@ def keep_small(server: str, kind: str, entries: Iterable[dict[str, Any]]) -> lis
     room = MAX_LIST_CHARS
     for entry in entries:
         try:
-            size = len(json.dumps(entry))
-        except RecursionError:
+            size = len(encode(entry))
+        except ValueError:
             size = MAX_ENTRY_CHARS + 1
         if size > min(room, MAX_ENTRY_CHARS):
             log.error(

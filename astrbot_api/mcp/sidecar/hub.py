@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from ..wire import MAX_REPLY_BYTES, VERSION
+from ..wire import MAX_REPLY_BYTES, VERSION, encode
 from .calling import CallFailed, Progress
 from .session import ServerSession
 
@@ -189,11 +189,10 @@ class _Link:
                     )
 
     async def _send(self, message: dict[str, Any]) -> None:
-        line = json.dumps(message).encode() + b"\n"
+        line = encode(message) + b"\n"
         if len(line) > MAX_REPLY_BYTES:
             failure = "the result is too large"
-            line = json.dumps({"type": "result", "id": message["id"], "failure": failure}).encode()
-            line += b"\n"
+            line = encode({"type": "result", "id": message["id"], "failure": failure}) + b"\n"
         async with self._sending:
             self._writer.write(line)
             await self._writer.drain()

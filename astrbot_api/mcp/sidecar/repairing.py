@@ -15,6 +15,7 @@ import mcp_types
 import orjson
 from pydantic import TypeAdapter
 
+from ..wire import encode
 from .calling import QUESTIONS
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ def read_message(line: bytes) -> Any:
     """Return the JSON-RPC message of a line.
 
     A message that the SDK rejects is parsed leniently: it may contain invalid UTF-8, control
-    characters, ``NaN`` and deep nesting, lack ``jsonrpc``, or have an ``error`` that is null.
+    characters, half of a surrogate pair, ``NaN`` and deep nesting, lack ``jsonrpc``, or have an
+    ``error`` that is null.
 
     :raises ValueError: when the line is not a message.
     """
@@ -39,7 +41,7 @@ def read_message(line: bytes) -> Any:
     except ValueError:
         pass
     try:
-        value = json.loads(line.decode(errors="replace"), strict=False)
+        value = json.loads(encode(json.loads(line.decode(errors="replace"), strict=False)))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(value, dict) or not value.keys() & {"method", "result", "error"}:
