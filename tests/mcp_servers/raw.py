@@ -161,9 +161,10 @@ def picture(server: RawServer, arguments: Any, number: Any, params: Any) -> dict
 
 
 def count(server: RawServer, arguments: Any, number: Any, params: Any) -> str:
-    """Report the progress of the call, then wait for its end."""
+    """Report the progress of the call, first the number in ``odd``, then wait for its end."""
     token = params["_meta"]["progressToken"]
-    for at in range(1, arguments["to"] + 1):
+    odd = [float(arguments["odd"])] if "odd" in arguments else []
+    for at in (*odd, *range(1, arguments["to"] + 1)):
         reported = {"progressToken": token, "progress": at, "total": arguments["to"]}
         server.send(method="notifications/progress", params={**reported, "message": f"at {at}"})
     return f"counted to {arguments['to']}"

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.cancel import Cancellation
+from astrbot_api.agent.progress import ProgressReporter
 from astrbot_api.config.mcp import hash_definition
 from astrbot_api.errors import RunCancelled, ToolError
 from astrbot_api.mcp.link import Link
@@ -383,6 +384,11 @@ def test_a_server_whose_json_is_not_strict_affects_no_other(worker: Worker) -> N
     assert tool["parameters"]["properties"]["a"] == {"description": "cut ?", "default": None}
     assert worker.say("B", "echo", text="x") == "x"
     assert worker.say("A", "t") == "cut ?"
+    reports: list[Any] = []
+    report = ProgressReporter("c", reports.append)
+    request = {"tool": "count", "arguments": {"to": 1, "odd": "nan"}}
+    worker.ask("B", request, Cancellation(), report)
+    assert [one.progress for one in reports] == [1]
 
 
 def test_servers_differ_by_their_arguments(worker: Worker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -65,13 +66,13 @@ async def make_call(
 def _pace(
     report: Callable[[Progress], Awaitable[None]],
 ) -> Callable[[float, float | None, str | None], Awaitable[None]]:
-    """Return a progress callback that drops reports in quick succession."""
+    """Return a progress callback that drops NaN, and reports in quick succession."""
     soonest = 0.0
 
     async def take(progress: float, total: float | None, message: str | None) -> None:
         nonlocal soonest
         now = time.monotonic()
-        if now >= soonest:
+        if now >= soonest and math.isfinite(progress):
             soonest = now + _PROGRESS_PAUSE_S
             cut = message[:MAX_FIELD_CHARS] if message else None
             await report({"progress": progress, "total": total, "message": cut})
