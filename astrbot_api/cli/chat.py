@@ -228,26 +228,18 @@ def _show_turn(talk: Conversation, line: str, console: Any) -> None:
 
     stream = talk.ask(line)
     with Live(console=console, refresh_per_second=12, vertical_overflow="visible") as live:
-        events = iter(stream)
-        while True:
-            try:
-                event = next(events, None)
-            except KeyboardInterrupt:
-                stream.stop()
-                stream = talk.client.runs.resume(
-                    stream.reply.run_id, username=talk.username, after=stream.last_event_id
-                )
-                break
-            if event is None:
-                break
-            talk.session_id = stream.reply.session_id or talk.session_id
-            if isinstance(event, ToolCall):
-                console.print(f"[dim]· {event.name}[/dim]")
-            elif isinstance(event, ApprovalRequired):
-                live.stop()
-                _decide(stream, event)
-                live.start()
-            live.update(Markdown(stream.reply.text.translate(_CONTROLS)))
+        try:
+            for event in stream:
+                talk.session_id = stream.reply.session_id or talk.session_id
+                if isinstance(event, ToolCall):
+                    console.print(f"[dim]· {event.name}[/dim]")
+                elif isinstance(event, ApprovalRequired):
+                    live.stop()
+                    _decide(stream, event)
+                    live.start()
+                live.update(Markdown(stream.reply.text.translate(_CONTROLS)))
+        except KeyboardInterrupt:
+            stream.stop()
     if stream.reply.error is not None:
         raise TurnFailed(*stream.reply.error, stream.reply)
     for file in stream.reply.attachments:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from astrbot_client import Client
+from astrbot_client import ChatStream, Client
 from click.testing import CliRunner
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
+from rich.console import Console
 
+from astrbot_api.agent.provider import TextDelta
 from astrbot_api.cli import chat
 from astrbot_api.cli.main import main
 from astrbot_api.testing import ScriptedApp, ScriptedModel, make_app
 from tests.servers import serve
+from tests.waiting import wait_for
 
 #: Escape sequence with which a terminal replaces its user's clipboard.
 CLIPBOARD = "\x1b]52;c;cm0gLXJm\x07"
@@ -80,3 +86,40 @@ def test_a_conversation_keeps_its_session_until_the_end(
     assert CLIPBOARD[:5] not in shown
     assert "there is no session '9'" in shown
     assert "First" in (tmp_path / "astrbot-api" / "history").read_text(encoding="utf-8")
+
+
+class Watched(chat.Conversation):
+    """A conversation whose last stream can be inspected."""
+
+    def ask(self, text: str) -> ChatStream:
+        self.stream = super().ask(text)
+        return self.stream
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_conversation(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    returned = threading.Event()
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+
+    def answer(messages: Any) -> Iterator[TextDelta]:
+        yield TextDelta("Half")
+        wait_for(lambda: talk.stream.reply.text == "Half")
+        signal.pthread_kill(main_thread, signal.SIGINT)
+        returned.wait(20)
+        yield TextDelta(" and the rest")
+
+    with (
+        make_app(ScriptedModel(answer, "Again.")) as app,
+        serve(app.app) as url,
+        Client(url, api_key=app.key) as client,
+    ):
+        talk = Watched(client, "bob")
+        chat._answer(talk, "First", Console(width=80))
+        returned.set()
+        chat._answer(talk, "Second", Console(width=80))
+        messages = list(client.sessions.messages(talk.session_id, username="bob"))
+    assert "Again." in capsys.readouterr().out
+    said = [one["content"]["message"][-1]["text"] for one in messages]
+    assert said == ["First", "Half", "Second", "Again."]
