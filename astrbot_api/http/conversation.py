@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from flask import request
+from flask import Response, request
 
 from ..agent.provider import ToolSpec
 from ..chat.resuming.deciding import Verdict
@@ -24,11 +24,12 @@ from ..db.runs import RunRow
 from ..errors import ApiError, refuse
 from ..messages import EMPTY_MESSAGE, Plain, Segment, check_text, plain_text
 from .auth import check_username, get_caller, get_holder
+from .chat.modes import RUN_HEADER
 from .idempotency import read_client_key
 from .openai.answering import read_conversation
 from .openai.parameters import read_function, read_tools
 from .own_runs import find_run_to_decide, make_verdict
-from .sse import find_abort
+from .sse import CONTENT_TYPE, Rendering, find_abort, stream_response
 from .state import get_state
 
 #: Finds the attachment id in a URL of this server.
@@ -192,6 +193,20 @@ def resume_conversation(session_id: str, username: str) -> Watch | None:
     if run is None:
         return None
     return state.chat.service.resume(run, 0, get_holder(), find_abort(request))
+
+
+def stream_conversation(rendering: Rendering, watch: Watch | None, run_id: str) -> Response:
+    """Return the stream of a turn, or only its first and last frames if the turn still waits.
+
+    :param watch: From :func:`open_conversation` or :func:`continue_with_answers`.
+    """
+    if watch is None:
+        frames = rendering.begin() + rendering.finish()
+        response = Response(frames, content_type=CONTENT_TYPE)
+    else:
+        response = stream_response(watch, rendering)
+    response.headers[RUN_HEADER] = run_id
+    return response
 
 
 def choose_username(protocol: str, sent: str) -> str:

@@ -10,11 +10,14 @@ from ...chat.watching.watch import Watch
 from ...errors import refuse
 from ...event_lines import MAX_LINE_BYTES, encode_line
 from ..blueprint import ApiBlueprint
-from ..chat.modes import RUN_HEADER
-from ..conversation import Conversation, continue_with_answers, open_conversation
+from ..conversation import (
+    Conversation,
+    continue_with_answers,
+    open_conversation,
+    stream_conversation,
+)
 from ..idempotency import CODES, PARAMETER
 from ..schemas import event_stream
-from ..sse import stream_response
 from .reading import read_agui_messages, read_resume
 from .rendering import AguiStream
 from .schemas import RunAgentInputSchema
@@ -103,11 +106,7 @@ def run_agent(body: dict[str, Any]) -> Response:
         state=state,
         history=history if len(history) <= _MAX_ECHO_BYTES else b"",
     )
-    if watch is None:  # other calls of the run are still undecided
-        return Response(rendering.begin() + rendering.finish(), mimetype="text/event-stream")
-    response = stream_response(watch, rendering)
-    response.headers[RUN_HEADER] = run_id
-    return response
+    return stream_conversation(rendering, watch, run_id)
 
 
 def _read_prop(props: dict[str, Any], name: str) -> str:

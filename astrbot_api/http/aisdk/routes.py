@@ -11,16 +11,15 @@ from ...chat.watching.watch import Watch
 from ...db.runs import RunRow
 from ...errors import ApiError
 from ..blueprint import ApiBlueprint
-from ..chat.modes import RUN_HEADER
 from ..conversation import (
     Conversation,
     continue_with_answers,
     open_conversation,
     resume_conversation,
+    stream_conversation,
 )
 from ..idempotency import CODES, PARAMETER
 from ..schemas import event_stream, in_path
-from ..sse import stream_response
 from ..state import get_state
 from .reading import read_answers, read_ui_messages
 from .rendering import HEADERS, UIMessageStream
@@ -140,9 +139,6 @@ def _stream(
     rendering = UIMessageStream(
         message_id or run.run_id, run.run_id, run.session_id, files_url, rejected=rejected
     )
-    if watch is None:
-        response = Response(rendering.begin() + rendering.finish(), mimetype="text/event-stream")
-    else:
-        response = stream_response(watch, rendering)
-    response.headers.update({**HEADERS, RUN_HEADER: run.run_id})
+    response = stream_conversation(rendering, watch, run.run_id)
+    response.headers.update(HEADERS)
     return response
