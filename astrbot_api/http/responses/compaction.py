@@ -14,7 +14,6 @@ from ..auth import get_caller
 from ..openai.answering import answer_json, make_leave, raise_failure, wait_for_answer
 from ..sse import find_abort
 from ..state import get_state
-from .items import compaction_item
 from .opening import read_turn
 from .parameters import read_parameters
 from .rendering import ResponseFold
@@ -94,11 +93,14 @@ def compact_response(body: dict[str, Any]) -> Response:
             "created_at": answered["created_at"],
             "output": [
                 *map(_show_message, filter(_is_users, given)),
-                compaction_item(f"cmp_{entry_id}", pack(summary)),
+                {
+                    "id": f"cmp_{entry_id}", "type": "compaction",
+                    "encrypted_content": pack(summary),
+                },
             ],
             "usage": answered["usage"],
         }
-    )
+    )  # fmt: skip
 
 
 def _read_given(body: dict[str, Any]) -> list[Any]:

@@ -59,65 +59,13 @@ def to_stored(item: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in item.items() if key not in ("id", "status")}
 
 
-def message_item(item_id: str, text: str, annotations: list[Any], status: str) -> dict[str, Any]:
-    """Return a message of the assistant."""
-    return {
-        "id": item_id, "type": "message", "status": status, "role": "assistant",
-        "content": [text_part(text, annotations)],
-    }  # fmt: skip
-
-
 def text_part(text: str, annotations: list[Any]) -> dict[str, Any]:
     """Return the only part of an assistant's message."""
     return {"type": "output_text", "text": text, "annotations": annotations, "logprobs": []}
 
 
-def reasoning_item(item_id: str, text: str) -> dict[str, Any]:
-    """Return an item with the model's reasoning."""
-    summary = [{"type": "summary_text", "text": text}] if text else []
-    return {"id": item_id, "type": "reasoning", "summary": summary, "encrypted_content": None}
-
-
-def function_call_item(
-    item_id: str, call_id: str, name: str, arguments: str, status: str
-) -> dict[str, Any]:
-    """Return a call of one of the client's tools."""
-    return {
-        "id": item_id, "type": "function_call", "status": status, "call_id": call_id,
-        "name": name, "arguments": arguments,
-    }  # fmt: skip
-
-
-def compaction_item(item_id: str, content: str) -> dict[str, Any]:
-    """Return an item with a compacted conversation."""
-    return {"id": item_id, "type": "compaction", "encrypted_content": content}
-
-
 #: Label of the config's tools, where OpenAI has the name of an MCP server.
 SERVER_LABEL = "astrbot"
-
-
-def mcp_call_item(
-    item_id: str, name: str, arguments: str, output: str | None, status: str,
-    approval_request_id: str | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Return a call of a tool that runs on the server.
-
-    :param approval_request_id: Id of the approval request of the call, if there was one.
-    """
-    return {
-        "id": item_id, "type": "mcp_call", "status": status, "server_label": SERVER_LABEL,
-        "name": name, "arguments": arguments, "output": output, "error": None,
-        "approval_request_id": approval_request_id,
-    }  # fmt: skip
-
-
-def approval_request_item(item_id: str, name: str, arguments: str) -> dict[str, Any]:
-    """Return a request for a person's approval of a call."""
-    return {
-        "id": item_id, "type": "mcp_approval_request", "server_label": SERVER_LABEL,
-        "name": name, "arguments": arguments,
-    }  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -151,20 +99,26 @@ class OutputItem:
 
     def to_object(self) -> dict[str, Any]:
         """Return the current state of the item in the API's form."""
-        status = "completed" if self.done else "in_progress"
-        if self.kind == "message":
-            return message_item(self.id, self.gather(), self.annotations, status)
+        shown: dict[str, Any] = {"id": self.id, "type": self.kind}
+        text = self.gather()
         if self.kind == "reasoning":
-            return reasoning_item(self.id, self.gather())
-        name, arguments = self.call["name"], self.gather()
-        if self.kind == "function_call":
-            return function_call_item(self.id, self.call["id"], name, arguments, status)
+            summary = [{"type": "summary_text", "text": text}] if text else []
+            return {**shown, "summary": summary, "encrypted_content": None}
+        shown["status"] = "completed" if self.done else "in_progress"
+        if self.kind == "message":
+            return {**shown, "role": "assistant", "content": [text_part(text, self.annotations)]}
+        called = {"name": self.call["name"], "arguments": text}
+        if self.kind == "function_call":  # of one of the client's tools
+            return {**shown, "call_id": self.call["id"], **called}
         if self.kind == "mcp_approval_request":
-            return approval_request_item(self.id, name, arguments)
+            del shown["status"]
+            return {**shown, "server_label": SERVER_LABEL, **called}
         if self.done and self.output is None:
-            status = "failed"
-        asked_by = self.call.get("asked_by")
-        return mcp_call_item(self.id, name, arguments, self.output, status, asked_by)
+            shown["status"] = "failed"
+        return {
+            **shown, "server_label": SERVER_LABEL, **called, "output": self.output, "error": None,
+            "approval_request_id": self.call.get("asked_by"),
+        }  # fmt: skip
 
 
 def page_of(items: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
