@@ -38,6 +38,9 @@ _REGISTERED = {
     "audio/x-aiff": "audio/aiff",
 }
 
+#: Top-level media type -> type of an attachment. Others are files.
+_TYPES = {"image": "image", "audio": "record", "video": "video"}
+
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -65,20 +68,14 @@ def detect_kind(head: bytes, name: str) -> Kind:
     found = filetype.guess_mime(head)
     # Text is checked first, because some signatures are short: a text may start with "BM".
     if charset is not None and found != "application/pdf":
-        return Kind("file", _text_mime(name), charset)
+        return Kind("file", _text_mime(name) or "text/plain", charset)
     if found is None:
-        if _says_text(name) and not _CONTROLS.search(head):
-            # An unknown legacy encoding, such as GB 18030.
-            return Kind("file", _text_mime(name))
+        mime = _text_mime(name)
+        if mime and not _CONTROLS.search(head):
+            return Kind("file", mime)  # in an unknown legacy encoding, such as GB 18030
         return Kind(*_without_signature(head))
     mime = _refine(head, _REGISTERED.get(found, found))
-    return Kind(_type_of(mime), mime)
-
-
-def _type_of(mime: str) -> str:
-    return {"image": "image", "audio": "record", "video": "video"}.get(
-        mime.partition("/")[0], "file"
-    )
+    return Kind(_TYPES.get(mime.partition("/")[0], "file"), mime)
 
 
 def _charset_of(head: bytes) -> str | None:
@@ -95,16 +92,10 @@ def _charset_of(head: bytes) -> str | None:
     return "utf-8"
 
 
-def _says_text(name: str) -> bool:
+def _text_mime(name: str) -> str | None:
+    """Return the media type of a text with this name, or None if the name is not that of a text."""
     guessed, _ = _BY_EXTENSION.guess_type(f"x/{name}")
-    return guessed is not None and _TEXT_LIKE.match(guessed) is not None
-
-
-def _text_mime(name: str) -> str:
-    guessed, _ = _BY_EXTENSION.guess_type(f"x/{name}")
-    if guessed is None or not _TEXT_LIKE.match(guessed):
-        return "text/plain"
-    return guessed
+    return guessed if guessed and _TEXT_LIKE.match(guessed) else None
 
 
 def _without_signature(head: bytes) -> tuple[str, str]:

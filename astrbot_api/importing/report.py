@@ -48,10 +48,9 @@ class Tally:
         """Count skipped items."""
         _add(self._skipped, reason, example, count)
 
-    def note(self, what: str, example: str = "", count: int = 1) -> None:
-        """Count items that were imported with a change."""
-        if count:
-            _add(self._notes, what, example, count)
+    def note(self, what: str, example: str = "") -> None:
+        """Count an item that was imported with a change."""
+        _add(self._notes, what, example, 1)
 
     @property
     def skipped(self) -> int:

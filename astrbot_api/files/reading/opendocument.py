@@ -47,8 +47,8 @@ def _iter_opendocument(element: ET.Element, depth: int) -> Iterator[str]:
 
 
 def _iter_list(element: ET.Element, level: int) -> Iterator[str]:
-    for item in _children(element, "list-item"):
-        for one in item:
+    for item in element:
+        for one in item if local_name(item) == "list-item" else ():
             if local_name(one) in ("p", "h"):
                 yield "  " * level + "- " + _odf_text(one)
             elif local_name(one) == "list" and level < 20:
@@ -92,7 +92,3 @@ def _odf_text(element: ET.Element) -> str:
 
     walk(element, 0)
     return " ".join("".join(pieces).split())
-
-
-def _children(element: ET.Element, local: str) -> Iterator[ET.Element]:
-    return (one for one in element if local_name(one) == local)

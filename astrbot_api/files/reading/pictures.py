@@ -55,7 +55,7 @@ def prepare_picture(source: BinaryIO, max_side_px: int) -> tuple[Any, bytes]:
             notes.append(f"It has several {many}; the first is shown.")
         if name in ("JPEG", "MPO"):
             picture.draft(None, (max_side_px * 2, max_side_px * 2))
-        _check_pixels(*picture.size)
+        _check_pixels(*picture.size, _MAX_PIXELS)
         size, mode = picture.size, picture.mode
         profile = picture.info.get("icc_profile")
         if name not in ("JPEG", "MPO") or picture.mode not in ("RGB", "L"):
@@ -77,15 +77,13 @@ def _open(source: BinaryIO) -> Image.Image:
         picture = Image.open(source, formats=sorted(_FORMATS & Image.OPEN.keys()))
     except UnidentifiedImageError as error:
         raise Unreadable("it is damaged or its format is not supported") from error
-    width, height = picture.size
-    limit = _MAX_JPEG_PIXELS if picture.format in ("JPEG", "MPO") else _MAX_PIXELS
-    if width * height > limit:
-        raise Unreadable(f"it has {width} x {height} pixels, more than the limit")
+    is_jpeg = picture.format in ("JPEG", "MPO")
+    _check_pixels(*picture.size, _MAX_JPEG_PIXELS if is_jpeg else _MAX_PIXELS)
     return picture
 
 
-def _check_pixels(width: int, height: int) -> None:
-    if width * height > _MAX_PIXELS:
+def _check_pixels(width: int, height: int, limit: int) -> None:
+    if width * height > limit:
         raise Unreadable(f"it has {width} x {height} pixels, more than the limit")
 
 
