@@ -92,14 +92,21 @@ def read_settings(plugin: object, name: str, config: AgentConfig) -> Mapping[str
         if table:
             raise SettingsError(f"{where}.{next(iter(table))}: this plugin has no settings")
         return {}
-    if isinstance(schema, Mapping):
-        return _read_json_schema(schema, table, where)
-    loader: ma.Schema = schema() if isinstance(schema, type) else schema
     try:
+        if isinstance(schema, Mapping):
+            return _read_json_schema(schema, table, where)
+        loader: ma.Schema = schema() if isinstance(schema, type) else schema
         loaded: Mapping[str, Any] = loader.load(table)
     except ma.ValidationError as error:
         place, what = find_first_error(error.messages)
         raise SettingsError(f"{where}.{place}: {what}") from error
+    except SettingsError:
+        raise
+    except Exception as error:  # of the plugin's own schema
+        what = " ".join(str(error).split())[:300]
+        raise SettingsError(
+            f"{where}: the plugin's settings_schema failed: {type(error).__name__}: {what}"
+        ) from error
     return loaded
 
 

@@ -145,7 +145,7 @@ class Plugins:
                 if record.started:
                     try:
                         self._loader.call(record.plugin, "shutdown")
-                    except Exception:
+                    except (Exception, SystemExit):
                         log.exception("plugin %s failed in shutdown", record.name)
                 forget_modules(record.plugin)
                 record.started = False

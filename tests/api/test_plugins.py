@@ -405,6 +405,29 @@ def test_an_invalid_setting_disables_the_plugin_in_that_config(
     assert {"/say", "/shout"} & set(api.chat("/help")[-3]["data"].split())
 
 
+class MistypedSchema(Configured):
+    settings_schema = {"properties": {"word": {"type": "strnig"}}}  # type: ignore[assignment]
+
+
+class FailingSchema(Configured):
+    class settings_schema(ma.Schema):
+        @ma.pre_load
+        def fail(self, data: Any, **options: Any) -> Any:
+            raise KeyError("word")
+
+
+@pytest.mark.parametrize("kind", [MistypedSchema, FailingSchema])
+def test_a_schema_that_fails_disables_only_its_plugin(
+    make_scripted: Make, caplog: pytest.LogCaptureFixture, kind: Any
+) -> None:
+    agent = 'titles = false\n[plugins.configured]\nword = "ho"'
+    api, _ = make_scripted("fine", plugins=[kind, Recorder], agent=agent)
+    assert "/shout" in api.chat("/help")[-3]["data"].split()
+    (line,) = [one for one in caplog.messages if "settings_schema failed: " in one]
+    assert line.startswith("configs/default.toml: plugins.configured: ")
+    assert "\n" not in line
+
+
 def test_the_last_valid_settings_are_kept(make_scripted: Make) -> None:
     api, _ = make_scripted(say, plugins=[Configured])
     write_config(api, '[plugins.configured]\nword = "good"')
