@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,31 +21,25 @@ from .values import read_text
 _FOLDER = "attachments"
 
 
+@dataclass
 class AttachmentImport:
     """Imports attachments one by one, without a whole file in memory.
 
     :param max_bytes: Maximum size of a file. Larger ones are skipped.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        store: Store,
-        attachments: Attachments,
-        *,
-        max_bytes: int,
-        apply: bool,
-        tally: Tally,
-    ) -> None:
-        self._source = source
-        self._store = store
-        self._attachments = attachments
-        self._max_bytes = max_bytes
-        self._apply = apply
-        self._tally = tally
-        self._table = source.find_table("attachment_id", "path")
+    source: Source
+    store: Store
+    attachments: Attachments
+    max_bytes: int
+    apply: bool
+    tally: Tally
+
+    def __post_init__(self) -> None:
+        self._table = self.source.find_table("attachment_id", "path")
+        folder = self.source.folder
         # Resolved once: the folder itself may be a link to another disk.
-        self._roots = ((source.folder / _FOLDER).resolve(), source.folder.resolve())
+        self._roots = ((folder / _FOLDER).resolve(), folder.resolve())
 
     @property
     def tables(self) -> list[str]:
@@ -54,55 +49,53 @@ class AttachmentImport:
     def run(self) -> None:
         """Import, or report what would be imported."""
         if self._table is None:
-            self._tally.skip("there is no table with attachment_id and path")
+            self.tally.skip("there is no table with attachment_id and path")
             return
-        for page in self._source.read_rows(self._table, ("attachment_id", "path")):
+        for page in self.source.read_rows(self._table, ("attachment_id", "path")):
             for row in page:
                 self._take(row)
 
     def _take(self, row: tuple[Any, ...]) -> None:
         attachment_id, path = read_text(row[1]).strip(), read_text(row[2])
         if not 0 < len(attachment_id) <= 36:
-            self._tally.skip("its id is empty or longer than 36 characters", attachment_id)
+            self.tally.skip("its id is empty or longer than 36 characters", attachment_id)
             return
-        with self._store.read() as db:
+        with self.store.read() as db:
             item = imported.find_item(db, "attachment", attachment_id)
             here = find_attachment(db, attachment_id) is not None
         if here:
-            self._tally.find_present()
+            self.tally.find_present()
         elif item is not None:
-            self._tally.skip(
-                "it was imported before and has since been deleted here", attachment_id
-            )
+            self.tally.skip("it was imported before and has since been deleted here", attachment_id)
         else:
             self._read(attachment_id, path)
 
     def _read(self, attachment_id: str, path: str) -> None:
         place = self._find_place(path)
         if place is None:
-            self._tally.skip("its path is outside the directory", f"{attachment_id} {path}")
+            self.tally.skip("its path is outside the directory", f"{attachment_id} {path}")
             return
         try:
             with open_regular(place) as file:
                 size = file.seek(0, 2)
                 file.seek(0)
-                if size > self._max_bytes:
+                if size > self.max_bytes:
                     reason = "its file is larger than ASTRBOT_MAX_FILE_BYTES"
-                    self._tally.skip(reason, f"{attachment_id} {size} bytes")
+                    self.tally.skip(reason, f"{attachment_id} {size} bytes")
                     return
-                if self._apply:
-                    self._attachments.receive(file, place.name, None, attachment_id)
+                if self.apply:
+                    self.attachments.receive(file, place.name, None, attachment_id)
         except OSError:
-            self._tally.skip("its file is missing or cannot be read", f"{attachment_id} {path}")
+            self.tally.skip("its file is missing or cannot be read", f"{attachment_id} {path}")
         except ApiError as error:
-            self._tally.skip(error.message, attachment_id)
+            self.tally.skip(error.message, attachment_id)
         else:
-            if self._apply:
+            if self.apply:
                 # Written last: after a crash in between, the next import finds the attachment.
-                self._store.write(
+                self.store.write(
                     lambda db: imported.note_item(db, "attachment", attachment_id, None, 0)
                 )
-            self._tally.take()
+            self.tally.take()
 
     def _find_place(self, path: str) -> Path | None:
         """Return the location of a stored path's file, or None if it is outside the directory.

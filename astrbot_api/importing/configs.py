@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,21 @@ _MAX_FILES = 1000
 _MAX_PREFERENCES = 10_000
 
 
+@dataclass
 class ConfigImport:
     """Imports configs.
 
     :param folder: This server's ``configs`` folder.
     """
 
-    def __init__(self, source: Source, folder: Path, *, apply: bool, tally: Tally) -> None:
-        self._source = source
-        self._folder = folder
-        self._apply = apply
-        self._tally = tally
+    source: Source
+    folder: Path
+    apply: bool
+    tally: Tally
+
+    def __post_init__(self) -> None:
         self._default: Mapping[str, Any] = {}
-        self._personas = source.find_table(("persona_id", "name"), ("system_prompt", "prompt"))
+        self._personas = self.source.find_table(("persona_id", "name"), ("system_prompt", "prompt"))
 
     @property
     def tables(self) -> list[str]:
@@ -58,19 +61,19 @@ class ConfigImport:
 
     def run(self) -> None:
         """Import, or report what would be imported."""
-        folder = self._source.folder
+        folder = self.source.folder
         paths = [folder / _DEFAULT_FILE, *sorted((folder / "config").glob("abconf_*.json"))]
         names = self._find_names() if len(paths) > 1 else {}
         for path in paths[:_MAX_FILES]:
             try:
-                config = self._source.read_json(path)
+                config = self.source.read_json(path)
                 if not isinstance(config, dict):
                     raise ValueError("no object")
             except FileNotFoundError:
-                self._tally.skip("the file does not exist", path.name)
+                self.tally.skip("the file does not exist", path.name)
                 continue
             except (OSError, ValueError, RecursionError):
-                self._tally.skip("it is not a JSON object, too large or not readable", path.name)
+                self.tally.skip("it is not a JSON object, too large or not readable", path.name)
                 continue
             if path.name == _DEFAULT_FILE:
                 self._default = config
@@ -80,23 +83,23 @@ class ConfigImport:
                 self._take(config_id, names.get(config_id, config_id), config, path.name)
 
     def _take(self, config_id: str, name: str, config: Mapping[str, Any], file_name: str) -> None:
-        target = self._folder / f"{config_id}.toml"
+        target = self.folder / f"{config_id}.toml"
         if not _ID.fullmatch(config_id):
-            self._tally.skip("its name is not a valid id here", file_name)
+            self.tally.skip("its name is not a valid id here", file_name)
         elif target.exists():
             if self._is_imported(target, file_name):
-                self._tally.find_present()
+                self.tally.find_present()
             else:
-                self._tally.skip(f"configs/{target.name} already exists and is kept", file_name)
+                self.tally.skip(f"configs/{target.name} already exists and is kept", file_name)
         else:
             self._write(target, self._read(name, config, file_name), file_name)
 
     def _choose_default_id(self) -> str:
         """Return the id under which the default config is, or would be, written."""
-        target = self._folder / f"{DEFAULT_CONFIG_ID}.toml"
+        target = self.folder / f"{DEFAULT_CONFIG_ID}.toml"
         if not target.exists() or self._is_imported(target, _DEFAULT_FILE):
             return DEFAULT_CONFIG_ID
-        self._tally.note(
+        self.tally.note(
             f"configs/default.toml already exists; the import writes configs/{_SECOND_NAME}.toml",
             _DEFAULT_FILE,
         )
@@ -111,7 +114,7 @@ class ConfigImport:
 
     def _read(self, name: str, config: Mapping[str, Any], file_name: str) -> dict[str, Any]:
         def note(what: str, provider: str) -> None:
-            self._tally.note(what, f"{file_name}: {provider}")
+            self.tally.note(what, f"{file_name}: {provider}")
 
         providers = list(read_providers(config, self._default, note).values())
         table: dict[str, Any] = {"name": name[:200] or "AstrBot"}
@@ -120,7 +123,7 @@ class ConfigImport:
             if providers[1:]:
                 table["providers"] = {one.get("id", "provider"): one for one in providers[1:]}
         else:
-            self._tally.note(
+            self.tally.note(
                 "it has no usable provider; the model is chosen as for a config without one",
                 file_name,
             )
@@ -137,7 +140,7 @@ class ConfigImport:
             return ""
         persona = self._read_personas(config).get(wanted, "")
         if not persona and wanted != "default":
-            self._tally.note("its persona was not found, so it has no system prompt", file_name)
+            self.tally.note("its persona was not found, so it has no system prompt", file_name)
         return persona
 
     def _read_personas(self, config: Mapping[str, Any]) -> dict[str, str]:
@@ -149,7 +152,7 @@ class ConfigImport:
         if self._personas is not None:
             names = self._personas.find_column("persona_id", "name")
             texts = self._personas.find_column("system_prompt", "prompt")
-            for page in self._source.read_rows(self._personas, (names, texts)):
+            for page in self.source.read_rows(self._personas, (names, texts)):
                 found.update((read_text(row[1]), read_text(row[2])) for row in page)
         return found
 
@@ -157,15 +160,15 @@ class ConfigImport:
         """Return the configs' names from all preferences that mention their files."""
         names: dict[str, str] = {}
         try:
-            shared = self._source.read_json(self._source.folder / "shared_preferences.json")
+            shared = self.source.read_json(self.source.folder / "shared_preferences.json")
             names.update(iter_named(shared))
         except (OSError, ValueError, RecursionError):
             pass  # newer versions do not have this file
-        for table in self._source.tables:
+        for table in self.source.tables:
             if "preference" not in table.name or "value" not in table.columns:
                 continue
             seen = 0
-            for page in self._source.read_rows(table, ("value",)):
+            for page in self.source.read_rows(table, ("value",)):
                 for _, value in page:
                     if isinstance(value, str) and "abconf_" in value:
                         names.update(_names_in(value))
@@ -178,25 +181,25 @@ class ConfigImport:
         """Write a config completely or not at all, and never overwrite another one."""
         header = _HEADER.format(name=file_name) + " It may contain secrets.\n"
         text = header + tomli_w.dumps(table, multiline_strings=False)
-        part = self._folder / f".{target.name}.{os.getpid()}.part"
-        if not self._apply:
-            self._tally.take()
+        part = self.folder / f".{target.name}.{os.getpid()}.part"
+        if not self.apply:
+            self.tally.take()
             return
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             number = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with os.fdopen(number, "w", encoding="utf-8") as file:
                 file.write(text)
             read_config(part, f"configs/{target.name}")
             os.link(part, target)
         except SettingsError as error:
-            self._tally.skip(f"this server would reject it: {error}", file_name)
+            self.tally.skip(f"this server would reject it: {error}", file_name)
         except FileExistsError:
-            self._tally.skip(f"configs/{target.name} was created during the import", file_name)
+            self.tally.skip(f"configs/{target.name} was created during the import", file_name)
         except OSError as error:
             raise ImportFault(f"configs/{target.name}: cannot be written: {error}") from error
         else:
-            self._tally.take()
+            self.tally.take()
         finally:
             part.unlink(missing_ok=True)
 

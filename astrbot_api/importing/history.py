@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import peewee
@@ -29,27 +30,21 @@ _CHECKPOINT_CHARS = 36
 _MAX_NAME_CHARS = 4096
 
 
+@dataclass
 class HistoryImport:
     """Imports sessions one by one, each with its messages in pages."""
 
-    def __init__(
-        self,
-        source: Source,
-        settings: Settings,
-        store: Store,
-        *,
-        apply: bool,
-        sessions: Tally,
-        messages: Tally,
-    ) -> None:
-        self._source = source
-        self._settings = settings
-        self._store = store
-        self._apply = apply
-        self._sessions = sessions
-        self._messages = messages
-        self._session_table = source.find_table("session_id", "creator", "platform_id")
-        history = source.find_table("content", "sender_id", "platform_id", _SESSION_COLUMNS)
+    source: Source
+    settings: Settings
+    store: Store
+    apply: bool
+    sessions: Tally
+    messages: Tally
+
+    def __post_init__(self) -> None:
+        find = self.source.find_table
+        self._session_table = find("session_id", "creator", "platform_id")
+        history = find("content", "sender_id", "platform_id", _SESSION_COLUMNS)
         self._history = history if history and history.is_numbered else None
         self._column = self._find_session_column()
 
@@ -61,14 +56,14 @@ class HistoryImport:
     def run(self) -> None:
         """Import, or report what would be imported."""
         if self._history is None:
-            self._messages.skip(
+            self.messages.skip(
                 "there is no table with id, content, sender_id, platform_id and a session"
             )
         if self._session_table is None:
-            self._sessions.skip("there is no table with session_id, creator and platform_id")
+            self.sessions.skip("there is no table with session_id, creator and platform_id")
         else:
             columns = _session_columns(self._session_table)
-            for page in self._source.read_rows(self._session_table, columns):
+            for page in self.source.read_rows(self._session_table, columns):
                 for row in page:
                     self._take_session(self._read_session(row), row[1])
         self._report_ownerless()
@@ -78,7 +73,7 @@ class HistoryImport:
         name, owner = read_text(session_id).strip(), read_text(creator).strip()
         stamp = read_time(created_at)
         if stamp is None:
-            self._sessions.note("its time is not valid; the time of the import is used", name)
+            self.sessions.note("its time is not valid; the time of the import is used", name)
         created = now_us() if stamp is None else stamp
         updated = read_time(updated_at)
         return SourceSession(
@@ -93,11 +88,11 @@ class HistoryImport:
         )
 
     def _find_fault(self, session: SourceSession) -> str:
-        if not session.session_id or len(session.session_id) > self._settings.max_session_id_chars:
+        if not session.session_id or len(session.session_id) > self.settings.max_session_id_chars:
             return "its session_id is empty or longer than ASTRBOT_MAX_SESSION_ID_CHARS"
         if not session.creator:
             return "it has no owner (creator)"
-        if len(session.creator) > self._settings.max_username_chars:
+        if len(session.creator) > self.settings.max_username_chars:
             return "its owner's name is longer than ASTRBOT_MAX_USERNAME_CHARS"
         return ""
 
@@ -111,25 +106,25 @@ class HistoryImport:
         if not fault:
             number, fault = self._find_target(session)
         if fault:
-            self._sessions.skip(fault, name)
+            self.sessions.skip(fault, name)
             self._skip_messages("its session was skipped", source_id)
             return
         if number is not None:
-            self._sessions.find_present()
-        elif self._apply:
-            number = self._store.write(lambda db: imported.add_session(db, session))
+            self.sessions.find_present()
+        elif self.apply:
+            number = self.store.write(lambda db: imported.add_session(db, session))
             if number is None:
-                self._sessions.skip("a session with this id was just created here", name)
+                self.sessions.skip("a session with this id was just created here", name)
                 self._skip_messages("its session was skipped", source_id)
                 return
-            self._sessions.take()
+            self.sessions.take()
         else:
-            self._sessions.take()
+            self.sessions.take()
         self._take_messages(session, number, source_id)
 
     def _find_target(self, session: SourceSession) -> tuple[int | None, str]:
         """Return the session's number, or None if it is new, and the reason to skip it, if any."""
-        with self._store.read() as db:
+        with self.store.read() as db:
             item = imported.find_item(db, "session", session.session_id)
             here = find_session(db, session.session_id)
         if item is None:
@@ -144,23 +139,23 @@ class HistoryImport:
         for page in self._read_messages(session, source_id):
             known: dict[int, int] = {}
             if number is not None:
-                with self._store.read() as db:
+                with self.store.read() as db:
                     known = imported.find_messages(db, number, [one.number for one in page])
             new = [one for one in page if one.number not in known]
-            self._messages.find_present(len(page) - len(new))
-            if new and self._apply and number is not None:
+            self.messages.find_present(len(page) - len(new))
+            if new and self.apply and number is not None:
                 self._add(number, page)
             else:
-                self._messages.take(len(new))
+                self.messages.take(len(new))
 
     def _add(self, number: int, page: list[SourceMessage]) -> None:
         def job(db: peewee.Database) -> tuple[int, list[str]]:
             return imported.add_messages(db, number, page)
 
-        count, missing = self._store.write(job)
-        self._messages.take(count)
+        count, missing = self.store.write(job)
+        self.messages.take(count)
         for attachment_id in missing:
-            self._messages.note("an attachment that it refers to was not imported", attachment_id)
+            self.messages.note("an attachment that it refers to was not imported", attachment_id)
 
     def _read_messages(
         self, session: SourceSession, source_id: Any
@@ -171,7 +166,7 @@ class HistoryImport:
         previous: SourceMessage | None = None
         clock = session.created_at
         where = (self._column, source_id)
-        for rows in self._source.read_rows(self._history, _columns(self._history), where=where):
+        for rows in self.source.read_rows(self._history, _columns(self._history), where=where):
             page = []
             for row in rows:
                 message = self._read_message(row, previous, clock)
@@ -189,25 +184,25 @@ class HistoryImport:
         number, platform_id, sender_id, sender_name, content, checkpoint, created_at = row
         name = f"row {number}"
         try:
-            read = read_content(content, lambda what: self._messages.note(what, name))
+            read = read_content(content, lambda what: self.messages.note(what, name))
         except ValueError as error:
-            self._messages.skip(str(error), name)
+            self.messages.skip(str(error), name)
             return None
         created = read_time(created_at)
         if created is None:
-            self._messages.note("its time is not valid; the previous message's time is used", name)
+            self.messages.note("its time is not valid; the previous message's time is used", name)
             created = clock
         turn: str | None = read_text(checkpoint)
         if turn and len(turn) > _CHECKPOINT_CHARS:
-            self._messages.note("its llm_checkpoint_id is too long and was removed", name)
+            self.messages.note("its llm_checkpoint_id is too long and was removed", name)
             turn = None
         sender = read_text(sender_id) or (BOT if read["type"] == "bot" else "")
         part_of = None
         if _continues(previous, read, turn or None):
             part_of = previous.number if previous else None
-            self._messages.note("it was joined to the bot's previous message of its turn", name)
+            self.messages.note("it was joined to the bot's previous message of its turn", name)
         elif drop_lone_results(read):
-            self._messages.note(BAD_PART, name)
+            self.messages.note(BAD_PART, name)
         return SourceMessage(
             number, read_text(platform_id)[:255] or "webchat", sender,
             read_text(sender_name) or sender, read, turn or None, created, part_of,
@@ -222,10 +217,10 @@ class HistoryImport:
         fits = [
             name
             for name in there
-            if sessions and self._source.has_common_value(table, name, sessions, "session_id")
+            if sessions and self.source.has_common_value(table, name, sessions, "session_id")
         ]
         column = (fits or there)[0]
-        self._source.index_column(table, column)
+        self.source.index_column(table, column)
         return column
 
     def _report_ownerless(self) -> None:
@@ -237,18 +232,18 @@ class HistoryImport:
         if self._history is None or self._column is None:
             return
         table = self._session_table
-        known = set(self._source.list_values(table, "session_id")) if table else set()
-        for session_id in self._source.list_values(self._history, self._column):
+        known = set(self.source.list_values(table, "session_id")) if table else set()
+        for session_id in self.source.list_values(self._history, self._column):
             if session_id not in known:
                 self._skip_messages("its session has no row, so its owner is unknown", session_id)
 
     def _skip_messages(self, reason: str, source_id: Any) -> None:
         """Count the messages of a skipped session."""
         if self._history is not None and self._column is not None:
-            pages = self._source.read_rows(self._history, (), where=(self._column, source_id))
+            pages = self.source.read_rows(self._history, (), where=(self._column, source_id))
             count = sum(len(page) for page in pages)
             if count:
-                self._messages.skip(reason, read_text(source_id), count)
+                self.messages.skip(reason, read_text(source_id), count)
 
 
 def _continues(previous: SourceMessage | None, content: dict[str, Any], turn: str | None) -> bool:

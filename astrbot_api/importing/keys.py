@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from ..db import imported
@@ -31,6 +32,7 @@ _NO_SALT = (
 )
 
 
+@dataclass
 class KeyImport:
     """Imports keys.
 
@@ -39,24 +41,16 @@ class KeyImport:
         salts.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        store: Store,
-        *,
-        apply: bool,
-        tally: Tally,
-        given_salt: bytes | None = None,
-        known_key: str = "",
-    ) -> None:
-        self._source = source
-        self._store = store
-        self._apply = apply
-        self._tally = tally
-        self._given_salt = given_salt
-        self._known_key = known_key
+    source: Source
+    store: Store
+    apply: bool
+    tally: Tally
+    given_salt: bytes | None = None
+    known_key: str = ""
+
+    def __post_init__(self) -> None:
         self._way = ""
-        self._table = source.find_table("key_prefix", ("key_id", "id"), "scopes", _HASHES)
+        self._table = self.source.find_table("key_prefix", ("key_id", "id"), "scopes", _HASHES)
 
     @property
     def tables(self) -> list[str]:
@@ -70,16 +64,16 @@ class KeyImport:
         """
         table = self._table
         if table is None:
-            self._tally.skip("there is no table with key_prefix, scopes and a hash")
+            self.tally.skip("there is no table with key_prefix, scopes and a hash")
             return
         columns = [
             table.find_column("key_id", "id"), "key_prefix", "scopes",
             *(table.find_column(*names) for names in (_HASHES, _SALTS, _ROUNDS)),
             *(table.find_column(name) for name in _OTHERS),
         ]  # fmt: skip
-        if self._known_key:
-            self._find_way([row for page in self._source.read_rows(table, columns) for row in page])
-        for page in self._source.read_rows(table, columns):
+        if self.known_key:
+            self._find_way([row for page in self.source.read_rows(table, columns) for row in page])
+        for page in self.source.read_rows(table, columns):
             for row in page:
                 self._take(row)
 
@@ -88,27 +82,27 @@ class KeyImport:
         try:
             key = self._read(row)
         except ValueError as error:
-            self._tally.skip(str(error), name)
+            self.tally.skip(str(error), name)
             return
-        with self._store.read() as db:
+        with self.store.read() as db:
             item = imported.find_item(db, "key", key.key_id)
             here = imported.has_key(db, key.key_id)
         if item is not None and not here:
-            self._tally.skip("it was imported before and has since been deleted here", name)
+            self.tally.skip("it was imported before and has since been deleted here", name)
         elif item is not None:
-            self._tally.find_present()
+            self.tally.find_present()
         elif here:
-            self._tally.skip("a key with this id already exists here", name)
-        elif not self._apply or self._add(key):
-            self._tally.take()
+            self.tally.skip("a key with this id already exists here", name)
+        elif not self.apply or self._add(key):
+            self.tally.take()
             if key.legacy is None:
-                self._tally.note("it is revoked and stays revoked", name)
+                self.tally.note("it is revoked and stays revoked", name)
 
     def _add(self, key: SourceKey) -> bool:
         detail = f"{key.name} ({key.key_prefix}…): imported from AstrBot"
         entry = AuditEntry("key_created", "cli", subject=key.key_id, detail=detail)
         return write_audited(
-            self._store,
+            self.store,
             lambda db: imported.add_key(db, key),
             lambda added: entry if added else None,
         )
@@ -157,11 +151,11 @@ class KeyImport:
         text = text.hex() if isinstance(text, bytes) else read_text(text)
         salt = salt.hex() if isinstance(salt, bytes) else read_text(salt)
         number = rounds if isinstance(rounds, int) else None
-        return read_hash(text, salt, number, self._given_salt)
+        return read_hash(text, salt, number, self.given_salt)
 
     def _find_way(self, rows: list[tuple[Any, ...]]) -> None:
         """Detect with a known key how salts are used."""
-        prefix = self._known_key[:PREFIX_CHARS]
+        prefix = self.known_key[:PREFIX_CHARS]
         for row in rows:
             if read_text(row[2]) != prefix:
                 continue
@@ -171,9 +165,9 @@ class KeyImport:
                 continue
             key_id = read_text(row[1])
             for way, salt in guess_salts(stored, key_id, prefix).items():
-                if to_legacy(stored, key_id, prefix, {way: salt}).matches(self._known_key):
+                if to_legacy(stored, key_id, prefix, {way: salt}).matches(self.known_key):
                     self._way = way
-                    self._tally.note(f"the known key matches with {way}", f"{prefix}…")
+                    self.tally.note(f"the known key matches with {way}", f"{prefix}…")
                     return
         raise ImportFault(
             "the known key (ASTRBOT_KNOWN_KEY) matches no hash of the database; check it, or give "
