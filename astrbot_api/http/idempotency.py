@@ -14,6 +14,7 @@ from ..errors import refuse
 from ..idempotency import StoredAnswer
 from .auth import get_caller
 from .envelope import ok
+from .schemas import in_header
 
 HEADER = "Idempotency-Key"
 
@@ -21,15 +22,12 @@ _MAX_CHARS = 255
 
 #: The header in the documentation of a route.
 PARAMETER: dict[str, Any] = {
-    "in": "header",
-    "name": HEADER,
-    "schema": {"type": "string", "maxLength": _MAX_CHARS, "pattern": "^[ -~]*$"},
-    "description": (
+    **in_header(
+        HEADER,
         "A unique value that the client chooses for this request. A request with the same value "
-        "and body is not executed again within one day."
+        "and body is not executed again within one day.",
     ),
-    # Empty, because documentation pages send the example, and a second try would do nothing.
-    "example": "",
+    "schema": {"type": "string", "maxLength": _MAX_CHARS, "pattern": "^[ -~]*$"},
 }
 
 #: Additional error codes of routes with the header.

@@ -110,15 +110,38 @@ def event_stream(
     return {200: {"description": description, "content": content}}
 
 
+def plain_answer(
+    description: str,
+    *kinds: str,
+    schema: Mapping[str, Any] | None = None,
+    example: Any = None,
+) -> dict[int, Any]:
+    """Return the OpenAPI response of a body that is no JSON envelope.
+
+    :param kinds: Its media types.
+    :param schema: By default that of text.
+    """
+    shown: dict[str, Any] = {"schema": schema or {"type": "string"}}
+    if example is not None:
+        shown["example"] = example
+    return {200: {"description": description, "content": dict.fromkeys(kinds, shown)}}
+
+
 def in_path(name: str, description: str, example: str) -> dict[str, Any]:
     """Return an OpenAPI path parameter."""
+    return _parameter("path", name, description, example)
+
+
+def in_header(name: str, description: str) -> dict[str, Any]:
+    """Return an OpenAPI header, with an empty example, because documentation pages send it."""
+    return _parameter("header", name, description, "")
+
+
+def _parameter(place: str, name: str, description: str, example: str) -> dict[str, Any]:
+    schema = {"type": "string"}
     return {
-        "in": "path",
-        "name": name,
-        "schema": {"type": "string"},
-        "description": description,
-        "example": example,
-    }
+        "in": place, "name": name, "schema": schema, "description": description, "example": example,
+    }  # fmt: skip
 
 
 def _constant(value: str) -> ma.fields.Constant[str]:

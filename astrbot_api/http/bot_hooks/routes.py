@@ -11,7 +11,7 @@ from ...errors import ApiError
 from ...im.adapter import BadSignature, InboundRequest
 from ..blueprint import ApiBlueprint
 from ..request_body import read_body
-from ..schemas import in_path
+from ..schemas import in_path, plain_answer
 from ..state import get_state
 
 log = logging.getLogger(__name__)
@@ -22,12 +22,9 @@ blp = ApiBlueprint(
 
 _PARAMETERS = [in_path("bot_id", "The bot's id in bots.toml.", "tg")]
 
-_ANSWER = {
-    200: {
-        "description": "The event was accepted. The body has the messenger's required format.",
-        "content": {"text/plain": {"schema": {"type": "string"}}},
-    }
-}
+_ANSWER = plain_answer(
+    "The event was accepted. The body has the messenger's required format.", "text/plain"
+)
 
 _CODES = (
     "invalid_request", "bad_signature", "bot_not_found", "body_too_large", "server_busy",

@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from ...errors import ApiError
 from ...translations import LANGUAGE_TAGS, choose_language, translate_text
 from ..blueprint import ApiBlueprint
+from ..schemas import plain_answer
 from ..state import get_http_state
 
 #: Swagger UI from the installed package, so that no CDN is needed.
@@ -58,17 +59,12 @@ blp.template_folder = "templates"
     operationId="getOpenapi",
     security=[],
     parameters=[{**_LANGUAGE, "description": "Language of the texts. The default is English."}],
-    responses={
-        200: {
-            "description": "An OpenAPI 3.1 document.",
-            "content": {
-                "application/json": {
-                    "schema": {"type": "object"},
-                    "example": {"openapi": "3.1.0", "info": {}, "paths": {}, "components": {}},
-                }
-            },
-        }
-    },
+    responses=plain_answer(
+        "An OpenAPI 3.1 document.",
+        "application/json",
+        schema={"type": "object"},
+        example={"openapi": "3.1.0", "info": {}, "paths": {}, "components": {}},
+    ),
 )
 @blp.raises()
 def get_openapi() -> Response:
@@ -100,17 +96,7 @@ def get_openapi() -> Response:
             "description": "Language of the page. The default is chosen by `Accept-Language`.",
         }
     ],
-    responses={
-        200: {
-            "description": "The page.",
-            "content": {
-                "text/html": {
-                    "schema": {"type": "string"},
-                    "example": "<!doctype html><html>…</html>",
-                }
-            },
-        }
-    },
+    responses=plain_answer("The page.", "text/html", example="<!doctype html><html>…</html>"),
 )
 @blp.raises()
 def get_docs() -> Response:

@@ -16,7 +16,7 @@ from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..fields import NOT_BLANK
 from ..idempotency import CODES, PARAMETER, add_hash, read_client_key, replay
-from ..schemas import ATTACHMENT_ID_EXAMPLE, envelope_of
+from ..schemas import ATTACHMENT_ID_EXAMPLE, envelope_of, in_header, plain_answer
 from ..state import get_state
 from .download import send_attachment, send_thumbnail
 from .origin import redirect_opened
@@ -57,17 +57,15 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 #: Any media type. Client generators use the first entry.
 _BYTES = {"content": {"application/octet-stream": _BINARY, "*/*": _BINARY}}
 
+_NOT_MODIFIED = {304: {"description": "Your copy is current."}}
+
 _THUMBNAIL = {
-    200: {
-        "description": "The thumbnail.",
-        "content": {
-            "application/octet-stream": _BINARY,
-            "image/png": _BINARY,
-            "image/jpeg": _BINARY,
-        },
-    },
-    304: {"description": "Your copy is current."},
-}
+    **plain_answer(
+        "The thumbnail.", "application/octet-stream", "image/png", "image/jpeg",
+        schema=_BINARY["schema"],
+    ),
+    **_NOT_MODIFIED,
+}  # fmt: skip
 
 _IN_QUERY = {
     **IN_PATH[0],
@@ -84,27 +82,16 @@ _STORED_NAME = {
 
 _DOWNLOAD = {
     "parameters": [
-        {
-            "in": "header",
-            "name": "Range",
-            "schema": {"type": "string"},
-            "description": "One range of bytes. Several ranges return the whole file.",
-            "example": "",  # documentation pages would send an example with every request
-        },
-        {
-            "in": "header",
-            "name": "If-None-Match",
-            "schema": {"type": "string"},
-            "description": (
-                "The `ETag` of your copy. If the copy is current, the response is a 304."
-            ),
-            "example": "",
-        },
+        in_header("Range", "One range of bytes. Several ranges return the whole file."),
+        in_header(
+            "If-None-Match",
+            "The `ETag` of your copy. If the copy is current, the response is a 304.",
+        ),
     ],
     "responses": {
         200: {"description": "The bytes of the file, with its media type.", **_BYTES},
         206: {"description": "The requested range.", **_BYTES},
-        304: {"description": "Your copy is current."},
+        **_NOT_MODIFIED,
     },
 }
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Response, request, send_from_directory
 
 from ...errors import ApiError
 from ..blueprint import ApiBlueprint
+from ..schemas import plain_answer
 from .bundle import STATIC, make_script
 
 #: Seconds for which browsers cache the script.
@@ -30,25 +29,18 @@ blp = ApiBlueprint(
 )
 
 
-def _javascript(description: str) -> dict[int, Any]:
-    schema = {"type": "string", "description": "A script."}
-    content = {"text/javascript": {"schema": schema, "example": "(() => {…})();"}}
-    return {200: {"description": description, "content": content}}
+_SCRIPT = plain_answer(
+    "The script.",
+    "text/javascript",
+    schema={"type": "string", "description": "A script."},
+    example="(() => {…})();",
+)
 
-
-_PART = {
-    200: {
-        "description": "The file.",
-        "content": {
-            kind: {"schema": {"type": "string"}}
-            for kind in ("text/javascript", "text/css", "text/plain")
-        },
-    }
-}
+_PART = plain_answer("The file.", "text/javascript", "text/css", "text/plain")
 
 
 @blp.route("/widget.js", methods=["GET"])
-@blp.doc(operationId="getWidget", security=[], responses=_javascript("The script."))
+@blp.doc(operationId="getWidget", security=[], responses=_SCRIPT)
 @blp.raises()
 def get_script() -> Response:
     """Get the chat widget as a script for pages of any site.
