@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -168,6 +169,17 @@ class Tool:
             },
         }
         object.__setattr__(self, "_spec", spec)
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Tool:
+        """Return a copy whose calls get these settings. It shares the check and the description."""
+        call = self.call
+        bound = copy.copy(self)
+        object.__setattr__(
+            bound,
+            "call",
+            lambda arguments, context: call(arguments, replace(context, settings=settings)),
+        )
+        return bound
 
     def to_spec(self) -> ToolSpec:
         """Return the description for the model. Turns share it, so do not modify it."""

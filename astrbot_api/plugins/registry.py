@@ -11,7 +11,7 @@ from typing import Any
 
 import peewee
 
-from ..agent.tools import Tool, ToolContext
+from ..agent.tools import Tool
 from ..config.agents import AgentConfig, PluginSettings
 from ..db.store import Store
 from ..errors import SettingsError
@@ -229,15 +229,8 @@ def _gather_tools(on: _On) -> tuple[Tool, ...]:
             if tool.name in tools:
                 log.warning("plugin %s: the name of its tool %s is taken", record.name, tool.name)
                 continue
-            tools[tool.name] = replace(tool, call=_bind_tool(tool, settings))
+            tools[tool.name] = tool.with_settings(settings)
     return tuple(tools.values())
-
-
-def _bind_tool(tool: Tool, settings: Mapping[str, Any]) -> Callable[..., Any]:
-    def call(arguments: Mapping[str, Any], context: ToolContext) -> Any:
-        return tool.call(arguments, replace(context, settings=settings))
-
-    return call
 
 
 def _gather_commands(on: _On) -> Mapping[str, Command]:
