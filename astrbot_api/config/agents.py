@@ -233,7 +233,8 @@ def _read_providers(
 ) -> tuple[ProviderConfig, dict[str, ProviderConfig]]:
     """Return the provider of ``[provider]``, and all providers by id.
 
-    :raises SettingsError: if a ``base_url`` is missing or a ``fallback`` is unknown.
+    :raises SettingsError: if a ``base_url`` is missing, an id is used twice, or a ``fallback`` is
+        unknown.
     """
     own = loaded.get("provider", ProviderConfig())
     provider = replace(own, id=own.id or own.type)
@@ -241,6 +242,10 @@ def _read_providers(
     tables = {"provider": provider}
     for name, other in loaded.get("providers", {}).items():
         other = tables[f"providers.{name}"] = replace(other, id=other.id or name)
+        if other.id in providers:
+            raise SettingsError(
+                f"{shown_path}: providers.{name}: the id {other.id} is used twice; set another id"
+            )
         providers[other.id] = other
     for where, one in tables.items():
         if one.type == "openai" and not one.base_url:

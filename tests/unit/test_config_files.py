@@ -61,6 +61,10 @@ def test_the_first_start_writes_a_default_config(configs: ConfigFiles, tmp_path:
             "[providers.x]\ntype = 'openai'",
             "configs/bad.toml: providers.x.base_url: required for type openai",
         ),
+        (
+            "[provider]\ntype = 'mock'\n[providers.mock]\ntype = 'local'",
+            "configs/bad.toml: providers.mock: the id mock is used twice; set another id",
+        ),
         ("[tools]\nallow = 'all'", "configs/bad.toml: tools.allow: Not a valid list."),
         ("[provider]\nproxy = '127.0.0.1:3128'", "configs/bad.toml: provider.proxy: Must begin"),
         (
