@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,37 @@ class Api(ScriptedApp):
         """The application's objects of the HTTP layer."""
         return get_http_state(self.app)
 
+    def get(self, path: str, **options: Any) -> TestResponse:
+        """GET a path with the key, and with further headers if there are any."""
+        return self._open("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> TestResponse:
+        """POST to a path with the key."""
+        return self._open("POST", path, **options)
+
+    def put(self, path: str, **options: Any) -> TestResponse:
+        """PUT to a path with the key."""
+        return self._open("PUT", path, **options)
+
+    def patch(self, path: str, **options: Any) -> TestResponse:
+        """PATCH a path with the key."""
+        return self._open("PATCH", path, **options)
+
+    def delete(self, path: str, **options: Any) -> TestResponse:
+        """DELETE a path with the key."""
+        return self._open("DELETE", path, **options)
+
+    def _open(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, **options: Any
+    ) -> TestResponse:
+        named = {"X-API-Key": self.key, **(headers or {})}
+        return self.client.open(path, method=method, headers=named, **options)
+
     def post_raw(
         self, body: bytes, content_type: str = "application/json", path: str = "/api/v1/chat"
     ) -> TestResponse:
         """Send bytes as the body of a request."""
-        headers = {"X-API-Key": self.key}
-        return self.client.post(path, headers=headers, data=body, content_type=content_type)
+        return self.post(path, data=body, content_type=content_type)
 
     def chat(self, message: Any = "Hello", **body: Any) -> list[dict[str, Any]]:
         """Run one turn and return its events, parsed strictly."""

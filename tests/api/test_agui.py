@@ -29,7 +29,7 @@ TOOL = {"name": "get_weather", "description": "The weather.", "parameters": {"ty
 
 def post(api: Api, *messages: Any, **body: Any) -> Any:
     sent = {"threadId": "t1", "runId": "r1", "messages": list(messages) or [USER], **body}
-    return api.client.post("/api/v1/agui", headers={"X-API-Key": api.key}, json=sent)
+    return api.post("/api/v1/agui", json=sent)
 
 
 def read(answer: Any) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ def say(text: str, role: str = "user", **more: Any) -> dict[str, Any]:
 
 def post(api: Api, *messages: Any, **body: Any) -> Any:
     sent = {"id": "chat-1", "messages": list(messages) or [say("Hello")], **body}
-    return api.client.post(PATH, headers={"X-API-Key": api.key}, json=sent)
+    return api.post(PATH, json=sent)
 
 
 def read(answer: Any) -> list[dict[str, Any]]:

@@ -92,9 +92,8 @@ def describe(api: Api, run_id: str) -> dict[str, Any]:
 
 
 def decide(api: Api, run_id: str, approval: str, decision: str, **body: Any) -> Any:
-    return api.client.post(
+    return api.post(
         f"/api/v1/chat/runs/{run_id}/approvals/{approval}",
-        headers={"X-API-Key": api.key},
         json={"username": "alice", "decision": decision, **body},
     )
 
@@ -144,7 +143,7 @@ def test_a_stream_from_the_beginning_continues_after_a_decided_call(
         patched.setattr(recovery, "_recover", lambda run: None)
         assert decide(api, run_id, asked["id"], "approve").status_code == 200
         path = f"/api/v1/chat/runs/{run_id}/stream?username=alice"
-        opened = api.client.get(path, headers={"X-API-Key": api.key}, buffered=False)
+        opened = api.get(path, buffered=False)
         frames, seen = opened.iter_encoded(), b""
         while b"approval_required" not in seen:
             seen += next(frames)
@@ -282,10 +281,7 @@ def test_a_waiting_run_can_be_stopped_and_its_session_deleted(worker: Worker) ->
     run_id, _, seen = begin(api)
     shown = api.get("/api/v1/chat/sessions/s?username=alice").get_json()["data"]
     assert [(one["run_id"], one["status"]) for one in shown["active_runs"]] == [(run_id, "waiting")]
-    stopped = api.client.post(
-        f"/api/v1/chat/runs/{run_id}/stop", headers={"X-API-Key": api.key},
-        json={"username": "alice"},
-    )  # fmt: skip
+    stopped = api.post(f"/api/v1/chat/runs/{run_id}/stop", json={"username": "alice"})
     assert stopped.get_json()["data"]["stopped_count"] == 1
     api.state.chat.recovery.recover()
     assert describe(api, run_id)["status"] == "stopped"
@@ -323,9 +319,8 @@ def test_a_blocking_response_lists_pending_calls(worker: Worker) -> None:
 
 
 def test_a_call_is_rejected_if_nobody_can_decide_it(worker: Worker, shop: Shop) -> None:
-    answer = worker.api.client.post(
+    answer = worker.api.post(
         "/api/v1/openai/chat/completions",
-        headers={"X-API-Key": worker.api.key},
         json={"model": "default", "messages": [{"role": "user", "content": "buy"}]},
     )
     assert "nobody can be asked here" in answer.get_json()["choices"][0]["message"]["content"]

@@ -56,12 +56,7 @@ def test_the_first_events_come_before_the_model_is_asked(make_scripted: Any) -> 
         yield TextDelta("late")
 
     api, _model = make_scripted(answer)
-    response = api.client.post(
-        "/api/v1/chat",
-        headers={"X-API-Key": api.key},
-        json={"username": "a", "message": "hi"},
-        buffered=False,
-    )
+    response = api.post("/api/v1/chat", json={"username": "a", "message": "hi"}, buffered=False)
     first = next(response.iter_encoded())
     assert b'"type":"session_id"' in first
     may_answer.set()

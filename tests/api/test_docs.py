@@ -351,9 +351,7 @@ def test_options_lists_the_methods_of_the_document(api: Api, document: dict[str,
 
 def test_a_reserved_path_is_not_a_session(api: Api) -> None:
     api.chat(session_id="new")
-    answer = api.client.delete(
-        "/api/v1/chat/sessions/new?username=alice", headers={"X-API-Key": api.key}
-    )
+    answer = api.delete("/api/v1/chat/sessions/new?username=alice")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, POST, OPTIONS")
 
 

@@ -108,9 +108,7 @@ def test_reading_a_stalled_body_is_aborted(api: Api, path: str, content_type: st
         "wsgi.input": Silent(), "wsgi.input_terminated": True, "gunicorn.socket": connection,
         "CONTENT_LENGTH": "1000", "CONTENT_TYPE": content_type,
     }  # fmt: skip
-    answer = api.client.post(
-        f"/api/v1/{path}", headers={"X-API-Key": api.key}, environ_overrides=environ
-    )
+    answer = api.post(f"/api/v1/{path}", environ_overrides=environ)
     assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
     answer.close()
     assert connection.done == [BODY_SILENCE_S, None, "shut"]

@@ -155,7 +155,7 @@ def test_active_content_is_served_as_text_or_bytes(api: Api, name: str) -> None:
 def test_a_file_cannot_be_embedded_in_a_page(api: Api, use: str) -> None:
     found = upload(api, b"alert(1)", b"a.txt")
     path = f"/api/v1/files/{found['attachment_id']}/content"
-    answer = api.client.get(path, headers={"X-API-Key": api.key, "Sec-Fetch-Dest": use})
+    answer = api.get(path, headers={"Sec-Fetch-Dest": use})
     assert (answer.status_code, answer.get_json()["code"]) == (403, "use_refused")
 
 

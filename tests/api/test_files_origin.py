@@ -28,7 +28,7 @@ def api(make_api: Callable[..., Api]) -> Api:
 @pytest.fixture
 def file(api: Api) -> str:
     data = {"file": (io.BytesIO(b"<script>1</script>"), "a.html")}
-    answer = api.client.post("/api/v1/file", headers={"X-API-Key": api.key}, data=data)
+    answer = api.post("/api/v1/file", data=data)
     return str(answer.json["data"]["attachment_id"])
 
 
@@ -67,7 +67,7 @@ def test_clients_and_pages_still_get_the_bytes_directly(api: Api, file: str, use
     "path", ["/", "/admin/", "/admin/login", "/api/v1/keys/self", "/api/v1/docs", "/healthz"]
 )
 def test_the_other_origin_serves_nothing_else(api: Api, path: str) -> None:
-    answer = api.client.get(path, base_url=_ORIGIN, headers={"X-API-Key": api.key})
+    answer = api.get(path, base_url=_ORIGIN)
     assert (answer.status_code, answer.get_data()) == (404, b"There is nothing here.\n")
 
 
@@ -96,7 +96,7 @@ def test_another_users_attachment_gets_no_link(api: Api) -> None:
 def test_without_the_setting_nothing_is_redirected(make_api: Callable[..., Api]) -> None:
     api = make_api()
     data = {"file": (io.BytesIO(b"a"), "a.txt")}
-    answer = api.client.post("/api/v1/file", headers={"X-API-Key": api.key}, data=data)
+    answer = api.post("/api/v1/file", data=data)
     file = answer.json["data"]["attachment_id"]
     answer = download(api, file, **_OPENS)
     assert (answer.status_code, answer.get_data()) == (200, b"a")

@@ -78,9 +78,7 @@ def test_every_reader_of_lines_reads_a_turn(make_scripted: Any) -> None:
 def test_every_reader_of_lines_reads_openais_chunks(make_scripted: Any) -> None:
     api, _ = make_scripted(lambda messages: iter([TextDelta(TEXT)]))
     body = {"model": "default", "messages": [{"role": "user", "content": "x"}], "stream": True}
-    answer = api.client.post(
-        "/api/v1/openai/chat/completions", headers={"X-API-Key": api.key}, json=body
-    )
+    answer = api.post("/api/v1/openai/chat/completions", json=body)
     assert answer.content_type == "text/event-stream; charset=utf-8"
     for reader, lines in iter_readers(answer.get_data(), answer.headers):
         deltas = [one["choices"][0]["delta"] for one in read_events(lines)]

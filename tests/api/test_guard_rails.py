@@ -81,9 +81,7 @@ def test_a_username_prefix_rule_restricts_usernames(api: Api) -> None:
 
 
 def test_a_bound_key_cannot_read_files_of_other_users(api: Api) -> None:
-    upload = api.client.post(
-        "/api/v1/file", headers={"X-API-Key": api.key}, data={"file": (io.BytesIO(PNG), "a.png")}
-    )
+    upload = api.post("/api/v1/file", data={"file": (io.BytesIO(PNG), "a.png")})
     attachment_id = upload.json["data"]["attachment_id"]
     key = make_key(api, username="alice")
     path = f"/api/v1/file?attachment_id={attachment_id}"

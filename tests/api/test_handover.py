@@ -45,9 +45,9 @@ class Stream:
         self.data = b""
         self.run_id = ""
         self.begun = threading.Event()
-        opened = worker.api.client.post(
+        opened = worker.api.post(
             "/api/v1/chat",
-            headers={"X-API-Key": worker.api.key, **(headers or {})},
+            headers=headers or {},
             json={"username": "alice", "session_id": "s", "message": "hi", **body},
             buffered=False,
         )
@@ -299,10 +299,7 @@ def test_a_run_can_be_stopped_during_a_handover(make_worker: Callable[..., Worke
     wait_for(lambda: b"say 1" in stream.data)
     stopping.api.state.chat.runs.release_all()
     heir = make_heir(make_worker, "unused")
-    stopped = heir.api.client.post(
-        f"/api/v1/chat/runs/{stream.run_id}/stop",
-        headers={"X-API-Key": heir.api.key}, json={"username": "alice"},
-    )  # fmt: skip
+    stopped = heir.api.post(f"/api/v1/chat/runs/{stream.run_id}/stop", json={"username": "alice"})
     assert stopped.status_code == 200
     recover(heir)
     assert [one["type"] for one in stream.read()[-3:]] == ["complete", "message_saved", "end"]

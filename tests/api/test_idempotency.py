@@ -110,7 +110,7 @@ def test_after_a_day_a_repeated_request_is_new(api: Api) -> None:
 
 def test_a_turn_deleted_with_its_session_is_started_again(api: Api) -> None:
     chat(api, "k", session_id="s").get_data()
-    api.client.delete("/api/v1/chat/sessions/s?username=alice", headers={"X-API-Key": api.key})
+    api.delete("/api/v1/chat/sessions/s?username=alice")
     assert api.count_rows("run") == 0
     assert chat(api, "k", session_id="s").status_code == 200
     assert api.count_rows("run") == 1
@@ -127,9 +127,9 @@ def test_a_repeated_upload_is_stored_once(api: Api) -> None:
 
 def test_a_repeated_message_is_pushed_once(api: Api) -> None:
     def push(message: str, path: str = "message") -> TestResponse:
-        return api.client.post(
+        return api.post(
             f"/api/v1/im/{path}",
-            headers={"X-API-Key": api.key, "Idempotency-Key": "p"},
+            headers={"Idempotency-Key": "p"},
             json={"umo": "webchat:FriendMessage:webchat!alice!s", "message": message},
         )
 
@@ -173,9 +173,9 @@ def test_work_done_before_a_worker_died_is_not_repeated(
     def send() -> TestResponse:
         if kind == "upload":
             return send_file(api, "k")
-        return api.client.post(
+        return api.post(
             "/api/v1/im/message",
-            headers={"X-API-Key": api.key, "Idempotency-Key": "k"},
+            headers={"Idempotency-Key": "k"},
             json={"umo": "webchat:FriendMessage:webchat!alice!s", "message": "hi"},
         )
 

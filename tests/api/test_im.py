@@ -210,10 +210,7 @@ def test_a_bad_message_is_refused_and_stores_nothing(
 
 
 def test_the_newer_path_is_the_same_route(post: Post) -> None:
-    headers = {"X-API-Key": post.key}
-    answer = post.client.post(
-        "/api/v1/im/messages", headers=headers, json={"umo": UMO, "message": "x"}
-    )
+    answer = post.post("/api/v1/im/messages", json={"umo": UMO, "message": "x"})
     assert (answer.status_code, post.messenger.texts()) == (200, ["x"])
 
 
@@ -472,7 +469,7 @@ def test_a_deleted_attachment_fails_its_delivery(make_post: Callable[..., Post])
     file_id = upload(post, b"a note", b"note.txt")["attachment_id"]
     body = {"umo": UMO, "message": [{"type": "file", "attachment_id": file_id}]}
     delivery_id = post.send(**body).get_json()["data"]["delivery_id"]
-    post.client.delete(f"/api/v1/files/{file_id}", headers={"X-API-Key": post.key})
+    post.delete(f"/api/v1/files/{file_id}")
     reopened = make_post(post.messenger)
     reopened.state.im.outbox.wake()
     wait_for(lambda: reopened.look_up(delivery_id)["status"] == "failed")

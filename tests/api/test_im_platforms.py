@@ -35,9 +35,8 @@ class Bot(Api):
 
     def push(self, *segments: Any, to: str = "") -> TestResponse:
         """Send a push message to the person."""
-        return self.client.post(
+        return self.post(
             "/api/v1/im/message",
-            headers={"X-API-Key": self.key},
             json={"umo": f"bot:FriendMessage:{to or self.messenger.person}", "message": segments},
         )
 

@@ -267,7 +267,7 @@ def test_imported_attachments_are_served_under_their_ids(
         answer = api.get(f"/api/v1/file?attachment_id={attachment_id}")
         assert answer.get_data() == f"the bytes of {path}".encode()
     # The imported message uses it, so the sweep keeps it.
-    answer = api.client.delete(f"/api/v1/files/{used}", headers={"X-API-Key": api.key})
+    answer = api.delete(f"/api/v1/files/{used}")
     assert (answer.status_code, answer.get_json()["code"]) == (409, "attachment_in_use")
 
 
@@ -392,11 +392,8 @@ def test_deleted_data_is_not_imported_again(
     data.add_attachment("a", "attachments/a.txt", b"a")
     data.add_key("k1")
     run("--apply")
-    headers = {"X-API-Key": api.key}
-    assert api.client.delete(
-        "/api/v1/chat/sessions/s?username=alice", headers=headers
-    ).status_code < 300  # fmt: skip
-    assert api.client.delete("/api/v1/files/a", headers=headers).status_code < 300
+    assert api.delete("/api/v1/chat/sessions/s?username=alice").status_code < 300
+    assert api.delete("/api/v1/files/a").status_code < 300
     folder = str(api.state.settings.data_dir)
     CliRunner().invoke(main, ["keys", "delete", "k1", "--data-dir", folder])
     report = _report(run("--apply", "--json"))

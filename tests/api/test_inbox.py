@@ -24,7 +24,7 @@ class Reader:
     """An open inbox, read event by event."""
 
     def __init__(self, api: Api, query: str = "username=alice", **headers: str) -> None:
-        self.answer = api.client.get(f"{PATH}?{query}", headers={"X-API-Key": api.key, **headers})
+        self.answer = api.get(f"{PATH}?{query}", headers=headers)
         self._chunks = iter(self.answer.response)
         self._events: list[dict[str, Any]] = []
         self.lines: list[str] = []
@@ -104,9 +104,8 @@ def test_a_push_arrives_at_once(
     monkeypatch.setattr(inboxes, "_LOOK_S", 3600.0)
     reader = open_inbox(api)
     reader.read()
-    answer = api.client.post(
+    answer = api.post(
         "/api/v1/im/message",
-        headers={"X-API-Key": api.key},
         json={"umo": "webchat:FriendMessage:webchat!alice!a", "message": "pushed"},
     )
     assert answer.status_code == 200
@@ -193,7 +192,7 @@ def test_an_inbox_opens_after_another_failed_to_open(
     feed = api.state.chat.inbox
     with monkeypatch.context() as patch:
         patch.setattr(inboxes.rows, "find_newest", raise_error(StorageError("It is away.")))
-        refused = api.client.get(f"{PATH}?username=alice", headers={"X-API-Key": api.key})
+        refused = api.get(f"{PATH}?username=alice")
         assert refused.get_json()["code"] == "storage_error"
     assert feed.seats.open_count == 0
     reader = open_inbox(api)
@@ -277,9 +276,7 @@ def test_an_inbox_has_only_messages_of_its_user(api: Api) -> None:
     assert api.get(PATH).status_code == 400
     assert api.get(f"{PATH}?username=astrbot").status_code == 403
     for wrong in ("x", "-1", "9" * 30):
-        answer = api.client.get(
-            f"{PATH}?username=alice", headers={"X-API-Key": api.key, "Last-Event-ID": wrong}
-        )
+        answer = api.get(f"{PATH}?username=alice", headers={"Last-Event-ID": wrong})
         assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
 
 

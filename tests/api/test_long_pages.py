@@ -110,15 +110,14 @@ def test_items_of_long_entries_are_read_a_few_entries_at_a_time(
         return page, has_more
 
     monkeypatch.setattr(conversations.responses, "list_entries", list_and_count)
-    headers = {"X-API-Key": api.key}
     path = "/api/v1/openai/conversations"
-    made = api.client.post(path, headers=headers, json={"user": "alice"}).get_json()["id"]
+    made = api.post(path, json={"user": "alice"}).get_json()["id"]
     texts = [f"{number} {'x' * 10_000}" for number in range(COUNT)]
     for text in texts:
         items = {"items": [{"role": "user", "content": text}]}
-        api.client.post(f"{path}/{made}/items", headers=headers, json=items)
+        api.post(f"{path}/{made}/items", json=items)
     query = {"order": order, "limit": "100"}
-    answer = api.client.get(f"{path}/{made}/items", headers=headers, query_string=query)
+    answer = api.get(f"{path}/{made}/items", query_string=query)
     found = [one["content"][0]["text"] for one in answer.get_json()["data"]]
     assert found == (texts if order == "asc" else texts[::-1])
     assert 0 < max(read) <= FEW

@@ -49,7 +49,7 @@ def ask(client: openai.OpenAI, content: Any, **options: Any) -> Any:
 
 def post(api: Api, **body: Any) -> Any:
     body = {"model": "default", "messages": [{"role": "user", "content": "Hello"}], **body}
-    return api.client.post(PATH, headers={"X-API-Key": api.key}, json=body)
+    return api.post(PATH, json=body)
 
 
 def nothing_is_left(api: Api) -> bool:
@@ -290,9 +290,8 @@ def test_a_disconnected_client_stops_its_unstored_turn(make_scripted: Make) -> N
         yield TextDelta("two")
 
     api, _ = make_scripted(answer)
-    stream = api.client.post(
+    stream = api.post(
         PATH,
-        headers={"X-API-Key": api.key},
         json={"model": "default", "messages": [{"role": "user", "content": "x"}], "stream": True},
     )
     assert begun.wait(30)

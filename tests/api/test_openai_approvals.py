@@ -207,11 +207,8 @@ def test_a_call_decided_elsewhere_or_expired_is_not_decided_again(make_scripted:
     shop = Shop(make_scripted)
     first = shop.ask()
     run = f"/api/v1/chat/runs/{uuid.UUID(first.id.removeprefix('resp_'))}"
-    headers = {"X-API-Key": shop.api.key}
-    (asked,) = shop.api.client.get(run, headers=headers).get_json()["data"]["approvals"]
-    shop.api.client.post(
-        f"{run}/approvals/{asked['id']}", headers=headers, json={"decision": "reject"}
-    )
+    (asked,) = shop.api.get(run).get_json()["data"]["approvals"]
+    shop.api.post(f"{run}/approvals/{asked['id']}", json={"decision": "reject"})
     with pytest.raises((openai.ConflictError, openai.NotFoundError)) as caught:
         shop.answer(first)
     assert caught.value.code in ("approval_decided", "approval_not_found")

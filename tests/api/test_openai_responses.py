@@ -58,7 +58,7 @@ def ask(client: openai.OpenAI, given: Any, **options: Any) -> Any:
 
 def post(api: Api, path: str = PATH, **body: Any) -> Any:
     body = {"model": "default", "input": "Hello", **body}
-    return api.client.post(path, headers={"X-API-Key": api.key}, json=body)
+    return api.post(path, json=body)
 
 
 def read_events(data: bytes) -> list[dict[str, Any]]:
@@ -76,8 +76,7 @@ def read_events(data: bytes) -> list[dict[str, Any]]:
 
 def stream_again(api: Api, response_id: str, after: int | None = None) -> list[dict[str, Any]]:
     query = {"stream": "true"} | ({} if after is None else {"starting_after": str(after)})
-    headers = {"X-API-Key": api.key}
-    answer = api.client.get(f"{PATH}/{response_id}", headers=headers, query_string=query)
+    answer = api.get(f"{PATH}/{response_id}", query_string=query)
     assert answer.status_code == 200, answer.get_data()
     return read_events(answer.get_data())
 
@@ -131,9 +130,8 @@ def test_a_retrieved_response_equals_the_original(api: Api, client: openai.OpenA
     (item,) = client.responses.input_items.list(answer.id)
     assert item.content[0].text == "Hello"  # type: ignore[union-attr]
     # It is a normal session of the user.
-    messages = api.client.get(
-        f"/api/v1/chat/sessions/{answer.session_id}/messages?username=alice",
-        headers={"X-API-Key": api.key},
+    messages = api.get(
+        f"/api/v1/chat/sessions/{answer.session_id}/messages?username=alice"
     ).get_json()["data"]["messages"]
     assert [one["sender_id"] for one in messages] == ["bot", "alice"]
 
@@ -243,9 +241,7 @@ def test_the_model_still_gets_earlier_pictures_of_a_thread(make_scripted: Make) 
 
 def test_only_its_users_read_the_file_of_an_earlier_item(make_scripted: Make) -> None:
     api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
-    upload = api.client.post(
-        "/api/v1/file", headers={"X-API-Key": api.key}, data={"file": (io.BytesIO(PNG), "a.png")}
-    )
+    upload = api.post("/api/v1/file", data={"file": (io.BytesIO(PNG), "a.png")})
     file_id = upload.get_json()["data"]["attachment_id"]
     sent = [
         {"role": "user", "content": [{"type": "input_image", "file_id": file_id}]},
@@ -321,10 +317,8 @@ def test_files_of_added_items_are_checked_against_the_key(make_scripted: Make) -
     answer = post(api, input="Which colour?", conversation=added["id"])
     assert answer.status_code == 200
     assert [part["type"] for part in model.seen[-1][1]["content"]] == ["text", "image_url"]
-    file_id = api.client.get(
-        f"/api/v1/openai/conversations/{added['id']}/items?order=asc",
-        headers={"X-API-Key": api.key},
-    ).get_json()["data"][0]["content"][0]["file_id"]
+    items = api.get(f"/api/v1/openai/conversations/{added['id']}/items?order=asc").get_json()
+    file_id = items["data"][0]["content"][0]["file_id"]
     foreign = [{"role": "user", "content": [{"type": "input_image", "file_id": file_id}]}]
     bound = {"X-API-Key": make_key(api, username="bob")}
     refused = api.client.post(
@@ -467,7 +461,7 @@ def test_an_answer_is_parsed_and_an_answer_in_another_format_fails(make_scripted
     assert events[-1]["type"] == "response.failed"
     assert events[-1]["response"]["error"]["code"] == "server_error"
     response_id = events[-1]["response"]["id"]
-    again = api.client.get(f"{PATH}/{response_id}", headers={"X-API-Key": api.key}).get_json()
+    again = api.get(f"{PATH}/{response_id}").get_json()
     assert again == events[-1]["response"]
     assert post(api, **{**body, "stream": False}).status_code == 200
 
@@ -654,9 +648,7 @@ def test_a_session_key_reads_only_responses_of_its_username(
 ) -> None:
     answer = ask(client, "Hello", user="alice")
     for username, status in (("alice", 200), ("bob", 404)):
-        made = api.client.post(
-            "/api/v1/keys/session", headers={"X-API-Key": api.key}, json={"username": username}
-        ).get_json()["data"]
+        made = api.post("/api/v1/keys/session", json={"username": username}).get_json()["data"]
         found = api.client.get(f"{PATH}/{answer.id}", headers={"X-API-Key": made["api_key"]})
         assert found.status_code == status, found.get_data()
     with pytest.raises(openai.NotFoundError):
@@ -786,9 +778,8 @@ def test_stored_responses_count_towards_the_quota_until_deleted(make_scripted: M
         _age(api, first.id, days=31)
         api.state.db.write(lambda db: responses.forget_old(db, 30))
         client.conversations.delete(made.id)
-    sessions = {"X-API-Key": api.key}
     path = f"/api/v1/chat/sessions/{first.session_id}"
-    assert api.client.delete(path, headers=sessions).status_code == 200
+    assert api.delete(path).status_code == 200
     wait_for(lambda: count() == before)
 
 
@@ -945,16 +936,11 @@ def test_a_background_response_waits_for_a_decision_and_continues(
     response_id, last = events[0]["response"]["id"], events[-1]["sequence_number"]
     assert events[-1]["type"] not in ("response.completed", "response.incomplete")
     run_id = str(uuid.UUID(response_id.removeprefix("resp_")))
-    headers = {"X-API-Key": api.key}
-    got = api.client.get(f"{PATH}/{response_id}", headers=headers).get_json()
+    got = api.get(f"{PATH}/{response_id}").get_json()
     assert got["status"] == "in_progress"
     run = f"/api/v1/chat/runs/{run_id}"
-    (asked,) = wait_for(
-        lambda: api.client.get(run, headers=headers).get_json()["data"]["approvals"]
-    )
-    decided = api.client.post(
-        f"{run}/approvals/{asked['id']}", headers=headers, json={"decision": "approve"},
-    )  # fmt: skip
+    (asked,) = wait_for(lambda: api.get(run).get_json()["data"]["approvals"])
+    decided = api.post(f"{run}/approvals/{asked['id']}", json={"decision": "approve"})
     assert decided.status_code == 200, decided.get_data()
     rest: list[dict[str, Any]] = []
     while not rest or rest[-1]["type"] != "response.completed":
@@ -969,7 +955,7 @@ def test_a_background_response_waits_for_a_decision_and_continues(
 def test_a_response_with_an_empty_answer_format_can_be_retrieved(api: Api) -> None:
     created = post(api, text={"format": {}}).get_json()
     path = f"{PATH}/{created['id']}"
-    found = api.client.get(path, headers={"X-API-Key": api.key}).get_json()
+    found = api.get(path).get_json()
     assert found["text"] == created["text"] == {"format": {"type": "text"}}
 
 
@@ -988,7 +974,7 @@ def test_the_api_is_also_below_v1(make_api: Callable[..., Api]) -> None:
         (rooted, "/api/v1/openai", 200),
     ]:  # fmt: skip
         assert post(api, f"{base}/responses").status_code == status, base
-        models = api.client.get(f"{base}/models", headers={"X-API-Key": api.key})
+        models = api.get(f"{base}/models")
         assert models.status_code == status
     error = rooted.client.get("/v1/models").get_json()["error"]
     assert error["code"] == "missing_api_key"

@@ -129,11 +129,9 @@ def test_a_stopping_server_is_not_ready(api: Api) -> None:
 def test_requests_turns_tokens_and_uploads_are_counted(api: Api) -> None:
     api.chat("Hello")
     api.chat("Hello", session_id="again")
-    api.client.post(
-        "/api/v1/file", headers={"X-API-Key": api.key}, data={"file": (io.BytesIO(b"abc"), "a.txt")}
-    )
+    api.post("/api/v1/file", data={"file": (io.BytesIO(b"abc"), "a.txt")})
     api.client.get("/api/v1/im/bots")
-    api.client.get("/api/v1/no/such/path/secret", headers={"X-API-Key": api.key})
+    api.get("/api/v1/no/such/path/secret")
     found = _figures(api)
     assert found["astrbot_requests_total", "POST", "/api/v1/chat", "200"] == 2
     assert found["astrbot_requests_total", "GET", "/api/v1/im/bots", "401"] == 1
@@ -187,10 +185,8 @@ def test_a_request_is_one_json_object_in_the_log(make_api: Callable[..., Api]) -
     api = make_api(ASTRBOT_LOG_FORMAT="json")
     lines: list[str] = []
     api.http.access_log.send_to(lines.append)
-    api.client.get(
-        '/api/v1/im/bots?key=abk_secret"', headers={"X-API-Key": api.key, "X-Request-ID": "r1"}
-    )
-    api.client.get("/api/v1/im/bots", headers={"X-API-Key": api.key, "X-Request-ID": "r2"})
+    api.get('/api/v1/im/bots?key=abk_secret"', headers={"X-Request-ID": "r1"})
+    api.get("/api/v1/im/bots", headers={"X-Request-ID": "r2"})
     refused, done = (orjson.loads(line) for line in lines)
     assert (refused["status"], refused["request_id"]) == (401, "r1")
     assert "key_prefix" not in refused

@@ -101,7 +101,7 @@ def test_a_worker_with_an_exhausted_pool_keeps_its_lease_and_reports_it(
     lease = api.state.worker.lease
     lease.get_worker_id()
     with api.state.db.read():
-        refused = api.client.get("/api/v1/configs", headers={"X-API-Key": api.key})
+        refused = api.get("/api/v1/configs")
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
         lease._renew(lease._own.get())
         answer = api.client.get("/readyz")

@@ -58,9 +58,8 @@ class Worker:
 
     def open(self, **body: Any) -> str:
         """Start a turn without a stream and return the run's id."""
-        opened = self.api.client.post(
+        opened = self.api.post(
             "/api/v1/chat",
-            headers={"X-API-Key": self.api.key},
             json={"username": "alice", "session_id": "s", "message": "hi", **body},
             buffered=False,
         )

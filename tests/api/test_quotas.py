@@ -323,15 +323,13 @@ def test_edits_and_new_answers_keep_the_count_correct(api: Api) -> None:
     events = api.chat("Hello again", session_id="s")
     number = next(one["data"]["id"] for one in events if one["type"] == "user_message_saved")
     path = f"/api/v1/chat/sessions/s/messages/{number}"
-    headers = {"X-API-Key": api.key}
-    edited = api.client.patch(
+    edited = api.patch(
         path,
-        headers=headers,
         json={"username": "alice", "content": {"message": [{"type": "plain", "text": "x" * 5000}]}},
     )
     assert edited.status_code == 200, edited.get_data()
     check_counts(api)
-    again = api.client.post(f"{path}/regenerate", headers=headers, json={"username": "alice"})
+    again = api.post(f"{path}/regenerate", json={"username": "alice"})
     assert again.status_code == 200
     assert again.get_data()
     check_counts(api)
@@ -358,20 +356,17 @@ def test_a_nearly_full_disk_rejects_new_data(make_api: Callable[..., Api]) -> No
     refused = say(api, api.key, session_id="s")
     assert refusal(refused) == _FULL
     assert "ASTRBOT_MIN_FREE_BYTES" in refused.json["message"]
-    upload = api.client.post(
-        "/api/v1/file", headers={"X-API-Key": api.key}, data={"file": (io.BytesIO(b"a"), "a.txt")}
-    )
+    upload = api.post("/api/v1/file", data={"file": (io.BytesIO(b"a"), "a.txt")})
     assert refusal(upload) == _FULL
     delete(api, api.key, "s")
 
 
 def test_files_have_a_total_quota(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_MAX_ALL_FILE_BYTES=100)
-    headers = {"X-API-Key": api.key}
 
     def upload(size: int) -> TestResponse:
         file = (io.BytesIO(b"a" * size), "a.txt")
-        return api.client.post("/api/v1/file", headers=headers, data={"file": file})
+        return api.post("/api/v1/file", data={"file": file})
 
     assert upload(80).status_code == 200
     api.state.keys.quotas.refresh()
@@ -382,9 +377,8 @@ def test_files_have_a_total_quota(make_api: Callable[..., Api]) -> None:
 
 def test_unstored_turns_leave_nothing_counted(api: Api) -> None:
     body = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
-    headers = {"X-API-Key": api.key}
     for _ in range(3):
-        answer = api.client.post("/api/v1/openai/chat/completions", headers=headers, json=body)
+        answer = api.post("/api/v1/openai/chat/completions", json=body)
         assert answer.status_code == 200
     api.state.chat.remover.empty_removed()
     assert stored(api).total_bytes == 0

@@ -213,10 +213,10 @@ def test_the_finish_reason_is_forwarded(make_api: MakeApi, word: str, reason: st
     with StrictEndpoint(lambda number, body: say("A half", finish=word)) as endpoint:
         api = make_api(config_of(endpoint))
         events = api.chat("go")
-        whole = api.client.post(
-            "/api/v1/openai/chat/completions", headers={"X-API-Key": api.key},
+        whole = api.post(
+            "/api/v1/openai/chat/completions",
             json={"model": "default", "messages": [{"role": "user", "content": "go"}]},
-        ).json  # fmt: skip
+        ).json
         stored = api.get(
             f"/api/v1/chat/sessions/{session_of(events)}/messages?username=alice"
         ).get_data(as_text=True)

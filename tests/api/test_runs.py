@@ -36,9 +36,7 @@ def run_id_of(stream: bytes) -> str:
 
 
 def resume(api: Api, run_id: str, query: str = "", **headers: str) -> bytes:
-    answer = api.client.get(
-        f"/api/v1/chat/runs/{run_id}/stream{query}", headers={"X-API-Key": api.key, **headers}
-    )
+    answer = api.get(f"/api/v1/chat/runs/{run_id}/stream{query}", headers=headers)
     assert answer.status_code == 200, answer.get_data()
     return answer.get_data()
 
@@ -90,10 +88,7 @@ def test_an_event_source_stops_after_the_end_of_a_run(api: Api, slow: tuple[Api,
 @pytest.mark.parametrize("sent", ["x", "-1", "1.5", "9" * 30])
 def test_a_last_event_id_that_is_not_a_number_is_rejected(api: Api, sent: str) -> None:
     run_id = run_id_of(api.post_chat(username="alice", message="hi").get_data())
-    answer = api.client.get(
-        f"/api/v1/chat/runs/{run_id}/stream",
-        headers={"X-API-Key": api.key, "Last-Event-ID": sent},
-    )
+    answer = api.get(f"/api/v1/chat/runs/{run_id}/stream", headers={"Last-Event-ID": sent})
     assert answer.status_code == 400
     assert "Last-Event-ID" in answer.get_json()["message"]
 
@@ -230,9 +225,7 @@ def test_stopping_a_session_ends_its_turn_with_the_text_so_far(slow: tuple[Api, 
     api, model = slow
     chat = Background(api)
     assert model.asked.wait(30)
-    answer = api.client.post(
-        "/api/v1/chat/sessions/s/stop", headers={"X-API-Key": api.key}, json={"username": "alice"}
-    )
+    answer = api.post("/api/v1/chat/sessions/s/stop", json={"username": "alice"})
     assert answer.get_json()["data"] == {"stopped_count": 1}
     model.go_on.set()
     events = chat.wait()
@@ -240,9 +233,7 @@ def test_stopping_a_session_ends_its_turn_with_the_text_so_far(slow: tuple[Api, 
     assert events[-3]["data"].startswith("one two")
     run = api.get(f"/api/v1/chat/runs/{events[2]['data']['run_id']}").get_json()["data"]
     assert run["status"] == "stopped"
-    again = api.client.post(
-        "/api/v1/chat/sessions/s/stop", headers={"X-API-Key": api.key}, json={"username": "alice"}
-    )
+    again = api.post("/api/v1/chat/sessions/s/stop", json={"username": "alice"})
     assert again.get_json()["data"] == {"stopped_count": 0}
 
 
@@ -252,7 +243,7 @@ def test_a_queued_turn_can_be_stopped_before_it_starts(slow: tuple[Api, Slow]) -
     assert model.asked.wait(30)
     second = Background(api, message="later")
     queued = wait_for(lambda: len(found := active_runs(api)) == 2 and found)[1]
-    stopped = api.client.post(f"/api/v1/chat/runs/{queued}/stop", headers={"X-API-Key": api.key})
+    stopped = api.post(f"/api/v1/chat/runs/{queued}/stop")
     assert stopped.get_json()["data"] == {"stopped_count": 1}
     events = second.wait()
     assert [one["type"] for one in events[-3:]] == ["complete", "message_saved", "end"]
@@ -270,18 +261,17 @@ def test_without_a_username_a_stop_reaches_only_turns_of_the_key(
     path = "/api/v1/chat/sessions/s/stop"
     other = {"X-API-Key": api.create_key("chat")}
     assert api.client.post(path, headers=other).get_json()["data"]["stopped_count"] == 0
-    own = {"X-API-Key": api.key}
-    wrong = api.client.post(path, headers=own, json={"username": "mallory"})
+    wrong = api.post(path, json={"username": "mallory"})
     assert wrong.get_json()["code"] == "session_of_another_user"
-    assert api.client.post(path, headers=own).get_json()["data"]["stopped_count"] == 1
+    assert api.post(path).get_json()["data"]["stopped_count"] == 1
     model.go_on.set()
     chat.wait()
     # A session's id is never truncated to another one.
     longest = "s" * 255
     api.chat(session_id=longest)
-    longer = api.client.post(f"/api/v1/chat/sessions/{longest}s/stop", headers=own)
+    longer = api.post(f"/api/v1/chat/sessions/{longest}s/stop")
     assert longer.status_code == 404
-    missing = api.client.post("/api/v1/chat/sessions/none/stop", headers=own)
+    missing = api.post("/api/v1/chat/sessions/none/stop")
     assert missing.get_json()["code"] == "session_not_found"
 
 
@@ -291,9 +281,7 @@ def test_a_run_is_resumed_while_it_runs(slow: tuple[Api, Slow]) -> None:
     assert model.asked.wait(30)
     (run_id,) = active_runs(api)
     wait_until_said(api, run_id, "two")
-    stream = api.client.get(
-        f"/api/v1/chat/runs/{run_id}/stream?snapshot=true", headers={"X-API-Key": api.key}
-    )
+    stream = api.get(f"/api/v1/chat/runs/{run_id}/stream?snapshot=true")
     pieces = stream.iter_encoded()
     first = parse_events(next(pieces))[0]
     assert first["data"]["status"] == "running"
@@ -529,10 +517,7 @@ def test_a_stream_survives_an_outage_during_a_push(
 
     monkeypatch.setattr(messages, "list_pushed", fail_once)
     umo = "webchat:FriendMessage:webchat!alice!s"
-    headers = {"X-API-Key": api.key}
-    pushed = api.client.post(
-        "/api/v1/im/message", headers=headers, json={"umo": umo, "message": "news"}
-    )
+    pushed = api.post("/api/v1/im/message", json={"umo": umo, "message": "news"})
     assert pushed.status_code == 200
     assert failed.wait(30)  # while the run continues; its end is not streamed
     model.go_on.set()

@@ -88,9 +88,7 @@ def test_an_openai_client_with_a_bound_key_uses_its_session(
 
 
 def test_a_session_key_cannot_use_an_unlisted_model(api: Api) -> None:
-    made = api.client.post(
-        "/api/v1/keys/session", headers={"X-API-Key": api.key}, json={"username": "alice"}
-    ).get_json()["data"]
+    made = api.post("/api/v1/keys/session", json={"username": "alice"}).get_json()["data"]
     body = {"username": "alice", "message": "hi", "selected_model": "the-most-expensive"}
     answers = [
         api.client.post("/api/v1/chat", headers={"X-API-Key": key}, json=body)
@@ -139,9 +137,7 @@ def test_a_tool_cannot_use_attachments_of_others(
 def test_session_keys_share_the_limits_of_their_parent(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_MAX_RUNS_PER_KEY="2")
     made = [
-        api.client.post(
-            "/api/v1/keys/session", headers={"X-API-Key": api.key}, json={"username": f"u{number}"}
-        ).json["data"]["api_key"]
+        api.post("/api/v1/keys/session", json={"username": f"u{number}"}).json["data"]["api_key"]
         for number in range(3)
     ]
     opened = [api.post_chat(key, message="SLOW N=200") for key in made]
@@ -167,9 +163,7 @@ def test_a_tools_file_counts_towards_the_parent_of_a_session_key(
             yield ToolCallDelta(0, "c1", "draw", "{}")
 
     api, _ = make_scripted(call, tools=[draw])
-    made = api.client.post(
-        "/api/v1/keys/session", headers={"X-API-Key": api.key}, json={"username": "alice"}
-    ).json["data"]
+    made = api.post("/api/v1/keys/session", json={"username": "alice"}).json["data"]
     events = parse_events(api.post_chat(made["api_key"], message="draw").get_data())
     (saved,) = [one["data"]["id"] for one in events if one["type"] == "attachment_saved"]
     with api.state.db.read() as db:

@@ -63,11 +63,7 @@ def test_a_running_turn_is_shown_until_it_ends(
         yield TextDelta("done")
 
     api, _ = make_scripted(answer)
-    stream = api.client.post(
-        "/api/v1/chat",
-        headers={"X-API-Key": api.key},
-        json={"username": "alice", "session_id": "s", "message": "x"},
-    )
+    stream = api.post("/api/v1/chat", json={"username": "alice", "session_id": "s", "message": "x"})
     data = data_of(call(api, "GET", "/s?username=alice"))
     (run,) = data["active_runs"]
     assert (run["status"], data["is_running"]) == ("running", True)
@@ -271,11 +267,7 @@ def test_the_reply_of_a_turn_in_a_deleted_session_is_dropped(
         yield TextDelta("done")
 
     api, _ = make_scripted(answer)
-    stream = api.client.post(
-        "/api/v1/chat",
-        headers={"X-API-Key": api.key},
-        json={"username": "alice", "session_id": "s", "message": "x"},
-    )
+    stream = api.post("/api/v1/chat", json={"username": "alice", "session_id": "s", "message": "x"})
     assert begun.wait(30)
     data_of(call(api, "DELETE", "/s?username=alice"))
     go_on.set()

@@ -34,10 +34,8 @@ def talking(make_scripted: Make) -> Iterator[Api]:
 
 def begin(api: Api, session_id: str = "s") -> Any:
     """Start a turn and return its stream."""
-    return api.client.post(
-        "/api/v1/chat",
-        headers={"X-API-Key": api.key},
-        json={"username": "alice", "session_id": session_id, "message": "talk"},
+    return api.post(
+        "/api/v1/chat", json={"username": "alice", "session_id": session_id, "message": "talk"}
     )
 
 

@@ -64,9 +64,8 @@ def test_a_push_into_an_already_ended_run_is_delivered(api: Api) -> None:
     seat = api.state.chat.streams.take(Holder("k"))
     reader = LogReader(log, api.state.worker.journal, Followers(api.state.worker.signals))
     stream = api.state.chat.service.watch("r", "s", session, reader, seat)
-    headers = {"X-API-Key": api.key}
     body = {"umo": "webchat:FriendMessage:s", "message": "from outside"}
-    assert api.client.post("/api/v1/im/message", headers=headers, json=body).status_code == 200
+    assert api.post("/api/v1/im/message", json=body).status_code == 200
     log.append(events.session_id("s"))
     log.append(events.end("r"))
     log.close()

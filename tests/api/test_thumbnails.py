@@ -18,10 +18,7 @@ from .conftest import Api
 
 def get(api: Api, data: bytes, name: str, query: str = "", **headers: str) -> TestResponse:
     row = api.state.files.store_bytes(data, name)
-    return api.client.get(
-        f"/api/v1/files/{row.attachment_id}/thumbnail{query}",
-        headers={"X-API-Key": api.key, **headers},
-    )
+    return api.get(f"/api/v1/files/{row.attachment_id}/thumbnail{query}", headers=headers)
 
 
 def open_picture(answer: TestResponse) -> Image.Image:

@@ -126,9 +126,8 @@ def test_a_webhook_continues_the_trace_of_the_turn(
 
 def test_a_delivery_is_part_of_its_requests_trace(make_webhook_app: Any, spans: Spans) -> None:
     api: Api = make_webhook_app(tracer_provider=spans.provider)
-    headers = {"X-API-Key": api.key}
     body = {"umo": "bot1:FriendMessage:bob", "message": "Hello"}
-    api.client.post("/api/v1/im/message", headers=headers, json=body)
+    api.post("/api/v1/im/message", json=body)
     sent, asked = spans.wait_for("send message"), spans.find("POST /api/v1/im/message")
     assert sent.parent.span_id == asked.context.span_id
     assert sent.attributes["astrbot.delivery.outcome"] == "failed"

@@ -21,9 +21,7 @@ CHUNK = uploads.CHUNK_BYTES
 
 
 def post(api: Api, path: str, **body: Any) -> dict[str, Any]:
-    answer = api.client.post(
-        f"/api/v1/files/upload/{path}", headers={"X-API-Key": api.key}, json=body
-    )
+    answer = api.post(f"/api/v1/files/upload/{path}", json=body)
     found: dict[str, Any] = answer.get_json()
     return {"status": answer.status_code, "code": found.get("code"), **(found["data"] or {})}
 

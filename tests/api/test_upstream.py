@@ -185,10 +185,8 @@ def test_the_same_bytes_are_uploaded_once(
 ) -> None:
     api = make_gateway(astrbot)
     for _ in range(2):
-        upload = api.client.post(
-            "/api/v1/file",
-            headers={"X-API-Key": api.key},
-            data={"file": (io.BytesIO("résumé".encode()), "résumé 1.txt")},
+        upload = api.post(
+            "/api/v1/file", data={"file": (io.BytesIO("résumé".encode()), "résumé 1.txt")}
         )
         part = {"type": "file", "attachment_id": upload.get_json()["data"]["attachment_id"]}
         api.chat([{"type": "plain", "text": "ECHO read"}, part])
@@ -199,10 +197,10 @@ def test_a_picture_arrives_as_a_picture(
     astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
     api = make_gateway(astrbot)
-    upload = api.client.post(
-        "/api/v1/file", headers={"X-API-Key": api.key},
+    upload = api.post(
+        "/api/v1/file",
         data={"file": (io.BytesIO(PICTURE), "报" * 100 + ".png", "application/octet-stream")},
-    )  # fmt: skip
+    )
     part = {"type": "image", "attachment_id": upload.get_json()["data"]["attachment_id"]}
     api.chat([{"type": "plain", "text": "ECHO look"}, part])
     ((name, kind),) = astrbot.uploaded
@@ -290,9 +288,7 @@ def test_a_stop_also_stops_the_turn_in_astrbot(
     said = b""
     while b"tok1" not in said:
         said += next(stream)
-    api.client.post(
-        "/api/v1/chat/sessions/s1/stop", headers={"X-API-Key": api.key}, json={"username": "alice"}
-    )
+    api.post("/api/v1/chat/sessions/s1/stop", json={"username": "alice"})
     rest = b"".join(stream)
     assert b'"type":"end"' in rest.replace(b" ", b"")
     assert astrbot.stopped == ["s1"]
@@ -371,11 +367,7 @@ def push_to_bot(api: Api, astrbot: FakeAstrBot, data_dir: Path, more: str = "") 
     bots = f'[[bot]]\nid = "tg1"\ntype = "astrbot"\nbase_url = "{astrbot.url}"\n{more}\n'
     (data_dir / "bots.toml").write_text(f'{bots}api_key = "{astrbot.key}"\n')
     api.state.im.bots.load()
-    answer = api.client.post(
-        "/api/v1/im/message",
-        headers={"X-API-Key": api.key},
-        json={"umo": "tg1:FriendMessage:42", "message": "Hi"},
-    )
+    answer = api.post("/api/v1/im/message", json={"umo": "tg1:FriendMessage:42", "message": "Hi"})
     assert answer.status_code == 200, answer.get_data()
     (message,) = astrbot.wait_for_messages(1)
     assert message == {

@@ -195,5 +195,5 @@ def test_client_tools_are_rejected(api: Api, client: openai.OpenAI, astrbot: Fak
 def test_mcp_chats_with_astrbot(api: Api) -> None:
     call = {"name": "chat", "arguments": {"message": "ECHO hi"}}
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
-    answer = api.client.post("/api/v1/mcp", headers={"X-API-Key": api.key}, json=body)
+    answer = api.post("/api/v1/mcp", json=body)
     assert json.loads(answer.get_data())["result"]["structuredContent"]["text"] == "echo: ECHO hi"

@@ -146,9 +146,8 @@ def test_a_webhook_receives_only_the_events_it_subscribed_to(
 
 def test_a_pushed_message_sends_an_event(make_webhook_app: Any, receiver: Receiver) -> None:
     api = make_webhook_app()
-    api.client.post(
+    api.post(
         "/api/v1/im/message",
-        headers={"X-API-Key": api.key},
         json={"umo": "webchat:FriendMessage:webchat!alice!room", "message": "Tea"},
     )
     api.state.im.outbox.wake()
@@ -161,13 +160,13 @@ def test_a_failed_delivery_sends_an_event_but_a_failed_event_does_not(
 ) -> None:
     api = make_webhook_app('events = ["delivery_failed"]\n')
     body = {"umo": "bot1:FriendMessage:1", "message": "x"}
-    answer = api.client.post("/api/v1/im/message", headers={"X-API-Key": api.key}, json=body)
+    answer = api.post("/api/v1/im/message", json=body)
     assert answer.status_code == 502
     (event,) = receiver.wait_for_messages(1)
     assert event["data"]["delivery_id"] == answer.headers["X-Delivery-ID"]
     assert event["data"]["error"] == "The chat does not exist."
     receiver.fail_next(400, times=1)
-    api.client.post("/api/v1/im/message", headers={"X-API-Key": api.key}, json=body)
+    api.post("/api/v1/im/message", json=body)
     wait_for(lambda: _statuses(api) == ["failed", "failed", "failed", "sent"])
     assert len(receiver.messages) == 1
 

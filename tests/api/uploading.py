@@ -23,13 +23,7 @@ def multipart(data: bytes, name: bytes = b"a.bin", *, end: bytes = b"\r\n--B--\r
 
 
 def post(api: Api, body: bytes, path: str = "/api/v1/file", **options: Any) -> TestResponse:
-    return api.client.post(
-        path,
-        data=body,
-        content_type="multipart/form-data; boundary=B",
-        headers={"X-API-Key": api.key},
-        **options,
-    )
+    return api.post(path, data=body, content_type="multipart/form-data; boundary=B", **options)
 
 
 def upload(api: Api, data: bytes, name: bytes = b"a.bin") -> dict[str, str]:
@@ -51,7 +45,7 @@ def get(api: Api, attachment_id: str, method: str = "GET", **headers: str) -> Te
 
 def delete(api: Api, attachment_id: str, query: str = "") -> TestResponse:
     path = f"/api/v1/files/{attachment_id}{query}"
-    return api.client.delete(path, headers={"X-API-Key": api.key})
+    return api.delete(path)
 
 
 def stored_files(api: Api) -> list[Path]:
