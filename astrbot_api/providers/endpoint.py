@@ -35,6 +35,9 @@ _STALE_TRIES = 5
 _FIRST_PAUSE_S = 0.5
 _MAX_PAUSE_S = 8.0
 
+#: Maximum number of other base URLs of one request. Concurrent requests may change the base URL.
+_MAX_SWITCHES = 3
+
 #: If an endpoint asks for a longer delay, the request is not retried. In seconds.
 _MAX_RETRY_AFTER_S = 30.0
 
@@ -55,6 +58,7 @@ class Attempts:
 
     def __init__(self, max_retries: int, limit_s: float) -> None:
         self._left = max_retries
+        self._switches_left = _MAX_SWITCHES
         self._made = 0
         self._began_at = time.monotonic()
         self._limit_s = limit_s
@@ -75,6 +79,11 @@ class Attempts:
         self._made += 1
         call.sleep(pause_s)
 
+    def may_switch(self) -> bool:
+        """Return whether the request may still be sent to another base URL."""
+        self._switches_left -= 1
+        return self._switches_left >= 0
+
 
 class Endpoint:
     """A base URL, for example ``http://host:1/v1``, and its keys."""
@@ -82,7 +91,8 @@ class Endpoint:
     def __init__(self, config: ProviderConfig, keys: KeyRing) -> None:
         self._config = config
         self._keys = keys
-        self._base = BaseUrl.parse(config.base_url)
+        #: The base URL of new requests.
+        self.base = BaseUrl.parse(config.base_url)
         self._wrong_address: ProviderError | None = None
         self._headers = {
             "Accept": "text/event-stream, application/json",
@@ -103,11 +113,11 @@ class Endpoint:
         """
         attempts = self.begin_attempts()
         while True:
+            base = self.base
             try:
                 return self._read_whole(self.send("GET", path, None, call))
             except ProviderError as error:
-                if not self.try_version(error):
-                    attempts.wait(self.hint(error), call)
+                self.go_on(error, base, attempts, call)
 
     def send(self, method: str, path: str, body: dict[str, Any] | None, call: Call) -> Answer:
         """Send a request, with each key in turn until the endpoint accepts one.
@@ -126,27 +136,35 @@ class Endpoint:
                 if not another or not left:
                     raise
 
-    def try_version(self, error: ProviderError) -> bool:
-        """Add ``/v1`` to the base URL if the error suggests that it is missing.
+    def go_on(self, error: ProviderError, base: BaseUrl, attempts: Attempts, call: Call) -> None:
+        """Wait until a failed request can be sent again, maybe to another base URL.
 
-        :returns: Whether the base URL has changed, so that the request can be sent again.
+        :param base: Base URL of the failed request.
+        :raises ProviderError: when the request is not to be sent again.
+        :raises RunCancelled: when the run is cancelled meanwhile.
         """
-        if not _is_wrong_address(error) or self._wrong_address is not None:
-            return False
-        other = self._base.with_version()
+        if not (
+            _is_wrong_address(error) and attempts.may_switch() and self._try_version(error, base)
+        ):
+            attempts.wait(self._hint(error), call)
+
+    def _try_version(self, error: ProviderError, base: BaseUrl) -> bool:
+        """Add ``/v1`` to the base URL, and return whether it differs from that of the request."""
+        if self.base != base:  # a concurrent request has changed it
+            return True
+        other = None if self._wrong_address else base.with_version()
         if other is None:
             return False
-        self._wrong_address = error
-        self._base = other
+        self._wrong_address, self.base = error, other
         return True
 
-    def hint(self, error: ProviderError) -> ProviderError:
+    def _hint(self, error: ProviderError) -> ProviderError:
         """Return the error, with a hint about ``base_url`` if that may be wrong."""
         first = self._wrong_address
         if first is None or not _is_wrong_address(error):
             return error
         # Restore the configured URL: the cause may be fixed at the endpoint.
-        self._base, self._wrong_address = BaseUrl.parse(self._config.base_url), None
+        self.base, self._wrong_address = BaseUrl.parse(self._config.base_url), None
         words = "Neither base_url nor base_url with /v1 leads to chat completions"
         return ProviderError(f"{first.message.rstrip('.')}. {words}: correct it in the config.")
 
@@ -180,11 +198,11 @@ class Endpoint:
 
     def _send(self, method: str, path: str, content: bytes | None, call: Call, key: str) -> Answer:
         headers = {**self._headers, "Authorization": f"Bearer {key}"} if key else self._headers
-        if key and self._base.is_azure:
+        if key and self.base.is_azure:
             headers = {**headers, "api-key": key}
         try:
             answer = self._outbound.send(
-                method, self._base.join(path), headers=headers, body=content, call=call,
+                method, self.base.join(path), headers=headers, body=content, call=call,
                 connect_timeout_s=self._config.connect_timeout_s,
                 read_timeout_s=self._config.read_timeout_s, stale_tries=_STALE_TRIES,
             )  # fmt: skip

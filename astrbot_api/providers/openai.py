@@ -109,7 +109,7 @@ class OpenAIProvider:
         once: frozenset[str] = frozenset()
         cures = 0
         while True:
-            shaped = learned.shape(body, once)
+            shaped, base = learned.shape(body, once), self._endpoint.base
             try:
                 return self._begin(shaped, call)
             except (failures.EndpointRefusal, failures.ReportedError) as error:
@@ -119,13 +119,9 @@ class OpenAIProvider:
                     cures += 1
                     once |= {cure.kind} & _ONCE
                     continue
-                self._go_on(_name_cause(error, found), attempts, call)
+                self._endpoint.go_on(_name_cause(error, found), base, attempts, call)
             except ProviderError as error:
-                self._go_on(error, attempts, call)
-
-    def _go_on(self, error: ProviderError, attempts: Any, call: Call) -> None:
-        if not self._endpoint.try_version(error):
-            attempts.wait(self._endpoint.hint(error), call)
+                self._endpoint.go_on(error, base, attempts, call)
 
     def _begin(self, body: dict[str, Any], call: Call) -> tuple[AnswerReader, list[Delta]]:
         """Send the request once and read the answer up to its first delta."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from astrbot_api.providers.registry import Providers
 
 from ..strict_endpoint import StrictEndpoint, call, say, step
 from .openai_asking import ImpatientCancellation, ask, end_of, failure_of, provider_of, text_of
-from .raw_endpoint import DONE, Connection, RawEndpoint, event
+from .raw_endpoint import DONE, PATIENCE_S, Connection, RawEndpoint, event
 
 TOOLS = [
     {"type": "function", "function": {"name": name, "description": "", "parameters": {}}}
@@ -371,6 +373,23 @@ def test_a_missing_version_is_added(missing: Any) -> None:
     with RawEndpoint(handle) as endpoint:
         error = failure_of(provider_of(endpoint.base_url.replace("/v1", "/nothing")))
         assert "/v1" in error.message
+
+
+def test_concurrent_requests_find_the_missing_version() -> None:
+    together = threading.Barrier(2)
+
+    def handle(connection: Connection) -> None:
+        while head := connection.read_request()[0]:
+            if head.startswith("POST /v1/chat/completions "):
+                connection.send_stream(*say("ok"))
+            else:
+                together.wait(PATIENCE_S)
+                connection.send_json(404, {"detail": "Not Found"})
+
+    with RawEndpoint(handle) as endpoint, ThreadPoolExecutor(2) as threads:
+        provider = provider_of(endpoint.base_url.removesuffix("/v1"))
+        answers = [threads.submit(ask, provider) for _ in range(2)]
+        assert [text_of(one.result()) for one in answers] == ["ok", "ok"]
 
 
 @pytest.mark.parametrize(
