@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -216,8 +216,20 @@ class Server:
         self.stop()
 
 
-#: Types of the last events of a failed turn.
+#: Types of the last events of a turn, and of a failed one.
+ENDED = ["agent_stats", "complete", "message_saved", "end"]
 FAILED = ["error", "complete", "message_saved", "end"]
+
+
+def shown_text(events: Sequence[dict[str, Any]]) -> str:
+    """Return the text in a client that applies rewinds."""
+    text = ""
+    for event in events:
+        if event["type"] == "plain" and event["chain_type"] is None:
+            text += event["data"]
+        elif event["type"] == "rewind":
+            text = text[: len(text) - event["data"]["chars"]]
+    return text
 
 
 def parse_events(stream: bytes) -> list[dict[str, Any]]:

@@ -8,24 +8,24 @@ from typing import Any
 
 import pytest
 
-from astrbot_api import ToolContext
 from astrbot_api.agent.calling import OUTCOME_UNKNOWN
 from astrbot_api.chat.turns import handover
-from astrbot_api.db.runs import BEFORE_CALLS, find_run
+from astrbot_api.db.runs import BEFORE_CALLS
 from astrbot_api.testing.scripted_model import Step
 
-from ..servers import parse_events
+from ..servers import ENDED, FAILED, parse_events, shown_text
 from ..waiting import LIMIT_S, wait_for
 from .dying import end_leases
 from .test_pickup import (
     _TEXT,
+    Held,
+    HeldAgent,
     Steps,
     Tools,
     Worker,
     kill_when_journaled,
     make_worker,
     of_type,
-    text_of,
 )
 from .test_tracing import Spans
 
@@ -78,10 +78,7 @@ def make_heir(make_worker: Callable[..., Worker], script: Any, **options: Any) -
 
 
 def worker_of(worker: Worker, run_id: str) -> str:
-    with worker.api.state.db.read() as db:
-        run = find_run(db, run_id)
-    assert run is not None
-    return run.worker_id
+    return worker.find(run_id).worker_id
 
 
 def recover(worker: Worker) -> None:
@@ -104,10 +101,8 @@ def test_a_run_is_handed_over_after_its_step_and_its_stream_continues(
     recover(heir)
     events = stream.read()
     assert not of_type(events, "rewind")
-    assert text_of(events) == _TEXT
-    assert [one["type"] for one in events[-4:]] == [
-        "agent_stats", "complete", "message_saved", "end",
-    ]  # fmt: skip
+    assert shown_text(events) == _TEXT
+    assert [one["type"] for one in events[-4:]] == ENDED
     assert events == heir.read(stream.run_id)
     # The calls of the step had not started, so the second worker made them.
     assert (sorted(a for a, _ in tools.added), tools.looked) == ([1, 2, 3], 3)
@@ -133,7 +128,7 @@ def test_a_run_with_running_tools_is_handed_over_after_their_last_result(
     recover(heir)
     events = stream.read()
     assert not of_type(events, "rewind")
-    assert text_of(events) == _TEXT
+    assert shown_text(events) == _TEXT
     assert (sorted(a for a, _ in tools.added), tools.looked) == ([1, 2, 3], 3)
 
 
@@ -160,7 +155,7 @@ def test_waiting_turns_are_handed_over_at_once_and_keep_their_order(
     recover(heir)
     assert worker_of(heir, first.run_id) != ""
     go_on.set()
-    texts = [text_of(one.read()) for one in (first, *others)]
+    texts = [shown_text(one.read()) for one in (first, *others)]
     assert texts == ["to first", "to next 0", "to next 1"]
     assert [len(seen) for seen in heir.model.seen] == [4, 6]
 
@@ -174,7 +169,7 @@ def test_without_another_worker_nothing_is_handed_over(make_worker: Callable[...
     assert steps.holding.wait(LIMIT_S)
     stopping.api.state.chat.runs.drain()
     steps.never.set()
-    assert text_of(stream.read()) == _TEXT
+    assert shown_text(stream.read()) == _TEXT
     assert len(stopping.model.seen) == 4
     recover(other)
     assert not other.model.seen
@@ -186,7 +181,7 @@ def test_new_turns_are_accepted_until_the_handover_begins(
     stopping = make_worker("Hello")
     stopping.api.state.chat.runs.drain()
     assert stopping.api.client.get("/readyz").status_code == 503
-    assert text_of(Stream(stopping).read()) == "Hello"
+    assert shown_text(Stream(stopping).read()) == "Hello"
     stopping.api.state.chat.runs.release_all()
     refused = stopping.api.post_raw(b'{"username":"alice","message":"hi"}')
     assert (refused.status_code, refused.get_json()["code"]) == (503, "shutting_down")
@@ -212,7 +207,7 @@ def test_a_worker_hands_over_unfinished_steps_at_its_deadline(
     recover(heir)
     rest = heir.read(stream.run_id, len(seen))
     assert len(of_type(rest, "rewind")) == 1
-    assert text_of([*seen, *rest]) == _TEXT
+    assert shown_text([*seen, *rest]) == _TEXT
     assert sorted(a for a, _ in tools.added) == [1, 2, 3]
 
 
@@ -239,25 +234,18 @@ def test_a_call_interrupted_by_a_handover_is_not_repeated(
 def test_a_run_that_no_worker_can_continue_ends_with_an_error(
     make_worker: Callable[..., Worker],
 ) -> None:
-    begun, never = threading.Event(), threading.Event()
-
-    def agent(messages: Any, context: ToolContext) -> Iterator[str]:
-        yield "one "
-        begun.set()
-        never.wait(LIMIT_S)
-        context.cancel.raise_if_cancelled()
-
+    agent = HeldAgent()
     stopping = make_worker("unused", agent=agent)
     make_heir(make_worker, "unused")
     stream = Stream(stopping)
-    assert begun.wait(LIMIT_S)
+    assert agent.holding.wait(LIMIT_S)
     wait_for(lambda: b"one " in stream.data)
     runs = stopping.api.state.chat.runs
     runs.drain()
     runs.release_all()
-    never.set()
+    agent.release.set()
     events = stream.read()
-    assert [one["type"] for one in events[-4:]] == ["error", "complete", "message_saved", "end"]
+    assert [one["type"] for one in events[-4:]] == FAILED
     assert events[-4]["code"] == "run_interrupted"
 
 
@@ -326,14 +314,8 @@ def test_a_run_can_be_stopped_during_a_handover(make_worker: Callable[..., Worke
 def test_a_client_that_cannot_resume_gets_an_error_when_its_worker_stops(
     make_worker: Callable[..., Worker], path: str, body: dict[str, Any], said: bytes
 ) -> None:
-    begun, never = threading.Event(), threading.Event()
-
-    def break_off(messages: Any) -> Iterator[Step]:
-        yield "one "
-        begun.set()
-        yield never
-
-    stopping = make_worker(break_off)
+    model = Held("one ")
+    stopping = make_worker(model)
     answers: list[bytes] = []
 
     def ask() -> None:
@@ -346,7 +328,7 @@ def test_a_client_that_cannot_resume_gets_an_error_when_its_worker_stops(
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    assert begun.wait(LIMIT_S), answers
+    assert model.holding.wait(LIMIT_S), answers
     stopping.api.state.chat.runs.release_all()
     stopping.api.state.chat.runs.end_streams()
     thread.join(LIMIT_S)

@@ -25,13 +25,14 @@ from astrbot_api.db import checkpoints
 from astrbot_api.db.checkpoints import add_checkpoint
 from astrbot_api.db.messages import find_message
 from astrbot_api.db.models import Attachment
-from astrbot_api.db.runs import find_run
+from astrbot_api.db.runs import RunRow, find_run
 from astrbot_api.errors import StorageError
 from astrbot_api.events import decode_event
 from astrbot_api.messages import plain_text
 from astrbot_api.testing import ScriptedModel, make_app
 from astrbot_api.testing.scripted_model import Script, Step
 
+from ..servers import ENDED, FAILED, shown_text
 from ..waiting import LIMIT_S, wait_for
 from .conftest import Api
 from .dying import Death, Drain, end_leases
@@ -77,12 +78,21 @@ class Worker:
         end_leases(self.api, *(one.api for one in living))
         self.api.state.chat.recovery.recover()
 
-    def read(self, run_id: str, after: int = 0) -> list[dict[str, Any]]:
-        """Return all events of a run, once it has ended."""
+    def die(self) -> None:
+        """Reach no database from now on."""
+        self.death = self.death or Death(self.api)
+        self.death.die()
+
+    def find(self, run_id: str) -> RunRow:
+        """Return a run."""
         with self.api.state.db.read() as db:
             run = find_run(db, run_id)
         assert run is not None
-        journal = self.api.state.worker.journal
+        return run
+
+    def read(self, run_id: str, after: int = 0) -> list[dict[str, Any]]:
+        """Return all events of a run, once it has ended."""
+        run, journal = self.find(run_id), self.api.state.worker.journal
         wait_for(lambda: journal.read_after(run.id, 2**31).closed)
         return [decode_event(line) for line in journal.read_after(run.id, after).events]
 
@@ -105,17 +115,6 @@ def make_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
             worker.api.state.close(timeout_s=5.0 if worker.death is None else 0.0)
 
 
-def text_of(events: Sequence[dict[str, Any]]) -> str:
-    """Return the text in a client that applies rewinds."""
-    text = ""
-    for event in events:
-        if event["type"] == "plain" and event["chain_type"] is None:
-            text += event["data"]
-        elif event["type"] == "rewind":
-            text = text[: len(text) - event["data"]["chars"]]
-    return text
-
-
 def of_type(events: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [one for one in events if one["type"] == kind]
 
@@ -124,41 +123,50 @@ def call(name: str, arguments: str = "{}", call_id: str = "c1") -> ToolCallDelta
     return ToolCallDelta(0, call_id, name, arguments)
 
 
+class Held:
+    """A model that yields some steps, then waits without end."""
+
+    def __init__(self, *said: Step) -> None:
+        self.holding = threading.Event()
+        self._said = said
+
+    def __call__(self, messages: Any) -> Iterator[Step]:
+        yield from self._said
+        self.holding.set()
+        yield threading.Event()
+
+
+class HeldAgent:
+    """An agent of an embedding application that yields a word, then waits until it is released."""
+
+    def __init__(self) -> None:
+        self.holding = threading.Event()
+        self.release = threading.Event()
+
+    def __call__(self, messages: Any, context: ToolContext) -> Iterator[str]:
+        yield "one "
+        self.holding.set()
+        self.release.wait(LIMIT_S)
+        context.cancel.raise_if_cancelled()
+
+
 def test_another_worker_repeats_an_interrupted_answer(
     make_worker: Callable[..., Worker],
 ) -> None:
-    said, never = threading.Event(), threading.Event()
-
-    def break_off(messages: Any) -> Iterator[Step]:
-        yield ReasoningDelta("hm")
-        yield "one "
-        said.set()
-        yield never
-
-    dead = make_worker(break_off)
+    model = Held(ReasoningDelta("hm"), "one ")
+    dead = make_worker(model)
     run_id = dead.open()
-    assert said.wait(LIMIT_S)
-    with dead.api.state.db.read() as db:
-        run = find_run(db, run_id)
-    assert run is not None
-    journal = dead.api.state.worker.journal
-    wait_for(lambda: b"one " in b"".join(journal.read_after(run.id, 0).events))
-    dead.death = Death(dead.api)
-    dead.death.die()
+    assert model.holding.wait(LIMIT_S)
+    kill_when_journaled(dead, run_id, "one ")
     living = make_worker([ReasoningDelta("so"), "one two"])
     living.go_on()
     events = living.read(run_id)
     (rewind,) = of_type(events, "rewind")
     assert rewind["data"] == {"to": 3, "chars": 4, "again": True, "reasoning_chars": 2}
-    assert text_of(events) == "one two"
+    assert shown_text(events) == "one two"
     (complete,) = of_type(events, "complete")
     assert (complete["data"], complete["reasoning"]) == ("one two", "so")
-    assert [one["type"] for one in events[-4:]] == [
-        "agent_stats",
-        "complete",
-        "message_saved",
-        "end",
-    ]
+    assert [one["type"] for one in events[-4:]] == ENDED
     assert living.model.seen == dead.model.seen
     assert living.api.count_rows("message") == 2
     assert living.api.count_rows("run_checkpoint") == 0
@@ -245,18 +253,14 @@ def start_until_held(
 
 
 def kill_when_journaled(worker: Worker, run_id: str, *words: str) -> None:
-    with worker.api.state.db.read() as db:
-        run = find_run(db, run_id)
-    assert run is not None
-    journal = worker.api.state.worker.journal
+    run, journal = worker.find(run_id), worker.api.state.worker.journal
 
     def has_all() -> bool:
         said = b"".join(journal.read_after(run.id, 0).events).rpartition(b'"type":"rewind"')[2]
         return all(one.encode() in said for one in words)
 
     wait_for(has_all)
-    worker.death = Death(worker.api)
-    worker.death.die()
+    worker.die()
 
 
 @pytest.mark.parametrize("streaming", [True, False])
@@ -268,7 +272,7 @@ def test_completed_steps_are_not_repeated(
     living = make_worker(Steps(), tools=tools.make())
     living.go_on()
     events = living.read(run_id)
-    assert text_of(events) == _TEXT
+    assert shown_text(events) == _TEXT
     (complete,) = of_type(events, "complete")
     assert complete["data"] == _TEXT
     assert complete["reasoning"] == "think 1. think 2. think 3. think 4. "
@@ -296,7 +300,7 @@ def test_a_step_that_cannot_be_stored_only_prevents_the_pickup(
     monkeypatch.setattr(checkpoints, "add_checkpoint", refuse)
     whole = make_worker(Steps(), tools=Tools().make())
     events = whole.read(whole.open())
-    assert (text_of(events), of_type(events, "error")) == (_TEXT, [])
+    assert (shown_text(events), of_type(events, "error")) == (_TEXT, [])
     tools = Tools()
     _, run_id = start_until_held(make_worker, 3, tools, session_id="another")
     whole.go_on()
@@ -318,7 +322,7 @@ def test_the_model_is_informed_of_a_call_whose_outcome_is_unknown(
     living = make_worker(Steps(), tools=tools.make())
     living.go_on()
     events = living.read(run_id)
-    assert text_of(events).endswith(repr(["2", "seen", OUTCOME_UNKNOWN, "seen", "4", "seen"]))
+    assert shown_text(events).endswith(repr(["2", "seen", OUTCOME_UNKNOWN, "seen", "4", "seen"]))
     assert sorted(a for a, _ in tools.added) == [1, 2, 3]
     assert not of_type(events, "rewind")
     assert living.model.seen[0][-2]["content"] == OUTCOME_UNKNOWN
@@ -356,7 +360,7 @@ def test_a_worker_wrongly_declared_dead_stops_writing(
     steps.never.set()
     silent.api.state.chat.runs.wait_until_idle(LIMIT_S)
     assert silent.api.state.chat.runs.active_count == 0
-    assert text_of(events) == _TEXT
+    assert shown_text(events) == _TEXT
     assert living.read(run_id) == events
     assert sorted(a for a, _ in tools.added) == [1, 2, 3]
     assert living.api.count_rows("message") == 2
@@ -365,21 +369,15 @@ def test_a_worker_wrongly_declared_dead_stops_writing(
 def test_waiting_turns_are_taken_over_in_order(
     make_worker: Callable[..., Worker],
 ) -> None:
-    said, never = threading.Event(), threading.Event()
-
-    def break_off(messages: Any) -> Iterator[Step]:
-        said.set()
-        yield never
-
-    dead = make_worker(break_off)
+    model = Held()
+    dead = make_worker(model)
     runs = [dead.open(message="first")]
-    assert said.wait(LIMIT_S)
+    assert model.holding.wait(LIMIT_S)
     runs += [dead.open(message=f"next {number}") for number in range(3)]
-    dead.death = Death(dead.api)
-    dead.death.die()
+    dead.die()
     living = make_worker(lambda messages: f"to {messages[-1]['content']}")
     living.go_on()
-    texts = [text_of(living.read(run_id)) for run_id in runs]
+    texts = [shown_text(living.read(run_id)) for run_id in runs]
     assert texts == ["to first", "to next 0", "to next 1", "to next 2"]
     assert [len(seen) for seen in living.model.seen] == [2, 4, 6, 8]
 
@@ -391,8 +389,7 @@ OPENING = ["session_id", "user_message_saved", "run_started"]
 def test_a_resumed_client_misses_nothing_of_a_run_missing_in_the_journal(
     make_worker: Callable[..., Worker], goes_on: bool
 ) -> None:
-    never = threading.Event()
-    dead = make_worker(lambda messages: iter([never]))
+    dead = make_worker(Held())
     dead.death = Death(dead.api)
     die_at_the_journal(dead)
     run_id = dead.open()
@@ -403,7 +400,7 @@ def test_a_resumed_client_misses_nothing_of_a_run_missing_in_the_journal(
     following = [one["type"] for one in living.read(run_id, after=3)]
     if goes_on:
         assert following[0] == "plain"
-        assert text_of(living.read(run_id, after=3)) == "all of it"
+        assert shown_text(living.read(run_id, after=3)) == "all of it"
     else:
         assert following[0] == "error"
     assert following[-1] == "end"
@@ -415,14 +412,13 @@ def test_a_run_that_ended_during_a_journal_outage_is_journaled_whole(
     dead = make_worker("all of it")
     dead.api.state.worker.journal.append = _refuse  # type: ignore[method-assign]
     seen = dead.api.chat(session_id="s")
-    dead.death = Death(dead.api)
-    dead.death.die()
+    dead.die()
     living = make_worker("unused")
     living.go_on()
     run_id = of_type(seen, "run_started")[0]["data"]["run_id"]
     kept = living.read(run_id)
     assert [one["type"] for one in kept[:3]] == OPENING
-    assert text_of(kept) == "all of it"
+    assert shown_text(kept) == "all of it"
     assert [one["type"] for one in kept[-3:]] == [one["type"] for one in seen[-3:]]
 
 
@@ -446,48 +442,32 @@ def _refuse(pieces: Any) -> Any:
 def test_a_run_with_a_call_that_must_not_be_repeated_is_interrupted(
     make_worker: Callable[..., Worker],
 ) -> None:
-    begun, never = threading.Event(), threading.Event()
-
-    def agent(messages: Any, context: ToolContext) -> Iterator[str]:
-        yield "one "
-        begun.set()
-        never.wait(LIMIT_S)
-        context.cancel.raise_if_cancelled()
-
     def resumable(messages: Any, context: ToolContext) -> Iterator[str]:
         yield "again"
 
     ends = []
     for marked in (False, True):
         resumable.resumable = marked  # type: ignore[attr-defined]
-        begun.clear()
-        never.clear()
+        agent = HeldAgent()
         dead = make_worker("unused", agent=agent)
         run_id = dead.open(session_id=f"s{marked}")
-        assert begun.wait(LIMIT_S)
+        assert agent.holding.wait(LIMIT_S)
         kill_when_journaled(dead, run_id, "one ")
         living = make_worker("unused", agent=resumable)
         living.go_on()
         ends.append([one["type"] for one in living.read(run_id)[-4:]])
-        never.set()
-    assert ends[0] == ["error", "complete", "message_saved", "end"]
-    assert ends[1] == ["agent_stats", "complete", "message_saved", "end"]
+        agent.release.set()
+    assert ends == [FAILED, ENDED]
 
 
 def test_a_turn_whose_only_picture_was_deleted_ends_at_once(
     make_worker: Callable[..., Worker],
 ) -> None:
-    holding, never = threading.Event(), threading.Event()
-
-    def hold(messages: Any) -> Iterator[Step]:
-        yield "one "
-        holding.set()
-        yield never
-
-    dead = make_worker(hold)
+    model = Held("one ")
+    dead = make_worker(model)
     sent = upload(dead.api, PNG, b"a.png")["attachment_id"]
     run_id = dead.open(message=[{"type": "image", "attachment_id": sent}])
-    assert holding.wait(LIMIT_S)
+    assert model.holding.wait(LIMIT_S)
     kill_when_journaled(dead, run_id, "one ")
     living = make_worker("unused")
     living.api.state.db.write(lambda db: Attachment.delete().execute(db))
@@ -648,15 +628,14 @@ def check_outcome(worker: Worker, tools: Tools, *, gentle: bool) -> None:
         assert result in (expected, OUTCOME_UNKNOWN)
         assert result != OUTCOME_UNKNOWN or not number % 2
     if not api.state.worker.journal.read_after(run.id, 2**31).closed:
-        api.state.chat.recovery.close_log(
-            run
-        )  # its worker died between the reply and its last event
+        # Its worker died between the reply and its last event.
+        api.state.chat.recovery.close_log(run)
     events = worker.read(run_id)
     kinds = [one["type"] for one in events]
-    assert kinds[:3] == ["session_id", "user_message_saved", "run_started"]
-    assert kinds[-4:] == ["agent_stats", "complete", "message_saved", "end"]
+    assert kinds[:3] == OPENING
+    assert kinds[-4:] == ENDED
     assert kinds.count("end") == kinds.count("complete") == 1
-    assert text_of(events) == text == of_type(events, "complete")[0]["data"]
+    assert shown_text(events) == text == of_type(events, "complete")[0]["data"]
     assert fold_events(events).to_parts() == reply.content["message"]
     if gentle:
         assert "rewind" not in kinds

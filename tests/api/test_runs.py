@@ -190,6 +190,10 @@ class Background:
         return self.events
 
 
+#: An application, its model, and a chat that waits for the model.
+Talking = tuple[Api, Slow, Background]
+
+
 def active_runs(api: Api) -> list[str]:
     with api.state.db.read() as db:
         rows = db.execute_sql(
@@ -221,10 +225,16 @@ def slow(make_scripted: Callable[..., Any]) -> Iterator[tuple[Api, Slow]]:
     model.go_on.set()
 
 
-def test_stopping_a_session_ends_its_turn_with_the_text_so_far(slow: tuple[Api, Slow]) -> None:
+@pytest.fixture
+def talking(slow: tuple[Api, Slow]) -> Talking:
     api, model = slow
     chat = Background(api)
     assert model.asked.wait(30)
+    return api, model, chat
+
+
+def test_stopping_a_session_ends_its_turn_with_the_text_so_far(talking: Talking) -> None:
+    api, model, chat = talking
     answer = api.post("/api/v1/chat/sessions/s/stop", json={"username": "alice"})
     assert answer.get_json()["data"] == {"stopped_count": 1}
     model.go_on.set()
@@ -237,10 +247,8 @@ def test_stopping_a_session_ends_its_turn_with_the_text_so_far(slow: tuple[Api, 
     assert again.get_json()["data"] == {"stopped_count": 0}
 
 
-def test_a_queued_turn_can_be_stopped_before_it_starts(slow: tuple[Api, Slow]) -> None:
-    api, model = slow
-    first = Background(api)
-    assert model.asked.wait(30)
+def test_a_queued_turn_can_be_stopped_before_it_starts(talking: Talking) -> None:
+    api, model, first = talking
     second = Background(api, message="later")
     queued = wait_for(lambda: len(found := active_runs(api)) == 2 and found)[1]
     stopped = api.post(f"/api/v1/chat/runs/{queued}/stop")
@@ -252,12 +260,8 @@ def test_a_queued_turn_can_be_stopped_before_it_starts(slow: tuple[Api, Slow]) -
     assert first.wait()[-3]["data"] == "one two three"
 
 
-def test_without_a_username_a_stop_reaches_only_turns_of_the_key(
-    slow: tuple[Api, Slow],
-) -> None:
-    api, model = slow
-    chat = Background(api)
-    assert model.asked.wait(30)
+def test_without_a_username_a_stop_reaches_only_turns_of_the_key(talking: Talking) -> None:
+    api, model, chat = talking
     path = "/api/v1/chat/sessions/s/stop"
     other = {"X-API-Key": api.create_key("chat")}
     assert api.client.post(path, headers=other).get_json()["data"]["stopped_count"] == 0
@@ -275,10 +279,8 @@ def test_without_a_username_a_stop_reaches_only_turns_of_the_key(
     assert missing.get_json()["code"] == "session_not_found"
 
 
-def test_a_run_is_resumed_while_it_runs(slow: tuple[Api, Slow]) -> None:
-    api, model = slow
-    chat = Background(api)
-    assert model.asked.wait(30)
+def test_a_run_is_resumed_while_it_runs(talking: Talking) -> None:
+    api, model, chat = talking
     (run_id,) = active_runs(api)
     wait_until_said(api, run_id, "two")
     stream = api.get(f"/api/v1/chat/runs/{run_id}/stream?snapshot=true")
@@ -318,10 +320,8 @@ def test_turns_and_streams_of_a_key_are_limited(
     chat.wait()
 
 
-def test_a_dead_workers_run_ends_with_all_of_its_text(slow: tuple[Api, Slow]) -> None:
-    api, model = slow
-    chat = Background(api)
-    assert model.asked.wait(30)
+def test_a_dead_workers_run_ends_with_all_of_its_text(talking: Talking) -> None:
+    api, model, chat = talking
     (run_id,) = active_runs(api)
     wait_until_said(api, run_id, "two")
     set_worker(api, run_id, "dead")
@@ -342,11 +342,9 @@ def test_a_dead_workers_run_ends_with_all_of_its_text(slow: tuple[Api, Slow]) ->
 
 
 def test_text_written_before_the_log_is_closed_is_in_the_reply(
-    slow: tuple[Api, Slow], monkeypatch: pytest.MonkeyPatch
+    talking: Talking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api, model = slow
-    chat = Background(api)
-    assert model.asked.wait(30)
+    api, model, chat = talking
     (run_id,) = active_runs(api)
     wait_until_said(api, run_id, "two")
     set_worker(api, run_id, "dead")
@@ -377,12 +375,8 @@ def status_of(api: Api, run_id: str) -> str:
     return str(api.get(f"/api/v1/chat/runs/{run_id}").get_json()["data"]["status"])
 
 
-def test_a_worker_whose_lease_expired_does_not_end_its_own_runs(
-    slow: tuple[Api, Slow],
-) -> None:
-    api, model = slow
-    chat = Background(api)
-    assert model.asked.wait(30)
+def test_a_worker_whose_lease_expired_does_not_end_its_own_runs(talking: Talking) -> None:
+    api, model, chat = talking
     (run_id,) = active_runs(api)
     api.state.db.write(lambda db: db.execute_sql("UPDATE worker SET lease_until = 0"))
     api.state.chat.recovery.recover()
@@ -426,11 +420,9 @@ def test_a_worker_that_renewed_late_waits_before_it_ends_runs_of_others(api: Api
 
 
 def test_a_run_unknown_to_its_worker_is_ended(
-    slow: tuple[Api, Slow], monkeypatch: pytest.MonkeyPatch
+    talking: Talking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api, model = slow
-    chat = Background(api)
-    assert model.asked.wait(30)
+    api, model, chat = talking
     (known,) = active_runs(api)
     worker_id, strange = api.state.worker.lease.get_worker_id(), str(uuid.uuid4())
 
@@ -479,11 +471,9 @@ def test_a_turn_waiting_in_a_closed_application_is_not_ended(
 
 
 def test_a_waiting_turn_survives_an_outage_of_the_database(
-    slow: tuple[Api, Slow], monkeypatch: pytest.MonkeyPatch
+    talking: Talking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api, model = slow
-    first = Background(api)
-    assert model.asked.wait(30)
+    api, model, first = talking
     looks = iter(range(2))
     looked = threading.Event()
     real = runs.has_earlier_run
@@ -502,11 +492,9 @@ def test_a_waiting_turn_survives_an_outage_of_the_database(
 
 
 def test_a_stream_survives_an_outage_during_a_push(
-    slow: tuple[Api, Slow], monkeypatch: pytest.MonkeyPatch
+    talking: Talking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api, model = slow
-    chat = Background(api)
-    assert model.asked.wait(30)
+    api, model, chat = talking
     real, failed = messages.list_pushed, threading.Event()
 
     def fail_once(*arguments: Any) -> Any:
@@ -527,11 +515,9 @@ def test_a_stream_survives_an_outage_during_a_push(
 
 
 def test_a_reply_that_cannot_be_stored_still_shows_its_text(
-    slow: tuple[Api, Slow], monkeypatch: pytest.MonkeyPatch
+    talking: Talking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api, model = slow
-    chat = Background(api)
-    assert model.asked.wait(30)
+    _, model, chat = talking
     failing = iter([True])
 
     def fail_once(*arguments: Any, **options: Any) -> Any:

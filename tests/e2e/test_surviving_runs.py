@@ -17,7 +17,16 @@ import pytest
 
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
-from ..servers import FAILED, Server, create_key, iter_events, parse_events, write_config
+from ..servers import (
+    ENDED,
+    FAILED,
+    Server,
+    create_key,
+    iter_events,
+    parse_events,
+    shown_text,
+    write_config,
+)
 from ..waiting import wait_for
 from .resuming import Cut, chat_with_cuts
 
@@ -167,20 +176,6 @@ def test_the_other_worker_continues_the_turns_of_a_killed_worker(
         figures = server.request("GET", "/metrics").data.decode()
         assert f"astrbot_run_pickups_total {float(len(cut))}" in figures
         assert server.read_log().count("resumes from its beginning") == len(cut)
-
-
-ENDED = ["agent_stats", "complete", "message_saved", "end"]
-
-
-def shown_text(events: list[dict[str, Any]]) -> str:
-    """Return the text in a client that applies rewinds."""
-    text = ""
-    for event in events:
-        if event["type"] == "plain" and event["chain_type"] is None:
-            text += event["data"]
-        elif event["type"] == "rewind":
-            text = text[: len(text) - event["data"]["chars"]]
-    return text
 
 
 def test_a_turn_continues_after_the_whole_server_was_killed(
