@@ -59,6 +59,8 @@ class Learned:
         }  # fmt: skip
         self._flags: frozenset[str] = frozenset()
         self._max_tokens: int | None = None
+        #: Number of stored changes.
+        self.changes = 0
         #: Maximum size of the messages in characters, or None without a limit.
         self.max_chars: int | None = None
 
@@ -111,6 +113,11 @@ class Learned:
         :param body: The rejected request, as returned by :meth:`shape`.
         :returns: Whether the next request differs.
         """
+        new = self._learn(cure, body)
+        self.changes += new
+        return new
+
+    def _learn(self, cure: Cure, body: Mapping[str, Any]) -> bool:
         kind = cure.kind
         if kind == "too_long":
             return self._learn_length(cure, body["messages"])

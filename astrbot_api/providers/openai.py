@@ -109,15 +109,19 @@ class OpenAIProvider:
         once: frozenset[str] = frozenset()
         cures = 0
         while True:
-            shaped, base = learned.shape(body, once), self._endpoint.base
+            base, changes = self._endpoint.base, learned.changes
+            shaped = learned.shape(body, once)
             try:
                 return self._begin(shaped, call)
             except (failures.EndpointRefusal, failures.ReportedError) as error:
                 found = list(find_cures(error.status, error.text, shaped))
-                cure = next((one for one in found if _apply(one, learned, shaped, once)), None)
-                if cure is not None and cures < _MAX_CURES:
+                # A concurrent request may have stored the change that this one needs.
+                helped = learned.changes > changes
+                fits = (one for one in found if not helped and _apply(one, learned, shaped, once))
+                cure = next(fits, None)
+                if (helped or cure) and cures < _MAX_CURES:
                     cures += 1
-                    once |= {cure.kind} & _ONCE
+                    once |= {cure.kind} & _ONCE if cure else set()
                     continue
                 self._endpoint.go_on(_name_cause(error, found), base, attempts, call)
             except ProviderError as error:

@@ -375,6 +375,30 @@ def test_a_missing_version_is_added(missing: Any) -> None:
         assert "/v1" in error.message
 
 
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("stream_options", "Unrecognized request argument: stream_options"),
+        ("tools", "this model does not support tools"),
+    ],
+)
+def test_concurrent_requests_are_changed_after_rejections(field: str, message: str) -> None:
+    together = threading.Barrier(2)
+
+    def handle(connection: Connection) -> None:
+        while body := connection.read_request()[1]:
+            if field in json.loads(body):
+                together.wait(PATIENCE_S)
+                connection.send_json(400, refuse(message))
+            else:
+                connection.send_stream(*say("ok"))
+
+    with RawEndpoint(handle) as endpoint, ThreadPoolExecutor(2) as threads:
+        provider = provider_of(endpoint)
+        answers = [threads.submit(ask, provider, tools=TOOLS) for _ in range(2)]
+        assert [text_of(one.result()) for one in answers] == ["ok", "ok"]
+
+
 def test_concurrent_requests_find_the_missing_version() -> None:
     together = threading.Barrier(2)
 
