@@ -62,11 +62,17 @@ def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_rule_options(given: Mapping[str, Any]) -> str | None:
-    """Return the rules of the options in their stored form."""
+    """Return the rules of the options in their stored form.
+
+    An empty text, for example of an unset variable in a script, must not create a key without
+    the rule.
+
+    :raises ApiError: ``invalid_request``; its message names the rule.
+    """
     values = {
         rule: list(value) if isinstance(value, tuple) else value
         for rule, value in given.items()
-        if value
+        if value not in (None, (), False)
     }
     return read_rules(values).dump()
 

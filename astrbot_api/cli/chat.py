@@ -70,6 +70,10 @@ def chat_command(
     secret = key or os.environ.get("ASTRBOT_KEY", "")
     if not secret:
         raise click.UsageError("give --key, or set ASTRBOT_KEY")
+    if not (secret.isascii() and secret.isprintable()):
+        raise click.UsageError(
+            "the API key has a character that no key has; copy it again"
+        )
     if "://" not in url:
         url = f"http://{url}"
     if message is None and not sys.stdin.isatty():

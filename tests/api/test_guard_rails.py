@@ -428,6 +428,17 @@ def test_the_command_line_creates_a_key_with_rules(api: Api) -> None:
     assert wrong.exit_code == 2
 
 
+@pytest.mark.parametrize("option", ["--username", "--username-prefix", "--config", "--tool"])
+def test_the_command_line_rejects_an_empty_rule(api: Api, option: str) -> None:
+    before = api.count_rows("api_key")
+    folder = str(api.state.settings.data_dir)
+    arguments = ["keys", "create", "bot", option, "", "--data-dir", folder]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert "must be a text of 1 to 500 characters" in done.output
+    assert api.count_rows("api_key") == before
+
+
 # Session keys
 
 

@@ -60,6 +60,13 @@ def test_an_error_is_one_line(url: str) -> None:
     assert done.stderr == "astrbot-api: Invalid API key (HTTP 401, invalid_api_key)\n"
 
 
+def test_a_key_with_a_wrong_character_is_one_line() -> None:
+    for key in ("“abk_copied”", "abk_a\nb"):
+        done = CliRunner().invoke(main, ["chat", "Hello", "--key", key])
+        assert done.exit_code == 2
+        assert "a character that no key has" in done.output
+
+
 def test_a_conversation_keeps_its_session_until_the_end(
     app: ScriptedApp,
     url: str,
