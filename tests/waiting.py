@@ -1,7 +1,8 @@
-"""Waits for conditions of other processes and background threads."""
+"""Conditions of other processes and background threads, and waiting for them."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -26,3 +27,12 @@ def wait_for(look: Callable[[], T], limit_s: float = LIMIT_S) -> T:
             return value
         assert time.monotonic() < deadline, f"still {value!r} after {limit_s} s"
         time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process exists, even if nobody has read its exit code."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

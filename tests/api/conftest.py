@@ -18,6 +18,7 @@ from astrbot_api.testing import ScriptedApp, ScriptedModel, make_app
 from astrbot_api.testing.fake_openai import FakeOpenAI
 from astrbot_api.testing.scripted_model import Script
 
+from ..astrbot_data import AstrBotData
 from ..servers import parse_events
 
 _MOCK_CONFIG = 'name = "default"\n[provider]\ntype = "mock"\n'
@@ -141,6 +142,14 @@ def make_scripted(
     yield make
     for api in made:
         api.close()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[AstrBotData]:
+    """An empty data directory of an AstrBot."""
+    made = AstrBotData(tmp_path / "astrbot")
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from ..servers import parse_events
 from ..waiting import wait_for
 from ..websocket import WebSocketClient, handshake
 from .conftest import Api
-from .dying import Death, end_leases
+from .dying import end_leases
 from .test_owner_as_caller import PASSWORD, Owner
 from .test_pickup import Worker, make_worker  # noqa: F401
 
@@ -196,8 +196,7 @@ def test_another_worker_accepts_the_approval_after_all_have_died(
     shop = Shop()
     dead = make_worker(shop.answer, tools=shop.tools())
     run_id, (asked,), seen = begin(dead.api)
-    dead.death = Death(dead.api)
-    dead.death.die()
+    dead.die()
     living = make_worker(shop.answer, tools=shop.tools())
     end_leases(living.api)
     living.api.state.chat.recovery.recover()
@@ -218,8 +217,7 @@ def test_a_worker_that_dies_during_an_approved_call_does_not_make_it_twice(
     class DyingList(list[int]):
         def append(self, amount: int) -> None:
             super().append(amount)
-            dead.death = Death(dead.api)
-            dead.death.die()
+            dead.die()
 
     shop.paid = DyingList(paid)
     assert decide(dead.api, run_id, asked["id"], "approve").status_code == 200

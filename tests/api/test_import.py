@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,6 @@ _TABLES = (
     "chat_session", "session_count", "message", "message_attachment", "attachment", "api_key",
     "api_key_scope", "legacy_key", "imported_item", "imported_message",
 )  # fmt: skip
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Iterator[AstrBotData]:
-    """An empty data directory of an AstrBot."""
-    made = AstrBotData(tmp_path / "astrbot")
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +44,14 @@ _CONFIG = {
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Iterator[AstrBotData]:
+def data(data: AstrBotData) -> AstrBotData:
     """An AstrBot's data directory with two configs."""
-    made = AstrBotData(tmp_path / "astrbot")
-    made.add_config("cmd_config.json", _CONFIG)
-    made.add_config(f"config/abconf_{_ID}.json", {"provider_settings": {}})
-    made.db.execute("INSERT INTO personas VALUES (1, 'cat', 'You are a cat.\n\"Meow\"')")
+    data.add_config("cmd_config.json", _CONFIG)
+    data.add_config(f"config/abconf_{_ID}.json", {"provider_settings": {}})
+    data.db.execute("INSERT INTO personas VALUES (1, 'cat', 'You are a cat.\n\"Meow\"')")
     value = f'{{"val": {{"{_ID}": {{"name": "second 配置", "path": "abconf_{_ID}.json"}}}}}}'
-    made.db.execute("INSERT INTO preferences VALUES (1, 'global', 'x', ?)", (value,))
-    yield made
-    made.close()
+    data.db.execute("INSERT INTO preferences VALUES (1, 'global', 'x', ?)", (value,))
+    return data
 
 
 @pytest.fixture

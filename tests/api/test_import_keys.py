@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,14 +25,6 @@ from astrbot_api.keys.legacy import LegacyKeys
 
 from ..astrbot_data import KEY, SALT, AstrBotData, hash_key
 from .conftest import Api
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Iterator[AstrBotData]:
-    """An AstrBot's data directory without keys."""
-    made = AstrBotData(tmp_path / "astrbot")
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -495,8 +495,8 @@ def test_polling_continues_after_an_adapter_exits(make_bot_app: Any) -> None:
     assert bot_app.messenger.polling.wait(30)
 
 
-def test_a_message_sent_by_a_tool_arrives_before_the_answer(make_bot_app: Any) -> None:
-    arguments = '{"messages":[{"type":"plain","text":"A moment"}]}'
+def sends(arguments: str) -> Callable[[list[ModelMessage]], Iterator[Delta]]:
+    """Return a model that sends a message with a tool, then says the tool's result."""
 
     def call(messages: list[ModelMessage]) -> Iterator[Delta]:
         if messages[-1]["role"] == "user":
@@ -504,7 +504,12 @@ def test_a_message_sent_by_a_tool_arrives_before_the_answer(make_bot_app: Any) -
         else:
             yield TextDelta(str(messages[-1]["content"]))
 
-    bot_app = make_bot_app(call)
+    return call
+
+
+def test_a_message_sent_by_a_tool_arrives_before_the_answer(make_bot_app: Any) -> None:
+    arguments = '{"messages":[{"type":"plain","text":"A moment"}]}'
+    bot_app = make_bot_app(sends(arguments))
     bot_app.deliver(event="1", text="Hello", session="s1")
     wait_for(lambda: len(bot_app.messenger.sent) == 2)
     said = "Message sent to session bot1:FriendMessage:s1"
@@ -513,12 +518,5 @@ def test_a_message_sent_by_a_tool_arrives_before_the_answer(make_bot_app: Any) -
 
 def test_an_invalid_message_of_a_tool_is_reported_to_the_model(make_bot_app: Any) -> None:
     arguments = '{"messages":[{"type":"image","attachment_id":"gone"}]}'
-
-    def call(messages: list[ModelMessage]) -> Iterator[Delta]:
-        if messages[-1]["role"] == "user":
-            yield ToolCallDelta(0, "c1", "send_message_to_user", arguments)
-        else:
-            yield TextDelta(str(messages[-1]["content"]))
-
-    bot_app = make_bot_app(call)
+    bot_app = make_bot_app(sends(arguments))
     assert bot_app.ask("Hello") == "error: attachment not found: gone"

@@ -16,7 +16,7 @@ from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.errors import RunCancelled, Unreadable
 from astrbot_api.runtime.aside import Aside, AsideError, Job, Limits
 
-from ..waiting import wait_for
+from ..waiting import is_alive, wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,14 +30,6 @@ def aside() -> Iterator[Aside]:
     aside = Aside(seats=1)
     yield aside
     aside.close()
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_a_job_is_given_the_bytes_and_the_arguments(aside: Aside) -> None:

@@ -29,7 +29,7 @@ from astrbot_api.mcp.link import Link
 from astrbot_api.mcp.wire import MAX_TEXT_CHARS
 
 from ..mcp_servers.running import ODD, RAW, Sidecar, run_http_server, run_sidecar
-from ..waiting import LIMIT_S, wait_for
+from ..waiting import LIMIT_S, is_alive, wait_for
 from .loopback_proxy import LoopbackProxy
 
 pytestmark = pytest.mark.skipif(
@@ -167,14 +167,6 @@ def own_worker(sidecar: Sidecar) -> Iterator[Worker]:
     worker = Worker(sidecar)
     yield worker
     worker.close()
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def read_marks(path: Path) -> list[str]:
@@ -324,7 +316,7 @@ def test_a_server_that_dies_ends_its_calls_and_comes_back(worker: Worker, tmp_pa
     assert "echo" in worker.wait("S", "down")
     worker.wait("S", "running")
     assert worker.say("S", "echo", text="back") == "back"
-    assert not is_running(first)
+    assert not is_alive(first)
 
 
 def test_a_server_with_a_url_that_dies_ends_its_calls_and_comes_back(
@@ -428,9 +420,9 @@ def test_a_server_ends_when_no_worker_wants_it(sidecar: Sidecar, tmp_path: Path)
     assert call.result(LIMIT_S)["content"][0]["text"] == "waited"
     other.close()
     pid = int(wait_mark(mark)[0])
-    assert is_running(pid)  # for some time, because workers restart
+    assert is_alive(pid)  # for some time, because workers restart
     sidecar.stop()
-    wait_for(lambda: not is_running(pid))
+    wait_for(lambda: not is_alive(pid))
 
 
 @pytest.mark.parametrize(
@@ -467,7 +459,7 @@ def test_the_sidecar_and_its_servers_end_with_its_standard_input(
     assert sidecar.stop() == 0
     with pytest.raises(ToolError, match="ended during the call"):
         call.result(LIMIT_S)
-    assert not is_running(pid)
+    assert not is_alive(pid)
     assert not sidecar.path.exists()
 
 
@@ -481,7 +473,7 @@ def test_servers_end_with_a_sidecar_that_is_killed(
     sidecar.kill()
     with pytest.raises(ToolError, match="the MCP sidecar ended during the call; try again later"):
         call.result(LIMIT_S)
-    wait_for(lambda: not is_running(pid))
+    wait_for(lambda: not is_alive(pid))
     sidecar.start()
     own_worker.wait("S", "running")
     assert own_worker.say("S", "echo", text="back") == "back"

@@ -20,19 +20,9 @@ from astrbot_api.agent.provider import (
 from astrbot_api.errors import ProviderError, RunCancelled
 from astrbot_api.providers.mock import MockProvider, parse_script
 
+from .openai_asking import ImpatientCancellation
+
 TOOLS = [{"type": "function", "function": {"name": name}} for name in ("first", "second")]
-
-
-class ImpatientCancellation(Cancellation):
-    """Records each wait and returns from it at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.waits: list[float] = []
-
-    def wait(self, timeout_s: float) -> bool:
-        self.waits.append(timeout_s)
-        return self.cancelled
 
 
 def ask(

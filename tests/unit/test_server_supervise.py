@@ -14,7 +14,7 @@ import pytest
 
 from astrbot_api.runtime.supervise import Supervisor, describe_status
 
-from ..waiting import LIMIT_S, wait_for
+from ..waiting import LIMIT_S, is_alive, wait_for
 
 #: Appends its id to a file, prints, and ends with its standard input.
 CHILD = """
@@ -61,14 +61,6 @@ def case(tmp_path: Path) -> Iterator[Case]:
     case.supervisor.start()
     yield case
     case.supervisor.stop()
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_a_killed_child_is_started_again(case: Case) -> None:
