@@ -16,8 +16,7 @@ from ..sse import find_abort
 from ..state import get_state
 from .opening import read_turn
 from .parameters import read_parameters
-from .rendering import ResponseFold
-from .routes import blp
+from .routes import begin_fold, blp
 from .schemas import (
     OpenAICompactedResponseSchema,
     OpenAICompactRequestSchema,
@@ -62,25 +61,7 @@ def compact_response(body: dict[str, Any]) -> Response:
             "is not stored",
         )
     given = _read_given(body)
-    whole = OpenAIResponseRequestSchema().load(
-        {
-            **{key: value for key, value in body.items() if value or key == "model"},
-            "input": [*given, {"role": "user", "content": _PROMPT}],
-            "store": False,
-        }
-    )
-    parameters = read_parameters(whole)
-    turn, repeated = read_turn(whole, parameters)
-    # The model only writes a summary, so it must not call the config's tools.
-    turn = replace(turn, model_fields={**turn.model_fields, "tool_choice": "none"})
-    watch = get_state().chat.service.open(turn, find_abort(request))
-    head = make_unstored_head(watch.run_id, repeated)
-    entry_id = uuid.UUID(watch.run_id).hex
-    fold = ResponseFold(entry_id, watch.run_id, head, lambda: None, parameters.check_text)
-    fold.hide_events()
-    wait_for_answer(watch, fold.add, make_leave(watch, kept=turn.kept))
-    answered = fold.to_object(ended=True)
-    raise_failure(fold.error, fold.find_fault)
+    answered = _answer(body, [*given, {"role": "user", "content": _PROMPT}])
     summary = "".join(
         part["text"]
         for item in answered["output"] if item["type"] == "message"
@@ -94,13 +75,30 @@ def compact_response(body: dict[str, Any]) -> Response:
             "output": [
                 *map(_show_message, filter(_is_users, given)),
                 {
-                    "id": f"cmp_{entry_id}", "type": "compaction",
+                    "id": f"cmp_{uuid.uuid4().hex}", "type": "compaction",
                     "encrypted_content": pack(summary),
                 },
             ],
             "usage": answered["usage"],
         }
     )  # fmt: skip
+
+
+def _answer(body: dict[str, Any], given: list[Any]) -> dict[str, Any]:
+    """Run an unstored turn with this input, and return its response object."""
+    options = {key: value for key, value in body.items() if value or key == "model"}
+    whole = OpenAIResponseRequestSchema().load({**options, "input": given, "store": False})
+    parameters = read_parameters(whole)
+    turn, repeated = read_turn(whole, parameters)
+    # The model only writes a summary, so it must not call the config's tools.
+    turn = replace(turn, model_fields={**turn.model_fields, "tool_choice": "none"})
+    watch = get_state().chat.service.open(turn, find_abort(request))
+    fold = begin_fold(watch.run_id, make_unstored_head(watch.run_id, repeated), parameters)
+    fold.hide_events()
+    wait_for_answer(watch, fold.add, make_leave(watch, kept=turn.kept))
+    answered = fold.to_object(ended=True)
+    raise_failure(fold.error, fold.find_fault)
+    return answered
 
 
 def _read_given(body: dict[str, Any]) -> list[Any]:

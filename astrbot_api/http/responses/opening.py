@@ -48,15 +48,9 @@ def read_turn(
     :raises ApiError: if the request is rejected before the turn is opened.
     """
     caller = get_caller()
-    stored = body["store"] is not False
-    if body["background"] and not stored:
-        raise refuse("background needs store; leave out store or background")
-    asks = asks_for_approvals(body["tools"])
-    if asks and not stored:
-        raise refuse(
-            "tools of the type mcp need store, because approvals come later; leave out store or "
-            "these tools"
-        )
+    stored, asks = body["store"] is not False, asks_for_approvals(body["tools"])
+    if not stored:
+        _check_unstored(body, asks)
     config = find_config(body["model"])
     place = _find_place(body, keeps_session=config.upstream is not None)
     if place.conversation is not None and not stored:
@@ -94,6 +88,17 @@ def read_turn(
         client_key=read_client_key("responses", dict(body)),
     )
     return turn, request
+
+
+def _check_unstored(body: Mapping[str, Any], asks: bool) -> None:
+    """Reject features that need a stored response."""
+    if body["background"]:
+        raise refuse("background needs store; leave out store or background")
+    if asks:
+        raise refuse(
+            "tools of the type mcp need store, because approvals come later; leave out store or "
+            "these tools"
+        )
 
 
 def _make_entry(

@@ -96,7 +96,7 @@ def create_response(body: dict[str, Any]) -> Response:
     watch = get_state().chat.service.open(turn, find_abort(request))
     try:
         head = None if turn.entry is not None else make_unstored_head(watch.run_id, repeated)
-        fold = _begin_fold(watch.run_id, head, parameters)
+        fold = begin_fold(watch.run_id, head, parameters)
     except BaseException:
         watch.close()
         raise
@@ -106,7 +106,7 @@ def create_response(body: dict[str, Any]) -> Response:
     return _answer_whole(watch, fold, leave, background=body["background"], kept=turn.kept)
 
 
-def _begin_fold(run_id: str, head: dict[str, Any] | None, parameters: Parameters) -> ResponseFold:
+def begin_fold(run_id: str, head: dict[str, Any] | None, parameters: Parameters) -> ResponseFold:
     """Return the fold for a new response.
 
     :param head: Fields of the response object, or None if the response is stored.
