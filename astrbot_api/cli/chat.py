@@ -71,9 +71,7 @@ def chat_command(
     if not secret:
         raise click.UsageError("give --key, or set ASTRBOT_KEY")
     if not (secret.isascii() and secret.isprintable()):
-        raise click.UsageError(
-            "the API key has a character that no key has; copy it again"
-        )
+        raise click.UsageError("the API key has a character that no key has; copy it again")
     if "://" not in url:
         url = f"http://{url}"
     if message is None and not sys.stdin.isatty():
@@ -136,7 +134,7 @@ class Conversation:
         """
         if not self._listed:
             list(self.list_sessions())
-        if not number.isdigit() or not 0 < int(number) <= len(self._listed):
+        if not number.isdecimal() or not 0 < int(number) <= len(self._listed):
             raise ChatError(f"there is no session {number!r}; /sessions lists them")
         self.session_id = self._listed[int(number) - 1]
 
