@@ -175,10 +175,11 @@ class Inbound:
 
     def _to_segments(self, message: InMessage, files: list[Segment]) -> list[Segment]:
         segments: list[Segment] = []
+        max_chars = self._settings.max_message_chars
         if message.quoted:
             number = message.platform_message_id or ""
-            segments.append(Reply(number, _clean(message.quoted)))
-        text = _clean(message.text).strip()[: self._settings.max_message_chars]
+            segments.append(Reply(number, _clean(message.quoted)[:max_chars]))
+        text = _clean(message.text).strip()[:max_chars]
         if text:
             segments.append(Plain(text))
         return segments + files
