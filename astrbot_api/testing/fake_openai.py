@@ -117,12 +117,8 @@ class FakeEndpoint:
         answer = ScriptedAnswer(writer, body, script)
         status = self._fail_once.choose_status(script)
         if status:
-            error = {
-                "message": f"mock failure {status}",
-                "type": "mock_error",
-                "param": None,
-                "code": "mock",
-            }
+            words = f"mock failure {status}"
+            error = {"message": words, "type": "mock_error", "param": None, "code": "mock"}
             await send_json(writer, status, {"error": error})
             return True
         if body.get("stream"):

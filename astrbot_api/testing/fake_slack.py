@@ -99,7 +99,10 @@ class FakeSlack(FakePlatform):
         :param now_s: Time of the signature, in seconds since 1970.
         :param retry: Number of the retry, or 0 for the first attempt.
         """
-        return self._sign(*make_post(body), secret=secret, now_s=now_s, retry=retry)
+        headers, content = self._sign(*make_post(body), secret, now_s)
+        if retry:
+            headers |= {"X-Slack-Retry-Num": str(retry), "X-Slack-Retry-Reason": "http_timeout"}
+        return headers, content
 
     def make_press(
         self, message: dict[str, Any], label: str, *, user: str = "U061F7AUR"
@@ -124,18 +127,14 @@ class FakeSlack(FakePlatform):
         self,
         headers: dict[str, str],
         content: bytes,
-        *,
         secret: str | None = None,
         now_s: float | None = None,
-        retry: int = 0,
     ) -> tuple[dict[str, str], bytes]:
         timestamp = str(int(time.time() if now_s is None else now_s))
         secret = self.signing_secret if secret is None else secret
         headers["X-Slack-Request-Timestamp"] = timestamp
         digest = make_digest(secret, f"v0:{timestamp}:".encode() + content)
         headers["X-Slack-Signature"] = f"v0={digest}"
-        if retry:
-            headers |= {"X-Slack-Retry-Num": str(retry), "X-Slack-Retry-Reason": "http_timeout"}
         return headers, content
 
     def add_file(self, data: bytes, name: str = "tedair.gif", mime: str = "image/gif") -> Any:
