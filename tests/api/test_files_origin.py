@@ -71,6 +71,23 @@ def test_the_other_origin_serves_nothing_else(api: Api, path: str) -> None:
     assert (answer.status_code, answer.get_data()) == (404, b"There is nothing here.\n")
 
 
+@pytest.mark.parametrize(
+    ("setting", "sent"),
+    [
+        (f"{_ORIGIN}:443", "files.example.com"),
+        (_ORIGIN, "files.example.com:443"),
+        ("http://Files.example.com:80", "files.example.com"),
+        ("http://files.example.com:8080", "files.example.com:8080"),
+    ],
+)
+def test_the_default_port_of_the_origin_may_be_written_or_not(
+    make_api: Callable[..., Api], setting: str, sent: str
+) -> None:
+    api = make_api(ASTRBOT_FILES_ORIGIN=setting)
+    assert api.get("/admin/login", headers={"Host": sent}).status_code == 404
+    assert api.get("/admin/login", headers={"Host": "files.example.com:81"}).status_code == 200
+
+
 def test_a_link_is_for_one_file_and_expires(
     api: Api, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,16 +46,22 @@ class OnlyLinks:
         self, wsgi_app: Callable[..., Iterable[bytes]], settings: Settings, base: str
     ) -> None:
         self._wsgi_app = wsgi_app
-        self._host = urlsplit(settings.files_origin).netloc.lower()
+        origin = urlsplit(settings.files_origin)
+        # Browsers leave the default port out of the header, settings may name it.
+        self._default_port = ":443" if origin.scheme.lower() == "https" else ":80"
+        self._host = self._without_port(origin.netloc)
         self._path = base + _PATH
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if environ.get("HTTP_HOST", "").lower() != self._host:
+        if self._without_port(environ.get("HTTP_HOST", "")) != self._host:
             return self._wsgi_app(environ, start_response)
         if environ.get("PATH_INFO", "").startswith(self._path):
             return self._wsgi_app(environ, start_response)
         refusal = Response("There is nothing here.\n", 404, mimetype="text/plain")
         return refusal(environ, start_response)
+
+    def _without_port(self, host: str) -> str:
+        return host.lower().removesuffix(self._default_port)
 
 
 def build_files_origin() -> Blueprint:
