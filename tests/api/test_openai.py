@@ -198,11 +198,12 @@ def test_any_form_of_a_data_url_is_read(make_scripted: Make) -> None:
         f"data:image/png;base64,{base64.urlsafe_b64encode(PNG).decode()}",
         f"data:image/png,{quote(PNG)}",
     ]
-    content = [{"type": "image_url", "image_url": {"url": one}} for one in forms]
+    content: list[Any] = [{"type": "image_url", "image_url": {"url": one}} for one in forms]
+    content.append({"type": "image_url", "image_url": forms[0]})
     assert post(api, messages=[{"role": "user", "content": content}]).status_code == 200
     parts = [one for one in model.seen[-1][-1]["content"] if one["type"] == "image_url"]
     given = [one["image_url"]["url"] for one in parts]
-    assert len(given) == len(forms)
+    assert len(given) == len(content)
     assert len(set(given)) == 1
 
 

@@ -171,6 +171,8 @@ def _read_part(part: Any, where: str, store_file: StoreFile) -> Segment:
     if kind == "text":
         return Plain(_read_text([part], where))
     inner = part.get(kind) if kind in ("image_url", "input_audio", "file") else None
+    if kind == "image_url" and isinstance(inner, str):
+        inner = {"url": inner}  # Source: the format of Mistral's chat completions
     if not isinstance(inner, dict):
         raise refuse(f"{where} must be text, image_url, input_audio or file")
     if kind == "image_url":
