@@ -9,6 +9,7 @@ from typing import Any
 import marshmallow as ma
 
 from ..errors import SettingsError
+from .tables import find_first_error
 
 
 class Secret(ma.fields.String):
@@ -18,7 +19,19 @@ class Secret(ma.fields.String):
     """
 
 
-def resolve_secrets(table: Mapping[str, Any], schema: ma.Schema, where: str) -> Mapping[str, Any]:
+def load_with_secrets(table: Mapping[str, Any], schema: ma.Schema, where: str) -> Any:
+    """Load a table with a schema, after its secrets' ``KEY_env`` are resolved.
+
+    :raises SettingsError: with ``where``, key and error, in one line.
+    """
+    try:
+        return schema.load(_resolve(table, schema, where))
+    except ma.ValidationError as error:
+        place, what = find_first_error(error.messages)
+        raise SettingsError(f"{where}: {place}: {what}") from error
+
+
+def _resolve(table: Mapping[str, Any], schema: ma.Schema, where: str) -> Mapping[str, Any]:
     """Return the settings with the variables in each secret's ``KEY_env`` resolved."""
     resolved = dict(table)
     for key, one in schema.fields.items():

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import marshmallow as ma
 
-from ..config.secrets import Secret, resolve_secrets
-from ..config.tables import find_first_error, read_toml
+from ..config.secrets import Secret, load_with_secrets
+from ..config.tables import REQUIRED, key, make_schema, read_toml
 from ..config.watched import WatchedFile
 from ..errors import SettingsError
 from .signing import check_secret
@@ -24,31 +23,24 @@ EVENTS = ("message_stored", "run_ended", "approval_required", "delivery_failed")
 class Webhook:
     """One ``[[webhook]]`` table."""
 
-    id: str
-    url: str = field(repr=False)
-    secret: str = field(repr=False)
-    events: frozenset[str]
-    enabled: bool = True
-    timeout_s: float = 10.0
-
-
-class _WebhookSchema(ma.Schema):
-    id = ma.fields.String(
-        required=True,
-        validate=ma.validate.Regexp(
-            re.compile(r"[A-Za-z0-9_.-]{1,100}\Z"),
-            error="must be 1 to 100 letters, digits, _, . and -",
+    id: str = key(
+        REQUIRED,
+        ma.validate.Regexp(
+            r"[A-Za-z0-9_.-]{1,100}\Z", error="must be 1 to 100 letters, digits, _, . and -"
         ),
     )
-    url = ma.fields.Url(required=True, schemes={"http", "https"}, require_tld=False)
-    secret = Secret(required=True, validate=check_secret)
-    events = ma.fields.List(
-        ma.fields.String(validate=ma.validate.OneOf(EVENTS)),
-        load_default=list(EVENTS),
-        validate=ma.validate.Length(1),
+    url: str = key(
+        REQUIRED, field=ma.fields.Url(schemes={"http", "https"}, require_tld=False), secret=True
     )
-    enabled = ma.fields.Boolean(load_default=True)
-    timeout_s = ma.fields.Float(load_default=10.0, validate=ma.validate.Range(0.1, 60))
+    secret: str = key(REQUIRED, field=Secret(validate=check_secret), secret=True)
+    events: tuple[str, ...] = key(
+        EVENTS, ma.validate.Length(1), each=ma.fields.String(validate=ma.validate.OneOf(EVENTS))
+    )
+    enabled: bool = True
+    timeout_s: float = key(10.0, ma.validate.Range(0.1, 60))
+
+
+_SCHEMA = make_schema(Webhook)
 
 
 def read_webhooks(path: Path) -> dict[str, Webhook]:
@@ -99,10 +91,5 @@ class WebhookFile:
 def _read_one(table: Any, where: str) -> Webhook:
     if not isinstance(table, dict):
         raise SettingsError(f"{where}: write [[webhook]], one table per webhook")
-    schema = _WebhookSchema()
-    try:
-        loaded: dict[str, Any] = schema.load(resolve_secrets(table, schema, where))
-    except ma.ValidationError as error:
-        place, what = find_first_error(error.messages)
-        raise SettingsError(f"{where}: {place}: {what}") from error
-    return Webhook(**{**loaded, "events": frozenset(loaded["events"])})
+    webhook: Webhook = load_with_secrets(table, _SCHEMA(), where)
+    return webhook

@@ -12,7 +12,8 @@ from typing import Any
 import marshmallow as ma
 
 from ..config.secrets import Secret
-from ..config.upstream import UpstreamConfig, normalize_base_url
+from ..config.tables import BaseUrl
+from ..config.upstream import API_PATHS, UpstreamConfig
 from ..deliveries.attempts import Progress, Sent
 from ..deliveries.http import PlatformError, PlatformHttp
 from ..errors import ProviderError
@@ -29,7 +30,7 @@ _UNKNOWN = "AstrBot did not respond. It may have sent the message, so it is not 
 class SettingsSchema(ma.Schema):
     """Settings of a bot of type ``astrbot``."""
 
-    base_url = ma.fields.Url(required=True, schemes={"http", "https"}, require_tld=False)
+    base_url = BaseUrl(*API_PATHS, required=True)
     api_key = Secret(required=True)
     bot_id = ma.fields.String(load_default="", validate=ma.validate.Length(max=100))
 
@@ -38,7 +39,7 @@ def build(bot: Bot, http: PlatformHttp) -> AstrBotAdapter:
     """Return the adapter of a bot, without any request."""
     settings = bot.settings
     upstream = UpstreamConfig(
-        base_url=normalize_base_url(settings["base_url"]),
+        base_url=settings["base_url"],
         api_key=settings["api_key"],
         proxy=bot.proxy,
         timeout_s=60.0,

@@ -9,8 +9,8 @@ from typing import Any
 
 import marshmallow as ma
 
-from ..config.secrets import resolve_secrets
-from ..config.tables import check_proxy, find_first_error, read_toml
+from ..config.secrets import load_with_secrets
+from ..config.tables import check_proxy, read_toml
 from ..config.watched import WatchedFile
 from ..errors import SettingsError
 from .adapter import Bot
@@ -72,13 +72,7 @@ def read_bot(table: Mapping[str, Any], types: AdapterTypes, file: str = "bots.to
     except SettingsError as error:
         raise SettingsError(f"{where}: type: {error}") from error
     rest = {key: value for key, value in table.items() if key not in _OWN_KEYS}
-    settings = resolve_secrets(rest, schema, where)
-    try:
-        loaded: Mapping[str, Any] = schema.load(settings)
-    except ma.ValidationError as error:
-        place, what = find_first_error(error.messages)
-        raise SettingsError(f"{where}: {place}: {what}") from error
-    return Bot(**own, settings=loaded)
+    return Bot(**own, settings=load_with_secrets(rest, schema, where))
 
 
 class BotFile:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import marshmallow as ma
 
 from ...config.secrets import Secret
+from ...config.tables import BaseUrl
 from ...deliveries.http import PlatformHttp
 from ..adapter import Bot
 from ..piecewise import PiecewiseSettings
@@ -20,7 +21,7 @@ _QQ_HOSTS = ("qq.com", "qq.com.cn", "qpic.cn")
 class SettingsSchema(PiecewiseSettings):
     """Settings of a OneBot 11 bot."""
 
-    base_url = ma.fields.Url(required=True, schemes={"http", "https"}, require_tld=False)
+    base_url = BaseUrl(required=True)
     access_token = Secret(load_default="")
     #: Key for the signatures of events. Without it, every event is rejected.
     secret = Secret(load_default="")

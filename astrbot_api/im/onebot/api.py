@@ -28,7 +28,7 @@ class OneBotApi:
         self, http: PlatformHttp, base_url: str, access_token: str, timeout_s: float
     ) -> None:
         self._http = http
-        self._base_url = base_url.rstrip("/")
+        self._base_url = base_url
         self._access_token = access_token
         self._timeout_s = timeout_s
 

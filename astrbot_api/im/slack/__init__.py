@@ -5,6 +5,7 @@ from __future__ import annotations
 import marshmallow as ma
 
 from ...config.secrets import Secret
+from ...config.tables import BaseUrl
 from ...deliveries.http import PlatformHttp
 from ..adapter import Bot
 from ..piecewise import PiecewiseSettings
@@ -24,9 +25,7 @@ class SettingsSchema(PiecewiseSettings):
     signing_secret = Secret(load_default="")
     #: Whether the reply to a mention in a channel starts a thread.
     threads = ma.fields.Boolean(load_default=True)
-    base_url = ma.fields.Url(
-        load_default="https://slack.com/api", schemes={"http", "https"}, require_tld=False
-    )
+    base_url = BaseUrl(load_default="https://slack.com/api")
     timeout_s = ma.fields.Integer(load_default=30, validate=ma.validate.Range(1, 600))
 
 

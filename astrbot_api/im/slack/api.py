@@ -31,7 +31,7 @@ class SlackApi:
 
     def __init__(self, http: PlatformHttp, base_url: str, token: str, timeout_s: float) -> None:
         self._http = http
-        self._base_url = base_url.rstrip("/")
+        self._base_url = base_url
         self._headers = {"Authorization": f"Bearer {token}"}
         self._timeout_s = timeout_s
 

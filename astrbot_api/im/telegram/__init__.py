@@ -7,6 +7,7 @@ from typing import Any
 import marshmallow as ma
 
 from ...config.secrets import Secret
+from ...config.tables import BaseUrl
 from ...deliveries.http import PlatformHttp
 from ..adapter import Bot
 from ..piecewise import PiecewiseSettings
@@ -37,9 +38,7 @@ class SettingsSchema(PiecewiseSettings):
         load_default="",
         validate=ma.validate.Regexp(r"@?\w{0,64}\Z", error="must be the bot's name, as in @my_bot"),
     )
-    base_url = ma.fields.Url(
-        load_default=DEFAULT_BASE_URL, schemes={"http", "https"}, require_tld=False
-    )
+    base_url = BaseUrl(load_default=DEFAULT_BASE_URL)
     timeout_s = ma.fields.Integer(load_default=30, validate=ma.validate.Range(1, 600))
 
     @ma.validates_schema

@@ -167,7 +167,7 @@ class TelegramAdapter(PiecewiseAdapter):
             return [one for half in halves for one in self._send_text(place, half.text)]
 
     def _send_file(self, place: _Chat, file: OutFile) -> Sequence[str]:
-        public = self._settings["base_url"].rstrip("/") == DEFAULT_BASE_URL
+        public = self._settings["base_url"] == DEFAULT_BASE_URL
         check_size(file, _MAX_FILE_BYTES if public else _MAX_LOCAL_FILE_BYTES, "Telegram")
         method, name = _METHODS.get(file.mime, _DOCUMENT)
         if method == "sendPhoto" and file.size_bytes > _MAX_PHOTO_BYTES:
