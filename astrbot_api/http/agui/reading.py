@@ -6,7 +6,6 @@ Source: the schema of the protocol's version 1.0, https://docs.ag-ui.com/spec/1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from ...errors import refuse
@@ -53,7 +52,9 @@ def read_agui_messages(messages: Any, context: Any) -> list[dict[str, Any]]:
         if role == "assistant":
             read["tool_calls"] = _read_calls(message.get("toolCalls"), where, answered)
         if role == "tool":
-            read["tool_call_id"] = _read_id(message.get("toolCallId"), f"{where}.toolCallId")
+            read["tool_call_id"] = message.get("toolCallId")
+            if not isinstance(read["tool_call_id"], str | None):
+                raise refuse(f"{where}.toolCallId must be a string")
         found.append(read)
     return found
 
@@ -120,12 +121,6 @@ def _read_calls(calls: Any, where: str, answered: set[str]) -> list[dict[str, An
     ]
 
 
-def _read_id(value: Any, where: str) -> str | None:
-    if not isinstance(value, str | None):
-        raise refuse(f"{where} must be a string")
-    return value
-
-
 def _read_part(part: Any, where: str) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "text":
@@ -142,8 +137,7 @@ def _read_part(part: Any, where: str) -> dict[str, Any]:
 
 def _read_binary(part: dict[str, Any], where: str) -> dict[str, Any]:
     """Return a file from a ``binary`` part of the versions before 1.0."""
-    given: Sequence[tuple[str, str]] = (("data", "data"), ("url", "url"), ("file", "id"))
-    for kind, name in given:
+    for kind, name in (("data", "data"), ("url", "url"), ("file", "id")):
         if isinstance(part.get(name), str):
             return _make_part(part.get("filename"), kind, part[name], part.get("mimeType"))
     raise refuse(f"{where} must have data, url or id")

@@ -54,7 +54,7 @@ def create_session_key(body: dict[str, Any]) -> Response:
     caller = get_caller()
     if caller.root_id != caller.key_id:
         raise ApiError("key_restricted", "a session key cannot make session keys")
-    username = body["username"].strip()
+    username = body["username"]
     if not username:
         raise refuse("username is empty")
     check_username(username)
@@ -107,9 +107,8 @@ def _read_session_rules(body: dict[str, Any], username: str) -> KeyRules:
         name: body[name] for name in ("max_turns", "max_tokens", "requests_per_minute")
     }
     asked["username"] = username
-    asked["session_id"] = (body["session_id"] or "").strip() or None
-    config_id = (body["config_id"] or "").strip()
-    if config_id:
+    asked["session_id"] = body["session_id"] or None
+    if config_id := body["config_id"]:
         get_state().agents.configs.choose_config(config_id, "")
         asked["configs"] = [config_id]
     return narrow_rules(get_caller().rules, read_rules(asked))

@@ -51,7 +51,7 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
     """
     refuse_others(body, _REFUSED)
     fields = read_passed(body, PASSED)
-    tools = _read_tools(body.get("tools"))
+    tools = read_tools(body.get("tools"), _read_tool)
     choice = _read_choice(body.get("tool_choice"), tools)
     if choice == "none":
         tools = []
@@ -171,10 +171,6 @@ _REFUSED: dict[str, Refused] = {
     "modalities": ((None, ["text"]), "leave it out, or send only text"),
     "web_search_options": ((None,), "leave it out; add a search tool to the config"),
 }
-
-
-def _read_tools(tools: Any) -> list[ToolSpec]:
-    return read_tools(tools, _read_tool)
 
 
 def read_tools(tools: Any, read: Callable[[Any, str], ToolSpec]) -> list[ToolSpec]:

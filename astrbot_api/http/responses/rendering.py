@@ -142,7 +142,11 @@ class ResponseFold(Rendering):
         kind = event["type"]
         self._waits = False
         if not self._begun and self.begins is not None:
-            self._skip_previous(event, self.begins)
+            # The previous response ends with its approval requests.
+            if kind == "approval_required" and any(
+                one["id"] == event["data"]["id"] for one in self.begins.asked
+            ):
+                self._hold_asked(self.begins)
         elif kind == "approval_required":
             self._ask(event["data"])
         elif kind == "plain":
@@ -245,7 +249,8 @@ class ResponseFold(Rendering):
             self._begin_call(orjson.loads(data))
         elif chain_type == "tool_call_result":
             result = orjson.loads(data)
-            if (held := self._held_call(result["id"])) is not None:
+            held = self._held.get(self._name_approval(result["id"])) if self._held else None
+            if held is not None:
                 self._show_call(held)
             self.output.end_call(result["id"], str(result["result"]))
 
@@ -272,9 +277,6 @@ class ResponseFold(Rendering):
     def _name_approval(self, call_id: str) -> str:
         return name_approval(self.run_id, call_id)
 
-    def _held_call(self, call_id: str) -> dict[str, Any] | None:
-        return self._held.get(self._name_approval(call_id)) if self._held else None
-
     def _ask(self, asked: dict[str, Any]) -> None:
         """Add an approval request, unless the response already has it."""
         before = self.begins.asked if self.begins is not None else ()
@@ -292,13 +294,6 @@ class ResponseFold(Rendering):
         for event in self.list_asked():
             self._ask(event["data"])
         self._waits = True
-
-    def _skip_previous(self, event: Event, begins: Pause) -> None:
-        """Skip an event of the previous response, which ends with its approval requests."""
-        if event["type"] == "approval_required":
-            ids = {one["id"] for one in begins.asked}
-            if event["data"]["id"] in ids:
-                self._hold_asked(begins)
 
     def _hold_asked(self, begins: Pause) -> None:
         """Start after a pause, with the calls that it asked for still to be shown."""
