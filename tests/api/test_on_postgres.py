@@ -29,10 +29,12 @@ from .test_openai_responses import (  # noqa: F401
     client,
     test_a_conversation_is_a_session_with_its_responses,
     test_a_response_is_deleted_with_its_messages,
-    test_a_thread_branches_and_each_branch_has_a_session,
-    test_data_of_earlier_items_is_used_and_stored_once_per_user,
     test_old_responses_are_deleted_unless_they_belong_to_a_conversation,
     test_stored_responses_count_towards_the_quota_until_deleted,
+)
+from .test_openai_threads import (  # noqa: F401
+    test_a_thread_branches_and_each_branch_has_a_session,
+    test_data_of_earlier_items_is_used_and_stored_once_per_user,
 )
 from .test_response_modes import *  # noqa: F403
 from .test_runs import *  # noqa: F403

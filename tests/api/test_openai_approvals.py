@@ -19,8 +19,8 @@ from astrbot_api.runtime.clock import now_us
 
 from ..waiting import wait_for
 from .conftest import Api
+from .openai_responses import Make, post, stream_again
 from .test_openai import connect
-from .test_openai_responses import Make, post, stream_again
 from .test_runs import wait_until_journaled
 
 ASKS: Any = [{"type": "mcp", "server_label": "astrbot", "require_approval": "always"}]

@@ -15,8 +15,8 @@ from astrbot_api.testing import ScriptedModel
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
 from .conftest import Api
+from .openai_responses import make_key, post
 from .test_openai import connect
-from .test_openai_responses import make_key, post
 
 Make = Callable[..., tuple[Api, ScriptedModel]]
 

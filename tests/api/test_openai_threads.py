@@ -1,0 +1,288 @@
+"""Threads of OpenAI's Responses: earlier items, their files, references to items."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pytest
+
+from ..contract.wire import PNG
+from .conftest import Api
+from .openai_responses import (
+    DICE,
+    PATH,
+    WEATHER,
+    Make,
+    ask,
+    call_weather,
+    echo,
+    make_key,
+    post,
+    roles,
+    think_and_roll,
+)
+from .test_openai import connect
+
+
+def test_a_thread_continues_without_earlier_instructions(make_scripted: Make) -> None:
+    api, model = make_scripted(echo)
+    with connect(api) as client:
+        first = ask(client, "one", instructions="Be brief.")
+        second = ask(client, "two", previous_response_id=first.id)
+    assert second.previous_response_id == first.id
+    assert second.session_id == first.session_id
+    earlier = f"You said: {model.seen[0][1]['content']}"
+    assert "Be brief." in earlier
+    assert [one["content"] for one in model.seen[-1]][1:] == ["one", earlier, "two"]
+
+
+def test_a_thread_branches_and_each_branch_has_a_session(make_scripted: Make) -> None:
+    api, model = make_scripted(echo)
+    with connect(api) as client:
+        root = ask(client, "root")
+        left = ask(client, "left", previous_response_id=root.id)
+        right = ask(client, "right", previous_response_id=root.id)
+        assert [one["content"] for one in model.seen[-1]][1:] == [
+            "root", "You said: root", "right",
+        ]  # fmt: skip
+        ask(client, "more", previous_response_id=left.id)
+    assert [one["content"] for one in model.seen[-1]][1:] == [
+        "root", "You said: root", "left", "You said: left", "more",
+    ]  # fmt: skip
+    assert root.session_id == left.session_id != right.session_id
+
+
+def test_the_oldest_items_of_a_long_thread_are_dropped(make_scripted: Make) -> None:
+    api, model = make_scripted(echo, agent="titles = false\nhistory_tokens = 200")
+    with connect(api) as client:
+        last = None
+        for number in range(8):
+            last = ask(
+                client, f"{number} " + "word " * 40,
+                **({"previous_response_id": last.id} if last else {}),
+            )  # fmt: skip
+    assert 2 < len(model.seen[-1]) < 12
+    assert roles(model.seen[-1])[1] == "user"
+
+
+def test_the_model_still_gets_earlier_pictures_of_a_thread(make_scripted: Make) -> None:
+    api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
+    url = "data:image/png;base64," + base64.b64encode(PNG).decode()
+    picture = [
+        {"type": "input_text", "text": "Look"},
+        {"type": "input_image", "image_url": url, "detail": "auto"},
+    ]
+    with connect(api) as client:
+        first = ask(client, [{"role": "user", "content": picture}])
+        ask(client, "Which colour?", previous_response_id=first.id)
+        (item,) = client.responses.input_items.list(first.id)
+    assert [part["type"] for part in model.seen[-1][1]["content"]] == ["text", "image_url"]
+    assert item.content[1].file_id  # type: ignore[union-attr]
+
+
+def test_only_its_users_read_the_file_of_an_earlier_item(make_scripted: Make) -> None:
+    api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
+    upload = api.post("/api/v1/file", data={"file": (io.BytesIO(PNG), "a.png")})
+    file_id = upload.get_json()["data"]["attachment_id"]
+    sent = [
+        {"role": "user", "content": [{"type": "input_image", "file_id": file_id}]},
+        {"role": "assistant", "content": "A picture."},
+        {"role": "user", "content": "Which colour?"},
+    ]
+    body = {"model": "default", "input": sent}
+    assert post(api, **body).status_code == 200
+    assert [part["type"] for part in model.seen[-1][1]["content"]] == ["text", "image_url"]
+    bound = {"X-API-Key": make_key(api, username="bob")}
+    refused = api.client.post(PATH, headers=bound, json=body)
+    assert refused.status_code == 404
+    assert len(model.seen) == 1
+
+
+def make_talk_of(picture: bytes) -> list[dict[str, Any]]:
+    """Return a whole conversation with a picture in an earlier message."""
+    url = "data:image/png;base64," + base64.b64encode(picture).decode()
+    return [
+        {"role": "user", "content": [{"type": "input_image", "image_url": url}]},
+        {"role": "assistant", "content": "A picture."},
+        {"role": "user", "content": "Which colour?"},
+    ]
+
+
+def test_data_of_earlier_items_is_used_and_stored_once_per_user(make_scripted: Make) -> None:
+    api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
+    talk = make_talk_of(PNG)
+    assert post(api, input=talk[:1]).status_code == 200
+    for _ in range(3):
+        assert post(api, input=talk).status_code == 200
+        content = model.seen[-1][1]["content"]
+        assert [part["type"] for part in content] == ["text", "image_url"]
+    assert api.count_rows("attachment") == 1
+    assert post(api, input=talk, user="bob").status_code == 200
+    assert api.count_rows("attachment") == 2
+    for rules in ({}, {"username": "alice"}):
+        headers = {"X-API-Key": make_key(api, **rules)}
+        before = api.count_rows("attachment")
+        for _ in range(2):
+            body = {"model": "default", "input": talk}
+            assert api.client.post(PATH, headers=headers, json=body).status_code == 200
+            assert [part["type"] for part in model.seen[-1][1]["content"]] == ["text", "image_url"]
+        assert api.count_rows("attachment") == before + 1
+
+
+def test_rejected_data_of_earlier_items_names_its_field(make_scripted: Make) -> None:
+    api, model = make_scripted(echo, max_all_file_bytes=2 * len(PNG), max_segments=2)
+    many = [{"role": "user", "content": make_talk_of(PNG)[0]["content"] * 3}, *make_talk_of(PNG)]
+    broken = make_talk_of(PNG)
+    broken[0]["content"][0]["image_url"] += "!"
+    big = make_talk_of(PNG + b"0" * 2 * len(PNG))
+    for talk, status, where in (
+        (many, 400, "input[0].content[2]"),
+        (broken, 400, "input[0].content[0].image_url"),
+        (big, 413, "input[0].content[0]"),
+    ):
+        refused = post(api, input=talk)
+        assert refused.status_code == status
+        assert where in refused.get_json()["error"]["message"]
+    assert model.seen == []
+    # The model gets only the URL, which is never opened.
+    far = make_talk_of(PNG)
+    far[0]["content"][0]["image_url"] = "https://10.0.0.1/a.png"
+    assert post(api, input=far).status_code == 200
+    assert model.seen[-1][1]["content"] == "[image]"
+
+
+def test_files_of_added_items_are_checked_against_the_key(make_scripted: Make) -> None:
+    api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
+    talk = make_talk_of(PNG)
+    added = post(api, "/api/v1/openai/conversations", items=talk[:2]).get_json()
+    answer = post(api, input="Which colour?", conversation=added["id"])
+    assert answer.status_code == 200
+    assert [part["type"] for part in model.seen[-1][1]["content"]] == ["text", "image_url"]
+    items = api.get(f"/api/v1/openai/conversations/{added['id']}/items?order=asc").get_json()
+    file_id = items["data"][0]["content"][0]["file_id"]
+    foreign = [{"role": "user", "content": [{"type": "input_image", "file_id": file_id}]}]
+    bound = {"X-API-Key": make_key(api, username="bob")}
+    refused = api.client.post(
+        "/api/v1/openai/conversations", headers=bound, json={"items": foreign}
+    )
+    assert (refused.status_code, refused.get_json()["error"]["code"]) == (
+        404, "attachment_not_found",
+    )  # fmt: skip
+
+
+def test_results_of_client_tools_continue_the_response(make_scripted: Make) -> None:
+    api, model = make_scripted(call_weather)
+    with connect(api) as client:
+        first = ask(client, "Weather?", tools=[WEATHER])
+        calls = [one for one in first.output if one.type == "function_call"]
+        assert [json.loads(one.arguments)["city"] for one in calls] == ["Oslo", "Rome"]
+        assert first.status == "completed"
+        results = [
+            {"type": "function_call_output", "call_id": one.call_id, "output": "sunny"}
+            for one in calls
+        ]
+        second = ask(client, results, tools=[WEATHER], previous_response_id=first.id)
+    assert second.output_text == "It is sunny."
+    assert roles(model.seen[-1]) == ["system", "user", "assistant", "tool", "tool"]
+    assert [one["content"] for one in model.seen[-1][-2:]] == ["sunny", "sunny"]
+
+
+def test_tool_results_work_in_a_whole_conversation_from_the_client(make_scripted: Make) -> None:
+    api, model = make_scripted(call_weather)
+    with connect(api) as client:
+        first = ask(client, "Weather?", tools=[WEATHER], store=False)
+        given: list[Any] = [{"role": "user", "content": "Weather?"}]
+        given += [one.to_dict() for one in first.output]
+        given += [
+            {"type": "function_call_output", "call_id": "c1", "output": "sunny"},
+            {"type": "function_call_output", "call_id": "c2",
+             "output": [{"type": "input_text", "text": "rainy"}]},
+        ]  # fmt: skip
+        second = ask(client, given, tools=[WEATHER], store=False)
+    assert second.output_text == "It is rainy."
+    assert roles(model.seen[-1]) == ["system", "user", "assistant", "tool", "tool"]
+    assert model.seen[-1][2]["content"] == "Let me look."
+
+
+def test_items_can_be_referenced_by_their_ids(make_scripted: Make) -> None:
+    api, model = make_scripted(call_weather)
+    with connect(api) as client:
+        first = ask(client, "Weather?", tools=[WEATHER])
+        given = [
+            {"role": "user", "content": "Weather?"},
+            *({"type": "item_reference", "id": one.id} for one in first.output),
+            {"type": "function_call_output", "call_id": "c1", "output": "sunny"},
+            {"type": "function_call_output", "call_id": "c2", "output": "rainy"},
+        ]
+        ask(client, given, tools=[WEATHER])
+        assert roles(model.seen[-1]) == ["system", "user", "assistant", "tool", "tool"]
+        # Text that was taken back has numbers in the stream, but not in the stored response.
+        later = f"{first.output[0].id[:-4]}8005"
+        ask(client, [given[0], {"type": "item_reference", "id": later}, given[0]])
+        assert model.seen[-1][2]["content"] == "Let me look."
+        with pytest.raises(openai.NotFoundError, match="item not found: msg_"):
+            ask(client, [{"type": "item_reference", "id": "msg_" + "0" * 36}])
+
+
+def test_references_copy_at_most_the_size_of_a_body(make_api: Callable[..., Api]) -> None:
+    api = make_api(ASTRBOT_MAX_JSON_BYTES=50_000)
+    items = [{"role": "user", "content": "x" * 10_000}, {"role": "user", "content": "short"}]
+    made = post(api, "/api/v1/openai/conversations", items=items).get_json()["id"]
+    path = f"/api/v1/openai/conversations/{made}/items"
+    short, long = (one["id"] for one in api.get(path).get_json()["data"])
+
+    def refer(*ids: str) -> tuple[int, str]:
+        given = [{"type": "item_reference", "id": one} for one in ids]
+        answer = post(api, path, items=given)
+        return answer.status_code, answer.get_data(as_text=True)
+
+    assert refer(*[long] * 4)[0] == 200
+    assert refer(*[short] * 20)[0] == 200
+    for ids in ([long] * 5, [long] * 20):
+        status, said = refer(*ids)
+        assert status == 400
+        assert "items of more than 50000 bytes in total" in said
+
+
+def test_references_read_at_most_the_entries_of_a_body(
+    make_api: Callable[..., Api],
+) -> None:
+    api = make_api(ASTRBOT_MAX_JSON_BYTES=50_000)
+    found = []
+    for _ in range(3):
+        items = [{"role": "user", "content": "x" * 20_000}, {"role": "user", "content": "short"}]
+        made = post(api, "/api/v1/openai/conversations", items=items).get_json()["id"]
+        path = f"/api/v1/openai/conversations/{made}/items"
+        found.append(api.get(path).get_json()["data"][0]["id"])
+    for count, status in ((2, 200), (3, 400)):
+        given = [{"type": "item_reference", "id": one} for one in found[:count]]
+        answer = post(api, path, items=given)
+        assert answer.status_code == status
+    assert "items of responses with more than 50000 bytes" in answer.get_data(as_text=True)
+
+
+def test_the_size_of_repeated_fields_is_limited(api: Api) -> None:
+    answer = post(api, instructions="x" * 600_000)
+    assert answer.status_code == 400
+    assert "have more than 524288 bytes as JSON" in answer.get_json()["error"]["message"]
+    assert post(api, instructions="x" * 500_000).status_code == 200
+
+
+def test_calls_of_the_servers_tools_may_be_sent_back(make_scripted: Make) -> None:
+    api, model = make_scripted(think_and_roll, tools=[DICE])
+    with connect(api) as client:
+        first = ask(client, "Roll.", store=False)
+        given: Any = [{"role": "user", "content": "Roll."}]
+        given += [one.to_dict() for one in first.output]
+        ask(client, [*given, {"role": "user", "content": "Again."}], store=False)
+    seen = model.seen[-2]
+    assert roles(seen) == [
+        "system", "user", "assistant", "assistant", "tool", "assistant", "tool", "assistant",
+        "user",
+    ]  # fmt: skip
+    assert [one["content"] for one in seen if one["role"] == "tool"] == ["4", "6"]
