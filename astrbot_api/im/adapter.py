@@ -39,9 +39,6 @@ MESSAGE_TYPES: tuple[MessageType, ...] = ("FriendMessage", "GroupMessage", "Othe
 
 FileType = Literal["image", "record", "video", "file"]
 
-#: Allowed values in an adapter's ``capabilities``.
-CAPABILITIES = frozenset({"text", "image", "record", "video", "file", "group", "reply", "typing"})
-
 _PIECE_BYTES = 256 * 1024
 
 
@@ -215,6 +212,7 @@ class Adapter:
 
     #: Type in ``bots.toml``.
     type = ""
+    #: Of ``text``, the file types, ``group``, ``reply`` and ``typing``.
     capabilities: frozenset[str] = frozenset({"text"})
     #: Whether to run :meth:`poll`. It runs in exactly one worker.
     polls = False
