@@ -6,7 +6,7 @@ to all later requests. Each worker keeps its own state in memory.
 
 from __future__ import annotations
 
-import logging
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,8 +16,6 @@ import orjson
 from ..agent.provider import ModelMessage
 from .conversation import Rules, make_valid
 from .cures import Cure, name_of
-
-log = logging.getLogger(__name__)
 
 #: Lengths to which tool results are truncated in a long conversation, in characters.
 _SHORT_RESULT_CHARS = 200
@@ -43,15 +41,13 @@ _MEDIA_CHARS = 4000
 
 
 class Learned:
-    """State of one model of one endpoint.
+    """State of one model of one endpoint, or a copy of it for one request.
 
     :param provider: Id of the endpoint, see :func:`~.conversation.make_valid`.
-    :param model: Name of the model, for the log.
     """
 
-    def __init__(self, provider: str, model: str, rules: Rules) -> None:
+    def __init__(self, provider: str, rules: Rules) -> None:
         self._provider = provider
-        self._model = model
         self._rules = rules
         self._dropped: dict[str, frozenset[str]] = {
             "field": frozenset(), "message_field": frozenset(), "call_field": frozenset(),
@@ -59,8 +55,6 @@ class Learned:
         }  # fmt: skip
         self._flags: frozenset[str] = frozenset()
         self._max_tokens: int | None = None
-        #: Number of stored changes.
-        self.changes = 0
         #: Maximum size of the messages in characters, or None without a limit.
         self.max_chars: int | None = None
 
@@ -107,62 +101,56 @@ class Learned:
             if self._max_tokens is not None and isinstance(asked, int):
                 shaped[name] = min(asked, self._max_tokens)
 
-    def learn(self, cure: Cure, body: Mapping[str, Any]) -> bool:
+    def learn(self, cure: Cure, body: Mapping[str, Any]) -> str:
         """Store a change.
 
         :param body: The rejected request, as returned by :meth:`shape`.
-        :returns: Whether the next request differs.
+        :returns: Text about the change for the log, or empty if the next request does not differ.
         """
-        new = self._learn(cure, body)
-        self.changes += new
-        return new
-
-    def _learn(self, cure: Cure, body: Mapping[str, Any]) -> bool:
         kind = cure.kind
         if kind == "too_long":
             return self._learn_length(cure, body["messages"])
         if kind == "max_tokens":
             limit = int(cure.limit)
             if self._max_tokens is not None and limit >= self._max_tokens:
-                return False
+                return ""
             self._max_tokens = limit
-            log.warning("model %s answers with at most %d tokens", self._model, limit)
-            return True
+            return f"answers with at most {limit} tokens"
         if kind in self._dropped:
             if cure.name in self._dropped[kind]:
-                return False
+                return ""
             self._dropped[kind] |= {cure.name}
-            log.warning(
-                "model %s rejects the %s %s: it is omitted from now on",
-                self._model, kind.replace("_", " "), cure.name,
-            )  # fmt: skip
-            return True
+            return f"rejects the {kind.replace('_', ' ')} {cure.name}: it is omitted from now on"
         if kind in _RULES:
             if getattr(self._rules, kind):
-                return False
+                return ""
             self._rules = replace(self._rules, **{kind: True})
         elif kind in self._flags:
-            return False
+            return ""
         else:
             self._flags |= {kind}
         words = "accepts no tools" if kind == "no_tools" else f"needs the change {kind}"
-        log.warning("model %s %s: later requests are adapted", self._model, words)
-        return True
+        return f"{words}: later requests are adapted"
 
-    def _learn_length(self, cure: Cure, messages: Sequence[ModelMessage]) -> bool:
+    def copy(self) -> Learned:
+        """Return a copy for trying changes with one request."""
+        trial = copy.copy(self)
+        trial._dropped = dict(self._dropped)
+        return trial
+
+    def _learn_length(self, cure: Cure, messages: Sequence[ModelMessage]) -> str:
         size = measure(messages)
         share = cure.limit * _MARGIN if cure.limit else _NEXT_SHARE
         wanted = int(size * share)
         shrunk = shrink(messages, wanted)
         if measure(shrunk) >= size:
-            return False
+            return ""
         # An image may be the cause, which shrinking text cannot fix: keep a minimum.
         self.max_chars = max(wanted, 500)
-        log.warning(
-            "model %s rejects a conversation of %d characters: at most %d are sent from now on",
-            self._model, size, self.max_chars,
-        )  # fmt: skip
-        return True
+        return (
+            f"rejects a conversation of {size} characters: "
+            f"at most {self.max_chars} are sent from now on"
+        )
 
     def _choose_tools(self, tools: Sequence[Mapping[str, Any]]) -> list[Any]:
         refused = self._dropped["tool"]

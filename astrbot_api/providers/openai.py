@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -37,6 +39,9 @@ _MAX_CURES = 12
 
 #: Maximum number of models with cached state. Clients can name any model.
 _MAX_MODELS = 200
+
+#: Words of an error that differ each time: request ids and times.
+_CHANGING = re.compile(r"\b(?=[\w-]*\d)[\w-]{6,}")
 
 #: Changes that apply to one request only, because they concern its content.
 _ONCE = frozenset({"bad_media", "stale"})
@@ -106,22 +111,25 @@ class OpenAIProvider:
     def _open(self, body: Mapping[str, Any], call: Call) -> tuple[AnswerReader, list[Delta] | None]:
         """Send the request until the first delta arrives, changing it after rejections."""
         attempts, learned = self._endpoint.begin_attempts(), self._get_learned(body["model"])
+        trial, tries, helped = learned, 0, list[_Try]()
         once: frozenset[str] = frozenset()
-        cures = 0
         while True:
-            base, changes = self._endpoint.base, learned.changes
-            shaped = learned.shape(body, once)
+            base, shaped = self._endpoint.base, trial.shape(body, once)
             try:
-                return self._begin(shaped, call)
+                opened = self._begin(shaped, call)
+                _keep(helped, learned, body["model"])
+                return opened
             except (failures.EndpointRefusal, failures.ReportedError) as error:
                 found = list(find_cures(error.status, error.text, shaped))
-                # A concurrent request may have stored the change that this one needs.
-                helped = learned.changes > changes
-                fits = (one for one in found if not helped and _apply(one, learned, shaped, once))
-                cure = next(fits, None)
-                if (helped or cure) and cures < _MAX_CURES:
-                    cures += 1
-                    once |= {cure.kind} & _ONCE if cure else set()
+                words = _CHANGING.sub("", error.text)
+                if helped and helped[-1].words == words:
+                    helped.pop()
+                trial = learned.copy() if trial is learned else trial
+                cure = next((one for one in found if _apply(one, trial, shaped, once)), None)
+                if cure is not None and tries < _MAX_CURES:
+                    tries += 1
+                    helped.append(_Try(cure, shaped, words))
+                    once |= {cure.kind} & _ONCE
                     continue
                 self._endpoint.go_on(_name_cause(error, found), base, attempts, call)
             except ProviderError as error:
@@ -158,7 +166,7 @@ class OpenAIProvider:
             if len(self._learned) >= _MAX_MODELS:
                 self._learned.clear()
             rules = Rules(strict_roles=self._config.strict_roles)
-            learned = self._learned.setdefault(model, Learned(self._name, model, rules))
+            learned = self._learned.setdefault(model, Learned(self._name, rules))
         return learned
 
     def _get_default_model(self, call: Call) -> str:
@@ -191,10 +199,29 @@ class OpenAIProvider:
         return model
 
 
-def _apply(cure: Cure, learned: Learned, shaped: Mapping[str, Any], once: frozenset[str]) -> bool:
-    """Store a cure and return whether it changes the next request."""
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """A change of a rejected request. ``words`` are those of the rejection."""
+
+    cure: Cure
+    rejected: Mapping[str, Any]
+    words: str
+
+
+def _keep(helped: Sequence[_Try], learned: Learned, model: str) -> None:
+    """Store the changes after which an endpoint's words changed, until it accepted the request.
+
+    Other changes are not kept, since an error may quote a user, or be about something else.
+    """
+    for one in helped:
+        if one.cure.kind not in _ONCE and (words := learned.learn(one.cure, one.rejected)):
+            log.warning("model %s %s", model, words)
+
+
+def _apply(cure: Cure, learned: Learned, shaped: Mapping[str, Any], once: frozenset[str]) -> str:
+    """Store a cure and return text about it, or empty if it does not change the next request."""
     if cure.kind in _ONCE:
-        return cure.kind not in once
+        return "" if cure.kind in once else cure.kind
     return learned.learn(cure, shaped)
 
 

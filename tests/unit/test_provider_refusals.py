@@ -399,6 +399,26 @@ def test_concurrent_requests_are_changed_after_rejections(field: str, message: s
         assert [text_of(one.result()) for one in answers] == ["ok", "ok"]
 
 
+def test_an_error_that_quotes_a_user_changes_no_later_request() -> None:
+    bodies: list[Any] = []
+
+    def handle(connection: Connection) -> None:
+        while body := connection.read_request()[1]:
+            bodies.append(json.loads(body))
+            if "stop" in bodies[-1]:
+                quoted = f"this model does not support tools (request 20261129{len(bodies)})"
+                connection.send_json(400, refuse(f"Invalid value for stop: {quoted}"))
+            else:
+                connection.send_stream(*say("ok"))
+
+    with RawEndpoint(handle) as endpoint:
+        provider = provider_of(endpoint)
+        for extra in ({"stop": [5]}, {}):
+            assert text_of(ask(provider, tools=TOOLS, extra=extra)) == "ok"
+    assert "tools" not in bodies[-2]
+    assert bodies[-1] == {key: one for key, one in bodies[0].items() if key != "stop"}
+
+
 def test_concurrent_requests_find_the_missing_version() -> None:
     together = threading.Barrier(2)
 
