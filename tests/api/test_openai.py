@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import string
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -185,6 +186,19 @@ def test_pictures_of_the_last_message_reach_the_model(make_scripted: Make) -> No
     given = model.seen[-1]
     assert given[-3]["content"] == "[image]\nwhat is it?"
     assert [one["type"] for one in given[-1]["content"]] == ["text", "image_url"]
+
+
+@pytest.mark.parametrize("begin", ["", "a", "ab"])
+@pytest.mark.parametrize("coding", ["", ";base64"])
+def test_a_long_file_with_escapes_is_read_whole(api: Api, begin: str, coding: str) -> None:
+    whole = (begin + "\0é%").encode() * 40_000
+    plain = quote(base64.b64encode(whole) if coding else whole, safe=string.digits)
+    part = {"type": "file", "file": {"file_data": f"data:{coding},{plain}", "filename": "a"}}
+    answer = post(api, messages=[{"role": "user", "content": [part]}], store=True)
+    session = f"/api/v1/chat/sessions/{answer.get_json()['session_id']}"
+    stored = api.get(f"{session}/messages").get_json()["data"]["messages"][-1]["content"]
+    attachment_id = stored["message"][0]["attachment_id"]
+    assert api.get(f"/api/v1/file?attachment_id={attachment_id}").get_data() == whole
 
 
 def test_any_form_of_a_data_url_is_read(make_scripted: Make) -> None:

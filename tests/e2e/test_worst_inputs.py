@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import json
 import os
 import random
 import struct
@@ -17,6 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -420,6 +422,23 @@ def test_no_body_blocks_a_worker(server: Server, key: str, method: str, rule: st
             for name, body in bodies
         ],
     )
+
+
+@timed
+def test_no_file_in_a_message_blocks_a_worker(server: Server, key: str) -> None:
+    path, chars = "/api/v1/openai/chat/completions", LIMITS[MESSAGE] - 1000
+    data = {
+        "escapes": "data:," + "%41" * (chars // 3),
+        "escaped base64": "data:;base64," + "%41" * (chars // 3),
+        "blanks": "QU JD " * (chars // 6),
+    }
+
+    def send(text: str) -> None:
+        part = {"type": "file", "file": {"file_data": text, "filename": "a.txt"}}
+        asked = {"model": "default", "messages": [{"role": "user", "content": [part]}]}
+        _post(server, key, "POST", path, "application/json", json.dumps(asked).encode())
+
+    _check(server, [(name, partial(send, text)) for name, text in data.items()])
 
 
 @timed

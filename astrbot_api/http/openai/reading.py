@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import base64
 import binascii
+import string
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from ...chat.context.supplied import SuppliedContext, SuppliedMessage
 from ...errors import refuse
 from ...messages import Media, Plain, Segment, check_text, require_content
+from ...runtime.threads import let_others_run
 
 #: Maximum number of messages in one request.
 MAX_MESSAGES = 2000
 
-_URL_ALPHABET = str.maketrans("-_", "+/")
+#: Converts the URL-safe alphabet (RFC 4648, 5), and removes line breaks (RFC 2045).
+_TO_BASE64 = str.maketrans("-_", "+/", string.whitespace)
+
+#: Length of a text whose percent-encoding is decoded at once: this takes some milliseconds.
+_PIECE_CHARS = 64 * 1024
 
 #: Accepted roles of a message.
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -199,14 +205,25 @@ def decode_base64(value: Any, where: str, *, must_be_url: bool = False) -> bytes
         head, comma, rest = value.partition(",")
         if comma and head[:5].lower() == "data:":
             if not head.lower().endswith(";base64"):
-                return unquote_to_bytes(rest)
-            value, must_be_url = unquote(rest) if "%" in rest else rest, False
+                return _unquote(rest)
+            value, must_be_url = _unquote(rest).decode("latin-1") if "%" in rest else rest, False
         if not must_be_url:
-            # Also accept line breaks (RFC 2045), the URL-safe alphabet (RFC 4648, 5) and missing
-            # padding (RFC 4648, 3.2).
-            data = "".join(value.split()).rstrip("=").translate(_URL_ALPHABET)
+            data = value.translate(_TO_BASE64).rstrip("=")  # padding may miss (RFC 4648, 3.2)
             try:
                 return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
             except (binascii.Error, ValueError):
                 pass
     raise refuse(f"{where} must be base64 in a data: URL; other URLs are not fetched")
+
+
+def _unquote(text: str) -> bytes:
+    """Decode percent-encoding, and let other greenlets run between the pieces of a long text."""
+    pieces, at = [], 0
+    while at < len(text):
+        end = at + _PIECE_CHARS
+        begun = text.find("%", end - 2, end)  # an escape that continues in the next piece
+        end = end if begun < 0 else begun
+        pieces.append(unquote_to_bytes(text[at:end]))
+        at = end
+        let_others_run()
+    return b"".join(pieces)
