@@ -86,7 +86,7 @@ def create_key_row(
 def run_cli(*arguments: str, data_dir: Path) -> str:
     """Run ``astrbot-api`` and return its output."""
     done = subprocess.run(
-        [sys.executable, "-m", "astrbot_api.cli.main", *arguments, "--data-dir", str(data_dir)],
+        [sys.executable, "-m", "astrbot_api", *arguments, "--data-dir", str(data_dir)],
         check=True,
         capture_output=True,
         text=True,

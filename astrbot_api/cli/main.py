@@ -314,7 +314,3 @@ def _show_secret(key: dict[str, Any], secret: str, as_json: bool) -> None:
         f"id {key['key_id']}, scopes {', '.join(key['scopes'])}. Save the key now:", err=True
     )
     click.echo("it is not shown again.", err=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -111,6 +111,8 @@ class Banner:
 def _program() -> str:
     """Return the command that this user can call: its name, or the path that was used."""
     called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return "python -m astrbot_api"
     found = shutil.which("astrbot-api")
     if found and called.exists() and Path(found).resolve() == called.resolve():
         return "astrbot-api"

@@ -298,7 +298,7 @@ def _find_fault() -> str:
     Another process checks it, because this one has old code. It is started without
     ``subprocess``: gevent's version would replace gunicorn's handler of SIGCHLD.
     """
-    command = [sys.executable, "-m", "astrbot_api.cli.main", "check"]
+    command = [sys.executable, "-m", "astrbot_api", "check"]
     with tempfile.TemporaryFile() as output:
         copies = [(os.POSIX_SPAWN_DUP2, output.fileno(), descriptor) for descriptor in (1, 2)]
         pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=copies)

@@ -70,7 +70,7 @@ def test_a_killed_worker_repeats_no_request_and_frees_its_slots(tmp_path: Path) 
 
 def test_the_first_start_checks_the_scopes_of_the_key(tmp_path: Path) -> None:
     with FakeAstrBot("4.29", scopes=("chat", "config")) as astrbot:
-        command = [sys.executable, "-m", "astrbot_api.cli.main", "serve", "--port", "0"]
+        command = [sys.executable, "-m", "astrbot_api", "serve", "--port", "0"]
         command += ["--upstream", f"{astrbot.url}/api/v1", "--upstream-key", astrbot.key]
         with (
             (tmp_path / "out.txt").open("w") as out,
@@ -100,7 +100,7 @@ def test_an_astrbot_without_chats_is_rejected_before_any_file_is_written(
     tmp_path: Path,
 ) -> None:
     with FakeAstrBot("4.29", scopes=("im",)) as astrbot:
-        command = [sys.executable, "-m", "astrbot_api.cli.main", "serve", "--port", "0"]
+        command = [sys.executable, "-m", "astrbot_api", "serve", "--port", "0"]
         done = subprocess.run(
             [*command, "--upstream", astrbot.url, "--data-dir", str(tmp_path / "data")],
             env={**os.environ, "ASTRBOT_UPSTREAM_KEY": astrbot.key},

@@ -70,7 +70,7 @@ class Serve:
         with self._out.open("w") as out, self._err.open("w") as err:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "astrbot_api.cli.main", "serve"),
+                    *(sys.executable, "-m", "astrbot_api", "serve"),
                     *("--port", "0", "--data-dir", str(self.data_dir), *arguments),
                 ],
                 stdin=subprocess.DEVNULL,
