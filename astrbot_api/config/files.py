@@ -118,8 +118,8 @@ class ConfigFiles:
         """
         self._refresh()
         own, _, other = config_id.partition(CONFIG_SEPARATOR)
-        if own not in self._configs:
-            self._refresh(_RECHECK_UNKNOWN_S)  # the file may be newer than the last check
+        if own not in self._configs:  # the file may be newer than the last check
+            self._refresh(0.0 if self._is_new(f"{own}.toml") else _RECHECK_UNKNOWN_S)
         config = self._configs.get(own)
         if config is not None and other:
             return choose_upstream_config(config, other)
@@ -166,6 +166,12 @@ class ConfigFiles:
                 f"config_name is ambiguous, please use config_id: {config_name}",
             )
         return named[0]
+
+    def _is_new(self, name: str) -> bool:
+        """Return whether a config file exists that no check has seen. Anyone may send the name."""
+        path = self._folder / name
+        plain = path.name == name and not name.startswith(".")
+        return plain and path not in self._seen and os.path.exists(path)
 
     def _shown(self, path: Path) -> str:
         return path.relative_to(self._data_dir).as_posix()

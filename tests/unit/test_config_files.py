@@ -11,8 +11,6 @@ from astrbot_api import ApiError, SettingsError
 from astrbot_api.config.files import ConfigFiles
 from astrbot_api.im.botfile import BotFile
 
-from ..waiting import wait_for
-
 
 def write(data_dir: Path, name: str, text: str) -> Path:
     folder = data_dir / "configs"
@@ -35,8 +33,12 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ConfigFiles:
 def test_a_config_that_is_not_known_yet_is_looked_for_at_once(tmp_path: Path) -> None:
     configs = ConfigFiles(tmp_path)
     configs.load_all()
-    write(tmp_path, "new", "[provider]\ntype = 'mock'\n")
-    assert wait_for(lambda: configs.find_config("new"), limit_s=0.9)
+    for number in range(3):
+        assert configs.find_config(f"new{number}") is None
+        write(tmp_path, f"new{number}", "[provider]\ntype = 'mock'\n")
+        assert configs.find_config(f"new{number}") is not None
+    assert configs.find_config("../configs/new0") is None
+    assert configs.find_config("a\0b") is None
 
 
 def test_the_first_start_writes_a_default_config(configs: ConfigFiles, tmp_path: Path) -> None:
