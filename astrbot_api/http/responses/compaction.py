@@ -16,12 +16,9 @@ from ..sse import find_abort
 from ..state import get_state
 from .opening import read_turn
 from .parameters import read_parameters
+from .request_schemas import OpenAICompactRequestSchema, OpenAIResponseRequestSchema
 from .routes import begin_fold, blp
-from .schemas import (
-    OpenAICompactedResponseSchema,
-    OpenAICompactRequestSchema,
-    OpenAIResponseRequestSchema,
-)
+from .schemas import OpenAICompactedResponseSchema
 from .stored import make_unstored_head
 
 #: The blueprint of all OpenAI routes, including the route of this module.

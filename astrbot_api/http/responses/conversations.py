@@ -25,15 +25,17 @@ from .compaction import blp  # the blueprint of routes.py, with the routes of bo
 from .items import page_of
 from .opening import choose_new_username, make_reader
 from .parameters import read_metadata
-from .schemas import (
+from .request_schemas import (
     ItemPageSchema,
     OpenAIAddedItemsSchema,
     OpenAIConversationRequestSchema,
+    OpenAINewConversationSchema,
+)
+from .schemas import (
     OpenAIConversationSchema,
     OpenAIDeletedConversationSchema,
     OpenAIItemListSchema,
     OpenAIItemSchema,
-    OpenAINewConversationSchema,
 )
 from .stored import describe_conversation, get_conversation, get_item, list_entry
 

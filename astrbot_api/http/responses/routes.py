@@ -28,14 +28,12 @@ from .items import iter_input, page_of
 from .opening import read_turn
 from .parameters import read_parameters
 from .rendering import ResponseFold
+from .request_schemas import ItemPageSchema, OpenAIResponseRequestSchema, ResponseQuerySchema
 from .schemas import (
     STREAM_EXAMPLE,
-    ItemPageSchema,
     OpenAIDeletedResponseSchema,
     OpenAIItemListSchema,
-    OpenAIResponseRequestSchema,
     OpenAIResponseSchema,
-    ResponseQuerySchema,
 )
 from .stored import (
     ACTIVE,

@@ -1,4 +1,4 @@
-"""Request and response schemas of responses and conversations."""
+"""Response schemas of responses and conversations."""
 
 from __future__ import annotations
 
@@ -6,35 +6,7 @@ from typing import Any
 
 import marshmallow as ma
 
-from ..fields import (
-    Limit,
-    Text,
-    any_value,
-    asked,
-    choice,
-    optional_flag,
-    optional_object,
-    optional_text,
-    required_text,
-    required_value,
-    switch,
-)
-from ..openai.parameters import MAX_TOOLS
-from ..openai.schemas import FUNCTION_MEMBERS, FUNCTION_TYPE, LENGTH, refused
-from ..schemas import (
-    RequestSchema,
-    flag,
-    list_of,
-    mapping,
-    member,
-    number,
-    object_with,
-    one_of,
-    text,
-)  # fmt: skip
-from .items import SERVER_LABEL
-from .parameters import INCLUDED, MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
-from .reading import ITEM_TYPES, MAX_ITEMS
+from ..schemas import flag, list_of, mapping, number, text
 
 #: Example of a stream's event.
 STREAM_EXAMPLE = (
@@ -42,209 +14,10 @@ STREAM_EXAMPLE = (
     '"sequence_number":4,"item_id":"msg_7254cd9a814f498ea2022c1777b1bd2d8000",'
     '"output_index":0,"content_index":0,"delta":"Hello","logprobs":[]}\n\n'
 )
-_RESPONSE = "resp_7254cd9a814f498ea2022c1777b1bd2d"
-_CONVERSATION = "conv_7254cd9a814f498ea2022c1777b1bd2d"
 
-_ITEM: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "type": {
-            "description": "The item type. By default `message`.",
-            "enum": [*ITEM_TYPES, None],
-            "example": "message",
-        },
-        "role": one_of(
-            "Author of a message. The last message of the user is answered.",
-            "user", "assistant", "system", "developer",
-        ),
-        "content": {
-            "description": (
-                "A string or a list of parts: `input_text`, `output_text`, `input_image` with a "
-                "`data:` URL, `input_audio`, and `input_file` with `file_data`. A file can also "
-                "be an attachment's id in `file_id`."
-            ),
-            "example": "Hello",
-        },
-    },
-}  # fmt: skip
-
-#: A tool of the client.
-_FUNCTION = object_with(("type", "name"), {"type": FUNCTION_TYPE, **FUNCTION_MEMBERS})
-
-#: The config's own tools, with approval by a person.
-_SERVER = object_with(
-    ("type", "server_label"),
-    {
-        "type": one_of("The config's own tools.", "mcp"),
-        "server_label": one_of("The only supported label.", SERVER_LABEL),
-        "require_approval": {
-            "description": (
-                "With `always`, a call that needs approval ends the response with an "
-                "`mcp_approval_request`. With `never`, the call is rejected."
-            ),
-            "enum": ["always", "never", None],
-            "example": "always",
-        },
-    },
-)
-
-_CONVERSATION_ID = member("string", "The `id` of the conversation.", _CONVERSATION, minLength=1)
-
-
-def _word(example: str) -> ma.fields.Raw:
-    return any_value(
-        "Accepted, but without effect.", example, type="string", maxLength=MAX_VALUE_CHARS
-    )
-
-
-def _metadata() -> ma.fields.Raw:
-    return any_value(
-        "Up to 16 key-value pairs of the client.", {"topic": "demo"},
-        type="object", maxProperties=MAX_PAIRS,
-        propertyNames={"minLength": 1, "maxLength": MAX_KEY_CHARS},
-        additionalProperties={"type": "string", "maxLength": MAX_VALUE_CHARS},
-    )  # fmt: skip
-
-
-def _username() -> Text:
-    return optional_text(
-        "The username. By default that of the continued response or conversation, else `openai:` "
-        "and the beginning of the key.",
-        "alice", max_chars="max_username_chars",
-    )  # fmt: skip
-
-
-class OpenAIResponseRequestSchema(RequestSchema):
-    """Request for a response. Unknown fields are ignored."""
-
-    carries_message = True
-
-    model = required_text("model", "Id or name of a config.", "default")
-    input = required_value(
-        "input",
-        "The input: a string, or a list of items.",
-        "Hello",
-        oneOf=[{"type": "string"}, {"type": "array", "items": _ITEM, "maxItems": MAX_ITEMS}],
-    )
-    instructions = optional_text(
-        "Instructions for this response only, after the config's own prompt.", "Be brief."
-    )
-    stream = optional_flag("Whether to stream events.", default=False, example=True)
-    background = optional_flag(
-        "Whether to return at once and run in the background. Retrieve the response later.",
-        default=False,
-        example=False,
-    )
-    store = optional_flag("Whether to store the turn.", default=True, example=True)
-    previous_response_id = optional_text("Id of the response to continue.", _RESPONSE)
-    conversation = any_value(
-        "The conversation to add the response to: its id, or an object with its id.",
-        _CONVERSATION,
-        anyOf=[
-            {"type": "string", "minLength": 1},
-            {"type": "object", "required": ["id"], "properties": {"id": _CONVERSATION_ID}},
-            {"type": "null"},
-        ],
-    )
-    user = _username()
-    metadata = _metadata()
-    tools = any_value(
-        "Functions that run on the client, in addition to the config's tools. A call of one ends "
-        "the turn. A function replaces a config's tool of the same name. With a tool of the type "
-        "`mcp`, the client answers approval requests for the config's tools.",
-        [{"type": "function", "name": "get_weather", "parameters": {"type": "object"}}],
-        type="array", items={"anyOf": [_FUNCTION, _SERVER]}, maxItems=MAX_TOOLS,
-    )  # fmt: skip
-    tool_choice = any_value(
-        "`auto`, `none`, `required`, `allowed_tools`, or one of `tools`. Applies to the first "
-        "step of the turn.",
-        "auto",
-    )
-    parallel_tool_calls = any_value("Whether a step may call several tools.", True, type="boolean")
-    text = optional_object(
-        "`format`: `text`, `json_object` or `json_schema`. With the JSON formats, an answer that "
-        "is not JSON is an error. With `strict` it must match the schema.",
-        {"format": {"type": "text"}},
-    )
-    reasoning = optional_object(
-        "`effort` is passed to the model. The config decides whether reasoning is shown.",
-        {"effort": "low"},
-    )
-    temperature = any_value("Passed to the model.", 0.7, type="number", minimum=0, maximum=2)
-    top_p = any_value("Passed to the model.", 0.9, type="number", minimum=0, maximum=1)
-    max_output_tokens = any_value(
-        "Passed to the model, up to the config's limit.", 1000, type="integer", **LENGTH
-    )
-    truncation = any_value(
-        "Accepted, but without effect: the config's `history_tokens` limits the history, oldest "
-        "messages are dropped first.", "auto",
-        enum=["auto", "disabled", None],
-    )  # fmt: skip
-    include = any_value(
-        "Accepted, but without effect.", [],
-        type="array", items={"enum": list(INCLUDED)}, maxItems=100,
-    )  # fmt: skip
-    service_tier = _word("auto")
-    prompt_cache_key = _word("demo")
-    prompt_cache_retention = _word("24h")
-    safety_identifier = _word("u1")
-    # These fields are rejected: ignoring them would give a wrong answer.
-    prompt = refused("Not supported: send `instructions` and `input`.", [])
-    max_tool_calls = refused("Not supported: the config limits the steps.", [])
-    top_logprobs = any_value("Not supported.", 0, type="integer", minimum=0, maximum=0)
-    context_management = refused("Not supported: `history_tokens` limits the history.", [[]])
-    moderation = refused("Not supported.", [])
-
-
-class OpenAICompactRequestSchema(RequestSchema):
-    """Request to compact a conversation. Unknown fields are ignored."""
-
-    carries_message = True
-
-    model = required_text("model", "Id or name of a config.", "default")
-    input = any_value(
-        "The conversation: a string or a list of items. By default the one of "
-        "`previous_response_id`.",
-        [{"role": "user", "content": "Hello"}],
-        oneOf=[
-            {"type": "string"},
-            {"type": "array", "items": _ITEM, "maxItems": MAX_ITEMS - 1},
-            {"type": "null"},
-        ],
-    )
-    instructions = optional_text(
-        "Instructions for the summary, after the config's own prompt.", "Keep all names."
-    )
-    previous_response_id = optional_text(
-        "Id of the last response of the conversation to compact.", _RESPONSE
-    )
-    user = _username()
-
-
-class ResponseQuerySchema(RequestSchema):
-    """Query of a response."""
-
-    stream = switch("stream", "Whether to stream the events.")
-    starting_after = asked(
-        ma.fields.Integer,
-        "The `sequence_number` of the last event that you received.",
-        4,
-        load_default=None,
-        validate=ma.validate.Range(min=0, max=2**53, error="starting_after is out of range"),
-        error_messages={"invalid": "starting_after must be an integer"},
-    )
-
-
-class ItemPageSchema(RequestSchema):
-    """Query of one page of items."""
-
-    limit = asked(
-        Limit, "Maximum number of items, clamped to 1 to 100.", 20, maximum=100, load_default=20
-    )
-    order = choice(
-        "order", ("asc", "desc"), "`desc` for newest first.", default="desc", example="asc"
-    )
-    after = optional_text("The `last_id` of the previous page. By default the first page.", "")
+#: Examples of ids.
+RESPONSE_ID = "resp_7254cd9a814f498ea2022c1777b1bd2d"
+CONVERSATION_ID = "conv_7254cd9a814f498ea2022c1777b1bd2d"
 
 
 class OpenAIItemSchema(ma.Schema):
@@ -275,7 +48,7 @@ class OpenAIItemListSchema(ma.Schema):
 class OpenAIResponseSchema(ma.Schema):
     """A response. It also repeats the fields of its request."""
 
-    id = text("The id: `resp_` and the run's id.", _RESPONSE)
+    id = text("The id: `resp_` and the run's id.", RESPONSE_ID)
     object = text("Always `response`.", "response")
     created_at = number("Time of creation, in seconds since 1970.", 1795452257)
     status = text(
@@ -298,7 +71,7 @@ class OpenAIResponseSchema(ma.Schema):
 class OpenAICompactedResponseSchema(ma.Schema):
     """A compacted conversation. The next `input` begins with `output`."""
 
-    id = text("The id. The object cannot be retrieved.", _RESPONSE)
+    id = text("The id. The object cannot be retrieved.", RESPONSE_ID)
     object = text("Always `response.compaction`.", "response.compaction")
     created_at = number("Time of creation, in seconds since 1970.", 1795452257)
     output = _items("The user's messages in `input`, and one item of the type `compaction`.")
@@ -312,43 +85,15 @@ class OpenAICompactedResponseSchema(ma.Schema):
 class OpenAIDeletedResponseSchema(ma.Schema):
     """A deleted response."""
 
-    id = text("The id.", _RESPONSE)
+    id = text("The id.", RESPONSE_ID)
     object = text("Always `response`.", "response")
     deleted = flag("Always `true`.", True)
-
-
-class OpenAIConversationRequestSchema(RequestSchema):
-    """Changes to a conversation."""
-
-    metadata = _metadata()
-
-
-class OpenAINewConversationSchema(OpenAIConversationRequestSchema):
-    """A new conversation."""
-
-    carries_message = True
-    user = _username()
-    items = any_value(
-        "Up to 20 initial items.", [{"role": "user", "content": "Hello"}],
-        type="array", items=_ITEM, maxItems=20,
-    )  # fmt: skip
-
-
-class OpenAIAddedItemsSchema(RequestSchema):
-    """Items to add to a conversation."""
-
-    carries_message = True
-
-    items = required_value(
-        "items", "Up to 20 items.", [{"role": "user", "content": "Hello"}],
-        type="array", items=_ITEM, maxItems=20,
-    )  # fmt: skip
 
 
 class OpenAIConversationSchema(ma.Schema):
     """A conversation."""
 
-    id = text("The id: `conv_` and the session's id.", _CONVERSATION)
+    id = text("The id: `conv_` and the session's id.", CONVERSATION_ID)
     object = text("Always `conversation`.", "conversation")
     created_at = number("Time of creation, in seconds since 1970.", 1795452257)
     metadata = mapping("Key-value pairs of the client.", {"topic": "demo"})
@@ -358,6 +103,6 @@ class OpenAIConversationSchema(ma.Schema):
 class OpenAIDeletedConversationSchema(ma.Schema):
     """A deleted conversation."""
 
-    id = text("The id.", _CONVERSATION)
+    id = text("The id.", CONVERSATION_ID)
     object = text("Always `conversation.deleted`.", "conversation.deleted")
     deleted = flag("Always `true`.", True)
