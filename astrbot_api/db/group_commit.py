@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from ..runtime.threads import NativeThread, start_beside
+from ..runtime.threads import NativeThread, start_beside, wait_until_idle
 
 T = TypeVar("T")
 
@@ -16,15 +16,8 @@ Job = Callable[..., Any]
 #: Maximum time for which quick jobs run in the event loop before their transaction ends.
 _QUICK_S = 0.005
 
-#: Weight of the newest measurement in the average lag of :class:`BatchWriter`.
-_LAG_WEIGHT = 0.1
-
-#: Lag without load, in seconds.
-_IDLE_LAG_S = 0.001
-
-#: The pause between two batches, as a multiple of the lag beyond that, and its maximum.
-_LAG_TIMES = 4.0
-_MAX_PAUSE_S = 0.02
+#: Maximum time for which a batch waits for the event loop to be idle.
+_GATHER_S = 0.05
 
 
 class Transaction(Protocol):
@@ -62,9 +55,8 @@ class _Ticket:
 class BatchWriter:
     """Runs jobs in batches, each in one transaction.
 
-    Jobs submitted during a batch form the next batch. Under load there is a short pause between
-    two batches, so that more jobs share one: their callers would wait for the busy event loop
-    anyway. The measure of load is how long callers wait after their batch has ended.
+    Jobs submitted during a batch form the next batch. A batch begins when the event loop is idle,
+    so that under load more jobs share one: their callers would wait for the busy loop anyway.
 
     A native thread waits for the lock and commits, since both may take long. It also runs a batch
     with a job that may take long. The other jobs run in the caller's thread. Each statement
@@ -80,9 +72,6 @@ class BatchWriter:
         self._busy = False
         #: The exception that interrupted the leading caller, or None.
         self._interruption: BaseException | None = None
-        #: Average time in seconds from the end of a batch until its callers run.
-        self._lag_s = 0.0
-        self._ended_at = time.monotonic()
 
     def submit(self, job: Callable[..., T], *, quick: bool = False) -> T:
         """Run a job, wait for it, and return its result or raise its exception.
@@ -97,7 +86,6 @@ class BatchWriter:
         if leads:
             self._lead(ticket)
         ticket.done.wait()
-        self._lag_s += _LAG_WEIGHT * (time.monotonic() - self._ended_at - self._lag_s)
         if ticket.error is not None:
             raise ticket.error
         result: T = ticket.result
@@ -116,7 +104,7 @@ class BatchWriter:
         """
         try:
             while not own.done.is_set():
-                self._pause()
+                wait_until_idle(_GATHER_S)
                 with self._lock:
                     batch, self._waiting = self._waiting, []
                 self._serve(batch)
@@ -129,12 +117,6 @@ class BatchWriter:
                 start_beside(self._lead, following, name="astrbot-writer")
         if interruption is not None:
             raise interruption
-
-    def _pause(self) -> None:
-        pause_s = min(_LAG_TIMES * (self._lag_s - _IDLE_LAG_S), _MAX_PAUSE_S)
-        left_s = self._ended_at + pause_s - time.monotonic()
-        if left_s > 0:
-            time.sleep(left_s)
 
     def _serve(self, batch: list[_Ticket]) -> None:
         run = self._run_here if all(ticket.quick for ticket in batch) else self._run_aside
@@ -157,14 +139,14 @@ class BatchWriter:
         if not transaction.begin(wait=False):
             self._finish(lambda: transaction.begin(wait=True))
         outcomes = transaction.run(jobs, time.monotonic() + _QUICK_S)
-        self._finish(self._commit)
+        self._finish(transaction.commit)
         return outcomes
 
     def _run_aside(self, jobs: list[Job]) -> list[Any | BaseException]:
         def run() -> list[Any | BaseException]:
             self._transaction.begin(wait=True)
             outcomes = self._transaction.run(jobs, None)
-            self._commit()
+            self._transaction.commit()
             return outcomes
 
         return self._finish(run)
@@ -174,9 +156,3 @@ class BatchWriter:
         result, interruption = self._thread.finish(job)
         self._interruption = self._interruption or interruption
         return result
-
-    def _commit(self) -> None:
-        try:
-            self._transaction.commit()
-        finally:
-            self._ended_at = time.monotonic()

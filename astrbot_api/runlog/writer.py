@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from ..errors import AstrBotError, StoreClosed
 from ..runtime.per_process import PerProcess
+from ..runtime.threads import wait_until_idle
 from .journal import Journal, Piece
 from .log import RunLog
 from .signals.signals import RUN_EVENTS, Signals
@@ -35,6 +36,9 @@ _QUIET_RUNS = 2
 #: already. Opening events are then written with the first tokens, closing events with the
 #: next run's.
 _LINGER_S = 0.01
+
+#: Maximum seconds for which a transaction under load waits for the event loop to be idle.
+_GATHER_S = 0.02
 
 #: Seconds until rejected events are written again.
 _RETRY_S = 1.0
@@ -133,6 +137,7 @@ class JournalWriter:
             sending_s = time.monotonic() - began
             long_s = _SENDING_TIMES * (sending_s - _PACE_S) * self._going_share
             time.sleep(max((1.0 - self._left) * _PACE_S, long_s))
+            wait_until_idle(_GATHER_S)
         elif self._left < 1.0 and not self._closed:
             self._urgent.wait((1.0 - self._left) * _PACE_S)
         self._refill()

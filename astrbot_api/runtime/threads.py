@@ -142,6 +142,20 @@ def let_others_run() -> None:
             _get_next_check(hub).wait()
 
 
+def wait_until_idle(limit_s: float) -> None:
+    """Wait until the event loop has nothing else to do, or for this time.
+
+    The work of many greenlets then runs in groups: all of them first reach the point where they
+    need it. Each step of a turn is cheaper when the same step of other turns has just run.
+    Without gevent it does nothing.
+    """
+    if is_gevent_patched():
+        from gevent import Timeout, idle
+
+        with Timeout(limit_s, False):
+            idle()
+
+
 class _NextCheck:
     """Resumes greenlets after the hub's next check of sockets and timers.
 

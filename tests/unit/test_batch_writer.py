@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -56,19 +55,15 @@ def transaction() -> Recorder:
 
 
 @pytest.fixture
-def writer(transaction: Recorder, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchWriter]:
-    """A writer that takes every moment for a loaded one, so that it pauses before a batch."""
-    monkeypatch.setattr(group_commit, "_IDLE_LAG_S", -10.0)
-    monkeypatch.setattr(group_commit, "_MAX_PAUSE_S", 10.0)
+def writer(transaction: Recorder) -> Iterator[BatchWriter]:
     writer = BatchWriter(transaction)
     yield writer
     writer.close()
 
 
-def replace_sleep(monkeypatch: pytest.MonkeyPatch, sleep: Callable[[float], Any]) -> None:
-    """Replace the sleep of the writer alone."""
-    fake = SimpleNamespace(sleep=sleep, monotonic=time.monotonic)
-    monkeypatch.setattr(group_commit, "time", fake)
+def replace_wait(monkeypatch: pytest.MonkeyPatch, wait: Callable[[float], Any]) -> None:
+    """Replace the wait for an idle event loop before each batch."""
+    monkeypatch.setattr(group_commit, "wait_until_idle", wait)
 
 
 def submit(
@@ -82,10 +77,10 @@ def submit(
     return thread
 
 
-def test_jobs_that_are_submitted_during_a_pause_share_a_transaction(
+def test_jobs_that_are_submitted_while_a_batch_waits_share_a_transaction(
     writer: BatchWriter, transaction: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace_sleep(monkeypatch, lambda seconds: wait_for(lambda: len(writer._waiting) == 3))
+    replace_wait(monkeypatch, lambda limit_s: wait_for(lambda: len(writer._waiting) == 3))
     results: list[int] = []
     callers = [submit(writer, lambda value=value: value, results) for value in range(3)]  # type: ignore[misc]
     for caller in callers:
@@ -94,16 +89,16 @@ def test_jobs_that_are_submitted_during_a_pause_share_a_transaction(
     assert transaction.steps == ["begin", "run 3", "commit"]
 
 
-def test_a_caller_that_gives_up_during_a_pause_stops_no_other_job(
+def test_a_caller_that_gives_up_while_its_batch_waits_stops_no_other_job(
     writer: BatchWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = iter([GaveUpError])
 
-    def sleep(seconds: float) -> None:
+    def wait(limit_s: float) -> None:
         for error in calls:
             raise error
 
-    replace_sleep(monkeypatch, sleep)
+    replace_wait(monkeypatch, wait)
     ran = threading.Event()
     with pytest.raises(GaveUpError):
         writer.submit(ran.set)
@@ -118,7 +113,7 @@ def test_a_caller_that_gives_up_during_a_commit_leaves_the_others_their_results(
     writer: BatchWriter, monkeypatch: pytest.MonkeyPatch, quick: bool
 ) -> None:
     waited = iter([lambda: wait_for(lambda: len(writer._waiting) == 2)])
-    replace_sleep(monkeypatch, lambda seconds: [wait() for wait in waited])
+    replace_wait(monkeypatch, lambda limit_s: [wait() for wait in waited])
     finish = writer._thread.finish
 
     def interrupt(job: Callable[[], Any]) -> tuple[Any, BaseException | None]:
@@ -143,18 +138,9 @@ def test_a_caller_that_gives_up_during_a_commit_leaves_the_others_their_results(
     assert [type(error) for error in errors] == [GaveUpError]
 
 
-def test_without_load_a_job_does_not_wait_for_others(
-    writer: BatchWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(group_commit, "_IDLE_LAG_S", 10.0)
-    replace_sleep(monkeypatch, lambda seconds: pytest.fail("the writer paused"))
-    assert writer.submit(lambda: 1) == 1
-
-
 def test_a_quick_job_runs_in_the_event_loop_and_commits_beside_it(
     writer: BatchWriter, transaction: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace_sleep(monkeypatch, lambda seconds: None)
     assert writer.submit(lambda: 1, quick=True) == 1
     assert transaction.steps == ["begin here", "run 1 here", "commit"]
 
@@ -162,7 +148,6 @@ def test_a_quick_job_runs_in_the_event_loop_and_commits_beside_it(
 def test_the_lock_of_another_process_is_waited_for_beside_the_event_loop(
     writer: BatchWriter, transaction: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace_sleep(monkeypatch, lambda seconds: None)
     transaction.locked = True
     assert writer.submit(lambda: 1, quick=True) == 1
     assert transaction.steps == ["begin", "run 1 here", "commit"]
@@ -172,7 +157,7 @@ def test_many_quick_jobs_are_split_so_that_the_event_loop_runs_between(
     writer: BatchWriter, transaction: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited = iter([lambda: wait_for(lambda: len(writer._waiting) == 3)])
-    replace_sleep(monkeypatch, lambda seconds: [wait() for wait in waited])
+    replace_wait(monkeypatch, lambda limit_s: [wait() for wait in waited])
     monkeypatch.setattr(group_commit, "_QUICK_S", -1.0)
     results: list[int] = []
     callers = [
@@ -188,7 +173,6 @@ def test_many_quick_jobs_are_split_so_that_the_event_loop_runs_between(
 def test_a_failed_commit_fails_its_jobs_and_no_later_one(
     writer: BatchWriter, transaction: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace_sleep(monkeypatch, lambda seconds: None)
     with monkeypatch.context() as broken:
         broken.setattr(transaction, "commit", lambda: pytest.fail("disk full"))
         with pytest.raises(pytest.fail.Exception, match="disk full"):

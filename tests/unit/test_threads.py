@@ -109,6 +109,46 @@ print(seen.count("tick") >= 10, seen.count("byte") >= 10)
 """
 
 
+#: Waits until other greenlets have run, then beside one that never lets the loop be idle.
+_IDLE = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, socket, time
+from astrbot_api.runtime.threads import wait_until_idle
+
+near, far = socket.socketpair()
+seen = []
+
+def answer():
+    while far.recv(1):
+        gevent.sleep(0)
+        seen.append("byte")
+
+gevent.spawn(answer)
+gevent.sleep(0.01)
+near.sendall(b"xyz")
+wait_until_idle(20)
+print("".join(seen))
+
+def never_idle():
+    while True:
+        gevent.sleep(0)
+
+gevent.spawn(never_idle)
+began = time.monotonic()
+wait_until_idle(0.05)
+print(0.04 < time.monotonic() - began < 20)
+"""
+
+
+def test_a_wait_for_an_idle_event_loop_has_a_limit() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _IDLE], capture_output=True, text=True, timeout=60, check=False,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("bytebytebyte\nTrue\n", "")
+
+
 #: Three greenlets yield after long work, and the second one is killed while it waits.
 _KILLED = """
 from gevent import monkey
