@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from .event_lines import MAX_LINE_BYTES, encode_line, fit_line
+from .event_lines import MAX_LINE_BYTES, encode_line, fit_line, join_surrogates
 
 Event = dict[str, Any]
 
@@ -78,7 +78,11 @@ def plain(run_id: str, text: str, *, streaming: bool, chain_type: str | None = N
 def plain_pieces(
     run_id: str, text: str, *, streaming: bool, chain_type: str | None = None
 ) -> list[Event]:
-    """Return ``text`` as one ``plain`` event, or as several if it is very long."""
+    """Return ``text`` as one ``plain`` event, or as several if it is very long.
+
+    It may come from a plugin or the host's own agent, so lone surrogates are replaced.
+    """
+    text = join_surrogates(text)
     return [
         plain(run_id, text[at : at + _MAX_PIECE_CHARS], streaming=streaming, chain_type=chain_type)
         for at in range(0, len(text), _MAX_PIECE_CHARS)

@@ -12,6 +12,7 @@ from ..agent.aside import AbandonableCalls, CallTimedOut, TooManyAbandoned
 from ..agent.provider import ModelMessage
 from ..agent.tools import Tool
 from ..errors import RunCancelled
+from ..event_lines import join_surrogates
 from ..events import Event
 from .commands import Command
 from .context import Handled, TurnContext
@@ -98,7 +99,7 @@ class TurnHooks:
             if isinstance(answer, Handled) and isinstance(answer.text, str):
                 return answer
             if isinstance(answer, str):
-                text = answer
+                text = join_surrogates(answer)
             elif answer is not None:
                 _log_answer(one, answer)
         return text

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..agent.provider import ToolCallDelta
+from ..event_lines import join_surrogates
 from .attached import merge_fields
-from .shapes import join_surrogates, to_text
+from .shapes import to_text
 
 #: Fields of a call that are parsed. Other fields are sent back unchanged.
 _KNOWN = frozenset(

@@ -15,6 +15,7 @@ import orjson
 
 from ..agent.provider import Delta, Finished, MediaDelta, ReasoningDelta, TextDelta
 from ..errors import ProviderError
+from ..event_lines import join_surrogates
 from . import failures
 from .attached import KNOWN_FIELDS, MAX_CHARS, REASONING_FIELDS, merge_fields
 from .calls import CallCollector, read_index
@@ -25,7 +26,6 @@ from .generated import MediaCollector
 from .shapes import (
     THOUGHT_TYPES,
     find_thought,
-    join_surrogates,
     join_texts,
     load_leniently,
     to_text,

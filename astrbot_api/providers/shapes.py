@@ -88,11 +88,6 @@ def to_text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def join_surrogates(text: str) -> str:
-    """Join the surrogate pairs of a text. Replace lone surrogates by U+FFFD."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
 def join_texts(parts: Any) -> str:
     return "".join(map(_read_text_part, parts)) if isinstance(parts, list) else to_text(parts)
 

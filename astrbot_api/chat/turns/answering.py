@@ -19,6 +19,7 @@ from ...config.upstream import UpstreamConfig
 from ...db.store import Store
 from ...deliveries.webhooks import Announcer
 from ...errors import ProviderError, RunCancelled, StorageError, ToolError
+from ...event_lines import join_surrogates
 from ...events import Event
 from ...files.attachments import Attachments
 from ...keys.rules import NO_RULES
@@ -385,5 +386,5 @@ def _limit_fields(fields: Mapping[str, Any], provider: ProviderConfig) -> dict[s
 
 def _answer_directly(text: str) -> Outcome:
     """Return the outcome of a direct reply, which the model never sees."""
-    content = {"type": "bot", "message": [{"type": "plain", "text": text}]}
+    content = {"type": "bot", "message": [{"type": "plain", "text": join_surrogates(text)}]}
     return Outcome("completed", content=content, direct=True)
