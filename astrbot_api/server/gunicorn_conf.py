@@ -120,12 +120,14 @@ def post_fork(server, worker):  # type: ignore[no-untyped-def]
 
 def post_worker_init(worker):  # type: ignore[no-untyped-def]
     """Configure logging, and start the watch that ends this worker's turns at a stop."""
+    from astrbot_api.server.accepting import share_connections
     from astrbot_api.server.log_output import set_up_logging
     from astrbot_api.server.stopping import find_state, start_watch
 
     _has_served[0] = 1
     _failed_starts[0] = 0
     set_up_logging(worker)
+    share_connections(worker, _connections)
     start_watch(worker)
     # Loaded objects are permanent. Freezing them spares the collector from scanning them.
     gc.collect()
@@ -154,7 +156,8 @@ def post_request(worker, req, environ, resp):  # type: ignore[no-untyped-def]
 
 
 def child_exit(server, worker):  # type: ignore[no-untyped-def]
-    """Remove a dead worker's streams and turns from the metrics."""
+    """Remove a dead worker's connections, streams and turns from the counts."""
+    _connections[worker.age % len(_connections)] = 0
     try:
         from prometheus_client.multiprocess import mark_process_dead
     except ImportError:
@@ -191,6 +194,9 @@ _has_served = mmap.mmap(-1, 1)
 
 #: One byte shared by all workers: how many have failed to start since the last one started.
 _failed_starts = mmap.mmap(-1, 1)
+
+#: The number of connections of each worker plus one, shared by all.
+_connections = memoryview(mmap.mmap(-1, 64 * 4)).cast("I")
 
 #: Pauses before a further start, in seconds. Each start imports the whole application.
 _PAUSES_S = (1, 2, 4, 8, 15)

@@ -77,6 +77,28 @@ def _read_answer(connection: socket.socket) -> bytes:
     return data
 
 
+def test_the_streams_of_a_burst_are_shared_between_the_workers(server: Server, key: str) -> None:
+    for connection in server.connect_to_each_worker(key):  # both have started
+        connection.close()
+    opened: list[Any] = []
+    arrived = threading.Barrier(41)
+
+    def chat(number: int) -> None:
+        body = {"username": "a", "session_id": f"burst-{number}", "message": "DELAY=50 N=40 x"}
+        opened.append(server.open_chat(key, body))
+        arrived.wait(60)
+
+    for number in range(40):
+        threading.Thread(target=chat, args=(number,), daemon=True).start()
+    arrived.wait(60)
+    workers = [server.find_worker(one) for one in opened]
+    for one in opened:
+        one.close()
+    counts = sorted(map(workers.count, set(workers)))
+    assert len(counts) == 2
+    assert counts[0] >= 15, counts
+
+
 @pytest.mark.parametrize("path", ["im/bots", "no/such/path"])
 def test_the_head_of_a_response_arrives_with_its_body(server: Server, key: str, path: str) -> None:
     request = f"GET /api/v1/{path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n".encode()
