@@ -13,7 +13,7 @@ from astrbot_api.agent.provider import Delta, ModelMessage, ReasoningDelta, Text
 from .conftest import Api
 
 HALF = "half \ud83d"
-MENDED = "half \ufffd"
+REPLACED = "half \ufffd"
 
 
 class Halves:
@@ -54,12 +54,14 @@ def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
 
 
 @pytest.mark.parametrize("message", ["hello", "look", "reason", "/cut", "handle", "change"])
-def test_a_turn_ends_well_and_is_stored(make_scripted: Callable[..., Any], message: str) -> None:
+def test_the_turn_ends_without_an_error_and_is_stored(
+    make_scripted: Callable[..., Any], message: str
+) -> None:
     api: Api = make_scripted(answer, plugins=[Halves])[0]
     events = api.chat(message, session_id="s")
     assert [event["data"] for event in events if event["type"] == "error"] == []
     assert events[-1]["type"] == "end"
     shown = "".join(str(event["data"]) for event in events if event["type"] == "plain")
     if message != "change":
-        assert (MENDED if message != "look" else "seen: half ?") in shown
+        assert (REPLACED if message != "look" else "seen: half ?") in shown
     assert api.count_rows("message") == 2
