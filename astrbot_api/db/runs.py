@@ -199,15 +199,17 @@ def add_run(
     user_message: int | None,
     checkpoint: str,
     request: str | None = None,
+    first: bool = False,
 ) -> tuple[int, int]:
     """Append a run to its session's queue.
 
+    :param first: Whether this transaction has created the session, so that its queue is empty.
     :param request: The JSON with which another worker can resume it, or None if none can.
     :param checkpoint: The ``llm_checkpoint_id`` of its messages.
     :returns: Its number, and the number of runs in the queue before it.
     """
     lock_session(db, session)
-    ahead = _COUNT_ACTIVE.execute(db, session=session).fetchone()[0]
+    ahead = 0 if first else _COUNT_ACTIVE.execute(db, session=session).fetchone()[0]
     now = now_us()
     status, started_at = ("queued", None) if ahead else ("running", now)
     row = insert(

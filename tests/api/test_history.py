@@ -16,8 +16,9 @@ from astrbot_api.chat.context import budget as budget_module
 from astrbot_api.chat.context import history, recent
 from astrbot_api.chat.context.budget import PastTurn, cost, drop_oldest, make_room, split_old
 from astrbot_api.chat.context.history import build_messages, fill_prompt
-from astrbot_api.chat.context.recent import RecentMessages
+from astrbot_api.chat.context.recent import RecentMessages, Span
 from astrbot_api.db import messages, sessions
+from astrbot_api.db.messages import MessageRow
 from astrbot_api.testing import ScriptedModel
 
 from .conftest import Api
@@ -208,24 +209,27 @@ def test_the_next_turn_of_a_session_reads_only_newer_messages(
     assert found == [2], "the last answer and this message"
     said = [one["content"] for one in model.seen[-1] if one["role"] == "user"]
     assert said == ["one", "two", "three", "four"]
+    api.chat("new", session_id="t")
+    assert found == [2], "a new session has no messages to read"
 
 
 def test_kept_messages_give_the_model_the_same_as_a_first_reading(api: Api) -> None:
     session, kept = fill(api, 5, answered=True), RecentMessages(api.state.db)
     # Also turns that waited while later ones ended, that are answered again, and after /reset.
-    cases = itertools.product((0, 1, 4), (None, 3, 6, 7), ("new", "turn 4"))
-    for after, own_message, own_checkpoint in cases:
+    # A group's messages begin with the sender's name.
+    cases = itertools.product((0, 1, 4), (None, 3, 6, 7), ("new", "turn 4"), (None, "Bob"))
+    for after, own_message, own_checkpoint, sender_name in cases:
         for budget in (1000, 20):
             first, again = (
                 build_messages(
                     api.state.db, recent, session=session, edition=0, context_after=after,
                     own_message=own_message, own_checkpoint=own_checkpoint, segments=(),
                     render=lambda parts, quotes: "".join(one["text"] for one in parts),
-                    system_prompt="", budget=budget,
+                    system_prompt="", budget=budget, sender_name=sender_name,
                 )
                 for recent in (RecentMessages(api.state.db), kept)
             )  # fmt: skip
-            assert again == first, (after, own_message, own_checkpoint, budget)
+            assert again == first, (after, own_message, own_checkpoint, sender_name, budget)
 
 
 def test_an_edit_reaches_the_model_in_every_worker(make_scripted: Make) -> None:
@@ -236,8 +240,11 @@ def test_an_edit_reaches_the_model_in_every_worker(make_scripted: Make) -> None:
         with api.state.db.read() as db:
             session = sessions.find_session(db, "s")
         assert session is not None
-        page, _ = next(elsewhere.read(session.id, session.edition, 0).pages)
-        return [row.content["message"][0]["text"] for row in page if row.sender_name == "alice"]
+        reading = elsewhere.read(session.id, Span(session.edition, 0))
+        page, _ = next(reading.pages)
+        reading.keep({})
+        rows = [row for row in page if isinstance(row, MessageRow)]
+        return [row.content["message"][0]["text"] for row in rows if row.sender_name == "alice"]
 
     api.chat("first", session_id="s")
     assert read_elsewhere() == ["first"]
@@ -266,7 +273,9 @@ def test_kept_messages_stay_below_their_limit(api: Api, monkeypatch: pytest.Monk
     kept = RecentMessages(api.state.db)
     for number in range(1, 9):
         api.chat("hello", session_id=f"s{number}")
-        next(kept.read(number, 0, 0).pages)
+        reading = kept.read(number, Span(0, 0))
+        next(reading.pages)
+        reading.keep({})
         assert kept.count_bytes() <= 10_000
     assert kept.count_bytes() > 3000
 

@@ -72,11 +72,13 @@ class PastTurn:
     """One earlier turn in the model's input.
 
     :param first: Number of its first stored message. ``last`` is that of its last.
+    :param key: What its messages have in common: their checkpoint.
     """
 
     messages: list[ModelMessage]
     first: int
     last: int
+    key: str = ""
     tokens: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,14 +87,19 @@ class PastTurn:
     @property
     def least_tokens(self) -> int:
         """Its tokens with shortened tool results."""
-        if all(one["role"] != "tool" for one in self.messages):
+        if not self._has_results():
             return self.tokens
         short = PastTurn(self.messages, self.first, self.last)
         short.shorten_results()
         return short.tokens
 
+    def _has_results(self) -> bool:
+        return any(one["role"] == "tool" for one in self.messages)
+
     def shorten_results(self) -> None:
         """Truncate tool results. The calls stay unchanged."""
+        if not self._has_results():
+            return
         self.messages = [
             {**one, "content": shorten(one["content"], SHORT_RESULT_CHARS)}
             if one["role"] == "tool"

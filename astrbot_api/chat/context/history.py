@@ -14,7 +14,7 @@ from ...db.store import Store, read_patiently
 from ...messages import Reply, Segment, plain_text
 from .budget import PastTurn, cost, drop_oldest, make_room, split_old, total
 from .media import Content
-from .recent import Reading, RecentMessages
+from .recent import Reading, RecentMessages, Span
 from .steps import to_steps
 from .summary import Summariser, to_messages
 
@@ -81,7 +81,7 @@ def build_messages(
     # A summary needs the turns beyond the budget, too.
     limit = 2 * room if summariser else room
     named = sender_name is not None
-    reading = recent.read(session, edition, after)
+    reading = recent.read(session, Span(edition, after, named), own_message)
     turns = _load_turns(reading, own_message, own_checkpoint, render, limit, named)
     make_room(turns, room)
     if summariser and total(turns) > room:
@@ -116,43 +116,54 @@ def _load_turns(
     """
     found: dict[str, _Turn] = {}
     turns: dict[str, PastTurn] = {}
-    settled = {} if named else reading.settled
+    settled: set[str] = set()
     used, left_pages, has_more = 0, _MAX_PAGES + limit // _TOKENS_OF_PAGE, limit > 0
     while has_more and used <= limit and left_pages > 0:
         page, has_more = next(reading.pages)
         changed: dict[str, None] = {}
-        for row in page:
-            key = row.llm_checkpoint_id or f"pushed {row.id}"
-            # Turns beside this one are read as at first: it may have waited while they ended.
-            earlier = own_message is None or row.id <= own_message
-            if earlier and row.id in settled and key not in found and key != own_checkpoint:
-                past = settled[row.id]
-                if past is not None:
-                    turns[key] = past
-                    used += past.tokens
+        for item in page:
+            if isinstance(item, PastTurn):
+                if item.key != own_checkpoint:
+                    turns[item.key] = item
+                    settled.add(item.key)
+                    used += item.tokens
                 continue
-            _sort_in(found, key, _with_name(row) if named else row, own_message, own_checkpoint)
+            key = item.llm_checkpoint_id or f"pushed {item.id}"
+            row = _with_name(item) if named else item
+            _sort_in(found, key, row, own_message, own_checkpoint)
             changed[key] = None
         for key in changed:
-            if key not in found:
+            if key not in found or key in settled:
                 continue
             if key in turns:
                 used -= turns[key].least_tokens
-            turns[key] = _to_past(found[key], render)
+            turns[key] = _to_past(key, found[key], render)
             used += turns[key].least_tokens
             if not turns[key].messages:
                 del found[key], turns[key]
         left_pages -= 1
-    for key, turn in found.items():
-        if turn.user is not None and turn.bot is not None and _is_plain(turn.user, turns[key]):
-            settled[turn.bot.id], settled[turn.user.id] = turns[key], None
+    reading.keep({} if named else _find_plain(found, turns, settled))
     # The page's end may have cut the oldest turn in two, but then it exceeds the budget anyway.
     return sorted(turns.values(), key=lambda turn: turn.last)
 
 
+def _find_plain(
+    found: dict[str, _Turn], turns: dict[str, PastTurn], settled: set[str]
+) -> dict[int, PastTurn | None]:
+    """Return the turns that look the same to every model, see :meth:`Reading.keep`."""
+    plain: dict[int, PastTurn | None] = {}
+    for key, turn in found.items():
+        if turn.user is None or turn.bot is None or key in settled:
+            continue
+        if _is_plain(turn.user, turns[key]):
+            plain[turn.bot.id], plain[turn.user.id] = turns[key], None
+    return plain
+
+
 def _is_plain(user: MessageRow, turn: PastTurn) -> bool:
     """Return whether a turn looks the same to every model: two texts, without files and calls."""
-    return len(turn.messages) == 2 and all(
+    texts = [one["content"] for one in turn.messages if isinstance(one["content"], str)]
+    return len(turn.messages) == len(texts) == 2 and all(
         part["type"] in ("plain", "reply") for part in user.content["message"]
     )
 
@@ -169,9 +180,9 @@ def _begin_with(sender_name: str, segments: Sequence[dict[str, Any]]) -> list[di
     return [{"type": "plain", "text": f"{_to_one_line(sender_name)[:64]}: "}, *segments]
 
 
-def _to_past(turn: _Turn, render: RenderUser) -> PastTurn:
+def _to_past(key: str, turn: _Turn, render: RenderUser) -> PastTurn:
     numbers = [row.id for row in (turn.user, turn.bot) if row is not None]
-    return PastTurn(_to_model(turn, render), min(numbers), max(numbers))
+    return PastTurn(_to_model(turn, render), min(numbers), max(numbers), key)
 
 
 def _sort_in(

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
+from sys import getsizeof
+from typing import NamedTuple, TypeAlias
 
 from ...db.messages import MessageRow, list_messages_before
 from ...db.store import Store, read_patiently
@@ -30,43 +32,48 @@ _MAX_BYTES = 16 * 2**20
 _ROW_BYTES = 1100
 _CHAR_BYTES = 4
 
+#: Memory of a settled turn without its texts (Source: measured).
+_TURN_BYTES = 700
 
-@dataclass(slots=True)
-class _Kept:
-    """The newest messages of a session, newest first.
+#: A message, or a turn that earlier readings have converted for the model.
+Item: TypeAlias = MessageRow | PastTurn
 
-    :param after: Number of a message; only later ones were read.
-    :param more: Whether there are older messages after that one.
-    :param settled: Finished turns, by the number of the answer, as :class:`Reading` has them.
+
+class Span(NamedTuple):
+    """What a turn reads of a session: its messages with ``id > after``.
+
+    :param edition: The session's edition, read in this turn.
+    :param named: Whether messages begin with their sender's name, as in a group.
     """
 
     edition: int
     after: int
-    rows: list[MessageRow]
-    more: bool
-    size_bytes: int
-    settled: dict[int, PastTurn | None]
+    named: bool = False
 
 
 @dataclass(slots=True)
-class Reading:
-    """The messages of a session for one turn.
+class _Kept:
+    """The newest messages of a session.
 
-    :param pages: The messages, newest first, and whether there are more. Every page that is read
-        costs the same, and other greenlets run between pages.
-    :param settled: Turns that earlier readings have converted for the model, by the number of
-        their answer; None at the number of their question. The reader adds to it. For turns
-        that look the same to every model.
+    :param items: Newest first. A settled turn stands at the place of its answer.
+    :param newest: Number of the newest message; ``oldest`` that of the oldest.
+    :param last_question: Highest number of a settled turn's question, or 0.
+    :param more: Whether there are older messages.
     """
 
-    pages: Iterator[tuple[list[MessageRow], bool]]
-    settled: dict[int, PastTurn | None] = field(default_factory=dict)
+    span: Span
+    items: list[Item]
+    newest: int
+    oldest: int
+    last_question: int
+    more: bool
+    size_bytes: int
 
 
 class RecentMessages:
     """Messages for the model, of one application in one worker.
 
-    The rows are shared between turns, so nobody may change them.
+    The items are shared between turns, so nobody may change them.
     """
 
     def __init__(self, store: Store) -> None:
@@ -75,63 +82,29 @@ class RecentMessages:
         self._sessions: OrderedDict[int, _Kept] = OrderedDict()
         self._bytes = 0
 
-    def read(self, session: int, edition: int, after: int) -> Reading:
-        """Read the messages with ``id > after``.
+    def read(self, session: int, span: Span, own_message: int | None = None) -> Reading:
+        """Begin to read messages.
 
-        :param edition: The session's edition, read in this turn.
+        :param own_message: Number of the turn's user message. Turns whose question came later
+            are not settled for it.
         """
-        kept = self._take(session, edition, after)
-        settled = {} if kept is None else kept.settled
-        return Reading(self._iter_pages(session, edition, after, kept, settled), settled)
-
-    def _iter_pages(
-        self,
-        session: int,
-        edition: int,
-        after: int,
-        kept: _Kept | None,
-        settled: dict[int, PastTurn | None],
-    ) -> Iterator[tuple[list[MessageRow], bool]]:
-        read: list[MessageRow] = []
-        page, more = self._read(session, 2**63 - 1, kept.rows[0].id if kept else after)
-        size_bytes = _count_bytes(page)
-        if kept and not more:
-            page, more, size_bytes = page + kept.rows, kept.more, size_bytes + kept.size_bytes
-        while True:
-            read = [*read, *page]
-            self._keep(session, _Kept(edition, after, read, more, size_bytes, settled))
-            yield page, more
-            let_others_run()
-            page, more = self._read(session, page[-1].id if page else 0, after)
-            size_bytes += _count_bytes(page)
+        return Reading(self, session, span, self._take(session, span, own_message))
 
     def count_bytes(self) -> int:
         """Return the estimated memory of all kept messages."""
         with self._lock:
             return sum(kept.size_bytes for kept in self._sessions.values())
 
-    def _read(self, session: int, before: int, after: int) -> tuple[list[MessageRow], bool]:
+    def list_rows(self, session: int, *, before: int, after: int) -> tuple[list[MessageRow], bool]:
+        """Read a page from the database: the messages, newest first, and whether there are more."""
         look = partial(
             list_messages_before, session=session, before=before, after=after, limit=_PAGE
         )
         return read_patiently(self._store, look)
 
-    def _take(self, session: int, edition: int, after: int) -> _Kept | None:
-        """Remove what is kept of a session and return it if it is still right and not empty."""
-        with self._lock:
-            kept = self._sessions.pop(session, None)
-            if kept is None:
-                return None
-            self._bytes -= kept.size_bytes
-        if kept.edition != edition or kept.after > after:
-            return None
-        if kept.rows[-1].id <= after:  # the user has run /reset meanwhile
-            rows = [row for row in kept.rows if row.id > after]
-            kept = _Kept(edition, after, rows, False, _count_bytes(rows), {})
-        return kept if kept.rows else None
-
-    def _keep(self, session: int, kept: _Kept) -> None:
-        if not kept.rows or kept.size_bytes > _MAX_SESSION_BYTES:
+    def keep(self, session: int, kept: _Kept) -> None:
+        """Keep messages, unless they need too much memory."""
+        if not kept.items or kept.size_bytes > _MAX_SESSION_BYTES:
             return
         with self._lock:
             earlier = self._sessions.pop(session, None)
@@ -140,6 +113,74 @@ class RecentMessages:
             while self._bytes > _MAX_BYTES:
                 self._bytes -= self._sessions.popitem(last=False)[1].size_bytes
 
+    def _take(self, session: int, span: Span, own_message: int | None) -> _Kept | None:
+        """Remove what is kept of a session, and return it if this turn can use it."""
+        with self._lock:
+            kept = self._sessions.pop(session, None)
+            if kept is None:
+                return None
+            self._bytes -= kept.size_bytes
+        waited = own_message is not None and kept.last_question > own_message
+        return None if kept.span != span or waited else kept
 
-def _count_bytes(rows: list[MessageRow]) -> int:
-    return sum(_ROW_BYTES + _CHAR_BYTES * row.size_chars for row in rows)
+
+class Reading:
+    """The messages of a session for one turn.
+
+    ``pages`` yields the items, newest first, and whether there are more. Every page that is read
+    costs the same, and other greenlets run between pages.
+    """
+
+    def __init__(
+        self, recent: RecentMessages, session: int, span: Span, kept: _Kept | None
+    ) -> None:
+        self._recent = recent
+        self._session = session
+        self._read = _Kept(span, [], span.after, span.after, 0, True, 0)
+        self.pages = self._iter_pages(kept)
+
+    def keep(self, settled: Mapping[int, PastTurn | None]) -> None:
+        """Keep what was read for the session's next turn.
+
+        :param settled: Turns that look the same to every model, by the number of their answer;
+            None at the number of their question.
+        """
+        read, items = self._read, list[Item]()
+        for item in read.items:
+            if isinstance(item, PastTurn) or item.id not in settled:
+                items.append(item)
+                continue
+            read.size_bytes -= _count_bytes(item)
+            turn = settled[item.id]
+            if turn is not None:
+                items.append(turn)
+                read.size_bytes += _TURN_BYTES + sum(getsizeof(m["content"]) for m in turn.messages)
+                read.last_question = max(read.last_question, turn.first)
+        read.items = items
+        self._recent.keep(self._session, read)
+
+    def _iter_pages(self, kept: _Kept | None) -> Iterator[tuple[list[Item], bool]]:
+        read, before = self._read, 2**63 - 1
+        after = kept.newest if kept else read.span.after
+        while True:
+            rows, more = self._recent.list_rows(self._session, before=before, after=after)
+            page: list[Item] = [*rows]
+            read.size_bytes += sum(map(_count_bytes, rows))
+            if rows:
+                read.newest = read.newest if read.items else rows[0].id
+                read.oldest = before = rows[-1].id
+            if kept and not more:
+                page += kept.items
+                more, before = kept.more, kept.oldest
+                read.oldest, read.last_question = kept.oldest, kept.last_question
+                read.newest = max(read.newest, kept.newest)
+                read.size_bytes += kept.size_bytes
+            read.items += page
+            read.more = more
+            yield page, more
+            let_others_run()
+            kept, after = None, read.span.after
+
+
+def _count_bytes(row: MessageRow) -> int:
+    return _ROW_BYTES + _CHAR_BYTES * row.size_chars

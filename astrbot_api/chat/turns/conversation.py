@@ -87,7 +87,7 @@ class TurnConversation:
                 segments, quotes, self._limits, turn.cancel
             ),
             system_prompt=system_prompt,
-            budget=agent.history_tokens,
+            budget=0 if turn.first else agent.history_tokens,
             sender_name=_group_name(turn),
             summariser=summariser,
         )

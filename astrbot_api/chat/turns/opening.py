@@ -120,7 +120,7 @@ class TurnOpener:
         _note_origin(db, request, run_id)
         found = self._look_up(db, request, chosen)
         session = _enter_session(db, found)
-        if not asks_to_decide(found.request.text):
+        if found.session is not None and not asks_to_decide(found.request.text):
             reject_waiting(db, session.id, "the user sent a new message instead of deciding")
         saved = None
         if found.again is None and not found.request.skip_user_history:
@@ -159,6 +159,7 @@ class TurnOpener:
         number, ahead = runs.add_run(
             db, run_id, session.id, key_id=request.key_id, worker_id=worker_id,
             user_message=user_message, checkpoint=found.checkpoint, request=packed,
+            first=found.session is None,
         )  # fmt: skip
         turn = OpenTurn(
             run_id=run_id,
@@ -174,6 +175,7 @@ class TurnOpener:
             worker_id=worker_id,
             log=RunLog(number, self._sink),
             sent=found.sent,
+            first=found.session is None,
             replaces=replaces,
         )
         if packed is None:

@@ -144,6 +144,7 @@ class OpenTurn:
     """A stored turn that may run. ``number`` is its position in the queue.
 
     :param worker_id: Id of this worker, which owns the run.
+    :param first: Whether the turn has created its session, so that no message is older.
     :param replaces: Number of the answer to delete when the new answer is stored.
     :param stopped: Number of earlier turns that a ``/stop`` has stopped.
     :param resumed: Progress of an earlier worker, or None if the turn begins here.
@@ -164,6 +165,7 @@ class OpenTurn:
     worker_id: str
     log: RunLog
     sent: Sequence[AttachmentRow] = ()
+    first: bool = False
     cancel: Cancellation = field(default_factory=Cancellation)
     replaces: int | None = None
     stopped: int = 0
