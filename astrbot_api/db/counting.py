@@ -6,7 +6,7 @@ therefore locked last, and only during the commit. On SQLite the jobs of a batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from .stored import find_account as find_committed
 class _Pending:
     """Counts and checks that a job runs at its end.
 
-    :param counts: By key: its columns, and ``minute_bytes``, the sum of all bytes.
+    :param counts: By key: the columns that change, and ``minute_bytes``, the sum of all bytes.
     :param accounts: By key: its account with these counts, once the job has ended.
     """
 
@@ -48,7 +48,7 @@ class _Batch:
         """Return the account of a key after the batch's earlier jobs."""
         if key_id not in self.accounts:
             committed = find_committed(db, key_id, self.minute)
-            self.accounts[key_id] = committed.plus(self.counts.get(key_id, NOTHING))
+            self.accounts[key_id] = committed.plus(self.counts.get(key_id, {}))
         return self.accounts[key_id]
 
     def keep(self, job: _Pending) -> None:
@@ -58,10 +58,7 @@ class _Batch:
                 self.accounts[key_id] = job.accounts[key_id]
             elif key_id in self.accounts:
                 self.accounts[key_id] = self.accounts[key_id].plus(counts)
-            kept = self.counts.setdefault(key_id, counts)
-            if kept is not counts:
-                for name, number in counts.items():
-                    kept[name] += number
+            _add_to(self.counts.setdefault(key_id, {}), counts)
 
 
 #: Names of the attributes of a database that hold its current job and batch.
@@ -76,13 +73,8 @@ def add(db: peewee.Database, payer: str | None, kind: str, items: int, size_byte
     """
     if payer is None:
         return
-    of_keys = _get_pending(db).counts
-    if payer not in of_keys:
-        of_keys[payer] = NOTHING.copy()
-    counts = of_keys[payer]
-    counts[kind] += items
-    counts[f"{kind}_bytes"] += size_bytes
-    counts["minute_bytes"] += size_bytes
+    counts = _get_pending(db).counts.setdefault(payer, {})
+    _add_to(counts, {kind: items, f"{kind}_bytes": size_bytes, "minute_bytes": size_bytes})
 
 
 def give_back(
@@ -123,7 +115,8 @@ def forget_files(db: peewee.Database, key_id: str) -> None:
 def count_pending(db: peewee.Database, payer: str) -> int:
     """Return the number of bytes that this job adds for a key."""
     pending: _Pending | None = getattr(db, _PENDING, None)
-    return pending.counts.get(payer, NOTHING)["minute_bytes"] if pending else 0
+    counts = pending.counts.get(payer) if pending else None
+    return counts["minute_bytes"] if counts else 0
 
 
 def begin_batch(db: peewee.Database) -> None:
@@ -138,7 +131,7 @@ def end_batch(db: peewee.Database) -> None:
     """Write the counts of the jobs that have succeeded."""
     batch: _Batch = getattr(db, _BATCH)
     for key_id, counts in batch.counts.items():
-        _ADD.execute(db, key_id=key_id, minute=batch.minute, **counts)
+        _ADD.execute(db, key_id=key_id, minute=batch.minute, **{**NOTHING, **counts})
 
 
 def begin(db: peewee.Database) -> None:
@@ -178,11 +171,17 @@ def _write(db: peewee.Database, job: _Pending) -> None:
     """Write the counts of a job, before its checks: another transaction may add to them."""
     minute = this_minute()
     for key_id, counts in sorted(job.counts.items()):  # one order: no deadlock
+        values = {**NOTHING, **counts}
         if job.checks:
-            row = _ADD_AND_FIND.execute(db, key_id=key_id, minute=minute, **counts).fetchone()
+            row = _ADD_AND_FIND.execute(db, key_id=key_id, minute=minute, **values).fetchone()
             job.accounts[key_id] = to_account(row)
         else:
-            _ADD.execute(db, key_id=key_id, minute=minute, **counts)
+            _ADD.execute(db, key_id=key_id, minute=minute, **values)
+
+
+def _add_to(counts: dict[str, int], more: Mapping[str, int]) -> None:
+    for name, number in more.items():
+        counts[name] = counts.get(name, 0) + number
 
 
 def _get_pending(db: peewee.Database) -> _Pending:

@@ -99,6 +99,8 @@ class Growth:
 COLUMNS = [one.name for one in fields(Stored) if not one.name.startswith("files")]
 NOTHING = dict.fromkeys([*COLUMNS, "minute_bytes"], 0)
 
+_AT = {name: at for at, name in enumerate(COLUMNS)}
+
 
 class Account(NamedTuple):
     """What the quotas of a key are checked against.
@@ -126,9 +128,17 @@ class Account(NamedTuple):
         return Growth(self.bytes_now, self.bytes_before, time.time() % GROWTH_S)
 
     def plus(self, counts: Mapping[str, int]) -> Account:
-        """Return the account after more was stored."""
-        added = [have + counts[name] for have, name in zip(self.counts, COLUMNS, strict=True)]
-        return self._replace(counts=added, bytes_now=self.bytes_now + counts["minute_bytes"])
+        """Return the account after more was stored.
+
+        :param counts: The numbers of some of :data:`COLUMNS`, and ``minute_bytes``.
+        """
+        added, now = list(self.counts), self.bytes_now
+        for name, number in counts.items():
+            if name == "minute_bytes":
+                now += number
+            else:
+                added[_AT[name]] += number
+        return Account(added, self.files, self.files_bytes, self.rules, now, self.bytes_before)
 
 
 def this_minute() -> int:

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import orjson
 
@@ -94,9 +94,13 @@ _TAKE = """
 INSERT INTO epoch (run, epoch, since) VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET epoch = excluded.epoch, since = excluded.since
 """
-_ENDED = "SELECT run FROM ended WHERE run IN (SELECT value FROM json_each(?))"
-_EPOCHS = """
-SELECT run, epoch FROM epoch WHERE run IN (SELECT value FROM json_each(?)) AND since > ?
+# What the journal knows of runs: a later epoch, the end, and events.
+_KNOWN = """
+SELECT value,
+    (SELECT epoch FROM epoch WHERE run = value AND since > ?),
+    EXISTS (SELECT 1 FROM ended WHERE run = value),
+    EXISTS (SELECT 1 FROM event WHERE run = value)
+FROM json_each(?)
 """
 _LAST = "SELECT last FROM ended WHERE run = ?"
 _OLD = "SELECT run FROM ended WHERE ended_at < ? ORDER BY ended_at LIMIT ?"
@@ -106,6 +110,17 @@ _ROW_LINES, _ROW_BYTES = 256, 128 * 1024
 
 #: Maximum number of runs that one call of ``prune`` deletes, in a transaction of milliseconds.
 _PRUNED_AT_ONCE = 200
+
+
+class _Known(NamedTuple):
+    """What the journal knows of a run.
+
+    :param epoch: That of the worker that has taken it over, or 0.
+    """
+
+    epoch: int
+    ended: bool
+    has_events: bool
 
 
 class _Own:
@@ -257,11 +272,18 @@ def _append(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
     Each statement releases the GIL, and under load it takes long to get it back.
     One statement per event would take seconds.
     """
-    refused = _find_taken(db, pieces)
-    begun = [piece.run for piece in pieces if piece.first == 1 and piece.run not in refused]
-    if begun:
-        _forget(db, begun)
-    refused |= _find_ended(db, [piece.run for piece in pieces])
+    known = _find_known(db, [piece.run for piece in pieces])
+    refused, reused = set[int](), list[int]()
+    for piece in pieces:
+        of_run = known[piece.run]
+        if piece.epoch < of_run.epoch:
+            refused.add(piece.run)
+        elif piece.first == 1 and (of_run.ended or of_run.has_events):
+            reused.append(piece.run)
+        elif of_run.ended:
+            refused.add(piece.run)
+    if reused:
+        _forget(db, reused)
     if refused:
         log.warning("runs ended or were taken over; events of their former worker are dropped")
     pieces = [piece for piece in pieces if piece.run not in refused]
@@ -272,22 +294,17 @@ def _append(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
     return refused
 
 
-def _find_ended(db: sqlite3.Connection, runs: Sequence[int]) -> set[int]:
-    return {run for (run,) in db.execute(_ENDED, (orjson.dumps(runs).decode(),))}
-
-
-def _find_taken(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
-    """Return the runs that another worker has taken over."""
-    runs = orjson.dumps([piece.run for piece in pieces]).decode()
-    epochs = dict(db.execute(_EPOCHS, (runs, now_us() - EPOCH_KEPT_US)).fetchall())
-    return {piece.run for piece in pieces if piece.epoch < epochs.get(piece.run, 0)}
+def _find_known(db: sqlite3.Connection, runs: Sequence[int]) -> dict[int, _Known]:
+    rows = db.execute(_KNOWN, (now_us() - EPOCH_KEPT_US, orjson.dumps(runs).decode()))
+    return {run: _Known(epoch or 0, ended, has_events) for run, epoch, ended, has_events in rows}
 
 
 def _take_over(
     db: sqlite3.Connection, run: int, epoch: int, after: int, events: Sequence[Event]
 ) -> bool:
     piece = Piece(run, after + 1, [*map(encode_event, events)], epoch=epoch)
-    if _find_taken(db, [piece]) or _find_ended(db, [run]) or _find_last(db, run) != after:
+    known = _find_known(db, [run])[run]
+    if epoch < known.epoch or known.ended or _find_last(db, run) != after:
         return False
     _add_rows(db, list(_iter_rows(piece)))
     db.execute(_TAKE, (run, epoch, now_us()))

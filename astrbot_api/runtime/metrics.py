@@ -8,6 +8,8 @@ worker that serves a scrape adds them up.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from prometheus_client import (
@@ -57,8 +59,13 @@ class Metrics:
             buckets=_REQUEST_S, **own,
         )  # fmt: skip
         self._streams = Gauge("streams_open", "Open streams.", **live)
-        self._active = Gauge("runs_active", "Running or queued turns.", ["state"], **live)
-        self._runs = Counter("runs", "Finished turns.", ["status"], **own)
+        active = Gauge("runs_active", "Running or queued turns.", ["state"], **live)
+        runs = Counter("runs", "Finished turns.", ["status"], **own)
+        tokens = Counter("tokens", "Tokens, as counted by the models.", ["kind"], **own)
+        # Cached, because looking up a label takes longer than counting.
+        self._active: Callable[[str], Any] = cache(active.labels)
+        self._runs: Callable[[str], Any] = cache(runs.labels)
+        self._tokens: Callable[[str], Any] = cache(tokens.labels)
         self._checkpoints = Counter("run_checkpoints", "Stored steps of turns.", **own)
         self._handovers = Counter(
             "run_handovers", "Turns that a stopping worker handed over to another worker.", **own
@@ -79,7 +86,6 @@ class Metrics:
             "first_token_seconds", "Time from the start of a turn to the model's first token.",
             buckets=_FIRST_TOKEN_S, **own,
         )  # fmt: skip
-        self._tokens = Counter("tokens", "Tokens, as counted by the models.", ["kind"], **own)
         self._deliveries = Counter(
             "deliveries", "Attempts to deliver a message to a bot.", ["bot", "outcome"], **own
         )
@@ -118,22 +124,22 @@ class Metrics:
         """
         before = self._states.pop(run_id, "")
         if before:
-            self._active.labels(before).dec()
+            self._active(before).dec()
         if state:
             self._states[run_id] = state
-            self._active.labels(state).inc()
+            self._active(state).inc()
 
     def note_end(self, status: str, stats: dict[str, Any] | None = None) -> None:
         """Count a finished turn.
 
         :param stats: Its ``agent_stats``, or None if no model was called.
         """
-        self._runs.labels(status).inc()
+        self._runs(status).inc()
         if not stats:
             return
         for kind, count in stats["token_usage"].items():
             if count:
-                self._tokens.labels(kind).inc(count)
+                self._tokens(kind).inc(count)
         if stats["time_to_first_token"] > 0:
             self._first_token_s.observe(stats["time_to_first_token"])
 
