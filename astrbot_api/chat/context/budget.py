@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from sys import getsizeof
 
 import orjson
 
@@ -67,12 +68,17 @@ def cost(messages: Sequence[ModelMessage]) -> int:
     return tokens
 
 
+#: Memory of a turn without its texts (Source: measured).
+_TURN_BYTES = 750
+
+
 @dataclass(slots=True)
 class PastTurn:
     """One earlier turn in the model's input.
 
     :param first: Number of its first stored message. ``last`` is that of its last.
     :param key: What its messages have in common: their checkpoint.
+    :ivar size_bytes: Its memory, if its contents are texts.
     """
 
     messages: list[ModelMessage]
@@ -80,25 +86,26 @@ class PastTurn:
     last: int
     key: str = ""
     tokens: int = field(init=False)
+    has_results: bool = field(init=False)
+    size_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.tokens = cost(self.messages)
+        self.size_bytes = _TURN_BYTES + sum(getsizeof(one["content"]) for one in self.messages)
+        self.has_results = any(one["role"] == "tool" for one in self.messages)
 
     @property
     def least_tokens(self) -> int:
         """Its tokens with shortened tool results."""
-        if not self._has_results():
+        if not self.has_results:
             return self.tokens
         short = PastTurn(self.messages, self.first, self.last)
         short.shorten_results()
         return short.tokens
 
-    def _has_results(self) -> bool:
-        return any(one["role"] == "tool" for one in self.messages)
-
     def shorten_results(self) -> None:
         """Truncate tool results. The calls stay unchanged."""
-        if not self._has_results():
+        if not self.has_results:
             return
         self.messages = [
             {**one, "content": shorten(one["content"], SHORT_RESULT_CHARS)}

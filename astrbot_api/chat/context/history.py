@@ -117,12 +117,16 @@ def _load_turns(
     found: dict[str, _Turn] = {}
     turns: dict[str, PastTurn] = {}
     settled: set[str] = set()
+    beyond: PastTurn | None = None
     used, left_pages, has_more = 0, _MAX_PAGES + limit // _TOKENS_OF_PAGE, limit > 0
     while has_more and used <= limit and left_pages > 0:
         page, has_more = next(reading.pages)
         changed: dict[str, None] = {}
         for item in page:
             if isinstance(item, PastTurn):
+                if used > limit:
+                    beyond = item
+                    break
                 if item.key != own_checkpoint:
                     turns[item.key] = item
                     settled.add(item.key)
@@ -142,7 +146,7 @@ def _load_turns(
             if not turns[key].messages:
                 del found[key], turns[key]
         left_pages -= 1
-    reading.keep({} if named else _find_plain(found, turns, settled))
+    reading.keep({} if named else _find_plain(found, turns, settled), beyond)
     # The page's end may have cut the oldest turn in two, but then it exceeds the budget anyway.
     return sorted(turns.values(), key=lambda turn: turn.last)
 

@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from sys import getsizeof
 from typing import NamedTuple, TypeAlias
 
 from ...db.messages import MessageRow, list_messages_before
@@ -31,9 +30,6 @@ _MAX_BYTES = 16 * 2**20
 #: measured, between 1 and 9).
 _ROW_BYTES = 1100
 _CHAR_BYTES = 4
-
-#: Memory of a settled turn without its texts (Source: measured).
-_TURN_BYTES = 700
 
 #: A message, or a turn that earlier readings have converted for the model.
 Item: TypeAlias = MessageRow | PastTurn
@@ -139,24 +135,26 @@ class Reading:
         self._read = _Kept(span, [], span.after, span.after, 0, True, 0)
         self.pages = self._iter_pages(kept)
 
-    def keep(self, settled: Mapping[int, PastTurn | None]) -> None:
+    def keep(self, settled: Mapping[int, PastTurn | None], beyond: PastTurn | None = None) -> None:
         """Keep what was read for the session's next turn.
 
         :param settled: Turns that look the same to every model, by the number of their answer;
             None at the number of their question.
+        :param beyond: The first turn beyond the budget. Older items are not kept either.
         """
-        read, items = self._read, list[Item]()
+        read, items, size_bytes = self._read, list[Item](), 0
         for item in read.items:
-            if isinstance(item, PastTurn) or item.id not in settled:
-                items.append(item)
+            if item is beyond:
+                read.oldest, read.more = beyond.last + 1, True
+                break
+            made = item if isinstance(item, PastTurn) else settled.get(item.id, item)
+            if made is None:
                 continue
-            read.size_bytes -= _count_bytes(item)
-            turn = settled[item.id]
-            if turn is not None:
-                items.append(turn)
-                read.size_bytes += _TURN_BYTES + sum(getsizeof(m["content"]) for m in turn.messages)
-                read.last_question = max(read.last_question, turn.first)
-        read.items = items
+            items.append(made)
+            size_bytes += _count_bytes(made)
+            if isinstance(made, PastTurn):
+                read.last_question = max(read.last_question, made.first)
+        read.items, read.size_bytes = items, size_bytes
         self._recent.keep(self._session, read)
 
     def _iter_pages(self, kept: _Kept | None) -> Iterator[tuple[list[Item], bool]]:
@@ -165,16 +163,13 @@ class Reading:
         while True:
             rows, more = self._recent.list_rows(self._session, before=before, after=after)
             page: list[Item] = [*rows]
-            read.size_bytes += sum(map(_count_bytes, rows))
             if rows:
                 read.newest = read.newest if read.items else rows[0].id
                 read.oldest = before = rows[-1].id
             if kept and not more:
                 page += kept.items
                 more, before = kept.more, kept.oldest
-                read.oldest, read.last_question = kept.oldest, kept.last_question
-                read.newest = max(read.newest, kept.newest)
-                read.size_bytes += kept.size_bytes
+                read.newest, read.oldest = max(read.newest, kept.newest), kept.oldest
             read.items += page
             read.more = more
             yield page, more
@@ -182,5 +177,7 @@ class Reading:
             kept, after = None, read.span.after
 
 
-def _count_bytes(row: MessageRow) -> int:
-    return _ROW_BYTES + _CHAR_BYTES * row.size_chars
+def _count_bytes(item: Item) -> int:
+    if isinstance(item, PastTurn):
+        return item.size_bytes
+    return _ROW_BYTES + _CHAR_BYTES * item.size_chars
