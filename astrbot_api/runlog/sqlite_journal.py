@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -94,13 +94,16 @@ _TAKE = """
 INSERT INTO epoch (run, epoch, since) VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET epoch = excluded.epoch, since = excluded.since
 """
-# What the journal knows of runs: a later epoch, the end, and events.
 _KNOWN = """
 SELECT value,
     (SELECT epoch FROM epoch WHERE run = value AND since > ?),
-    EXISTS (SELECT 1 FROM ended WHERE run = value),
-    EXISTS (SELECT 1 FROM event WHERE run = value)
+    EXISTS (SELECT 1 FROM ended WHERE run = value)
 FROM json_each(?)
+"""
+# Only of runs that begin: with many long runs, looking at the first row of each reads more pages
+# than the cache has.
+_WITH_EVENTS = """
+SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM event WHERE run = value)
 """
 _LAST = "SELECT last FROM ended WHERE run = ?"
 _OLD = "SELECT run FROM ended WHERE ended_at < ? ORDER BY ended_at LIMIT ?"
@@ -120,7 +123,6 @@ class _Known(NamedTuple):
 
     epoch: int
     ended: bool
-    has_events: bool
 
 
 class _Own:
@@ -273,17 +275,15 @@ def _append(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
     One statement per event would take seconds.
     """
     known = _find_known(db, [piece.run for piece in pieces])
-    refused, reused = set[int](), list[int]()
+    refused, begun = set[int](), list[int]()
     for piece in pieces:
         of_run = known[piece.run]
-        if piece.epoch < of_run.epoch:
+        if piece.epoch < of_run.epoch or (of_run.ended and piece.first > 1):
             refused.add(piece.run)
-        elif piece.first == 1 and (of_run.ended or of_run.has_events):
-            reused.append(piece.run)
-        elif of_run.ended:
-            refused.add(piece.run)
-    if reused:
-        _forget(db, reused)
+        elif piece.first == 1:
+            begun.append(piece.run)
+    if begun:
+        _forget(db, _find_used(db, begun, known))
     if refused:
         log.warning("runs ended or were taken over; events of their former worker are dropped")
     pieces = [piece for piece in pieces if piece.run not in refused]
@@ -296,7 +296,15 @@ def _append(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
 
 def _find_known(db: sqlite3.Connection, runs: Sequence[int]) -> dict[int, _Known]:
     rows = db.execute(_KNOWN, (now_us() - EPOCH_KEPT_US, orjson.dumps(runs).decode()))
-    return {run: _Known(epoch or 0, ended, has_events) for run, epoch, ended, has_events in rows}
+    return {run: _Known(epoch or 0, ended) for run, epoch, ended in rows}
+
+
+def _find_used(
+    db: sqlite3.Connection, begun: Sequence[int], known: Mapping[int, _Known]
+) -> Sequence[int]:
+    """Return the runs of which the journal has an end or events, although they begin."""
+    with_events = {run for (run,) in db.execute(_WITH_EVENTS, (orjson.dumps(begun).decode(),))}
+    return [run for run in begun if run in with_events or known[run].ended]
 
 
 def _take_over(
@@ -362,6 +370,8 @@ def _prune(db: sqlite3.Connection, ended_before_us: int) -> int:
 
 
 def _forget(db: sqlite3.Connection, runs: Sequence[int]) -> None:
+    if not runs:
+        return
     for table in ("event", "ended", "epoch"):
         db.execute(
             f"DELETE FROM {table} WHERE run IN (SELECT value FROM json_each(?))",
