@@ -63,7 +63,8 @@ class ProviderConfig:
 
     def resolve_api_keys(self) -> tuple[str, ...]:
         """Return all keys, which are used in rotation. See :meth:`resolve_api_key`."""
-        return tuple(filter(None, (self.resolve_api_key(), *self.api_keys)))
+        keys = (self.resolve_api_key(), *(one.strip() for one in self.api_keys))
+        return tuple(filter(None, keys))
 
     def resolve_api_key(self) -> str:
         """Return the endpoint's key from the file, or from the variable in ``api_key_env``.
@@ -72,7 +73,7 @@ class ProviderConfig:
         key only if the file names the variable.
         """
         if self.api_key or self.api_key_env or self.api_keys:
-            return self.api_key or os.environ.get(self.api_key_env, "")
+            return (self.api_key or os.environ.get(self.api_key_env, "")).strip()
         if urlsplit(self.base_url).hostname == "api.openai.com":
             return os.environ.get("OPENAI_API_KEY", "")
         return ""

@@ -28,4 +28,4 @@ class TranscriptionConfig:
 
     def resolve_api_key(self) -> str:
         """Return the key from the file, or from the variable in ``api_key_env``."""
-        return self.api_key or os.environ.get(self.api_key_env, "")
+        return (self.api_key or os.environ.get(self.api_key_env, "")).strip()

@@ -49,7 +49,7 @@ class UpstreamConfig:
 
     def resolve_api_key(self) -> str:
         """Return AstrBot's API key from the file, or from the variable in ``api_key_env``."""
-        return self.api_key or os.environ.get(self.api_key_env, "")
+        return (self.api_key or os.environ.get(self.api_key_env, "")).strip()
 
     def resolve_owner_password(self) -> str:
         """Return the owner's password from the file, or from the configured variable."""

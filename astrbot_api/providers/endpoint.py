@@ -219,6 +219,8 @@ class Endpoint:
         self.log_failure("gave no answer", str(error))
         if error.reason == "untrusted":
             return ProviderError(failures.UNTRUSTED)
+        if error.reason == "header":
+            return ProviderError(failures.BAD_KEY)
         if error.reason == "broken":
             return ProviderError(failures.HUNG_UP, retryable=True)
         return ProviderError(failures.UNREACHABLE, retryable=error.reason == "unreachable")

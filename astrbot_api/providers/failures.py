@@ -25,6 +25,10 @@ _REDACTED = "[redacted]"
 
 UNREACHABLE = "The model's endpoint could not be reached."
 UNTRUSTED = "The model's endpoint could not be reached: its TLS certificate was not accepted."
+BAD_KEY = (
+    "The model's endpoint was not called: its key in the config has a character that HTTP forbids, "
+    "such as a line break or a letter that is not Latin."
+)
 HUNG_UP = "The model's endpoint closed the connection without an answer."
 BROKE_OFF = "The model's endpoint broke off the answer."
 ANSWERED_NOTHING = "The model's endpoint answered nothing."

@@ -30,7 +30,7 @@ from .addresses import resolve
 from .threads import native_poll
 
 Reason = Literal[
-    "address", "forbidden", "unreachable", "untrusted", "silent", "slow", "broken"
+    "address", "forbidden", "header", "unreachable", "untrusted", "silent", "slow", "broken"
 ]  # fmt: skip
 
 #: Maximum size of a request whose headers and body are sent together.
@@ -43,6 +43,7 @@ _MAX_INTERIM = 20
 _WORDS: dict[Reason, str] = {
     "address": "has an invalid address or proxy",
     "forbidden": "has an address that is not allowed",
+    "header": "was not called: its key or another header has a character that HTTP forbids",
     "unreachable": "cannot be reached",
     "untrusted": "has an invalid TLS certificate",
     "silent": "did not respond in time",

@@ -265,6 +265,8 @@ def _explain(error: Exception) -> OutboundError:
     text = str(error)
     if isinstance(error, LocationValueError):
         return OutboundError("address", text)
+    if isinstance(error, UnicodeEncodeError) or text.startswith("Invalid header"):
+        return OutboundError("header", "a header has a character that HTTP forbids")
     if isinstance(error, ReadTimeoutError):
         return OutboundError("silent", text)
     if isinstance(error, SSLError):

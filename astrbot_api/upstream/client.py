@@ -271,7 +271,13 @@ class AstrBotClient:
                 read_timeout_s=self._config.timeout_s, stale_tries=3 if method == "GET" else 0,
             )  # fmt: skip
         except OutboundError as error:
-            sent = error.reason not in ("address", "forbidden", "unreachable", "untrusted")
+            sent = error.reason not in (
+                "address",
+                "forbidden",
+                "header",
+                "unreachable",
+                "untrusted",
+            )
             raise UpstreamError(f"{UNREACHABLE} It {error.words}.", sent=sent) from error
 
     def _iter_events(self, answer: Answer) -> Iterator[dict[str, Any]]:

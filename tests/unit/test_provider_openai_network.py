@@ -17,7 +17,9 @@ import pytest
 
 from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.provider import Delta, Finished, TextDelta
+from astrbot_api.config.agents import ProviderConfig
 from astrbot_api.errors import ProviderError, RunCancelled
+from astrbot_api.providers.openai import OpenAIProvider
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
 from .openai_asking import (
@@ -291,6 +293,25 @@ def test_connection_closed_without_an_answer_is_tried_again() -> None:
         error = failure_of(provider_of(endpoint, max_retries=1))
         assert endpoint.connections == 2
     assert error.message == "The model's endpoint closed the connection without an answer."
+
+
+@pytest.mark.parametrize("key", ["ключ", "sk-one\nsk-two"])
+def test_a_key_that_no_header_can_have_is_named_and_not_tried_again(
+    fake: FakeOpenAI, key: str
+) -> None:
+    config = ProviderConfig("test", "openai", base_url=fake.base_url, model="some-model")
+    cancel = ImpatientCancellation()
+    error = failure_of(OpenAIProvider(config, api_key=key), cancel=cancel)
+    assert "its key in the config has a character that HTTP forbids" in error.message
+    assert key not in error.message
+    assert not cancel.waits
+    assert text_of(ask(provider_of(fake))) == "Hello from mock.", "the connections stay in order"
+
+
+def test_white_space_around_a_key_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY_OF_TEST", "sk-from-a-file\n")
+    config = ProviderConfig("test", api_key_env="KEY_OF_TEST", api_keys=(" sk-second ",))
+    assert config.resolve_api_keys() == ("sk-from-a-file", "sk-second")
 
 
 @pytest.mark.parametrize("begins", [False, True])
