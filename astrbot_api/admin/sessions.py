@@ -156,4 +156,12 @@ def _quote(text: str) -> str:
 
 def _tool_to_markdown(call: dict[str, Any]) -> str:
     arguments = orjson.dumps(call.get("args", {}), option=orjson.OPT_INDENT_2).decode()
-    return f"`{call.get('name')}`\n\n```json\n{arguments}\n```\n\n```\n{call.get('result')}\n```"
+    parts = (_to_block(arguments, "json"), _to_block(str(call.get("result"))))
+    return "\n\n".join([f"`{call.get('name')}`", *parts])
+
+
+def _to_block(text: str, language: str = "") -> str:
+    """Return a fenced block, whose fence is longer than any in the text."""
+    longest = max(map(len, re.findall("`{3,}", text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"

@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 import astrbot_api
-from astrbot_api.db import audit
+from astrbot_api.db import audit, messages, sessions
 from astrbot_api.owner.login import change_password
 from astrbot_api.translations import OWNER_PAGES, load_catalogue
 
@@ -217,6 +217,22 @@ def test_a_quotation_is_exported_as_one(owned: Api, client: FlaskClient) -> None
     text = client.get("/admin/data/sessions/export", query_string=query).get_data(as_text=True)
     assert "> the words\n\n?" in text
     assert f"> [message {saved['id']}]\n\n?" in text
+
+
+def test_a_result_with_a_code_block_is_exported_as_one(owned: Api, client: FlaskClient) -> None:
+    owned.chat("Hello", session_id="one", username="anna")
+    call = {"id": "1", "name": "read", "args": {}, "ts": 1.0, "result": "a\n```\nb\n````\nc"}
+    content = {"type": "bot", "message": [{"type": "tool_call", "tool_calls": [call]}]}
+
+    def job(db: Any) -> None:
+        session = sessions.find_session(db, "one")
+        assert session is not None
+        messages.add_message(db, session.id, "webchat", messages.BOT, content, None)
+
+    owned.state.db.write(job)
+    query = {"session_id": "one", "format": "md"}
+    text = client.get("/admin/data/sessions/export", query_string=query).get_data(as_text=True)
+    assert "`````\na\n```\nb\n````\nc\n`````\n" in text
 
 
 @pytest.mark.parametrize(
