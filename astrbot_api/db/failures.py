@@ -15,9 +15,13 @@ MAX_READ_S = 5.0
 PATIENCE_S = 30.0
 
 
-def as_storage_error(error: Exception) -> StorageError:
-    """Log a database error, and return the error for the caller."""
-    log.error("database: %s", " ".join(str(error).split()))
+def as_storage_error(error: Exception, name: str = "") -> StorageError:
+    """Log a database error, and return the error for the caller.
+
+    :param name: The database's file for the log, or empty.
+    """
+    where = f"database {name}" if name else "database"
+    log.error("%s: %s", where, " ".join(str(error).split()))
     return StorageError(
         "The server could not read or write its database; nothing was stored. Try again later."
     )

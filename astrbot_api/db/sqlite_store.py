@@ -104,7 +104,7 @@ class SqliteStore:
         try:
             return self._get_own().writer.submit(job, quick=quick)
         except (peewee.DatabaseError, sqlite3.Error) as error:
-            raise as_storage_error(error) from error
+            raise as_storage_error(error, str(self._path)) from error
 
     def describe_jam(self, look: object) -> str:
         """Return an empty text: reads never wait, and one thread writes."""
@@ -242,7 +242,7 @@ class _Reading:
     def __exit__(self, kind: type[BaseException] | None, error: Any, traceback: object) -> None:
         self._readers.append(self._db)
         if isinstance(error, (peewee.DatabaseError, sqlite3.Error)):
-            raise as_storage_error(error) from error
+            raise as_storage_error(error, str(self._db.database)) from error
 
 
 def _roll_back(db: peewee.SqliteDatabase) -> None:

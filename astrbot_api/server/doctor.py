@@ -88,6 +88,12 @@ def _examine_folder(settings: Settings) -> Iterator[Finding]:
         remedy = "give the server's user write permission"
         yield Finding("data directory", "fail", f"{folder} is not writable", remedy)
         return
+    for path in sorted(folder.glob("*.db*")):
+        # For example after ``sudo astrbot-api keys create``: SQLite creates files beside the
+        # database, and they belong to the user who opened it.
+        if not os.access(path, os.R_OK | os.W_OK):
+            remedy = "give the file to the server's user (chown)"
+            yield Finding(f"file {path.name}", "fail", f"{path} is not writable", remedy)
     free_bytes = shutil.disk_usage(folder).free
     text = f"{folder}, {free_bytes // 1024 // 1024} MiB free"
     if free_bytes < _LITTLE_BYTES:

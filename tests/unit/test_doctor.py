@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,21 @@ def test_a_healthy_server_has_status_0(tmp_path: Path) -> None:
     assert "ok    database: sqlite, up to date" in output
     assert "ok    keys: 1 valid of 1" in output
     assert "ok    config default: provider auto (auto)" in output
+
+
+def test_a_database_file_of_another_user_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(tmp_path).close()
+    (tmp_path / "astrbot.db-wal").touch()
+    allowed = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: not str(path).endswith("-wal") and allowed(path, mode)
+    )
+    found = find(tmp_path, "--offline")["file astrbot.db-wal"]
+    assert (found["state"], found["remedy"]) == (
+        "fail", "give the file to the server's user (chown)",
+    )  # fmt: skip
 
 
 def test_a_folder_that_takes_no_files_is_reported_and_a_missing_one_not_made(

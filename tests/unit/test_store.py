@@ -98,6 +98,17 @@ def test_a_read_aside_ends_in_time(store: Store, monkeypatch: pytest.MonkeyPatch
         assert db.execute_sql("SELECT 1").fetchone()[0] == 1
 
 
+def test_the_log_names_the_file_that_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = sqlite_store.SqliteStore(tmp_path / "some.db")
+    with pytest.raises(StorageError) as caught:
+        store.write(lambda db: db.execute_sql("SELECT 1 FROM missing"))
+    assert caplog.messages == [f"database {tmp_path / 'some.db'}: no such table: missing"]
+    assert "some.db" not in str(caught.value)
+    store.close()
+
+
 def test_a_closed_store_refuses(store: Store) -> None:
     store.close()
     with pytest.raises(StorageError, match="closed"), store.read():
