@@ -37,6 +37,10 @@ _QUIET_RUNS = 2
 #: next run's.
 _LINGER_S = 0.01
 
+#: Seconds that a quiet worker waits for the end of an answer that has begun. An answer that ends
+#: within them, such as a command's, needs one transaction instead of two.
+_SHORT_S = 0.001
+
 #: Maximum seconds for which a transaction under load waits for the event loop to be idle.
 _GATHER_S = 0.02
 
@@ -127,6 +131,8 @@ class JournalWriter:
         quiet = len(self._open) <= _QUIET_RUNS
         if quiet:
             self._awaited.wait(_LINGER_S)
+            if self._awaited.is_set():
+                self._urgent.wait(_SHORT_S)
         self._refill()
         if not quiet:
             self._left = min(self._left, 1.0)
