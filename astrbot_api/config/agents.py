@@ -75,7 +75,7 @@ class ProviderConfig:
         if self.api_key or self.api_key_env or self.api_keys:
             return (self.api_key or os.environ.get(self.api_key_env, "")).strip()
         if urlsplit(self.base_url).hostname == "api.openai.com":
-            return os.environ.get("OPENAI_API_KEY", "")
+            return os.environ.get("OPENAI_API_KEY", "").strip()
         return ""
 
 
