@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 
 from ..agent.provider import Delta
@@ -21,6 +22,11 @@ _LATE_USAGE_S = 5.0
 _LATE_TEXT_S = 30.0
 #: Seconds to wait for the end of the HTTP body after the end mark.
 _LATE_END_S = 0.2
+
+#: Maximum time without content, as a multiple of the read timeout. Comments such as OpenRouter's
+#: ``: OPENROUTER PROCESSING`` show that a slow model still works, but not forever. DeepSeek closes
+#: waiting requests after ten minutes (Source: https://api-docs.deepseek.com/quick_start/rate_limit).
+_EMPTY_TIMES = 10
 
 #: Number of chunks after which other greenlets run. Reading from a fast
 #: endpoint never blocks, so it never switches by itself.
@@ -52,6 +58,9 @@ class AnswerReader:
         self._failure: ProviderError | None = None
         self._over = False
         self._chunks = 0
+        self._content_at = time.monotonic()
+        #: Maximum time without content, in seconds.
+        self._empty_limit_s = _EMPTY_TIMES * read_timeout_s
 
     def read_first(self) -> list[Delta]:
         """Return the first deltas, at least one.
@@ -74,12 +83,7 @@ class AnswerReader:
             raise self._failure
         if self._over:
             return None
-        try:
-            data = self._answer.read(_READ_BYTES)
-        except OutboundError as error:
-            if not self._reader.finished:
-                raise self._endpoint.explain_break(error) from error
-            data = b""  # the answer is complete, only the end of the body is missing
+        data = self._read()
         payloads = self._parser.feed(data) if data else self._parser.finish()
         found: list[Delta] = []
         read = self._reader.read
@@ -93,10 +97,13 @@ class AnswerReader:
                 raise
             self._failure = error
             return found
+        if found or self._reader.take_progress():
+            self._content_at = time.monotonic()
         if self._reader.finished:
             alone = self._reader.ended_alone
             limit_s = _LATE_USAGE_S if alone else _LATE_TEXT_S
-            self._call.limit_wait(min(limit_s, self._read_timeout_s))
+            self._empty_limit_s = min(limit_s, self._read_timeout_s)
+            self._call.limit_wait(self._empty_limit_s)
         self._chunks += len(payloads)
         if self._chunks >= _CHUNKS_PER_TURN:
             self._chunks = 0
@@ -106,6 +113,24 @@ class AnswerReader:
     def close(self) -> None:
         """Close the response. A response read to its end has already returned its connection."""
         self._answer.close()
+
+    def _read(self) -> bytes:
+        """Return the next bytes, or none at the end.
+
+        :raises ProviderError: when the read fails, or comments are all that has been received for
+            too long.
+        """
+        if time.monotonic() - self._content_at > self._empty_limit_s:
+            if self._reader.finished:
+                return b""
+            self._endpoint.log_failure("sent no content")
+            raise ProviderError(failures.empty_for(self._empty_limit_s))
+        try:
+            return self._answer.read(_READ_BYTES)
+        except OutboundError as error:
+            if not self._reader.finished:
+                raise self._endpoint.explain_break(error) from error
+            return b""  # the answer is complete, only the end of the body is missing
 
     def _end(self, found: list[Delta]) -> None:
         self._over = True

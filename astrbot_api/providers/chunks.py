@@ -76,7 +76,7 @@ class ChunkReader:
         #: What the endpoint sent beside the answer.
         self.complaints = Complaints(endpoint)
         self._reading = reading
-        self._has_text = self._has_thought = False
+        self._has_text = self._has_thought = self._has_progress = False
         self._choice: int | None = None  # index of the choice that is read
         self._model = ""
         self._attached: dict[str, Any] = {}
@@ -92,6 +92,11 @@ class ChunkReader:
     def finished(self) -> bool:
         """Whether the finish reason was received."""
         return bool(self.finish_reason)
+
+    def take_progress(self) -> bool:
+        """Return whether content was received since the last call, even without a delta."""
+        progress, self._has_progress = self._has_progress, False
+        return progress
 
     def read(self, payload: bytes) -> list[Delta]:
         """Parse one chunk, or one whole completion.
@@ -243,6 +248,8 @@ class ChunkReader:
             if not self._has_text:
                 self._note(found)
             return
+        if not self._has_progress:
+            self._has_progress = any(message[key] for key in message if key != "role")
         if "usage" in message:
             self._usage.add(message["usage"])
         if not KNOWN_FIELDS.issuperset(message):

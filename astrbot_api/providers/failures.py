@@ -57,6 +57,11 @@ def silent_for(timeout_s: float) -> str:
     return f"The model's endpoint did not answer within {timeout_s:g} s."
 
 
+def empty_for(limit_s: float) -> str:
+    """Return the error text of an answer that stays open without content."""
+    return f"The model's endpoint kept the answer open for {limit_s:g} s without content."
+
+
 def describe_status(status: int) -> str:
     """Return one sentence about an HTTP status for the API's caller."""
     code = f"(HTTP {status})"

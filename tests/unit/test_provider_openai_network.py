@@ -16,15 +16,17 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.cancel import Cancellation
-from astrbot_api.agent.provider import Delta, Finished, TextDelta
+from astrbot_api.agent.provider import Delta, Finished, TextDelta, ToolCallDelta
 from astrbot_api.config.agents import ProviderConfig
 from astrbot_api.errors import ProviderError, RunCancelled
+from astrbot_api.providers import answer
 from astrbot_api.providers.openai import OpenAIProvider
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
 from .openai_asking import (
     HELLO,
     KEY,
+    TOOL,
     ImpatientCancellation,
     answer_to,
     ask,
@@ -329,6 +331,84 @@ def test_silence_ends_after_the_time_out_and_is_not_tried_again(begins: bool) ->
     assert error.message == "The model's endpoint did not answer within 0.25 s."
 
 
+#: What endpoints send while a model does not answer yet.
+KEEP_ALIVES = [
+    b": OPENROUTER PROCESSING\n\n",
+    b"\n",
+    event({"role": "assistant", "content": ""}),
+    b'data: {"choices": []}\n\n',
+]
+
+
+@pytest.mark.parametrize("keep_alive", KEEP_ALIVES)
+def test_keep_alives_without_content_end_an_answer_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, keep_alive: bytes
+) -> None:
+    monkeypatch.setattr(answer, "_EMPTY_TIMES", 0.01)
+    closed = threading.Event()
+
+    def handle(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(CHUNKED)
+        while not connection.wait_readable(0.01):
+            connection.send_chunk(keep_alive)
+        closed.set()
+
+    with RawEndpoint(handle) as endpoint:
+        error = failure_of(provider_of(endpoint, read_timeout_s=10))
+        assert closed.wait(PATIENCE_S)
+        assert endpoint.connections == 1, "no retry: the endpoint may still be working"
+    assert error.message == "The model's endpoint kept the answer open for 0.1 s without content."
+
+
+def test_keep_alives_let_a_model_think_for_longer_than_the_read_timeout() -> None:
+    def handle(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(CHUNKED)
+        for _ in range(6):
+            assert not connection.wait_readable(0.1), "the client does not give up"
+            connection.send_chunk(KEEP_ALIVES[0])
+        connection.send_chunk(b"".join(HELLO))
+        connection.send(b"0\r\n\r\n")
+
+    with RawEndpoint(handle) as endpoint:
+        assert text_of(ask(provider_of(endpoint, read_timeout_s=0.5))) == "Hello"
+
+
+def test_a_tool_call_in_pieces_is_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "_EMPTY_TIMES", 0.01)
+    call = {"index": 0, "id": "one", "function": {"name": "look", "arguments": '{"at": "'}}
+
+    def handle(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(CHUNKED)
+        connection.send_chunk(event({"tool_calls": [call]}))
+        for _ in range(6):
+            assert not connection.wait_readable(0.03), "the client does not give up"
+            piece = {"index": 0, "function": {"arguments": "x"}}
+            connection.send_chunk(event({"tool_calls": [piece]}))
+        end = {"index": 0, "function": {"arguments": '"}'}}
+        connection.send_chunk(event({"tool_calls": [end]}) + event({}, "tool_calls") + DONE)
+        connection.send(b"0\r\n\r\n")
+
+    with RawEndpoint(handle) as endpoint:
+        (found,) = ask(provider_of(endpoint, read_timeout_s=10), tools=(TOOL,))
+    assert isinstance(found, ToolCallDelta)
+    assert found.arguments == '{"at": "xxxxxx"}'
+
+
+def test_keep_alives_after_the_finish_reason_do_not_hold_an_answer() -> None:
+    def handle(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(CHUNKED)
+        connection.send_chunk(b"".join(HELLO[:2]))
+        while not connection.wait_readable(0.01):
+            connection.send_chunk(KEEP_ALIVES[0])
+
+    with RawEndpoint(handle) as endpoint:
+        assert text_of(ask(provider_of(endpoint, read_timeout_s=0.1))) == "Hello"
+
+
 def test_broken_answer_is_reported_after_what_came(fake: FakeOpenAI) -> None:
     stream = begin(provider_of(fake), "DROP=2 DELAY=1")
     assert [next(stream), next(stream)] == [TextDelta("Hello"), TextDelta(" from")]
@@ -485,6 +565,7 @@ from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.provider import ModelOptions, TextDelta
 from astrbot_api.config.agents import ProviderConfig
 from astrbot_api.errors import RunCancelled
+from astrbot_api.providers import answer
 from astrbot_api.providers.openai import OpenAIProvider
 
 def ask(base_url, message, cancel):
