@@ -25,7 +25,7 @@ _PAGE = 30
 _MAX_ID_CHARS = 255
 
 
-@blp.route("", methods=["GET"])
+@blp.get("")
 def list_approvals() -> Response:
     """Return a page of the pending calls, those that expire first at the top.
 
@@ -46,14 +46,14 @@ def list_approvals() -> Response:
     )
 
 
-@blp.route("/arguments", methods=["GET"])
+@blp.get("/arguments")
 def get_arguments() -> Response:
     """Return the complete arguments of a call, as JSON text."""
     _, args = _find(request.args.get("id", ""))
     return ok({"arguments": args})
 
 
-@blp.route("", methods=["POST"])
+@blp.post("")
 def decide_approval() -> Response:
     """Approve or reject a call. After the last pending call, the turn continues."""
     body = read_json_object(request)

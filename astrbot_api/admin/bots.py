@@ -19,7 +19,7 @@ from .access import AdminBlueprint, note_action
 blp = AdminBlueprint("bots", __name__, url_prefix="/admin/data/bots")
 
 
-@blp.route("", methods=["GET"])
+@blp.get("")
 def list_bots() -> Response:
     """Return the bots of ``bots.toml``, each with its last delivery."""
     state = get_state()
@@ -43,7 +43,7 @@ def list_bots() -> Response:
     )
 
 
-@blp.route("/test", methods=["POST"])
+@blp.post("/test")
 def send_test() -> Response:
     """Send a message to a target, as ``POST /im/message`` would."""
     body = read_json_object(request)

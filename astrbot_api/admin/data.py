@@ -32,14 +32,14 @@ _CONSOLE_KEY_S = 8 * 3600
 _CONSOLE_SCOPES = ("chat", "file")
 
 
-@blp.route("/overview", methods=["GET"])
+@blp.get("/overview")
 def get_overview() -> Response:
     """Return the server's current activity, and its usage in the last days."""
     with get_state().db.read() as db:
         return ok(figures.describe_server(db, _DAYS))
 
 
-@blp.route("/keys", methods=["GET"])
+@blp.get("/keys")
 def get_keys() -> Response:
     """Return all keys, with their usage in the last days."""
     with get_state().db.read() as db:
@@ -70,20 +70,20 @@ def _describe_stored(one: stored.Stored) -> dict[str, int]:
     }
 
 
-@blp.route("/keys/<key_id>/use", methods=["GET"])
+@blp.get("/keys/<key_id>/use")
 def get_use(key_id: str) -> Response:
     """Return a key's usage per day."""
     with get_state().db.read() as db:
         return ok({"days": keyuse.list_days(db, _DAYS, key_id)})
 
 
-@blp.route("/configs", methods=["GET"])
+@blp.get("/configs")
 def get_configs() -> Response:
     """Return the configs for the rules of a key and for the console."""
     return ok([describe_config(one) for one in get_state().agents.configs.list_configs()])
 
 
-@blp.route("/left-out", methods=["GET"])
+@blp.get("/left-out")
 def get_left_out() -> Response:
     """Return the configs with more tools than ``max_tools``, and the omitted tools."""
     state = get_state()
@@ -105,7 +105,7 @@ def get_left_out() -> Response:
     )
 
 
-@blp.route("/console-key", methods=["POST"])
+@blp.post("/console-key")
 def make_console_key() -> Response:
     """Create a session key for a key, because the key's own secret is not stored.
 
@@ -139,7 +139,7 @@ def make_console_key() -> Response:
     return ok_secret({"api_key": secret, "expires_at": row["expires_at"], "scopes": row["scopes"]})
 
 
-@blp.route("/audit", methods=["GET"])
+@blp.get("/audit")
 def get_audit() -> Response:
     """Return a page of the audit log, newest first."""
     with get_state().db.read() as db:

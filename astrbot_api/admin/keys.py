@@ -31,16 +31,16 @@ _MAX_DAYS = 36_500
 _MAX_GRACE_S = 30 * 24 * 3600
 
 
-@blp.route("/list", methods=["GET"])
-@newer_blp.route("", methods=["GET"])
+@blp.get("/list")
+@newer_blp.get("")
 def list_keys() -> Response:
     """List all keys, newest first, without secrets."""
     with get_state().db.read() as db:
         return ok(keys.list_keys(db))
 
 
-@blp.route("/create", methods=["POST"])
-@newer_blp.route("", methods=["POST"])
+@blp.post("/create")
+@newer_blp.post("")
 def create_key() -> Response:
     """Create a key. ``api_key`` in the response is shown only once."""
     body = read_json_object(request)
@@ -59,7 +59,7 @@ def create_key() -> Response:
     return _with_secret(*made)
 
 
-@blp.route("/update", methods=["POST"])
+@blp.post("/update")
 def update_key() -> Response:
     """Change a key's name, scopes, expiry or rules. Omitted fields are kept.
 
@@ -87,7 +87,7 @@ def update_key() -> Response:
     return ok(_write("key_changed", job, ", ".join(changes)))
 
 
-@blp.route("/rotate", methods=["POST"])
+@blp.post("/rotate")
 def rotate_key() -> Response:
     """Give a key a new secret. The old one stays valid for ``grace_s`` seconds."""
     body = read_json_object(request)
@@ -105,25 +105,25 @@ def rotate_key() -> Response:
     return _with_secret(*rotated)
 
 
-@blp.route("/revoke", methods=["POST"])
+@blp.post("/revoke")
 def revoke_key() -> Response:
     """Revoke a key. All workers reject its next request."""
     return _end(_read_key_id(read_json_object(request)), "key_revoked", keys.revoke_key)
 
 
-@blp.route("/delete", methods=["POST"])
+@blp.post("/delete")
 def delete_key() -> Response:
     """Delete a key. Its data is kept."""
     return _end(_read_key_id(read_json_object(request)), "key_deleted", keys.delete_key)
 
 
-@newer_blp.route("/<key_id>/revoke", methods=["POST"])
+@newer_blp.post("/<key_id>/revoke")
 def revoke_named_key(key_id: str) -> Response:
     """Revoke a key. All workers reject its next request."""
     return _end(key_id, "key_revoked", keys.revoke_key)
 
 
-@newer_blp.route("/<key_id>", methods=["DELETE"])
+@newer_blp.delete("/<key_id>")
 def delete_named_key(key_id: str) -> Response:
     """Delete a key. Its data is kept."""
     return _end(key_id, "key_deleted", keys.delete_key)

@@ -28,7 +28,7 @@ _MAX_LOGIN_BYTES = 8 * 1024
 _LOGGED_OUT = "已退出登录"
 
 
-@blp.route("/login", methods=["POST"])
+@blp.post("/login")
 def log_in() -> Response:
     """Return a token for ``Authorization: Bearer``, and set it as the pages' cookie."""
     body = read_json_object(request, max_bytes=_MAX_LOGIN_BYTES)
@@ -46,7 +46,7 @@ def log_in() -> Response:
     return answer
 
 
-@blp.route("/logout", methods=["POST"])
+@blp.post("/logout")
 def log_out() -> Response:
     """End the login of this request. Without a login, do nothing."""
     try:

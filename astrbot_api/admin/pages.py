@@ -59,8 +59,8 @@ _CSP = (
 )
 
 
-@blp.route("/", methods=["GET"], defaults={"page": ""})
-@blp.route("/<page>", methods=["GET"])
+@blp.get("/", defaults={"page": ""})
+@blp.get("/<page>")
 def show_page(page: str) -> BaseResponse:
     """Show a page, or redirect to the login."""
     if page not in _PAGES:
@@ -71,7 +71,7 @@ def show_page(page: str) -> BaseResponse:
     return _render(f"{page or 'overview'}.html", page, login)
 
 
-@blp.route("/login", methods=["GET"])
+@blp.get("/login")
 def show_login() -> BaseResponse:
     """Show the login form; redirect a logged-in owner."""
     if find_page_login() is not None:
@@ -79,7 +79,7 @@ def show_login() -> BaseResponse:
     return _render("login.html", "login", None)
 
 
-@blp.route("/assets/catalogue.js", methods=["GET"])
+@blp.get("/assets/catalogue.js")
 def get_catalogue() -> Response:
     """Serve the Chinese texts of the scripts."""
     body, tag = _make_catalogue()
@@ -90,7 +90,7 @@ def get_catalogue() -> Response:
     return _harden(response)
 
 
-@blp.route("/assets/<name>", methods=["GET"])
+@blp.get("/assets/<name>")
 def get_asset(name: str) -> Response:
     """Serve a script, the style sheet or the icon."""
     # Scripts import each other without a version in the URL, so browsers must revalidate them.

@@ -28,7 +28,7 @@ _MESSAGES = 50
 _EXPORT_PAGE = 200
 
 
-@blp.route("/sessions", methods=["GET"])
+@blp.get("/sessions")
 def list_sessions() -> Response:
     """Return a page of sessions, newest first. ``q`` searches in title, user and id."""
     words = request.args.get("q", "").strip()[:200]
@@ -37,7 +37,7 @@ def list_sessions() -> Response:
     return ok({"sessions": page, "next": following})
 
 
-@blp.route("/sessions/messages", methods=["GET"])
+@blp.get("/sessions/messages")
 def list_messages() -> Response:
     """Return the newest messages of a session, or those before ``cursor``."""
     with get_state().db.read() as db:
@@ -48,7 +48,7 @@ def list_messages() -> Response:
     return ok({"messages": page, "next": following, "session": _describe(session)})
 
 
-@blp.route("/sessions/export", methods=["GET"])
+@blp.get("/sessions/export")
 def export_session() -> Response:
     """Send a complete session as a file, with ``format=json`` or ``format=md``."""
     kind = request.args.get("format", "json")
@@ -67,7 +67,7 @@ def export_session() -> Response:
     return answer
 
 
-@blp.route("/sessions", methods=["DELETE"])
+@blp.delete("/sessions")
 def delete_session() -> Response:
     """Delete a session with its messages, and stop its turns."""
     state = get_state()
@@ -78,7 +78,7 @@ def delete_session() -> Response:
     return ok({})
 
 
-@blp.route("/file", methods=["GET"])
+@blp.get("/file")
 def get_file() -> Response:
     """Send an attachment of a message."""
     state = get_state()

@@ -9,7 +9,7 @@ nothing.
 from __future__ import annotations
 
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import wraps
 from http import HTTPStatus
@@ -26,6 +26,7 @@ from ..errors import STATUS_OF_CODE, ApiError, refuse
 from ..runtime.bounded_json import JsonDepthError, JsonLimitError, load_json
 from .auth import check_scope, get_caller
 from .request_body import MESSAGE_REMEDY, read_body
+from .schemas import in_path
 from .state import get_state
 
 #: Maximum size of a JSON body without a message, in bytes.
@@ -143,6 +144,7 @@ class ApiBlueprint(flask_smorest.Blueprint):
     :param public: Whether the routes need no key.
     :param checks_key: Whether a hook checks the key. If false, the views check it.
     :param error_schema: The schema of errors, or None for the envelope.
+    :param path: Description and example of each parameter in the paths of the routes.
     """
 
     ARGUMENTS_PARSER = JsonParser()
@@ -150,7 +152,7 @@ class ApiBlueprint(flask_smorest.Blueprint):
     def __init__(
         self, name: str, import_name: str, *, tag: str, scope: str | None = None,
         public: bool = False, description: str = "", error_schema: ma.Schema | None = None,
-        checks_key: bool = True,
+        checks_key: bool = True, path: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(name, import_name, description=description)
         self.tag = tag
@@ -158,12 +160,19 @@ class ApiBlueprint(flask_smorest.Blueprint):
         self.public = public
         self.error_schema = error_schema
         self.checks_key = checks_key and not public
+        self._path = path or {}
 
-    def add_url_rule(self, rule: str, *args: Any, **options: Any) -> None:
-        """Register a route under this blueprint's tag."""
-        if options.get("tags") is None:
-            options["tags"] = [self.tag]
-        super().add_url_rule(rule, *args, **options)
+    def route(self, rule: str, *, operation_id: str = "", **options: Any) -> Callable[[F], F]:
+        """Register a view, documented under this blueprint's tag with the parameters of its path.
+
+        :param operation_id: Unique name of the operation in the OpenAPI document.
+        """
+        named = [in_path(name, *self._path[name]) for name in self._path if f"<{name}>" in rule]
+        register = super().route(rule, **{"parameters": named, "tags": [self.tag], **options})
+        documented: dict[str, Any] = {"operationId": operation_id} if operation_id else {}
+        if self.public:
+            documented["security"] = []
+        return lambda view: register(self.doc(**documented)(view))
 
     def arguments(self, schema: ma.Schema, **kwargs: Any) -> Callable[[F], F]:
         """Inject validated arguments. Invalid ones cause a 400 that names the field."""

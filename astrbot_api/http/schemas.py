@@ -15,6 +15,10 @@ F = TypeVar("F", bound=ma.fields.Field[Any])
 TIME_EXAMPLE = "2026-11-23T16:41:51.860786+00:00"
 ATTACHMENT_ID_EXAMPLE = "19281dd2-996d-4f73-ad81-0bc5992a3074"
 
+#: Description and example of a session in a path. A path cannot name a session whose id contains a
+#: slash or equals "new" or "batch-delete".
+SESSION_ID = ("The session's id.", "my_session_001")
+
 
 class RequestSchema(ma.Schema):
     """The fields of a query or body. Unknown fields are ignored."""

@@ -48,7 +48,7 @@ _STREAM = event_stream(
 )
 
 
-@blp.route("/agui", methods=["POST"])
+@blp.post("/agui", operation_id="runAguiAgent")
 @blp.arguments(
     RunAgentInputSchema(),
     example={
@@ -57,7 +57,7 @@ _STREAM = event_stream(
         "messages": [{"id": "m1", "role": "user", "content": "Hello"}],
     },
 )
-@blp.doc(operationId="runAguiAgent", parameters=[PARAMETER], responses=_STREAM)
+@blp.doc(parameters=[PARAMETER], responses=_STREAM)
 @blp.raises(
     "invalid_request", "missing_field", "malformed_json", "message_empty", "username_reserved",
     "config_not_found", "config_ambiguous", "session_of_another_user",

@@ -19,7 +19,7 @@ from ..conversation import (
     stream_conversation,
 )
 from ..idempotency import CODES, PARAMETER
-from ..schemas import event_stream, in_path
+from ..schemas import event_stream
 from ..state import get_state
 from .reading import read_answers, read_ui_messages
 from .rendering import HEADERS, UIMessageStream
@@ -31,6 +31,7 @@ blp = ApiBlueprint(
     tag="AI SDK",
     scope="chat",
     description="The server's agents for `useChat` and other clients of Vercel's AI SDK.",
+    path={"chat_id": ("The `id` of the chat, which is a session.", "my_session_001")},
 )
 
 _STREAM = event_stream(
@@ -45,7 +46,7 @@ _STREAM = event_stream(
 )
 
 
-@blp.route("/aisdk", methods=["POST"])
+@blp.post("/aisdk", operation_id="streamUIMessages")
 @blp.arguments(
     UIChatSchema(),
     example={
@@ -54,7 +55,7 @@ _STREAM = event_stream(
         "trigger": "submit-message",
     },
 )
-@blp.doc(operationId="streamUIMessages", parameters=[PARAMETER], responses=_STREAM)
+@blp.doc(parameters=[PARAMETER], responses=_STREAM)
 @blp.raises(
     "invalid_request", "missing_field", "malformed_json", "message_empty", "username_reserved",
     "config_not_found", "config_ambiguous", "session_of_another_user", "session_busy",
@@ -103,16 +104,9 @@ def stream_chat(body: dict[str, Any]) -> Response:
     return _stream(watch, watch, message_id)
 
 
-@blp.route(
-    "/aisdk/<chat_id>/stream",
-    methods=["GET"],
-    parameters=[in_path("chat_id", "The `id` of the chat, which is a session.", "my_session_001")],
-)
+@blp.get("/aisdk/<chat_id>/stream", operation_id="resumeUIMessages")
 @blp.arguments(ResumeQuerySchema(), location="query")
-@blp.doc(
-    operationId="resumeUIMessages",
-    responses={**_STREAM, 204: {"description": "The chat has no active turn."}},
-)
+@blp.doc(responses={**_STREAM, 204: {"description": "The chat has no active turn."}})
 @blp.raises(
     "invalid_request", "username_reserved", "session_of_another_user", "too_many_streams",
     "server_busy",

@@ -11,16 +11,19 @@ from ...errors import ApiError
 from ...im.adapter import BadSignature, InboundRequest
 from ..blueprint import ApiBlueprint
 from ..request_body import read_body
-from ..schemas import in_path, plain_answer
+from ..schemas import plain_answer
 from ..state import get_state
 
 log = logging.getLogger(__name__)
 
 blp = ApiBlueprint(
-    "hooks", __name__, tag="Hooks", public=True, description="Webhooks that messengers call."
+    "hooks",
+    __name__,
+    tag="Hooks",
+    public=True,
+    description="Webhooks that messengers call.",
+    path={"bot_id": ("The bot's id in bots.toml.", "tg")},
 )
-
-_PARAMETERS = [in_path("bot_id", "The bot's id in bots.toml.", "tg")]
 
 _ANSWER = plain_answer(
     "The event was accepted. The body has the messenger's required format.", "text/plain"
@@ -32,10 +35,8 @@ _CODES = (
 )  # fmt: skip
 
 
-@blp.route("/hooks/<bot_id>", methods=["POST"], parameters=_PARAMETERS)
+@blp.post("/hooks/<bot_id>", operation_id="receiveBotEvent")
 @blp.doc(
-    operationId="receiveBotEvent",
-    security=[],
     responses=_ANSWER,
     requestBody={
         "description": "The event in the messenger's own format. Its size in bytes is limited.",
@@ -53,8 +54,8 @@ def receive_event(bot_id: str) -> Response:
     return _receive(bot_id)
 
 
-@blp.route("/hooks/<bot_id>", methods=["GET"], parameters=_PARAMETERS)
-@blp.doc(operationId="confirmBotHook", security=[], responses=_ANSWER)
+@blp.get("/hooks/<bot_id>", operation_id="confirmBotHook")
+@blp.doc(responses=_ANSWER)
 @blp.raises(*_CODES)
 def confirm_hook(bot_id: str) -> Response:
     """Confirm this webhook URL to a messenger.

@@ -46,8 +46,7 @@ class ConfigListSchema(ma.Schema):
 CONFIG_LIST = envelope_of("ConfigListAnswer", ConfigListSchema())
 
 
-@blp.route("/configs", methods=["GET"])
-@blp.doc(operationId="listConfigs")
+@blp.get("/configs", operation_id="listConfigs")
 @blp.answers(CONFIG_LIST)
 @blp.raises()
 def list_configs() -> Response:

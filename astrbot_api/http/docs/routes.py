@@ -54,10 +54,8 @@ blp = ApiBlueprint(
 blp.template_folder = "templates"
 
 
-@blp.route("/openapi.json", methods=["GET"])
+@blp.get("/openapi.json", operation_id="getOpenapi")
 @blp.doc(
-    operationId="getOpenapi",
-    security=[],
     parameters=[{**_LANGUAGE, "description": "Language of the texts. The default is English."}],
     responses=plain_answer(
         "An OpenAPI 3.1 document.",
@@ -86,10 +84,8 @@ def get_openapi() -> Response:
     return response
 
 
-@blp.route("/docs", methods=["GET"])
+@blp.get("/docs", operation_id="getDocs")
 @blp.doc(
-    operationId="getDocs",
-    security=[],
     parameters=[
         {
             **_LANGUAGE,

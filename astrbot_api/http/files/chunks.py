@@ -120,9 +120,8 @@ _CHUNK_BODY = multipart_with(
 )
 
 
-@blp.route("/files/upload/init", methods=["POST"])
+@blp.post("/files/upload/init", operation_id="beginUpload")
 @blp.arguments(BeginUploadSchema())
-@blp.doc(operationId="beginUpload")
 @blp.answers(envelope_of("BegunUploadAnswer", BegunUploadSchema()))
 @blp.raises("missing_field", "invalid_request", "body_too_large", "quota_exceeded")
 def begin_upload(body: dict[str, Any]) -> Response:
@@ -145,8 +144,8 @@ def begin_upload(body: dict[str, Any]) -> Response:
     )
 
 
-@blp.route("/files/upload/chunk", methods=["POST"])
-@blp.doc(operationId="uploadChunk", requestBody=_CHUNK_BODY)
+@blp.post("/files/upload/chunk", operation_id="uploadChunk")
+@blp.doc(requestBody=_CHUNK_BODY)
 @blp.answers(envelope_of("ChunkAnswer", ChunkSchema()))
 @blp.raises("missing_field", "invalid_request", "body_too_large", "upload_not_found")
 def upload_chunk() -> Response:
@@ -165,9 +164,8 @@ def upload_chunk() -> Response:
     return ok({"received": received, "total": total, "chunk_index": int(index)})
 
 
-@blp.route("/files/upload/status", methods=["POST"])
+@blp.post("/files/upload/status", operation_id="getUploadStatus")
 @blp.arguments(UploadIdSchema())
-@blp.doc(operationId="getUploadStatus")
 @blp.answers(envelope_of("UploadStatusAnswer", UploadStatusSchema()))
 @blp.raises("missing_field", "invalid_request", "upload_not_found")
 def get_upload_status(body: dict[str, Any]) -> Response:
@@ -186,9 +184,9 @@ def get_upload_status(body: dict[str, Any]) -> Response:
     )
 
 
-@blp.route("/files/upload/complete", methods=["POST"])
+@blp.post("/files/upload/complete", operation_id="completeUpload")
 @blp.arguments(UploadIdSchema())
-@blp.doc(operationId="completeUpload", parameters=[PARAMETER])
+@blp.doc(parameters=[PARAMETER])
 @blp.answers(UPLOAD_ANSWER)
 @blp.raises(
     *CODES, "missing_field", "invalid_request", "upload_not_found", "upload_incomplete",
@@ -216,9 +214,8 @@ def _describe(one: Incoming) -> dict[str, Any]:
     return describe_upload(one.attachment_id, one.name, one.kind.type)
 
 
-@blp.route("/files/upload/abort", methods=["POST"])
+@blp.post("/files/upload/abort", operation_id="abortUpload")
 @blp.arguments(UploadIdSchema())
-@blp.doc(operationId="abortUpload")
 @blp.answers(envelope_of("AbortedUploadAnswer", NothingSchema()))
 @blp.raises("missing_field", "invalid_request")
 def abort_upload(body: dict[str, Any]) -> Response:

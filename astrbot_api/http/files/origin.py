@@ -68,7 +68,7 @@ def build_files_origin() -> Blueprint:
     """Return the blueprint of the files origin, which is undocumented: only we link to it."""
     blueprint = Blueprint(FILES_ORIGIN, __name__)
 
-    @blueprint.route(f"{_PATH}<attachment_id>", methods=["GET"], endpoint=_ENDPOINT)
+    @blueprint.get(f"{_PATH}<attachment_id>", endpoint=_ENDPOINT)
     def open_attachment(attachment_id: str) -> Response:
         state = get_state()
         until = request.args.get("until", "")

@@ -16,12 +16,12 @@ from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..fields import NOT_BLANK
 from ..idempotency import CODES, PARAMETER, add_hash, read_client_key, replay
-from ..schemas import ATTACHMENT_ID_EXAMPLE, envelope_of, in_header, plain_answer
+from ..schemas import ATTACHMENT_ID_EXAMPLE, envelope_of, in_header, in_path, plain_answer
 from ..state import get_state
 from .download import send_attachment, send_thumbnail
 from .origin import redirect_opened
 from .schemas import (
-    IN_PATH,
+    ATTACHMENT_ID,
     UPLOAD_BODY,
     AttachmentQuerySchema,
     AttachmentSchema,
@@ -39,6 +39,7 @@ from .upload import receive_upload
 blp = ApiBlueprint(
     "files", __name__, tag="Files", scope="file",
     description="Upload and download attachments of messages.",
+    path={"attachment_id": ATTACHMENT_ID},
 )  # fmt: skip
 
 _UPLOAD_CODES = (
@@ -68,7 +69,7 @@ _THUMBNAIL = {
 }  # fmt: skip
 
 _IN_QUERY = {
-    **IN_PATH[0],
+    **in_path("attachment_id", *ATTACHMENT_ID),
     "in": "query",
     "required": True,
     "schema": {"type": "string", "pattern": NOT_BLANK},
@@ -96,8 +97,8 @@ _DOWNLOAD = {
 }
 
 
-@blp.route("/file", methods=["POST"])
-@blp.doc(operationId="uploadOpenApiFile", parameters=[PARAMETER], requestBody=UPLOAD_BODY)
+@blp.post("/file", operation_id="uploadOpenApiFile")
+@blp.doc(parameters=[PARAMETER], requestBody=UPLOAD_BODY)
 @blp.answers(UPLOAD_ANSWER)
 @blp.raises(*_UPLOAD_CODES)
 def upload_file() -> Response:
@@ -110,8 +111,8 @@ def upload_file() -> Response:
     return _upload()
 
 
-@blp.route("/files", methods=["POST"])
-@blp.doc(operationId="uploadFile", parameters=[PARAMETER], requestBody=UPLOAD_BODY)
+@blp.post("/files", operation_id="uploadFile")
+@blp.doc(parameters=[PARAMETER], requestBody=UPLOAD_BODY)
 @blp.answers(UPLOAD_ANSWER)
 @blp.raises(*_UPLOAD_CODES)
 def upload_to_files() -> Response:
@@ -122,10 +123,9 @@ def upload_to_files() -> Response:
     return _upload()
 
 
-@blp.route("/file", methods=["GET"])
+@blp.get("/file", operation_id="downloadOpenApiFile")
 @blp.arguments(AttachmentQuerySchema(), location="query")
 @blp.doc(
-    operationId="downloadOpenApiFile",
     responses=_DOWNLOAD["responses"],
     # These replace the parameters that are generated from the query schema.
     parameters=[_IN_QUERY, *_DOWNLOAD["parameters"]],
@@ -143,10 +143,9 @@ def download_file(query: dict[str, Any]) -> Response:
     return _send(query["attachment_id"].strip())
 
 
-@blp.route("/files/content", methods=["GET"])
+@blp.get("/files/content", operation_id="downloadStoredFile")
 @blp.arguments(StoredNameQuerySchema(), location="query")
 @blp.doc(
-    operationId="downloadStoredFile",
     responses=_DOWNLOAD["responses"],
     parameters=[{**_IN_QUERY, **_STORED_NAME}, *_DOWNLOAD["parameters"]],
 )
@@ -161,8 +160,8 @@ def download_stored_file(query: dict[str, Any]) -> Response:
     return _send(find_attachment_id(query["filename"].strip()))
 
 
-@blp.route("/files/<attachment_id>/content", methods=["GET"], parameters=IN_PATH)
-@blp.doc(operationId="downloadAttachment", **_DOWNLOAD)
+@blp.get("/files/<attachment_id>/content", operation_id="downloadAttachment")
+@blp.doc(**_DOWNLOAD)
 @blp.raises("attachment_not_found", "use_refused", "range_not_satisfiable")
 def download_attachment(attachment_id: str) -> Response:
     """Download an attachment by the id in the path.
@@ -172,9 +171,9 @@ def download_attachment(attachment_id: str) -> Response:
     return _send(attachment_id)
 
 
-@blp.route("/files/<attachment_id>/thumbnail", methods=["GET"], parameters=IN_PATH)
+@blp.get("/files/<attachment_id>/thumbnail", operation_id="getThumbnail")
 @blp.arguments(ThumbnailQuerySchema(), location="query")
-@blp.doc(operationId="getThumbnail", responses=_THUMBNAIL)
+@blp.doc(responses=_THUMBNAIL)
 @blp.raises("invalid_request", "attachment_not_found", "server_busy")
 def get_thumbnail(query: dict[str, Any], attachment_id: str) -> Response:
     """Return a thumbnail of an attachment.
@@ -187,8 +186,8 @@ def get_thumbnail(query: dict[str, Any], attachment_id: str) -> Response:
     return send_thumbnail(request, row, side_px, get_state().thumbnails)
 
 
-@blp.route("/files/<attachment_id>", methods=["GET"], parameters=IN_PATH)
-@blp.doc(operationId="getAttachment", responses={200: _BYTES})
+@blp.get("/files/<attachment_id>", operation_id="getAttachment")
+@blp.doc(responses={200: _BYTES})
 @blp.answers(envelope_of("AttachmentAnswer", AttachmentSchema()))
 @blp.raises("attachment_not_found")
 def get_attachment(attachment_id: str) -> Response:
@@ -201,9 +200,8 @@ def get_attachment(attachment_id: str) -> Response:
     return ok(describe_attachment(_get_row(attachment_id)))
 
 
-@blp.route("/files/<attachment_id>", methods=["DELETE"], parameters=IN_PATH)
+@blp.delete("/files/<attachment_id>", operation_id="deleteAttachment")
 @blp.arguments(DeleteQuerySchema(), location="query")
-@blp.doc(operationId="deleteAttachment")
 @blp.answers(envelope_of("DeletedAnswer", DeletedSchema()))
 @blp.raises("invalid_request", "attachment_not_found", "attachment_in_use")
 def delete_attachment(query: dict[str, Any], attachment_id: str) -> Response:

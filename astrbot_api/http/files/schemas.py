@@ -14,17 +14,14 @@ from ..fields import asked, missing, switch
 from ..schemas import (
     ATTACHMENT_ID_EXAMPLE,
     RequestSchema,
-    in_path,
     multipart_with,
     number,
     text,
     time,
 )  # fmt: skip
 
-_ID = ("The attachment's id.", ATTACHMENT_ID_EXAMPLE)
-
-#: The path parameter of an attachment.
-IN_PATH = [in_path("attachment_id", *_ID)]
+#: Description and example of an attachment's id.
+ATTACHMENT_ID = ("The attachment's id.", ATTACHMENT_ID_EXAMPLE)
 
 #: The body of an upload. It has no marshmallow schema, because it is parsed as a stream.
 UPLOAD_BODY = multipart_with(
@@ -42,7 +39,7 @@ UPLOAD_BODY = multipart_with(
 class UploadSchema(ma.Schema):
     """The attachment that an upload created."""
 
-    attachment_id = text(*_ID)
+    attachment_id = text(*ATTACHMENT_ID)
     filename = text("The uploaded file's name, without directories.", "dot.png")
     type = text(
         "The type, detected from the bytes. `record` is audio.",
@@ -69,14 +66,14 @@ class AttachmentSchema(UploadSchema):
 class DeletedSchema(ma.Schema):
     """The deleted attachment."""
 
-    attachment_id = text(*_ID)
+    attachment_id = text(*ATTACHMENT_ID)
 
 
 class AttachmentQuerySchema(RequestSchema):
     """The query of a download."""
 
     attachment_id = asked(
-        ma.fields.String, *_ID, required=True, error_messages=missing("attachment_id")
+        ma.fields.String, *ATTACHMENT_ID, required=True, error_messages=missing("attachment_id")
     )
 
 
@@ -86,7 +83,7 @@ class StoredNameQuerySchema(RequestSchema):
     filename = asked(
         ma.fields.String,
         "The `stored_filename` from the response to the upload.",
-        f"{_ID[1]}.png",
+        f"{ATTACHMENT_ID_EXAMPLE}.png",
         required=True,
         error_messages=missing("filename"),
     )

@@ -13,11 +13,23 @@ from ..auth import get_caller, get_reach
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..idempotency import CODES, PARAMETER, read_client_key, replay
-from ..schemas import envelope_of, in_path
+from ..schemas import envelope_of
 from ..state import get_state
 from .schemas import BotListSchema, DeliverySchema, ImMessageSchema, SentSchema, describe_delivery
 
-blp = ApiBlueprint("im", __name__, tag="IM", scope="im", description="Bots and proactive messages.")
+blp = ApiBlueprint(
+    "im",
+    __name__,
+    tag="IM",
+    scope="im",
+    description="Bots and proactive messages.",
+    path={
+        "delivery_id": (
+            "The `delivery_id` from the response to the message.",
+            "0f8fad5b-d9cb-469f-a165-70867728950e",
+        )
+    },
+)
 
 _CODES = (
     "missing_field", "invalid_request", "malformed_json", "message_empty", "username_reserved",
@@ -32,17 +44,8 @@ _EXAMPLE = {
 
 _ANSWER = envelope_of("SentAnswer", SentSchema())
 
-_DELIVERY_IN_PATH = [
-    in_path(
-        "delivery_id",
-        "The `delivery_id` from the response to the message.",
-        "0f8fad5b-d9cb-469f-a165-70867728950e",
-    )
-]
 
-
-@blp.route("/im/bots", methods=["GET"])
-@blp.doc(operationId="listImBots")
+@blp.get("/im/bots", operation_id="listImBots")
 @blp.answers(envelope_of("BotListAnswer", BotListSchema()))
 @blp.raises()
 def list_bots() -> Response:
@@ -54,9 +57,9 @@ def list_bots() -> Response:
     return ok({"bot_ids": get_state().im.bots.list_ids()})
 
 
-@blp.route("/im/message", methods=["POST"])
+@blp.post("/im/message", operation_id="sendOpenApiImMessage")
 @blp.arguments(ImMessageSchema(), example=_EXAMPLE)
-@blp.doc(operationId="sendOpenApiImMessage", parameters=[PARAMETER])
+@blp.doc(parameters=[PARAMETER])
 @blp.answers(_ANSWER)
 @blp.answers(_ANSWER, 202)
 @blp.raises(*_CODES)
@@ -74,9 +77,9 @@ def send_im_message(body: dict[str, Any]) -> Response:
     return _send(body)
 
 
-@blp.route("/im/messages", methods=["POST"])
+@blp.post("/im/messages", operation_id="sendImMessage")
 @blp.arguments(ImMessageSchema(), example=_EXAMPLE)
-@blp.doc(operationId="sendImMessage", parameters=[PARAMETER])
+@blp.doc(parameters=[PARAMETER])
 @blp.answers(_ANSWER)
 @blp.answers(_ANSWER, 202)
 @blp.raises(*_CODES)
@@ -88,8 +91,7 @@ def send_im_messages(body: dict[str, Any]) -> Response:
     return _send(body)
 
 
-@blp.route("/im/deliveries/<delivery_id>", methods=["GET"], parameters=_DELIVERY_IN_PATH)
-@blp.doc(operationId="getImDelivery")
+@blp.get("/im/deliveries/<delivery_id>", operation_id="getImDelivery")
 @blp.answers(envelope_of("DeliveryAnswer", DeliverySchema()))
 @blp.raises("delivery_not_found")
 def get_delivery(delivery_id: str) -> Response:

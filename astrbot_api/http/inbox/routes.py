@@ -38,10 +38,9 @@ class InboxQuerySchema(RequestSchema):
     after = Cursor()
 
 
-@blp.route("/chat/inbox", methods=["GET"])
+@blp.get("/chat/inbox", operation_id="openChatInbox")
 @blp.arguments(InboxQuerySchema(), location="query")
 @blp.doc(
-    operationId="openChatInbox",
     responses=event_stream("An endless stream of messages.", INBOX_EVENT, _EXAMPLE),
 )
 @blp.raises(

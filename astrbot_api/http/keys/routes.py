@@ -30,13 +30,12 @@ _MIN_S, _MAX_S = 60, 86_400
 _OWN_FIELDS = ("key_id", "name", "key_prefix", "scopes", "expires_at")
 
 
-@blp.route("/keys/session", methods=["POST"])
+@blp.post("/keys/session", operation_id="createSessionKey")
 @blp.needs_scope("chat")
 @blp.arguments(
     SessionKeyRequestSchema(),
     example={"username": "alice", "expires_in_s": 900, "max_turns": 20},
 )
-@blp.doc(operationId="createSessionKey")
 @blp.answers(envelope_of("SessionKeyAnswer", SessionKeySchema()))
 @blp.raises(
     "missing_field", "invalid_request", "malformed_json", "username_reserved", "config_not_found",
@@ -70,8 +69,7 @@ def create_session_key(body: dict[str, Any]) -> Response:
     return ok_secret({**shown, "api_key": secret})
 
 
-@blp.route("/keys/self", methods=["GET"])
-@blp.doc(operationId="getOwnKey")
+@blp.get("/keys/self", operation_id="getOwnKey")
 @blp.answers(envelope_of("OwnKeyAnswer", SelfSchema()))
 @blp.raises()
 def get_own_key() -> Response:

@@ -17,7 +17,6 @@ from ...runtime.threads import let_others_run
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
-from ..schemas import in_path
 from ..state import get_state
 from .schemas import CONVERSATION, CONVERSATIONS, NOTHING, ConversationQuerySchema
 
@@ -32,14 +31,12 @@ _WEBCHAT = "webchat"
 blp = ApiBlueprint(
     "conversations", __name__, tag="All conversations", scope="data",
     description="The sessions of all users.",
+    path={"conversation_id": ("The session's id.", "my_session_001")},
 )  # fmt: skip
 
-_CID = [in_path("conversation_id", "The session's id.", "my_session_001")]
 
-
-@blp.route("/conversations", methods=["GET"])
+@blp.get("/conversations", operation_id="listConversations")
 @blp.arguments(ConversationQuerySchema(), location="query")
-@blp.doc(operationId="listConversations")
 @blp.answers(CONVERSATIONS)
 @blp.raises("invalid_request")
 def list_conversations(query: dict[str, Any]) -> Response:
@@ -63,8 +60,7 @@ def list_conversations(query: dict[str, Any]) -> Response:
     )  # fmt: skip
 
 
-@blp.route("/conversations/filter-options", methods=["GET"])
-@blp.doc(operationId="listConversationFilters")
+@blp.get("/conversations/filter-options", operation_id="listConversationFilters")
 @blp.answers(NOTHING)
 @blp.raises()
 def list_filters() -> Response:
@@ -76,8 +72,7 @@ def list_filters() -> Response:
     return ok({"bots": [{"id": name, "type": name} for name in names]})
 
 
-@blp.route("/conversations/<conversation_id>", methods=["GET"], parameters=_CID)
-@blp.doc(operationId="getConversation")
+@blp.get("/conversations/<conversation_id>", operation_id="getConversation")
 @blp.answers(CONVERSATION)
 @blp.raises("session_not_found", "username_reserved")
 def get_conversation(conversation_id: str) -> Response:
@@ -88,8 +83,7 @@ def get_conversation(conversation_id: str) -> Response:
     return ok(_describe(_get(conversation_id), _MAX_HISTORY_CHARS))
 
 
-@blp.route("/conversations/<conversation_id>", methods=["DELETE"], parameters=_CID)
-@blp.doc(operationId="deleteConversation")
+@blp.delete("/conversations/<conversation_id>", operation_id="deleteConversation")
 @blp.answers(NOTHING)
 @blp.raises("session_not_found", "username_reserved")
 def delete_conversation(conversation_id: str) -> Response:

@@ -58,8 +58,7 @@ plugins = ApiBlueprint(
 LISTS = (providers, profiles, personas, plugins, conversations, stats)
 
 
-@stats.route("/stats/start-time", methods=["GET"])
-@stats.doc(operationId="getStartTime", security=[])
+@stats.get("/stats/start-time", operation_id="getStartTime")
 @stats.answers(START_TIME)
 @stats.raises()
 def get_start_time() -> Response:
@@ -70,8 +69,7 @@ def get_start_time() -> Response:
     return ok({"start_time": int(get_http_state().started_at)})
 
 
-@stats.route("/stats/versions", methods=["GET"])
-@stats.doc(operationId="getVersions", security=[])
+@stats.get("/stats/versions", operation_id="getVersions")
 @stats.answers(VERSIONS)
 @stats.raises()
 def get_versions() -> Response:
@@ -90,8 +88,7 @@ def get_versions() -> Response:
     )
 
 
-@providers.route("/providers", methods=["GET"])
-@providers.doc(operationId="listProviders")
+@providers.get("/providers", operation_id="listProviders")
 @providers.answers(PROVIDERS)
 @providers.raises()
 def list_providers() -> Response:
@@ -102,8 +99,7 @@ def list_providers() -> Response:
     return ok({"providers": _describe_providers(), "model_metadata": {}})
 
 
-@providers.route("/provider-sources", methods=["GET"])
-@providers.doc(operationId="listProviderSources")
+@providers.get("/provider-sources", operation_id="listProviderSources")
 @providers.answers(PROVIDER_SOURCES)
 @providers.raises()
 def list_provider_sources() -> Response:
@@ -114,8 +110,7 @@ def list_provider_sources() -> Response:
     return ok({"provider_sources": _describe_providers()})
 
 
-@profiles.route("/config-profiles", methods=["GET"])
-@profiles.doc(operationId="listConfigProfiles")
+@profiles.get("/config-profiles", operation_id="listConfigProfiles")
 @profiles.answers(PROFILES)
 @profiles.raises()
 def list_config_profiles() -> Response:
@@ -126,8 +121,7 @@ def list_config_profiles() -> Response:
     return ok({"info_list": describe_profiles()})
 
 
-@personas.route("/personas", methods=["GET"])
-@personas.doc(operationId="listPersonas")
+@personas.get("/personas", operation_id="listPersonas")
 @personas.answers(PERSONAS)
 @personas.raises()
 def list_personas() -> Response:
@@ -149,8 +143,7 @@ def list_personas() -> Response:
     )  # fmt: skip
 
 
-@personas.route("/personas/tree", methods=["GET"])
-@personas.doc(operationId="listPersonaFolders")
+@personas.get("/personas/tree", operation_id="listPersonaFolders")
 @personas.answers(PERSONAS)
 @personas.raises()
 def list_persona_folders() -> Response:
@@ -161,8 +154,7 @@ def list_persona_folders() -> Response:
     return ok([])
 
 
-@plugins.route("/plugins", methods=["GET"])
-@plugins.doc(operationId="listPlugins")
+@plugins.get("/plugins", operation_id="listPlugins")
 @plugins.answers(PLUGINS)
 @plugins.raises()
 def list_plugins() -> Response:

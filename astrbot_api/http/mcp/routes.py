@@ -43,10 +43,9 @@ _CAPABILITIES: dict[str, Any] = {"tools": {}, "resources": {}}
 Answer = dict[str, Any]
 
 
-@blp.route("/mcp", methods=["POST"])
+@blp.post("/mcp", operation_id="callMcpServer")
 @blp.arguments(McpQuerySchema(), location="query")
 @blp.doc(
-    operationId="callMcpServer",
     parameters=[PARAMETER, DOCUMENTED_QUERY],
     requestBody=DOCUMENTED_BODY,
     responses=DOCUMENTED_RESPONSES,

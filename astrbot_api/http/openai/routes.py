@@ -13,7 +13,7 @@ from ...errors import refuse
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
 from ..configs.routes import list_own_configs
-from ..schemas import event_stream, in_path
+from ..schemas import event_stream
 from ..sse import find_abort, stream_response
 from ..state import get_state
 from .answering import (
@@ -43,9 +43,17 @@ blp = ApiBlueprint(
         "The server's agents for clients of OpenAI's API, with the base URL `…/api/v1/openai`."
     ),
     error_schema=OpenAIErrorSchema(),
+    path={
+        "model": ("Id of the config.", "default"),
+        "response_id": ("The `id` of the response.", "resp_7254cd9a814f498ea2022c1777b1bd2d"),
+        "conversation_id": (
+            "The `id` of the conversation.",
+            "conv_7254cd9a814f498ea2022c1777b1bd2d",
+        ),
+        "item_id": ("The `id` of the item.", "msg_7254cd9a814f498ea2022c1777b1bd2d8000"),
+    },
 )
 
-_MODEL_IN_PATH = [in_path("model", "Id of the config.", "default")]
 _COMPLETION = event_stream(
     "The completion: one JSON object, or chunks that end with `[DONE]`.",
     example=(
@@ -57,8 +65,7 @@ _COMPLETION = event_stream(
 )
 
 
-@blp.route("/openai/models", methods=["GET"])
-@blp.doc(operationId="listOpenAIModels")
+@blp.get("/openai/models", operation_id="listOpenAIModels")
 @blp.answers(ModelListSchema())
 @blp.raises()
 def list_models() -> Response:
@@ -70,8 +77,7 @@ def list_models() -> Response:
     return answer_json({"object": "list", "data": models})
 
 
-@blp.route("/openai/models/<model>", methods=["GET"], parameters=_MODEL_IN_PATH)
-@blp.doc(operationId="getOpenAIModel")
+@blp.get("/openai/models/<model>", operation_id="getOpenAIModel")
 @blp.answers(ModelSchema())
 @blp.raises("model_not_found")
 def get_model(model: str) -> Response:
@@ -82,12 +88,12 @@ def get_model(model: str) -> Response:
     return answer_json(_describe_model(find_config(model)))
 
 
-@blp.route("/openai/chat/completions", methods=["POST"])
+@blp.post("/openai/chat/completions", operation_id="createOpenAIChatCompletion")
 @blp.arguments(
     CompletionRequestSchema(),
     example={"model": "default", "messages": [{"role": "user", "content": "Hello"}]},
 )
-@blp.doc(operationId="createOpenAIChatCompletion", responses=_COMPLETION)
+@blp.doc(responses=_COMPLETION)
 @blp.raises(
     "missing_field", "invalid_request", "malformed_json", "message_empty", "username_reserved",
     "model_not_found", "session_of_another_user", "body_too_large", "quota_exceeded",

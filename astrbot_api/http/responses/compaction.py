@@ -31,12 +31,11 @@ _PROMPT = (
 )
 
 
-@blp.route("/openai/responses/compact", methods=["POST"])
+@blp.post("/openai/responses/compact", operation_id="compactOpenAIResponse")
 @blp.arguments(
     OpenAICompactRequestSchema(),
     example={"model": "default", "input": [{"role": "user", "content": "Hello"}]},
 )
-@blp.doc(operationId="compactOpenAIResponse")
 @blp.answers(OpenAICompactedResponseSchema())
 @blp.raises(
     "missing_field", "invalid_request", "malformed_json", "username_reserved", "model_not_found",

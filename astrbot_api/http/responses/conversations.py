@@ -18,7 +18,6 @@ from ...keys.limits import check_attachments
 from ...runtime.threads import let_others_run
 from ..auth import get_caller
 from ..openai.answering import answer_json
-from ..schemas import in_path
 from ..state import get_state
 from . import items
 from .compaction import blp  # the blueprint of routes.py, with the routes of both modules
@@ -42,11 +41,6 @@ from .stored import describe_conversation, get_conversation, get_item, list_entr
 #: The blueprint of all OpenAI routes, including the routes of this module.
 __all__ = ["blp"]
 
-_CONVERSATION_ID = in_path(
-    "conversation_id", "The `id` of the conversation.", "conv_7254cd9a814f498ea2022c1777b1bd2d"
-)
-_ITEM_ID = in_path("item_id", "The `id` of the item.", "msg_7254cd9a814f498ea2022c1777b1bd2d8000")
-
 #: Maximum number of items added by one request. Source: OpenAI's limit.
 MAX_ADDED = 20
 
@@ -58,11 +52,10 @@ _MAX_READ_BYTES = 500_000
 _MAX_PAGE_BYTES = 4_000_000
 
 
-@blp.route("/openai/conversations", methods=["POST"])
+@blp.post("/openai/conversations", operation_id="createOpenAIConversation")
 @blp.arguments(
     OpenAINewConversationSchema(), required=False, example={"metadata": {"topic": "demo"}}
 )
-@blp.doc(operationId="createOpenAIConversation")
 @blp.answers(OpenAIConversationSchema())
 @blp.raises(
     "invalid_request", "malformed_json", "username_reserved", "item_not_found", "key_restricted",
@@ -92,10 +85,7 @@ def create_conversation(body: dict[str, Any]) -> Response:
     return answer_json(describe_conversation(get_conversation(f"conv_{session_id}")))
 
 
-@blp.route(
-    "/openai/conversations/<conversation_id>", methods=["GET"], parameters=[_CONVERSATION_ID]
-)
-@blp.doc(operationId="getOpenAIConversation")
+@blp.get("/openai/conversations/<conversation_id>", operation_id="getOpenAIConversation")
 @blp.answers(OpenAIConversationSchema())
 @blp.raises("conversation_not_found")
 def retrieve_conversation(conversation_id: str) -> Response:
@@ -103,13 +93,10 @@ def retrieve_conversation(conversation_id: str) -> Response:
     return answer_json(describe_conversation(get_conversation(conversation_id)))
 
 
-@blp.route(
-    "/openai/conversations/<conversation_id>", methods=["POST"], parameters=[_CONVERSATION_ID]
-)
+@blp.post("/openai/conversations/<conversation_id>", operation_id="updateOpenAIConversation")
 @blp.arguments(
     OpenAIConversationRequestSchema(), required=False, example={"metadata": {"topic": "demo"}}
 )
-@blp.doc(operationId="updateOpenAIConversation")
 @blp.answers(OpenAIConversationSchema())
 @blp.raises("invalid_request", "malformed_json", "conversation_not_found")
 def update_conversation(body: dict[str, Any], conversation_id: str) -> Response:
@@ -119,10 +106,7 @@ def update_conversation(body: dict[str, Any], conversation_id: str) -> Response:
     return answer_json(describe_conversation(get_conversation(conversation_id)))
 
 
-@blp.route(
-    "/openai/conversations/<conversation_id>", methods=["DELETE"], parameters=[_CONVERSATION_ID]
-)
-@blp.doc(operationId="deleteOpenAIConversation")
+@blp.delete("/openai/conversations/<conversation_id>", operation_id="deleteOpenAIConversation")
 @blp.answers(OpenAIDeletedConversationSchema())
 @blp.raises("conversation_not_found")
 def delete_conversation(conversation_id: str) -> Response:
@@ -132,11 +116,10 @@ def delete_conversation(conversation_id: str) -> Response:
     return answer_json({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
 
-@blp.route(
-    "/openai/conversations/<conversation_id>/items", methods=["GET"], parameters=[_CONVERSATION_ID]
+@blp.get(
+    "/openai/conversations/<conversation_id>/items", operation_id="listOpenAIConversationItems"
 )
 @blp.arguments(ItemPageSchema(), location="query")
-@blp.doc(operationId="listOpenAIConversationItems")
 @blp.answers(OpenAIItemListSchema())
 @blp.raises("invalid_request", "conversation_not_found", "item_not_found")
 def list_conversation_items(query: dict[str, Any], conversation_id: str) -> Response:
@@ -156,15 +139,12 @@ def list_conversation_items(query: dict[str, Any], conversation_id: str) -> Resp
     return answer_json(page_of(page, has_more=has_more))
 
 
-@blp.route(
-    "/openai/conversations/<conversation_id>/items",
-    methods=["POST"],
-    parameters=[_CONVERSATION_ID],
+@blp.post(
+    "/openai/conversations/<conversation_id>/items", operation_id="createOpenAIConversationItems"
 )
 @blp.arguments(
     OpenAIAddedItemsSchema(), example={"items": [{"role": "user", "content": "My name is Ann."}]}
 )
-@blp.doc(operationId="createOpenAIConversationItems")
 @blp.answers(OpenAIItemListSchema())
 @blp.raises(
     "missing_field", "invalid_request", "malformed_json", "conversation_not_found",
@@ -186,12 +166,10 @@ def create_conversation_items(body: dict[str, Any], conversation_id: str) -> Res
     return answer_json(page_of(list(items.iter_input(entry_id, added)), has_more=False))
 
 
-@blp.route(
+@blp.get(
     "/openai/conversations/<conversation_id>/items/<item_id>",
-    methods=["GET"],
-    parameters=[_CONVERSATION_ID, _ITEM_ID],
+    operation_id="getOpenAIConversationItem",
 )
-@blp.doc(operationId="getOpenAIConversationItem")
 @blp.answers(OpenAIItemSchema())
 @blp.raises("conversation_not_found", "item_not_found")
 def retrieve_conversation_item(conversation_id: str, item_id: str) -> Response:
@@ -199,12 +177,10 @@ def retrieve_conversation_item(conversation_id: str, item_id: str) -> Response:
     return answer_json(get_item(item_id, get_conversation(conversation_id).session)[1])
 
 
-@blp.route(
+@blp.delete(
     "/openai/conversations/<conversation_id>/items/<item_id>",
-    methods=["DELETE"],
-    parameters=[_CONVERSATION_ID, _ITEM_ID],
+    operation_id="deleteOpenAIConversationItem",
 )
-@blp.doc(operationId="deleteOpenAIConversationItem")
 @blp.answers(OpenAIConversationSchema())
 @blp.raises("conversation_not_found", "item_not_found", "invalid_request")
 def delete_conversation_item(conversation_id: str, item_id: str) -> Response:

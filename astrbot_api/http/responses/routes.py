@@ -20,7 +20,7 @@ from ..idempotency import CODES, PARAMETER
 from ..openai.answering import answer_json, make_leave, raise_failure, wait_for_answer
 from ..openai.parameters import Parameters
 from ..openai.routes import blp
-from ..schemas import event_stream, in_path
+from ..schemas import event_stream
 from ..sse import CONTENT_TYPE, find_abort, stream_response
 from ..state import get_state
 from .approvals import answers_approvals, continue_with_approvals
@@ -47,10 +47,6 @@ from .stored import (
 #: The blueprint of all OpenAI routes, including the routes of this module.
 __all__ = ["blp"]
 
-_RESPONSE_ID = in_path(
-    "response_id", "The `id` of the response.", "resp_7254cd9a814f498ea2022c1777b1bd2d"
-)
-
 #: Maximum time to wait for a stopped response to end, in seconds.
 _STOP_S = 5.0
 
@@ -63,10 +59,9 @@ def _describe(description: str) -> dict[int, Any]:
     return event_stream(description, example=STREAM_EXAMPLE, whole=OpenAIResponseSchema())
 
 
-@blp.route("/openai/responses", methods=["POST"])
+@blp.post("/openai/responses", operation_id="createOpenAIResponse")
 @blp.arguments(OpenAIResponseRequestSchema(), example={"model": "default", "input": "Hello"})
 @blp.doc(
-    operationId="createOpenAIResponse",
     parameters=[PARAMETER],
     responses=_describe("The response: one JSON object, or typed events."),
 )
@@ -147,10 +142,9 @@ def _answer_whole(
     return answer_json(answered)
 
 
-@blp.route("/openai/responses/<response_id>", methods=["GET"], parameters=[_RESPONSE_ID])
+@blp.get("/openai/responses/<response_id>", operation_id="getOpenAIResponse")
 @blp.arguments(ResponseQuerySchema(), location="query")
 @blp.doc(
-    operationId="getOpenAIResponse",
     responses=_describe("The current response, or its typed events."),
 )
 @blp.raises("invalid_request", "response_not_found", "too_many_streams", "server_busy")
@@ -174,8 +168,7 @@ def retrieve_response(query: dict[str, Any], response_id: str) -> Response:
     return stream_response(watch, fold)
 
 
-@blp.route("/openai/responses/<response_id>/cancel", methods=["POST"], parameters=[_RESPONSE_ID])
-@blp.doc(operationId="cancelOpenAIResponse")
+@blp.post("/openai/responses/<response_id>/cancel", operation_id="cancelOpenAIResponse")
 @blp.answers(OpenAIResponseSchema())
 @blp.raises("response_not_found")
 def cancel_response(response_id: str) -> Response:
@@ -189,11 +182,8 @@ def cancel_response(response_id: str) -> Response:
     return answer_json(describe_response(get_response(response_id)))
 
 
-@blp.route(
-    "/openai/responses/<response_id>/input_items", methods=["GET"], parameters=[_RESPONSE_ID]
-)
+@blp.get("/openai/responses/<response_id>/input_items", operation_id="listOpenAIResponseInputItems")
 @blp.arguments(ItemPageSchema(), location="query")
-@blp.doc(operationId="listOpenAIResponseInputItems")
 @blp.answers(OpenAIItemListSchema())
 @blp.raises("invalid_request", "response_not_found", "item_not_found")
 def list_input_items(query: dict[str, Any], response_id: str) -> Response:
@@ -214,8 +204,7 @@ def list_input_items(query: dict[str, Any], response_id: str) -> Response:
     return answer_json(page_of(page, has_more=len(found) > len(page)))
 
 
-@blp.route("/openai/responses/<response_id>", methods=["DELETE"], parameters=[_RESPONSE_ID])
-@blp.doc(operationId="deleteOpenAIResponse")
+@blp.delete("/openai/responses/<response_id>", operation_id="deleteOpenAIResponse")
 @blp.answers(OpenAIDeletedResponseSchema())
 @blp.raises("response_not_found", "session_busy")
 def delete_response(response_id: str) -> Response:

@@ -22,7 +22,7 @@ from ..own_runs import (
     find_run_to_decide,
     find_sent_username,
 )
-from ..schemas import envelope_of, event_stream, in_path
+from ..schemas import SESSION_ID, envelope_of, event_stream
 from ..sse import find_abort, read_last_event_id, stream_response
 from ..state import get_state
 from .schemas import (
@@ -38,23 +38,22 @@ blp = ApiBlueprint(
     tag="Runs",
     scope="chat",
     description="Follow and control turns by their run id.",
+    path={
+        "run_id": (
+            "The `run_id` from the event `run_started`.",
+            "7254cd9a-814f-498e-a202-2c1777b1bd2d",
+        ),
+        "approval_id": (
+            "The `id` from the event `approval_required`.",
+            "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10",
+        ),
+        "session_id": SESSION_ID,
+    },
 )
 
 
-_RUN_ID = in_path(
-    "run_id", "The `run_id` from the event `run_started`.", "7254cd9a-814f-498e-a202-2c1777b1bd2d"
-)
-_APPROVAL_ID = in_path(
-    "approval_id",
-    "The `id` from the event `approval_required`.",
-    "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10",
-)
-_SESSION_ID = in_path("session_id", "The session's id.", "my_session_001")
-
-
-@blp.route("/chat/runs/<run_id>", methods=["GET"], parameters=[_RUN_ID])
+@blp.get("/chat/runs/<run_id>", operation_id="getChatRun")
 @blp.arguments(RunOwnerSchema(), location="query")
-@blp.doc(operationId="getChatRun")
 @blp.answers(envelope_of("RunAnswer", RunStateSchema()))
 @blp.raises("run_not_found", "username_reserved", "session_of_another_user", "invalid_request")
 def get_run(query: dict[str, Any], run_id: str) -> Response:
@@ -81,10 +80,9 @@ def get_run(query: dict[str, Any], run_id: str) -> Response:
     )
 
 
-@blp.route("/chat/runs/<run_id>/stream", methods=["GET"], parameters=[_RUN_ID])
+@blp.get("/chat/runs/<run_id>/stream", operation_id="resumeChatRun")
 @blp.arguments(StreamQuerySchema(), location="query")
 @blp.doc(
-    operationId="resumeChatRun",
     responses={
         **event_stream("The run's events after that position, ending with `end`.", CHAT_EVENT),
         204: {"description": "The run has ended and there are no further events."},
@@ -111,9 +109,8 @@ def resume_run(query: dict[str, Any], run_id: str) -> Response:
     return Response(status=204) if watch is None else stream_response(watch)
 
 
-@blp.route("/chat/runs/<run_id>/stop", methods=["POST"], parameters=[_RUN_ID])
+@blp.post("/chat/runs/<run_id>/stop", operation_id="stopChatRun")
 @blp.arguments(RunOwnerSchema(), required=False)
-@blp.doc(operationId="stopChatRun")
 @blp.answers(envelope_of("RunStopAnswer", StopSchema()))
 @blp.raises("run_not_found", "username_reserved", "session_of_another_user", "invalid_request")
 def stop_run(body: dict[str, Any], run_id: str) -> Response:
@@ -126,12 +123,8 @@ def stop_run(body: dict[str, Any], run_id: str) -> Response:
     return ok({"stopped_count": get_state().chat.runs.stop([run.run_id])})
 
 
-@blp.route(
-    "/chat/runs/<run_id>/approvals/<approval_id>", methods=["POST"],
-    parameters=[_RUN_ID, _APPROVAL_ID],
-)  # fmt: skip
+@blp.post("/chat/runs/<run_id>/approvals/<approval_id>", operation_id="decideChatApproval")
 @blp.arguments(DecisionSchema(), example={"decision": "approve", "username": "alice"})
-@blp.doc(operationId="decideChatApproval")
 @blp.answers(envelope_of("DecisionAnswer", DecidedSchema()))
 @blp.raises(
     "run_not_found", "username_reserved", "session_of_another_user", "invalid_request",
@@ -159,9 +152,8 @@ def _describe_approval(row: ApprovalRow) -> dict[str, Any]:
     }
 
 
-@blp.route("/chat/sessions/<session_id>/stop", methods=["POST"], parameters=[_SESSION_ID])
+@blp.post("/chat/sessions/<session_id>/stop", operation_id="stopChatSession")
 @blp.arguments(RunOwnerSchema(), required=False)
-@blp.doc(operationId="stopChatSession")
 @blp.answers(envelope_of("SessionStopAnswer", StopSchema()))
 @blp.raises("session_not_found", "username_reserved", "session_of_another_user", "invalid_request")
 def stop_session(body: dict[str, Any], session_id: str) -> Response:

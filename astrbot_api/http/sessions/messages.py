@@ -17,7 +17,7 @@ from ..blueprint import ApiBlueprint
 from ..chat.schemas import read_streaming
 from ..envelope import ok
 from ..openapi.shapes import CHAT_EVENT
-from ..schemas import envelope_of, event_stream, in_path
+from ..schemas import SESSION_ID, envelope_of, event_stream
 from ..sse import find_abort, stream_response
 from ..state import get_state
 from .message_schemas import (
@@ -27,14 +27,17 @@ from .message_schemas import (
     MessageSchema,
     RegenerateSchema,
 )
-from .routes import IN_PATH, OWNER_CODES
+from .routes import OWNER_CODES
 from .schemas import OwnerQuerySchema
 
 blp = ApiBlueprint(
-    "messages", __name__, tag="Messages", scope="chat", description="The messages of a session."
+    "messages",
+    __name__,
+    tag="Messages",
+    scope="chat",
+    description="The messages of a session.",
+    path={"session_id": SESSION_ID, "message_id": ("The message's number.", "42")},
 )
-
-_MESSAGE_IN_PATH = [*IN_PATH, in_path("message_id", "The message's number.", "42")]
 
 _CHANGE_CODES = (
     *OWNER_CODES, "attachment_not_found", "malformed_json", "message_empty", "message_not_found",
@@ -44,9 +47,8 @@ _CHANGE_CODES = (
 _STREAM = event_stream("A stream of events that ends with `end`.", CHAT_EVENT)
 
 
-@blp.route("/chat/sessions/<session_id>/messages", methods=["GET"], parameters=IN_PATH)
+@blp.get("/chat/sessions/<session_id>/messages", operation_id="listChatMessages")
 @blp.arguments(MessageQuerySchema(), location="query")
-@blp.doc(operationId="listChatMessages")
 @blp.answers(envelope_of("MessagePageAnswer", MessagePageSchema()))
 @blp.raises(*OWNER_CODES)
 def list_messages(query: dict[str, Any], session_id: str) -> Response:
@@ -70,11 +72,7 @@ def list_messages(query: dict[str, Any], session_id: str) -> Response:
     return ok({"messages": messages, "next_cursor": cursor})
 
 
-@blp.route(
-    "/chat/sessions/<session_id>/messages/<message_id>",
-    methods=["PATCH"],
-    parameters=_MESSAGE_IN_PATH,
-)
+@blp.patch("/chat/sessions/<session_id>/messages/<message_id>", operation_id="updateChatMessage")
 @blp.arguments(OwnerQuerySchema(), location="query")
 @blp.arguments(
     MessagePatchSchema(),
@@ -83,7 +81,6 @@ def list_messages(query: dict[str, Any], session_id: str) -> Response:
         "content": {"type": "user", "message": [{"type": "plain", "text": "Hello again"}]},
     },
 )
-@blp.doc(operationId="updateChatMessage")
 @blp.answers(envelope_of("MessageAnswer", MessageSchema()))
 @blp.raises(*_CHANGE_CODES)
 def edit_message(
@@ -113,14 +110,13 @@ def edit_message(
     )  # fmt: skip
 
 
-@blp.route(
+@blp.post(
     "/chat/sessions/<session_id>/messages/<message_id>/regenerate",
-    methods=["POST"],
-    parameters=_MESSAGE_IN_PATH,
+    operation_id="regenerateChatMessage",
 )
 @blp.arguments(OwnerQuerySchema(), location="query")
 @blp.arguments(RegenerateSchema(), example={"username": "alice"})
-@blp.doc(operationId="regenerateChatMessage", responses=_STREAM)
+@blp.doc(responses=_STREAM)
 @blp.raises(*_CHANGE_CODES, "provider_not_found", "model_not_found", "server_busy", "shutting_down")
 def regenerate(
     query: dict[str, Any], body: dict[str, Any], session_id: str, message_id: str

@@ -17,7 +17,7 @@ from ...errors import ApiError
 from ..auth import check_username, get_caller, resolve_owner, resolve_username
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
-from ..schemas import envelope_of, in_path
+from ..schemas import SESSION_ID, envelope_of
 from ..state import get_state
 from .schemas import (
     BatchDeletedSchema,
@@ -43,12 +43,13 @@ _MAX_LISTED = 1000
 _MAX_PAGE = 2**31 - 1
 
 blp = ApiBlueprint(
-    "sessions", __name__, tag="Sessions", scope="chat", description="Create and manage sessions."
+    "sessions",
+    __name__,
+    tag="Sessions",
+    scope="chat",
+    description="Create and manage sessions.",
+    path={"session_id": SESSION_ID},
 )
-
-#: The session in a path. A path cannot name sessions whose id contains a slash or equals "new"
-#: or "batch-delete".
-IN_PATH = [in_path("session_id", "The session's id.", "my_session_001")]
 
 #: Error codes of all routes that name a session.
 OWNER_CODES = (
@@ -61,9 +62,8 @@ _BODY_CODES = ("malformed_json", "body_too_large", "unsupported_media_type")
 _NEW_ANSWER = envelope_of("NewSessionAnswer", NamedSessionSchema())
 
 
-@blp.route("/chat/sessions", methods=["GET"])
+@blp.get("/chat/sessions", operation_id="listChatSessions")
 @blp.arguments(SessionQuerySchema(), location="query")
-@blp.doc(operationId="listChatSessions")
 @blp.answers(envelope_of("SessionPageAnswer", SessionPageSchema()))
 @blp.raises("missing_field", "invalid_request", "username_reserved")
 def list_sessions(query: dict[str, Any]) -> Response:
@@ -92,9 +92,8 @@ def list_sessions(query: dict[str, Any]) -> Response:
     return ok({"sessions": sessions, "page": page, "page_size": page_size, "total": total})
 
 
-@blp.route("/chat/sessions/new", methods=["GET"])
+@blp.get("/chat/sessions/new", operation_id="createChatSession")
 @blp.arguments(NewSessionQuerySchema(), location="query")
-@blp.doc(operationId="createChatSession")
 @blp.answers(_NEW_ANSWER)
 @blp.raises("missing_field", "invalid_request", "username_reserved")
 def create_session_by_get(query: dict[str, Any]) -> Response:
@@ -106,12 +105,11 @@ def create_session_by_get(query: dict[str, Any]) -> Response:
     return _create(resolve_username(query["username"]), "", None)
 
 
-@blp.route("/chat/sessions/new", methods=["POST"])
+@blp.post("/chat/sessions/new", operation_id="postChatSession")
 @blp.arguments(NewSessionQuerySchema(), location="query")
 @blp.arguments(
     NewSessionSchema(), required=False, example={"username": "alice", "display_name": "Greetings"}
 )
-@blp.doc(operationId="postChatSession")
 @blp.answers(_NEW_ANSWER)
 @blp.raises(
     "missing_field", "invalid_request", "username_reserved", "config_not_found", *_BODY_CODES
@@ -126,12 +124,11 @@ def create_session_by_post(query: dict[str, Any], body: dict[str, Any]) -> Respo
     return _create(username, body["config_id"] or "", body["display_name"])
 
 
-@blp.route("/chat/sessions/batch-delete", methods=["POST"])
+@blp.post("/chat/sessions/batch-delete", operation_id="batchDeleteChatSessions")
 @blp.arguments(OwnerQuerySchema(), location="query")
 @blp.arguments(
     BatchDeleteSchema(), example={"username": "alice", "session_ids": ["my_session_001"]}
 )
-@blp.doc(operationId="batchDeleteChatSessions")
 @blp.answers(envelope_of("BatchDeletedAnswer", BatchDeletedSchema()))
 @blp.raises("missing_field", "invalid_request", "username_reserved", *_BODY_CODES)
 def delete_sessions(query: dict[str, Any], body: dict[str, Any]) -> Response:
@@ -160,9 +157,8 @@ def delete_sessions(query: dict[str, Any], body: dict[str, Any]) -> Response:
     )
 
 
-@blp.route("/chat/sessions/<session_id>", methods=["GET"], parameters=IN_PATH)
+@blp.get("/chat/sessions/<session_id>", operation_id="getChatSession")
 @blp.arguments(SessionDetailQuerySchema(), location="query")
-@blp.doc(operationId="getChatSession")
 @blp.answers(envelope_of("SessionAnswer", SessionDetailSchema()))
 @blp.raises(*OWNER_CODES)
 def get_session(query: dict[str, Any], session_id: str) -> Response:
@@ -203,10 +199,9 @@ def get_session(query: dict[str, Any], session_id: str) -> Response:
     )
 
 
-@blp.route("/chat/sessions/<session_id>", methods=["PATCH"], parameters=IN_PATH)
+@blp.patch("/chat/sessions/<session_id>", operation_id="updateChatSession")
 @blp.arguments(OwnerQuerySchema(), location="query")
 @blp.arguments(SessionPatchSchema(), example={"username": "alice", "display_name": "Greetings"})
-@blp.doc(operationId="updateChatSession")
 @blp.answers(_NEW_ANSWER)
 @blp.raises(*OWNER_CODES, *_BODY_CODES)
 def rename(query: dict[str, Any], body: dict[str, Any], session_id: str) -> Response:
@@ -224,9 +219,8 @@ def rename(query: dict[str, Any], body: dict[str, Any], session_id: str) -> Resp
     return ok(get_state().db.write(job))
 
 
-@blp.route("/chat/sessions/<session_id>", methods=["DELETE"], parameters=IN_PATH)
+@blp.delete("/chat/sessions/<session_id>", operation_id="deleteChatSession")
 @blp.arguments(OwnerQuerySchema(), location="query")
-@blp.doc(operationId="deleteChatSession")
 @blp.answers(envelope_of("DeletedSessionAnswer", DeletedSessionSchema()))
 @blp.raises(*OWNER_CODES)
 def delete_session(query: dict[str, Any], session_id: str) -> Response:

@@ -6,7 +6,7 @@ from flask import Response, request, send_from_directory
 
 from ...errors import ApiError
 from ..blueprint import ApiBlueprint
-from ..schemas import plain_answer
+from ..schemas import in_path, plain_answer
 from .bundle import STATIC, make_script
 
 #: Seconds for which browsers cache the script.
@@ -39,8 +39,8 @@ _SCRIPT = plain_answer(
 _PART = plain_answer("The file.", "text/javascript", "text/css", "text/plain")
 
 
-@blp.route("/widget.js", methods=["GET"])
-@blp.doc(operationId="getWidget", security=[], responses=_SCRIPT)
+@blp.get("/widget.js", operation_id="getWidget")
+@blp.doc(responses=_SCRIPT)
 @blp.raises()
 def get_script() -> Response:
     """Get the chat widget as a script for pages of any site.
@@ -55,17 +55,17 @@ def get_script() -> Response:
     return response
 
 
-@blp.route(
+@blp.get(
     "/widget/<name>",
-    methods=["GET"],
+    operation_id="getWidgetPart",
     parameters=[
         {
-            "name": "name", "in": "path", "required": True, "description": "The file.",
-            "schema": {"type": "string", "enum": list(_LOADED_LATER)}, "example": "temml.min.js",
+            **in_path("name", "The file.", "temml.min.js"),
+            "schema": {"type": "string", "enum": list(_LOADED_LATER)},
         }
     ],
-)  # fmt: skip
-@blp.doc(operationId="getWidgetPart", security=[], responses=_PART)
+)
+@blp.doc(responses=_PART)
 @blp.raises("path_not_found")
 def get_part(name: str) -> Response:
     """Get a file that the chat widget loads on demand.

@@ -43,9 +43,8 @@ class VisitSchema(ma.Schema):
     files = flag("Whether the key may upload files.", False)
 
 
-@blp.route("/widget/visits", methods=["POST"])
+@blp.post("/widget/visits", operation_id="openWidgetVisit")
 @blp.arguments(VisitRequestSchema(), example={"config_id": "support"})
-@blp.doc(operationId="openWidgetVisit", security=[])
 @blp.answers(envelope_of("VisitAnswer", VisitSchema()))
 @blp.raises(
     "missing_field", "invalid_request", "malformed_json", "config_not_found", "origin_refused",
