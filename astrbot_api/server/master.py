@@ -22,8 +22,11 @@ _FIRST_ANSWER_S = 60.0
 #: Interval between requests that check whether the server responds, in seconds.
 _CHECK_S = 0.1
 
-#: Signals that are forwarded to gunicorn, in some cases as another signal.
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
+#: Signals that are forwarded to gunicorn, in some cases as another signal, and the one that is
+#: refused: gunicorn's second master (USR2) would not be a child of this process.
+_SIGNALS = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
+)  # fmt: skip
 
 
 class Master:
@@ -91,6 +94,9 @@ class Master:
 
     def _pass_on(self, process: subprocess.Popen[bytes], number: signal.Signals) -> None:
         """Forward a signal to gunicorn, converted to gunicorn's equivalent."""
+        if number == signal.SIGUSR2:
+            say_error("ignored USR2; after an upgrade, send HUP: new workers load the new code")
+            return
         if number == signal.SIGHUP and self._has_terminal and not _has_terminal():
             number = signal.SIGTERM  # the terminal was closed: stop instead of a reload
         elif number == signal.SIGINT and self._is_stopping:

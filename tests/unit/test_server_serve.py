@@ -204,3 +204,31 @@ while True:
     sender.join()
     assert log.read_text().split() == ["up", *received.split()]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_signal_for_gunicorns_upgrade_is_refused_and_ends_nothing(
+    tmp_path: Path, default_signals: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    up = tmp_path / "up"
+    program = f"""
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+pathlib.Path({str(up)!r}).touch()
+while True:
+    time.sleep(0.02)
+"""
+
+    def send() -> None:
+        wait_for(up.exists)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=send)
+    banner = make_banner()
+    banner.url = "http://127.0.0.1:1"
+    sender.start()
+    assert run_master(program, banner) == 0
+    sender.join()
+    assert capfd.readouterr().err == (
+        "astrbot-api: ignored USR2; after an upgrade, send HUP: new workers load the new code\n"
+    )
