@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..config.settings import Settings
-from ..keys.rules import read_rules
+from ..keys.rules import RULE_TYPES, read_rules
 from ..owner.login import change_password
 from ..owner.passwords import make_password
 from .options import open_database, settings_option
@@ -23,7 +23,7 @@ _RULES = {
     "bots": "Id of an allowed bot. Repeatable.",
     "umos": "UMO that messages may be sent to; * matches anything. Repeatable.",
     "tools": "Tool that turns may use; * matches anything. Repeatable.",
-    "approve": "Tool whose calls a person must approve; * matches anything.",
+    "approve": "Tool whose calls a person must approve; * matches anything. Repeatable.",
     "addresses": "Network that requests may come from, such as 10.0.0.0/8. Repeatable.",
     "requests_per_minute": "Maximum number of requests per minute.",
     "streams": "Maximum number of running and waiting turns.",
@@ -39,25 +39,26 @@ _RULES = {
     "legacy_errors": "Return errors with status 200, for clients that report HTTP 400.",
 }
 
-_LISTS = {
+#: Rule -> name of its option, which is given once for each entry of a list.
+_NAMES = {
     "configs": "config", "bots": "bot", "umos": "umo", "tools": "tool", "addresses": "address",
 }  # fmt: skip
 
-_TEXTS = ("username", "username_prefix", "default_username")
-
-_FLAGS = ("legacy_errors",)
+#: Type of a rule -> arguments of its option.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "str | None": {"type": str},
+    "int | None": {"type": click.IntRange(1)},
+    "bool | None": {"is_flag": True},
+    "tuple[str, ...] | None": {"type": str, "multiple": True},
+}
 
 
 def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add an option for each key rule to a command."""
     for rule, help_text in reversed(_RULES.items()):
-        name = "--" + _LISTS.get(rule, rule).replace("_", "-")
-        kind: Any = str if rule in (*_LISTS, *_TEXTS) else click.IntRange(1)
-        if rule in _FLAGS:
-            command = click.option(name, rule, is_flag=True, help=help_text)(command)
-            continue
-        add = click.option(name, rule, multiple=rule in _LISTS, type=kind, help=help_text)
-        command = add(command)
+        name = "--" + _NAMES.get(rule, rule).replace("_", "-")
+        options = _OPTIONS[RULE_TYPES[rule]]
+        command = click.option(name, rule, help=help_text, **options)(command)
     return command
 
 

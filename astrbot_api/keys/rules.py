@@ -79,7 +79,7 @@ class KeyRules:
 
     def to_json(self) -> dict[str, Any]:
         """Return the rules that are set."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values = {name: getattr(self, name) for name in RULE_TYPES}
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in values.items()
@@ -155,6 +155,9 @@ class KeyRules:
 
 NO_RULES = KeyRules()
 
+#: Name of each rule -> its type, as written in :class:`KeyRules`.
+RULE_TYPES = {item.name: str(item.type) for item in fields(KeyRules)}
+
 
 @dataclass(frozen=True, slots=True)
 class KeyGuard:
@@ -194,13 +197,12 @@ def read_rules(value: Any) -> KeyRules:
     if not isinstance(value, dict):
         raise refuse("rules must be an object")
     found: dict[str, Any] = {}
-    kinds = {item.name: str(item.type) for item in fields(KeyRules)}
     for name, given in value.items():
         if given is None:
             continue
-        if name not in kinds:
+        if name not in RULE_TYPES:
             raise refuse(f"rules.{str(name)[:50]}: unknown rule; remove it")
-        found[name] = _READERS[kinds[name]](name, given)
+        found[name] = _READERS[RULE_TYPES[name]](name, given)
     for address in found.get("addresses", ()):
         try:
             ipaddress.ip_network(address, strict=False)
@@ -219,11 +221,10 @@ def read_rules(value: Any) -> KeyRules:
 @lru_cache(maxsize=1024)
 def load_rules(text: str) -> KeyRules:
     """Return stored rules. Rules of a later version are ignored."""
-    known = {item.name for item in fields(KeyRules)}
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in orjson.loads(text).items()
-        if name in known
+        if name in RULE_TYPES
     }
     return KeyRules(**values)
 
@@ -250,11 +251,7 @@ def narrow_rules(rules: KeyRules, more: KeyRules) -> KeyRules:
                 "key_restricted",
                 f"the API key's rule {name} also applies to its session keys; omit it",
             )
-    changed = {
-        item.name: getattr(more, item.name)
-        for item in fields(KeyRules)
-        if getattr(more, item.name) is not None
-    }
+    changed = {name: getattr(more, name) for name in RULE_TYPES if getattr(more, name) is not None}
     if more.approve is not None and rules.approve is not None:
         changed["approve"] = tuple(dict.fromkeys((*rules.approve, *more.approve)))
     for name in _PER_TURN:

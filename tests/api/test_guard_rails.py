@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -426,6 +427,17 @@ def test_the_command_line_creates_a_key_with_rules(api: Api) -> None:
         main, ["keys", "create", "bot", "--address", "nowhere", "--data-dir", folder]
     )
     assert wrong.exit_code == 2
+
+
+def test_the_command_line_takes_each_pattern_of_a_list(api: Api) -> None:
+    arguments = ["keys", "create", "bot", "--json"]
+    for option in ("--approve", "--tool", "--umo"):
+        arguments += [option, "pay", option, "mail.*"]
+    folder = str(api.state.settings.data_dir)
+    done = CliRunner().invoke(main, [*arguments, "--data-dir", folder])
+    assert done.exit_code == 0, done.output
+    both = ["pay", "mail.*"]
+    assert json.loads(done.stdout)["rules"] == {"umos": both, "tools": both, "approve": both}
 
 
 @pytest.mark.parametrize("option", ["--username", "--username-prefix", "--config", "--tool"])
