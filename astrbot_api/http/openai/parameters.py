@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from jsonschema import Draft202012Validator
 
 from ...agent.arguments import count_members, find_fault, find_schema_fault, make_validator
 from ...agent.provider import ToolSpec
@@ -79,84 +80,78 @@ def refuse_others(body: Mapping[str, Any], refused: Mapping[str, Refused]) -> No
             raise refuse(f"{name} is not supported: {remedy}")
 
 
-def read_passed(body: Mapping[str, Any], passed: Mapping[str, Passed]) -> dict[str, Any]:
+def read_passed(body: Mapping[str, Any], passed: Mapping[str, ModelParameter]) -> dict[str, Any]:
     """Return the validated fields that are passed to the model's endpoint.
 
     :raises ApiError: ``invalid_request``.
     """
     fields = {}
-    for name, (check, expected) in passed.items():
+    for name, parameter in passed.items():
         value = body.get(name)
         if value is None:
             continue
-        if not check(value):
-            raise refuse(f"{name} must be {expected}")
-        # Some endpoints do not accept 20.0 as an integer.
-        fields[name] = int(value) if isinstance(check, _Whole) else value
+        if not parameter.validator.is_valid(value):
+            raise refuse(f"{name} must be {parameter.expected}")
+        # In JSON, 20.0 is an integer, too. Some endpoints do not accept it.
+        fields[name] = int(value) if parameter.schema.get("type") == "integer" else value
     return fields
 
 
-def _is_number(low: float, high: float) -> Callable[[Any], bool]:
-    return lambda value: (
-        isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-    )
-
-
 @dataclass(frozen=True, slots=True)
-class _Whole:
-    """Check for an integer in a range. In JSON, ``20.0`` is an integer, too."""
+class ModelParameter:
+    """A field that is passed to the model's endpoint unchanged.
 
-    low: int
-    high: int
+    :param expected: The allowed values in words, for the error.
+    :param schema: JSON schema of its value, which the OpenAPI document shows, too.
+    """
 
-    def __call__(self, value: Any) -> bool:
-        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        return whole and not isinstance(value, bool) and self.low <= value <= self.high
+    expected: str
+    schema: dict[str, Any]
+    validator: Draft202012Validator = field(init=False, repr=False)
 
-
-def _is_stop(value: Any) -> bool:
-    texts = [value] if isinstance(value, str) else value
-    return (
-        isinstance(texts, list)
-        and 1 <= len(texts) <= 16
-        and all(isinstance(one, str) and 1 <= len(one) <= 1000 for one in texts)
-    )
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "validator", Draft202012Validator(self.schema))
 
 
-def _is_bias(value: Any) -> bool:
-    is_bias = _is_number(-100, 100)
-    return (
-        isinstance(value, dict) and len(value) <= 2000
-        and all(key.isdecimal() and len(key) < 10 and is_bias(one) for key, one in value.items())
-    )  # fmt: skip
+def _number(low: int, high: int) -> ModelParameter:
+    schema = {"type": "number", "minimum": low, "maximum": high}
+    return ModelParameter(f"a number from {low} to {high}", schema)
 
 
-def _is_word(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[a-z_]{1,20}", value) is not None
-
-
-A_LENGTH = (_Whole(1, 2**31 - 1), "an integer of at least 1")
-_A_PENALTY = (_is_number(-2, 2), "a number from -2 to 2")
-A_WORD = (_is_word, "a word, for example low")
-
-#: Check of a field's value, and the allowed values in words.
-Passed = tuple[Callable[[Any], bool], str]
+TOKEN_LIMIT = ModelParameter(
+    "an integer of at least 1", {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
+)
+WORD = ModelParameter("a word, for example low", {"type": "string", "pattern": "^[a-z_]{1,20}$"})
+_STOP = {"type": "string", "minLength": 1, "maxLength": 1000}
+_STOPS = {"type": "array", "items": _STOP, "minItems": 1, "maxItems": 16}
+_BIAS = {"type": "number", "minimum": -100, "maximum": 100}
 
 #: Fields that are passed to the model's endpoint unchanged.
-PASSED: dict[str, Passed] = {
-    "temperature": (_is_number(0, 2), "a number from 0 to 2"),
-    "top_p": (_is_number(0, 1), "a number from 0 to 1"),
-    "stop": (_is_stop, "a string or a list of 1 to 16 strings, all of them non-empty"),
-    "max_tokens": A_LENGTH,
-    "max_completion_tokens": A_LENGTH,
-    "seed": (_Whole(-(2**63), 2**63 - 1), "an integer"),
-    "frequency_penalty": _A_PENALTY,
-    "presence_penalty": _A_PENALTY,
-    "logit_bias": (_is_bias, "an object of token ids with numbers from -100 to 100"),
-    "reasoning_effort": A_WORD,
-    "verbosity": A_WORD,
-    "parallel_tool_calls": (lambda value: isinstance(value, bool), "true or false"),
-}
+PASSED: dict[str, ModelParameter] = {
+    "temperature": _number(0, 2),
+    "top_p": _number(0, 1),
+    "stop": ModelParameter(
+        "a string or a list of 1 to 16 strings, all of them non-empty",
+        {"anyOf": [_STOP, _STOPS, {"type": "null"}]},
+    ),
+    "max_tokens": TOKEN_LIMIT,
+    "max_completion_tokens": TOKEN_LIMIT,
+    "seed": ModelParameter(
+        "an integer", {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
+    ),
+    "frequency_penalty": _number(-2, 2),
+    "presence_penalty": _number(-2, 2),
+    "logit_bias": ModelParameter(
+        "an object of token ids with numbers from -100 to 100",
+        {
+            "type": "object", "maxProperties": 2000, "additionalProperties": False,
+            "patternProperties": {"^[0-9]{1,9}$": _BIAS},
+        },
+    ),
+    "reasoning_effort": WORD,
+    "verbosity": WORD,
+    "parallel_tool_calls": ModelParameter("true or false", {"type": "boolean"}),
+}  # fmt: skip
 
 #: The allowed values of a field, and the remedy in the error for other values.
 Refused = tuple[tuple[Any, ...], str]

@@ -15,7 +15,7 @@ from ..fields import (
     required_value,
 )
 from ..schemas import RequestSchema, list_of, mapping, member, number, object_with, one_of, text
-from .parameters import MAX_TOOLS
+from .parameters import MAX_TOOLS, PASSED
 from .reading import MAX_MESSAGES, ROLES
 
 #: Id of the call that a message answers.
@@ -62,6 +62,11 @@ _MESSAGE = object_with(
 )
 
 
+def passed(name: str, example: Any, description: str = "Passed to the model.") -> ma.fields.Raw:
+    """Return a field that is passed to the model; see :data:`.parameters.PASSED`."""
+    return any_value(description, example, **PASSED[name].schema)
+
+
 def refused(description: str, values: list[Any]) -> ma.fields.Raw:
     """Return a field that accepts only values without effect."""
     return any_value(description, None, **_list_values(values))
@@ -78,10 +83,6 @@ def _list_values(values: list[Any]) -> dict[str, Any]:
     return {"type": "array", "items": {"enum": only} if only else {}, **size}
 
 
-#: A text that stops the answer.
-_STOP = {"type": "string", "minLength": 1, "maxLength": 1000}
-
-
 def _member(kind: str, description: str, example: Any) -> dict[str, Any]:
     """Return the schema of an optional member."""
     return member([kind, "null"], description, example)
@@ -94,9 +95,6 @@ _NAMED = object_with(
     description="The function, by name.",
     example={"name": "get_weather"},
 )
-
-#: Range of a token limit.
-LENGTH = {"minimum": 1, "maximum": 2**31 - 1}
 
 #: Members of a caller's function.
 FUNCTION_MEMBERS: dict[str, Any] = {
@@ -188,7 +186,9 @@ class CompletionRequestSchema(RequestSchema):
             },
         ],
     )
-    parallel_tool_calls = any_value("Whether a step may call several tools.", True, type="boolean")
+    parallel_tool_calls = passed(
+        "parallel_tool_calls", True, "Whether a step may call several tools."
+    )
     response_format = any_value(
         "`text`, `json_object` or `json_schema`. With the JSON formats, an answer that is not "
         "JSON is a `provider_error`. With `strict` it must match the schema.",
@@ -203,31 +203,19 @@ class CompletionRequestSchema(RequestSchema):
             {"type": "null"},
         ],
     )  # fmt: skip
-    temperature = any_value("Passed to the model.", 0.7, type="number", minimum=0, maximum=2)
-    top_p = any_value("Passed to the model.", 0.9, type="number", minimum=0, maximum=1)
-    stop = any_value(
-        "Passed to the model: a string, or a list of up to 16.", ["END"],
-        anyOf=[
-            _STOP, {"type": "array", "items": _STOP, "minItems": 1, "maxItems": 16},
-            {"type": "null"},
-        ],
-    )  # fmt: skip
-    max_tokens = any_value(
-        "Passed to the model, up to the config's limit.", 1000, type="integer", **LENGTH
+    temperature = passed("temperature", 0.7)
+    top_p = passed("top_p", 0.9)
+    stop = passed("stop", ["END"], "Passed to the model: a string, or a list of up to 16.")
+    max_tokens = passed("max_tokens", 1000, "Passed to the model, up to the config's limit.")
+    max_completion_tokens = passed("max_completion_tokens", 1000, "Same as `max_tokens`.")
+    seed = passed("seed", 7)
+    frequency_penalty = passed("frequency_penalty", 0)
+    presence_penalty = passed("presence_penalty", 0)
+    logit_bias = passed(
+        "logit_bias", {}, "Passed to the model: token ids with numbers from -100 to 100."
     )
-    max_completion_tokens = any_value("Same as `max_tokens`.", 1000, type="integer", **LENGTH)
-    seed = any_value("Passed to the model.", 7, type="integer")
-    frequency_penalty = any_value("Passed to the model.", 0, type="number", minimum=-2, maximum=2)
-    presence_penalty = any_value("Passed to the model.", 0, type="number", minimum=-2, maximum=2)
-    logit_bias = any_value(
-        "Passed to the model: token ids with numbers from -100 to 100.", {},
-        type="object", maxProperties=2000, additionalProperties=False,
-        patternProperties={"^[0-9]{1,9}$": {"type": "number", "minimum": -100, "maximum": 100}},
-    )  # fmt: skip
-    reasoning_effort = any_value(
-        "Passed to the model.", "low", type="string", pattern="^[a-z_]{1,20}$"
-    )
-    verbosity = any_value("Passed to the model.", "low", type="string", pattern="^[a-z_]{1,20}$")
+    reasoning_effort = passed("reasoning_effort", "low")
+    verbosity = passed("verbosity", "low")
     # These fields are rejected: ignoring them would give a wrong answer.
     n = refused("Only 1 is allowed.", [1])
     functions = refused("Not supported: send `tools`.", [[]])

@@ -13,12 +13,11 @@ import orjson
 from ...agent.provider import ToolSpec
 from ...errors import refuse
 from ..openai.parameters import (
-    A_LENGTH,
-    A_WORD,
     FORMS,
     PASSED,
+    TOKEN_LIMIT,
+    WORD,
     Parameters,
-    Passed,
     Refused,
     read_format,
     read_function,
@@ -43,9 +42,7 @@ INCLUDED = (
     "computer_call_output.output.image_url", "code_interpreter_call.outputs",
 )  # fmt: skip
 
-_PASSED: dict[str, Passed] = {
-    name: PASSED[name] for name in ("temperature", "top_p", "parallel_tool_calls")
-}
+_PASSED = {name: PASSED[name] for name in ("temperature", "top_p", "parallel_tool_calls")}
 
 #: Fields that have another name in the request to the model.
 _RENAMED = {"max_output_tokens": "max_tokens", "effort": "reasoning_effort"}
@@ -77,11 +74,11 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
         if one not in INCLUDED:
             raise refuse(f"include[{at}] is not supported: leave it out")
     fields = read_passed(body, _PASSED)
-    found = read_passed(body, {"max_output_tokens": A_LENGTH})
-    found |= read_passed(_object(body, "reasoning"), {"effort": A_WORD})
+    found = read_passed(body, {"max_output_tokens": TOKEN_LIMIT})
+    found |= read_passed(_object(body, "reasoning"), {"effort": WORD})
     fields |= {_RENAMED[name]: value for name, value in found.items()}
     text = _object(body, "text")
-    fields |= read_passed(text, {"verbosity": A_WORD})
+    fields |= read_passed(text, {"verbosity": WORD})
     given = body.get("tools")
     if isinstance(given, list):
         given = [one for at, one in enumerate(given) if not _is_server(one, f"tools[{at}]")]

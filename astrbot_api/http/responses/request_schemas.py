@@ -20,7 +20,7 @@ from ..fields import (
     switch,
 )
 from ..openai.parameters import MAX_TOOLS
-from ..openai.schemas import FUNCTION_MEMBERS, FUNCTION_TYPE, LENGTH, refused
+from ..openai.schemas import FUNCTION_MEMBERS, FUNCTION_TYPE, passed, refused
 from ..schemas import RequestSchema, member, object_with, one_of
 from .items import SERVER_LABEL
 from .parameters import INCLUDED, MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
@@ -142,7 +142,9 @@ class OpenAIResponseRequestSchema(RequestSchema):
         "step of the turn.",
         "auto",
     )
-    parallel_tool_calls = any_value("Whether a step may call several tools.", True, type="boolean")
+    parallel_tool_calls = passed(
+        "parallel_tool_calls", True, "Whether a step may call several tools."
+    )
     text = optional_object(
         "`format`: `text`, `json_object` or `json_schema`. With the JSON formats, an answer that "
         "is not JSON is an error. With `strict` it must match the schema.",
@@ -152,11 +154,9 @@ class OpenAIResponseRequestSchema(RequestSchema):
         "`effort` is passed to the model. The config decides whether reasoning is shown.",
         {"effort": "low"},
     )
-    temperature = any_value("Passed to the model.", 0.7, type="number", minimum=0, maximum=2)
-    top_p = any_value("Passed to the model.", 0.9, type="number", minimum=0, maximum=1)
-    max_output_tokens = any_value(
-        "Passed to the model, up to the config's limit.", 1000, type="integer", **LENGTH
-    )
+    temperature = passed("temperature", 0.7)
+    top_p = passed("top_p", 0.9)
+    max_output_tokens = passed("max_tokens", 1000, "Passed to the model, up to the config's limit.")
     truncation = any_value(
         "Accepted, but without effect: the config's `history_tokens` limits the history, oldest "
         "messages are dropped first.", "auto",
