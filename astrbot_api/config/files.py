@@ -1,8 +1,8 @@
 """The configs: ``configs/*.toml`` in the data directory, one agent each.
 
-A config sets the model, the prompt and the tools. Its id is the file's stem. Changes apply to
-the next turn. For an invalid file, the error is logged in one line and the last valid version
-stays in effect.
+A config sets the model, the prompt and the tools. Its id is the file's stem. A change applies to
+the next turn once the file has been settled for a second. For an invalid file, the error is logged
+in one line and the last valid version stays in effect.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ..errors import ApiError, SettingsError
 from ..runtime.private_files import open_private
 from .agents import AgentConfig, choose_upstream_config, read_config
 from .upstream import CONFIG_SEPARATOR
+from .watched import is_settled
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class ConfigFiles:
         self.create_default()
         for path, _ in iter_stamps(self._folder):
             read_config(path, self._shown(path))
-        self._refresh(0.0)
+        self._refresh(0.0, at_once=True)
 
     def list_configs(self) -> list[AgentConfig]:
         """Return all configs, the default one last."""
@@ -176,22 +177,35 @@ class ConfigFiles:
     def _shown(self, path: Path) -> str:
         return path.relative_to(self._data_dir).as_posix()
 
-    def _refresh(self, max_age_s: float | None = None) -> None:
-        """Reload changed files, unless the last check is more recent than ``max_age_s``."""
+    def _refresh(self, max_age_s: float | None = None, at_once: bool = False) -> None:
+        """Reload changed files, unless the last check is more recent than ``max_age_s``.
+
+        :param at_once: Whether files that may be incomplete are reloaded, too.
+        """
         now = time.monotonic()
         if now - self._checked_at < (_RECHECK_S if max_age_s is None else max_age_s):
             return
         with self._lock:
             self._checked_at = now
             found = dict(iter_stamps(self._folder))
-            for path in self._seen.keys() - found.keys():
-                self._configs.pop(path.stem, None)
-            for path, stamp in found.items():
-                if self._seen.get(path) != stamp:
+            for path in sorted(self._seen.keys() | found.keys()):
+                stamp = found.get(path)
+                if stamp == self._seen.get(path):
+                    continue
+                if not at_once and self._may_be_incomplete(path):
+                    continue
+                if stamp is None:
+                    self._configs.pop(path.stem, None)
+                    del self._seen[path]
+                else:
                     self._reload(path)
-            self._seen = found
+                    self._seen[path] = stamp
             widgets = [one.widget for one in self._configs.values() if one.widget is not None]
             self._origins = frozenset(origin for one in widgets for origin in one.origins)
+
+    def _may_be_incomplete(self, path: Path) -> bool:
+        """Return whether a valid version is known and the file was changed just now."""
+        return path.stem in self._configs and not is_settled(path)
 
     def _reload(self, path: Path) -> None:
         try:

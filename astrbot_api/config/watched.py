@@ -18,9 +18,27 @@ T = TypeVar("T")
 #: Interval between checks of the file, in seconds.
 _RECHECK_S = 1.0
 
+#: Time without changes after which a file is complete, in seconds.
+_SETTLED_S = 1.0
+
+
+def is_settled(path: Path) -> bool:
+    """Return whether a file has not been changed, created or removed just now.
+
+    Editors and copying programs write a file in steps: they empty or rename it first. An empty or
+    incomplete file can be valid. A time in the future, of another host's clock, is settled.
+    """
+    for one in (path, path.parent):
+        try:
+            age_s = time.time() - one.stat().st_mtime
+        except OSError:  # it was removed: its folder has the time
+            continue
+        return not 0 <= age_s < _SETTLED_S
+    return True
+
 
 class WatchedFile(Generic[T]):
-    """Parsed content of a file, reloaded after changes. An invalid file changes nothing.
+    """Parsed content of a file, reloaded when it is settled. An invalid file changes nothing.
 
     :param read: Parses the file. It receives the last valid content, and raises
         :class:`~astrbot_api.errors.SettingsError` for an invalid file.
@@ -45,7 +63,7 @@ class WatchedFile(Generic[T]):
             self._content = self._read(self._path, self._content)
 
     def get(self) -> T:
-        """Return the content, at most one second old."""
+        """Return the content, at most two seconds old."""
         now = time.monotonic()
         if now - self._checked_at >= _RECHECK_S:
             with self._lock:
@@ -55,7 +73,7 @@ class WatchedFile(Generic[T]):
 
     def _refresh(self) -> None:
         stamp = self._read_stamp()
-        if stamp == self._stamp:
+        if stamp == self._stamp or not is_settled(self._path):
             return
         self._stamp = stamp
         try:

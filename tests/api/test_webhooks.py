@@ -186,6 +186,7 @@ def test_an_event_is_retried_while_its_webhook_is_missing(
     make_webhook_app: Any, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watchedfile, "_RECHECK_S", 0.0)
+    monkeypatch.setattr(watchedfile, "_SETTLED_S", 0.0)
     api = make_webhook_app('events = ["run_ended"]\n', im_max_attempts=100)
     file = api.state.settings.data_dir / "webhooks.toml"
     text, accept = file.read_text(encoding="utf-8"), receiver.answer
@@ -283,6 +284,7 @@ def test_a_change_needs_no_restart_and_an_invalid_one_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watchedfile, "_RECHECK_S", 0.0)
+    monkeypatch.setattr(watchedfile, "_SETTLED_S", 0.0)
     file, path = WebhookFile(tmp_path), tmp_path / "webhooks.toml"
     file.load()
     assert list(file.list_for("run_ended")) == []

@@ -44,6 +44,7 @@ def write(folder: Path, text: str) -> None:
 @pytest.fixture(autouse=True)
 def look_at_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchedfile, "_RECHECK_S", 0.0)
+    monkeypatch.setattr(watchedfile, "_SETTLED_S", 0.0)
 
 
 def test_a_secret_comes_from_the_file_or_from_a_variable(
@@ -93,6 +94,20 @@ def test_a_bot_that_is_wrong_is_listed_with_its_fault(
 def test_a_bot_that_is_off_needs_no_settings(tmp_path: Path) -> None:
     bots = make_file(tmp_path, "[[bot]]\nid='a'\ntype='fake'\nenabled=false\n")
     assert [(bot.enabled, bot.fault) for bot in bots.list_bots()] == [(False, "")]
+
+
+def test_a_file_that_an_editor_has_emptied_or_renamed_removes_no_bot_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bots = make_file(tmp_path, "[[bot]]\nid='a'\ntype='fake'\ntoken='t'\n")
+    monkeypatch.setattr(watchedfile, "_SETTLED_S", 3600)
+    path = tmp_path / "bots.toml"
+    path.write_text("", encoding="utf-8")
+    assert bots.find_bot("a") is not None
+    path.unlink()
+    assert bots.find_bot("a") is not None
+    os.utime(tmp_path, (0, 0))
+    assert bots.find_bot("a") is None
 
 
 def test_a_change_that_is_wrong_leaves_the_bot_as_it_was(tmp_path: Path) -> None:

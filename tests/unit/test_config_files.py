@@ -25,6 +25,7 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ConfigFiles:
     """Configs whose files are read again each time."""
     monkeypatch.setattr("astrbot_api.config.files._RECHECK_S", 0)
     monkeypatch.setattr("astrbot_api.config.files._RECHECK_UNKNOWN_S", 0)
+    monkeypatch.setattr("astrbot_api.config.watched._SETTLED_S", 0)
     found = ConfigFiles(tmp_path)
     found.load_all()
     return found
@@ -116,6 +117,35 @@ def test_a_change_is_picked_up_and_a_bad_one_keeps_the_last_good(
     )
     os.unlink(path)
     assert configs.find_config("second") is None
+
+
+def test_a_file_that_an_editor_is_writing_changes_nothing_yet(
+    tmp_path: Path, configs: ConfigFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "default", "name = 'one'\n[tools]\ndeny = ['*']\n")
+    assert configs.get_default().name == "one"
+    monkeypatch.setattr("astrbot_api.config.watched._SETTLED_S", 3600)
+    for step in ("", "name = 'two'\n"):  # both are valid, and both allow all tools
+        path.write_text(step, encoding="utf-8")
+        assert configs.get_default().name == "one"
+    path.rename(path.with_name("default.toml~"))
+    assert configs.get_default().name == "one"
+    write(tmp_path, "default", "name = 'two'\n[tools]\ndeny = ['*']\n")
+    os.utime(path, (0, 0))
+    assert configs.get_default().name == "two"
+    path.unlink()
+    os.utime(path.parent, (0, 0))
+    assert configs.find_config("default") is None
+
+
+def test_a_file_that_is_new_or_was_invalid_is_used_at_once(
+    tmp_path: Path, configs: ConfigFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("astrbot_api.config.watched._SETTLED_S", 3600)
+    write(tmp_path, "new", "name = ")
+    assert configs.find_config("new") is None
+    write(tmp_path, "new", "name = 'new'")
+    assert configs.find_config("new") is not None
 
 
 def test_a_path_that_cannot_be_read_fails_no_request(
