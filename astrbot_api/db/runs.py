@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,6 @@ import peewee
 from ..runtime.clock import now_us, to_iso, to_iso_or_none
 from .approvals import remove_approvals
 from .checkpoints import remove_checkpoints
-from .leases import LIVING_WORKERS
 from .locks import lock_session
 from .models import (
     RUN_ACTIVE,
@@ -21,7 +19,6 @@ from .models import (
     Run,
     RunApproval,
     RunCheckpoint,
-    is_postgres,
 )
 from .prepared import Prepared, equals, insert, param, params
 
@@ -31,20 +28,14 @@ NOBODY = ""
 #: The same, if no call of the last step has started. Taking over the run replaces it.
 BEFORE_CALLS = "before calls"
 
-_COLUMNS = (
+#: The columns of a :class:`RunRow`, in order.
+RUN_FIELDS = (
     Run.id, Run.run_id, Run.session, Run.key_id, Run.worker_id, Run.status, Run.error_code,
     Run.user_message, Run.bot_message, Run.llm_checkpoint_id,
     Run.created_at, Run.started_at, Run.finished_at, Run.stop_requested_at, Run.pickups, Run.epoch,
     peewee.fn.COALESCE(ChatSession.session_id, ""), peewee.fn.COALESCE(ChatSession.creator, ""),
     peewee.fn.COALESCE(ChatSession.platform_id, ""),
 )  # fmt: skip
-
-
-def _select_rows() -> Any:
-    # A session that is being deleted has no row any more, only runs.
-    of_run = ChatSession.id == Run.session
-    return Run.select(*_COLUMNS).join(ChatSession, peewee.JOIN.LEFT_OUTER, on=of_run)
-
 
 _COUNT_ACTIVE = Prepared(
     Run.select(peewee.fn.COUNT(Run.id)).where(equals(Run.session) & RUN_ACTIVE)
@@ -83,15 +74,6 @@ _FINISH = Prepared(
     )
 )
 
-# Only one worker succeeds: for the others, the worker or the epoch no longer matches.
-_TAKE = Prepared(
-    Run.update(
-        worker_id=param("new_worker_id"),
-        epoch=Run.epoch + 1,
-        pickups=Run.pickups + param("counted"),
-    ).where(equals(Run.id, Run.worker_id, Run.epoch) & RUN_ACTIVE)
-)
-
 _LIST_WAITING = Prepared(Run.select(Run.id).where(equals(Run.session) & RUN_WAITING))
 
 _WAIT = Prepared(
@@ -101,46 +83,12 @@ _WAIT = Prepared(
 # Without a worker: the next worker that polls takes it over.
 _RELEASE = Prepared(Run.update(status="running", worker_id="").where(equals(Run.id) & RUN_WAITING))
 
-_HAND_OVER = Prepared(
-    Run.update(worker_id=param("to")).where(equals(Run.id, Run.worker_id) & RUN_ACTIVE)
-)
-
-_HOLD = Prepared(Run.select(Run.id).where(equals(Run.id)).for_update())
-
-_OWNED: Any = Run.select(Run.id).where(equals(Run.id, Run.worker_id) & RUN_ACTIVE)
-_OWNER = Prepared(_OWNED)
-_OWNER_UNTIL_COMMIT = Prepared(_OWNED.for_update("FOR SHARE"))
-
 _REQUEST = Prepared(Run.select(Run.request).where(equals(Run.id)))
 
 _FIND = Prepared(
-    Run.select(*_COLUMNS)
+    Run.select(*RUN_FIELDS)
     .join(ChatSession, on=(ChatSession.id == Run.session))
     .where(equals(Run.run_id))
-)
-
-# Ordered to use the index of active runs; ordering by id alone would read all runs.
-ORPHANS = Prepared(
-    _select_rows()
-    .where(RUN_ACTIVE)
-    .where(Run.worker_id.not_in(LIVING_WORKERS))
-    .order_by(Run.session, Run.id)
-    .limit(param("limit"))
-)
-
-# COALESCE forces the index of active runs instead of the one of all runs of the worker.
-ACTIVE_OF = Prepared(
-    _select_rows()
-    .where(RUN_ACTIVE & (peewee.fn.COALESCE(Run.worker_id, "") == param("worker_id")))
-    .order_by(Run.session, Run.id)
-    .limit(param("limit"))
-)
-
-_RECENT = Prepared(
-    _select_rows()
-    .where(equals(Run.worker_id) & (Run.finished_at > param("after")))
-    .order_by(Run.id.desc())
-    .limit(param("limit"))
 )
 
 _STOPS = Prepared(
@@ -249,31 +197,6 @@ def start_run(db: peewee.Database, number: int, worker_id: str) -> bool:
     return bool(_START.execute(db, now=now_us(), id=number, worker_id=worker_id).rowcount)
 
 
-def take_run(db: peewee.Database, run: RunRow, worker_id: str, *, counted: bool = True) -> bool:
-    """Assign a run to another worker. False if it has changed meanwhile or has ended.
-
-    :param run: The run's row as read before.
-    :param counted: Whether this counts toward the maximum number of pickups.
-    """
-    cursor = _TAKE.execute(
-        db, id=run.id, worker_id=run.worker_id, epoch=run.epoch, new_worker_id=worker_id,
-        counted=int(counted),
-    )  # fmt: skip
-    return bool(cursor.rowcount)
-
-
-def is_owner(db: peewee.Database, number: int, worker_id: str) -> bool:
-    """Return whether a worker has the run, and on PostgreSQL lock it until the commit."""
-    statement = _OWNER_UNTIL_COMMIT if is_postgres(db) else _OWNER
-    return statement.execute(db, id=number, worker_id=worker_id).fetchone() is not None
-
-
-def hold_run(db: peewee.Database, number: int) -> None:
-    """Lock a run until the end of the transaction. Does nothing on SQLite."""
-    if is_postgres(db):
-        _HOLD.execute(db, id=number)
-
-
 def wait_for_person(db: peewee.Database, number: int, worker_id: str) -> bool:
     """Suspend a run until a person decides. False if another worker has it."""
     return bool(_WAIT.execute(db, id=number, worker_id=worker_id).rowcount)
@@ -287,17 +210,6 @@ def release_waiting(db: peewee.Database, number: int) -> bool:
 def list_waiting(db: peewee.Database, session: int) -> list[int]:
     """Return the numbers of a session's runs that wait for a person."""
     return [number for (number,) in _LIST_WAITING.execute(db, session=session)]
-
-
-def hand_over(
-    db: peewee.Database, number: int, worker_id: str, *, before_calls: bool = False
-) -> bool:
-    """Let any worker take over a run. False if another worker has it, or it has ended.
-
-    :param before_calls: Whether no call of its last step has started.
-    """
-    to = BEFORE_CALLS if before_calls else NOBODY
-    return bool(_HAND_OVER.execute(db, id=number, worker_id=worker_id, to=to).rowcount)
 
 
 def list_waiting_of(
@@ -394,21 +306,3 @@ def request_stop(db: peewee.Database, run_id: str) -> bool:
 def list_stop_requests(db: peewee.Database, worker_id: str) -> list[str]:
     """Return the ids of a worker's runs with a stop request."""
     return [run_id for (run_id,) in _STOPS.execute(db, worker_id=worker_id)]
-
-
-def list_orphans(db: peewee.Database, limit: int) -> list[RunRow]:
-    """Return active runs whose worker is dead."""
-    return [RunRow(*row) for row in ORPHANS.execute(db, now=time.time(), limit=limit)]
-
-
-def list_active_of(db: peewee.Database, worker_id: str, limit: int) -> list[RunRow]:
-    """Return active runs of a worker, oldest first."""
-    return [RunRow(*row) for row in ACTIVE_OF.execute(db, worker_id=worker_id, limit=limit)]
-
-
-def list_finished_of(
-    db: peewee.Database, worker_id: str, after_us: int, limit: int
-) -> list[RunRow]:
-    """Return runs that a worker finished after a time, newest first."""
-    rows = _RECENT.execute(db, worker_id=worker_id, after=after_us, limit=limit)
-    return [RunRow(*row) for row in rows]

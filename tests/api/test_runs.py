@@ -14,7 +14,7 @@ import pytest
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.chat.resuming import recovery
 from astrbot_api.chat.resuming.recovery import prune_journal
-from astrbot_api.db import messages, runs
+from astrbot_api.db import messages, ownership, runs
 from astrbot_api.db.models import Run
 from astrbot_api.errors import StorageError, StoreClosed
 from astrbot_api.events import decode_event
@@ -551,6 +551,6 @@ def test_another_worker_sends_the_events_of_a_stored_reply(api: Api) -> None:
 
 def test_the_search_for_runs_of_dead_workers_reads_no_ended_run(api: Api) -> None:
     with api.state.db.read() as db:
-        for statement in (runs.ORPHANS, runs.ACTIVE_OF):
+        for statement in (ownership.ORPHANS, ownership.ACTIVE_OF):
             plan = explain(db, statement)
             assert "USING INDEX run_active" in plan[0], plan

@@ -12,7 +12,7 @@ import peewee
 from ... import events
 from ...agent.steps import ApprovalNeeded
 from ...config.settings import Settings
-from ...db import approvals, runs
+from ...db import approvals, ownership, runs
 from ...db.approvals import ApprovalRow
 from ...db.audit import AuditEntry
 from ...db.store import Store
@@ -70,7 +70,7 @@ class Waits:
         ]  # fmt: skip
 
         def ask(db: peewee.Database) -> None:
-            if not runs.is_owner(db, turn.number, turn.worker_id):
+            if not ownership.is_owner(db, turn.number, turn.worker_id):
                 raise RunLost
             if turn.pinned.is_set():  # the request was too long to store when the turn began
                 runs.store_request(db, turn.number, pack_waiting(turn))
@@ -109,7 +109,7 @@ class Waits:
         turn = self._turn
 
         def job(db: peewee.Database) -> None:
-            if not runs.is_owner(db, turn.number, turn.worker_id):
+            if not ownership.is_owner(db, turn.number, turn.worker_id):
                 raise RunLost
             approvals.begin_approved(db, turn.number)
 
@@ -157,7 +157,7 @@ def decide(
     :param approval_id: The call to decide, or None for all calls of the run.
     :raises ApiError: ``approval_not_found`` or ``approval_decided``.
     """
-    runs.hold_run(db, run)  # its worker may be suspending it
+    ownership.hold_run(db, run)  # its worker may be suspending it
     asked = approvals.list_approvals(db, run)
     wanted = [one for one in asked if approval_id in (None, one.approval_id)]
     if approval_id is not None and not wanted:
