@@ -22,7 +22,7 @@ from .docs.routes import blp as docs
 from .errors import register_error_handlers
 from .extensions.routes import blp as extensions
 from .fallback import FALLBACK, build_fallback
-from .fields import Cursor, Flag, Limit, MaybeUsername, PageNumber, Text, Username
+from .fields import Cursor, Flag, Limit, PageNumber, Text, Username
 from .files.chunks import blp as files  # the blueprint of routes.py, with chunks.py's routes too
 from .files.origin import OnlyLinks, build_files_origin
 from .im.routes import blp as im
@@ -39,7 +39,6 @@ from .runs.routes import blp as runs
 from .schemas import ErrorSchema
 from .sessions.messages import blp as messages
 from .sessions.routes import blp as sessions
-from .sessions.schemas import DisplayName
 from .widget.page import register_page
 from .widget.visits import blp as widget  # the blueprint of routes.py, with visits.py's route too
 
@@ -77,7 +76,7 @@ files is a JSON object `{"status","message","data"}`. Errors also have `code` an
 
 #: OpenAPI types of our own field classes.
 _FIELD_TYPES: dict[type, str] = {
-    **dict.fromkeys((Text, Username, MaybeUsername, DisplayName), "string"),
+    **dict.fromkeys((Text, Username), "string"),
     **dict.fromkeys((PageNumber, Limit, Cursor), "integer"),
     Flag: "boolean",
 }

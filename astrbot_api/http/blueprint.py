@@ -26,7 +26,7 @@ from ..errors import STATUS_OF_CODE, ApiError, refuse
 from ..runtime.bounded_json import JsonDepthError, JsonLimitError, load_json
 from .auth import check_scope, get_caller
 from .request_body import MESSAGE_REMEDY, read_body
-from .schemas import in_path
+from .schemas import path_parameter
 from .state import get_state
 
 #: Maximum size of a JSON body without a message, in bytes.
@@ -167,7 +167,9 @@ class ApiBlueprint(flask_smorest.Blueprint):
 
         :param operation_id: Unique name of the operation in the OpenAPI document.
         """
-        named = [in_path(name, *self._path[name]) for name in self._path if f"<{name}>" in rule]
+        named = [
+            path_parameter(name, *self._path[name]) for name in self._path if f"<{name}>" in rule
+        ]
         register = super().route(rule, **{"parameters": named, "tags": [self.tag], **options})
         documented: dict[str, Any] = {"operationId": operation_id} if operation_id else {}
         if self.public:

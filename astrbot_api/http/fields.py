@@ -88,23 +88,20 @@ class AnyObject(ma.fields.Raw):
         return value
 
 
-def asked(kind: Callable[..., F], description: str, example: Any, **options: Any) -> F:
+def request_field(kind: Callable[..., F], description: str, example: Any, **options: Any) -> F:
     """Return a request field with its description and example for the OpenAPI document."""
     return kind(metadata={"description": description, "example": example}, **options)
 
 
 def optional_text(description: str, example: str, **options: Any) -> Text:
     """Return a :class:`Text` that may be absent, ``null`` or blank. It is then empty."""
-    return asked(Text, description, example, load_default="", allow_none=True, **options)
+    return request_field(Text, description, example, load_default="", allow_none=True, **options)
 
 
-def required_text(name: str, description: str, example: str, **options: Any) -> Text:
-    """Return a required :class:`Text`.
-
-    :param name: Name of the field, for the error message.
-    """
+def required_text(description: str, example: str, **options: Any) -> Text:
+    """Return a required :class:`Text`."""
     metadata = {"description": description, "example": example, "pattern": NOT_BLANK}
-    return Text(required=True, error_messages=missing(name), metadata=metadata, **options)
+    return Text(required=True, metadata=metadata, **options)
 
 
 def any_value(description: str, example: Any, **schema: Any) -> ma.fields.Raw:
@@ -116,25 +113,22 @@ def any_value(description: str, example: Any, **schema: Any) -> ma.fields.Raw:
     return ma.fields.Raw(load_default=None, allow_none=True, metadata=metadata)
 
 
-def required_value(name: str, description: str, example: Any, **schema: Any) -> ma.fields.Raw:
+def required_value(description: str, example: Any, **schema: Any) -> ma.fields.Raw:
     """Return a required field whose value the view validates; see :func:`any_value`."""
     metadata = {"description": description, "example": example, **schema}
-    return ma.fields.Raw(required=True, error_messages=missing(name), metadata=metadata)
+    return ma.fields.Raw(required=True, metadata=metadata)
 
 
 def optional_object(description: str, example: Any) -> AnyObject:
     """Return an optional :class:`AnyObject`."""
-    return asked(AnyObject, description, example, load_default=None, allow_none=True)
+    return request_field(AnyObject, description, example, load_default=None, allow_none=True)
 
 
-def switch(
-    name: str, description: str, *, default: bool = False, example: bool = False
+def query_flag(
+    description: str, *, default: bool = False, example: bool = False
 ) -> ma.fields.Boolean:
     """Return a boolean query parameter. Words such as ``yes`` are accepted too."""
-    wrong = {"invalid": f"{name} must be true or false"}
-    return asked(
-        ma.fields.Boolean, description, example, load_default=default, error_messages=wrong
-    )
+    return request_field(ma.fields.Boolean, description, example, load_default=default)
 
 
 def optional_flag(description: str, *, default: bool, example: bool) -> Flag:
@@ -142,11 +136,11 @@ def optional_flag(description: str, *, default: bool, example: bool) -> Flag:
     return Flag(metadata={"description": description, "default": default, "example": example})
 
 
-def choice(
+def query_choice(
     name: str, values: Sequence[str], description: str, *, default: str, example: str = ""
 ) -> ma.fields.String:
     """Return a query parameter that accepts one of several strings."""
-    return asked(
+    return request_field(
         ma.fields.String,
         description,
         example or default,
@@ -155,20 +149,15 @@ def choice(
     )
 
 
-def missing(name: str) -> dict[str, Any]:
-    """Return the error messages of a required field."""
-    error = f"Missing key: {name}"
-    return {"required": error, "null": error}
-
-
 class Username(Text):
     """A non-blank username. Required unless the key is bound to one."""
 
     def __init__(self, **kwargs: Any) -> None:
+        missing = "Missing key: username"
         super().__init__(
             required=True,
             max_chars="max_username_chars",
-            error_messages=missing("username"),
+            error_messages={"required": missing, "null": missing},
             metadata={
                 "description": (
                     "The owner of the session. An integer is converted to its digits. Optional "
@@ -195,21 +184,12 @@ class Username(Text):
         return text
 
 
-class MaybeUsername(Text):
-    """A username that may stand in the query or in the body."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(
-            load_default="",
-            allow_none=True,
-            max_chars="max_username_chars",
-            metadata={
-                "description": "The owner of the session, in the query or in the body.",
-                "example": "alice",
-                "maxLength": 255,
-            },
-            **kwargs,
-        )
+def optional_username() -> Text:
+    """Return a username that may stand in the query or in the body."""
+    return optional_text(
+        "The owner of the session, in the query or in the body.", "alice",
+        max_chars="max_username_chars",
+    )  # fmt: skip
 
 
 class Flag(ma.fields.Boolean):
@@ -224,7 +204,7 @@ class Flag(ma.fields.Boolean):
         return value
 
 
-class Whole(ma.fields.Integer):
+class WholeNumber(ma.fields.Integer):
     """An integer, or a float without a fraction such as ``20.0``. Strings are rejected."""
 
     def __init__(self, **kwargs: Any) -> None:

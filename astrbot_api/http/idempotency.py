@@ -14,7 +14,7 @@ from ..errors import refuse
 from ..idempotency import StoredAnswer
 from .auth import get_caller
 from .envelope import ok
-from .schemas import in_header
+from .schemas import header_parameter
 
 HEADER = "Idempotency-Key"
 
@@ -22,7 +22,7 @@ _MAX_CHARS = 255
 
 #: The header in the documentation of a route.
 PARAMETER: dict[str, Any] = {
-    **in_header(
+    **header_parameter(
         HEADER,
         "A unique value that the client chooses for this request. A request with the same value "
         "and body is not executed again within one day.",

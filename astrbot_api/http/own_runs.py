@@ -15,7 +15,7 @@ from ..db import runs
 from ..db.runs import RunRow
 from ..errors import ApiError, refuse
 from .auth import check_username, get_bound_username, get_caller
-from .fields import asked, missing, optional_object, optional_text
+from .fields import optional_object, optional_text, request_field
 from .schemas import RequestSchema
 from .state import get_state
 
@@ -39,7 +39,7 @@ class RunOwnerSchema(RequestSchema):
 class DecisionSchema(RunOwnerSchema):
     """A person's decision on a tool call."""
 
-    decision = asked(
+    decision = request_field(
         ma.fields.String,
         "`edit` approves the call with different `arguments`.",
         "approve",
@@ -47,7 +47,6 @@ class DecisionSchema(RunOwnerSchema):
         validate=ma.validate.OneOf(
             ["approve", "reject", "edit"], error="decision must be approve, reject or edit"
         ),
-        error_messages=missing("decision"),
     )
     arguments = optional_object("Only with `edit`: the new arguments of the tool call.", None)
     comment = optional_text(

@@ -20,14 +20,36 @@ ATTACHMENT_ID_EXAMPLE = "19281dd2-996d-4f73-ad81-0bc5992a3074"
 SESSION_ID = ("The session's id.", "my_session_001")
 
 
+#: Marshmallow's error of a wrong type -> our words, which follow the field's name.
+_WRONG_TYPES = {
+    "Not a valid boolean.": "must be true or false",
+    "Not a valid integer.": "must be an integer",
+}
+
+
 class RequestSchema(ma.Schema):
     """The fields of a query or body. Unknown fields are ignored."""
 
     class Meta:
         unknown = ma.EXCLUDE
 
+    def on_bind_field(self, field_name: str, field_obj: ma.fields.Field[Any]) -> None:
+        """Name the field in the errors that it does not word itself."""
+        own, name = field_obj.error_messages, field_obj.data_key or field_name
+        named = {}
+        if field_obj.required:
+            for key in ("required", "null"):
+                if own[key] == ma.fields.Field.default_error_messages[key]:
+                    named[key] = f"Missing key: {name}"
+        wrong_type = _WRONG_TYPES.get(str(own.get("invalid")))
+        if wrong_type is not None:
+            named["invalid"] = f"{name} {wrong_type}"
+        field_obj.error_messages = {**own, **named}
 
-def show(kind: type[F], description: str, example: Any, *, none: bool = False, **more: Any) -> F:
+
+def response_field(
+    kind: type[F], description: str, example: Any, *, none: bool = False, **more: Any
+) -> F:
     """Return a response field with its description and example for the OpenAPI document.
 
     :param none: Whether it may be ``null``.
@@ -38,28 +60,28 @@ def show(kind: type[F], description: str, example: Any, *, none: bool = False, *
 
 
 def text(description: str, example: Any, **more: Any) -> ma.fields.String:
-    """Return a response field that is a string; see :func:`show`."""
-    return show(ma.fields.String, description, example, **more)
+    """Return a response field that is a string; see :func:`response_field`."""
+    return response_field(ma.fields.String, description, example, **more)
 
 
 def number(description: str, example: Any, **more: Any) -> ma.fields.Integer:
-    """Return a response field that is an integer; see :func:`show`."""
-    return show(ma.fields.Integer, description, example, **more)
+    """Return a response field that is an integer; see :func:`response_field`."""
+    return response_field(ma.fields.Integer, description, example, **more)
 
 
 def flag(description: str, example: bool) -> ma.fields.Boolean:
     """Return a response field that is a boolean."""
-    return show(ma.fields.Boolean, description, example)
+    return response_field(ma.fields.Boolean, description, example)
 
 
 def time(description: str, example: Any = TIME_EXAMPLE, **more: Any) -> ma.fields.String:
-    """Return a response field that is an ISO 8601 time; see :func:`show`."""
-    return show(ma.fields.String, description, example, format="date-time", **more)
+    """Return a response field that is an ISO 8601 time; see :func:`response_field`."""
+    return response_field(ma.fields.String, description, example, format="date-time", **more)
 
 
 def mapping(description: str, example: Any, **more: Any) -> ma.fields.Dict:
-    """Return a response field that is an object; see :func:`show`."""
-    return show(ma.fields.Dict, description, example, **more)
+    """Return a response field that is an object; see :func:`response_field`."""
+    return response_field(ma.fields.Dict, description, example, **more)
 
 
 def list_of(item: type[ma.Schema] | ma.Schema, description: str) -> ma.fields.List[Any]:
@@ -67,7 +89,7 @@ def list_of(item: type[ma.Schema] | ma.Schema, description: str) -> ma.fields.Li
     return ma.fields.List(ma.fields.Nested(item), metadata={"description": description})
 
 
-def texts(description: str, example: list[str]) -> ma.fields.List[Any]:
+def text_list(description: str, example: list[str]) -> ma.fields.List[Any]:
     """Return a response field that is a list of strings."""
     metadata = {"description": description, "example": example}
     return ma.fields.List(ma.fields.String(), metadata=metadata)
@@ -78,19 +100,21 @@ def member(kind: str | list[str], description: str, example: Any, **more: Any) -
     return {"type": kind, "description": description, "example": example, **more}
 
 
-def one_of(description: str, *values: str) -> dict[str, Any]:
+def enum_of(description: str, *values: str) -> dict[str, Any]:
     """Return the JSON Schema of an enumerated string. The first value is the example."""
     return member("string", description, values[0], enum=list(values))
 
 
-def object_with(required: Sequence[str], members: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+def object_schema(
+    required: Sequence[str], members: Mapping[str, Any], **more: Any
+) -> dict[str, Any]:
     """Return the JSON Schema of an object."""
     return {"type": "object", "required": list(required), "properties": members, **more}
 
 
-def multipart_with(required: Sequence[str], members: Mapping[str, Any]) -> dict[str, Any]:
+def multipart_body(required: Sequence[str], members: Mapping[str, Any]) -> dict[str, Any]:
     """Return the OpenAPI request body of a multipart upload, which is parsed as a stream."""
-    schema = object_with(required, members)
+    schema = object_schema(required, members)
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 
@@ -114,7 +138,7 @@ def event_stream(
     return {200: {"description": description, "content": content}}
 
 
-def plain_answer(
+def plain_response(
     description: str,
     *kinds: str,
     schema: Mapping[str, Any] | None = None,
@@ -131,12 +155,12 @@ def plain_answer(
     return {200: {"description": description, "content": dict.fromkeys(kinds, shown)}}
 
 
-def in_path(name: str, description: str, example: str) -> dict[str, Any]:
+def path_parameter(name: str, description: str, example: str) -> dict[str, Any]:
     """Return an OpenAPI path parameter."""
     return _parameter("path", name, description, example)
 
 
-def in_header(name: str, description: str) -> dict[str, Any]:
+def header_parameter(name: str, description: str) -> dict[str, Any]:
     """Return an OpenAPI header, with an empty example, because documentation pages send it."""
     return _parameter("header", name, description, "")
 
@@ -158,7 +182,7 @@ class ErrorSchema(ma.Schema):
 
     status = _constant("error")
     message = text("What is wrong and how to fix it.", "Missing key: username")
-    data = show(ma.fields.Raw, "Always `null`.", None, none=True)
+    data = response_field(ma.fields.Raw, "Always `null`.", None, none=True)
     code = text("A stable error code for programs.", "missing_field", enum=list(STATUS_OF_CODE))
     request_id = text(
         "Id of this request in the server's log; also in `X-Request-ID`.",

@@ -9,18 +9,18 @@ from ..fields import any_value, optional_text, required_text, required_value
 from ..openai.parameters import MAX_TOOLS
 from ..openai.reading import MAX_MESSAGES
 from ..openai.schemas import TOOL_CALL_ID, TOOL_MEMBERS, TOOL_NAME
-from ..schemas import RequestSchema, member, object_with, one_of
+from ..schemas import RequestSchema, enum_of, member, object_schema
 from .reading import ROLES
 
 #: Maximum length of ``runId``, in characters.
 _MAX_ID_CHARS = 255
 
-_MESSAGE = object_with(
+_MESSAGE = object_schema(
     ("role",),
     {
         "id": member("string", "The client's id of the message.", "m1"),
         "role": {
-            **one_of(
+            **enum_of(
                 "Author of the message. `activity` and `reasoning` messages are ignored.", *ROLES
             ),
             "example": "user",
@@ -43,9 +43,9 @@ _MESSAGE = object_with(
     },
 )
 
-_TOOL = object_with(("name",), {"name": TOOL_NAME, **TOOL_MEMBERS})
+_TOOL = object_schema(("name",), {"name": TOOL_NAME, **TOOL_MEMBERS})
 
-_CONTEXT = object_with(
+_CONTEXT = object_schema(
     ("description", "value"),
     {
         "description": member("string", "Description of the value.", "The page"),
@@ -57,7 +57,7 @@ _INTERRUPT_ID = member(
     "string", "Id of the interrupt to answer.", "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10"
 )
 
-_PAYLOAD = object_with(
+_PAYLOAD = object_schema(
     ("approved",),
     {
         "approved": member("boolean", "Whether the call is approved.", True),
@@ -69,21 +69,21 @@ _PAYLOAD = object_with(
 )
 
 #: An answer to an interrupt.
-_RESOLVED = object_with(
+_RESOLVED = object_schema(
     ("interruptId", "status", "payload"),
     {
         "interruptId": _INTERRUPT_ID,
-        "status": one_of("The interrupt was answered.", "resolved"),
+        "status": enum_of("The interrupt was answered.", "resolved"),
         "payload": _PAYLOAD,
     },
 )
 
 #: An interrupt without an answer, which rejects the call.
-_CANCELLED = object_with(
+_CANCELLED = object_schema(
     ("interruptId", "status"),
     {
         "interruptId": _INTERRUPT_ID,
-        "status": one_of("The interrupt was not answered.", "cancelled"),
+        "status": enum_of("The interrupt was not answered.", "cancelled"),
     },
 )
 
@@ -94,14 +94,12 @@ class RunAgentInputSchema(RequestSchema):
     carries_message = True
 
     threadId = required_text(
-        "threadId",
         "Id of the conversation, which is the session that stores the turn.",
         "my_session_001",
         max_chars="max_session_id_chars",
         validate=ma.validate.Length(min=1, error="threadId is empty"),
     )
     runId = required_text(
-        "runId",
         "The client's id of the run. The server's id is in `X-Run-ID`.",
         "run-1",
         validate=ma.validate.Length(
@@ -113,7 +111,6 @@ class RunAgentInputSchema(RequestSchema):
         "1.0",
     )
     messages = required_value(
-        "messages",
         "The conversation. The messages before the user's last message are the context of the "
         "turn.",
         [{"id": "m1", "role": "user", "content": "Hello"}],

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from ..fields import AnyObject, any_value, optional_text, switch
+from ..fields import AnyObject, any_value, optional_text, query_flag
 from ..openai.parameters import MAX_TOOLS
 from ..openai.reading import MAX_MESSAGES
 from ..openai.schemas import TOOL_MEMBERS, TOOL_NAME
-from ..schemas import RequestSchema, member, object_with, one_of
+from ..schemas import RequestSchema, enum_of, member, object_schema
 from .reading import ROLES
 
-_PART = object_with(
+_PART = object_schema(
     ("type",), {"type": member("string", "Type of the part.", "text")}, additionalProperties=True
 )
 
 _EXAMPLE = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Hello"}]}
 
 #: A message in the format of ``useChat``.
-_MESSAGE = object_with(
+_MESSAGE = object_schema(
     ("role", "parts"),
     {
         "id": member("string", "The client's id of the message.", "m1"),
-        "role": {**one_of("Author of the message.", *ROLES), "example": "user"},
+        "role": {**enum_of("Author of the message.", *ROLES), "example": "user"},
         "parts": member(
             "array",
             "Parts of the message: `text`. For a user also `file` with a `data:` URL or the URL "
@@ -43,7 +43,7 @@ _TOOLS = [
     {
         "type": "array",
         "maxItems": MAX_TOOLS,
-        "items": object_with(("name",), {**TOOL_MEMBERS, "name": TOOL_NAME}),
+        "items": object_schema(("name",), {**TOOL_MEMBERS, "name": TOOL_NAME}),
     },
     {"type": "null"},
 ]
@@ -96,8 +96,7 @@ class UIChatSchema(RequestSchema):
     config = optional_text(
         "Id or name of a config. By default the session's config, or the default config.", "default"
     )
-    approvals = switch(
-        "approvals",
+    approvals = query_flag(
         "With `true`, a call that needs approval sends a `tool-approval-request`, which version "
         "6 of the SDK supports. Otherwise the call is rejected.",
         example=True,

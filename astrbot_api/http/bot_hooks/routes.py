@@ -11,7 +11,7 @@ from ...errors import ApiError
 from ...im.adapter import BadSignature, InboundRequest
 from ..blueprint import ApiBlueprint
 from ..request_body import read_body
-from ..schemas import plain_answer
+from ..schemas import plain_response
 from ..state import get_state
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ blp = ApiBlueprint(
     path={"bot_id": ("The bot's id in bots.toml.", "tg")},
 )
 
-_ANSWER = plain_answer(
+_ANSWER = plain_response(
     "The event was accepted. The body has the messenger's required format.", "text/plain"
 )
 

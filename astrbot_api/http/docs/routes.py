@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from ...errors import ApiError
 from ...translations import LANGUAGE_TAGS, choose_language, translate_text
 from ..blueprint import ApiBlueprint
-from ..schemas import plain_answer
+from ..schemas import plain_response
 from ..state import get_http_state
 
 #: Swagger UI from the installed package, so that no CDN is needed.
@@ -57,7 +57,7 @@ blp.template_folder = "templates"
 @blp.get("/openapi.json", operation_id="getOpenapi")
 @blp.doc(
     parameters=[{**_LANGUAGE, "description": "Language of the texts. The default is English."}],
-    responses=plain_answer(
+    responses=plain_response(
         "An OpenAPI 3.1 document.",
         "application/json",
         schema={"type": "object"},
@@ -92,7 +92,7 @@ def get_openapi() -> Response:
             "description": "Language of the page. The default is chosen by `Accept-Language`.",
         }
     ],
-    responses=plain_answer("The page.", "text/html", example="<!doctype html><html>…</html>"),
+    responses=plain_response("The page.", "text/html", example="<!doctype html><html>…</html>"),
 )
 @blp.raises()
 def get_docs() -> Response:

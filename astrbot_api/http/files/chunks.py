@@ -16,9 +16,9 @@ from ...files.incoming import Incoming
 from ...files.uploads import CHUNK_BYTES, Sender
 from ..auth import get_caller
 from ..envelope import ok
-from ..fields import NOT_BLANK, Whole, asked, missing
+from ..fields import NOT_BLANK, WholeNumber, request_field
 from ..idempotency import CODES, PARAMETER, read_client_key, replay
-from ..schemas import RequestSchema, envelope_of, member, multipart_with, number, text
+from ..schemas import RequestSchema, envelope_of, member, multipart_body, number, text
 from ..state import get_state
 from .routes import UPLOAD_ANSWER, blp
 from .schemas import describe_upload
@@ -37,7 +37,7 @@ _SHA256 = re.compile("[0-9a-fA-F]{64}")
 class BeginUploadSchema(RequestSchema):
     """The body that begins an upload."""
 
-    filename = asked(
+    filename = request_field(
         ma.fields.String,
         "The file's name.",
         "film.mp4",
@@ -45,13 +45,13 @@ class BeginUploadSchema(RequestSchema):
         allow_none=True,
         error_messages={"invalid": "filename must be a string"},
     )
-    total_size = asked(
-        Whole,
+    total_size = request_field(
+        WholeNumber,
         "The file's size, in bytes.",
         104857600,
         required=True,
         validate=ma.validate.Range(1, error=_WRONG_SIZE),
-        error_messages=missing("total_size") | {"invalid": _WRONG_SIZE},
+        error_messages={"invalid": _WRONG_SIZE},
     )
     sha256 = ma.fields.String(
         load_default="",
@@ -68,11 +68,11 @@ class BeginUploadSchema(RequestSchema):
 class UploadIdSchema(RequestSchema):
     """The body that names an upload."""
 
-    upload_id = asked(
+    upload_id = request_field(
         ma.fields.String,
         *_UPLOAD_ID,
         required=True,
-        error_messages=missing("upload_id") | {"invalid": "upload_id must be a string"},
+        error_messages={"invalid": "upload_id must be a string"},
     )
 
 
@@ -108,7 +108,7 @@ class NothingSchema(ma.Schema):
     """No fields."""
 
 
-_CHUNK_BODY = multipart_with(
+_CHUNK_BODY = multipart_body(
     ("upload_id", "chunk_index", "chunk"),
     {
         "upload_id": member("string", *_UPLOAD_ID, pattern=NOT_BLANK),

@@ -16,7 +16,13 @@ from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..fields import NOT_BLANK
 from ..idempotency import CODES, PARAMETER, add_hash, read_client_key, replay
-from ..schemas import ATTACHMENT_ID_EXAMPLE, envelope_of, in_header, in_path, plain_answer
+from ..schemas import (
+    ATTACHMENT_ID_EXAMPLE,
+    envelope_of,
+    header_parameter,
+    path_parameter,
+    plain_response,
+)
 from ..state import get_state
 from .download import send_attachment, send_thumbnail
 from .origin import redirect_opened
@@ -61,7 +67,7 @@ _BYTES = {"content": {"application/octet-stream": _BINARY, "*/*": _BINARY}}
 _NOT_MODIFIED = {304: {"description": "Your copy is current."}}
 
 _THUMBNAIL = {
-    **plain_answer(
+    **plain_response(
         "The thumbnail.", "application/octet-stream", "image/png", "image/jpeg",
         schema=_BINARY["schema"],
     ),
@@ -69,7 +75,7 @@ _THUMBNAIL = {
 }  # fmt: skip
 
 _IN_QUERY = {
-    **in_path("attachment_id", *ATTACHMENT_ID),
+    **path_parameter("attachment_id", *ATTACHMENT_ID),
     "in": "query",
     "required": True,
     "schema": {"type": "string", "pattern": NOT_BLANK},
@@ -83,8 +89,8 @@ _STORED_NAME = {
 
 _DOWNLOAD = {
     "parameters": [
-        in_header("Range", "One range of bytes. Several ranges return the whole file."),
-        in_header(
+        header_parameter("Range", "One range of bytes. Several ranges return the whole file."),
+        header_parameter(
             "If-None-Match",
             "The `ETag` of your copy. If the copy is current, the response is a 304.",
         ),

@@ -10,11 +10,11 @@ import marshmallow as ma
 from ...config.settings import ATTACHMENT_TYPES
 from ...db.attachments import AttachmentRow
 from ...runtime.clock import to_iso
-from ..fields import asked, missing, switch
+from ..fields import query_flag, request_field
 from ..schemas import (
     ATTACHMENT_ID_EXAMPLE,
     RequestSchema,
-    multipart_with,
+    multipart_body,
     number,
     text,
     time,
@@ -24,7 +24,7 @@ from ..schemas import (
 ATTACHMENT_ID = ("The attachment's id.", ATTACHMENT_ID_EXAMPLE)
 
 #: The body of an upload. It has no marshmallow schema, because it is parsed as a stream.
-UPLOAD_BODY = multipart_with(
+UPLOAD_BODY = multipart_body(
     ("file",),
     {
         "file": {
@@ -72,33 +72,34 @@ class DeletedSchema(ma.Schema):
 class AttachmentQuerySchema(RequestSchema):
     """The query of a download."""
 
-    attachment_id = asked(
-        ma.fields.String, *ATTACHMENT_ID, required=True, error_messages=missing("attachment_id")
+    attachment_id = request_field(
+        ma.fields.String,
+        *ATTACHMENT_ID,
+        required=True,
     )
 
 
 class StoredNameQuerySchema(RequestSchema):
     """The query of a download by name."""
 
-    filename = asked(
+    filename = request_field(
         ma.fields.String,
         "The `stored_filename` from the response to the upload.",
         f"{ATTACHMENT_ID_EXAMPLE}.png",
         required=True,
-        error_messages=missing("filename"),
     )
 
 
 class DeleteQuerySchema(RequestSchema):
     """The query of a deletion."""
 
-    force = switch("force", "Delete the attachment even if a stored message uses it.")
+    force = query_flag("Delete the attachment even if a stored message uses it.")
 
 
 class ThumbnailQuerySchema(RequestSchema):
     """The query of a thumbnail."""
 
-    size = asked(
+    size = request_field(
         ma.fields.Integer,
         "The longer side in pixels, rounded up to 64, 128, 256, 512 or 1024.",
         256,

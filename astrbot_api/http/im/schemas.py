@@ -10,9 +10,8 @@ from ...db.deliveries import DeliveryRow
 from ...im.adapter import MESSAGE_TYPES
 from ...im.umo import MAX_UMO_CHARS
 from ...runtime.clock import to_iso, to_iso_or_none
-from ..fields import missing
 from ..openapi.shapes import SENT_PART
-from ..schemas import RequestSchema, list_of, number, text, texts, time
+from ..schemas import RequestSchema, list_of, number, text, text_list, time
 
 _LATER = "2026-11-23T16:44:05.643831+00:00"
 
@@ -44,7 +43,7 @@ _UMO = {
 class BotListSchema(ma.Schema):
     """The configured bots."""
 
-    bot_ids = texts("The ids, as used in a UMO.", ["tg"])
+    bot_ids = text_list("The ids, as used in a UMO.", ["tg"])
 
 
 class ImMessageSchema(RequestSchema):
@@ -65,7 +64,6 @@ class ImMessageSchema(RequestSchema):
     )
     message = ma.fields.Raw(
         required=True,
-        error_messages=missing("message"),
         metadata={
             "description": (
                 'A string or a list of segments: `{"type":"plain","text"}`, '
@@ -111,7 +109,7 @@ class DeliverySchema(ma.Schema):
     status = ma.fields.String(metadata=_STATUS)
     attempts = number("Number of attempts.", 1)
     error = text("Why the last attempt failed.", None, none=True)
-    platform_ids = texts("The messenger's ids of the sent messages.", ["4711"])
+    platform_ids = text_list("The messenger's ids of the sent messages.", ["4711"])
     created_at = time("Time of the request, ISO 8601, UTC.", "2026-11-23T16:44:05.343831+00:00")
     updated_at = time("Time of the last change, ISO 8601, UTC.", _LATER)
     next_attempt_at = time(

@@ -8,7 +8,7 @@ from flask import Response, request
 
 from ..auth import get_caller, get_holder, resolve_username
 from ..blueprint import ApiBlueprint
-from ..fields import Cursor, MaybeUsername
+from ..fields import Cursor, optional_username
 from ..openapi.shapes import INBOX_EVENT
 from ..schemas import RequestSchema, event_stream
 from ..sse import find_abort, read_last_event_id, stream_response
@@ -34,7 +34,7 @@ _EXAMPLE = (
 class InboxQuerySchema(RequestSchema):
     """The query of an inbox."""
 
-    username = MaybeUsername()
+    username = optional_username()
     after = Cursor()
 
 

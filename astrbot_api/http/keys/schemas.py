@@ -5,8 +5,8 @@ from __future__ import annotations
 import marshmallow as ma
 
 from ...keys.rules import MAX_NUMBER
-from ..fields import BoundedList, Whole, any_value, optional_text, required_text
-from ..schemas import RequestSchema, flag, mapping, number, text, texts, time
+from ..fields import BoundedList, WholeNumber, any_value, optional_text, required_text
+from ..schemas import RequestSchema, flag, mapping, number, text, text_list, time
 
 #: The scopes that a session key can have.
 SESSION_SCOPES = ("chat", "file")
@@ -24,8 +24,7 @@ def _limit(description: str, example: int) -> ma.fields.Raw:
 class SessionKeyRequestSchema(RequestSchema):
     """The body of a request for a session key."""
 
-    username = required_text(
-        "username", "The only username that the key may use.", "alice",
+    username = required_text("The only username that the key may use.", "alice",
         max_chars="max_username_chars",
     )  # fmt: skip
     session_id = optional_text(
@@ -49,7 +48,7 @@ class SessionKeyRequestSchema(RequestSchema):
             "example": ["chat"],
         },
     )
-    expires_in_s = Whole(
+    expires_in_s = WholeNumber(
         load_default=900,
         error_messages={"invalid": "expires_in_s must be a whole number"},
         metadata={
@@ -69,7 +68,7 @@ class SessionKeySchema(ma.Schema):
 
     key_id = text(*_KEY_ID)
     api_key = text("The key. It is shown only once.", "abk_8Jd0…")
-    scopes = texts("The key's scopes.", ["chat"])
+    scopes = text_list("The key's scopes.", ["chat"])
     rules = mapping("The key's limits.", {"username": "alice", "max_turns": 20})
     expires_at = time("Time at which the key expires, ISO 8601, UTC.")
 
@@ -94,7 +93,7 @@ class SelfSchema(ma.Schema):
     key_id = text(*_KEY_ID)
     name = text("The name that the server's owner chose.", "shop")
     key_prefix = text("The first characters of the key.", "abk_8Jd0u2Xq")
-    scopes = texts("The key's scopes.", ["chat"])
+    scopes = text_list("The key's scopes.", ["chat"])
     expires_at = time("Time at which the key expires, or `null` if it never expires.", none=True)
     is_session_key = flag("Whether another key created this key.", False)
     rules = mapping(

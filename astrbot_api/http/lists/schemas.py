@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import marshmallow as ma
 
-from ..fields import PageNumber, asked, switch
+from ..fields import PageNumber, query_flag, request_field
 from ..schemas import (
     RequestSchema,
     envelope_of,
@@ -12,9 +12,9 @@ from ..schemas import (
     list_of,
     mapping,
     number,
-    show,
+    response_field,
     text,
-    texts,
+    text_list,
 )  # fmt: skip
 
 
@@ -42,15 +42,15 @@ class ProviderSchema(ma.Schema):
     provider = text("The provider type of this server.", "openai")
     provider_type = text("Always `chat_completion`.", "chat_completion")
     provider_source_id = text("The source's id, equal to `id`.", "openai")
-    key = texts("Always empty.", [])
+    key = text_list("Always empty.", [])
     api_base = text("Always empty.", "")
     enable = flag("Always `true`.", True)
-    timeout = show(ma.fields.Float, "Read timeout of the endpoint, in seconds.", 120.0)
+    timeout = response_field(ma.fields.Float, "Read timeout of the endpoint, in seconds.", 120.0)
     model = text(
         "The model's name. If empty, the first model of the endpoint is used.", "gpt-5-mini"
     )
-    modalities = texts("Accepted kinds of input.", ["text"])
-    configs = texts("The configs with this provider.", ["default"])
+    modalities = text_list("Accepted kinds of input.", ["text"])
+    configs = text_list("The configs with this provider.", ["default"])
 
 
 class ProviderListSchema(ma.Schema):
@@ -100,14 +100,14 @@ class PluginSchema(ma.Schema):
 
 
 def _text_filter(description: str, example: str) -> ma.fields.String:
-    return asked(ma.fields.String, description, example, load_default="")
+    return request_field(ma.fields.String, description, example, load_default="")
 
 
 class ConversationQuerySchema(RequestSchema):
     """The query of the list of conversations."""
 
-    page = asked(PageNumber, "The page number.", 1, load_default=1)
-    page_size = asked(
+    page = request_field(PageNumber, "The page number.", 1, load_default=1)
+    page_size = request_field(
         PageNumber,
         "Maximum number of conversations per page, clamped to 1 to 100.",
         20,
@@ -120,9 +120,7 @@ class ConversationQuerySchema(RequestSchema):
         "Only the conversation of this target (UMO).",
         "webchat:FriendMessage:webchat!alice!my_session_001",
     )
-    include_history = switch(
-        "include_history", "Whether to return `history`.", default=True, example=True
-    )
+    include_history = query_flag("Whether to return `history`.", default=True, example=True)
 
 
 class ConversationSchema(ma.Schema):

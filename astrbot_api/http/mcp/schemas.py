@@ -6,8 +6,8 @@ from typing import Any
 
 import marshmallow as ma
 
-from ..fields import asked
-from ..schemas import RequestSchema, member, object_with
+from ..fields import request_field
+from ..schemas import RequestSchema, member, object_schema
 
 _EXAMPLE: dict[str, Any] = {
     "jsonrpc": "2.0",
@@ -16,7 +16,7 @@ _EXAMPLE: dict[str, Any] = {
     "params": {"name": "chat", "arguments": {"message": "Hello"}},
 }
 
-_MESSAGE = object_with(
+_MESSAGE = object_schema(
     ("jsonrpc", "method"),
     {
         "jsonrpc": {"type": "string", "enum": ["2.0"], "description": "Always `2.0`."},
@@ -48,7 +48,7 @@ DOCUMENTED_BODY: dict[str, Any] = {
     },
 }
 
-_ANSWER = object_with(
+_ANSWER = object_schema(
     ("jsonrpc", "id"),
     {
         "jsonrpc": member("string", "Always `2.0`.", "2.0"),
@@ -119,4 +119,4 @@ class McpQuerySchema(RequestSchema):
     """Query of an MCP request."""
 
     # The view validates it, because its errors must be errors of the protocol.
-    username = asked(ma.fields.String, _USERNAME, "alice", load_default="")
+    username = request_field(ma.fields.String, _USERNAME, "alice", load_default="")

@@ -14,7 +14,7 @@ from ..fields import (
     required_text,
     required_value,
 )
-from ..schemas import RequestSchema, list_of, mapping, member, number, object_with, one_of, text
+from ..schemas import RequestSchema, enum_of, list_of, mapping, member, number, object_schema, text
 from .parameters import MAX_TOOLS, PASSED
 from .reading import MAX_MESSAGES, ROLES
 
@@ -36,11 +36,11 @@ TOOL_MEMBERS = {
     ),
 }
 
-_MESSAGE = object_with(
+_MESSAGE = object_schema(
     ("role",),
     {
         "role": {
-            **one_of("Author of the message. The last message of the user is answered.", *ROLES),
+            **enum_of("Author of the message. The last message of the user is answered.", *ROLES),
             "example": "user",
         },
         "content": {
@@ -89,7 +89,7 @@ def _member(kind: str, description: str, example: Any) -> dict[str, Any]:
 
 
 #: An object with the name of a function or of a format.
-_NAMED = object_with(
+_NAMED = object_schema(
     ("name",),
     {"name": {**TOOL_NAME, "description": "Name of the function or format."}},
     description="The function, by name.",
@@ -103,19 +103,19 @@ FUNCTION_MEMBERS: dict[str, Any] = {
     "parameters": _member("object", "A JSON schema.", {"type": "object"}),
     "strict": _member("boolean", "Passed to the model.", False),
 }
-FUNCTION_TYPE = one_of("Always `function`.", "function")
+FUNCTION_TYPE = enum_of("Always `function`.", "function")
 
 #: A caller's tool.
-_TOOL = object_with(
+_TOOL = object_schema(
     ("type", "function"),
     {"type": FUNCTION_TYPE, "function": {**_NAMED, "properties": FUNCTION_MEMBERS}},
 )
 
 #: An answer format with a schema.
-_JSON_FORMAT = object_with(
+_JSON_FORMAT = object_schema(
     ("type", "json_schema"),
     {
-        "type": one_of("Always `json_schema`.", "json_schema"),
+        "type": enum_of("Always `json_schema`.", "json_schema"),
         "json_schema": {
             **_NAMED,
             "properties": {
@@ -133,9 +133,8 @@ class CompletionRequestSchema(RequestSchema):
 
     carries_message = True
 
-    model = required_text("model", "Id or name of a config.", "default")
+    model = required_text("Id or name of a config.", "default")
     messages = required_value(
-        "messages",
         "The conversation. The messages before the last one are the context of the turn. "
         "`system` and `developer` messages come after the config's own prompt.",
         [{"role": "user", "content": "Hello"}],
@@ -197,7 +196,7 @@ class CompletionRequestSchema(RequestSchema):
             {
                 "type": "object",
                 "required": ["type"],
-                "properties": {"type": one_of("The answer format.", "text", "json_object")},
+                "properties": {"type": enum_of("The answer format.", "text", "json_object")},
             },
             _JSON_FORMAT,
             {"type": "null"},

@@ -20,6 +20,7 @@ _LIMITS = {
     "conversation_id": "max_session_id_chars",
     "id": "max_session_id_chars",  # chat id of the AI SDK
     "threadId": "max_session_id_chars",
+    "display_name": "max_display_name_chars",
 }
 
 #: Kinds of components that are removed if nothing refers to them.

@@ -10,18 +10,18 @@ from ..fields import (
     Limit,
     Text,
     any_value,
-    asked,
-    choice,
     optional_flag,
     optional_object,
     optional_text,
+    query_choice,
+    query_flag,
+    request_field,
     required_text,
     required_value,
-    switch,
 )
 from ..openai.parameters import MAX_TOOLS
 from ..openai.schemas import FUNCTION_MEMBERS, FUNCTION_TYPE, passed, refused
-from ..schemas import RequestSchema, member, object_with, one_of
+from ..schemas import RequestSchema, enum_of, member, object_schema
 from .items import SERVER_LABEL
 from .parameters import INCLUDED, MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
 from .reading import ITEM_TYPES, MAX_ITEMS
@@ -35,7 +35,7 @@ _ITEM: dict[str, Any] = {
             "enum": [*ITEM_TYPES, None],
             "example": "message",
         },
-        "role": one_of(
+        "role": enum_of(
             "Author of a message. The last message of the user is answered.",
             "user", "assistant", "system", "developer",
         ),
@@ -51,14 +51,14 @@ _ITEM: dict[str, Any] = {
 }  # fmt: skip
 
 #: A tool of the client.
-_FUNCTION = object_with(("type", "name"), {"type": FUNCTION_TYPE, **FUNCTION_MEMBERS})
+_FUNCTION = object_schema(("type", "name"), {"type": FUNCTION_TYPE, **FUNCTION_MEMBERS})
 
 #: The config's own tools, with approval by a person.
-_SERVER = object_with(
+_SERVER = object_schema(
     ("type", "server_label"),
     {
-        "type": one_of("The config's own tools.", "mcp"),
-        "server_label": one_of("The only supported label.", SERVER_LABEL),
+        "type": enum_of("The config's own tools.", "mcp"),
+        "server_label": enum_of("The only supported label.", SERVER_LABEL),
         "require_approval": {
             "description": (
                 "With `always`, a call that needs approval ends the response with an "
@@ -101,9 +101,8 @@ class OpenAIResponseRequestSchema(RequestSchema):
 
     carries_message = True
 
-    model = required_text("model", "Id or name of a config.", "default")
+    model = required_text("Id or name of a config.", "default")
     input = required_value(
-        "input",
         "The input: a string, or a list of items.",
         "Hello",
         oneOf=[{"type": "string"}, {"type": "array", "items": _ITEM, "maxItems": MAX_ITEMS}],
@@ -183,7 +182,7 @@ class OpenAICompactRequestSchema(RequestSchema):
 
     carries_message = True
 
-    model = required_text("model", "Id or name of a config.", "default")
+    model = required_text("Id or name of a config.", "default")
     input = any_value(
         "The conversation: a string or a list of items. By default the one of "
         "`previous_response_id`.",
@@ -206,24 +205,23 @@ class OpenAICompactRequestSchema(RequestSchema):
 class ResponseQuerySchema(RequestSchema):
     """Query of a response."""
 
-    stream = switch("stream", "Whether to stream the events.")
-    starting_after = asked(
+    stream = query_flag("Whether to stream the events.")
+    starting_after = request_field(
         ma.fields.Integer,
         "The `sequence_number` of the last event that you received.",
         4,
         load_default=None,
         validate=ma.validate.Range(min=0, max=2**53, error="starting_after is out of range"),
-        error_messages={"invalid": "starting_after must be an integer"},
     )
 
 
 class ItemPageSchema(RequestSchema):
     """Query of one page of items."""
 
-    limit = asked(
+    limit = request_field(
         Limit, "Maximum number of items, clamped to 1 to 100.", 20, maximum=100, load_default=20
     )
-    order = choice(
+    order = query_choice(
         "order", ("asc", "desc"), "`desc` for newest first.", default="desc", example="asc"
     )
     after = optional_text("The `last_id` of the previous page. By default the first page.", "")
@@ -251,7 +249,6 @@ class OpenAIAddedItemsSchema(RequestSchema):
 
     carries_message = True
 
-    items = required_value(
-        "items", "Up to 20 items.", [{"role": "user", "content": "Hello"}],
+    items = required_value("Up to 20 items.", [{"role": "user", "content": "Hello"}],
         type="array", items=_ITEM, maxItems=20,
     )  # fmt: skip

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import marshmallow as ma
 
-from ..fields import asked, switch
+from ..fields import query_flag, request_field
 from ..own_runs import RunOwnerSchema
-from ..schemas import list_of, mapping, number, show, text, time
+from ..schemas import list_of, mapping, number, response_field, text, time
 
 _APPROVAL = "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10"
 _UUID = "7254cd9a-814f-498e-a202-2c1777b1bd2d"
@@ -15,7 +15,7 @@ _UUID = "7254cd9a-814f-498e-a202-2c1777b1bd2d"
 class StreamQuerySchema(RunOwnerSchema):
     """The position at which a stream resumes."""
 
-    after = asked(
+    after = request_field(
         ma.fields.Integer,
         "The number of the last event that you received (its `id:` line). The header "
         "`Last-Event-ID` means the same. If both are sent, the larger number is used.",
@@ -24,10 +24,8 @@ class StreamQuerySchema(RunOwnerSchema):
         allow_none=True,
         # The largest integer of the databases.
         validate=ma.validate.Range(0, 2**63 - 1, error="after is out of range"),
-        error_messages={"invalid": "after must be an integer"},
     )
-    snapshot = switch(
-        "snapshot",
+    snapshot = query_flag(
         "With `true` the stream begins with one `run_snapshot` event, which contains the whole "
         "text so far, and continues after it.",
     )
@@ -38,7 +36,7 @@ class ApprovalSchema(ma.Schema):
 
     id = text("The approval's id.", _APPROVAL)
     tool = text("The tool's name.", "pay")
-    arguments = show(ma.fields.Raw, "The arguments of the call.", {"amount": 5})
+    arguments = response_field(ma.fields.Raw, "The arguments of the call.", {"amount": 5})
     status = text("`pending`, `approved` or `rejected`.", "pending")
     expires_at = time("Time at which the call is rejected automatically, ISO 8601, UTC.")
 

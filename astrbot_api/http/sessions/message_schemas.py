@@ -9,11 +9,10 @@ from ..fields import (
     AnyObject,
     Cursor,
     Limit,
-    MaybeUsername,
-    asked,
-    choice,
-    missing,
     optional_flag,
+    optional_username,
+    query_choice,
+    request_field,
 )
 from ..schemas import RequestSchema, list_of, mapping, number, text, time
 
@@ -49,13 +48,13 @@ class MessageSchema(ma.Schema):
 class MessageQuerySchema(RequestSchema):
     """The query of a page of messages."""
 
-    username = MaybeUsername()
+    username = optional_username()
     cursor = Cursor()
-    limit = asked(
+    limit = request_field(
         Limit, "Maximum number of messages on the page, clamped to 1 to 200.", 50,
         maximum=MAX_MESSAGES, load_default=50,
     )  # fmt: skip
-    order = choice(
+    order = query_choice(
         "order", ("asc", "desc"), "`desc` for newest first, `asc` for oldest first.", default="desc"
     )
 
@@ -74,10 +73,9 @@ class MessagePatchSchema(RequestSchema):
 
     carries_message = True
 
-    username = MaybeUsername()
+    username = optional_username()
     content = AnyObject(
         required=True,
-        error_messages=missing("content"),
         metadata={
             "description": (
                 "An object whose `message` is a string or a list of segments, like in chat. Other "
@@ -99,7 +97,7 @@ class RegenerateSchema(ChatRequestSchema):
     class Meta(RequestSchema.Meta):
         fields = ("username", "selected_provider", "selected_model", "enable_streaming", "flags")
 
-    username = MaybeUsername()  # type: ignore[assignment]
+    username = optional_username()  # type: ignore[assignment]
     enable_streaming = optional_flag(
         "Like in chat: with `false` the whole text is sent in one `plain` event.",
         default=True,

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import marshmallow as ma
 
 from ..fields import (
     BoundedList,
     Limit,
-    MaybeUsername,
     PageNumber,
     Text,
     Username,
-    asked,
-    choice,
-    missing,
     optional_text,
+    optional_username,
+    query_choice,
+    request_field,
 )
-from ..schemas import RequestSchema, flag, list_of, number, text, texts, time
+from ..schemas import RequestSchema, flag, list_of, number, text, text_list, time
 from .message_schemas import MessageSchema
 
 #: Maximum number of sessions that one request can delete.
@@ -27,14 +28,16 @@ class SessionQuerySchema(RequestSchema):
     """The query of a list of sessions."""
 
     username = Username()
-    page = asked(
+    page = request_field(
         PageNumber, "The page number, starting at 1. Smaller values count as 1.", 1, load_default=1
     )
-    page_size = asked(PageNumber, "Sessions per page, clamped to 1 to 100.", 20, load_default=20)
-    platform_id = asked(
+    page_size = request_field(
+        PageNumber, "Sessions per page, clamped to 1 to 100.", 20, load_default=20
+    )
+    platform_id = request_field(
         Text, "List only the sessions of this platform.", "webchat", load_default=""
     )
-    order_by = choice(
+    order_by = query_choice(
         "order_by",
         ("created_at", "updated_at"),
         "`created_at` for newest first, `updated_at` for most recently used first.",
@@ -66,21 +69,21 @@ class SessionPageSchema(ma.Schema):
 class OwnerQuerySchema(RequestSchema):
     """The query of routes that require the session's owner."""
 
-    username = MaybeUsername()
+    username = optional_username()
 
 
 class SessionDetailQuerySchema(OwnerQuerySchema):
     """The query of one session."""
 
-    history_limit = asked(
+    history_limit = request_field(
         Limit, "Maximum number of messages in `history`, clamped to 1 to 200.", 50,
         maximum=200, load_default=50,
     )  # fmt: skip
-    page = asked(
+    page = request_field(
         PageNumber, "Page of the history. Page 1 has the newest messages.", 1,
         load_default=None, allow_none=True,
     )  # fmt: skip
-    page_size = asked(
+    page_size = request_field(
         PageNumber,
         "Maximum number of messages per page, clamped to 1 to 1000. The default is 1000 if `page` "
         "is sent.",
@@ -120,7 +123,7 @@ class SessionDetailSchema(NamedSessionSchema):
     page = number("The page number of `history`.", 1)
     page_size = number("Maximum number of messages per page.", 50)
     has_more = flag("Whether there are older messages than in `history`.", False)
-    threads = texts("Always empty.", [])
+    threads = text_list("Always empty.", [])
     next_cursor = number(
         "The `cursor` for listing the messages before `history`, newest first. `null` if there "
         "are none.",
@@ -144,35 +147,25 @@ class NewSessionQuerySchema(OwnerQuerySchema):
     )
 
 
-class DisplayName(Text):
-    """A title. ``null`` and blank mean no title."""
-
-    def __init__(self, **kwargs: object) -> None:
-        super().__init__(
-            allow_none=True,
-            max_chars="max_display_name_chars",
-            metadata={
-                "description": "The session's title. If it is blank, the next turn generates one.",
-                "example": "Greetings",
-                "maxLength": 255,
-            },
-            **kwargs,
-        )
+def _display_name(**options: Any) -> Text:
+    """Return a title. ``null`` and blank mean no title."""
+    return request_field(
+        Text, "The session's title. If it is blank, the next turn generates one.", "Greetings",
+        allow_none=True, max_chars="max_display_name_chars", **options,
+    )  # fmt: skip
 
 
 class NewSessionSchema(OwnerQuerySchema):
     """The body of a new session. All fields are optional."""
 
-    display_name = DisplayName(load_default=None)
+    display_name = _display_name(load_default=None)
     config_id = optional_text("The config for the session.", "default")
 
 
 class SessionPatchSchema(OwnerQuerySchema):
     """The changes to a session."""
 
-    display_name = DisplayName(
-        required=True, error_messages={"required": "Missing key: display_name"}
-    )
+    display_name = _display_name(required=True)
 
 
 class BatchDeleteSchema(OwnerQuerySchema):
@@ -182,8 +175,7 @@ class BatchDeleteSchema(OwnerQuerySchema):
         ma.fields.String(error_messages={"invalid": "session_ids must be a list of strings"}),
         required=True,
         max_items=MAX_BATCH,
-        error_messages=missing("session_ids")
-        | {"invalid": "session_ids must be a list of strings"},
+        error_messages={"invalid": "session_ids must be a list of strings"},
         metadata={
             "description": f"The sessions' ids, at most {MAX_BATCH}.",
             "example": ["my_session_001"],

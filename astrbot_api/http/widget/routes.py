@@ -6,7 +6,7 @@ from flask import Response, request, send_from_directory
 
 from ...errors import ApiError
 from ..blueprint import ApiBlueprint
-from ..schemas import in_path, plain_answer
+from ..schemas import path_parameter, plain_response
 from .bundle import STATIC, make_script
 
 #: Seconds for which browsers cache the script.
@@ -29,14 +29,14 @@ blp = ApiBlueprint(
 )
 
 
-_SCRIPT = plain_answer(
+_SCRIPT = plain_response(
     "The script.",
     "text/javascript",
     schema={"type": "string", "description": "A script."},
     example="(() => {…})();",
 )
 
-_PART = plain_answer("The file.", "text/javascript", "text/css", "text/plain")
+_PART = plain_response("The file.", "text/javascript", "text/css", "text/plain")
 
 
 @blp.get("/widget.js", operation_id="getWidget")
@@ -60,7 +60,7 @@ def get_script() -> Response:
     operation_id="getWidgetPart",
     parameters=[
         {
-            **in_path("name", "The file.", "temml.min.js"),
+            **path_parameter("name", "The file.", "temml.min.js"),
             "schema": {"type": "string", "enum": list(_LOADED_LATER)},
         }
     ],

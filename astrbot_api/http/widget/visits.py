@@ -11,7 +11,7 @@ from ...config.widget import WidgetConfig
 from ...errors import ApiError
 from ..envelope import ok_secret
 from ..fields import optional_text, required_text
-from ..schemas import RequestSchema, envelope_of, flag, text, texts, time
+from ..schemas import RequestSchema, envelope_of, flag, text, text_list, time
 from ..state import get_state
 from .routes import blp
 
@@ -24,9 +24,7 @@ _TOKEN = "WyJzdXBwb3J0IiwidmlzaXRvci0wYTFiIl0.Jw0"
 class VisitRequestSchema(RequestSchema):
     """The body of a visit."""
 
-    config_id = required_text(
-        "config_id", "The config of the chat. It must have a `[widget]` table.", "support"
-    )
+    config_id = required_text("The config of the chat. It must have a `[widget]` table.", "support")
     visitor = optional_text("The `visitor` from the response to an earlier visit.", "")
 
 
@@ -39,7 +37,7 @@ class VisitSchema(ma.Schema):
     visitor = text("Send this with the next visit to remain the same visitor.", _TOKEN)
     heading = text("The title of the chat. May be empty.", "Support")
     greeting = text("Markdown text for an empty conversation. May be empty.", "How can I help?")
-    suggestions = texts("Suggested messages.", ["Where is my order?"])
+    suggestions = text_list("Suggested messages.", ["Where is my order?"])
     files = flag("Whether the key may upload files.", False)
 
 
