@@ -10,7 +10,7 @@ from urllib.parse import quote
 import orjson
 from flask import Response, request
 
-from ..db import messages
+from ..db import message_pages
 from ..db.search import list_all_sessions
 from ..db.sessions import SessionRow, find_session
 from ..db.store import Store
@@ -42,7 +42,7 @@ def list_messages() -> Response:
     """Return the newest messages of a session, or those before ``cursor``."""
     with get_state().db.read() as db:
         session = _get_session(db)
-        page, following = messages.list_page(
+        page, following = message_pages.list_page(
             db, session.id, cursor=read_cursor("cursor"), limit=_MESSAGES, newest_first=True
         )
     return ok({"messages": page, "next": following, "session": _describe(session)})
@@ -110,7 +110,7 @@ def _iter_messages(store: Store, session: SessionRow) -> Iterator[dict[str, Any]
     cursor: int | None = None
     while True:
         with store.read() as db:
-            page, cursor = messages.list_page(
+            page, cursor = message_pages.list_page(
                 db, session.id, cursor=cursor, limit=_EXPORT_PAGE, newest_first=False
             )
         yield from page

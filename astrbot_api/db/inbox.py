@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import peewee
 
 from ..event_lines import MAX_LINE_BYTES
-from .messages import SHOWN_FIELDS, describe_message
+from .message_pages import SHOWN_FIELDS, describe_message
 from .models import ChatSession, Message
 from .pages import length_of
 from .prepared import Prepared, param

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.db import messages, sessions
+from astrbot_api.db import message_pages, messages, pushed, sessions
 from astrbot_api.db.prepared import Prepared
 from astrbot_api.http.responses import conversations
 
@@ -53,7 +53,7 @@ def walk_shown(newest_first: bool) -> Walk:
     def walk(db: Any, session: int) -> Iterator[list[int]]:
         cursor, more = None, True
         while more:
-            page, cursor = messages.list_page(
+            page, cursor = message_pages.list_page(
                 db, session, cursor=cursor, limit=50, newest_first=newest_first
             )
             yield [one["id"] for one in page][:: -1 if newest_first else 1]
@@ -75,7 +75,7 @@ def walk_history(db: Any, session: int) -> Iterator[list[int]]:
 def walk_pushed(db: Any, session: int) -> Iterator[list[int]]:
     after, more = 0, True
     while more:
-        page, more = messages.list_pushed(db, session, after, 50)
+        page, more = pushed.list_pushed(db, session, after, 50)
         yield [one.id for one in page]
         after = page[-1].id if page else after
 
@@ -87,8 +87,8 @@ def walk_pushed(db: Any, session: int) -> Iterator[list[int]]:
 def test_pages_of_long_messages_are_short_and_complete(
     api: Api, session: int, fetched: list[int], monkeypatch: pytest.MonkeyPatch, walk: Walk
 ) -> None:
-    monkeypatch.setattr(messages, "_MAX_PAGE_CHARS", 25_000)
-    monkeypatch.setattr(messages, "_MAX_HISTORY_CHARS", 25_000)
+    monkeypatch.setattr(message_pages, "_MAX_PAGE_CHARS", 25_000)
+    monkeypatch.setattr(pushed, "MAX_HISTORY_CHARS", 25_000)
     with api.state.db.read() as db:
         pages = list(walk(db, session))
     found = sorted(number for page in pages for number in page)

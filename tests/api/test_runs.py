@@ -14,7 +14,7 @@ import pytest
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.chat.resuming import recovery
 from astrbot_api.chat.resuming.recovery import prune_journal
-from astrbot_api.db import messages, ownership, runs
+from astrbot_api.db import ownership, pushed, runs
 from astrbot_api.db.models import Run
 from astrbot_api.errors import StorageError, StoreClosed
 from astrbot_api.events import decode_event
@@ -495,7 +495,7 @@ def test_a_stream_survives_an_outage_during_a_push(
     talking: Talking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api, model, chat = talking
-    real, failed = messages.list_pushed, threading.Event()
+    real, failed = pushed.list_pushed, threading.Event()
 
     def fail_once(*arguments: Any) -> Any:
         if failed.is_set():
@@ -503,10 +503,10 @@ def test_a_stream_survives_an_outage_during_a_push(
         failed.set()
         raise StorageError("the database is away")
 
-    monkeypatch.setattr(messages, "list_pushed", fail_once)
+    monkeypatch.setattr(pushed, "list_pushed", fail_once)
     umo = "webchat:FriendMessage:webchat!alice!s"
-    pushed = api.post("/api/v1/im/message", json={"umo": umo, "message": "news"})
-    assert pushed.status_code == 200
+    accepted = api.post("/api/v1/im/message", json={"umo": umo, "message": "news"})
+    assert accepted.status_code == 200
     assert failed.wait(30)  # while the run continues; its end is not streamed
     model.go_on.set()
     shown = chat.wait()

@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 
 from astrbot_api.agent.provider import Delta, TextDelta
 from astrbot_api.chat import removal as removing
-from astrbot_api.db import messages, runs, sessions
+from astrbot_api.db import message_pages, messages, runs, sessions
 from astrbot_api.db.models import ChatSession
 from astrbot_api.testing import ScriptedModel
 
@@ -183,7 +183,7 @@ def test_messages_are_paged_in_either_order(api: Api) -> None:
 
 
 def test_a_page_of_long_messages_ends_early(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "_MAX_PAGE_CHARS", 2500)
+    monkeypatch.setattr(message_pages, "_MAX_PAGE_CHARS", 2500)
     for _ in range(3):
         api.chat("x" * 1000, session_id="s", _skip_user_history=False)
     page = data_of(call(api, "GET", "/s/messages?username=alice"))
@@ -202,7 +202,7 @@ def test_an_invalid_page_is_rejected(api: Api, query: str) -> None:
 def test_a_page_of_messages_reads_only_the_index(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     api.chat(session_id="s")
     with api.state.db.read() as db:
-        for statement in (messages.NEWEST_FIRST, messages.OLDEST_FIRST):
+        for statement in (message_pages.NEWEST_FIRST, message_pages.OLDEST_FIRST):
             plan = explain(db, statement)
             assert plan[0].startswith("SEARCH t1 USING INDEX message_session")
             assert len(plan) == 1, "no sort"

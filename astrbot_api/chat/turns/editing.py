@@ -8,7 +8,7 @@ from typing import Any
 
 import peewee
 
-from ...db import messages, runs
+from ...db import message_pages, messages, runs
 from ...db.attachments import (
     AttachmentRow,
     find_attachments,
@@ -77,7 +77,7 @@ def edit_user_message(
         check_room(db)
         link_attachments(db, message.id, [row.id for row in sent])
         forget_summary(db, session.id, message.id)
-        return messages.get_described(db, message.id)
+        return message_pages.get_described(db, message.id)
 
     return store.write(job)
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from ... import events
-from ...db import messages
+from ...db import pushed
 from ...db.messages import MessageRow
 from ...db.store import Store
 from ...errors import StorageError
@@ -58,7 +58,7 @@ class Board:
         self._signals.start()
         if after is None:
             with self._store.read() as db:
-                after = messages.find_last_pushed(db, session)
+                after = pushed.find_last_pushed(db, session)
         pushes = Pushes(self, self._store, session, waiter, after)
         with self._lock:
             self._open[session].add(pushes)
@@ -70,8 +70,8 @@ class Board:
             return
         with self._store.read() as db:
             if self._seen < 0:
-                self._seen = messages.find_newest_pushed(db)
-            found = messages.list_pushed_sessions(db, max(0, self._seen - _MARGIN))
+                self._seen = pushed.find_newest_pushed(db)
+            found = pushed.list_pushed_sessions(db, max(0, self._seen - _MARGIN))
         for number, session in found:
             if number > self._seen:
                 self._seen = number
@@ -125,7 +125,7 @@ class Pushes:
         self._pending = False
         try:
             with self._store.read() as db:
-                found, more = messages.list_pushed(db, self._session, self._after, _AT_ONCE)
+                found, more = pushed.list_pushed(db, self._session, self._after, _AT_ONCE)
         except StorageError:  # already logged
             self._pending = True
             return []

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, quote, unquote
 import orjson
 
 from ...chat.turns.outcome import text_of
-from ...db import messages, sessions
+from ...db import message_pages, messages, sessions
 from ...db.sessions import SessionRow
 from ...messages import plain_text
 from ...runtime.clock import to_iso
@@ -102,7 +102,7 @@ def _describe(session: dict[str, Any]) -> dict[str, Any]:
 
 def _show(row: messages.MessageRow) -> dict[str, Any]:
     is_user = row.content.get("type") == "user"
-    content = messages.show_error(row.content)
+    content = message_pages.show_error(row.content)
     return {
         "id": row.id,
         "role": "user" if is_user else "assistant",

@@ -11,7 +11,7 @@ import peewee
 from flask import Response, request
 
 from ...chat.watching.watch import Watch
-from ...db import messages, response_conversations, responses, runs
+from ...db import message_pages, messages, response_conversations, responses, runs
 from ...db.responses import EntryRow
 from ...db.runs import RunRow
 from ...errors import ApiError
@@ -221,7 +221,7 @@ def delete_response(response_id: str) -> Response:
         responses.clear_entry(db, entry)
         for number in filter(None, (run.user_message, run.bot_message)):
             messages.delete_message(db, number)
-        empty = not messages.count_messages(db, entry.session)
+        empty = not message_pages.count_messages(db, entry.session)
         return empty and not response_conversations.is_conversation(db, entry.session)
 
     state = get_state()

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from flask import Response, request
 
-from ...db import approvals, messages, sessions
+from ...db import approvals, message_pages, messages, sessions
 from ...db.approvals import ApprovalRow
 from ...runtime.clock import to_iso, to_iso_or_none
 from ..auth import get_caller, get_holder
@@ -72,7 +72,7 @@ def get_run(query: dict[str, Any], run_id: str) -> Response:
             "user_message_id": run.user_message,
             "message_id": run.bot_message,
             "approvals": [_describe_approval(one) for one in asked],
-            "result": messages.show_error(reply.content) if reply else None,
+            "result": message_pages.show_error(reply.content) if reply else None,
             "created_at": to_iso(run.created_at),
             "started_at": to_iso_or_none(run.started_at),
             "finished_at": to_iso_or_none(run.finished_at),

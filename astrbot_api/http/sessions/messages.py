@@ -8,7 +8,7 @@ from flask import Response, request
 
 from ...chat.turns.editing import edit_user_message
 from ...chat.turns.turn import TurnRequest
-from ...db.messages import list_page
+from ...db.message_pages import list_page
 from ...db.sessions import get_owned_session
 from ...errors import ApiError
 from ...messages import parse_chat_message

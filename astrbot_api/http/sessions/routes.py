@@ -10,7 +10,7 @@ from flask import Response, request
 
 from ...config.files import DEFAULT_CONFIG_ID
 from ...db import runs
-from ...db.messages import count_messages, find_page_cursor, list_page
+from ...db.message_pages import count_messages, find_page_cursor, list_page
 from ...db.sessions import create_session, describe_session, get_owned_session, rename_session
 from ...db.sessions import list_sessions as read_sessions
 from ...errors import ApiError
