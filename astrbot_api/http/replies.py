@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from ..chat.turns.reply import ReplyFold
+from ..chat.turns.fold import ReplyFold
 from ..chat.watching.watch import Numbered
 from ..errors import StorageError
 from ..events import Event

@@ -20,7 +20,7 @@ from astrbot_api import ToolContext, tool
 from astrbot_api.agent.calling import OUTCOME_UNKNOWN
 from astrbot_api.agent.provider import ReasoningDelta, ToolCallDelta, Usage
 from astrbot_api.chat.turns import handover
-from astrbot_api.chat.turns.reply import fold_events
+from astrbot_api.chat.turns.fold import fold_events
 from astrbot_api.db import checkpoints
 from astrbot_api.db.checkpoints import add_checkpoint
 from astrbot_api.db.messages import find_message

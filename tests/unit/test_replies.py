@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from astrbot_api import events
-from astrbot_api.chat.turns.reply import ReplyFold
+from astrbot_api.chat.turns.fold import ReplyFold
 from astrbot_api.events import encode_event
 from astrbot_api.http.agui.rendering import AguiStream
 from astrbot_api.http.aisdk.rendering import UIMessageStream

@@ -14,7 +14,7 @@ from ...runlog.journal import Journal
 from ...runlog.log import RunLog
 from ...runlog.reading import Followers, JournalReader, LogReader, RunReader
 from ...runtime.clock import now_us
-from ..turns.reply import fold_events
+from ..turns.fold import fold_events
 from ..watching.watch import APPROVAL_REQUIRED
 from .recovery import Recovery
 from .replay import list_all_events

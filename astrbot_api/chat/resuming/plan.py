@@ -13,7 +13,7 @@ from ...agent.steps import Decision, Resumption
 from ...db.approvals import ApprovalRow
 from ...events import Event
 from ..turns.checkpoints import StoredStep, list_calls
-from ..turns.reply import ReplyFold, fold_events
+from ..turns.fold import ReplyFold, fold_events
 from ..turns.turn import Resumed
 
 

@@ -18,8 +18,8 @@ from ...runtime.clock import now_us
 from ...runtime.metrics import Metrics
 from ...runtime.threads import let_others_run
 from ...worker.lease import WorkerLease
+from ..turns.fold import fold_events
 from ..turns.outcome import EndingRun, Outcome, Outcomes, RunLost, list_last_events
-from ..turns.reply import fold_events
 from .replay import list_closing_events, list_opening_events, list_unsaid_events
 
 log = logging.getLogger(__name__)

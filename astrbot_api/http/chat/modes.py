@@ -9,8 +9,8 @@ from typing import Any
 
 from flask import Response
 
+from ...chat.turns.fold import ReplyFold
 from ...chat.turns.outcome import text_of
-from ...chat.turns.reply import ReplyFold
 from ...chat.watching.watch import Watch
 from ...db import messages
 from ...errors import STATUS_OF_CODE, ApiError, StorageError

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from flask import request
 
-from ...chat.turns.reply import ReplyFold
+from ...chat.turns.fold import ReplyFold
 from ...chat.turns.turn import TurnRequest
 from ...chat.watching.watch import Numbered, Watch
 from ...db.idempotency import ClientKey

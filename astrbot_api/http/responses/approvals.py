@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import peewee
 
-from ...chat.turns.reply import fold_events
+from ...chat.turns.fold import fold_events
 from ...db import approvals, responses, runs
 from ...db.responses import EntryRow, Pause
 from ...db.runs import RunRow
