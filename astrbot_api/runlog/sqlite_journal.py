@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple, TypeVar
-
-import orjson
+from typing import TypeVar
 
 from ..errors import SettingsError, StorageError
-from ..events import Event, encode_event
-from ..runtime.clock import now_us
+from ..events import Event
 from ..runtime.filelock import lock_file
 from ..runtime.per_process import PerProcess
 from ..runtime.private_files import create_private_file
 from ..runtime.threads import NativeThread
-from .journal import EPOCH_KEPT_US, READ_LIMIT, Piece, Slice
+from . import sqlite_events
+from .journal import READ_LIMIT, Piece, Slice
 
 log = logging.getLogger(__name__)
 
@@ -66,64 +64,6 @@ PRAGMA busy_timeout = 30000;
 PRAGMA wal_autocheckpoint = 4000;
 """
 
-# Raw SQL: the file is opened without peewee, and its tables are not part of the state.
-# After a commit with unknown outcome a piece is written again. It then starts with the same
-# events and may contain more of them.
-_ADD_ROWS = """
-INSERT INTO event (run, number, event)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
-FROM json_each(?) WHERE true
-ON CONFLICT DO UPDATE SET event = excluded.event
-"""
-_END = "INSERT INTO ended (run, last, ended_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-_END_ROWS = """
-INSERT INTO ended (run, last, ended_at)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
-FROM json_each(?) WHERE true
-ON CONFLICT DO NOTHING
-"""
-# Starts at the row that contains event ?2 + 1. As bytes: events are sent without decoding.
-_READ = """
-SELECT number, CAST(event AS BLOB) FROM event
-WHERE run = ?1 AND number >= COALESCE(
-    (SELECT MAX(number) FROM event WHERE run = ?1 AND number <= ?2 + 1), 0)
-ORDER BY number
-"""
-_LAST_ROW = "SELECT number, event FROM event WHERE run = ? ORDER BY number DESC LIMIT 1"
-_TAKE = """
-INSERT INTO epoch (run, epoch, since) VALUES (?, ?, ?)
-ON CONFLICT DO UPDATE SET epoch = excluded.epoch, since = excluded.since
-"""
-_KNOWN = """
-SELECT value,
-    (SELECT epoch FROM epoch WHERE run = value AND since > ?),
-    EXISTS (SELECT 1 FROM ended WHERE run = value)
-FROM json_each(?)
-"""
-# Only of runs that begin: with many long runs, looking at the first row of each reads more pages
-# than the cache has.
-_WITH_EVENTS = """
-SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM event WHERE run = value)
-"""
-_LAST = "SELECT last FROM ended WHERE run = ?"
-_OLD = "SELECT run FROM ended WHERE ended_at < ? ORDER BY ended_at LIMIT ?"
-
-#: Maximum lines and bytes of a row. A reader of one event reads the whole row.
-_ROW_LINES, _ROW_BYTES = 256, 128 * 1024
-
-#: Maximum number of runs that one call of ``prune`` deletes, in a transaction of milliseconds.
-_PRUNED_AT_ONCE = 200
-
-
-class _Known(NamedTuple):
-    """What the journal knows of a run.
-
-    :param epoch: That of the worker that has taken it over, or 0.
-    """
-
-    epoch: int
-    ended: bool
-
 
 class _Own:
     """The connections and the writer thread of one process: SQLite must not cross a fork."""
@@ -157,7 +97,7 @@ class SqliteJournal:
 
     def append(self, pieces: Sequence[Piece]) -> Collection[int]:
         """Store events of any number of runs, and return the runs whose events were rejected."""
-        return self._call(lambda db: _append(db, pieces))
+        return self._call(lambda db: sqlite_events.append(db, pieces))
 
     def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
         """Return the events of a run after ``number``."""
@@ -167,29 +107,24 @@ class SqliteJournal:
         except IndexError:
             connection = self._connect()
         try:
-            # Read the end first: a run that ends between the two reads then only seems open.
-            ended = connection.execute(_LAST, (run,)).fetchone()
-            events = _read_lines(connection, run, number, limit)
+            found = sqlite_events.read_after(connection, run, number, limit)
         except sqlite3.Error as error:
             connection.close()
             raise StorageError(f"The events of the run could not be read: {error}") from error
         readers.append(connection)
-        if ended is None:
-            return Slice(events, closed=False)
-        del events[max(0, ended[0] - number) :]
-        return Slice(events, closed=number + len(events) >= ended[0])
+        return found
 
     def take_over(self, run: int, epoch: int, after: int, events: Sequence[Event]) -> bool:
         """Add the first events of a worker that takes over a run."""
-        return self._call(lambda db: _take_over(db, run, epoch, after, events))
+        return self._call(lambda db: sqlite_events.take_over(db, run, epoch, after, events))
 
     def end_run(self, run: int, events: Sequence[Event]) -> bool:
         """Append the closing events of another worker's run. False if it had already ended."""
-        return self._call(lambda db: _end_run(db, run, events))
+        return self._call(lambda db: sqlite_events.end_run(db, run, events))
 
     def prune(self, ended_before_us: int) -> int:
         """Delete runs that ended before a time, and return their number."""
-        return self._call(lambda db: _prune(db, ended_before_us))
+        return self._call(lambda db: sqlite_events.prune(db, ended_before_us))
 
     def close(self) -> None:
         """Stop the writer thread and close every connection."""
@@ -266,114 +201,3 @@ def _read_boot() -> int:
     except OSError:
         return 0
     return int(text[:7], 16)
-
-
-def _append(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
-    """Store pieces in a few statements, however many events they have.
-
-    Each statement releases the GIL, and under load it takes long to get it back.
-    One statement per event would take seconds.
-    """
-    known = _find_known(db, [piece.run for piece in pieces])
-    refused, begun = set[int](), list[int]()
-    for piece in pieces:
-        of_run = known[piece.run]
-        if piece.epoch < of_run.epoch or (of_run.ended and piece.first > 1):
-            refused.add(piece.run)
-        elif piece.first == 1:
-            begun.append(piece.run)
-    if begun:
-        _forget(db, _find_used(db, begun, known))
-    if refused:
-        log.warning("runs ended or were taken over; events of their former worker are dropped")
-    pieces = [piece for piece in pieces if piece.run not in refused]
-    _add_rows(db, [row for piece in pieces for row in _iter_rows(piece)])
-    ended = [(piece.run, piece.last, now_us()) for piece in pieces if piece.ended]
-    if ended:
-        db.execute(_END_ROWS, (orjson.dumps(ended).decode(),))
-    return refused
-
-
-def _find_known(db: sqlite3.Connection, runs: Sequence[int]) -> dict[int, _Known]:
-    rows = db.execute(_KNOWN, (now_us() - EPOCH_KEPT_US, orjson.dumps(runs).decode()))
-    return {run: _Known(epoch or 0, ended) for run, epoch, ended in rows}
-
-
-def _find_used(
-    db: sqlite3.Connection, begun: Sequence[int], known: Mapping[int, _Known]
-) -> Sequence[int]:
-    """Return the runs of which the journal has an end or events, although they begin."""
-    with_events = {run for (run,) in db.execute(_WITH_EVENTS, (orjson.dumps(begun).decode(),))}
-    return [run for run in begun if run in with_events or known[run].ended]
-
-
-def _take_over(
-    db: sqlite3.Connection, run: int, epoch: int, after: int, events: Sequence[Event]
-) -> bool:
-    piece = Piece(run, after + 1, [*map(encode_event, events)], epoch=epoch)
-    known = _find_known(db, [run])[run]
-    if epoch < known.epoch or known.ended or _find_last(db, run) != after:
-        return False
-    _add_rows(db, list(_iter_rows(piece)))
-    db.execute(_TAKE, (run, epoch, now_us()))
-    return True
-
-
-def _find_last(db: sqlite3.Connection, run: int) -> int:
-    row = db.execute(_LAST_ROW, (run,)).fetchone()
-    return row[0] + row[1].count("\n") if row else 0
-
-
-def _iter_rows(piece: Piece) -> Iterator[tuple[int, int, str]]:
-    """Split a piece into rows. A longer piece with the same start has the same splits."""
-    first, lines, size = piece.first, list[bytes](), 0
-    for line in piece.events:
-        if len(lines) == _ROW_LINES or (lines and size + len(line) > _ROW_BYTES):
-            yield piece.run, first, b"\n".join(lines).decode()
-            first, lines, size = first + len(lines), [], 0
-        lines.append(line)
-        size += len(line)
-    if lines:
-        yield piece.run, first, b"\n".join(lines).decode()
-
-
-def _add_rows(db: sqlite3.Connection, rows: list[tuple[int, int, str]]) -> None:
-    # One small JSON array per row: json_extract would parse a larger array again
-    # for every row.
-    db.execute(_ADD_ROWS, (orjson.dumps(rows).decode(),))
-
-
-def _read_lines(db: sqlite3.Connection, run: int, number: int, limit: int) -> list[bytes]:
-    events: list[bytes] = []
-    with closing(db.execute(_READ, (run, number))) as rows:
-        for first, lines in rows:
-            events += lines.split(b"\n")[number + len(events) + 1 - first :]
-            if len(events) >= limit:
-                break
-    return events[:limit]
-
-
-def _end_run(db: sqlite3.Connection, run: int, events: Sequence[Event]) -> bool:
-    if db.execute(_LAST, (run,)).fetchone() is not None:
-        return False
-    last = _find_last(db, run)
-    closing_piece = Piece(run, last + 1, [encode_event(event) for event in events])
-    _add_rows(db, list(_iter_rows(closing_piece)))
-    db.execute(_END, (run, closing_piece.last, now_us()))
-    return True
-
-
-def _prune(db: sqlite3.Connection, ended_before_us: int) -> int:
-    runs = [run for (run,) in db.execute(_OLD, (ended_before_us, _PRUNED_AT_ONCE))]
-    _forget(db, runs)
-    return len(runs)
-
-
-def _forget(db: sqlite3.Connection, runs: Sequence[int]) -> None:
-    if not runs:
-        return
-    for table in ("event", "ended", "epoch"):
-        db.execute(
-            f"DELETE FROM {table} WHERE run IN (SELECT value FROM json_each(?))",
-            (orjson.dumps(runs).decode(),),
-        )
