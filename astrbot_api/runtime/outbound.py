@@ -28,7 +28,8 @@ from urllib3.exceptions import (
 from urllib3.util import Url, parse_url
 
 from .addresses import find_proxy, resolve
-from .calls import ROUTE, Call, OutboundError, Pool, Route, TLSPool, split_proxy
+from .calls import Call, OutboundError
+from .connections import ROUTE, Pool, Route, TLSPool, split_proxy
 from .per_process import PerProcess
 
 __all__ = ["ACCEPT_ENCODING", "Answer", "Call", "Outbound", "OutboundError"]
