@@ -22,6 +22,7 @@ from ..openai.parameters import Parameters
 from ..state import get_state
 from . import items
 from .files import ItemFiles
+from .item_parsing import ItemParser
 from .parameters import asks_for_approvals, check_echo, echo_request
 from .reading import InputReader
 from .stored import ItemFinder, get_conversation, get_response, make_conversation_id
@@ -121,7 +122,7 @@ def make_reader(username: str) -> InputReader:
     state = get_state()
     finder, settings = ItemFinder(state.settings.max_json_bytes), state.settings
     return InputReader(
-        ItemFiles(state, get_caller(), username),
+        ItemParser(ItemFiles(state, get_caller(), username)),
         lambda item_id: items.to_stored(finder.find(item_id)),
         settings.max_message_chars,
         settings.max_segments,
