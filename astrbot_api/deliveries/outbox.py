@@ -11,8 +11,8 @@ import logging
 import random
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import peewee
@@ -29,6 +29,7 @@ from ..runtime.tracing import Span, Tracing, current_span, working_on
 from ..worker.lease import WorkerLease
 from .attempts import ClaimLost, Confirmed, Note, keep_trying, to_platform_error
 from .http import PlatformError
+from .waiting import DeliveryWaiters
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +44,6 @@ _MAX_SENDING_OF_BOT = 12
 #: Maximum seconds between two polls for due deliveries. Notifications can get lost,
 #: so the outbox also polls.
 _POLL_S = 1.0
-
-#: Seconds between the polls of a waiting request: another worker may send its delivery.
-_LOOK_S = 0.5
 
 #: Maximum pause between two attempts, in seconds, even if the platform asks for more.
 _MAX_PAUSE_S = 3600.0
@@ -94,16 +92,15 @@ class Outbox:
         self._send_message = send_message
         self._send_event = send_event
         self._on_failed = on_failed
-        self._lock = threading.Lock()
         self._thread = PerProcess(self._begin)
         self._closed = False
         self._woken = threading.Event()
         #: Ids of the deliveries that are being sent, and their bots.
         self._sending: dict[int, str] = {}
-        self._waiters: dict[str, set[threading.Event]] = defaultdict(set)
+        self._waiters = DeliveryWaiters(store)
         self._tended_at = float("-inf")
         self._signals = signals
-        signals.subscribe(DELIVERED, self._notify)
+        signals.subscribe(DELIVERED, self._waiters.notify)
 
     @property
     def sending_count(self) -> int:
@@ -125,26 +122,7 @@ class Outbox:
 
         :returns: The current rows.
         """
-        woken = threading.Event()
-        deadline = time.monotonic() + timeout_s
-        with self._lock:
-            for one in ids:
-                self._waiters[one].add(woken)
-        try:
-            while True:
-                woken.clear()
-                with self._store.read() as db:
-                    rows = deliveries.find_deliveries(db, ids)
-                left_s = deadline - time.monotonic()
-                if left_s <= 0 or not _can_finish(rows.values(), left_s):
-                    return rows
-                woken.wait(min(_LOOK_S, left_s))
-        finally:
-            with self._lock:
-                for one in ids:
-                    self._waiters[one].discard(woken)
-                    if not self._waiters[one]:
-                        del self._waiters[one]
+        return self._waiters.wait(ids, timeout_s)
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Stop claiming deliveries, and let the current attempts finish."""
@@ -236,7 +214,7 @@ class Outbox:
             log.exception("the result of delivery %s could not be stored", row.delivery_id)
         finally:
             self._sending.pop(row.id, None)
-            self._notify(row.delivery_id)
+            self._waiters.notify(row.delivery_id)
             # The request that waits for it may be on another worker.
             self._signals.publish(DELIVERED, row.delivery_id)
             self._woken.set()
@@ -324,14 +302,3 @@ class Outbox:
         # Jitter: not all deliveries retry at the same moment when a platform is back.
         backoff_s *= random.uniform(0.8, 1.2)
         return min(max(backoff_s, failure.retry_after_s or 0.0), _MAX_PAUSE_S)
-
-    def _notify(self, delivery_id: str) -> None:
-        with self._lock:
-            for woken in self._waiters.get(delivery_id, ()):
-                woken.set()
-
-
-def _can_finish(rows: Iterable[DeliveryRow], left_s: float) -> bool:
-    """Return whether any of these may still finish within ``left_s`` seconds."""
-    latest = now_us() + int(left_s * 1e6)
-    return any(not row.finished and row.due_at <= latest for row in rows)
