@@ -18,7 +18,8 @@ from ..deliveries.attempts import Progress, Sent
 from ..deliveries.http import PlatformError, PlatformHttp
 from ..errors import ProviderError
 from ..runtime.outbound import Call
-from ..upstream.client import AstrBotClient, UpstreamError, UpstreamFile, UpstreamRefusal
+from ..upstream.client import AstrBotClient, UpstreamFile
+from ..upstream.transport import UpstreamError, UpstreamRefusal
 from .adapter import Adapter, Bot, OutFile, OutMessage, Receipt, Target
 
 #: Timeout of one request with its uploads, in seconds.

@@ -17,10 +17,11 @@ from ..db.attachments import AttachmentRow
 from ..errors import ProviderError, RunCancelled
 from ..files.attachments import Attachments, Readable
 from ..runtime.outbound import Call, OutboundError
-from .client import AstrBotClient, UpstreamError, UpstreamRefusal
+from .client import AstrBotClient
 from .files import ExchangedFiles
 from .places import PlacesOfHost
 from .reading import AnswerReader, Said, UpstreamAttachment, find_answer, list_objects
+from .transport import UpstreamError, UpstreamRefusal
 
 log = logging.getLogger(__name__)
 

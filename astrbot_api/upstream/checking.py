@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ..config.upstream import UpstreamConfig
 from ..errors import ProviderError
 from ..runtime.outbound import Call
-from .client import AstrBotClient, UpstreamRefusal
+from .client import AstrBotClient
+from .transport import UpstreamRefusal
 
 _LIMIT_S = 10.0
 _NOBODY = "astrbot-api-check"

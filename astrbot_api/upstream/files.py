@@ -14,8 +14,9 @@ from ..db.attachments import AttachmentRow
 from ..errors import AstrBotError, ProviderError
 from ..files.attachments import Attachments, Readable
 from ..runtime.outbound import Call
-from .client import AstrBotClient, UpstreamError, UpstreamFile
+from .client import AstrBotClient, UpstreamFile
 from .reading import UpstreamAttachment
+from .transport import UpstreamError
 
 log = logging.getLogger(__name__)
 
