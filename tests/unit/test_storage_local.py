@@ -288,3 +288,16 @@ def test_links_and_lookups_of_many(box: Box) -> None:
         box.store.write(lambda db: rows.link_attachments(db, 5, [first.id]))
     assert look(lambda db: rows.is_used(db, first.id)) is True
     assert look(lambda db: rows.list_unused(db, 2**62, 10)) == [second]
+
+
+@pytest.mark.skipif(local._NO_WAIT is None, reason="no RWF_NOWAIT")
+def test_a_download_takes_turns_with_others_after_each_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[None] = []
+    monkeypatch.setattr(local, "wait_turn", lambda: turns.append(None))
+    (tmp_path / "one").write_bytes(b"x" * 30)
+    file = local._File(tmp_path / "one", 0)
+    assert [file.read(10) for _ in range(3)] == [b"x" * 10] * 3
+    file.close()
+    assert len(turns) == 3

@@ -185,6 +185,55 @@ def test_a_greenlet_killed_while_it_lets_others_run_stops_no_other() -> None:
     assert (done.stdout, done.stderr) == ("acac\n", "")
 
 
+#: A small request of ten steps beside forty greenlets that copy. One of them is killed.
+_COPYING = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, socket, time
+from astrbot_api.runtime.threads import wait_turn
+
+rounds = [0] * 40
+
+def copy(number):
+    while True:
+        end = time.perf_counter() + 0.003
+        while time.perf_counter() < end:
+            pass
+        rounds[number] += 1
+        wait_turn()
+
+greenlets = [gevent.spawn(copy, number) for number in range(40)]
+while not all(rounds):
+    gevent.sleep(0.001)
+greenlets.pop().kill()
+near, far = socket.socketpair()
+
+def answer():
+    while far.recv(1):
+        far.sendall(b"x")
+
+gevent.spawn(answer)
+gevent.sleep(0.01)
+before = sum(rounds)
+for _ in range(10):
+    near.sendall(b"x")
+    near.recv(1)
+print(sum(rounds) - before < 200)
+before = list(rounds)
+while sum(rounds) - sum(before) < 39 * 3:
+    gevent.sleep(0.001)
+print({after - earlier for after, earlier in zip(rounds[:-1], before)} <= {2, 3, 4})
+"""
+
+
+def test_greenlets_that_copy_take_turns_beside_a_small_request() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _COPYING], capture_output=True, text=True, timeout=60, check=False,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("True\nTrue\n", "")
+
+
 def test_long_work_lets_those_in_that_wait_for_bytes_or_a_time() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _LONG_WORK], capture_output=True, text=True, timeout=60, check=False,

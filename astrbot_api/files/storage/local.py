@@ -6,7 +6,7 @@ import os
 from io import FileIO
 from pathlib import Path
 
-from ...runtime.threads import let_others_run, run_disk
+from ...runtime.threads import run_disk, wait_turn
 from .protocol import StoredBlob, relative_path
 
 #: Flag to read from the page cache only, available on Linux. Source: preadv2(2).
@@ -92,7 +92,7 @@ class _File:
         except OSError:  # not cached, or not supported by the file system
             return None
         # Other greenlets must run even if the client reads without blocking.
-        let_others_run()
+        wait_turn()
         return bytes(memoryview(buffer)[:count]) if count else None
 
     def close(self) -> None:
