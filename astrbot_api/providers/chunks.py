@@ -13,36 +13,16 @@ from typing import Any
 
 import orjson
 
-from ..agent.provider import Delta, Finished, MediaDelta, ReasoningDelta, TextDelta
+from ..agent.provider import Delta, Finished
 from ..errors import ProviderError
-from ..event_lines import join_surrogates
 from . import failures
-from .attached import KNOWN_FIELDS, MAX_CHARS, REASONING_FIELDS, merge_fields
-from .calls import CallCollector, read_index
+from .calls import read_index
 from .complaints import Complaints
 from .endpoint import Endpoint
 from .finish_reasons import find_finish_reason, join_finish_reasons
-from .generated import MediaCollector
-from .shapes import (
-    THOUGHT_TYPES,
-    find_thought,
-    join_texts,
-    load_leniently,
-    to_text,
-    unwrap,
-)
-from .think import ThinkSplitter
+from .message_reader import MessageReader
+from .shapes import load_leniently, unwrap
 from .usage import UsageCollector
-
-_CONTENT = "content"
-_REASONING = "reasoning"
-
-#: Fields of reasoning that is shown. Ollama sends ``thinking``. LiteLLM for Anthropic sends
-#: ``thinking_blocks``, mostly with another field.
-_THOUGHTS = (
-    *REASONING_FIELDS, "thinking", "reasoning_text", "thinking_content", "thoughts", "thought",
-    "reasoning_summary", "thinking_blocks",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +56,12 @@ class ChunkReader:
         #: What the endpoint sent beside the answer.
         self.complaints = Complaints(endpoint)
         self._reading = reading
-        self._has_text = self._has_thought = self._has_progress = False
         self._choice: int | None = None  # index of the choice that is read
         self._model = ""
-        self._attached: dict[str, Any] = {}
-        self._attached_chars = 0
-        self._think = ThinkSplitter(reading.tags)
-        self._calls = CallCollector(reading.tools)
-        self._media = MediaCollector(reading.sound_format)
         self._usage = UsageCollector()
-        # High surrogates without their low surrogate, by channel.
-        self._halves: dict[str, str] = {}
+        self._message = MessageReader(
+            reading.tags, reading.tools, reading.sound_format, self._usage
+        )
 
     @property
     def finished(self) -> bool:
@@ -95,7 +70,7 @@ class ChunkReader:
 
     def take_progress(self) -> bool:
         """Return whether content was received since the last call, even without a delta."""
-        progress, self._has_progress = self._has_progress, False
+        progress, self._message.has_progress = self._message.has_progress, False
         return progress
 
     def read(self, payload: bytes) -> list[Delta]:
@@ -125,23 +100,17 @@ class ChunkReader:
 
     def finish(self) -> list[Delta]:
         """Return buffered text, calls, usage and the final delta."""
-        found: list[Delta] = []
-        # Replace lone surrogates.
-        waiting, self._halves = self._halves, {}
-        for channel in waiting:
-            self._add_text(found, channel, "\ufffd")
-        found += self._think.finish()
-        self._note(found)
-        found += self._media.finish()
-        calls, extras = self._calls.finish()
+        message = self._message
+        found = message.finish()
+        calls, extras = message.calls.finish()
         found += calls
         usage = self._usage.finish()
         if usage is not None:
             found.append(usage)
         reason = "tool_calls" if calls and self.finish_reason == "stop" else self.finish_reason
         attached: dict[str, Any] = {}
-        if self._attached:
-            attached["fields"] = self._attached
+        if message.attached:
+            attached["fields"] = message.attached
         if any(extras):
             attached["calls"] = extras
         if attached or calls:
@@ -155,19 +124,20 @@ class ChunkReader:
 
         :raises ProviderError: when it has no text, no tool call and no media.
         """
-        if self._has_text or self._media.found or self._calls:
+        message = self._message
+        if message.has_text or message.media.found or message.calls:
             return
         if self.finish_reason == "content_filter":
             raise ProviderError(failures.FILTERED)
-        if self._has_thought:
+        if message.has_thought:
             raise ProviderError(failures.THOUGHT_ONLY)
         if self.finish_reason == "length":
             raise ProviderError(failures.NO_ROOM)
         if self.complaints.words:
             raise self.complaints.explain(failures.FAILED_MIDWAY)
         misread = self.complaints.misread
-        message = failures.NOT_JSON if misread else failures.ANSWERED_NOTHING
-        raise ProviderError(message, retryable=True)
+        text = failures.NOT_JSON if misread else failures.ANSWERED_NOTHING
+        raise ProviderError(text, retryable=True)
 
     def _read_chunk(self, found: list[Delta], chunk: dict[str, Any], joins: bool) -> None:
         error = chunk.get("error")
@@ -198,12 +168,11 @@ class ChunkReader:
         message = self._find_message(choice)
         size = len(found)
         if message is not None:
-            self._read_message(found, message, joins)
+            self._message.read(found, message, joins)
         elif isinstance(choice.get("text"), str):
-            self._add_text(found, _CONTENT, choice["text"], joins)
-            self._note(found)
+            self._message.read_text(found, choice["text"], joins)
         if "tool_calls" in choice:
-            self._read_calls(choice["tool_calls"])
+            self._message.read_calls(choice["tool_calls"])
         if choice.get("error"):
             raise self.complaints.read_error(choice["error"])
         if choice.get("usage"):
@@ -224,131 +193,16 @@ class ChunkReader:
             (read_index(one.get("index")) or 0, one) for one in choices if isinstance(one, dict)
         ]
         if self._choice is None:
-            self._choice = 0 if self._has_answer() else min(index for index, _ in known)
+            self._choice = 0 if self._message.has_answer else min(index for index, _ in known)
         return [one for index, one in known if index == self._choice]
 
     def _find_message(self, choice: dict[str, Any]) -> dict[str, Any] | None:
         """Return the delta of a choice, or its message unless that repeats the deltas."""
         delta, message = choice.get("delta"), choice.get("message")
-        if isinstance(delta, dict) and (delta or self._has_answer()):
+        if isinstance(delta, dict) and (delta or self._message.has_answer):
             return delta
         if delta and isinstance(delta, str):
             return {"content": delta}
-        if isinstance(message, dict) and not ("delta" in choice and self._has_answer()):
+        if isinstance(message, dict) and not ("delta" in choice and self._message.has_answer):
             return message
         return None
-
-    def _has_answer(self) -> bool:
-        return self._has_text or self._has_thought or bool(self._calls)
-
-    def _read_message(self, found: list[Delta], message: dict[str, Any], joins: bool) -> None:
-        content = message.get("content")
-        if content and len(message) == 1 and isinstance(content, str):
-            self._add_text(found, _CONTENT, content, joins)  # fast path for one token
-            if not self._has_text:
-                self._note(found)
-            return
-        if not self._has_progress:
-            self._has_progress = any(message[key] for key in message if key != "role")
-        if "usage" in message:
-            self._usage.add(message["usage"])
-        if not KNOWN_FIELDS.issuperset(message):
-            self._read_attached(found, message, joins)
-        content = content or message.get("refusal")
-        if content:
-            if isinstance(content, dict):
-                content = [content]
-            if isinstance(content, list):
-                content = self._read_parts(found, content, joins)
-            elif not isinstance(content, str):
-                content = str(content)  # a number, if JSON was requested
-            self._add_text(found, _CONTENT, content, joins)
-        if message.get("tool_calls"):
-            self._read_calls(message["tool_calls"])
-        elif isinstance(message.get("function_call"), dict):
-            self._calls.add({"index": 0, "function": message["function_call"]})
-        if message.get("images") or message.get("audio"):
-            self._read_media(found, message)
-        if not self._has_text:
-            self._note(found)
-
-    def _read_calls(self, calls: Any) -> None:
-        for call in calls if isinstance(calls, list) else [calls]:
-            if isinstance(call, dict):
-                self._calls.add(call)
-
-    def _read_attached(self, found: list[Delta], message: dict[str, Any], joins: bool) -> None:
-        """Add reasoning, and the fields that the endpoint gets back."""
-        thought = next((one for key in _THOUGHTS if (one := message.get(key))), None)
-        details = message.get("reasoning_details")
-        if not thought and isinstance(details, list):
-            thought = "".join(
-                to_text(one.get("text") or one.get("summary"))
-                for one in details
-                if isinstance(one, dict)
-            )
-        if thought:
-            self._add_text(found, _REASONING, find_thought(thought), joins)
-        if self._attached_chars < MAX_CHARS:
-            fields = {key: one for key, one in message.items() if key not in KNOWN_FIELDS}
-            self._attached_chars += merge_fields(self._attached, fields)
-
-    def _read_media(self, found: list[Delta], message: dict[str, Any]) -> None:
-        images, audio = message.get("images"), message.get("audio")
-        for part in images if isinstance(images, list) else ():
-            self._add_image(found, part)
-        if isinstance(audio, dict):
-            self._add_text(found, _CONTENT, self._media.add_audio(audio))
-
-    def _add_image(self, found: list[Delta], part: Any) -> None:
-        media = self._media.read_image(part)
-        if isinstance(media, MediaDelta):
-            found.append(media)
-        elif media:
-            # Show a remote image as a link: the server must not fetch a model's URL.
-            self._add_text(found, _CONTENT, f"\n![image]({media})\n")
-
-    def _add_text(self, found: list[Delta], channel: str, text: Any, joins: bool = False) -> None:
-        if not isinstance(text, str):
-            return
-        if joins or self._halves:
-            text = self._mend(channel, text)
-        if not text:
-            return
-        if channel == _REASONING:
-            found.append(ReasoningDelta(text))
-        else:
-            found += self._think.feed(text)
-
-    def _note(self, found: Sequence[Delta]) -> None:
-        for delta in found:
-            if isinstance(delta, TextDelta):
-                self._has_text = self._has_text or bool(delta.text.strip())
-            elif isinstance(delta, ReasoningDelta):
-                self._has_thought = True
-
-    def _read_parts(self, found: list[Delta], parts: list[Any], joins: bool) -> str:
-        """Add the media, reasoning and calls of typed parts, and return the text of the others."""
-        for part in parts:
-            kind = to_text(part.get("type")) if isinstance(part, dict) else ""
-            if kind in THOUGHT_TYPES:
-                self._add_text(found, _REASONING, find_thought(part), joins)
-            elif kind in ("tool_use", "tool_call", "function_call"):
-                self._calls.add(part)
-            elif kind in ("image_url", "image", "output_image"):
-                self._add_image(found, part)
-            elif kind in ("audio", "output_audio", "input_audio"):
-                self._read_media(found, {"audio": part.get(kind) or part})
-        return join_texts(parts)
-
-    def _mend(self, channel: str, text: str) -> str:
-        """Join a surrogate pair that was split between two deltas.
-
-        A lone surrogate cannot be stored or sent, so a high surrogate at the end
-        is buffered until the channel's next text.
-        """
-        text = self._halves.pop(channel, "") + text
-        if text and "\ud800" <= text[-1] <= "\udbff":
-            self._halves[channel] = text[-1]
-            text = text[:-1]
-        return join_surrogates(text)
