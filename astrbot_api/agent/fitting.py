@@ -8,26 +8,26 @@ original (:mod:`.checking`).
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
-TYPES = frozenset({"string", "number", "integer", "boolean", "array", "object", "null"})
-
-#: Formats that endpoints accept. Source: OpenAI's guide "Structured model outputs".
-_FORMATS = frozenset(
-    "date-time time date duration email hostname ipv4 ipv6 uuid".split()  # noqa: SIM905
+from .keywords import (
+    ANNOTATIONS,
+    copy_annotations,
+    copy_range,
+    copy_text_limits,
+    is_count,
+    is_filled_list,
+    is_of_type,
+    list_alternatives,
+    read_types,
+    to_list,
 )
 
 #: Maximum depth and number of parts to convert. Anything deeper allows any value.
 _MAX_DEPTH = 24
 _MAX_PARTS = 4000
 
-#: Annotations to copy.
-_NOTES = ("title", "description", "default")
-
-_NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _COUNTS = {
     "string": ("minLength", "maxLength"),
     "array": ("minItems", "maxItems"),
@@ -52,7 +52,7 @@ class _Fitter:
         schema = self._expand(self._root, ())
         own = self._fit_object(schema, 0, ())
         choices = [
-            self._fit_object(self._expand(one, ()), 0, ()) for one in _list_alternatives(schema)
+            self._fit_object(self._expand(one, ()), 0, ()) for one in list_alternatives(schema)
         ]
         for one in choices:
             for name, value in one["properties"].items():
@@ -82,14 +82,14 @@ class _Fitter:
                 return {"type": "object", "properties": {}} if depth else {}
             outer = (*outer, reference)
         schema = self._expand(schema, outer)
-        types = _read_types(schema)
+        types = read_types(schema)
         if len(types) > 1:
             return self._fit_types(schema, types, depth, outer)
-        alternatives = _list_alternatives(schema)
-        fitted = _copy_notes(schema)
+        alternatives = list_alternatives(schema)
+        fitted = copy_annotations(schema)
         if types:
             fitted |= self._fit_type(schema, types[0], depth, outer)
-        elif _is_values(schema.get("enum")):
+        elif is_filled_list(schema.get("enum")):
             fitted["enum"] = list(schema["enum"])
         if alternatives and not types:
             choices = [self._fit(one, depth + 1, outer) for one in alternatives]
@@ -102,13 +102,14 @@ class _Fitter:
         self, schema: Mapping[str, Any], types: list[str], depth: int, outer: tuple[str, ...]
     ) -> dict[str, Any]:
         """Return a list of types as alternatives, which more endpoints accept."""
-        bare = {key: value for key, value in schema.items() if key not in _NOTES}
+        bare = {key: value for key, value in schema.items() if key not in ANNOTATIONS}
         choices = []
         for one in types:
             choice = self._fit_type(bare, one, depth + 1, outer)
             if "enum" not in bare or "enum" in choice:
                 choices.append(choice)
-        return {**_copy_notes(schema), "anyOf": choices} if choices else _copy_notes(schema)
+        annotations = copy_annotations(schema)
+        return {**annotations, "anyOf": choices} if choices else annotations
 
     def _fit_type(
         self, schema: Mapping[str, Any], kind: str, depth: int, outer: tuple[str, ...]
@@ -120,16 +121,16 @@ class _Fitter:
         else:
             fitted = {"type": kind}
             if kind in ("number", "integer"):
-                fitted |= _copy_range(schema)
+                fitted |= copy_range(schema)
             elif kind == "string":
-                fitted |= _copy_text(schema)
-        if _is_values(schema.get("enum")):
-            values = [one for one in schema["enum"] if _is_of(one, kind)]
+                fitted |= copy_text_limits(schema)
+        if is_filled_list(schema.get("enum")):
+            values = [one for one in schema["enum"] if is_of_type(one, kind)]
             if values:
                 fitted["enum"] = values
         counts = _COUNTS.get(kind, ())
-        fitted |= {name: schema[name] for name in counts if _is_count(schema.get(name))}
-        return {**_copy_notes(schema), **fitted}
+        fitted |= {name: schema[name] for name in counts if is_count(schema.get(name))}
+        return {**copy_annotations(schema), **fitted}
 
     def _fit_object(
         self, schema: Mapping[str, Any], depth: int, outer: tuple[str, ...]
@@ -143,14 +144,14 @@ class _Fitter:
         }
         required = [
             one
-            for one in _to_list(schema.get("required"))
+            for one in to_list(schema.get("required"))
             if isinstance(one, str) and one in properties
         ]
         # Draft 03 marks required properties individually.
         for name, one in given.items():
             if isinstance(one, Mapping) and one.get("required") is True and name not in required:
                 required.append(name)
-        fitted: dict[str, Any] = {**_copy_notes(schema), "type": "object"}
+        fitted: dict[str, Any] = {**copy_annotations(schema), "type": "object"}
         fitted["properties"] = properties
         if required:
             fitted["required"] = list(dict.fromkeys(required))
@@ -166,7 +167,7 @@ class _Fitter:
     ) -> dict[str, Any]:
         """Return one schema for all items, since endpoints reject schemas by position."""
         items = schema.get("items")
-        places = items if isinstance(items, list) else _to_list(schema.get("prefixItems"))
+        places = items if isinstance(items, list) else to_list(schema.get("prefixItems"))
         if not places:
             return self._fit(items, depth + 1, outer)
         further = schema.get("additionalItems") if isinstance(items, list) else items
@@ -189,7 +190,7 @@ class _Fitter:
         reference = merged.pop("$ref", None)
         if isinstance(reference, str):
             others.append(find_local(self._root, reference))
-        others += _to_list(merged.pop("allOf", None))
+        others += to_list(merged.pop("allOf", None))
         if self._parts > _MAX_PARTS:
             return merged
         for one in others:
@@ -227,99 +228,3 @@ def _merge(schema: dict[str, Any], other: Mapping[str, Any]) -> None:
             schema[key] = [*mine, *value]
         elif mine is None:
             schema[key] = value
-
-
-def _read_types(schema: Mapping[str, Any]) -> list[str]:
-    """Return the types that a value may have, or nothing if the schema does not say."""
-    given = schema.get("type")
-    given = given if isinstance(given, list) else [given]
-    types = [one.lower() for one in given if isinstance(one, str) and one.lower() in TYPES]
-    if types:
-        return list(dict.fromkeys(types))
-    if isinstance(schema.get("properties"), Mapping):
-        return ["object"]
-    if "items" in schema or "prefixItems" in schema:
-        return ["array"]
-    values = _to_list(schema.get("enum"))
-    if values:
-        kinds = [kind for kind in ("string", "integer", "number", "boolean", "null")
-                 if all(_is_of(one, kind) for one in values)]  # fmt: skip
-        return kinds[:1]
-    return []
-
-
-def _copy_notes(schema: Mapping[str, Any]) -> dict[str, Any]:
-    notes = {key: schema[key] for key in ("title", "description") if key in schema}
-    notes = {key: value for key, value in notes.items() if isinstance(value, str)}
-    if "default" in schema:
-        notes["default"] = schema["default"]
-    return notes
-
-
-def _copy_range(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the limits of a number. Draft 04 has ``exclusiveMinimum: true``."""
-    fitted = {name: schema[name] for name in _NUMBERS if _is_number(schema.get(name))}
-    for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
-        if schema.get(exclusive) is True and bound in fitted:
-            fitted[exclusive] = fitted.pop(bound)
-    if fitted.get("multipleOf", 1) <= 0:
-        del fitted["multipleOf"]
-    return fitted
-
-
-def _copy_text(schema: Mapping[str, Any]) -> dict[str, Any]:
-    fitted = {}
-    if schema.get("format") in _FORMATS:
-        fitted["format"] = schema["format"]
-    pattern = schema.get("pattern")
-    # Endpoints that compile the schema to a grammar reject look-aheads.
-    if is_plain_pattern(pattern) and "(?" not in str(pattern):
-        fitted["pattern"] = pattern
-    return fitted
-
-
-def is_plain_pattern(pattern: Any) -> bool:
-    """Return whether a pattern is matched in a time linear in the text."""
-    if not isinstance(pattern, str) or len(pattern) > 500 or re.search(r"\)[*+{]", pattern):
-        return False
-    try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError):
-        return False
-    return True
-
-
-def _is_of(value: Any, kind: str) -> bool:
-    if kind == "string":
-        return isinstance(value, str)
-    if kind == "boolean":
-        return isinstance(value, bool)
-    if kind == "null":
-        return value is None
-    if kind == "integer":
-        return _is_number(value) and float(value).is_integer()
-    if kind == "number":
-        return _is_number(value)
-    return isinstance(value, list if kind == "array" else Mapping)
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return isinstance(value, int) or math.isfinite(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_values(value: Any) -> bool:
-    return isinstance(value, list) and bool(value)
-
-
-def _list_alternatives(schema: Mapping[str, Any]) -> list[Any]:
-    return [*_to_list(schema.get("anyOf")), *_to_list(schema.get("oneOf"))]
-
-
-def _to_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list) else []

@@ -50,6 +50,7 @@ ODD: dict[str, Any] = {
     "draft 03": {"properties": {"a": {"type": "string", "required": True}}},
     "draft 04": {"properties": {"n": {"minimum": 0, "exclusiveMinimum": True, "type": "number"}}},
     "odd words": {"properties": {"a": {"type": "string", "format": "color", "pattern": "(?<=a)b"}}},
+    "a format that is no text": {"properties": {"a": {"type": "string", "format": ["email"]}}},
     "a pattern that does not compile": {"properties": {"a": {"type": "string", "pattern": "(["}}},
     "counts that are none": {"properties": {"a": {"type": "string", "minLength": "1"}}},
     "required that is a text": {"properties": {"a": {}}, "required": "a"},
