@@ -18,14 +18,6 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from ..agent.provider import (
-    ModelOptions,
-    ReasoningDelta,
-    TextDelta,
-    ToolCallDelta,
-    Usage,
-)
-from ..errors import ProviderError, RunCancelled
 from ..providers.mock import MockProvider
 from .fake_astrbot_run import FakeRun, Version, now
 from .fake_platform import FakeAnswer, FakePlatform, FakeRequest
@@ -35,8 +27,6 @@ _KINDS = {"image": "image", "audio": "record", "video": "video"}
 
 #: Seconds until a run stops after a request to stop it.
 _STOPPING_S = 0.3
-
-_TOOL = {"type": "function", "function": {"name": "future_task", "parameters": {}}}
 
 #: A PNG of one pixel.
 PICTURE = bytes.fromhex(
@@ -206,54 +196,14 @@ class FakeAstrBot(FakePlatform):
             elif text.startswith("/help"):
                 run.say(_HELP.format(version=self.version), streaming=False)
             else:
-                self._answer_message(run, text)
+                picture = None
+                if "IMAGE" in text.split():
+                    picture = self._keep("picture.png", PICTURE)
+                run.answer(text, self._model, picture)
         finally:
             with self._state:
                 self._open -= 1
             run.finish()
-
-    def _answer_message(self, run: FakeRun, text: str) -> None:
-        messages: list[dict[str, Any]] = [
-            {"role": "system", "content": "You are a helpful assistant."},
-            {"role": "user", "content": text},
-        ]
-        options, usage = ModelOptions(run.cancel), Usage()
-        try:
-            usage = self._ask(run, messages, options)
-        except RunCancelled:
-            run.complete()
-            return
-        except ProviderError as error:
-            run.show_stats(Usage())
-            if self.version != "4.25":
-                run.say(f"LLM 响应错误: All chat models failed: Error code: {_status_of(error)}")
-            run.complete()
-            return
-        if "IMAGE" in text.split():
-            run.show_file(self._keep("picture.png", PICTURE), "image", "picture.png")
-        run.show_stats(usage)
-        run.complete()
-
-    def _ask(self, run: FakeRun, messages: list[dict[str, Any]], options: ModelOptions) -> Usage:
-        """Answer with the scripted model and its tool."""
-        used = Usage()
-        while True:
-            calls: list[ToolCallDelta] = []
-            for delta in self._model.stream(messages, [_TOOL], options):
-                if isinstance(delta, TextDelta):
-                    run.say(delta.text)
-                elif isinstance(delta, ReasoningDelta):
-                    run.say(delta.text, "reasoning")
-                elif isinstance(delta, ToolCallDelta):
-                    calls.append(delta)
-                elif isinstance(delta, Usage):
-                    used += delta
-            if not calls:
-                return used
-            result = "error: action must be one of create, edit, delete, or list."
-            run.show_call(calls[0].id, calls[0].name, result)
-            messages.append({"role": "assistant", "content": None, "tool_calls": []})
-            messages.append({"role": "tool", "tool_call_id": calls[0].id, "content": result})
 
     def _list_sessions(self, request: FakeRequest) -> FakeAnswer:
         username = request.query.get("username")
@@ -354,11 +304,6 @@ def _scope_of(path: str) -> str:
     if path.startswith("/api/v1/file"):
         return "file"
     return "config" if path == "/api/v1/configs" else "chat"
-
-
-def _status_of(error: ProviderError) -> int:
-    status = getattr(error, "status", 500)
-    return status if isinstance(status, int) else 500
 
 
 def _ok(data: Any) -> FakeAnswer:

@@ -12,9 +12,19 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ..agent.cancel import Cancellation
-from ..agent.provider import Usage
+from ..agent.provider import (
+    ModelOptions,
+    Provider,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+from ..errors import ProviderError, RunCancelled
 
 Version = Literal["4.25", "4.29"]
+
+_TOOL = {"type": "function", "function": {"name": "future_task", "parameters": {}}}
 
 #: Ids of stored messages.
 _NUMBERS = itertools.count(3001)
@@ -49,6 +59,51 @@ class FakeRun:
         if self._version != "4.25":
             self._add({"type": "run_started", "data": {"run_id": self.id}, "streaming": False,
                        "message_id": self.id})  # fmt: skip
+
+    def answer(self, text: str, model: Provider, picture: str | None) -> None:
+        """Answer a message with a model, and end the text of the answer.
+
+        :param picture: Id of a picture to add to the answer, or None.
+        """
+        usage = Usage()
+        try:
+            usage = self._ask(text, model)
+            if picture is not None:
+                self.show_file(picture, "image", "picture.png")
+            self.show_stats(usage)
+        except RunCancelled:
+            pass
+        except ProviderError as error:
+            self.show_stats(usage)
+            if self._version != "4.25":
+                status = getattr(error, "status", 500)
+                self.say(f"LLM 响应错误: All chat models failed: Error code: {status}")
+        self.complete()
+
+    def _ask(self, text: str, model: Provider) -> Usage:
+        """Show the model's answer and the calls of its tool, and return the used tokens."""
+        messages: list[dict[str, Any]] = [
+            {"role": "system", "content": "You are a helpful assistant."},
+            {"role": "user", "content": text},
+        ]
+        used = Usage()
+        while True:
+            calls: list[ToolCallDelta] = []
+            for delta in model.stream(messages, [_TOOL], ModelOptions(self.cancel)):
+                if isinstance(delta, TextDelta):
+                    self.say(delta.text)
+                elif isinstance(delta, ReasoningDelta):
+                    self.say(delta.text, "reasoning")
+                elif isinstance(delta, ToolCallDelta):
+                    calls.append(delta)
+                elif isinstance(delta, Usage):
+                    used += delta
+            if not calls:
+                return used
+            result = "error: action must be one of create, edit, delete, or list."
+            self.show_call(calls[0].id, calls[0].name, result)
+            messages.append({"role": "assistant", "content": None, "tool_calls": []})
+            messages.append({"role": "tool", "tool_call_id": calls[0].id, "content": result})
 
     def say(self, text: str, chain_type: str | None = None, *, streaming: bool = True) -> None:
         """Add text or reasoning."""
