@@ -139,7 +139,7 @@ class AnswerReader:
         elif not self._reader.finished and not self._parser.is_document:
             # A dropped connection can look like a normal end of the body.
             self._endpoint.log_failure("broke off")
-            raise self._reader.complaints.explain(failures.BROKE_OFF)
+            raise self._reader.reported.explain(failures.BROKE_OFF)
         last = self._reader.finish()
         # If nothing was returned yet, raise now: the caller can retry.
         try:

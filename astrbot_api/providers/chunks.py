@@ -17,10 +17,10 @@ from ..agent.provider import Delta, Finished
 from ..errors import ProviderError
 from . import failures
 from .calls import read_index
-from .complaints import Complaints
 from .endpoint import Endpoint
 from .finish_reasons import find_finish_reason, join_finish_reasons
 from .message_reader import MessageReader
+from .reported_errors import ReportedErrors
 from .shapes import load_leniently, unwrap
 from .usage import UsageCollector
 
@@ -54,7 +54,7 @@ class ChunkReader:
         #: Whether the chunk with the finish reason added nothing to the answer.
         self.ended_alone = False
         #: What the endpoint sent beside the answer.
-        self.complaints = Complaints(endpoint)
+        self.reported = ReportedErrors(endpoint)
         self._reading = reading
         self._choice: int | None = None  # index of the choice that is read
         self._model = ""
@@ -95,7 +95,7 @@ class ChunkReader:
                 if isinstance(one, dict):
                     self._read_chunk(found, one, joins)
                 else:
-                    self.complaints.add_text(payload)
+                    self.reported.add_text(payload)
         return found
 
     def finish(self) -> list[Delta]:
@@ -133,17 +133,16 @@ class ChunkReader:
             raise ProviderError(failures.THOUGHT_ONLY)
         if self.finish_reason == "length":
             raise ProviderError(failures.NO_ROOM)
-        if self.complaints.words:
-            raise self.complaints.explain(failures.FAILED_MIDWAY)
-        misread = self.complaints.misread
-        text = failures.NOT_JSON if misread else failures.ANSWERED_NOTHING
+        if self.reported.words:
+            raise self.reported.explain(failures.FAILED_MIDWAY)
+        text = failures.NOT_JSON if self.reported.has_invalid_json else failures.ANSWERED_NOTHING
         raise ProviderError(text, retryable=True)
 
     def _read_chunk(self, found: list[Delta], chunk: dict[str, Any], joins: bool) -> None:
         error = chunk.get("error")
         if error or chunk.get("object") == "error" or chunk.get("type") == "error":
             error = error if isinstance(error, (dict, list)) else chunk
-            raise self.complaints.read_error(error)
+            raise self.reported.read_error(error)
         choices = chunk.get("choices")
         if chunk.get("usage") or "x_groq" in chunk or "usageMetadata" in chunk:
             self._usage.add(chunk.get("usage") or chunk.get("x_groq") or chunk.get("usageMetadata"))
@@ -157,7 +156,7 @@ class ChunkReader:
             if inner is not None:
                 self._read_chunk(found, inner, joins)
             else:
-                self.complaints.add_chunk(chunk)
+                self.reported.add_chunk(chunk)
         elif choice.get("index") or len(choices) > 1:
             for one in self._choose(choices):
                 self._read_choice(found, one, joins)
@@ -174,12 +173,12 @@ class ChunkReader:
         if "tool_calls" in choice:
             self._message.read_calls(choice["tool_calls"])
         if choice.get("error"):
-            raise self.complaints.read_error(choice["error"])
+            raise self.reported.read_error(choice["error"])
         if choice.get("usage"):
             self._usage.add(choice["usage"])
         reason = find_finish_reason(choice)
         if reason == "error":
-            raise self.complaints.read_error(choice)
+            raise self.reported.read_error(choice)
         if reason:
             self.finish_reason = join_finish_reasons(self.finish_reason, reason)
             self.ended_alone = len(found) == size

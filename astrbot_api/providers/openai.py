@@ -26,16 +26,16 @@ from .answer import AnswerReader
 from .base_url import choose_model
 from .chunks import ChunkReader, Reading
 from .conversation import Rules
-from .cures import Cure, find_cures, name_of
 from .endpoint import Endpoint
+from .fixes import Fix, find_fixes, name_of
 from .key_ring import KeyRing
-from .learned import Learned
+from .request_adapter import RequestAdapter
 from .think import DEFAULT_TAGS
 
 log = logging.getLogger(__name__)
 
 #: Maximum number of changes to one request. A conversation may be shortened several times.
-_MAX_CURES = 12
+_MAX_FIXES = 12
 
 #: Maximum number of models with cached state. Clients can name any model.
 _MAX_MODELS = 200
@@ -62,7 +62,7 @@ class OpenAIProvider:
         self._endpoint = Endpoint(config, KeyRing(keys))
         name = f"{config.id} {config.base_url}"
         self._name = hashlib.sha256(name.encode()).hexdigest()[:16]
-        self._learned: dict[str, Learned] = {}
+        self._adapters: dict[str, RequestAdapter] = {}
         self._default_model = ""
         self._default_model_lock = threading.Lock()
 
@@ -110,26 +110,26 @@ class OpenAIProvider:
 
     def _open(self, body: Mapping[str, Any], call: Call) -> tuple[AnswerReader, list[Delta] | None]:
         """Send the request until the first delta arrives, changing it after rejections."""
-        attempts, learned = self._endpoint.begin_attempts(), self._get_learned(body["model"])
-        trial, tries, helped = learned, 0, list[_Try]()
+        attempts, adapter = self._endpoint.begin_attempts(), self._get_adapter(body["model"])
+        trial, tries, helped = adapter, 0, list[_Try]()
         once: frozenset[str] = frozenset()
         while True:
-            base, shaped = self._endpoint.base, trial.shape(body, once)
+            base, adapted = self._endpoint.base, trial.adapt(body, once)
             try:
-                opened = self._begin(shaped, call)
-                _keep(helped, learned, body["model"])
+                opened = self._begin(adapted, call)
+                _keep(helped, adapter, body["model"])
                 return opened
             except (failures.EndpointRefusal, failures.ReportedError) as error:
-                found = list(find_cures(error.status, error.text, shaped))
+                found = list(find_fixes(error.status, error.text, adapted))
                 words = _CHANGING.sub("", error.text)
                 if helped and helped[-1].words == words:
                     helped.pop()
-                trial = learned.copy() if trial is learned else trial
-                cure = next((one for one in found if _apply(one, trial, shaped, once)), None)
-                if cure is not None and tries < _MAX_CURES:
+                trial = adapter.copy() if trial is adapter else trial
+                fix = next((one for one in found if _apply(one, trial, adapted, once)), None)
+                if fix is not None and tries < _MAX_FIXES:
                     tries += 1
-                    helped.append(_Try(cure, shaped, words))
-                    once |= {cure.kind} & _ONCE
+                    helped.append(_Try(fix, adapted, words))
+                    once |= {fix.kind} & _ONCE
                     continue
                 self._endpoint.go_on(_name_cause(error, found), base, attempts, call)
             except ProviderError as error:
@@ -160,14 +160,14 @@ class OpenAIProvider:
         self._endpoint.confirm()
         return answer, found
 
-    def _get_learned(self, model: str) -> Learned:
-        learned = self._learned.get(model)
-        if learned is None:
-            if len(self._learned) >= _MAX_MODELS:
-                self._learned.clear()
+    def _get_adapter(self, model: str) -> RequestAdapter:
+        adapter = self._adapters.get(model)
+        if adapter is None:
+            if len(self._adapters) >= _MAX_MODELS:
+                self._adapters.clear()
             rules = Rules(strict_roles=self._config.strict_roles)
-            learned = self._learned.setdefault(model, Learned(self._name, rules))
-        return learned
+            adapter = self._adapters.setdefault(model, RequestAdapter(self._name, rules))
+        return adapter
 
     def _get_default_model(self, call: Call) -> str:
         """Return the endpoint's first chat model. The list is requested once.
@@ -203,30 +203,32 @@ class OpenAIProvider:
 class _Try:
     """A change of a rejected request. ``words`` are those of the rejection."""
 
-    cure: Cure
+    fix: Fix
     rejected: Mapping[str, Any]
     words: str
 
 
-def _keep(helped: Sequence[_Try], learned: Learned, model: str) -> None:
+def _keep(helped: Sequence[_Try], adapter: RequestAdapter, model: str) -> None:
     """Store the changes after which an endpoint's words changed, until it accepted the request.
 
     Other changes are not kept, since an error may quote a user, or be about something else.
     """
     for one in helped:
-        if one.cure.kind not in _ONCE and (words := learned.learn(one.cure, one.rejected)):
+        if one.fix.kind not in _ONCE and (words := adapter.add(one.fix, one.rejected)):
             log.warning("model %s %s", model, words)
 
 
-def _apply(cure: Cure, learned: Learned, shaped: Mapping[str, Any], once: frozenset[str]) -> str:
-    """Store a cure and return text about it, or empty if it does not change the next request."""
-    if cure.kind in _ONCE:
-        return "" if cure.kind in once else cure.kind
-    return learned.learn(cure, shaped)
+def _apply(
+    fix: Fix, adapter: RequestAdapter, adapted: Mapping[str, Any], once: frozenset[str]
+) -> str:
+    """Store a fix and return text about it, or empty if it does not change the next request."""
+    if fix.kind in _ONCE:
+        return "" if fix.kind in once else fix.kind
+    return adapter.add(fix, adapted)
 
 
-def _name_cause(error: ProviderError, cures: Sequence[Cure]) -> ProviderError:
+def _name_cause(error: ProviderError, fixes: Sequence[Fix]) -> ProviderError:
     """Return the final error, with a remedy if the conversation is too long."""
-    if any(one.kind == "too_long" for one in cures):
+    if any(one.kind == "too_long" for one in fixes):
         return ProviderError(failures.TOO_LONG, reason="context_length_exceeded")
     return error

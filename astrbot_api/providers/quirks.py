@@ -1,7 +1,7 @@
 """Patterns of error texts that a change of the request can fix.
 
-Each pattern is from real error texts of the endpoints named beside it. :mod:`.cures` chooses
-the change. :mod:`.learned` stores it and applies it to later requests.
+Each pattern is from real error texts of the endpoints named beside it. :mod:`.fixes` chooses
+the change. :mod:`.request_adapter` stores it and applies it to later requests.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from astrbot_api.agent.toolbox import parse_arguments
 from astrbot_api.app import _RequestLine
 from astrbot_api.files.names import find_file_name
 from astrbot_api.http.conversation import make_file_part
-from astrbot_api.providers.cures import find_cures
+from astrbot_api.providers.fixes import find_fixes
 
 #: Characters that patterns repeat. Each pair is tried repeatedly.
 _SIGNS = (
@@ -102,5 +102,5 @@ def test_blanks_in_what_a_model_or_a_client_sends_are_read_once() -> None:
 def test_an_error_text_that_repeats_a_users_words_is_read_once() -> None:
     text = "too many tokens: " + "maximum" * 1200
     for _ in range(20):
-        (cure,) = find_cures(400, text, {"messages": []})
-        assert cure.kind == "too_long"
+        (fix,) = find_fixes(400, text, {"messages": []})
+        assert fix.kind == "too_long"

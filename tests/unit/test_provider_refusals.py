@@ -13,7 +13,7 @@ from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.provider import ModelOptions
 from astrbot_api.config.agents import ProviderConfig
 from astrbot_api.providers.base_url import BaseUrl, choose_model
-from astrbot_api.providers.cures import find_cures
+from astrbot_api.providers.fixes import find_fixes
 from astrbot_api.providers.openai import OpenAIProvider
 from astrbot_api.providers.quirks import may_pass
 from astrbot_api.providers.registry import Providers
@@ -217,15 +217,15 @@ def test_a_refusal_is_understood(
     status: int, text: str, more: dict[str, Any], kind: str, name: str
 ) -> None:
     messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}]
-    cure = next(find_cures(status, text, {"model": "m", "messages": messages, **more}), None)
-    assert cure is not None
-    assert (cure.kind, cure.name) == (kind, name)
+    fix = next(find_fixes(status, text, {"model": "m", "messages": messages, **more}), None)
+    assert fix is not None
+    assert (fix.kind, fix.name) == (kind, name)
 
 
 @pytest.mark.parametrize("text", ["no", "invalid api key", "model not found", "content is blocked"])
 def test_another_refusal_is_left_alone(text: str) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "tools": TOOLS}
-    assert list(find_cures(400, text, body)) == []
+    assert list(find_fixes(400, text, body)) == []
 
 
 def test_a_field_that_is_refused_is_left_out_from_then_on() -> None:
@@ -307,7 +307,7 @@ def test_a_conversation_that_is_too_long_loses_its_oldest_turns(words: str) -> N
         assert sent[1]["content"].startswith(tuple("123456789"))
         asked = len(endpoint.bodies)
         assert text_of(list(provider.stream(past, [], options()))) == "ok"
-        assert len(endpoint.bodies) == asked + 1  # the limit was learned
+        assert len(endpoint.bodies) == asked + 1  # the limit is remembered
         assert endpoint.faults == []
 
 

@@ -1,6 +1,6 @@
 """Adaptation of requests to a model's rejections.
 
-:mod:`.cures` chooses a change after a rejection. This module stores the change and applies it
+:mod:`.fixes` chooses a change after a rejection. This module stores the change and applies it
 to all later requests. Each worker keeps its own state in memory.
 """
 
@@ -15,7 +15,7 @@ import orjson
 
 from ..agent.provider import ModelMessage
 from .conversation import Rules, make_valid
-from .cures import Cure, name_of
+from .fixes import Fix, name_of
 
 #: Lengths to which tool results are truncated in a long conversation, in characters.
 _SHORT_RESULT_CHARS = 200
@@ -40,8 +40,8 @@ _MARGIN = 0.9
 _MEDIA_CHARS = 4000
 
 
-class Learned:
-    """State of one model of one endpoint, or a copy of it for one request.
+class RequestAdapter:
+    """Changes of the requests to one model of one endpoint, or a copy of them for one request.
 
     :param provider: Id of the endpoint, see :func:`~.conversation.make_valid`.
     """
@@ -58,23 +58,23 @@ class Learned:
         #: Maximum size of the messages in characters, or None without a limit.
         self.max_chars: int | None = None
 
-    def shape(self, body: Mapping[str, Any], once: frozenset[str] = frozenset()) -> dict[str, Any]:
+    def adapt(self, body: Mapping[str, Any], once: frozenset[str] = frozenset()) -> dict[str, Any]:
         """Return the request with all stored changes.
 
         :param once: Changes for this request only: ``bad_media`` and ``stale``.
         """
-        shaped = {key: one for key, one in body.items() if key not in self._dropped["field"]}
-        self._shape_length(shaped)
+        adapted = {key: one for key, one in body.items() if key not in self._dropped["field"]}
+        self._adapt_length(adapted)
         if "no_stream" in self._flags:
-            shaped["stream"] = False
-            shaped.pop("stream_options", None)
-        if "tools" in shaped:
-            tools = [] if "no_tools" in self._flags else self._choose_tools(shaped["tools"])
+            adapted["stream"] = False
+            adapted.pop("stream_options", None)
+        if "tools" in adapted:
+            tools = [] if "no_tools" in self._flags else self._choose_tools(adapted["tools"])
             if tools:
-                shaped["tools"] = tools
+                adapted["tools"] = tools
             else:
                 for name in ("tools", "tool_choice", "parallel_tool_calls"):
-                    shaped.pop(name, None)
+                    adapted.pop(name, None)
         rules = replace(self._rules, plain=True) if "stale" in once else self._rules
         messages = make_valid(body["messages"], self._provider, rules)
         unfit = self._find_unfit_parts(once)
@@ -85,42 +85,42 @@ class Learned:
                 messages = [_drop_names(one, kind, self._dropped[kind]) for one in messages]
         if self.max_chars is not None:
             messages = shrink(messages, self.max_chars)
-        shaped["messages"] = messages
-        return shaped
+        adapted["messages"] = messages
+        return adapted
 
-    def _shape_length(self, shaped: dict[str, Any]) -> None:
+    def _adapt_length(self, adapted: dict[str, Any]) -> None:
         """Apply the changes of the answer's length limit in place."""
-        if "max_completion_tokens" in self._flags and "max_tokens" in shaped:
-            shaped["max_completion_tokens"] = shaped.pop("max_tokens")
-        elif "old_max_tokens" in self._flags and "max_completion_tokens" in shaped:
-            shaped["max_tokens"] = shaped.pop("max_completion_tokens")
-        if "wants_max_tokens" in self._flags and "max_completion_tokens" not in shaped:
-            shaped.setdefault("max_tokens", _USUAL_MAX_TOKENS)
+        if "max_completion_tokens" in self._flags and "max_tokens" in adapted:
+            adapted["max_completion_tokens"] = adapted.pop("max_tokens")
+        elif "old_max_tokens" in self._flags and "max_completion_tokens" in adapted:
+            adapted["max_tokens"] = adapted.pop("max_completion_tokens")
+        if "wants_max_tokens" in self._flags and "max_completion_tokens" not in adapted:
+            adapted.setdefault("max_tokens", _USUAL_MAX_TOKENS)
         for name in ("max_tokens", "max_completion_tokens"):
-            asked = shaped.get(name)
+            asked = adapted.get(name)
             if self._max_tokens is not None and isinstance(asked, int):
-                shaped[name] = min(asked, self._max_tokens)
+                adapted[name] = min(asked, self._max_tokens)
 
-    def learn(self, cure: Cure, body: Mapping[str, Any]) -> str:
+    def add(self, fix: Fix, body: Mapping[str, Any]) -> str:
         """Store a change.
 
-        :param body: The rejected request, as returned by :meth:`shape`.
+        :param body: The rejected request, as returned by :meth:`adapt`.
         :returns: Text about the change for the log, or empty if the next request does not differ.
         """
-        kind = cure.kind
+        kind = fix.kind
         if kind == "too_long":
-            return self._learn_length(cure, body["messages"])
+            return self._add_length(fix, body["messages"])
         if kind == "max_tokens":
-            limit = int(cure.limit)
+            limit = int(fix.limit)
             if self._max_tokens is not None and limit >= self._max_tokens:
                 return ""
             self._max_tokens = limit
             return f"answers with at most {limit} tokens"
         if kind in self._dropped:
-            if cure.name in self._dropped[kind]:
+            if fix.name in self._dropped[kind]:
                 return ""
-            self._dropped[kind] |= {cure.name}
-            return f"rejects the {kind.replace('_', ' ')} {cure.name}: it is omitted from now on"
+            self._dropped[kind] |= {fix.name}
+            return f"rejects the {kind.replace('_', ' ')} {fix.name}: it is omitted from now on"
         if kind in _RULES:
             if getattr(self._rules, kind):
                 return ""
@@ -132,15 +132,15 @@ class Learned:
         words = "accepts no tools" if kind == "no_tools" else f"needs the change {kind}"
         return f"{words}: later requests are adapted"
 
-    def copy(self) -> Learned:
+    def copy(self) -> RequestAdapter:
         """Return a copy for trying changes with one request."""
         trial = copy.copy(self)
         trial._dropped = dict(self._dropped)
         return trial
 
-    def _learn_length(self, cure: Cure, messages: Sequence[ModelMessage]) -> str:
+    def _add_length(self, fix: Fix, messages: Sequence[ModelMessage]) -> str:
         size = measure(messages)
-        share = cure.limit * _MARGIN if cure.limit else _NEXT_SHARE
+        share = fix.limit * _MARGIN if fix.limit else _NEXT_SHARE
         wanted = int(size * share)
         shrunk = shrink(messages, wanted)
         if measure(shrunk) >= size:

@@ -1,7 +1,7 @@
 """Choice of the change that can fix a rejected request.
 
 This module sends no request. :mod:`.quirks` has the patterns of error texts, and
-:mod:`.learned` applies the changes.
+:mod:`.request_adapter` applies the changes.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ _MAX_TOKENS = ("max_tokens", "max_completion_tokens")
 
 
 @dataclass(frozen=True, slots=True)
-class Cure:
+class Fix:
     """A change of the request.
 
-    :param kind: Name of the change, see :class:`~.learned.Learned`.
+    :param kind: Name of the change, see :class:`~.request_adapter.RequestAdapter`.
     :param name: The field or tool that the error names, if any.
     :param limit: For ``too_long``, the share of the conversation that fits, between 0 and 1.
         For ``max_tokens``, the largest accepted value.
@@ -62,7 +62,7 @@ class Cure:
     limit: float = 0.0
 
 
-def find_cures(status: int, text: str, body: Mapping[str, Any]) -> Iterator[Cure]:
+def find_fixes(status: int, text: str, body: Mapping[str, Any]) -> Iterator[Fix]:
     """Yield changes after which the endpoint may accept the request, the most likely first.
 
     :param text: The endpoint's error text, unchanged.
@@ -75,93 +75,93 @@ def find_cures(status: int, text: str, body: Mapping[str, Any]) -> Iterator[Cure
     if status not in (400, 404, 413, 415, 422, 429) and status < 500:
         return
     if SHORT_IDS.search(text):
-        yield Cure("short_ids")
+        yield Fix("short_ids")
     yield from _find_max_tokens(text, body)
     if too_long and not _find_tool(text, body.get("tools") or ()):
-        yield Cure("too_long", limit=_find_share(text))
+        yield Fix("too_long", limit=_find_share(text))
     if status >= 500 and not MEANT.search(text):
         return
     if body.get("stream") and NO_STREAM.search(text):
-        yield Cure("no_stream")
+        yield Fix("no_stream")
     if WANTS_SIGNATURE.search(text):
-        yield Cure("signature")
+        yield Fix("signature")
     if WANTS_REASONING.search(text):
-        yield Cure("reasoning")
+        yield Fix("reasoning")
     if REFUSED.search(text):
         for name in body:
             if _is_distinct(name) and _names(text, name):
-                yield Cure("field", name)
+                yield Fix("field", name)
     yield from _find_in_tools(text, body)
     yield from _find_in_messages(text, body["messages"])
     if UNKNOWN_FIELD.search(text):
         yield from _find_unknown_fields(text, body)
     if STALE.search(text):
-        yield Cure("stale")
+        yield Fix("stale")
 
 
-def _find_max_tokens(text: str, body: Mapping[str, Any]) -> Iterator[Cure]:
+def _find_max_tokens(text: str, body: Mapping[str, Any]) -> Iterator[Fix]:
     """Yield changes of the answer's length limit."""
     if WANTS_MAX_TOKENS.search(text) and not any(name in body for name in _MAX_TOKENS):
-        yield Cure("wants_max_tokens")
+        yield Fix("wants_max_tokens")
     if re.search(r"use '?\"?`?max_completion_tokens", text, re.IGNORECASE) and "max_tokens" in body:
-        yield Cure("max_completion_tokens")
+        yield Fix("max_completion_tokens")
     name = next((one for one in reversed(_MAX_TOKENS) if one in body and _names(text, one)), "")
     asked = body.get(name)
     if not name or not isinstance(asked, int):
         return
     lower = [one for one in map(int, re.findall(r"\d{2,9}", text)) if one < asked]
     if lower and not re.search(r"context[_ ]length|context limit", text, re.IGNORECASE):
-        yield Cure("max_tokens", limit=max(lower))
+        yield Fix("max_tokens", limit=max(lower))
     elif name == "max_completion_tokens" and UNKNOWN_FIELD.search(text):
-        yield Cure("old_max_tokens")
+        yield Fix("old_max_tokens")
 
 
-def _find_in_tools(text: str, body: Mapping[str, Any]) -> Iterator[Cure]:
+def _find_in_tools(text: str, body: Mapping[str, Any]) -> Iterator[Fix]:
     tools = body.get("tools") or ()
     unnamed = any(one["role"] == "tool" and not one.get("name") for one in body["messages"])
     if unnamed and WANTS_TOOL_NAME.search(text) and not re.search(r"tools[.\[]", text):
-        yield Cure("tool_names")
+        yield Fix("tool_names")
     tool = _find_tool(text, tools)
     strict = any("strict" in one.get("function", ()) for one in tools)
     if strict and (tool or re.search(r"\bstrict\b", text)):
-        yield Cure("no_strict")
+        yield Fix("no_strict")
     if tool:
-        yield Cure("tool", tool)
+        yield Fix("tool", tool)
     if tools and NO_TOOLS.search(text):
-        yield Cure("no_tools")
+        yield Fix("no_tools")
 
 
-def _find_in_messages(text: str, messages: Sequence[Mapping[str, Any]]) -> Iterator[Cure]:
+def _find_in_messages(text: str, messages: Sequence[Mapping[str, Any]]) -> Iterator[Fix]:
     if _has_parts(messages):
         if BAD_IMAGE.search(text) and not re.search(r"(does|do|is) not support|n't support", text):
-            yield Cure("bad_media")
+            yield Fix("bad_media")
         for kind, pattern in (("no_images", NO_IMAGES), ("no_audio", NO_AUDIO)):
             if pattern.search(text):
-                yield Cure(kind)
+                yield Fix(kind)
         if NO_PARTS.search(text):
-            yield Cure("no_media")
+            yield Fix("no_media")
     if any(one["role"] in ("system", "developer") for one in messages) and NO_SYSTEM.search(text):
-        yield Cure("no_system")
+        yield Fix("no_system")
     if ALTERNATE.search(text):
-        yield Cure("strict_roles")
+        yield Fix("strict_roles")
     steps = [one for one in messages if one.get("tool_calls")]
     if steps and WANTS_TEXT.search(text):
-        yield Cure("no_null")
-        yield Cure("filled")
+        yield Fix("no_null")
+        yield Fix("filled")
 
 
-def _find_unknown_fields(text: str, body: Mapping[str, Any]) -> Iterator[Cure]:
+def _find_unknown_fields(text: str, body: Mapping[str, Any]) -> Iterator[Fix]:
     for name in body:
         if name not in _NEEDED and _names(text, name):
-            yield Cure("field", name)
+            yield Fix("field", name)
     for message in body["messages"]:
         for name in message:
             if name not in ("role", "content", "tool_calls", "tool_call_id") and _names(text, name):
-                yield Cure("message_field", name)
+                yield Fix("message_field", name)
         for call in message.get("tool_calls") or ():
             for name in call:
                 if name not in ("id", "type", "function") and _names(text, name):
-                    yield Cure("call_field", name)
+                    yield Fix("call_field", name)
 
 
 def _is_distinct(name: str) -> bool:

@@ -11,8 +11,8 @@ import pytest
 
 from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.provider import ModelOptions
-from astrbot_api.providers.cures import find_cures
 from astrbot_api.providers.failures import find_words
+from astrbot_api.providers.fixes import find_fixes
 from astrbot_api.providers.pauses import read_pause, read_retry_after
 
 from ..strict_endpoint import StrictEndpoint, call, say
@@ -196,7 +196,7 @@ def test_a_refusal_is_cured(
 def test_a_field_is_left_out_rather_than_the_tools() -> None:
     for name in ("tool_choice", "parallel_tool_calls"):
         body = {"messages": USER, "tools": [TOOL], name: "auto"}
-        (first, *_) = find_cures(400, f"Unsupported parameter: '{name}' is not supported", body)
+        (first, *_) = find_fixes(400, f"Unsupported parameter: '{name}' is not supported", body)
         assert (first.kind, first.name) == ("field", name)
 
 
@@ -214,7 +214,7 @@ def test_strict_goes_before_its_tool() -> None:
 
 def test_a_format_of_the_answer_that_is_wrong_is_its_authors() -> None:
     body = {"messages": USER, "response_format": {"type": "json_schema"}}
-    assert list(find_cures(400, "Invalid schema for response_format 'x': must be", body)) == []
+    assert list(find_fixes(400, "Invalid schema for response_format 'x': must be", body)) == []
 
 
 def test_no_refusal_goes_on_for_ever() -> None:

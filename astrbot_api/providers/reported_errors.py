@@ -20,12 +20,12 @@ _USUAL = frozenset(
 )  # fmt: skip
 
 
-class Complaints:
+class ReportedErrors:
     """Collects what an endpoint sends beside one answer, which may explain why that is missing."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         #: Whether text was received that is not JSON.
-        self.misread = False
+        self.has_invalid_json = False
         #: The text for the caller, or a blank if the endpoint's own text is unsafe or missing.
         self.words = ""
         self._endpoint = endpoint
@@ -39,7 +39,7 @@ class Complaints:
 
     def add_text(self, payload: bytes) -> None:
         """Add text that is not JSON, because it may be an error text."""
-        self.misread = True
+        self.has_invalid_json = True
         text = payload.decode("utf-8", "replace").strip()
         self._endpoint.log_failure("sent unexpected data", text)
         text = re.sub(r"^\[[A-Z]+\]\s*", "", text).strip('"')
