@@ -44,7 +44,7 @@ class PlatformError(AstrBotError):
 
 
 @dataclass(frozen=True, slots=True)
-class HttpAnswer:
+class HttpResponse:
     """A response with any status. The names in ``headers`` are lower-case."""
 
     status: int
@@ -59,9 +59,9 @@ class HttpAnswer:
         try:
             return orjson.loads(self.body)
         except orjson.JSONDecodeError as error:
-            raise self.refuse(f"The platform answered {self.status} without JSON.") from error
+            raise self.to_error(f"The platform answered {self.status} without JSON.") from error
 
-    def refuse(self, message: str) -> PlatformError:
+    def to_error(self, message: str) -> PlatformError:
         """Return an error with this message. The status decides whether it is retryable."""
         passing = self.status >= 500 or self.status in _PASSING
         return PlatformError(message, retryable=passing, retry_after_s=self.retry_after_s)
@@ -98,7 +98,7 @@ class PlatformHttp:
         timeout_s: float = 30.0,
         max_bytes: int = MAX_ANSWER_BYTES,
         status_only: bool = False,
-    ) -> HttpAnswer:
+    ) -> HttpResponse:
         """Send one request and read the whole response.
 
         :param json: The body as JSON; also sets the content type.
@@ -124,7 +124,7 @@ class PlatformHttp:
             answer.close()
         response = _describe(answer, data)
         if more and not status_only:
-            raise response.refuse(f"The platform's response has more than {max_bytes} bytes.")
+            raise response.to_error(f"The platform's response has more than {max_bytes} bytes.")
         return response
 
     def open(
@@ -144,7 +144,7 @@ class PlatformHttp:
         if answer.status != 200:
             answer.close()
             message = f"The platform answered {answer.status} to the download of a file."
-            raise _describe(answer).refuse(message)
+            raise _describe(answer).to_error(message)
         return PlatformReader(answer)
 
     def close(self) -> None:
@@ -177,9 +177,9 @@ class PlatformHttp:
             raise PlatformError(message, retryable=error.reason != "address") from error
 
 
-def _describe(answer: Answer, body: bytes = b"") -> HttpAnswer:
+def _describe(answer: Answer, body: bytes = b"") -> HttpResponse:
     headers = {name.lower(): value for name, value in answer.headers.items()}
-    return HttpAnswer(answer.status, headers, body)
+    return HttpResponse(answer.status, headers, body)
 
 
 class PlatformReader:

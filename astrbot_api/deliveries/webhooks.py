@@ -168,4 +168,4 @@ class Announcer:
             timeout_s=webhook.timeout_s, max_bytes=_MAX_ANSWER_BYTES, status_only=True,
         )  # fmt: skip
         if not 200 <= answer.status < 300:
-            raise answer.refuse(f"The receiver responded with status {answer.status}.")
+            raise answer.to_error(f"The receiver responded with status {answer.status}.")

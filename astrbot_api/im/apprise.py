@@ -98,7 +98,7 @@ class AppriseAdapter(PiecewiseAdapter):
                     "see https://github.com/caronc/apprise/wiki"
                 )
 
-    def _find_place(self, target: Target) -> NotifyBase:
+    def _find_address(self, target: Target) -> NotifyBase:
         url = self._urls.get(target.session_id)
         if url is None:
             names = ", ".join(sorted(self._urls))
@@ -107,22 +107,22 @@ class AppriseAdapter(PiecewiseAdapter):
         assert service is not None  # __init__ has checked every URL
         return service
 
-    def _count_room(self, place: NotifyBase) -> int:
-        return max(_MIN_TEXT_UNITS, min(_MAX_TEXT_UNITS, int(place.body_maxlen)))
+    def _count_room(self, service: NotifyBase) -> int:
+        return max(_MIN_TEXT_UNITS, min(_MAX_TEXT_UNITS, int(service.body_maxlen)))
 
-    def _send_text(self, place: NotifyBase, text: str) -> Sequence[str]:
-        self._notify(place, text)
+    def _send_text(self, service: NotifyBase, text: str) -> Sequence[str]:
+        self._notify(service, text)
         return ()
 
-    def _send_file(self, place: NotifyBase, file: OutFile) -> Sequence[str]:
-        if not place.attachment_support:
-            self._notify(place, f"[{file.filename}]", NotifyFormat.TEXT)
+    def _send_file(self, service: NotifyBase, file: OutFile) -> Sequence[str]:
+        if not service.attachment_support:
+            self._notify(service, f"[{file.filename}]", NotifyFormat.TEXT)
             return ()
         check_size(file, self._settings["max_file_mb"] * 1024 * 1024)
         content = AttachMemory(
             content=b"".join(file.iter_bytes()), name=file.filename, mimetype=file.mime
         )
-        self._notify(place, file.filename, NotifyFormat.TEXT, AppriseAttachment(content))
+        self._notify(service, file.filename, NotifyFormat.TEXT, AppriseAttachment(content))
         return ()
 
     def _notify(

@@ -24,7 +24,7 @@ class PiecewiseSettings(ma.Schema):
 class PiecewiseAdapter(Adapter):
     """Sends texts in pieces of limited length, and each file as a separate message.
 
-    A place is the adapter's own form of a target. It is created once for all pieces.
+    An address is the adapter's own form of a target. It is created once for all pieces.
     """
 
     capabilities = frozenset({"text", "image", "record", "video", "file", "group", "reply"})
@@ -33,7 +33,7 @@ class PiecewiseAdapter(Adapter):
 
     def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
         """Send each part, and report each piece that the platform confirmed."""
-        place = self._find_place(target)
+        address = self._find_address(target)
         ids: list[str] = []
 
         def report(sent: Sequence[str], parts: int, chars: int = 0) -> None:
@@ -42,34 +42,34 @@ class PiecewiseAdapter(Adapter):
 
         for at, part in enumerate(message.parts, 1):
             if isinstance(part, OutFile):
-                report(self._send_file(place, part), 1)
+                report(self._send_file(address, part), 1)
                 continue
-            pieces = split_markdown(part, self._count_room(place))
+            pieces = split_markdown(part, self._count_room(address))
             for piece in pieces[:-1]:
-                report(self._send_text(place, piece.text), 0, piece.chars)
+                report(self._send_text(address, piece.text), 0, piece.chars)
             choices = message.choices if at == len(message.parts) else ()
-            report(self._send_choices(place, pieces[-1].text, choices) if pieces else (), 1)
+            report(self._send_choices(address, pieces[-1].text, choices) if pieces else (), 1)
         return Receipt(tuple(ids))
 
-    def _count_room(self, place: Any) -> int:
+    def _count_room(self, address: Any) -> int:
         return self.max_text_units
 
-    def _find_place(self, target: Target) -> Any:
-        """Return the place of a target.
+    def _find_address(self, target: Target) -> Any:
+        """Return the address of a target.
 
         :raises PlatformError: if the platform cannot have such a session.
         """
         raise NotImplementedError
 
-    def _send_text(self, place: Any, text: str) -> Sequence[str]:
+    def _send_text(self, address: Any, text: str) -> Sequence[str]:
         """Send one piece of a text and return the platform's ids of it, if any."""
         raise NotImplementedError
 
-    def _send_choices(self, place: Any, text: str, choices: Sequence[Choice]) -> Sequence[str]:
+    def _send_choices(self, address: Any, text: str, choices: Sequence[Choice]) -> Sequence[str]:
         """Send the last piece of a text with buttons below it, if there are choices."""
-        return self._send_text(place, text)
+        return self._send_text(address, text)
 
-    def _send_file(self, place: Any, file: OutFile) -> Sequence[str]:
+    def _send_file(self, address: Any, file: OutFile) -> Sequence[str]:
         """Send a file and return the platform's ids of it, if any."""
         raise NotImplementedError
 

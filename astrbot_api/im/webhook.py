@@ -23,7 +23,7 @@ import orjson
 from ..config.secrets import Secret
 from ..config.tables import find_first_error
 from ..deliveries.attempts import Progress, Sent
-from ..deliveries.http import HttpAnswer, PlatformError, PlatformHttp
+from ..deliveries.http import HttpResponse, PlatformError, PlatformHttp
 from ..deliveries.signing import check_secret, sign, verify
 from ..messages import MEDIA_TYPES
 from ..runtime.bounded_json import load_json
@@ -133,11 +133,11 @@ class WebhookAdapter(Adapter):
             },
         )
         headers = sign(self._settings["secret"], message.delivery_id or str(uuid.uuid4()), body)
-        answer = self._http.request(
+        response = self._http.request(
             "POST", self._settings["url"], body=body, timeout_s=self._settings["timeout_s"],
             headers={"Content-Type": "application/json", **headers, **current_span().to_headers()},
         )  # fmt: skip
-        ids = _read_answer(answer)
+        ids = _read_response(response)
         progress(Sent(len(message.parts), platform_ids=ids))
         return Receipt(ids)
 
@@ -166,18 +166,18 @@ def _make_segment(part: str | OutFile) -> dict[str, Any]:
     }
 
 
-def _read_answer(answer: HttpAnswer) -> tuple[str, ...]:
+def _read_response(response: HttpResponse) -> tuple[str, ...]:
     """Return the ids that a receiver assigned to the message.
 
     :raises PlatformError: if the receiver rejected it.
     """
-    status = answer.status
+    status = response.status
     if not 200 <= status < 300:
-        words = answer.body[: 4 * _MAX_WORDS_CHARS].decode("utf-8", "replace")
+        words = response.body[: 4 * _MAX_WORDS_CHARS].decode("utf-8", "replace")
         shown = "".join(letter for letter in words if letter.isprintable())[:_MAX_WORDS_CHARS]
-        raise answer.refuse(f"The receiver answered {status}: {shown or 'with an empty body'}")
+        raise response.to_error(f"The receiver answered {status}: {shown or 'with an empty body'}")
     try:
-        found = orjson.loads(answer.body).get("message_id")
+        found = orjson.loads(response.body).get("message_id")
     except (orjson.JSONDecodeError, AttributeError):
         return ()
     return (str(found)[:200],) if isinstance(found, (str, int)) else ()

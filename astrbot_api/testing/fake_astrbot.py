@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from ..providers.mock import MockProvider
 from .fake_astrbot_run import FakeRun, Version, now
-from .fake_platform import FakeAnswer, FakePlatform, FakeRequest
+from .fake_platform import FakePlatform, FakeRequest, FakeResponse
 
 #: Media type of an upload -> type of its attachment. AstrBot does not check the bytes.
 _KINDS = {"image": "image", "audio": "record", "video": "video"}
@@ -94,7 +94,7 @@ class FakeAstrBot(FakePlatform):
         with self._state:
             self._breaks.extend(after_events)
 
-    def answer(self, request: FakeRequest) -> FakeAnswer:
+    def answer(self, request: FakeRequest) -> FakeResponse:
         """Respond as AstrBot does."""
         path = request.path.rstrip("/")
         if path == "/api/auth/login":
@@ -106,7 +106,7 @@ class FakeAstrBot(FakePlatform):
         if self._replayed.get(path):
             body = self._replayed[path]
             kind = self._sse if body.startswith("data: ") else "application/json"
-            return FakeAnswer(200, body.encode(), {"Content-Type": kind})
+            return FakeResponse(200, body.encode(), {"Content-Type": kind})
         if path == "/api/v1/chat":
             return self._chat(request)
         if path == "/api/v1/chat/sessions":
@@ -123,9 +123,9 @@ class FakeAstrBot(FakePlatform):
             return _ok({"bot_ids": self.bots})
         if path == "/api/v1/im/message":
             return self._push(request)
-        return FakeAnswer(200, "不存在的路由".encode(), {"Content-Type": "text/html"})
+        return FakeResponse(200, "不存在的路由".encode(), {"Content-Type": "text/html"})
 
-    def _refuse(self, request: FakeRequest, scope: str) -> FakeAnswer | None:
+    def _refuse(self, request: FakeRequest, scope: str) -> FakeResponse | None:
         sent = request.headers.get("authorization", "").removeprefix("Bearer ")
         if sent == self._token and self.version != "4.25":
             return None
@@ -135,13 +135,13 @@ class FakeAstrBot(FakePlatform):
             return _error("Insufficient API key scope", 403)
         return None
 
-    def _log_in(self, request: FakeRequest) -> FakeAnswer:
+    def _log_in(self, request: FakeRequest) -> FakeResponse:
         fields = request.read_fields()
         if (fields.get("username"), fields.get("password")) != self.owner:
             return _error("用户名或密码错误", 401 if self.version != "4.25" else 200)
         return _ok({"token": self._token, "username": self.owner[0]})
 
-    def _chat(self, request: FakeRequest) -> FakeAnswer:
+    def _chat(self, request: FakeRequest) -> FakeResponse:
         fields = request.read_fields()
         username, session_id = fields.get("username"), fields.get("session_id")
         if not isinstance(username, str) or not username.strip():
@@ -181,7 +181,7 @@ class FakeAstrBot(FakePlatform):
             name="fake-astrbot",
             daemon=True,
         ).start()
-        return FakeAnswer(200, b"", {"Content-Type": self._sse}, _cut(run.iter_frames(), broken))
+        return FakeResponse(200, b"", {"Content-Type": self._sse}, _cut(run.iter_frames(), broken))
 
     @property
     def _sse(self) -> str:
@@ -205,7 +205,7 @@ class FakeAstrBot(FakePlatform):
                 self._open -= 1
             run.finish()
 
-    def _list_sessions(self, request: FakeRequest) -> FakeAnswer:
+    def _list_sessions(self, request: FakeRequest) -> FakeResponse:
         username = request.query.get("username")
         if not username:
             return _error("Missing key: username")
@@ -215,10 +215,10 @@ class FakeAstrBot(FakePlatform):
         ]  # fmt: skip
         return _ok({"sessions": mine, "page": 1, "page_size": 20, "total": len(mine)})
 
-    def _newer(self, request: FakeRequest, path: str) -> FakeAnswer:
+    def _newer(self, request: FakeRequest, path: str) -> FakeResponse:
         """Serve paths that 4.25 lacks and that newer versions restrict to the owner."""
         if self.version == "4.25":
-            return FakeAnswer(200, "不存在的路由".encode(), {"Content-Type": "text/html"})
+            return FakeResponse(200, "不存在的路由".encode(), {"Content-Type": "text/html"})
         kind, name, *rest = path.removeprefix("/api/v1/chat/").split("/")
         name = unquote(name)
         run = self._runs.get(name) if kind == "runs" else None
@@ -230,7 +230,7 @@ class FakeAstrBot(FakePlatform):
         if not by_owner and session["creator"] != f"api_key:{self.key_id}":
             return _error("Chat run is unavailable" if kind == "runs" else "Permission denied")
         if run is not None:
-            return FakeAnswer(200, b"", {"Content-Type": self._sse}, run.iter_resumed())
+            return FakeResponse(200, b"", {"Content-Type": self._sse}, run.iter_resumed())
         if rest == ["stop"]:
             return self._stop(session_id)
         runs = [one.id for one in self._runs.values() if one.session_id == name and not one.over]
@@ -240,7 +240,7 @@ class FakeAstrBot(FakePlatform):
             "page_size": 1000, "has_more": False, "is_running": bool(runs), "active_runs": runs,
         })  # fmt: skip
 
-    def _stop(self, session_id: str, *, by_command: bool = False) -> FakeAnswer:
+    def _stop(self, session_id: str, *, by_command: bool = False) -> FakeResponse:
         found = [r for r in self._runs.values() if r.session_id == session_id and not r.over]
         for run in found:
             run.stopping = True
@@ -251,14 +251,14 @@ class FakeAstrBot(FakePlatform):
         run = FakeRun(session_id, "", self.version)
         run.say("已停止", streaming=False)
         run.finish()
-        return FakeAnswer(200, b"", {"Content-Type": self._sse}, run.iter_frames())
+        return FakeResponse(200, b"", {"Content-Type": self._sse}, run.iter_frames())
 
-    def _file(self, request: FakeRequest) -> FakeAnswer:
+    def _file(self, request: FakeRequest) -> FakeResponse:
         if request.method == "GET":
             found = self._files.get(request.query.get("attachment_id", ""))
             if found is None:
                 return _error("Attachment not found")
-            return FakeAnswer(200, found[1], {"Content-Type": "application/octet-stream"})
+            return FakeResponse(200, found[1], {"Content-Type": "application/octet-stream"})
         file = request.read_fields().get("file")
         if file is None:
             return _error("Missing key: file")
@@ -280,7 +280,7 @@ class FakeAstrBot(FakePlatform):
         """Return the names and bytes of all files."""
         return list(self._files.values())
 
-    def _push(self, request: FakeRequest) -> FakeAnswer:
+    def _push(self, request: FakeRequest) -> FakeResponse:
         fields = request.read_fields()
         umo = str(fields.get("umo", ""))
         platform = umo.partition(":")[0]
@@ -306,9 +306,9 @@ def _scope_of(path: str) -> str:
     return "config" if path == "/api/v1/configs" else "chat"
 
 
-def _ok(data: Any) -> FakeAnswer:
-    return FakeAnswer.of_json({"status": "ok", "message": None, "data": data})
+def _ok(data: Any) -> FakeResponse:
+    return FakeResponse.of_json({"status": "ok", "message": None, "data": data})
 
 
-def _error(message: str, status: int = 200) -> FakeAnswer:
-    return FakeAnswer.of_json({"status": "error", "message": message, "data": None}, status)
+def _error(message: str, status: int = 200) -> FakeResponse:
+    return FakeResponse.of_json({"status": "error", "message": message, "data": None}, status)

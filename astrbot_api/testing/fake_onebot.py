@@ -17,7 +17,7 @@ import base64
 import binascii
 from typing import Any
 
-from .fake_platform import FakeAnswer, FakePlatform, FakeRequest, make_digest, make_post
+from .fake_platform import FakePlatform, FakeRequest, FakeResponse, make_digest, make_post
 
 _SEND = {
     "send_private_msg": "user_id",
@@ -101,15 +101,15 @@ class FakeOneBot(FakePlatform):
         self.files[name] = data
         return f"{self.url}/files/{name}"
 
-    def answer(self, request: FakeRequest) -> FakeAnswer:
+    def answer(self, request: FakeRequest) -> FakeResponse:
         """Respond as an implementation does."""
         action = request.path.strip("/")
         if action.startswith("files/"):
             data = self.files.get(action.removeprefix("files/"))
-            return FakeAnswer(404, b"") if data is None else FakeAnswer(200, data)
+            return FakeResponse(404, b"") if data is None else FakeResponse(200, data)
         given = request.headers.get("authorization")
         if self.access_token and given != f"Bearer {self.access_token}":
-            return FakeAnswer(401 if given is None else 403, b"")
+            return FakeResponse(401 if given is None else 403, b"")
         fields = request.read_fields()
         if action in _SEND:
             fault = self._find_fault(action, fields)
@@ -118,7 +118,7 @@ class FakeOneBot(FakePlatform):
             message_id = next(self._numbers)
             self.accept({**fields, "action": action, "message_id": message_id})
             made = None if action.startswith("upload") else {"message_id": message_id}
-            return FakeAnswer.of_json({"status": "ok", "retcode": 0, "data": made})
+            return FakeResponse.of_json({"status": "ok", "retcode": 0, "data": made})
         if action in ("get_group_file_url", "get_private_file_url"):
             name = self.documents.get(fields["file_id"])
             return _give(name and {"url": f"{self.url}/files/{name}"}, "文件不存在")
@@ -127,13 +127,13 @@ class FakeOneBot(FakePlatform):
             if content is None:
                 return _failed(1200, "file not found")
             found = {"file": fields["file"], "base64": base64.b64encode(content).decode()}
-            return FakeAnswer.of_json({"status": "ok", "retcode": 0, "data": found})
+            return FakeResponse.of_json({"status": "ok", "retcode": 0, "data": found})
         if action == "get_msg":
             return _give(self.stored.get(int(fields["message_id"])), "消息不存在")
         if action == "get_forward_msg":
             messages = self.bundles.get(str(fields.get("message_id") or fields.get("id")))
             return _give(messages and {"messages": messages}, "找不到相关的聊天记录")
-        return FakeAnswer(404, b"")
+        return FakeResponse(404, b"")
 
     def _find_fault(self, action: str, fields: dict[str, Any]) -> str:
         """Return the error of an invalid message, or an empty string."""
@@ -176,13 +176,13 @@ def _decode(file: Any) -> bytes | None:
         return None
 
 
-def _give(data: Any, words: str) -> FakeAnswer:
+def _give(data: Any, words: str) -> FakeResponse:
     if not data:
         return _failed(1200, words)
-    return FakeAnswer.of_json({"status": "ok", "retcode": 0, "data": data})
+    return FakeResponse.of_json({"status": "ok", "retcode": 0, "data": data})
 
 
-def _failed(retcode: int, words: str) -> FakeAnswer:
-    return FakeAnswer.of_json(
+def _failed(retcode: int, words: str) -> FakeResponse:
+    return FakeResponse.of_json(
         {"status": "failed", "retcode": retcode, "data": None, "msg": words, "wording": words}
     )

@@ -70,7 +70,7 @@ class FakeFile:
 
 
 @dataclass(frozen=True)
-class FakeAnswer:
+class FakeResponse:
     """A response of a fake.
 
     :param pieces: Pieces of a streamed body, sent instead of ``body``, without a length.
@@ -82,7 +82,7 @@ class FakeAnswer:
     pieces: Iterator[bytes] | None = None
 
     @classmethod
-    def of_json(cls, value: Any, status: int = 200, **headers: str) -> FakeAnswer:
+    def of_json(cls, value: Any, status: int = 200, **headers: str) -> FakeResponse:
         """Return a response with a JSON body."""
         named = {name.replace("_", "-"): text for name, text in headers.items()}
         return cls(status, json.dumps(value).encode(), {"Content-Type": "application/json"} | named)
@@ -187,14 +187,14 @@ class FakePlatform:
             raise TimeoutError(f"received no request to {path}")
         return found
 
-    def answer(self, request: FakeRequest) -> FakeAnswer:
+    def answer(self, request: FakeRequest) -> FakeResponse:
         """Respond to a request. Implemented by each platform."""
         raise NotImplementedError
 
-    def describe_failure(self, status: int, retry_after_s: int | None) -> FakeAnswer:
+    def describe_failure(self, status: int, retry_after_s: int | None) -> FakeResponse:
         """Return the platform's error response."""
         headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-        return FakeAnswer.of_json({"error": f"failure {status}"}, status, **headers)
+        return FakeResponse.of_json({"error": f"failure {status}"}, status, **headers)
 
     def knows(self, target: Any) -> bool:
         """Return whether a conversation exists."""
@@ -206,7 +206,7 @@ class FakePlatform:
             self.messages.append(message)
             self._changed.notify_all()
 
-    def _handle(self, request: FakeRequest) -> FakeAnswer:
+    def _handle(self, request: FakeRequest) -> FakeResponse:
         with self._changed:
             self.requests.append(request)
             self._changed.notify_all()
@@ -219,7 +219,7 @@ class FakePlatform:
         try:
             return self.answer(request)
         except (ValueError, KeyError, MultipartError) as error:
-            return FakeAnswer.of_json({"error": f"the fake cannot read this: {error!r}"}, 400)
+            return FakeResponse.of_json({"error": f"the fake cannot read this: {error!r}"}, 400)
 
 
 class _Server(ThreadingHTTPServer):
@@ -231,7 +231,7 @@ class _Server(ThreadingHTTPServer):
         """Ignore errors, because clients may disconnect at any time."""
 
 
-def _handler_of(handle: Callable[[FakeRequest], FakeAnswer]) -> type[BaseHTTPRequestHandler]:
+def _handler_of(handle: Callable[[FakeRequest], FakeResponse]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         # One request per connection, so that refuse() takes effect at once.
         protocol_version = "HTTP/1.0"

@@ -18,7 +18,7 @@ import time
 from typing import Any
 from urllib.parse import urlencode
 
-from .fake_platform import FakeAnswer, FakePlatform, FakeRequest, make_digest, make_post
+from .fake_platform import FakePlatform, FakeRequest, FakeResponse, make_digest, make_post
 
 MAX_TEXT_CHARS = 40_000
 
@@ -153,13 +153,13 @@ class FakeSlack(FakePlatform):
             "url_private_download": f"{url}/download/{name}",
         }  # fmt: skip
 
-    def describe_failure(self, status: int, retry_after_s: int | None) -> FakeAnswer:
+    def describe_failure(self, status: int, retry_after_s: int | None) -> FakeResponse:
         """Return Slack's error response."""
         headers = {} if retry_after_s is None else {"Retry_After": str(retry_after_s)}
         error = "ratelimited" if status == 429 else "internal_error"
-        return FakeAnswer.of_json({"ok": False, "error": error}, status, **headers)
+        return FakeResponse.of_json({"ok": False, "error": error}, status, **headers)
 
-    def answer(self, request: FakeRequest) -> FakeAnswer:
+    def answer(self, request: FakeRequest) -> FakeResponse:
         """Respond as Slack does: errors have status 200 and ``ok: false``."""
         if request.path.startswith("/upload/"):
             return self._take_upload(request)
@@ -185,10 +185,10 @@ class FakeSlack(FakePlatform):
             return _refuse("unknown_method")
         return method(fields)
 
-    def _test(self, fields: dict[str, Any]) -> FakeAnswer:
-        return FakeAnswer.of_json({"ok": True, "user_id": self.bot_user, "team": "Subarachnoid"})
+    def _test(self, fields: dict[str, Any]) -> FakeResponse:
+        return FakeResponse.of_json({"ok": True, "user_id": self.bot_user, "team": "Subarachnoid"})
 
-    def _post(self, fields: dict[str, Any]) -> FakeAnswer:
+    def _post(self, fields: dict[str, Any]) -> FakeResponse:
         text = fields.get("text") or ""
         if not self.knows(fields.get("channel")):
             return _refuse("channel_not_found")
@@ -196,44 +196,44 @@ class FakeSlack(FakePlatform):
             return _refuse("msg_too_long" if text.strip() else "no_text")
         ts = self._accept({**fields, "method": "chat.postMessage"})
         message = {"type": "message", "text": text, "ts": ts, "bot_id": "B123ABC456"}
-        return FakeAnswer.of_json(
+        return FakeResponse.of_json(
             {"ok": True, "channel": fields["channel"], "ts": ts, "message": message}
         )
 
-    def _open(self, fields: dict[str, Any]) -> FakeAnswer:
+    def _open(self, fields: dict[str, Any]) -> FakeResponse:
         users = str(fields.get("users") or "")
         if not users.startswith(("U", "W")):
             return _refuse("user_not_found")
-        return FakeAnswer.of_json({"ok": True, "channel": {"id": f"D{users[1:]}"}})
+        return FakeResponse.of_json({"ok": True, "channel": {"id": f"D{users[1:]}"}})
 
-    def _list_replies(self, fields: dict[str, Any]) -> FakeAnswer:
+    def _list_replies(self, fields: dict[str, Any]) -> FakeResponse:
         found = self.threads.get((fields["channel"], fields["ts"]))
         if found is None:
             return _refuse("thread_not_found")
         latest = float(fields.get("latest") or "inf")
         found = [one for one in found if float(one["ts"]) < latest]
         limit = int(fields.get("limit") or 1000)
-        return FakeAnswer.of_json(
+        return FakeResponse.of_json(
             {"ok": True, "messages": found[:limit], "has_more": len(found) > limit}
         )
 
-    def _begin_upload(self, fields: dict[str, Any]) -> FakeAnswer:
+    def _begin_upload(self, fields: dict[str, Any]) -> FakeResponse:
         if not fields.get("filename") or int(fields.get("length") or 0) <= 0:
             return _refuse("invalid_arguments")
         file_id = f"F{next(self._numbers):08}"
         self._uploads[file_id] = {"length": int(fields["length"]), "name": fields["filename"]}
-        return FakeAnswer.of_json(
+        return FakeResponse.of_json(
             {"ok": True, "file_id": file_id, "upload_url": f"{self.url}/upload/v1/{file_id}"}
         )
 
-    def _take_upload(self, request: FakeRequest) -> FakeAnswer:
+    def _take_upload(self, request: FakeRequest) -> FakeResponse:
         upload = self._uploads.get(request.path.rpartition("/")[2])
         if upload is None or len(request.body) != upload["length"]:
-            return FakeAnswer(400, b"")
+            return FakeResponse(400, b"")
         upload["data"] = request.body
-        return FakeAnswer(200, f"OK - {len(request.body)}".encode())
+        return FakeResponse(200, f"OK - {len(request.body)}".encode())
 
-    def _complete_upload(self, fields: dict[str, Any]) -> FakeAnswer:
+    def _complete_upload(self, fields: dict[str, Any]) -> FakeResponse:
         if not self.knows(fields.get("channel_id")):
             return _refuse("channel_not_found")
         files = [{**one, **self._uploads.get(one["id"], {})} for one in fields["files"]]
@@ -241,20 +241,20 @@ class FakeSlack(FakePlatform):
             return _refuse("file_not_found")
         self._accept({**fields, "files": files, "method": "files.completeUploadExternal"})
         shown = [{"id": one["id"], "title": one.get("title", "")} for one in files]
-        return FakeAnswer.of_json({"ok": True, "files": shown})
+        return FakeResponse.of_json({"ok": True, "files": shown})
 
-    def _show_file(self, fields: dict[str, Any]) -> FakeAnswer:
+    def _show_file(self, fields: dict[str, Any]) -> FakeResponse:
         if fields.get("file") not in self._files:
             return _refuse("file_not_found")
-        return FakeAnswer.of_json({"ok": True, "file": self._describe(fields["file"])})
+        return FakeResponse.of_json({"ok": True, "file": self._describe(fields["file"])})
 
-    def _download(self, path: str, token: str) -> FakeAnswer:
+    def _download(self, path: str, token: str) -> FakeResponse:
         found = next((x for key, x in self._files.items() if f"-{key}/" in path), None)
         if found is None:
-            return FakeAnswer(404, b"")
+            return FakeResponse(404, b"")
         if token != self.token:
-            return FakeAnswer(302, b"", {"Location": f"{self.url}/signin"})
-        return FakeAnswer(200, found[1], {"Content-Type": "application/octet-stream"})
+            return FakeResponse(302, b"", {"Location": f"{self.url}/signin"})
+        return FakeResponse(200, found[1], {"Content-Type": "application/octet-stream"})
 
     def _accept(self, message: dict[str, Any]) -> str:
         ts = f"{int(time.time())}.{next(self._numbers):06}"
@@ -271,5 +271,5 @@ def _read_fields(request: FakeRequest) -> dict[str, Any]:
     return fields
 
 
-def _refuse(error: str) -> FakeAnswer:
-    return FakeAnswer.of_json({"ok": False, "error": error})
+def _refuse(error: str) -> FakeResponse:
+    return FakeResponse.of_json({"ok": False, "error": error})

@@ -18,7 +18,7 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
-from .fake_platform import FakeAnswer, FakeFile, FakePlatform, FakeRequest, make_post
+from .fake_platform import FakeFile, FakePlatform, FakeRequest, FakeResponse, make_post
 
 MAX_TEXT_UNITS = 4096
 _MAX_CAPTION_UNITS = 1024
@@ -150,7 +150,7 @@ class FakeTelegram(FakePlatform):
         secret = self.webhook.get("secret_token", "") if secret is None else secret
         return make_post(update, **({"X_Telegram_Bot_Api_Secret_Token": secret} if secret else {}))
 
-    def describe_failure(self, status: int, retry_after_s: int | None) -> FakeAnswer:
+    def describe_failure(self, status: int, retry_after_s: int | None) -> FakeResponse:
         """Return Telegram's error response."""
         words = {
             403: "Forbidden: bot was blocked by the user",
@@ -159,7 +159,7 @@ class FakeTelegram(FakePlatform):
         parameters = {} if retry_after_s is None else {"retry_after": retry_after_s}
         return _refuse(Refusal(status, words.get(status, "Internal Server Error"), **parameters))
 
-    def answer(self, request: FakeRequest) -> FakeAnswer:
+    def answer(self, request: FakeRequest) -> FakeResponse:
         """Respond as the Bot API does."""
         if request.path.startswith("/file/"):
             return self._download(request.path)
@@ -172,7 +172,7 @@ class FakeTelegram(FakePlatform):
             result = self._call(found[2], request.read_fields())
         except Refusal as error:
             return _refuse(error)
-        return FakeAnswer.of_json({"ok": True, "result": result})
+        return FakeResponse.of_json({"ok": True, "result": result})
 
     def _call(self, method: str, fields: dict[str, Any]) -> Any:
         if method == "getMe":
@@ -280,18 +280,18 @@ class FakeTelegram(FakePlatform):
             path = f"{self.local_folder}/{self.token}/{path}"
         return {"file_id": file_id, "file_size": len(data), "file_path": path}
 
-    def _download(self, path: str) -> FakeAnswer:
+    def _download(self, path: str) -> FakeResponse:
         for name, data in self._files.values():
             if unquote(path) == f"/file/bot{self.token}/{name}":
-                return FakeAnswer(200, data, {"Content-Type": "application/octet-stream"})
+                return FakeResponse(200, data, {"Content-Type": "application/octet-stream"})
         return _refuse(Refusal(404, "Not Found"))
 
 
-def _refuse(error: Refusal) -> FakeAnswer:
+def _refuse(error: Refusal) -> FakeResponse:
     body = {"ok": False, "error_code": error.status, "description": str(error)}
     if error.parameters:
         body["parameters"] = error.parameters
-    return FakeAnswer.of_json(body, error.status)
+    return FakeResponse.of_json(body, error.status)
 
 
 def _check_entities(text: str, entities: list[dict[str, Any]]) -> None:

@@ -17,7 +17,7 @@ import uuid
 from typing import Any
 
 from ..deliveries.signing import sign, verify
-from .fake_platform import FakeAnswer, FakePlatform, FakeRequest
+from .fake_platform import FakePlatform, FakeRequest, FakeResponse
 
 
 class FakeWebhookReceiver(FakePlatform):
@@ -53,11 +53,11 @@ class FakeWebhookReceiver(FakePlatform):
         headers = sign(secret or self.secret, event_id or f"msg_{uuid.uuid4()}", body, now_s=now_s)
         return {"Content-Type": "application/json", **headers}, body
 
-    def answer(self, request: FakeRequest) -> FakeAnswer:
+    def answer(self, request: FakeRequest) -> FakeResponse:
         """Record a signed message once, with the decoded bytes of its files as ``bytes``."""
         message_id = verify(self.secret, request.headers, request.body)
         if message_id is None:
-            return FakeAnswer.of_json({"error": "bad signature"}, 401)
+            return FakeResponse.of_json({"error": "bad signature"}, 401)
         if message_id in self._ids:
             self.duplicates += 1
         else:
@@ -67,4 +67,4 @@ class FakeWebhookReceiver(FakePlatform):
                 if "data" in one:
                     one["bytes"] = base64.b64decode(one.pop("data"), validate=True)
             self.accept({**message, "id": message_id})
-        return FakeAnswer.of_json({"message_id": f"m-{message_id}"})
+        return FakeResponse.of_json({"message_id": f"m-{message_id}"})

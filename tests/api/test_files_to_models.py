@@ -14,7 +14,7 @@ from PIL import Image
 
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.testing import ScriptedApp, make_app
-from astrbot_api.testing.fake_platform import FakeAnswer, FakePlatform, FakeRequest
+from astrbot_api.testing.fake_platform import FakePlatform, FakeRequest, FakeResponse
 
 from .. import samples
 from .messengers import HookRequest, OneBot, Telegram
@@ -146,9 +146,9 @@ def test_a_docx_reaches_the_model_as_markdown(doors: Doors, door: str) -> None:
 class Scribe(FakePlatform):
     """An endpoint with ``/audio/transcriptions``."""
 
-    def answer(self, request: FakeRequest) -> FakeAnswer:
+    def answer(self, request: FakeRequest) -> FakeResponse:
         self.accept(request.read_fields())
-        return FakeAnswer.of_json({"text": "Good morning"})
+        return FakeResponse.of_json({"text": "Good morning"})
 
 
 def test_a_model_without_audio_gets_the_transcript_of_a_voice_message(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 from astrbot_api import create_app
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.testing import make_app
-from astrbot_api.testing.fake_platform import FakeAnswer
+from astrbot_api.testing.fake_platform import FakeResponse
 
 from .. import samples
 from ..im_platforms import PNG
@@ -241,7 +241,7 @@ def test_a_polled_message_is_confirmed_after_its_files_are_stored(tmp_path: Path
     telegram = messenger.telegram
     release, download = threading.Event(), telegram._download
 
-    def hold(path: str) -> FakeAnswer:
+    def hold(path: str) -> FakeResponse:
         assert release.wait(30)
         return download(path)
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.testing import ScriptedModel
-from astrbot_api.testing.fake_platform import FakeAnswer, FakePlatform, FakeRequest
+from astrbot_api.testing.fake_platform import FakePlatform, FakeRequest, FakeResponse
 
 from .. import samples
 from .conftest import Api
@@ -80,10 +80,10 @@ def test_a_damaged_recording_is_named(make_scripted: Scripts) -> None:
 class Scribe(FakePlatform):
     """An endpoint with ``/audio/transcriptions``."""
 
-    def answer(self, request: FakeRequest) -> FakeAnswer:
+    def answer(self, request: FakeRequest) -> FakeResponse:
         fields = request.read_fields()
         self.accept({**fields, "authorization": request.headers.get("authorization")})
-        return FakeAnswer.of_json({"text": "Good morning"})
+        return FakeResponse.of_json({"text": "Good morning"})
 
 
 def test_a_model_without_audio_gets_the_transcript(make_scripted: Scripts) -> None:

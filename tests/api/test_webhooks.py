@@ -19,7 +19,7 @@ from astrbot_api.deliveries.signing import verify
 from astrbot_api.deliveries.webhook_file import WebhookFile, read_webhooks
 from astrbot_api.errors import SettingsError
 from astrbot_api.testing import make_app
-from astrbot_api.testing.fake_platform import FakeAnswer, FakePlatform, FakeRequest
+from astrbot_api.testing.fake_platform import FakePlatform, FakeRequest, FakeResponse
 
 from ..fake_messenger import FakeMessenger
 from ..waiting import wait_for
@@ -42,9 +42,9 @@ class Receiver(FakePlatform):
         super().__init__()
         self.closing = threading.Event()
         #: Responses to the next requests, before the usual one.
-        self.next_answers: list[FakeAnswer] = []
+        self.next_answers: list[FakeResponse] = []
 
-    def answer(self, request: FakeRequest) -> FakeAnswer:
+    def answer(self, request: FakeRequest) -> FakeResponse:
         """Accept an event with a valid signature."""
         event_id = verify(SECRET, request.headers, request.body)
         assert event_id is not None
@@ -54,7 +54,7 @@ class Receiver(FakePlatform):
             return self.next_answers.pop(0)
         else:
             self.accept({"id": event_id, **orjson.loads(request.body)})
-        return FakeAnswer(204, b"")
+        return FakeResponse(204, b"")
 
     def types(self) -> list[str]:
         """Return the types of the received events."""
@@ -191,10 +191,10 @@ def test_an_event_is_retried_while_its_webhook_is_missing(
     file = api.state.settings.data_dir / "webhooks.toml"
     text, accept = file.read_text(encoding="utf-8"), receiver.answer
 
-    def write_empty_file(request: FakeRequest) -> FakeAnswer:
+    def write_empty_file(request: FakeRequest) -> FakeResponse:
         file.write_text("", encoding="utf-8")
         monkeypatch.setattr(receiver, "answer", accept)
-        return FakeAnswer(503, b"")
+        return FakeResponse(503, b"")
 
     monkeypatch.setattr(receiver, "answer", write_empty_file)
     api.chat("Hello")
@@ -215,7 +215,7 @@ def test_an_event_is_retried_while_its_webhook_is_missing(
 def test_the_status_of_a_long_response_decides(
     make_webhook_app: Any, receiver: Receiver, answers: Any, statuses: list[str]
 ) -> None:
-    receiver.next_answers = [FakeAnswer(*one) for one in answers]
+    receiver.next_answers = [FakeResponse(*one) for one in answers]
     api = make_webhook_app('events = ["run_ended"]\n')
     api.chat("Hello")
     wait_for(lambda: _statuses(api) == statuses)

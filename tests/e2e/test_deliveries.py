@@ -16,7 +16,7 @@ import pytest
 from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.testing import FakeTelegram
 from astrbot_api.testing.fake_openai import FakeOpenAI
-from astrbot_api.testing.fake_platform import FakeAnswer, FakeRequest
+from astrbot_api.testing.fake_platform import FakeRequest, FakeResponse
 
 from ..servers import Server, create_key, write_config
 from ..waiting import wait_for
@@ -87,12 +87,12 @@ class HoldingTelegram(FakeTelegram):
         self.held = threading.Event()
         self._go_on = threading.Event()
 
-    def answer(self, request: FakeRequest) -> FakeAnswer:
+    def answer(self, request: FakeRequest) -> FakeResponse:
         if request.path.endswith("sendMessage"):
             if self.takes <= 0:
                 self.held.set()
                 self._go_on.wait(60)
-                return FakeAnswer.of_json({"ok": False, "error_code": 500}, 500)
+                return FakeResponse.of_json({"ok": False, "error_code": 500}, 500)
             self.takes -= 1
         return super().answer(request)
 

@@ -15,7 +15,7 @@ from astrbot_api.errors import SettingsError
 from astrbot_api.im.adapter import Adapter
 from astrbot_api.im.apprise import write_html
 from astrbot_api.im.markdown import read_markdown
-from astrbot_api.testing.fake_platform import FakeAnswer, FakePlatform, FakeRequest
+from astrbot_api.testing.fake_platform import FakePlatform, FakeRequest, FakeResponse
 from tests.im_platforms import DOCUMENT, PDF, Outbox, make_file, make_request, open_adapter
 
 #: For modules of other services that Apprise loads.
@@ -25,9 +25,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 class FakeService(FakePlatform):
     """Receives notifications of ``json://`` and ``form://``."""
 
-    def answer(self, request: FakeRequest) -> FakeAnswer:
+    def answer(self, request: FakeRequest) -> FakeResponse:
         self.accept(json.loads(request.body))
-        return FakeAnswer(200, b"")
+        return FakeResponse(200, b"")
 
 
 @pytest.fixture

@@ -63,23 +63,23 @@ class OneBotAdapter(PiecewiseAdapter):
         # 204 means: no quick operation.
         return Reception(() if message is None else (message,), status=204)
 
-    def _find_place(self, target: Target) -> _Chat:
+    def _find_address(self, target: Target) -> _Chat:
         return _Chat(target)
 
-    def _send_text(self, place: _Chat, text: str) -> Sequence[str]:
+    def _send_text(self, address: _Chat, text: str) -> Sequence[str]:
         if self._settings["format"] == "markdown":
             # QQ shows no formatting, so the markup is removed.
             text = read_markdown(text).to_plain()
-        return self._deliver(place, write_segments(text, in_group=place.kind == "group"))
+        return self._deliver(address, write_segments(text, in_group=address.kind == "group"))
 
-    def _send_file(self, place: _Chat, file: OutFile) -> Sequence[str]:
+    def _send_file(self, address: _Chat, file: OutFile) -> Sequence[str]:
         check_size(file, self._settings["max_file_mb"] * 1024 * 1024)
         if file.type in _SEGMENTS:
             segment = {"type": file.type, "data": {"file": file_reference()}}
-            return self._deliver(place, [segment], file)
+            return self._deliver(address, [segment], file)
         self._api.call(
-            f"upload_{place.kind}_file",
-            {**place.where, "file": file_reference(), "name": file.filename}, file,
+            f"upload_{address.kind}_file",
+            {**address.where, "file": file_reference(), "name": file.filename}, file,
         )  # fmt: skip
         # The answer to an upload contains no message id.
         return ()

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ...deliveries.http import HttpAnswer, PlatformError, PlatformHttp
+from ...deliveries.http import HttpResponse, PlatformError, PlatformHttp
 from ..adapter import OutFile
 
 #: Placeholder for the file's bytes in the JSON. It occurs in no text, because JSON
@@ -55,21 +55,21 @@ class OneBotApi:
             size_bytes = len(before) + len(after) + 4 * -(-file.size_bytes // 3)
             headers["Content-Length"] = str(size_bytes)
             pieces = _iter_body(before, file, after)
-        answer = self._http.request(
+        response = self._http.request(
             "POST", f"{self._base_url}/{action}", headers=headers, body=pieces,
             timeout_s=min(timeout_s or self._timeout_s, self._timeout_s),
         )  # fmt: skip
-        return self._read(action, answer)
+        return self._read(action, response)
 
-    def _read(self, action: str, answer: HttpAnswer) -> Any:
-        status = answer.status
+    def _read(self, action: str, response: HttpResponse) -> Any:
+        status = response.status
         if status in (401, 403):
             raise PlatformError(f"OneBot refused the access token ({status}).")
         if status in (404, 406, 426):
             raise PlatformError(f"OneBot does not know {action} ({status}); check base_url.")
         if status != 200:
-            raise answer.refuse(f"OneBot answered {status}.")
-        body = answer.json()
+            raise response.to_error(f"OneBot answered {status}.")
+        body = response.json()
         # "async" means accepted. The result is not reported.
         if isinstance(body, dict) and body.get("status") in ("ok", "async"):
             return body.get("data")

@@ -101,7 +101,7 @@ class SlackAdapter(PiecewiseAdapter):
         if not timestamp.isdecimal() or abs(time.time() - int(timestamp)) > _TOLERANCE_S:
             raise BadSignature("the request is too old")
 
-    def _find_place(self, target: Target) -> dict[str, str]:
+    def _find_address(self, target: Target) -> dict[str, str]:
         """Return the arguments that address a channel."""
         found = _SESSION.fullmatch(target.session_id)
         if found is None:
@@ -116,10 +116,10 @@ class SlackAdapter(PiecewiseAdapter):
         return {"channel": channel, **({"thread_ts": thread} if thread else {})}
 
     def _send_choices(
-        self, place: Mapping[str, str], text: str, choices: Sequence[Choice]
+        self, address: Mapping[str, str], text: str, choices: Sequence[Choice]
     ) -> Sequence[str]:
         if not choices or len(text) > _MAX_SECTION_CHARS:
-            return self._send_text(place, text)
+            return self._send_text(address, text)
         buttons = [
             {
                 "type": "button", "action_id": f"choice{number}", "value": one.text,
@@ -131,11 +131,12 @@ class SlackAdapter(PiecewiseAdapter):
             {"type": "section", "text": {"type": "plain_text", "text": text}},
             {"type": "actions", "elements": buttons},
         ]
-        sent = self._api.call("chat.postMessage", {**place, "text": escape(text), "blocks": blocks})
+        message = {**address, "text": escape(text), "blocks": blocks}
+        sent = self._api.call("chat.postMessage", message)
         return (str(sent.get("ts", "")),)
 
-    def _send_text(self, place: Mapping[str, str], text: str) -> Sequence[str]:
-        sent = self._api.call("chat.postMessage", {**place, "text": self._write(text)})
+    def _send_text(self, address: Mapping[str, str], text: str) -> Sequence[str]:
+        sent = self._api.call("chat.postMessage", {**address, "text": self._write(text)})
         return (str(sent.get("ts", "")),)
 
     def _write(self, text: str) -> str:
@@ -145,14 +146,14 @@ class SlackAdapter(PiecewiseAdapter):
         # A formatted table may be much longer than its Markdown.
         return write_mrkdwn(rich if len(rich.text) < 2 * _MAX_TEXT_UNITS else RichText(text))
 
-    def _send_file(self, place: Mapping[str, str], file: OutFile) -> Sequence[str]:
+    def _send_file(self, address: Mapping[str, str], file: OutFile) -> Sequence[str]:
         check_size(file, _MAX_FILE_BYTES, "Slack")
         file_id = self._api.upload(file)
         arguments: dict[str, Any] = {
             "files": [{"id": file_id, "title": file.filename}],
-            "channel_id": place["channel"],
+            "channel_id": address["channel"],
         }
-        if "thread_ts" in place:
-            arguments["thread_ts"] = place["thread_ts"]
+        if "thread_ts" in address:
+            arguments["thread_ts"] = address["thread_ts"]
         self._api.call("files.completeUploadExternal", arguments)
         return (file_id,)

@@ -8,7 +8,7 @@ from urllib.parse import urlencode, urlsplit
 
 import orjson
 
-from ...deliveries.http import HttpAnswer, PlatformError, PlatformHttp, PlatformReader
+from ...deliveries.http import HttpResponse, PlatformError, PlatformHttp, PlatformReader
 from ..adapter import OutFile
 
 #: Temporary errors. Source: the error tables of each method.
@@ -38,7 +38,7 @@ class SlackApi:
     def call(
         self, method: str, arguments: Mapping[str, Any], *, timeout_s: float | None = None
     ) -> dict[str, Any]:
-        """Call a method and return its answer.
+        """Call a method and return its response.
 
         :param arguments: Values that are not strings are sent as JSON in a form, which every
             method accepts.
@@ -48,34 +48,34 @@ class SlackApi:
             key: value if isinstance(value, str) else orjson.dumps(value).decode()
             for key, value in arguments.items()
         }
-        answer = self._http.request(
+        response = self._http.request(
             "POST", f"{self._base_url}/{method}", timeout_s=timeout_s or self._timeout_s,
             headers={**self._headers, "Content-Type": "application/x-www-form-urlencoded"},
             body=urlencode(form).encode(),
         )  # fmt: skip
-        return _read(method, answer)
+        return _read(method, response)
 
     def upload(self, file: OutFile) -> str:
         """Upload a file, without posting it yet, and return its id.
 
         :raises PlatformError: if Slack refused or did not respond.
         """
-        place = self.call(
+        upload = self.call(
             "files.getUploadURLExternal",
             {"filename": file.filename, "length": str(file.size_bytes)},
         )
-        url = str(place.get("upload_url", ""))
+        url = str(upload.get("upload_url", ""))
         self._check_host(url)
-        answer = self._http.request(
+        response = self._http.request(
             "POST", url, body=file.iter_bytes(), timeout_s=self._timeout_s,
             headers={
                 "Content-Type": "application/octet-stream",
                 "Content-Length": str(file.size_bytes),
             },
         )  # fmt: skip
-        if answer.status != 200:
-            raise answer.refuse(f"Slack answered {answer.status} to a file upload.")
-        return str(place["file_id"])
+        if response.status != 200:
+            raise response.to_error(f"Slack answered {response.status} to a file upload.")
+        return str(upload["file_id"])
 
     def download(self, url: str) -> PlatformReader:
         """Open a file that a user sent.
@@ -94,10 +94,10 @@ class SlackApi:
             raise PlatformError(f"The host {host or '(none)'} of a file is not Slack's.")
 
 
-def _read(method: str, answer: HttpAnswer) -> dict[str, Any]:
-    if answer.status != 200:
-        raise answer.refuse(f"Slack answered {answer.status} to {method}.")
-    body = answer.json()
+def _read(method: str, response: HttpResponse) -> dict[str, Any]:
+    if response.status != 200:
+        raise response.to_error(f"Slack answered {response.status} to {method}.")
+    body = response.json()
     if isinstance(body, dict) and body.get("ok") is True:
         return body
     error = str(body.get("error", "")) if isinstance(body, dict) else ""
@@ -106,4 +106,4 @@ def _read(method: str, answer: HttpAnswer) -> dict[str, Any]:
     words = f"Slack refused {method}: {error[:_MAX_WORDS_CHARS]}"
     if error == "missing_scope":
         words += f" (it needs {str(body.get('needed', ''))[:_MAX_WORDS_CHARS]})"
-    raise PlatformError(words, retryable=error in _TEMPORARY, retry_after_s=answer.retry_after_s)
+    raise PlatformError(words, retryable=error in _TEMPORARY, retry_after_s=response.retry_after_s)

@@ -133,22 +133,22 @@ class TelegramAdapter(PiecewiseAdapter):
     def _make_reader(self) -> UpdateReader:
         return UpdateReader(self._bot_id, self._username)
 
-    def _find_place(self, target: Target) -> _Chat:
+    def _find_address(self, target: Target) -> _Chat:
         return _Chat(target)
 
-    def _send_choices(self, place: _Chat, text: str, choices: Sequence[Choice]) -> Sequence[str]:
+    def _send_choices(self, address: _Chat, text: str, choices: Sequence[Choice]) -> Sequence[str]:
         if not choices:
-            return self._send_text(place, text)
+            return self._send_text(address, text)
         keys = [{"text": one.label, "callback_data": one.text} for one in choices]
         fields = {"text": text, "reply_markup": {"inline_keyboard": [keys]}}
         try:
-            return self._deliver(place, "sendMessage", fields)
+            return self._deliver(address, "sendMessage", fields)
         except TelegramRefusal as error:
             if not error.is_too_long:
                 raise
-            return self._send_text(place, text)
+            return self._send_text(address, text)
 
-    def _send_text(self, place: _Chat, text: str) -> Sequence[str]:
+    def _send_text(self, address: _Chat, text: str) -> Sequence[str]:
         rich = RichText(text)
         if self._settings["format"] == "markdown":
             read = read_markdown(text)
@@ -158,28 +158,28 @@ class TelegramAdapter(PiecewiseAdapter):
         entities = make_entities(rich)
         fields = {"text": rich.text, **({"entities": entities} if entities else {})}
         try:
-            return self._deliver(place, "sendMessage", fields)
+            return self._deliver(address, "sendMessage", fields)
         except TelegramRefusal as error:
             if not error.is_too_long or len(text) < _MIN_PIECE_UNITS:
                 raise
             # Telegram counts differently from this code. Send two halves.
             halves = split_markdown(text, count_units(text) // 2 + 1)
-            return [one for half in halves for one in self._send_text(place, half.text)]
+            return [one for half in halves for one in self._send_text(address, half.text)]
 
-    def _send_file(self, place: _Chat, file: OutFile) -> Sequence[str]:
+    def _send_file(self, address: _Chat, file: OutFile) -> Sequence[str]:
         public = self._settings["base_url"] == DEFAULT_BASE_URL
         check_size(file, _MAX_FILE_BYTES if public else _MAX_LOCAL_FILE_BYTES, "Telegram")
         method, name = _METHODS.get(file.mime, _DOCUMENT)
         if method == "sendPhoto" and file.size_bytes > _MAX_PHOTO_BYTES:
             method, name = _DOCUMENT
         try:
-            return self._deliver(place, method, {}, name, file)
+            return self._deliver(address, method, {}, name, file)
         except TelegramRefusal as error:
             # For example, the photo is too wide or the user forbids voice messages.
             if method == "sendDocument" or error.status != 400 or "chat" in error.words:
                 raise
             method, name = _DOCUMENT
-            return self._deliver(place, method, {}, name, file)
+            return self._deliver(address, method, {}, name, file)
 
     def _deliver(
         self,

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import orjson
 
-from ...deliveries.http import HttpAnswer, PlatformError, PlatformHttp
+from ...deliveries.http import HttpResponse, PlatformError, PlatformHttp
 from ...files.storage.protocol import BlobReader
 from ..adapter import OutFile
 from .local import is_plain, open_local, split_local
@@ -54,7 +54,7 @@ def hide_tokens() -> None:
 
 
 class TelegramRefusal(PlatformError):
-    """An answer with ``ok: false``.
+    """A response with ``ok: false``.
 
     :param status: ``error_code``.
     :param words: ``description``.
@@ -150,10 +150,10 @@ class TelegramApi:
 
         :raises PlatformError: if Telegram refused or did not respond.
         """
-        answer = self._http.request(
+        response = self._http.request(
             "POST", self._address(method), json=parameters, timeout_s=timeout_s or self._timeout_s
         )
-        return self._read(answer)
+        return self._read(response)
 
     def upload(self, method: str, parameters: Mapping[str, Any], name: str, file: OutFile) -> Any:
         """Call a method with a file and return its ``result``.
@@ -166,11 +166,11 @@ class TelegramApi:
             for key, value in parameters.items()
         }
         body = _MultipartBody(fields, name, file)
-        answer = self._http.request(
+        response = self._http.request(
             "POST", self._address(method), headers=body.headers, body=body,
             timeout_s=self._timeout_s,
         )  # fmt: skip
-        return self._read(answer)
+        return self._read(response)
 
     def download(self, file_id: str) -> BlobReader:
         """Open a file that a user sent.
@@ -191,10 +191,10 @@ class TelegramApi:
     def _address(self, method: str) -> str:
         return f"{self._base_url}/bot{self._token}/{method}"
 
-    def _read(self, answer: HttpAnswer) -> Any:
-        if 300 <= answer.status < 400:
+    def _read(self, response: HttpResponse) -> Any:
+        if 300 <= response.status < 400:
             raise PlatformError("Telegram's URL (base_url) responded with a redirect.")
-        body = answer.json()
+        body = response.json()
         if isinstance(body, dict) and body.get("ok") is True and "result" in body:
             return body["result"]
         if not isinstance(body, dict):
@@ -203,9 +203,9 @@ class TelegramApi:
         retry_after = parameters.get("retry_after")
         words = str(body.get("description", ""))[:_MAX_WORDS_CHARS]
         raise TelegramRefusal(
-            answer.status if answer.status >= 400 else int(body.get("error_code") or 400),
+            response.status if response.status >= 400 else int(body.get("error_code") or 400),
             words.replace(self._token, "…"),
-            float(retry_after) if retry_after is not None else answer.retry_after_s,
+            float(retry_after) if retry_after is not None else response.retry_after_s,
             parameters.get("migrate_to_chat_id"),
         )
 
