@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask
 
 from .admin.register import register_admin
-from .agent.custom_agent import Agent, Said
+from .agent.custom_agent import Agent, AgentOutput
 from .agent.provider import ModelMessage, Provider
 from .agent.tools import Tool, ToolContext
 from .chat.turns.commands import Command
@@ -37,7 +37,7 @@ def with_app_context(app: Flask, agent: Agent) -> Agent:
     The context is open for the whole turn, in the turn's own thread.
     """
 
-    def run(messages: Sequence[ModelMessage], context: ToolContext) -> Iterator[Said]:
+    def run(messages: Sequence[ModelMessage], context: ToolContext) -> Iterator[AgentOutput]:
         with app.app_context():
             answer = agent(messages, context)
             yield from (answer,) if isinstance(answer, str) else answer

@@ -45,7 +45,7 @@ from .runlog.writer import JournalWriter
 from .runtime.aside import Aside
 from .runtime.metrics import Metrics
 from .runtime.tracing import Tracing
-from .upstream.asking import Upstreams
+from .upstream.turns import Upstreams
 from .worker.chores import Chores
 from .worker.lease import WorkerLease
 

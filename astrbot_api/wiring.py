@@ -75,8 +75,8 @@ from .runtime.aside import Aside
 from .runtime.metrics import Metrics
 from .runtime.tracing import open_tracing
 from .state import AgentArea, AppState, ChatArea, ImArea, KeyArea, WorkerArea
-from .upstream.asking import Upstreams
-from .upstream.places import PlacesOfHost
+from .upstream.slots import HostSlots
+from .upstream.turns import Upstreams
 from .worker.chores import Chores, remove_old_rows
 from .worker.lease import WorkerLease
 
@@ -187,7 +187,7 @@ def _build_base(settings: Settings, parts: Parts) -> _Base:
             providers=Providers(parts.providers),
             plugins=_load_plugins(settings, configs, store, parts, quotas),
             mcp=McpTools(configs.list_configs, settings.mcp_socket),
-            upstreams=Upstreams(PlacesOfHost(settings.data_dir / "upstream"), files),
+            upstreams=Upstreams(HostSlots(settings.data_dir / "upstream"), files),
         ),
         outbox=outbox,
         board=board,

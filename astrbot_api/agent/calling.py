@@ -64,7 +64,7 @@ class StepCalls:
     decisions: Mapping[str, Decision] = field(default_factory=dict)
 
 
-def carry_out(
+def run_calls(
     step: StepCalls,
     conversation: list[ModelMessage],
     toolbox: Toolbox,
@@ -85,7 +85,7 @@ def carry_out(
     left = [call for call in step.calls if call.id not in results]
     undecided = [one for one in left if one.id in step.pending and one.id not in step.decisions]
     calls = [_apply(step.decisions.get(one.id), one) for one in left if one not in undecided]
-    for event in _run_calls(calls, toolbox, context):
+    for event in _run_concurrently(calls, toolbox, context):
         if isinstance(event, ToolProgress):
             yield event
             continue
@@ -144,7 +144,7 @@ def read_calls(message: ModelMessage) -> list[Call]:
     ]
 
 
-def recall(toolbox: Toolbox, resume: Resumption) -> None:
+def count_earlier_calls(toolbox: Toolbox, resume: Resumption) -> None:
     """Count the earlier calls of the turn in the toolbox."""
     results = {
         one["tool_call_id"]: one["content"] for one in resume.messages if one["role"] == "tool"
@@ -155,10 +155,10 @@ def recall(toolbox: Toolbox, resume: Resumption) -> None:
             toolbox.begin_step()
         for call in calls:
             if call.id in results:
-                toolbox.recall(call.name, call.arguments, results[call.id])
+                toolbox.count_earlier_call(call.name, call.arguments, results[call.id])
 
 
-def hand_over(call: Call) -> ToolStarted:
+def to_caller_event(call: Call) -> ToolStarted:
     """Return a call in the form for its caller.
 
     :raises ProviderError: if its arguments are too long.
@@ -170,7 +170,7 @@ def hand_over(call: Call) -> ToolStarted:
     return ToolStarted(call.id, call.name, args, time.time(), by_caller=True)
 
 
-def _run_calls(
+def _run_concurrently(
     calls: list[Call], toolbox: Toolbox, context: ToolContext
 ) -> Iterator[ToolFinished | ToolProgress]:
     """Run the calls of one step concurrently; yield progress and results."""

@@ -10,10 +10,10 @@ from .steps import AgentEvent
 from .tools import ToolContext
 
 #: Output of an agent: text, or another event for clients.
-Said = str | AgentEvent
+AgentOutput = str | AgentEvent
 
 #: Called once a turn, in a thread of its own (a greenlet under gevent).
-Agent = Callable[[Sequence[ModelMessage], ToolContext], str | Iterable[Said]]
+Agent = Callable[[Sequence[ModelMessage], ToolContext], str | Iterable[AgentOutput]]
 
 _EVENTS = get_args(AgentEvent)
 

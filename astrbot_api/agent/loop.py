@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import ProviderError
-from .calling import Call, StepCalls, carry_out, hand_over, read_calls, recall
+from .calling import Call, StepCalls, count_earlier_calls, read_calls, run_calls, to_caller_event
 from .provider import (
     Finished,
     ModelMessage,
@@ -108,14 +108,14 @@ def run_agent(
         if not step.calls:
             return
         if all(call.name in foreign for call in step.calls.values()):
-            yield from map(hand_over, step.calls.values())
+            yield from map(to_caller_event, step.calls.values())
             return
         step.calls = {at: call for at, call in step.calls.items() if call.name not in foreign}
         conversation.append(step.to_message())
         calls = _plan_calls(step, toolbox, may_wait=may_wait)
         yield Checkpoint(number, conversation[stored:], calls.pending)
         stored = len(conversation)
-        if not (yield from carry_out(calls, conversation, toolbox, context, show)):
+        if not (yield from run_calls(calls, conversation, toolbox, context, show)):
             return
     raise ProviderError(f"The model still called tools after {max_steps} steps.")
 
@@ -132,12 +132,12 @@ def _resume(
     :returns: False if a person must decide first.
     """
     conversation += resume.messages
-    recall(toolbox, resume)
+    count_earlier_calls(toolbox, resume)
     lost = StepCalls(
         read_calls(resume.messages[-1]), resume.results, resume.shown, resume.pending,
         resume.decisions,
     )  # fmt: skip
-    return (yield from carry_out(lost, conversation, toolbox, context, show))
+    return (yield from run_calls(lost, conversation, toolbox, context, show))
 
 
 def _plan_calls(step: _Step, toolbox: Toolbox, *, may_wait: bool) -> StepCalls:

@@ -111,7 +111,7 @@ class Toolbox:
         values = _read(tool, arguments)
         return values is not None and not tool.find_fault(values)
 
-    def recall(self, name: str, arguments: str, result: str) -> None:
+    def count_earlier_call(self, name: str, arguments: str, result: str) -> None:
         """Count a call that another worker made in this turn."""
         tool = self._tools.get(name)
         values = _read(tool, arguments) if tool else None

@@ -64,7 +64,7 @@ class AttachmentImport:
             item = imported.find_item(db, "attachment", attachment_id)
             here = find_attachment(db, attachment_id) is not None
         if here:
-            self.tally.find_present()
+            self.tally.count_present()
         elif item is not None:
             self.tally.skip("it was imported before and has since been deleted here", attachment_id)
         else:
@@ -95,7 +95,7 @@ class AttachmentImport:
                 self.store.write(
                     lambda db: imported.note_item(db, "attachment", attachment_id, None, 0)
                 )
-            self.tally.take()
+            self.tally.count_imported()
 
     def _find_place(self, path: str) -> Path | None:
         """Return the location of a stored path's file, or None if it is outside the directory.

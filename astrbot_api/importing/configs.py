@@ -88,7 +88,7 @@ class ConfigImport:
             self.tally.skip("its name is not a valid id here", file_name)
         elif target.exists():
             if self._is_imported(target, file_name):
-                self.tally.find_present()
+                self.tally.count_present()
             else:
                 self.tally.skip(f"configs/{target.name} already exists and is kept", file_name)
         else:
@@ -183,7 +183,7 @@ class ConfigImport:
         text = header + tomli_w.dumps(table, multiline_strings=False)
         part = self.folder / f".{target.name}.{os.getpid()}.part"
         if not self.apply:
-            self.tally.take()
+            self.tally.count_imported()
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -199,7 +199,7 @@ class ConfigImport:
         except OSError as error:
             raise ImportFault(f"configs/{target.name}: cannot be written: {error}") from error
         else:
-            self.tally.take()
+            self.tally.count_imported()
         finally:
             part.unlink(missing_ok=True)
 

@@ -110,16 +110,16 @@ class HistoryImport:
             self._skip_messages("its session was skipped", source_id)
             return
         if number is not None:
-            self.sessions.find_present()
+            self.sessions.count_present()
         elif self.apply:
             number = self.store.write(lambda db: imported.add_session(db, session))
             if number is None:
                 self.sessions.skip("a session with this id was just created here", name)
                 self._skip_messages("its session was skipped", source_id)
                 return
-            self.sessions.take()
+            self.sessions.count_imported()
         else:
-            self.sessions.take()
+            self.sessions.count_imported()
         self._take_messages(session, number, source_id)
 
     def _find_target(self, session: SourceSession) -> tuple[int | None, str]:
@@ -142,18 +142,18 @@ class HistoryImport:
                 with self.store.read() as db:
                     known = imported.find_messages(db, number, [one.number for one in page])
             new = [one for one in page if one.number not in known]
-            self.messages.find_present(len(page) - len(new))
+            self.messages.count_present(len(page) - len(new))
             if new and self.apply and number is not None:
                 self._add(number, page)
             else:
-                self.messages.take(len(new))
+                self.messages.count_imported(len(new))
 
     def _add(self, number: int, page: list[SourceMessage]) -> None:
         def job(db: peewee.Database) -> tuple[int, list[str]]:
             return imported.add_messages(db, number, page)
 
         count, missing = self.store.write(job)
-        self.messages.take(count)
+        self.messages.count_imported(count)
         for attachment_id in missing:
             self.messages.note("an attachment that it refers to was not imported", attachment_id)
 

@@ -90,11 +90,11 @@ class KeyImport:
         if item is not None and not here:
             self.tally.skip("it was imported before and has since been deleted here", name)
         elif item is not None:
-            self.tally.find_present()
+            self.tally.count_present()
         elif here:
             self.tally.skip("a key with this id already exists here", name)
         elif not self.apply or self._add(key):
-            self.tally.take()
+            self.tally.count_imported()
             if key.legacy is None:
                 self.tally.note("it is revoked and stays revoked", name)
 

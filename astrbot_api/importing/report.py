@@ -27,19 +27,19 @@ class Tally:
 
     def __init__(self, kind: str, report: Callable[[str], None]) -> None:
         self.kind = kind
-        self.taken = 0
+        self.imported = 0
         self.present = 0
         self._report = report
         self._reported = 0
         self._skipped: dict[str, _Reason] = {}
         self._notes: dict[str, _Reason] = {}
 
-    def take(self, count: int = 1) -> None:
+    def count_imported(self, count: int = 1) -> None:
         """Count items that were or would be imported."""
-        self.taken += count
+        self.imported += count
         self._progress()
 
-    def find_present(self, count: int = 1) -> None:
+    def count_present(self, count: int = 1) -> None:
         """Count items from an earlier import."""
         self.present += count
         self._progress()
@@ -61,7 +61,7 @@ class Tally:
         """Yield the summary: one line, then one line per reason."""
         done = "imported" if applied else "to import"
         yield (
-            f"{self.kind:12} {self.taken} {done}, {self.present} already here, "
+            f"{self.kind:12} {self.imported} {done}, {self.present} already here, "
             f"{self.skipped} skipped"
         )
         for word, reasons in (("skipped", self._skipped), ("note", self._notes)):
@@ -73,14 +73,14 @@ class Tally:
     def describe(self) -> dict[str, Any]:
         """Return the summary as JSON data."""
         return {
-            "imported": self.taken,
+            "imported": self.imported,
             "present": self.present,
             "skipped": {text: reason.count for text, reason in self._skipped.items()},
             "notes": {text: reason.count for text, reason in self._notes.items()},
         }
 
     def _progress(self) -> None:
-        seen = self.taken + self.present
+        seen = self.imported + self.present
         if seen - self._reported >= _PROGRESS_EVERY:
             self._reported = seen
             self._report(f"{self.kind}: {seen} …")

@@ -99,7 +99,7 @@ def import_astrbot(
 
 
 def _note_in_audit(store: Store, tallies: list[Tally]) -> None:
-    taken = ", ".join(f"{tally.kind} {tally.taken}" for tally in tallies if tally.taken)
+    taken = ", ".join(f"{tally.kind} {tally.imported}" for tally in tallies if tally.imported)
     if taken:
         entry = AuditEntry("data_imported", "cli", subject="AstrBot", detail=taken)
         write_audited(store, lambda db: None, lambda _: entry)

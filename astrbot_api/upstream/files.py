@@ -28,7 +28,7 @@ _PIECE_BYTES = 64 * 1024
 
 
 class ExchangedFiles:
-    """Transfers the files of questions and answers. Equal bytes are uploaded once."""
+    """Transfers the files of messages and answers. Equal bytes are uploaded once."""
 
     def __init__(self, attachments: Attachments) -> None:
         self._attachments = attachments

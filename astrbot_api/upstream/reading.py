@@ -49,7 +49,7 @@ class UpstreamAttachment:
     name: str
 
 
-Said = AgentEvent | UpstreamAttachment
+AnswerPart = AgentEvent | UpstreamAttachment
 
 
 class AnswerReader:
@@ -78,7 +78,7 @@ class AnswerReader:
         self._skip = len(self._text)
         self._since = ""
 
-    def read(self, event: Mapping[str, Any]) -> Iterator[Said]:
+    def read(self, event: Mapping[str, Any]) -> Iterator[AnswerPart]:
         """Yield the new content of an event."""
         kind, data = event["type"], event.get("data")
         if kind == "plain" and isinstance(data, str):
@@ -104,7 +104,7 @@ class AnswerReader:
         elif kind == "end":
             self.ended = True
 
-    def read_stored(self, content: Mapping[str, Any]) -> Iterator[Said]:
+    def read_stored(self, content: Mapping[str, Any]) -> Iterator[AnswerPart]:
         """Yield the new content of a stored message or of a snapshot."""
         text, reasoning = "", str(content.get("reasoning") or "")
         for part in list_objects(content.get("message")):
@@ -128,7 +128,7 @@ class AnswerReader:
         if isinstance(stats, dict):
             yield from self._read_usage(stats)
 
-    def finish(self) -> Iterator[Said]:
+    def finish(self) -> Iterator[AnswerPart]:
         """Yield text that was held back, after the end of the answer.
 
         :raises ProviderError: if AstrBot sent a failure message or nothing.
@@ -145,7 +145,7 @@ class AnswerReader:
         if not self._text and not self._known:
             raise ProviderError(NO_ANSWER)
 
-    def _read_plain(self, chain_type: Any, data: str) -> Iterator[Said]:
+    def _read_plain(self, chain_type: Any, data: str) -> Iterator[AnswerPart]:
         if chain_type == "reasoning":
             self._reasoning += data
             yield ReasoningDelta(data)
@@ -157,7 +157,7 @@ class AnswerReader:
             skipped, self._skip = data[: self._skip], max(0, self._skip - len(data))
             yield from self._show_text(data[len(skipped) :])
 
-    def _show_text(self, text: str) -> Iterator[Said]:
+    def _show_text(self, text: str) -> Iterator[AnswerPart]:
         if not text:
             return
         self._text += text
@@ -177,14 +177,14 @@ class AnswerReader:
         found = None if self._output else _BEHIND.search(held)
         return found.start() if found else len(held)
 
-    def _read_complete(self, data: str) -> Iterator[Said]:
+    def _read_complete(self, data: str) -> Iterator[AnswerPart]:
         """Yield text that only the ``complete`` event contains."""
         since, self._since = self._since, ""
         if data.startswith(since) and not self._skip:
             yield from self._show_text(data[len(since) :])
         self._since = ""
 
-    def _read_call(self, call: Mapping[str, Any]) -> Iterator[Said]:
+    def _read_call(self, call: Mapping[str, Any]) -> Iterator[AnswerPart]:
         key = f"call {call.get('id')}"
         if call.get("name") and key not in self._known:
             self._known.add(key)
@@ -192,19 +192,19 @@ class AnswerReader:
                 str(call.get("id")), str(call["name"]), call.get("args"), _read_time(call)
             )
 
-    def _read_result(self, result: Mapping[str, Any]) -> Iterator[Said]:
+    def _read_result(self, result: Mapping[str, Any]) -> Iterator[AnswerPart]:
         key = f"result {result.get('id')}"
         if "result" in result and key not in self._known:
             self._known.add(key)
             yield ToolFinished(str(result.get("id")), str(result["result"]), _read_time(result))
 
-    def _read_file(self, attachment_id: str, name: str) -> Iterator[Said]:
+    def _read_file(self, attachment_id: str, name: str) -> Iterator[AnswerPart]:
         key = f"file {attachment_id}"
         if attachment_id and key not in self._known:
             self._known.add(key)
             yield UpstreamAttachment(attachment_id, name or attachment_id)
 
-    def _read_usage(self, stats: Mapping[str, Any]) -> Iterator[Said]:
+    def _read_usage(self, stats: Mapping[str, Any]) -> Iterator[AnswerPart]:
         usage = stats.get("token_usage")
         if self._output is not None or not isinstance(usage, dict):
             return

@@ -50,7 +50,7 @@ class Started:
             self.progress.append(progress)
 
         request = {"tool": tool, "arguments": arguments}
-        return await asyncio.wait_for(self.session.carry_out(request, report), LIMIT_S)
+        return await asyncio.wait_for(self.session.execute(request, report), LIMIT_S)
 
 
 def use(script: dict[str, Any], job: Use) -> Any:
@@ -258,9 +258,9 @@ def test_odd_prompts_and_resources_are_read() -> None:
         async def report(progress: Any) -> None:
             raise AssertionError(progress)
 
-        _, said = await started.session.carry_out({"prompt": "p", "arguments": {}}, report)
+        _, said = await started.session.execute({"prompt": "p", "arguments": {}}, report)
         assert said == [{**text("a"), "role": "user"}, {**text("b"), "role": "user"}]
-        _, read = await started.session.carry_out({"uri": "a:1"}, report)
+        _, read = await started.session.execute({"uri": "a:1"}, report)
         assert [one["type"] for one in read] == ["text", "file"]
 
     use(script, ask)

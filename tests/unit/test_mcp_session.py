@@ -145,7 +145,7 @@ class FakeSession:
     async def stop(self) -> None:
         self.stopped.set()
 
-    async def carry_out(self, request: Mapping[str, Any], report: Any) -> Any:
+    async def execute(self, request: Mapping[str, Any], report: Any) -> Any:
         return False, [{"type": "text", "text": "x" * request["arguments"]["chars"]}]
 
 

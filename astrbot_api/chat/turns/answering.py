@@ -28,7 +28,7 @@ from ...providers.registry import Providers
 from ...providers.traced import TracedProvider
 from ...runtime.metrics import Metrics
 from ...runtime.tracing import NO_SPAN
-from ...upstream.asking import Question, Upstreams
+from ...upstream.turns import Upstreams, UpstreamTurn
 from ..context.media import MediaReader
 from ..context.recent import RecentMessages
 from ..context.supplied import write_transcript
@@ -294,7 +294,8 @@ class Answer:
         """Ask the application's agent, an upstream AstrBot, or the model with its tools."""
         turn, agent = self._turn, self._services.agent
         if turn.config.upstream is not None and agent is None:
-            return self._services.upstreams.ask(self._make_question(turn.config.upstream, text))
+            forwarded = self._make_upstream_turn(turn.config.upstream, text)
+            return self._services.upstreams.answer(forwarded)
         options = ModelOptions(cancel=turn.cancel, model=turn.request.model)
         conversation = self._conversation.build(options, text, self._provider)
         context = self._to_tool_context()
@@ -318,12 +319,12 @@ class Answer:
             may_wait=self._may_wait,
         )
 
-    def _make_question(self, upstream: UpstreamConfig, text: str) -> Question:
+    def _make_upstream_turn(self, upstream: UpstreamConfig, text: str) -> UpstreamTurn:
         turn, request = self._turn, self._turn.request
         if request.context is not None:
             text = write_transcript(request.context, text)
         segments = replace_text(request.segments, text)
-        return Question(
+        return UpstreamTurn(
             upstream=upstream,
             username=request.username,
             session_id=turn.session.session_id,

@@ -162,7 +162,7 @@ class _Link:
                 raise CallFailed("this MCP server is no longer configured")
             if len(self._calls) > MAX_CALLS:
                 raise CallFailed("too many MCP calls are running; try again later")
-            is_error, parts = await session.carry_out(request, partial(self._report, request["id"]))
+            is_error, parts = await session.execute(request, partial(self._report, request["id"]))
             await self._send({**answer, "is_error": is_error, "content": parts})
         except CallFailed as error:
             await self._send({**answer, "failure": str(error)})

@@ -102,7 +102,7 @@ class ServerSession:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
 
-    async def carry_out(
+    async def execute(
         self, request: Mapping[str, Any], report: Callable[[Progress], Awaitable[None]]
     ) -> Parts:
         """Call a tool, read a resource, or render a prompt.

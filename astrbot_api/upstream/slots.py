@@ -1,7 +1,7 @@
 """Limits the number of concurrent turns at one AstrBot. Further turns wait in a queue.
 
 AstrBot 4.25 fails at about eight concurrent chats. The limit applies to all workers of this
-host. A place is a locked file, so the place of a dead worker is released.
+host. A slot is a locked file, so the slot of a dead worker is released.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..agent.cancel import Cancellation
 from ..errors import ProviderError
 from ..runtime.private_files import create_private_file
 
-#: Polling intervals in seconds: of the first turn in the queue for a free place, and of the
+#: Polling intervals in seconds: of the first turn in the queue for a free slot, and of the
 #: others for their position.
 _LOOK_S = 0.1
 _SHOW_S = 1.0
@@ -30,13 +30,14 @@ class _Waiter:
     payer: str
     user: str
     woken: threading.Event = field(default_factory=threading.Event)
-    place: int | None = None
+    #: Descriptor of the locked file, once the turn has a slot.
+    slot: int | None = None
 
 
-class Places:
-    """The places at one AstrBot.
+class TurnSlots:
+    """The slots at one AstrBot.
 
-    The next place goes to the key with the fewest turns there, then to its user with the fewest.
+    The next slot goes to the key with the fewest turns there, then to its user with the fewest.
     Ties go to the longest wait.
 
     :param folder: Folder of the locked files, shared by the workers of a host.
@@ -54,7 +55,7 @@ class Places:
 
     @contextmanager
     def take(self, payer: str, user: str, cancel: Cancellation) -> Iterator[_Waiter]:
-        """Enter the queue. On exit, leave the queue or release the place.
+        """Enter the queue. On exit, leave the queue or release the slot.
 
         :raises ProviderError: if the queue is full.
         """
@@ -73,14 +74,14 @@ class Places:
             self._leave(waiter)
 
     def iter_positions(self, waiter: _Waiter, cancel: Cancellation) -> Iterator[int]:
-        """Yield each new position in the queue, from 1, until a place is assigned.
+        """Yield each new position in the queue, from 1, until a slot is assigned.
 
         :raises RunCancelled: if the turn is cancelled.
         """
         shown = 0
         while True:
             self._grant()
-            if waiter.place is not None:
+            if waiter.slot is not None:
                 return
             position = self._find_position(waiter)
             if position != shown:
@@ -91,16 +92,16 @@ class Places:
             cancel.raise_if_cancelled()
 
     def _grant(self) -> None:
-        """Assign free places to the next turns in the queue."""
+        """Assign free slots to the next turns in the queue."""
         with self._lock:
             while self._waiting:
-                place = self._lock_file()
-                if place is None:
+                slot = self._lock_file()
+                if slot is None:
                     return
                 waiter = min(self._waiting, key=self._rank)
                 self._waiting.remove(waiter)
                 self._running.update(self._names(waiter))
-                waiter.place = place
+                waiter.slot = slot
                 waiter.woken.set()
 
     def _find_position(self, waiter: _Waiter) -> int:
@@ -121,9 +122,9 @@ class Places:
         with self._lock:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
-            if waiter.place is not None:
-                os.close(waiter.place)  # also unlocks the file
-                waiter.place = None
+            if waiter.slot is not None:
+                os.close(waiter.slot)  # also unlocks the file
+                waiter.slot = None
                 self._running.subtract(self._names(waiter))
                 self._running += Counter()  # removes zero counts
         self._grant()
@@ -131,29 +132,29 @@ class Places:
     def _lock_file(self) -> int | None:
         for path in self._files:
             create_private_file(path)
-            place = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            slot = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
-                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                os.close(place)
+                os.close(slot)
             else:
-                return place
+                return slot
         return None
 
 
-class PlacesOfHost:
-    """The places of every AstrBot in the configs."""
+class HostSlots:
+    """The slots of every AstrBot in the configs."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._made: dict[tuple[str, int, int], Places] = {}
+        self._made: dict[tuple[str, int, int], TurnSlots] = {}
 
-    def get(self, name: str, size: int, max_waiting: int) -> Places:
-        """Return the places at one AstrBot."""
+    def get(self, name: str, size: int, max_waiting: int) -> TurnSlots:
+        """Return the slots at one AstrBot."""
         with self._lock:
             key = (name, size, max_waiting)
             if key not in self._made:
                 self._folder.mkdir(mode=0o700, exist_ok=True)
-                self._made[key] = Places(self._folder, *key)
+                self._made[key] = TurnSlots(self._folder, *key)
             return self._made[key]

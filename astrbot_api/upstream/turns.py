@@ -19,8 +19,8 @@ from ..files.attachments import Attachments, Readable
 from ..runtime.outbound import Call, OutboundError
 from .client import AstrBotClient
 from .files import ExchangedFiles
-from .places import PlacesOfHost
-from .reading import AnswerReader, Said, UpstreamAttachment, find_answer, list_objects
+from .reading import AnswerPart, AnswerReader, UpstreamAttachment, find_answer, list_objects
+from .slots import HostSlots
 from .transport import UpstreamError, UpstreamRefusal
 
 log = logging.getLogger(__name__)
@@ -59,12 +59,12 @@ class UpstreamOutcomeUnknown(ProviderError):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A message for an AstrBot.
+class UpstreamTurn:
+    """A turn that an AstrBot answers.
 
     :param segments: The message as clients send it, with this server's attachment ids.
     :param sent: Attachments of the message.
-    :param payer: The key among which places are shared fairly.
+    :param payer: The key among which slots are shared fairly.
     :param receive_file: Stores a file of the answer and announces it.
     """
 
@@ -89,8 +89,8 @@ class Question:
 class Upstreams:
     """The AstrBots in one application's configs."""
 
-    def __init__(self, places: PlacesOfHost, attachments: Attachments) -> None:
-        self._places = places
+    def __init__(self, slots: HostSlots, attachments: Attachments) -> None:
+        self._slots = slots
         self._lock = threading.Lock()
         self._clients: dict[UpstreamConfig, AstrBotClient] = {}
         self._configs: dict[UpstreamConfig, tuple[list[dict[str, Any]], float]] = {}
@@ -126,74 +126,74 @@ class Upstreams:
             self._configs[upstream] = (found, now)
         return found
 
-    def ask(self, question: Question) -> Iterator[AgentEvent]:
+    def answer(self, turn: UpstreamTurn) -> Iterator[AgentEvent]:
         """Yield the answer of an AstrBot. The message is never executed twice.
 
         :raises ProviderError: if AstrBot refuses or fails, or the result stays unknown.
         :raises RunCancelled: if the turn is cancelled. It is also stopped at AstrBot.
         """
-        upstream = question.upstream
-        places = self._places.get(upstream.place, upstream.max_concurrent, upstream.max_waiting)
-        with places.take(question.payer, question.username, question.cancel) as waiter:
-            for position in places.iter_positions(waiter, question.cancel):
+        upstream = turn.upstream
+        slots = self._slots.get(upstream.place, upstream.max_concurrent, upstream.max_waiting)
+        with slots.take(turn.payer, turn.username, turn.cancel) as waiter:
+            for position in slots.iter_positions(waiter, turn.cancel):
                 yield QueuePosition(position)
             client = self.get_client(upstream)
-            asking = _Asking(question, client)
+            exchange = _Exchange(turn, client)
             try:
-                for said in asking.iter_said(self._make_body(question, client)):
-                    if isinstance(said, UpstreamAttachment):
-                        self._files.fetch(client, said, question.receive_file, question.cancel)
+                for part in exchange.iter_parts(self._make_body(turn, client)):
+                    if isinstance(part, UpstreamAttachment):
+                        self._files.fetch(client, part, turn.receive_file, turn.cancel)
                     else:
-                        yield said
+                        yield part
             except RunCancelled as cancelled:
                 if cancelled.reason == "stopped":
-                    asking.begin_to_stop()
+                    exchange.begin_to_stop()
                 raise
 
-    def _make_body(self, question: Question, client: AstrBotClient) -> dict[str, Any]:
+    def _make_body(self, turn: UpstreamTurn, client: AstrBotClient) -> dict[str, Any]:
         """Return the chat request, after uploading the message's files."""
-        upstream, files = question.upstream, {row.attachment_id: row for row in question.sent}
+        upstream, files = turn.upstream, {row.attachment_id: row for row in turn.sent}
         message = []
-        for segment in question.segments:
+        for segment in turn.segments:
             row = files.get(str(segment.get("attachment_id", "")))
             if row is not None:
-                there = self._files.upload(client, upstream.place, row, question.cancel)
+                there = self._files.upload(client, upstream.place, row, turn.cancel)
                 segment = {**segment, "attachment_id": there}
             message.append(dict(segment))
         body: dict[str, Any] = {
-            "username": question.user_there,
-            "session_id": question.session_id,
+            "username": turn.user_there,
+            "session_id": turn.session_id,
             "message": message,
             "enable_streaming": True,
         }
         optional = {
             "config_id": upstream.config_id,
             "config_name": upstream.config_name,
-            "selected_provider": question.provider_id,
-            "selected_model": question.model,
-            "_skip_user_history": question.skip_user_history,
+            "selected_provider": turn.provider_id,
+            "selected_model": turn.model,
+            "_skip_user_history": turn.skip_user_history,
         }
         return body | {key: value for key, value in optional.items() if value}
 
 
-class _Asking:
-    """State of one message and its answer."""
+class _Exchange:
+    """The message of one turn, and its answer so far."""
 
-    def __init__(self, question: Question, client: AstrBotClient) -> None:
-        self._question = question
+    def __init__(self, turn: UpstreamTurn, client: AstrBotClient) -> None:
+        self._turn = turn
         self._client = client
         self._reader = AnswerReader()
         self._sent_at = time.time()
         self._stopping = False
 
-    def iter_said(self, body: Mapping[str, Any]) -> Iterator[Said]:
+    def iter_parts(self, body: Mapping[str, Any]) -> Iterator[AnswerPart]:
         """Send the message and yield the whole answer, across interruptions."""
         for attempt in range(1, _MAX_SENDS + 1):
             try:
                 self._sent_at = time.time()
                 connection = Cancellation()
                 with (
-                    self._question.cancel.on_cancel(partial(self._end, connection)),
+                    self._turn.cancel.on_cancel(partial(self._end, connection)),
                     Call(connection) as call,
                 ):
                     yield from self._read(self._client.iter_chat(body, call))
@@ -221,11 +221,9 @@ class _Asking:
             threading.Thread(target=self._stop, name="upstream-stop", daemon=True).start()
 
     def _stop(self) -> None:
-        question = self._question
+        turn = self._turn
         try:
-            self._client.stop_session(
-                question.session_id, question.user_there, Call(limit_s=_STOP_S)
-            )
+            self._client.stop_session(turn.session_id, turn.user_there, Call(limit_s=_STOP_S))
         except (ProviderError, OutboundError) as error:
             log.warning("cannot stop a run at AstrBot: %s", error)
 
@@ -235,7 +233,7 @@ class _Asking:
         The stream of a stopped run is read to its end. A new message in the session would get no
         answer from AstrBot before that.
         """
-        reason = self._question.cancel.reason
+        reason = self._turn.cancel.reason
         if reason != "stopped":
             connection.cancel(reason)
             return
@@ -244,21 +242,21 @@ class _Asking:
         timer.daemon = True
         timer.start()
 
-    def _read(self, events: Iterator[Mapping[str, Any]]) -> Iterator[Said]:
+    def _read(self, events: Iterator[Mapping[str, Any]]) -> Iterator[AnswerPart]:
         for event in events:
-            if self._question.cancel.cancelled:
+            if self._turn.cancel.cancelled:
                 continue  # read to the end without showing more
             yield from self._reader.read(event)
             if self._reader.ended:
                 return
-        self._question.cancel.raise_if_cancelled()
+        self._turn.cancel.raise_if_cancelled()
 
-    def _iter_rest(self) -> Iterator[Said]:
+    def _iter_rest(self) -> Iterator[AnswerPart]:
         """Yield the rest of an interrupted answer, from its run or from the history.
 
         :raises UpstreamOutcomeUnknown: if AstrBot shows neither.
         """
-        upstream = self._question.upstream
+        upstream = self._turn.upstream
         deadline, pause_s = time.monotonic() + upstream.timeout_s, _FIRST_PAUSE_S
         shows_run = shows_session = True
         while (shows_run or shows_session) and time.monotonic() < deadline:
@@ -274,14 +272,14 @@ class _Asking:
             pause_s = min(_MAX_PAUSE_S, 2 * pause_s)
         raise UpstreamOutcomeUnknown(_UNKNOWN)
 
-    def _resume(self) -> Generator[Said, None, bool]:
+    def _resume(self) -> Generator[AnswerPart, None, bool]:
         """Read the run's own stream. Return whether another attempt makes sense."""
-        question = self._question
+        turn = self._turn
         self._reader.begin_again()
         try:
-            with Call(question.cancel) as call:
+            with Call(turn.cancel) as call:
                 yield from self._read(
-                    self._client.iter_run(self._reader.run_id, question.user_there, call)
+                    self._client.iter_run(self._reader.run_id, turn.user_there, call)
                 )
         except UpstreamRefusal:
             return False
@@ -289,12 +287,12 @@ class _Asking:
             pass  # AstrBot is temporarily unavailable
         return True
 
-    def _look_up(self) -> Generator[Said, None, bool]:
+    def _look_up(self) -> Generator[AnswerPart, None, bool]:
         """Look up the answer in the session. Return whether another attempt makes sense."""
-        question = self._question
+        turn = self._turn
         try:
             session = self._client.get_session(
-                question.session_id, question.user_there, Call(question.cancel, limit_s=30.0)
+                turn.session_id, turn.user_there, Call(turn.cancel, limit_s=30.0)
             )
         except UpstreamRefusal:
             return False
@@ -313,5 +311,5 @@ class _Asking:
         return True
 
     def _sleep(self, pause_s: float) -> None:
-        self._question.cancel.wait(pause_s)
-        self._question.cancel.raise_if_cancelled()
+        self._turn.cancel.wait(pause_s)
+        self._turn.cancel.raise_if_cancelled()
