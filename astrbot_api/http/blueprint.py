@@ -35,6 +35,9 @@ SMALL_JSON_BYTES = 256 * 1024
 #: Accepted charset names. ASCII is a subset of UTF-8.
 _UTF8_NAMES = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
+#: Error codes of every route with a JSON body.
+_BODY_CODES = ("invalid_request", "malformed_json", "body_too_large", "unsupported_media_type")
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Error codes of every route that needs a key.
@@ -163,7 +166,7 @@ class ApiBlueprint(flask_smorest.Blueprint):
         self._path = path or {}
 
     def route(self, rule: str, *, operation_id: str = "", **options: Any) -> Callable[[F], F]:
-        """Register a view, documented under this blueprint's tag with the parameters of its path.
+        """Register a view and document it: tag, parameters of its path, errors.
 
         :param operation_id: Unique name of the operation in the OpenAPI document.
         """
@@ -174,13 +177,23 @@ class ApiBlueprint(flask_smorest.Blueprint):
         documented: dict[str, Any] = {"operationId": operation_id} if operation_id else {}
         if self.public:
             documented["security"] = []
-        return lambda view: register(self.doc(**documented)(view))
+
+        def decorator(view: F) -> F:
+            codes = getattr(view, "_apidoc", {}).get(_CODES_KEY)
+            if codes is not None:
+                documented["responses"] = describe_errors(codes, self.error_schema)
+            return cast("F", register(self.doc(**documented)(view)))
+
+        return decorator
 
     def arguments(self, schema: ma.Schema, **kwargs: Any) -> Callable[[F], F]:
-        """Inject validated arguments. Invalid ones cause a 400 that names the field."""
+        """Inject validated arguments. Invalid ones cause an error that names the field."""
         kwargs.setdefault("error_status_code", 400)
-        decorator: Callable[[F], F] = super().arguments(schema, **kwargs)
-        return decorator
+        codes = _BODY_CODES if kwargs.get("location", "json") == "json" else ("invalid_request",)
+        if any(field.required for field in schema.fields.values()):
+            codes = ("missing_field", *codes)
+        inject: Callable[[F], F] = super().arguments(schema, **kwargs)
+        return lambda view: inject(_add_codes(view, codes))
 
     @staticmethod
     def needs_scope(scope: str) -> Callable[[F], F]:
@@ -224,11 +237,24 @@ class ApiBlueprint(flask_smorest.Blueprint):
         return decorator
 
     def raises(self, *codes: str) -> Callable[[F], F]:
-        """Document the errors of a route by their codes in the error table."""
+        """Document the errors of a route by their codes in the error table.
+
+        The errors of keys and of :meth:`arguments` are added to them.
+        """
         own = ("invalid_request",) if self.public else _KEY_CODES
-        described = describe_errors((*own, *codes), self.error_schema)
-        decorator: Callable[[F], F] = self.doc(responses=described)
-        return decorator
+        return lambda view: _add_codes(view, (*own, *codes))
+
+
+#: Key of the error codes in the documentation of a view.
+_CODES_KEY = "error_codes"
+
+
+def _add_codes(view: F, codes: tuple[str, ...]) -> F:
+    """Store error codes on a view, for :meth:`ApiBlueprint.route`."""
+    apidoc = deepcopy(getattr(view, "_apidoc", {}))
+    apidoc[_CODES_KEY] = (*apidoc.get(_CODES_KEY, ()), *codes)
+    view._apidoc = apidoc  # type: ignore[attr-defined]
+    return view
 
 
 def describe_errors(codes: tuple[str, ...], schema: ma.Schema | None = None) -> dict[int, Any]:

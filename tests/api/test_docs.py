@@ -153,6 +153,20 @@ def test_every_property_and_parameter_has_an_example_that_fits(
             check_against(check, example, document)
 
 
+def test_every_route_with_a_json_body_lists_the_errors_of_bad_bodies(
+    document: dict[str, Any],
+) -> None:
+    expected = {"malformed_json", "body_too_large", "unsupported_media_type"}
+    for operation in iter_operations(document):
+        body = operation.get("requestBody", {}).get("content", {})
+        # A messenger and an MCP client send bodies in formats of their own.
+        if "application/json" not in body or operation["tags"][0] in ("Hooks", "MCP"):
+            continue
+        texts = [answer["description"] for answer in operation["responses"].values()]
+        listed = set(re.findall(r"`([a-z_]+)`", " ".join(texts)))
+        assert expected <= listed, (operation["operationId"], expected - listed)
+
+
 def test_every_error_has_an_example_envelope_for_each_of_its_codes(
     document: dict[str, Any],
 ) -> None:

@@ -59,11 +59,9 @@ _STREAM = event_stream(
 )
 @blp.doc(parameters=[PARAMETER], responses=_STREAM)
 @blp.raises(
-    "invalid_request", "missing_field", "malformed_json", "message_empty", "username_reserved",
-    "config_not_found", "config_ambiguous", "session_of_another_user",
-    "attachment_not_found", "body_too_large", "unsupported_media_type", "too_many_turns",
-    "too_many_streams", "server_busy", "shutting_down", "approval_not_found", "run_not_found",
-    *CODES,
+    "missing_field", "message_empty", "username_reserved", "config_not_found", "config_ambiguous",
+    "session_of_another_user", "attachment_not_found", "too_many_turns", "too_many_streams",
+    "server_busy", "shutting_down", "approval_not_found", "run_not_found", *CODES,
 )  # fmt: skip
 def run_agent(body: dict[str, Any]) -> Response:
     """Run an agent and stream AG-UI events.

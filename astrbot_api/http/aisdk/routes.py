@@ -57,12 +57,10 @@ _STREAM = event_stream(
 )
 @blp.doc(parameters=[PARAMETER], responses=_STREAM)
 @blp.raises(
-    "invalid_request", "missing_field", "malformed_json", "message_empty", "username_reserved",
-    "config_not_found", "config_ambiguous", "session_of_another_user", "session_busy",
-    "session_not_found", "message_not_found", "message_not_editable",
-    "attachment_not_found", "body_too_large", "unsupported_media_type", "too_many_turns",
-    "too_many_streams", "server_busy", "shutting_down", "approval_not_found", "run_not_found",
-    *CODES,
+    "missing_field", "message_empty", "username_reserved", "config_not_found", "config_ambiguous",
+    "session_of_another_user", "session_busy", "session_not_found", "message_not_found",
+    "message_not_editable", "attachment_not_found", "too_many_turns", "too_many_streams",
+    "server_busy", "shutting_down", "approval_not_found", "run_not_found", *CODES,
 )  # fmt: skip
 def stream_chat(body: dict[str, Any]) -> Response:
     """Run an agent and stream UI messages of the AI SDK.
@@ -107,10 +105,7 @@ def stream_chat(body: dict[str, Any]) -> Response:
 @blp.get("/aisdk/<chat_id>/stream", operation_id="resumeUIMessages")
 @blp.arguments(ResumeQuerySchema(), location="query")
 @blp.doc(responses={**_STREAM, 204: {"description": "The chat has no active turn."}})
-@blp.raises(
-    "invalid_request", "username_reserved", "session_of_another_user", "too_many_streams",
-    "server_busy",
-)  # fmt: skip
+@blp.raises("username_reserved", "session_of_another_user", "too_many_streams", "server_busy")
 def resume_chat(query: dict[str, Any], chat_id: str) -> Response:
     """Stream the active turn of a chat from its first event.
 

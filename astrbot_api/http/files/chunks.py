@@ -123,7 +123,7 @@ _CHUNK_BODY = multipart_body(
 @blp.post("/files/upload/init", operation_id="beginUpload")
 @blp.arguments(BeginUploadSchema())
 @blp.answers(envelope_of("BegunUploadAnswer", BegunUploadSchema()))
-@blp.raises("missing_field", "invalid_request", "body_too_large", "quota_exceeded")
+@blp.raises("missing_field", "quota_exceeded")
 def begin_upload(body: dict[str, Any]) -> Response:
     """Begin a chunked upload.
 
@@ -167,7 +167,7 @@ def upload_chunk() -> Response:
 @blp.post("/files/upload/status", operation_id="getUploadStatus")
 @blp.arguments(UploadIdSchema())
 @blp.answers(envelope_of("UploadStatusAnswer", UploadStatusSchema()))
-@blp.raises("missing_field", "invalid_request", "upload_not_found")
+@blp.raises("missing_field", "upload_not_found")
 def get_upload_status(body: dict[str, Any]) -> Response:
     """Return the progress of an upload.
 
@@ -189,8 +189,8 @@ def get_upload_status(body: dict[str, Any]) -> Response:
 @blp.doc(parameters=[PARAMETER])
 @blp.answers(UPLOAD_ANSWER)
 @blp.raises(
-    *CODES, "missing_field", "invalid_request", "upload_not_found", "upload_incomplete",
-    "checksum_mismatch", "quota_exceeded", "unsupported_media_type",
+    *CODES, "missing_field", "upload_not_found", "upload_incomplete", "checksum_mismatch",
+    "quota_exceeded",
 )  # fmt: skip
 def complete_upload(body: dict[str, Any]) -> Response:
     """Complete an upload and create its attachment.
@@ -217,7 +217,7 @@ def _describe(one: Incoming) -> dict[str, Any]:
 @blp.post("/files/upload/abort", operation_id="abortUpload")
 @blp.arguments(UploadIdSchema())
 @blp.answers(envelope_of("AbortedUploadAnswer", NothingSchema()))
-@blp.raises("missing_field", "invalid_request")
+@blp.raises("missing_field")
 def abort_upload(body: dict[str, Any]) -> Response:
     """Abort an upload and delete its chunks.
 

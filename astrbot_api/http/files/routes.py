@@ -180,7 +180,7 @@ def download_attachment(attachment_id: str) -> Response:
 @blp.get("/files/<attachment_id>/thumbnail", operation_id="getThumbnail")
 @blp.arguments(ThumbnailQuerySchema(), location="query")
 @blp.doc(responses=_THUMBNAIL)
-@blp.raises("invalid_request", "attachment_not_found", "server_busy")
+@blp.raises("attachment_not_found", "server_busy")
 def get_thumbnail(query: dict[str, Any], attachment_id: str) -> Response:
     """Return a thumbnail of an attachment.
 
@@ -209,7 +209,7 @@ def get_attachment(attachment_id: str) -> Response:
 @blp.delete("/files/<attachment_id>", operation_id="deleteAttachment")
 @blp.arguments(DeleteQuerySchema(), location="query")
 @blp.answers(envelope_of("DeletedAnswer", DeletedSchema()))
-@blp.raises("invalid_request", "attachment_not_found", "attachment_in_use")
+@blp.raises("attachment_not_found", "attachment_in_use")
 def delete_attachment(query: dict[str, Any], attachment_id: str) -> Response:
     """Delete an attachment.
 

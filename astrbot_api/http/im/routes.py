@@ -32,9 +32,8 @@ blp = ApiBlueprint(
 )
 
 _CODES = (
-    "missing_field", "invalid_request", "malformed_json", "message_empty", "username_reserved",
-    "bot_not_found", "attachment_not_found", "session_of_another_user", "body_too_large",
-    "unsupported_media_type", "too_many_deliveries", "delivery_failed", *CODES,
+    "missing_field", "message_empty", "username_reserved", "bot_not_found", "attachment_not_found",
+    "session_of_another_user", "too_many_deliveries", "delivery_failed", *CODES,
 )  # fmt: skip
 
 _EXAMPLE = {

@@ -43,9 +43,7 @@ class InboxQuerySchema(RequestSchema):
 @blp.doc(
     responses=event_stream("An endless stream of messages.", INBOX_EVENT, _EXAMPLE),
 )
-@blp.raises(
-    "missing_field", "invalid_request", "username_reserved", "too_many_streams", "server_busy",
-)  # fmt: skip
+@blp.raises("missing_field", "username_reserved", "too_many_streams", "server_busy")
 def open_inbox(query: dict[str, Any]) -> Response:
     """Stream every message of all sessions of a username when it is stored.
 

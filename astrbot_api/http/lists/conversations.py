@@ -38,7 +38,7 @@ blp = ApiBlueprint(
 @blp.get("/conversations", operation_id="listConversations")
 @blp.arguments(ConversationQuerySchema(), location="query")
 @blp.answers(CONVERSATIONS)
-@blp.raises("invalid_request")
+@blp.raises()
 def list_conversations(query: dict[str, Any]) -> Response:
     """List the sessions of all users, most recently used first.
 

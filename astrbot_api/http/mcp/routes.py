@@ -23,7 +23,7 @@ from . import messages as rpc
 from .chat_tool import CHAT, ChatAnswer, describe_chat, describe_refusal, open_chat
 from .messages import Call, RpcError
 from .resources import list_resources, list_templates, read_resource
-from .schemas import DOCUMENTED_BODY, DOCUMENTED_QUERY, DOCUMENTED_RESPONSES, McpQuerySchema
+from .schemas import DOCUMENTED_BODY, DOCUMENTED_QUERY, DOCUMENTED_RESPONSES
 
 blp = ApiBlueprint(
     "mcp",
@@ -44,7 +44,6 @@ Answer = dict[str, Any]
 
 
 @blp.post("/mcp", operation_id="callMcpServer")
-@blp.arguments(McpQuerySchema(), location="query")
 @blp.doc(
     parameters=[PARAMETER, DOCUMENTED_QUERY],
     requestBody=DOCUMENTED_BODY,
@@ -54,7 +53,7 @@ Answer = dict[str, Any]
     "username_reserved", "body_too_large", "unsupported_media_type", "too_many_streams",
     "server_busy", "shutting_down", *CODES,
 )  # fmt: skip
-def call_server(query: dict[str, Any]) -> Response:
+def call_server() -> Response:
     """Answer a message of MCP (streamable HTTP, versions 2025-03-26 to 2026-07-28).
 
     The tool `chat` sends a `message` to an agent, optionally with `session_id` and `config`. The
@@ -73,7 +72,7 @@ def call_server(query: dict[str, Any]) -> Response:
             )
         body = _read_body()
         with _wrong_requests():
-            username = choose_username("mcp", query["username"].strip())
+            username = choose_username("mcp", request.args.get("username", "").strip())
         if isinstance(body, list):
             return _answer_batch(body, version, username)
         return _answer_message(body, version, username)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import marshmallow as ma
-
-from ..fields import request_field
-from ..schemas import RequestSchema, member, object_schema
+from ..schemas import member, object_schema
 
 _EXAMPLE: dict[str, Any] = {
     "jsonrpc": "2.0",
@@ -100,23 +97,14 @@ DOCUMENTED_RESPONSES: dict[int, Any] = {
 }
 
 
-_USERNAME = (
-    "The username of the sessions. By default the key's username, or `mcp:` and the beginning of "
-    "the key."
-)
-
-#: The query parameter. It is listed by hand, because the schema would replace the route's headers.
+#: The query parameter. The view validates it, because its errors are errors of the protocol.
 DOCUMENTED_QUERY: dict[str, Any] = {
     "in": "query",
     "name": "username",
     "schema": {"type": "string", "maxLength": 255},
-    "description": _USERNAME,
+    "description": (
+        "The username of the sessions. By default the key's username, or `mcp:` and the beginning "
+        "of the key."
+    ),
     "example": "alice",
 }
-
-
-class McpQuerySchema(RequestSchema):
-    """Query of an MCP request."""
-
-    # The view validates it, because its errors must be errors of the protocol.
-    username = request_field(ma.fields.String, _USERNAME, "alice", load_default="")

@@ -58,8 +58,8 @@ _MAX_PAGE_BYTES = 4_000_000
 )
 @blp.answers(OpenAIConversationSchema())
 @blp.raises(
-    "invalid_request", "malformed_json", "username_reserved", "item_not_found", "key_restricted",
-    "body_too_large", "unsupported_media_type", "quota_exceeded", "attachment_not_found",
+    "username_reserved", "item_not_found", "key_restricted", "quota_exceeded",
+    "attachment_not_found",
 )  # fmt: skip
 def create_conversation(body: dict[str, Any]) -> Response:
     """Create a conversation: a new session of the user, optionally with items."""
@@ -98,7 +98,7 @@ def retrieve_conversation(conversation_id: str) -> Response:
     OpenAIConversationRequestSchema(), required=False, example={"metadata": {"topic": "demo"}}
 )
 @blp.answers(OpenAIConversationSchema())
-@blp.raises("invalid_request", "malformed_json", "conversation_not_found")
+@blp.raises("conversation_not_found")
 def update_conversation(body: dict[str, Any], conversation_id: str) -> Response:
     """Replace the metadata of a conversation."""
     row, metadata = get_conversation(conversation_id), read_metadata(body)
@@ -121,7 +121,7 @@ def delete_conversation(conversation_id: str) -> Response:
 )
 @blp.arguments(ItemPageSchema(), location="query")
 @blp.answers(OpenAIItemListSchema())
-@blp.raises("invalid_request", "conversation_not_found", "item_not_found")
+@blp.raises("conversation_not_found", "item_not_found")
 def list_conversation_items(query: dict[str, Any], conversation_id: str) -> Response:
     """List the items of a conversation, newest first.
 
@@ -147,8 +147,7 @@ def list_conversation_items(query: dict[str, Any], conversation_id: str) -> Resp
 )
 @blp.answers(OpenAIItemListSchema())
 @blp.raises(
-    "missing_field", "invalid_request", "malformed_json", "conversation_not_found",
-    "item_not_found", "body_too_large", "unsupported_media_type", "quota_exceeded",
+    "missing_field", "conversation_not_found", "item_not_found", "quota_exceeded",
     "attachment_not_found",
 )  # fmt: skip
 def create_conversation_items(body: dict[str, Any], conversation_id: str) -> Response:

@@ -66,9 +66,8 @@ def _describe(description: str) -> dict[int, Any]:
     responses=_describe("The response: one JSON object, or typed events."),
 )
 @blp.raises(
-    "missing_field", "invalid_request", "malformed_json", "message_empty", "username_reserved",
-    "model_not_found", "response_not_found", "conversation_not_found", "item_not_found",
-    "attachment_not_found", "body_too_large", "quota_exceeded", "unsupported_media_type",
+    "missing_field", "message_empty", "username_reserved", "model_not_found", "response_not_found",
+    "conversation_not_found", "item_not_found", "attachment_not_found", "quota_exceeded",
     "too_many_turns", "too_many_streams", "server_busy", "shutting_down", "provider_error",
     "provider_rate_limited", "context_length_exceeded", "run_interrupted", "turn_timeout",
     "approval_not_found", "approval_decided", "run_not_found", *CODES,
@@ -147,7 +146,7 @@ def _answer_whole(
 @blp.doc(
     responses=_describe("The current response, or its typed events."),
 )
-@blp.raises("invalid_request", "response_not_found", "too_many_streams", "server_busy")
+@blp.raises("response_not_found", "too_many_streams", "server_busy")
 def retrieve_response(query: dict[str, Any], response_id: str) -> Response:
     """Return a response, or stream it from any of its events.
 
@@ -185,7 +184,7 @@ def cancel_response(response_id: str) -> Response:
 @blp.get("/openai/responses/<response_id>/input_items", operation_id="listOpenAIResponseInputItems")
 @blp.arguments(ItemPageSchema(), location="query")
 @blp.answers(OpenAIItemListSchema())
-@blp.raises("invalid_request", "response_not_found", "item_not_found")
+@blp.raises("response_not_found", "item_not_found")
 def list_input_items(query: dict[str, Any], response_id: str) -> Response:
     """List the input items of a response, newest first.
 

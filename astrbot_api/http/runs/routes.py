@@ -55,7 +55,7 @@ blp = ApiBlueprint(
 @blp.get("/chat/runs/<run_id>", operation_id="getChatRun")
 @blp.arguments(RunOwnerSchema(), location="query")
 @blp.answers(envelope_of("RunAnswer", RunStateSchema()))
-@blp.raises("run_not_found", "username_reserved", "session_of_another_user", "invalid_request")
+@blp.raises("run_not_found", "username_reserved", "session_of_another_user")
 def get_run(query: dict[str, Any], run_id: str) -> Response:
     """Return the state and the result of a run."""
     run = find_own_run(run_id, query["username"])
@@ -89,8 +89,8 @@ def get_run(query: dict[str, Any], run_id: str) -> Response:
     },
 )
 @blp.raises(
-    "run_not_found", "username_reserved", "session_of_another_user", "invalid_request",
-    "too_many_streams", "server_busy",
+    "run_not_found", "username_reserved", "session_of_another_user", "too_many_streams",
+    "server_busy",
 )  # fmt: skip
 def resume_run(query: dict[str, Any], run_id: str) -> Response:
     """Resume the stream of a run after any of its events.
@@ -112,7 +112,7 @@ def resume_run(query: dict[str, Any], run_id: str) -> Response:
 @blp.post("/chat/runs/<run_id>/stop", operation_id="stopChatRun")
 @blp.arguments(RunOwnerSchema(), required=False)
 @blp.answers(envelope_of("RunStopAnswer", StopSchema()))
-@blp.raises("run_not_found", "username_reserved", "session_of_another_user", "invalid_request")
+@blp.raises("run_not_found", "username_reserved", "session_of_another_user")
 def stop_run(body: dict[str, Any], run_id: str) -> Response:
     """Stop a run that is running or queued on any worker.
 
@@ -127,8 +127,8 @@ def stop_run(body: dict[str, Any], run_id: str) -> Response:
 @blp.arguments(DecisionSchema(), example={"decision": "approve", "username": "alice"})
 @blp.answers(envelope_of("DecisionAnswer", DecidedSchema()))
 @blp.raises(
-    "run_not_found", "username_reserved", "session_of_another_user", "invalid_request",
-    "approval_not_found", "approval_decided", "missing_field", "malformed_json", "key_restricted",
+    "run_not_found", "username_reserved", "session_of_another_user", "approval_not_found",
+    "approval_decided", "missing_field", "key_restricted",
 )  # fmt: skip
 def decide_approval(body: dict[str, Any], run_id: str, approval_id: str) -> Response:
     """Approve or reject a tool call that waits for a person.
@@ -155,7 +155,7 @@ def _describe_approval(row: ApprovalRow) -> dict[str, Any]:
 @blp.post("/chat/sessions/<session_id>/stop", operation_id="stopChatSession")
 @blp.arguments(RunOwnerSchema(), required=False)
 @blp.answers(envelope_of("SessionStopAnswer", StopSchema()))
-@blp.raises("session_not_found", "username_reserved", "session_of_another_user", "invalid_request")
+@blp.raises("session_not_found", "username_reserved", "session_of_another_user")
 def stop_session(body: dict[str, Any], session_id: str) -> Response:
     """Stop the running and queued turns of a session.
 

@@ -40,8 +40,8 @@ blp = ApiBlueprint(
 )
 
 _CHANGE_CODES = (
-    *OWNER_CODES, "attachment_not_found", "malformed_json", "message_empty", "message_not_found",
-    "message_not_editable", "session_busy", "body_too_large", "unsupported_media_type",
+    *OWNER_CODES, "attachment_not_found", "message_empty", "message_not_found",
+    "message_not_editable", "session_busy",
 )  # fmt: skip
 
 _STREAM = event_stream("A stream of events that ends with `end`.", CHAT_EVENT)

@@ -53,11 +53,8 @@ blp = ApiBlueprint(
 
 #: Error codes of all routes that name a session.
 OWNER_CODES = (
-    "missing_field", "invalid_request", "username_reserved", "session_not_found",
-    "session_of_another_user",
+    "missing_field", "username_reserved", "session_not_found", "session_of_another_user",
 )  # fmt: skip
-
-_BODY_CODES = ("malformed_json", "body_too_large", "unsupported_media_type")
 
 _NEW_ANSWER = envelope_of("NewSessionAnswer", NamedSessionSchema())
 
@@ -65,7 +62,7 @@ _NEW_ANSWER = envelope_of("NewSessionAnswer", NamedSessionSchema())
 @blp.get("/chat/sessions", operation_id="listChatSessions")
 @blp.arguments(SessionQuerySchema(), location="query")
 @blp.answers(envelope_of("SessionPageAnswer", SessionPageSchema()))
-@blp.raises("missing_field", "invalid_request", "username_reserved")
+@blp.raises("missing_field", "username_reserved")
 def list_sessions(query: dict[str, Any]) -> Response:
     """List the sessions of a username, newest first.
 
@@ -95,7 +92,7 @@ def list_sessions(query: dict[str, Any]) -> Response:
 @blp.get("/chat/sessions/new", operation_id="createChatSession")
 @blp.arguments(NewSessionQuerySchema(), location="query")
 @blp.answers(_NEW_ANSWER)
-@blp.raises("missing_field", "invalid_request", "username_reserved")
+@blp.raises("missing_field", "username_reserved")
 def create_session_by_get(query: dict[str, Any]) -> Response:
     """Create a session, like POST, for clients of AstrBot.
 
@@ -111,9 +108,7 @@ def create_session_by_get(query: dict[str, Any]) -> Response:
     NewSessionSchema(), required=False, example={"username": "alice", "display_name": "Greetings"}
 )
 @blp.answers(_NEW_ANSWER)
-@blp.raises(
-    "missing_field", "invalid_request", "username_reserved", "config_not_found", *_BODY_CODES
-)
+@blp.raises("missing_field", "username_reserved", "config_not_found")
 def create_session_by_post(query: dict[str, Any], body: dict[str, Any]) -> Response:
     """Create a session with an optional title and config.
 
@@ -130,7 +125,7 @@ def create_session_by_post(query: dict[str, Any], body: dict[str, Any]) -> Respo
     BatchDeleteSchema(), example={"username": "alice", "session_ids": ["my_session_001"]}
 )
 @blp.answers(envelope_of("BatchDeletedAnswer", BatchDeletedSchema()))
-@blp.raises("missing_field", "invalid_request", "username_reserved", *_BODY_CODES)
+@blp.raises("missing_field", "username_reserved")
 def delete_sessions(query: dict[str, Any], body: dict[str, Any]) -> Response:
     """Delete several sessions of one username.
 
@@ -203,7 +198,7 @@ def get_session(query: dict[str, Any], session_id: str) -> Response:
 @blp.arguments(OwnerQuerySchema(), location="query")
 @blp.arguments(SessionPatchSchema(), example={"username": "alice", "display_name": "Greetings"})
 @blp.answers(_NEW_ANSWER)
-@blp.raises(*OWNER_CODES, *_BODY_CODES)
+@blp.raises(*OWNER_CODES)
 def rename(query: dict[str, Any], body: dict[str, Any], session_id: str) -> Response:
     """Rename a session.
 

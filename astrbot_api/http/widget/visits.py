@@ -45,9 +45,8 @@ class VisitSchema(ma.Schema):
 @blp.arguments(VisitRequestSchema(), example={"config_id": "support"})
 @blp.answers(envelope_of("VisitAnswer", VisitSchema()))
 @blp.raises(
-    "missing_field", "invalid_request", "malformed_json", "config_not_found", "origin_refused",
-    "widget_closed", "key_restricted", "too_many_keys", "visits_exhausted", "body_too_large",
-    "unsupported_media_type",
+    "missing_field", "config_not_found", "origin_refused", "widget_closed", "key_restricted",
+    "too_many_keys", "visits_exhausted",
 )  # fmt: skip
 def open_visit(body: dict[str, Any]) -> Response:
     """Open the chat of a page as a visitor.
