@@ -84,11 +84,13 @@ def _read_provider(entry: Mapping[str, Any], provider_id: str, note: Note) -> di
     keys = entry.get("key")
     keys = [one for one in (keys if isinstance(keys, list) else [keys]) if isinstance(one, str)]
     keys = [one.strip() for one in keys if one.strip()]
-    if len(keys) > 1:
-        note("a provider has several keys; only the first one is imported", provider_id)
     if keys:
         variable = _VARIABLE.fullmatch(keys[0])
         table.update({"api_key_env": variable[1]} if variable else {"api_key": keys[0]})
+        table["api_keys"] = [one for one in keys[1:] if not _VARIABLE.fullmatch(one)]
+        if len(table["api_keys"]) < len(keys) - 1:
+            note("only the first key of a provider can be a variable; others are left out",
+                 provider_id)  # fmt: skip
     return {key: value for key, value in table.items() if value}
 
 

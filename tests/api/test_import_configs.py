@@ -31,7 +31,7 @@ _PROVIDERS = [
 ]  # fmt: skip
 
 _SOURCES = [
-    {"id": "src", "type": "openai_chat_completion", "key": ["$QWEN_KEY"],
+    {"id": "src", "type": "openai_chat_completion", "key": ["$QWEN_KEY", "${OTHER}"],
      "api_base": "http://127.0.0.1:11434/v1"},
 ]  # fmt: skip
 
@@ -88,13 +88,14 @@ def test_providers_models_keys_and_the_prompt_are_imported(
     assert config["providers"] == {
         "deepseek": {
             "id": "deepseek", "type": "openai", "base_url": "https://api.deepseek.com/v1/",
-            "model": "deepseek-chat", "api_key": "sk-first", "extra": {"temperature": 0.4},
+            "model": "deepseek-chat", "api_key": "sk-first", "api_keys": ["sk-second"],
+            "extra": {"temperature": 0.4},
         }
     }  # fmt: skip
     assert config["agent"] == {"system_prompt": 'You are a cat.\n"Meow"'}
     assert path.stat().st_mode & 0o777 == 0o600
     assert "not to be taken" not in path.read_text()
-    for told in ("several keys", "is disabled", "anthropic_chat_completion", "openai_tts_api"):
+    for told in ("can be a variable", "is disabled", "anthropic_chat_completion", "openai_tts_api"):
         assert told in done.stdout
     assert "sk-" not in done.output
 
