@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import peewee
 
-from .. import errors
 from ..config.settings import Settings
 from ..db.ratecounts import count_request
 from ..db.store import Store
@@ -24,6 +23,12 @@ from ..db.store import Store
 log = logging.getLogger(__name__)
 
 _WINDOW_S = 60
+
+#: Timeout of each reply of Redis, in seconds.
+_REDIS_LIMIT_S = 2.0
+
+#: Seconds between two requests that ask a failing Redis.
+_ASK_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,8 @@ class RateLimiter(Protocol):
 def open_rate_limiter(settings: Settings, store: Store) -> RateLimiter:
     """Return the limiter of the settings: Redis if configured, else the database."""
     url = settings.limits_url or settings.redis_url
-    return _LibraryLimiter(url, settings.redis_prefix) if url else _DatabaseLimiter(store)
+    counted = _DatabaseLimiter(store)
+    return _LibraryLimiter(url, settings.redis_prefix, counted) if url else counted
 
 
 class _DatabaseLimiter:
@@ -83,32 +89,49 @@ class _LibraryLimiter:
 
     :param url: ``memory://``, ``redis://HOST:PORT`` or another URL that it supports.
     :param prefix: The prefix of every key in Redis.
+    :param substitute: Counts requests while Redis fails, so that limited keys still work.
     """
 
-    def __init__(self, url: str, prefix: str) -> None:
+    def __init__(self, url: str, prefix: str, substitute: RateLimiter) -> None:
         from limits import storage, strategies
 
         # The library's scheme for a socket; the journal's client uses "unix://".
         url = url.replace("unix://", "redis+unix://", 1) if url.startswith("unix://") else url
         options: dict[str, Any] = {}
         if not url.startswith("memory://"):
-            options = {"key_prefix": f"{prefix}:limits", "wrap_exceptions": True}
+            options = {
+                "key_prefix": f"{prefix}:limits", "wrap_exceptions": True,
+                "socket_timeout": _REDIS_LIMIT_S, "socket_connect_timeout": _REDIS_LIMIT_S,
+            }  # fmt: skip
         self._limiter = strategies.SlidingWindowCounterRateLimiter(
             storage.storage_from_string(url, **options)
         )
+        self._substitute = substitute
+        self._failing, self._ask_from = False, 0.0
 
     def take(self, subject: str, limit: int) -> RateState:
-        from limits import RateLimitItemPerMinute
         from limits.errors import StorageError
 
+        if time.monotonic() >= self._ask_from:
+            if self._failing:
+                # Only this request waits for a server that may not answer.
+                self._ask_from = time.monotonic() + _ASK_EVERY_S
+            try:
+                state = self._take(subject, limit)
+            except StorageError as error:
+                log.error("Redis: %s; requests per minute are counted in the database", error)
+                self._failing, self._ask_from = True, time.monotonic() + _ASK_EVERY_S
+            else:
+                self._failing = False
+                self._ask_from = 0.0
+                return state
+        return self._substitute.take(subject, limit)
+
+    def _take(self, subject: str, limit: int) -> RateState:
+        from limits import RateLimitItemPerMinute
+
         item = RateLimitItemPerMinute(limit)
-        try:
-            allowed = self._limiter.hit(item, subject)
-            stats = self._limiter.get_window_stats(item, subject)
-        except StorageError as error:
-            log.error("requests per minute cannot be counted: %s", error)
-            raise errors.StorageError(
-                "The server could not count this request. Try again later."
-            ) from error
+        allowed = self._limiter.hit(item, subject)
+        stats = self._limiter.get_window_stats(item, subject)
         wait_s = 0 if allowed else max(1, math.ceil(stats.reset_time - time.time()))
         return RateState(allowed, limit, stats.remaining, wait_s)

@@ -8,7 +8,7 @@ While the journal rejects writes, streams send all events unwritten.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,6 +58,17 @@ class Slice:
     closed: bool
 
 
+class JournalGap(Exception):
+    """The journal has lost events before a piece, so nothing was stored.
+
+    :ivar last: The number of the last event that it has, of each such run.
+    """
+
+    def __init__(self, last: Mapping[int, int]) -> None:
+        super().__init__(f"the journal has lost events of {len(last)} runs")
+        self.last = last
+
+
 class Journal(Protocol):
     """Persists events. A waiting method does not block other greenlets."""
 
@@ -71,6 +82,7 @@ class Journal(Protocol):
 
         :returns: The runs whose events were rejected: they have ended, or another worker has
             taken them over.
+        :raises JournalGap: when the journal has lost earlier events of a run.
         :raises StorageError: when the events cannot be stored.
         """
 

@@ -22,7 +22,12 @@ _WINDOW_BYTES = 512 * 1024
 
 
 class Sink(Protocol):
-    """Writes a log's events to the journal."""
+    """Writes a log's events to the journal.
+
+    :ivar failing: Whether the journal rejects writes. Logs then show events at once.
+    """
+
+    failing: bool
 
     def mark(self, log: RunLog, *, awaited: bool = True, ended: bool = False) -> None:
         """Mark a log that has new events. The sink calls :meth:`RunLog.release` later.
@@ -57,6 +62,8 @@ class RunLog:
         self._ending = False
         self._closed = False
         self._marked = self._awaited = False
+        #: Whether the journal lacks events that are not in memory either. It gets no more of them.
+        self.incomplete = False
         #: Whether another worker has taken over the run. Later events are only in the journal.
         self.lost = False
         #: Called once, when :attr:`lost` becomes true.
@@ -84,7 +91,9 @@ class RunLog:
         if event["type"] in CLOSING:
             self._closing_from = self._closing_from or self._appended
             self._release_closing()
-        elif event["type"] in OPENING and self._released == self._appended - 1:
+        elif (
+            self._sink.failing or event["type"] in OPENING
+        ) and self._released == self._appended - 1:
             self._released = self._appended
             self._wake()
         awaited = self._released < self._appended
@@ -129,8 +138,18 @@ class RunLog:
         self._marked = self._awaited = False
         ending = self._ending  # before the events: none is added after it is set
         dropped, lines = self._kept
-        unwritten = lines[self._written - dropped :]
-        return Piece(self.run, self._written + 1, unwritten, ending, self._epoch)
+        written = max(dropped, self._written)
+        return Piece(self.run, written + 1, lines[written - dropped :], ending, self._epoch)
+
+    def write_again(self, last: int) -> None:
+        """Write the events after ``last`` again, because the journal has lost them. For the sink.
+
+        If they are no longer in memory, the journal gets no more events of this run. A reader on
+        another worker gets the stored reply at the end.
+        """
+        self.incomplete = last < self._kept[0]
+        if not self.incomplete:
+            self._written = last
 
     def release(self, piece: Piece, *, written: bool = True) -> None:
         """Make a piece visible to the readers. For the sink.
@@ -154,6 +173,14 @@ class RunLog:
             self.on_lost()
             self._sink.mark(self)  # makes the sink drop it from its open runs
 
+    def show_all(self) -> None:
+        """Show all events, because the journal cannot be written. For the sink."""
+        if not self.lost:
+            ending = self._ending  # before the events: none is added after it is set
+            self._released = self._appended
+            self._closed = self._closed or ending
+            self._wake()
+
     def wait_until_written(self, timeout_s: float) -> bool:
         """Wait until the journal has all events. Return False on timeout or if the run is lost."""
         number, waiter = self._appended, threading.Event()
@@ -169,8 +196,12 @@ class RunLog:
         return not self.lost
 
     def _release_closing(self) -> None:
-        """Show the closing events as soon as all events before them are written."""
-        if not self.lost and self._closing_from and self._written >= self._closing_from - 1:
+        """Show the closing events as soon as all events before them are written.
+
+        If the journal fails, they only wait until the events before them are shown.
+        """
+        before = self._released if self._sink.failing else self._written
+        if not self.lost and self._closing_from and before >= self._closing_from - 1:
             ending = self._ending  # before the events: none is added after it is set
             self._released = max(self._released, self._appended)
             self._closed = self._closed or ending

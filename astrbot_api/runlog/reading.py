@@ -6,6 +6,7 @@ import threading
 from collections import defaultdict
 from typing import Protocol
 
+from ..errors import StorageError
 from .journal import Journal
 from .log import RunLog
 from .signals.signals import RUN_EVENTS, Signals
@@ -72,6 +73,8 @@ class LogReader:
         events = self._log.read_after(self.number)
         if events is None:
             events = self._journal.read_after(self._log.run, self.number).events
+            if not events:
+                raise StorageError("The server has lost events of this run. Resume it at its end.")
         self.number += len(events)
         self.closed = closed and self.number >= last
         return events

@@ -1,19 +1,21 @@
 """The journal for several hosts: one Redis stream per run.
 
-The id of a stream entry is the event's number. An event is therefore stored at most once,
-and a reader detects a gap left by a Redis without persistence.
+The id of a stream entry is the event's number. An event is therefore stored at most once.
+A Redis that was emptied, or replaced by an older replica, has lost the last events of running
+turns. A stream never has a gap: their workers write the lost events again from memory.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from ..errors import StorageError
 from ..events import Event, encode_event
 from ..runtime.clock import now_us
-from .journal import EPOCH_KEPT_US, READ_LIMIT, Piece, Slice
+from .journal import EPOCH_KEPT_US, READ_LIMIT, JournalGap, Piece, Slice
 from .signals.redis_client import open_redis
 
 log = logging.getLogger(__name__)
@@ -26,35 +28,47 @@ _KEEP_AT_MOST_S = 7 * 24 * 3600
 # One script call for all pieces, so that all of them are stored or none.
 # KEYS: the set of ended runs; then, for each piece, its stream, its end and its epoch.
 # ARGV: the time; then, for each piece: run, epoch, first number, ended, count, events.
+# Returns 0 and the rejected runs; or 1 and, for each run with a gap, its number and its last event.
 _APPEND = """
-local refused, at, piece = {}, 2, 0
+local pieces, gaps, at = {}, {1}, 2
 while at <= #ARGV do
-  local run, own, first = ARGV[at], tonumber(ARGV[at+1]), tonumber(ARGV[at+2])
-  local ended, count = ARGV[at+3], tonumber(ARGV[at+4])
-  local stream, ending, epoch = KEYS[piece*3+2], KEYS[piece*3+3], KEYS[piece*3+4]
-  local taken = own < tonumber(redis.call('GET', epoch) or '0')
-  if first == 1 and not taken then
-    redis.call('DEL', stream, ending)
-    redis.call('ZREM', KEYS[1], run)
+  local key, first = #pieces*3, tonumber(ARGV[at+2])
+  local piece = {at=at, first=first, last=0, stream=KEYS[key+2], ending=KEYS[key+3]}
+  piece.refused = tonumber(ARGV[at+1]) < tonumber(redis.call('GET', KEYS[key+4]) or '0')
+  if first > 1 and not piece.refused then
+    piece.refused = redis.call('EXISTS', piece.ending) == 1
+    local tail = redis.call('XREVRANGE', piece.stream, '+', '-', 'COUNT', 1)
+    if tail[1] then piece.last = tonumber(string.match(tail[1][1], '^%d+')) end
+    if first > piece.last + 1 and not piece.refused then
+      gaps[#gaps+1], gaps[#gaps+2] = tonumber(ARGV[at]), piece.last
+    end
   end
-  if taken or redis.call('EXISTS', ending) == 1 then
-    refused[#refused+1] = run
+  pieces[#pieces+1], at = piece, at + 5 + tonumber(ARGV[at+4])
+end
+if gaps[2] then return gaps end
+local refused = {0}
+for _, piece in ipairs(pieces) do
+  local run, ended, count = ARGV[piece.at], ARGV[piece.at+3], tonumber(ARGV[piece.at+4])
+  if piece.refused then
+    refused[#refused+1] = tonumber(run)
   else
-    local tail, last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1), 0
-    if tail[1] then last = tonumber(string.match(tail[1][1], '^%d+')) end
+    if piece.first == 1 then
+      redis.call('DEL', piece.stream, piece.ending)
+      redis.call('ZREM', KEYS[1], run)
+    end
     for index = 1, count do
-      local number = first + index - 1
-      if number > last then
-        redis.call('XADD', stream, string.format('%d-0', number), 'e', ARGV[at+4+index])
+      local number = piece.first + index - 1
+      if number > piece.last then
+        local event = ARGV[piece.at+4+index]
+        redis.call('XADD', piece.stream, string.format('%d-0', number), 'e', event)
       end
     end
-    redis.call('EXPIRE', stream, KEEP)
+    redis.call('EXPIRE', piece.stream, KEEP)
     if ended == '1' then
-      redis.call('SET', ending, first + count - 1, 'EX', KEEP)
+      redis.call('SET', piece.ending, piece.first + count - 1, 'EX', KEEP)
       redis.call('ZADD', KEYS[1], ARGV[1], run)
     end
   end
-  at, piece = at + 5 + count, piece + 1
 end
 return refused
 """.replace("KEEP", str(_KEEP_AT_MOST_S))
@@ -91,6 +105,9 @@ redis.call('SET', KEYS[3], ARGV[1], 'EX', EPOCH)
 return 1
 """.replace("KEEP", str(_KEEP_AT_MOST_S)).replace("EPOCH", str(EPOCH_KEPT_US // 1_000_000))
 
+#: Seconds between two lines about failures in the log.
+_LOG_EVERY_S = 10.0
+
 #: Maximum number of runs that one call of ``prune`` deletes.
 _PRUNED_AT_ONCE = 200
 
@@ -107,20 +124,27 @@ class RedisJournal:
     def __init__(self, url: str, prefix: str) -> None:
         self._client: Any = open_redis(url)
         self._prefix = prefix
+        self._quiet_until = 0.0
         self._ended = f"{prefix}:ended"
         self._append = self._client.register_script(_APPEND)
         self._end = self._client.register_script(_END)
         self._take = self._client.register_script(_TAKE)
 
     def append(self, pieces: Sequence[Piece]) -> Collection[int]:
-        """Store events of any number of runs, and return the runs whose events were rejected."""
+        """Store events of any number of runs, and return the runs whose events were rejected.
+
+        :raises JournalGap: when Redis has lost earlier events of a run.
+        """
         keys: list[str] = [self._ended]
         values: list[Any] = [now_us()]
         for piece in pieces:
             keys += self._keys_of(piece.run)
             values += [piece.run, piece.epoch, piece.first, int(piece.ended), len(piece.events)]
             values += piece.events
-        refused = {int(run) for run in self._ask(lambda: self._append(keys, values))}
+        has_gaps, *found = self._ask(lambda: self._append(keys, values))
+        if has_gaps:
+            raise JournalGap(dict(zip(found[::2], found[1::2], strict=True)))
+        refused = set(found)
         for run in refused:
             log.warning(
                 "run %d ended or was taken over; events of its former worker are dropped", run
@@ -199,7 +223,11 @@ class RedisJournal:
         try:
             return job()
         except (RedisError, OSError) as error:
-            log.error("Redis: %s", " ".join(str(error).split()) or type(error).__name__)
+            if time.monotonic() >= self._quiet_until:
+                # Every stream on another worker asks once a second during an outage.
+                self._quiet_until = time.monotonic() + _LOG_EVERY_S
+                words = " ".join(str(error).split()) or type(error).__name__
+                log.error("Redis (ASTRBOT_REDIS_URL): %s; see `astrbot-api doctor`", words)
             raise StorageError(
                 "The server could not store or read the events of its runs. Try again later."
             ) from error

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ..errors import AstrBotError, StoreClosed
 from ..runtime.per_process import PerProcess
 from ..runtime.threads import wait_until_idle
-from .journal import Journal, Piece
+from .journal import Journal, JournalGap, Piece
 from .log import RunLog
 from .signals.signals import RUN_EVENTS, Signals
 
@@ -57,8 +57,8 @@ _MAX_PAYLOAD = 4000
 class JournalWriter:
     """Writes marked logs in one thread per worker (a greenlet under gevent).
 
-    A failing journal does not stop the runs. Streams send the events, and the
-    writer keeps them in memory until the journal accepts them.
+    A failing journal does not stop the runs. Streams send the events at once, and the
+    writer keeps them in memory until the journal accepts them. It tries once a second.
     """
 
     def __init__(self, journal: Journal, signals: Signals) -> None:
@@ -66,6 +66,9 @@ class JournalWriter:
         self._signals = signals
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        #: Whether the journal rejects writes.
+        self.failing = False
+        self._next_attempt = 0.0
         self._marked: dict[RunLog, None] = {}
         self._refused: dict[RunLog, None] = {}
         #: Runs whose end is not yet in the journal.
@@ -155,21 +158,34 @@ class JournalWriter:
         self._counted_at = now
 
     def _write(self, logs: Sequence[RunLog]) -> None:
+        self._open.difference_update(log_ for log_ in logs if log_.lost)
+        if self.failing and not self._closed:
+            # A write to a server that does not answer can take seconds. Streams do not wait for it.
+            for log_ in logs:
+                log_.show_all()
+            if time.monotonic() < self._next_attempt:
+                self._keep(logs)
+                return
         pieces = [(log_, log_.take_unwritten()) for log_ in logs]
         pieces = [(log_, piece) for log_, piece in pieces if piece.events or piece.ended]
-        self._open.difference_update(log_ for log_ in logs if log_.lost)
         if not pieces:
             return
         going = sum(piece.first > 1 and not piece.ended for _, piece in pieces)
         self._going_share = going / len(pieces)
         written, refused = True, frozenset[int]()
         try:
-            refused = frozenset(self._journal.append([piece for _, piece in pieces]))
+            kept = [piece for log_, piece in pieces if not log_.incomplete]
+            refused = frozenset(self._journal.append(kept)) if kept else refused
         except StoreClosed:
             return
+        except JournalGap as gap:
+            self._write_again(pieces, gap)
+            return
         except AstrBotError as error:
-            log.error("the events of %d runs are not in the journal yet: %s", len(pieces), error)
+            self._note_failure(error, len(pieces))
             written = False
+        else:
+            self._note_success()
         for log_, piece in pieces:
             if piece.run in refused:
                 log_.lose()
@@ -182,6 +198,33 @@ class JournalWriter:
             self._notify([piece for _, piece in pieces])
         else:
             self._keep([log_ for log_, _ in pieces])
+
+    def _write_again(self, pieces: Sequence[tuple[RunLog, Piece]], gap: JournalGap) -> None:
+        """Schedule all pieces, and for runs with a gap the lost events before them."""
+        found = [(log_, gap.last[piece.run]) for log_, piece in pieces if piece.run in gap.last]
+        for log_, last in found:
+            log_.write_again(last)
+        log.warning(
+            "the journal has lost events of %d runs; %d of them are written again from memory",
+            len(found), sum(not log_.incomplete for log_, _ in found),
+        )  # fmt: skip
+        with self._lock:
+            self._marked = {**dict.fromkeys(log_ for log_, _ in pieces), **self._marked}
+        self._wake.set()
+
+    def _note_failure(self, error: AstrBotError, runs: int) -> None:
+        """Log a failure once per outage."""
+        if not self.failing:
+            log.error(
+                "the events of %d runs cannot be written; streams on this worker continue: %s",
+                runs, error,
+            )  # fmt: skip
+        self.failing, self._next_attempt = True, time.monotonic() + _RETRY_S
+
+    def _note_success(self) -> None:
+        if self.failing:
+            log.warning("the events of runs are written again")
+        self.failing = False
 
     def _keep(self, logs: Sequence[RunLog]) -> None:
         for log_ in logs:

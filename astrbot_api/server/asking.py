@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -32,6 +33,9 @@ _LIMIT_S = 10.0
 
 #: Token limit of a model's reply in a check.
 _PROBE_TOKENS = 16
+
+#: Fraction of Redis' memory limit above which it is reported.
+_NEARLY_FULL = 0.9
 
 #: Number of listed models in the message that a model is missing.
 _SHOWN_MODELS = 5
@@ -146,18 +150,40 @@ _INITIALIZE = orjson.dumps(
 
 
 def ask_redis(url: str) -> Iterator[Finding]:
-    """Check that Redis responds."""
+    """Check that Redis responds, accepts writes and keeps the events."""
     try:
         client = open_redis(url)
         client.ping()
+        info = client.info()
         client.close()
     except SettingsError as error:
         yield Finding("redis", "fail", str(error), "correct ASTRBOT_REDIS_URL")
     except Exception as error:
-        text = f"it does not answer: {type(error).__name__}"
-        yield Finding("redis", "fail", text, "start Redis, or correct ASTRBOT_REDIS_URL")
+        words = " ".join(str(error).split()) or type(error).__name__
+        yield Finding("redis", "fail", words, "start Redis, or correct ASTRBOT_REDIS_URL")
     else:
-        yield Finding("redis", "ok", "it answers")
+        yield _judge_redis(info)
+
+
+def _judge_redis(info: Mapping[str, Any]) -> Finding:
+    """Return the first problem in the output of Redis' command INFO."""
+    if int(str(info.get("redis_version", "6")).partition(".")[0]) < 6:
+        text = f"its version {info['redis_version']} is too old"
+        return Finding("redis", "fail", text, "install Redis 6 or newer")
+    if info.get("cluster_enabled"):
+        return Finding("redis", "fail", "a Redis cluster is not supported", "use a single Redis")
+    if info.get("role") == "slave":
+        remedy = "set the address of the primary in ASTRBOT_REDIS_URL"
+        return Finding("redis", "fail", "it is a replica, which rejects writes", remedy)
+    limit, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
+    policy = info.get("maxmemory_policy", "noeviction")
+    if limit and policy != "noeviction":
+        text = f"it may delete events of running turns (maxmemory-policy {policy})"
+        return Finding("redis", "warn", text, "set maxmemory-policy noeviction")
+    if limit and used >= limit * _NEARLY_FULL:
+        text = f"its memory is {used * 100 // limit} % full"
+        return Finding("redis", "warn", text, "raise maxmemory, or lower ASTRBOT_RUN_LOG_KEEP_S")
+    return Finding("redis", "ok", "it answers")
 
 
 def ask_bot(finding: Finding, adapter: Adapter) -> Finding:

@@ -12,6 +12,7 @@ import peewee
 
 from ..db import audit, filetexts, keys, keyuse, ratecounts, responses, session_keys, visits
 from ..db.store import Store
+from ..errors import AstrBotError
 from ..runtime.clock import now_us
 from ..runtime.per_process import PerProcess
 
@@ -77,6 +78,8 @@ class Chores:
     def _do(self, chore: _Chore) -> None:
         try:
             chore.job()
+        except AstrBotError as error:
+            log.error("a chore of the worker failed, and will be tried again: %s", error)
         except Exception:
             # An exception in one job must not stop the other jobs.
             log.exception("a chore of the worker failed")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +23,7 @@ from astrbot_api.agent.provider import Delta, TextDelta, ToolCallDelta, Usage
 from astrbot_api.cli.main import main
 from astrbot_api.db import keys, keyuse, ratecounts, session_keys
 from astrbot_api.db.models import ApiKey
+from astrbot_api.keys import rates
 from astrbot_api.keys.rules import NO_RULES, narrow_rules, read_rules
 
 from ..waiting import LIMIT_S
@@ -167,16 +170,32 @@ def test_every_storage_counts_the_same(make_api: Callable[..., Api], url: str) -
     assert [ask(api, key).status_code for _ in range(3)] == [200, 200, 429]
 
 
-def test_redis_counts_the_same_and_its_outage_is_a_503(
+def test_redis_counts_the_same_and_in_its_outage_the_database_counts(
     make_api: Callable[..., Api], redis_server: Any, redis_prefix: str
 ) -> None:
     api = make_api(ASTRBOT_LIMITS_URL=redis_server.url, ASTRBOT_REDIS_PREFIX=redis_prefix)
     key = make_key(api, requests_per_minute=2)
     assert [ask(api, key).status_code for _ in range(3)] == [200, 200, 429]
     lost = make_api(ASTRBOT_LIMITS_URL="redis://127.0.0.1:1")
-    refused = ask(lost, make_key(lost, requests_per_minute=2))
-    assert refusal(refused) == (503, "storage_error")
-    assert ask(lost, lost.key).status_code == 200
+    key = make_key(lost, requests_per_minute=2)
+    assert [ask(lost, key).status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_one_request_waits_for_a_redis_that_does_not_answer(
+    make_api: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rates, "_REDIS_LIMIT_S", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        api = make_api(ASTRBOT_LIMITS_URL=f"redis://127.0.0.1:{silent.getsockname()[1]}")
+        key = make_key(api, requests_per_minute=2)
+        assert ask(api, key).status_code == 200
+        silent.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+        assert [ask(api, key).status_code for _ in range(2)] == [200, 429]
+        with pytest.raises(BlockingIOError):
+            silent.accept()
 
 
 def test_streams_are_limited_while_turns_run(make_scripted: Callable[..., Any]) -> None:

@@ -19,6 +19,8 @@ from .conftest import Api
 class _AtOnce:
     """A sink that publishes events as soon as they are appended."""
 
+    failing = False
+
     def mark(self, log: RunLog, *, awaited: bool = True, ended: bool = False) -> None:
         log.release(log.take_unwritten())
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+import redis
 
 from astrbot_api.chat.watching.pushes import Board
 from astrbot_api.config.settings import Settings
@@ -22,7 +23,7 @@ from astrbot_api.testing.fake_openai import FakeOpenAI
 
 from ..postgres import Postgres
 from ..redis_server import RedisServer
-from ..servers import Server, create_key_row, iter_events, write_config
+from ..servers import Server, create_key_row, iter_events, shown_text, write_config
 from ..waiting import wait_for
 
 pytestmark = pytest.mark.e2e
@@ -182,3 +183,21 @@ def test_a_run_survives_an_outage_of_redis(world: World) -> None:
     again = world.other.request("GET", f"/api/v1/chat/runs/{run_id}/stream", world.key)
     assert again.data.count(b"tok29") >= 1
     assert again.data.rstrip().split(b"\n")[-2].find(b'"end"') > 0
+
+
+@pytest.mark.parametrize("world", ["redis"], indirect=True)
+def test_a_stream_on_the_other_host_goes_on_after_redis_was_emptied(world: World) -> None:
+    assert world.redis is not None
+    run_id, stream = _begin(world.one, world.key, "emptied", "DELAY=100 N=30 x")
+    while "tok9" not in next(stream).get("data", ""):
+        pass
+    client = redis.Redis.from_url(world.redis.url)
+    client.flushall()
+    client.close()
+    opened = world.other.request(
+        "GET", f"/api/v1/chat/runs/{run_id}/stream", world.key, preload_content=False
+    )
+    there, here = list(iter_events(opened)), list(stream)
+    assert there[-len(here) :] == here
+    assert [one["type"] for one in here[-1:]] == ["end"]
+    assert shown_text(there) == there[-3]["data"]

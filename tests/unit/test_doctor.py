@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from click.testing import CliRunner
 
 from astrbot_api.cli.main import main
@@ -16,6 +17,7 @@ from astrbot_api.db import deliveries, keys
 from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.testing.fake_telegram import FakeTelegram
 
+from ..redis_server import RedisServer
 from ..strict_endpoint import StrictEndpoint, say
 
 _WEBHOOK = """
@@ -95,6 +97,52 @@ def test_a_database_that_is_not_there_is_reported_and_not_made(tmp_path: Path) -
     assert status == 1
     assert "fail  database: it does not exist yet\n      -> start the server once" in output
     assert not (tmp_path / "astrbot.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("commands", "undo", "state", "text", "remedy"),
+    [
+        ([], [], "ok", "it answers", ""),
+        (
+            ["REPLICAOF 127.0.0.1 1"], ["REPLICAOF NO ONE"],
+            "fail", "it is a replica, which rejects writes",
+            "set the address of the primary in ASTRBOT_REDIS_URL",
+        ),
+        (
+            ["CONFIG SET maxmemory 100mb", "CONFIG SET maxmemory-policy allkeys-lru"],
+            ["CONFIG SET maxmemory 0", "CONFIG SET maxmemory-policy noeviction"],
+            "warn", "it may delete events of running turns (maxmemory-policy allkeys-lru)",
+            "set maxmemory-policy noeviction",
+        ),
+        (
+            ["CONFIG SET maxmemory 1"], ["CONFIG SET maxmemory 0"],
+            "warn", "its memory is ", "raise maxmemory, or lower ASTRBOT_RUN_LOG_KEEP_S",
+        ),
+    ],
+)  # fmt: skip
+def test_a_redis_that_cannot_keep_the_events_is_reported(
+    tmp_path: Path,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    commands: list[str],
+    undo: list[str],
+    state: str,
+    text: str,
+    remedy: str,
+) -> None:
+    prepare(tmp_path).close()
+    monkeypatch.setenv("ASTRBOT_REDIS_URL", redis_server.url)
+    client = redis.Redis.from_url(redis_server.url)
+    try:
+        for command in commands:
+            client.execute_command(*command.split())
+        found = find(tmp_path)["redis"]
+    finally:
+        for command in undo:
+            client.execute_command(*command.split())
+        client.close()
+    assert (found["state"], found["remedy"]) == (state, remedy)
+    assert found["text"].startswith(text)
 
 
 def test_what_is_to_do_stands_below_what_is_wrong(tmp_path: Path) -> None:

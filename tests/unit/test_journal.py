@@ -24,6 +24,7 @@ from astrbot_api.runlog.journal import READ_LIMIT, Journal, Piece, Slice
 from astrbot_api.runlog.log import RunLog
 from astrbot_api.runlog.opening import open_journal
 from astrbot_api.runlog.reading import Followers, LogReader
+from astrbot_api.runlog.redis_journal import RedisJournal
 from astrbot_api.runlog.signals.signals import Callback
 from astrbot_api.runlog.sqlite_journal import SqliteJournal
 from astrbot_api.runlog.writer import JournalWriter
@@ -137,6 +138,8 @@ def test_pruning_forgets_what_has_ended_and_nothing_else(journal: Journal) -> No
 
 class Sink:
     """Writes to no journal. ``marks`` has the logs, and whether streams wait for them."""
+
+    failing = False
 
     def __init__(self) -> None:
         self.marks: list[tuple[RunLog, bool]] = []
@@ -292,15 +295,110 @@ def test_the_end_of_a_run_comes_after_what_its_worker_adds_meanwhile(
     journal.close()
 
 
-def test_a_redis_that_forgot_a_part_shows_nothing_that_does_not_follow(
+@pytest.fixture
+def redis_journal(
     redis_server: RedisServer, redis_prefix: str, tmp_path: Path
-) -> None:
+) -> Iterator[RedisJournal]:
     settings = Settings(data_dir=tmp_path, redis_url=redis_server.url, redis_prefix=redis_prefix)
-    journal = open_journal(settings)
-    journal.append([Piece(7, 4, lines(4, 6), ended=True)])
-    assert journal.read_after(7, 0).events == []
-    assert journal.read_after(7, 3) == Slice(lines(4, 6), closed=True)
-    journal.close()
+    opened = open_journal(settings)
+    assert isinstance(opened, RedisJournal)
+    yield opened
+    opened.close()
+
+
+def _keep_events(server: RedisServer, prefix: str, run: int, count: int) -> None:
+    """Keep only the first events of a run, like a replica without the last ones."""
+    client = redis.Redis.from_url(server.url)
+    stream = f"{prefix}:run:{run}"
+    kept = client.xrange(stream, count=count) if count else []
+    client.delete(stream)
+    for number, fields in kept:
+        client.xadd(stream, fields, id=number)
+    client.close()
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_events_that_redis_has_lost_are_written_again(
+    kept: int,
+    redis_journal: RedisJournal,
+    redis_server: RedisServer,
+    redis_prefix: str,
+    make_writer: Callable[[Journal], JournalWriter],
+) -> None:
+    log = RunLog(7, make_writer(redis_journal))
+    for number in range(5):
+        log.append(events.plain("r", f"{number}", streaming=True))
+    assert log.wait_until_written(LIMIT_S)
+    _keep_events(redis_server, redis_prefix, 7, kept)
+    log.append(events.end("r"))
+    log.close()
+    found = wait_for(lambda: (got := redis_journal.read_after(7, 0)).closed and got)
+    assert [decode_event(line)["data"] for line in found.events[:5]] == list("01234")
+    assert types_of(found.events[5:]) == ["end"]
+    assert log.closed
+
+
+def test_redis_gets_no_events_after_a_gap_that_memory_cannot_fill(
+    redis_journal: RedisJournal,
+    redis_server: RedisServer,
+    redis_prefix: str,
+    make_writer: Callable[[Journal], JournalWriter],
+) -> None:
+    log = RunLog(7, make_writer(redis_journal))
+    for number in range(30):
+        log.append(events.plain("r", f"{number:02}" + "x" * 30_000, streaming=True))
+        wait_for(lambda number=number: log.last_number == number + 1)
+    _keep_events(redis_server, redis_prefix, 7, 2)
+    log.append(events.end("r"))
+    log.close()
+    wait_for(lambda: log.incomplete)
+    assert types_of(log.read_after(30) or []) == ["end"]
+    found = redis_journal.read_after(7, 0)
+    assert (len(found.events), found.closed) == (2, False)
+    # Another worker can therefore close it.
+    assert redis_journal.end_run(7, [events.end("r")])
+    behind = LogReader(log, redis_journal, Followers(_NoSignals()), number=3)
+    with pytest.raises(StorageError, match="lost events"):
+        behind.read()
+
+
+def test_streams_do_not_wait_for_a_journal_that_does_not_answer(
+    journal: Journal,
+    make_writer: Callable[[Journal], JournalWriter],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked, answers = threading.Semaphore(0), threading.Event()
+
+    class Silent(Refusing):
+        """Rejects each write only after a long time."""
+
+        def append(self, pieces: Sequence[Piece]) -> Collection[int]:
+            if self.refuses:
+                asked.release()
+                answers.wait(LIMIT_S)
+            return super().append(pieces)
+
+    silent = Silent(journal)
+    log = RunLog(7, make_writer(silent))  # type: ignore[arg-type]
+    log.append(events.plain("r", "0", streaming=True))
+    assert asked.acquire(timeout=LIMIT_S)
+    answers.set()
+    wait_for(lambda: log.last_number == 1)
+    answers.clear()
+    log.append(events.plain("r", "1", streaming=True))
+    assert asked.acquire(timeout=LIMIT_S)  # the next attempt has begun, and does not end
+    assert log.last_number == 2
+    log.append(events.plain("r", "2", streaming=True))
+    log.append(events.end("r"))
+    log.close()
+    assert log.closed
+    assert types_of(log.read_after(0) or []) == ["plain", "plain", "plain", "end"]
+    silent.refuses = False
+    answers.set()
+    found = wait_for(lambda: (got := journal.read_after(7, 0)).closed and got)
+    assert types_of(found.events) == ["plain", "plain", "plain", "end"]
+    said = [one.getMessage() for one in caplog.records if one.name.endswith("writer")]
+    assert [text[:24] for text in said] == ["the events of 1 runs can", "the events of runs are w"]
 
 
 def test_a_journal_out_of_reach_is_an_error_and_comes_back(

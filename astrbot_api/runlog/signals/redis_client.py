@@ -34,8 +34,9 @@ def open_redis(url: str, *, timeout_s: float = _TIMEOUT_S) -> Any:
             timeout=timeout_s,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
-            # A pooled connection may be stale: retry once at once, then raise the error.
-            retry=Retry(NoBackoff(), 1),
+            # A pooled connection may be stale: retry once at once, then raise the error. After a
+            # timeout, a second attempt would only double the wait.
+            retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         )
     except ValueError as error:
         # The library's message may contain the URL with its password.
