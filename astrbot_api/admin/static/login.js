@@ -1,9 +1,10 @@
 import { byId, call, roots, t } from "./dom.js";
 
-byId("login").addEventListener("submit", async (event) => {
+const form = byId("login");
+const button = form.querySelector("button");
+
+form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const form = event.target;
-  const button = form.querySelector("button");
   const fault = byId("fault");
   fault.hidden = true;
   button.disabled = true;
@@ -20,3 +21,4 @@ byId("login").addEventListener("submit", async (event) => {
     form.password.select();
   }
 });
+button.disabled = false;
