@@ -22,6 +22,7 @@ from .config.files import ConfigFiles
 from .config.settings import Settings
 from .db.store import Store
 from .deliveries.outbox import Outbox
+from .deliveries.webhook_file import WebhookFile
 from .files.attachments import Attachments
 from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads
@@ -90,13 +91,14 @@ class ChatArea:
 
 @dataclass(frozen=True, slots=True)
 class ImArea:
-    """Messenger bots, and their outgoing and incoming messages."""
+    """Messenger bots, their outgoing and incoming messages, and webhooks."""
 
     bots: Bots
     outbox: Outbox
     proactive: ProactiveMessages
     inbound: Inbound
     pollers: Pollers
+    webhooks: WebhookFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,7 @@ class _Base:
     store: Store
     worker: WorkerArea
     bots: Bots
+    webhooks: WebhookFile
     announcer: Announcer
     quotas: Quotas
     files: Attachments
@@ -179,6 +180,7 @@ def _build_base(settings: Settings, parts: Parts) -> _Base:
         store=store,
         worker=worker,
         bots=bots,
+        webhooks=webhooks,
         announcer=announcer,
         quotas=quotas,
         files=files,
@@ -240,6 +242,7 @@ def _build_im(base: _Base, runs: Runs) -> ImArea:
         proactive=ProactiveMessages(settings, store, bots, base.pusher, base.outbox),
         inbound=inbound,
         pollers=Pollers(store, bots, inbound, lease),
+        webhooks=base.webhooks,
     )
 
 

@@ -46,6 +46,7 @@ _PAGES = {
     "keys": ("API keys", "key"),
     "sessions": ("Sessions", "list"),
     "approvals": ("Approvals", "hand"),
+    "configs": ("Configs", "sliders"),
     "bots": ("Bots", "bot"),
     "audit": ("Audit", "audit"),
 }

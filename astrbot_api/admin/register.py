@@ -13,6 +13,7 @@ def register_admin(app: Flask, settings: Settings) -> None:
     """Register the owner's routes that the setting ``owner_access`` enables."""
     from .approvals import blp as approvals
     from .bots import blp as bots
+    from .configs import blp as configs
     from .dashboard import add_dashboard_paths
     from .data import blp as data
     from .keys import blp as keys
@@ -32,7 +33,7 @@ def register_admin(app: Flask, settings: Settings) -> None:
     parent.register_blueprint(login, url_prefix=f"/api/v1{login.url_prefix}", name="newer_auth")
     parent.register_blueprint(newer_keys, url_prefix=f"/api/v1{newer_keys.url_prefix}")
     if settings.owner_access == "pages":
-        for blueprint in (pages, data, sessions, approvals, bots):
+        for blueprint in (pages, data, sessions, approvals, bots, configs):
             parent.register_blueprint(blueprint)
     app.register_blueprint(parent, url_prefix=settings.url_prefix or None)
     add_dashboard_paths(app, settings)

@@ -15,7 +15,7 @@ from marshmallow.validate import Length, OneOf, Range, Regexp
 
 from ..errors import SettingsError
 from .mcp import McpServerConfig, McpServers
-from .tables import BaseUrl, check_proxy, find_first_error, key, make_schema, read_toml
+from .tables import BaseUrl, KnownKeys, check_proxy, find_first_error, key, make_schema, read_toml
 from .transcription import TranscriptionConfig
 from .upstream import CONFIG_SEPARATOR, UpstreamConfig, UpstreamSchema
 from .widget import WidgetConfig
@@ -189,10 +189,7 @@ class _PluginsSchema(ma.Schema):
 _Provider = make_schema(ProviderConfig)
 
 
-class _ConfigSchema(ma.Schema):
-    class Meta:
-        unknown = ma.RAISE
-
+class _ConfigSchema(KnownKeys):
     name = ma.fields.String(validate=Length(1, 200))
     provider = ma.fields.Nested(_Provider)
     providers = ma.fields.Dict(keys=ma.fields.String(), values=ma.fields.Nested(_Provider))

@@ -19,7 +19,7 @@ from ..errors import ApiError, SettingsError
 from ..runtime.private_files import open_private
 from .agents import AgentConfig, choose_upstream_config, read_config
 from .upstream import CONFIG_SEPARATOR
-from .watched import is_settled
+from .watched import InvalidFile, is_settled
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ class ConfigFiles:
         self._lock = threading.Lock()
         self._seen: dict[Path, tuple[int, int]] = {}
         self._configs: dict[str, AgentConfig] = {}
+        self._errors: dict[Path, str] = {}
         self._origins: frozenset[str] = frozenset()
         self._checked_at = float("-inf")
 
@@ -125,6 +126,15 @@ class ConfigFiles:
         if config is not None and other:
             return choose_upstream_config(config, other)
         return self._configs.get(config_id)
+
+    def list_invalid(self) -> list[InvalidFile]:
+        """Return the files whose present content is invalid."""
+        self._refresh()
+        errors = dict(self._errors)
+        return [
+            InvalidFile(self._shown(path), error, kept=path.stem in self._configs)
+            for path, error in sorted(errors.items())
+        ]
 
     def list_origins(self) -> frozenset[str]:
         """Return the origins of all pages that a config answers without a key."""
@@ -196,6 +206,7 @@ class ConfigFiles:
                     continue
                 if stamp is None:
                     self._configs.pop(path.stem, None)
+                    self._errors.pop(path, None)
                     del self._seen[path]
                 else:
                     self._reload(path)
@@ -210,6 +221,8 @@ class ConfigFiles:
     def _reload(self, path: Path) -> None:
         try:
             self._configs[path.stem] = read_config(path, self._shown(path))
+            self._errors.pop(path, None)
         except SettingsError as error:
+            self._errors[path] = str(error)
             kept = "its last valid version stays" if path.stem in self._configs else "it is skipped"
             log.error("%s (%s)", error, kept)

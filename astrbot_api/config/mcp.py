@@ -12,14 +12,11 @@ import marshmallow as ma
 import orjson
 from marshmallow.validate import URL, Length, OneOf, Range
 
-from .tables import TableSchema, key, make_schema
+from .tables import KnownKeys, TableSchema, key, make_schema
 
 
-class _OAuthSchema(ma.Schema):
+class _OAuthSchema(KnownKeys):
     """Validates the sidecar's OAuth settings. A sign-in in a browser is not possible there."""
-
-    class Meta:
-        unknown = ma.RAISE
 
     issuer = ma.fields.Url(schemes={"http", "https"}, require_tld=False, required=True)
     client_id = ma.fields.String(required=True, validate=ma.validate.Length(1))

@@ -9,7 +9,7 @@ from typing import Any
 import marshmallow as ma
 
 from ..errors import SettingsError
-from .tables import find_first_error
+from .tables import explain
 
 
 class Secret(ma.fields.String):
@@ -27,7 +27,7 @@ def load_with_secrets(table: Mapping[str, Any], schema: ma.Schema, where: str) -
     try:
         return schema.load(_resolve(table, schema, where))
     except ma.ValidationError as error:
-        place, what = find_first_error(error.messages)
+        place, what = explain(error, schema)
         raise SettingsError(f"{where}: {place}: {what}") from error
 
 

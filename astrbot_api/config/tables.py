@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import tomllib
 import types
 import typing
@@ -49,13 +50,32 @@ def key(
     return dataclasses.field(default=default, repr=not secret, metadata=metadata)
 
 
-class TableSchema(ma.Schema):
-    """Base of the schemas of :func:`make_schema`."""
-
-    kind: ClassVar[type]
+class KnownKeys(ma.Schema):
+    """Base of the schemas of tables: an error about an unknown key names the known ones."""
 
     class Meta:
         unknown = ma.RAISE
+
+    @ma.pre_load
+    def _check_names(self, data: Any, **options: Any) -> Any:
+        for name in data if isinstance(data, Mapping) else ():
+            if name not in self.fields:
+                raise ma.ValidationError({name: [_describe_unknown(name, self)]})
+        return data
+
+
+def _describe_unknown(name: str, schema: ma.Schema) -> str:
+    """Return the error for an unknown key, with a similar key or all known ones."""
+    known = sorted(schema.fields)
+    if similar := difflib.get_close_matches(name, known, n=1):
+        return f"Unknown key. Did you mean {similar[0]}?"
+    return f"Unknown key. Known keys: {', '.join(known)}."
+
+
+class TableSchema(KnownKeys):
+    """Base of the schemas of :func:`make_schema`."""
+
+    kind: ClassVar[type]
 
     @ma.post_load
     def _make(self, data: dict[str, Any], **options: Any) -> Any:
@@ -104,6 +124,8 @@ def _make_field(hint: Any, of: dataclasses.Field[Any]) -> ma.fields.Field[Any]:
 
 class _Tuple(ma.fields.List[Any]):
     """A list, loaded as a tuple."""
+
+    default_error_messages = {"invalid": 'Must be a list, as in ["…"].'}
 
     def _deserialize(self, *arguments: Any, **options: Any) -> Any:
         return tuple(super()._deserialize(*arguments, **options))
@@ -160,3 +182,11 @@ def find_first_error(messages: Any, path: str = "") -> tuple[str, str]:
     if isinstance(messages, list) and messages:
         return path or "file", str(messages[0])
     return path or "file", str(messages)
+
+
+def explain(error: ma.ValidationError, schema: ma.Schema) -> tuple[str, str]:
+    """Return the dotted path and the text of the first error of any schema's table."""
+    place, what = find_first_error(error.messages)
+    if what == schema.error_messages["unknown"] and "." not in place:
+        what = _describe_unknown(place, schema)
+    return place, what

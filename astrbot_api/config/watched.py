@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -20,6 +21,19 @@ _RECHECK_S = 1.0
 
 #: Time without changes after which a file is complete, in seconds.
 _SETTLED_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidFile:
+    """A configuration file whose present content is invalid.
+
+    :param name: The file, relative to the data directory.
+    :param kept: Whether its last valid content stays in effect.
+    """
+
+    name: str
+    error: str
+    kept: bool
 
 
 def is_settled(path: Path) -> bool:
@@ -52,6 +66,7 @@ class WatchedFile(Generic[T]):
         self._lock = threading.Lock()
         self._checked_at = float("-inf")
         self._stamp: tuple[int, int] | None = None
+        self._error = ""
 
     def load(self) -> None:
         """Read the file now. Called at the server's start.
@@ -71,6 +86,11 @@ class WatchedFile(Generic[T]):
                 self._refresh()
         return self._content
 
+    def find_invalid(self) -> InvalidFile | None:
+        """Return the file if its present content is invalid, else None."""
+        self.get()
+        return InvalidFile(self._path.name, self._error, kept=True) if self._error else None
+
     def _refresh(self) -> None:
         stamp = self._read_stamp()
         if stamp == self._stamp or not is_settled(self._path):
@@ -78,7 +98,9 @@ class WatchedFile(Generic[T]):
         self._stamp = stamp
         try:
             self._content = self._read(self._path, self._content)
+            self._error = ""
         except SettingsError as error:
+            self._error = str(error)
             log.error("%s (the last valid content stays in effect)", error)
 
     def _read_stamp(self) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import marshmallow as ma
 
 from ..config.secrets import Secret, load_with_secrets
 from ..config.tables import REQUIRED, key, make_schema, read_toml
-from ..config.watched import WatchedFile
+from ..config.watched import InvalidFile, WatchedFile
 from ..errors import SettingsError
 from .signing import check_secret
 
@@ -81,6 +81,10 @@ class WebhookFile:
         """Return the enabled webhooks that subscribe to an event."""
         webhooks = self._file.get().values()
         return [one for one in webhooks if one.enabled and event in one.events]
+
+    def find_invalid(self) -> InvalidFile | None:
+        """Return the file if its present content is invalid, else None."""
+        return self._file.find_invalid()
 
     def find(self, webhook_id: str) -> Webhook | None:
         """Return the webhook with this id, or None if it is missing or disabled."""

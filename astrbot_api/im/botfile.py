@@ -11,7 +11,7 @@ import marshmallow as ma
 
 from ..config.secrets import load_with_secrets
 from ..config.tables import check_proxy, read_toml
-from ..config.watched import WatchedFile
+from ..config.watched import InvalidFile, WatchedFile
 from ..errors import SettingsError
 from .adapter import Bot
 from .registry import AdapterTypes
@@ -98,6 +98,10 @@ class BotFile:
     def list_bots(self) -> list[Bot]:
         """Return the bots in the order of the file."""
         return list(self._file.get().values())
+
+    def find_invalid(self) -> InvalidFile | None:
+        """Return the file if its present content is invalid as a whole, else None."""
+        return self._file.find_invalid()
 
     def find_bot(self, bot_id: str) -> Bot | None:
         """Return the bot with this id, or None."""

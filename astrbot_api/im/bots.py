@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+from ..config.watched import InvalidFile
 from ..deliveries.http import PlatformHttp
 from ..errors import ApiError, SettingsError
 from .adapter import Adapter, Bot
@@ -41,6 +42,10 @@ class Bots:
     def list_bots(self) -> list[Bot]:
         """Return the bots. ``fault`` is the reason why a bot cannot run."""
         return [replace(bot, fault=self._find_fault(bot)) for bot in self._file.list_bots()]
+
+    def find_invalid(self) -> InvalidFile | None:
+        """Return ``bots.toml`` if its present content is invalid, else None."""
+        return self._file.find_invalid()
 
     def find_running(self, bot_id: str) -> tuple[Bot, Adapter] | None:
         """Return a bot and its adapter, or None if it cannot run."""

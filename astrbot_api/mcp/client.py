@@ -16,6 +16,7 @@ from ..runtime.per_process import PerProcess
 from .link import Link
 from .prompts import Prompt, make_prompts
 from .tools import make_tools
+from .wire import STARTING
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class _Server:
         self.definition = definition
         self.tools: tuple[Tool, ...] = ()
         self.prompts: tuple[Prompt, ...] = ()
+        self.status = STARTING
         #: Last description from the sidecar, to rebuild the tools only when it changes.
         self.described: Any = None
         #: Set when turns need not wait for the server any longer.
@@ -68,6 +70,18 @@ class McpTools:
         them fails with an error that says so.
         """
         return [tool for server in self._iter_known(config) for tool in server.tools]
+
+    def list_servers(self, config: AgentConfig) -> list[tuple[str, str, int]]:
+        """Return each server of a config: its name, status and number of tools. Does not wait.
+
+        The status is ``starting``, ``running``, ``down``, or empty without a sidecar.
+        """
+        self._sync()
+        found = []
+        for name, server in sorted(config.mcp.items()):
+            known = self._servers.get(self._keys.get(server, ""))
+            found.append((name, known.status, len(known.tools)) if known else (name, "", 0))
+        return found
 
     def list_prompts(self, config: AgentConfig) -> Sequence[Prompt]:
         """Return the prompts of a config's servers, named ``server.prompt``."""
@@ -139,7 +153,8 @@ class McpTools:
             ask = partial(link.call, state["server"])
             server.tools = make_tools(server.config, state, ask)
             server.prompts = make_prompts(server.config, state["prompts"], ask)
-        if state["status"] != "starting":
+        server.status = state["status"]
+        if server.status != STARTING:
             server.known.set()
 
     def _stop_waiting(self) -> None:

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from ..agent.cancel import Cancellation
 from ..config.agents import AgentConfig
-from ..config.tables import find_first_error
+from ..config.tables import explain
 from ..db.store import Store
 from ..errors import AstrBotError, SettingsError
 
@@ -98,7 +98,7 @@ def read_settings(plugin: object, name: str, config: AgentConfig) -> Mapping[str
         loader: ma.Schema = schema() if isinstance(schema, type) else schema
         loaded: Mapping[str, Any] = loader.load(table)
     except ma.ValidationError as error:
-        place, what = find_first_error(error.messages)
+        place, what = explain(error, loader)
         raise SettingsError(f"{where}.{place}: {what}") from error
     except SettingsError:
         raise

@@ -38,7 +38,7 @@ class Providers:
         """
         if config.id in self._own:
             return self._own[config.id]
-        resolved = resolve_auto(config, os.environ) if config.type == "auto" else config
+        resolved = self.resolve(config)
         with self._lock:
             provider = self._made.get(resolved)
             if provider is None:
@@ -46,6 +46,15 @@ class Providers:
                     self._made.clear()
                 provider = self._made[resolved] = _make(resolved)
         return provider
+
+    def resolve(self, config: ProviderConfig) -> ProviderConfig:
+        """Return the table with the model that ``type = "auto"`` finds.
+
+        :raises ProviderError: when it finds none.
+        """
+        if config.id in self._own:
+            return config
+        return resolve_auto(config, os.environ)
 
     def get_chain(self, config: ProviderConfig, others: Mapping[str, ProviderConfig]) -> Provider:
         """Return the provider of a table, with its fallbacks.

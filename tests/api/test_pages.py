@@ -18,7 +18,7 @@ from astrbot_api.translations import OWNER_PAGES, load_catalogue
 from .conftest import Api
 
 PASSWORD = "a long enough password"
-PAGES = ("", "console", "keys", "sessions", "approvals", "bots", "audit")
+PAGES = ("", "console", "keys", "sessions", "approvals", "configs", "bots", "audit")
 
 
 pytestmark = pytest.mark.usefixtures("cheap_hashes")

@@ -387,7 +387,7 @@ def test_each_config_has_its_own_settings(make_scripted: Make, kind: Any) -> Non
     ("kind", "table", "message"),
     [
         (Configured, "times = 9", "times: Must be greater than or equal to 1 and less"),
-        (Configured, 'wrod = "ho"', "wrod: Unknown field."),
+        (Configured, 'wrod = "ho"', "wrod: Unknown key. Did you mean word?"),
         (JsonConfigured, "word = 5", "word: 5 is not of type 'string'"),
         (Recorder, "word = 5", "word: this plugin has no settings"),
     ],

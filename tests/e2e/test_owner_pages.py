@@ -39,7 +39,7 @@ PNG = bytes.fromhex(
     "0000000d4944415478da6364f8cf500f00038601805a347d6b0000000049454e44ae426082"
 )
 AXE = Path(axe.__file__).parent / "axe.min.js"
-PAGES = ("", "console", "keys", "sessions", "approvals", "bots", "audit")
+PAGES = ("", "console", "keys", "sessions", "approvals", "configs", "bots", "audit")
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,15 @@ def server(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Server]:
     settings = {"ASTRBOT_ADMIN_PASSWORD": PASSWORD, "ASTRBOT_OWNER_APPROVES": "1"}
     with Server(module_dir, app=app, **settings) as started:
         yield started
+
+
+#: Labels of the navigation that cover a part of the next one.
+OVERLAPPING = """
+[...document.querySelectorAll(".nav a span")]
+  .filter((one, at, all) => all[at + 1] &&
+    one.getBoundingClientRect().right > all[at + 1].getBoundingClientRect().left)
+  .map((one) => one.textContent)
+"""
 
 
 class Owner:
@@ -151,6 +160,25 @@ def test_wrong_password_is_reported_and_no_page_opens(owner: Owner) -> None:
     assert fault.inner_text() == owner.text("The name or the password is wrong.")
     owner.page.goto(f"{owner.url}/admin/keys")
     assert owner.page.url.endswith("/admin/login")
+
+
+@pytest.mark.parametrize("script", ["login.js", "catalogue.js"])
+def test_a_login_waits_for_the_scripts_of_its_page(
+    browser: Any, server: Server, script: str
+) -> None:
+    held: list[Any] = []
+    page = browser.new_page(locale="zh-CN")
+    page.route(f"**/{script}*", lambda route: held.append(route))
+    with page.expect_request(f"**/{script}*"):
+        page.goto(f"{server.url}/admin/login", wait_until="commit")
+    page.fill("#username", "astrbot")
+    page.fill("#password", PASSWORD)
+    page.press("#password", "Enter")
+    page.wait_for_function("() => document.querySelector('button[type=submit]').disabled")
+    assert page.url.endswith("/admin/login")
+    held.pop().continue_()
+    page.click("button[type=submit]")
+    page.wait_for_url("**/admin/")
 
 
 def test_the_owner_logs_in_creates_a_key_and_chats(owner: Owner, server: Server) -> None:
@@ -435,3 +463,16 @@ def test_phone_has_no_horizontal_scrolling(owner: Owner) -> None:
     for page in PAGES:
         owner.go(page)
         assert owner.page.evaluate("document.documentElement.scrollWidth") <= 360, page
+        assert owner.page.evaluate(OVERLAPPING) == [], page
+
+
+def test_a_config_is_tried_from_its_page(owner: Owner) -> None:
+    owner.log_in()
+    owner.go("configs")
+    page = owner.page
+    page.locator("article", has_text="configs/default.toml").get_by_role("link").click()
+    page.wait_for_url("**/admin/console")
+    page.wait_for_function("() => document.querySelector('#config').value === 'default'")
+    owner.say("hello")
+    owner.wait_answered()
+    assert owner.complaints == []

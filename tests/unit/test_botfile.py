@@ -67,7 +67,7 @@ def test_a_secret_comes_from_the_file_or_from_a_variable(
     [
         ("type='fake'", "bots.toml: bot a: token: Missing data for required field."),
         ("type='fake'\ntoken='t'\nretries='x'", "bots.toml: bot a: retries: Not a valid"),
-        ("type='fake'\ntoken='t'\ncolour=2", "bots.toml: bot a: colour: Unknown field."),
+        ("type='fake'\ntoken='t'\ncolour=2", "bots.toml: bot a: colour: Unknown key. Known keys:"),
         ("type='fake'\ntoken_env='NOT_SET'", "bots.toml: bot a: token_env: the variable NOT_SET"),
         (
             "type='fake'\ntoken='t'\ntoken_env='X'",

@@ -59,7 +59,15 @@ def test_the_first_start_writes_a_default_config(configs: ConfigFiles, tmp_path:
             "configs/bad.toml: provider.base_url: Not a valid URL.",
         ),
         ("[agent]\nmax_steps = 0", "configs/bad.toml: agent.max_steps: Must be greater"),
-        ("[agent]\ntemprature = 1", "configs/bad.toml: agent.temprature: Unknown field."),
+        (
+            "[agent]\nmax_step = 1",
+            "configs/bad.toml: agent.max_step: Unknown key. Did you mean max_steps?",
+        ),
+        ("[agents]\nmax_steps = 1", "configs/bad.toml: agents: Unknown key. Did you mean agent?"),
+        (
+            "[agent]\ntemprature = 1",
+            "configs/bad.toml: agent.temprature: Unknown key. Known keys: file_tok",
+        ),
         (
             "[providers.x]\ntype = 'openai'",
             "configs/bad.toml: providers.x.base_url: required for type openai",
@@ -68,7 +76,7 @@ def test_the_first_start_writes_a_default_config(configs: ConfigFiles, tmp_path:
             "[provider]\ntype = 'mock'\n[providers.mock]\ntype = 'local'",
             "configs/bad.toml: providers.mock: the id mock is used twice; set another id",
         ),
-        ("[tools]\nallow = 'all'", "configs/bad.toml: tools.allow: Not a valid list."),
+        ("[tools]\nallow = 'all'", "configs/bad.toml: tools.allow: Must be a list"),
         ("[provider]\nproxy = '127.0.0.1:3128'", "configs/bad.toml: provider.proxy: Must begin"),
         (
             "[upstream]\nbase_url = 'http://h'\napi_key = 'k'\nproxy = '[::1]:3128'",

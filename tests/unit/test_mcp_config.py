@@ -56,7 +56,7 @@ def test_a_server_that_is_not_enabled_is_left_out(tmp_path: Path) -> None:
         ('[mcp.a]\ncommand = ["x"]\nurl = "http://h/"', "mcp.a.command: Requires either"),
         ("[mcp.a]\n", "mcp.a.command: Requires either"),
         ("[mcp.a]\ncommand = []", "mcp.a.command: Shorter than"),
-        ('[mcp.a]\ncommand = "x"', "mcp.a.command: Not a valid list."),
+        ('[mcp.a]\ncommand = "x"', "mcp.a.command: Must be a list, as in"),
         ('[mcp.a]\nurl = "ftp://h/"', "mcp.a.url: Not a valid URL."),
         ('[mcp.a]\nurl = "http://h/"\nenv = { A = "b" }', "mcp.a.env: Cannot be used with url."),
         (
@@ -79,7 +79,7 @@ def test_a_server_that_is_not_enabled_is_left_out(tmp_path: Path) -> None:
         ),
         ('[mcp.a]\ncommand = ["x"]\ntoken_env = "K"', "mcp.a.token_env: Cannot be used"),
         ('[mcp.a]\ncommand = ["x"]\nenv = { A = 1 }', "mcp.a.env.A: Not a valid string."),
-        ('[mcp.a]\ncommand = ["x"]\nfoo = 1', "mcp.a.foo: Unknown field."),
+        ('[mcp.a]\ncommand = ["x"]\nfoo = 1', "mcp.a.foo: Unknown key. Known keys: command, cwd"),
         ('[mcp.a]\ncommand = ["x"]\ntimeout_s = 0', "mcp.a.timeout_s: Must be"),
         ('[mcp."a.b"]\ncommand = ["x"]', "mcp.a.b.key: The name may only have letters"),
         (f'[mcp.{"a" * 33}]\ncommand = ["x"]', "The name may have at most 32 characters."),

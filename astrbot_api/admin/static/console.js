@@ -359,6 +359,7 @@ byId("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   send();
 });
+byId("send").disabled = false;
 byId("stop").addEventListener("click", stop);
 byId("attach").addEventListener("click", () => byId("file").click());
 byId("file").addEventListener("change", (event) => {
@@ -396,6 +397,15 @@ byId("config").addEventListener("change", (event) => {
 });
 byId("choices").addEventListener("submit", (event) => event.preventDefault());
 
+/** Start anew with the config that the page of configs links to. */
+function takeLinkedConfig() {
+  const linked = new URLSearchParams(location.hash.slice(1)).get("config");
+  if (linked === null) return;
+  Object.assign(state, { config: linked, session: "", run: "" });
+  history.replaceState(null, "", location.pathname);
+  save();
+}
+
 async function fillChoices() {
   const [keys, configs] = await Promise.all([adminData("keys"), adminData("configs")]);
   const usable = keys.filter((key) => !key.is_revoked && !key.is_expired && key.scopes.includes("chat"));
@@ -425,6 +435,7 @@ byId("key").addEventListener("change", async (event) => {
   await fillChoices();
 });
 
+takeLinkedConfig();
 try {
   await fillChoices();
   await restore();

@@ -155,6 +155,15 @@ export function faultNote(error) {
   return h("p", { class: "note bad", role: "alert" }, error.message);
 }
 
+/** A card with the configuration files that have errors, or null without any. */
+export function invalidFiles(files) {
+  if (!files.length) return null;
+  return h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, t("Invalid files"))),
+    h("div", { class: "inset stack" }, files.map((one) => h("div", { class: "note bad" },
+      h("div", { class: "mono" }, one.error),
+      h("div", {}, one.kept ? t("The last valid content of {file} stays in effect.", { file: one.name }) : t("{file} is not used.", { file: one.name }))))));
+}
+
 /** Fill an element with the result of `load`, or with its error. */
 export async function fill(element, load) {
   try {

@@ -1,4 +1,4 @@
-import { adminData, ago, bytes, byId, compact, emptyState, fill, h, roots, t } from "./dom.js";
+import { adminData, ago, bytes, byId, compact, emptyState, fill, h, invalidFiles, roots, t } from "./dom.js";
 import { USE_SERIES, fillDays, switchedChart } from "./chart.js";
 
 function tile(name, value, note) {
@@ -41,8 +41,13 @@ function leftOut(configs) {
 }
 
 fill(byId("overview"), async () => {
-  const [data, tools] = await Promise.all([adminData("overview"), adminData("left-out").catch(() => [])]);
+  const [data, tools, files] = await Promise.all([
+    adminData("overview"),
+    adminData("left-out").catch(() => []),
+    adminData("config-files").catch(() => ({ invalid: [] })),
+  ]);
   return [
+    invalidFiles(files.invalid),
     tiles(data),
     h("section", { class: "card" },
       h("div", { class: "card-head" }, h("h2", {}, t("Use by day"))),
