@@ -62,6 +62,32 @@ def test_an_idle_connection_is_notified_that_the_worker_stops(
         assert client.closed_with[0] == 1012
 
 
+def test_a_client_that_connects_while_the_worker_stops_connects_again(
+    api: Api, serve: Callable[[Api], int]
+) -> None:
+    port = serve(api)
+    api.state.chat.runs.drain()
+    with WebSocketClient(port, handshake(api.key)) as client:
+        assert client.receive()["error_code"] == "shutting_down"
+        assert client.receive() is None
+        assert client.closed_with == (1012, "The server is shutting down; try again.")
+
+
+def test_a_client_of_a_busy_server_tries_again(
+    make_api: Callable[..., Api], serve: Callable[[Api], int]
+) -> None:
+    api = make_api(ASTRBOT_MAX_STREAMS_PER_WORKER=1)
+    port = serve(api)
+    with WebSocketClient(port, handshake(api.key)) as first:
+        first.send({"t": "ping"})
+        assert first.receive() == {"type": "pong"}
+        with WebSocketClient(port, handshake(api.key)) as second:
+            assert second.receive()["error_code"] == "server_busy"
+            assert second.receive() is None
+            assert second.closed_with is not None
+            assert second.closed_with[0] == 1013
+
+
 def test_connections_of_a_key_are_limited(
     make_api: Callable[..., Api], serve: Callable[[Api], int]
 ) -> None:

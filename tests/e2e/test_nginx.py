@@ -82,6 +82,8 @@ def test_a_reload_keeps_open_streams(server: FrontedServer, key: str) -> None:
     assert server.request("GET", "/api/v1/im/bots", key).status == 200
     *_, complete, _, end = events
     assert (complete["data"].split()[-1], end["type"]) == ("tok39", "end")
+    # For the next tests: a worker that stops accepts connections for up to a second.
+    wait_for(lambda: not set(server.list_workers()) & set(before))
 
 
 def test_websockets_work(server: FrontedServer, key: str) -> None:

@@ -19,7 +19,7 @@ from ..auth import check_username, get_caller, get_holder, require_scope
 from ..blueprint import ApiBlueprint
 from ..own_runs import decide_as_caller, find_run_to_decide
 from ..state import get_http_state, get_state
-from ..websocket.connection import POLICY, WebSocket, find_socket
+from ..websocket.connection import POLICY, RESTART, TRY_AGAIN, WebSocket, find_socket
 from ..websocket.sockets import OpenSocket
 from .schemas import read_turn_request
 from .websocket_frames import (
@@ -215,8 +215,13 @@ def _show(opened: OpenSocket, watch: Watch, session_id: str | int, message_id: s
 
 
 def _dismiss(websocket: WebSocket, error: ApiError | StorageError) -> None:
-    """Send an error and close the connection."""
-    websocket.close(POLICY, str(error), last=_write_refusal(error))
+    """Send an error and close the connection. Clients connect again unless the code is 1008."""
+    code = POLICY
+    if isinstance(error, StorageError) or error.code == "server_busy":
+        code = TRY_AGAIN
+    elif error.code == "shutting_down":
+        code = RESTART
+    websocket.close(code, str(error), last=_write_refusal(error))
 
 
 def _refuse(websocket: WebSocket, error: ApiError | StorageError) -> bool:
