@@ -502,6 +502,19 @@ def test_a_page_of_another_origin_shows_the_error(
         path.write_text(before, encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [("/chat", "the complete link"), ("/chat#key=abk_old", "Ask for a new one")],
+)
+def test_the_page_explains_a_link_without_a_valid_key(
+    browser: Any, site: Site, address: str, text: str
+) -> None:
+    with Visitor(browser, site) as visitor:
+        visitor.page.goto(f"{site.api}{address}")
+        visitor.say("hello")
+        visitor.find(".failure").get_by_text(text).wait_for()
+
+
 def test_a_link_opens_the_page_and_its_key_is_removed_from_the_address(
     browser: Any, site: Site
 ) -> None:

@@ -159,7 +159,7 @@ class AstrBotChat extends HTMLElement {
     }
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      if (this.#busy) this.#busy.stream.stop().catch((error) => this.#say(wordsOf(error)));
+      if (this.#busy) this.#busy.stream.stop().catch((error) => this.#say(this.#wordsOf(error)));
       else this.#submit();
     });
     const panel = h("section", { class: "panel", id, "aria-labelledby": `${id}-title`, role: this.bubble ? "dialog" : "region" },
@@ -390,7 +390,7 @@ class AstrBotChat extends HTMLElement {
       }
       if (!count) this.#list.replaceChildren(h("p", {}, this.#t("No conversations yet.")));
     } catch (error) {
-      this.#list.replaceChildren(h("p", {}, wordsOf(error)));
+      this.#list.replaceChildren(h("p", {}, this.#wordsOf(error)));
     }
     this.#list.querySelector("button")?.focus();
   }
@@ -413,7 +413,7 @@ class AstrBotChat extends HTMLElement {
       try {
         await this.client.sessions.delete(session.session_id, await this.#who());
       } catch (error) {
-        this.#say(wordsOf(error));
+        this.#say(this.#wordsOf(error));
         return;
       }
       if (session.session_id === this.#sessionId) this.#begin();
@@ -520,7 +520,7 @@ class AstrBotChat extends HTMLElement {
     bot.node.removeAttribute("aria-busy");
     if (stream.reply.waiting.length) return null; // the stream continues after the last decision
     bot.id = stream.reply.messageId;
-    const problem = stream.reply.error?.message ?? (failure && wordsOf(failure));
+    const problem = stream.reply.error?.message ?? (failure && this.#wordsOf(failure));
     if (problem && stream.reply.runId) {
       if (stream.reply.text === problem) bot.setText("");
       bot.addNote(problem);
@@ -540,7 +540,7 @@ class AstrBotChat extends HTMLElement {
       await stream.decide(approval.id, decision);
     } catch (error) {
       if (error.status !== 409) { // 409: already decided elsewhere
-        this.#say(wordsOf(error));
+        this.#say(this.#wordsOf(error));
         return false;
       }
     }
@@ -585,7 +585,7 @@ class AstrBotChat extends HTMLElement {
       try {
         await this.client.sessions.edit(this.#sessionId, message.id, text, await this.#who());
       } catch (error) {
-        this.#say(wordsOf(error));
+        this.#say(this.#wordsOf(error));
         return;
       }
       message.setText(text);
@@ -688,7 +688,7 @@ class AstrBotChat extends HTMLElement {
         link.click();
         setTimeout(() => URL.revokeObjectURL(link.href), 60000);
       } catch (error) {
-        this.#say(wordsOf(error));
+        this.#say(this.#wordsOf(error));
       }
     });
     holder.append(save);
@@ -739,7 +739,7 @@ class AstrBotChat extends HTMLElement {
         },
       });
     } catch (error) {
-      one.failed = wordsOf(error);
+      one.failed = this.#wordsOf(error);
     }
     this.#drawChips();
   }
@@ -811,6 +811,15 @@ class AstrBotChat extends HTMLElement {
     input.style.height = `${Math.min(input.scrollHeight, 200)}px`;
   }
 
+  /** The texts for a key that is missing or not valid are for users of the page /chat. */
+  #wordsOf(error) {
+    if (this.hasAttribute("linked")) {
+      if (error.code === "missing_api_key") return this.#t("Log in, or open the complete link that you were given.");
+      if (error.code === "invalid_api_key") return this.#t("This link is no longer valid. Ask for a new one.");
+    }
+    return error.message || String(error);
+  }
+
   /** Show a short text below the messages. A quiet text is only for screen readers. */
   #say(text, quiet = false) {
     this.#status.textContent = text;
@@ -819,7 +828,7 @@ class AstrBotChat extends HTMLElement {
 
   #showError(error, retry) {
     const again = h("button", { type: "button" }, this.#t("Try again"));
-    const box = h("div", { class: "failure", role: "alert" }, h("p", {}, wordsOf(error)), again);
+    const box = h("div", { class: "failure", role: "alert" }, h("p", {}, this.#wordsOf(error)), again);
     again.addEventListener("click", () => {
       box.remove();
       retry();
@@ -843,10 +852,6 @@ function icon(name) {
   path.setAttribute("d", ICONS[name]);
   svg.append(path);
   return svg;
-}
-
-function wordsOf(error) {
-  return error.message || String(error);
 }
 
 function toText(value) {

@@ -8,6 +8,7 @@ if (given) {
 }
 const chat = document.createElement("astrbot-chat");
 chat.setAttribute("mode", "inline");
+chat.setAttribute("linked", "");
 chat.setAttribute("server", document.body.dataset.server);
 const key = sessionStorage.getItem(KEPT);
 if (key) chat.setAttribute("key", key);
