@@ -466,6 +466,32 @@ def test_phone_has_no_horizontal_scrolling(owner: Owner) -> None:
         assert owner.page.evaluate(OVERLAPPING) == [], page
 
 
+def test_a_session_is_continued_in_the_console_and_its_answer_copied(
+    owner: Owner, server: Server
+) -> None:
+    made, _ = create_key(server, "chat")
+    key = made["api_key"]
+    session = f"continued-{owner.language}"
+    server.chat(key, message="ECHO one", username="bob", session_id=session)
+    owner.log_in()
+    owner.go(f"sessions#{session}")
+    page = owner.page
+    page.get_by_role("link", name=owner.text("Continue")).click()
+    page.wait_for_url("**/admin/console")
+    page.locator("#thread .msg", has_text="echo: ECHO one").wait_for()
+    owner.say("ECHO two")
+    owner.wait_answered()
+    sync_api.expect(owner.last()).to_contain_text("echo: ECHO two")
+    owner.last().get_by_role("button", name=owner.text("Copy")).click()
+    page.wait_for_function(
+        "() => navigator.clipboard.readText().then((text) => text === 'echo: ECHO two')"
+    )
+    query = f"username=bob&session_id={session}"
+    listed = server.request("GET", f"/api/v1/chat/sessions/{session}/messages?{query}", key)
+    assert len(listed.json()["data"]["messages"]) == 4
+    assert owner.complaints == []
+
+
 def test_a_config_is_tried_from_its_page(owner: Owner) -> None:
     owner.log_in()
     owner.go("configs")

@@ -397,11 +397,12 @@ byId("config").addEventListener("change", (event) => {
 });
 byId("choices").addEventListener("submit", (event) => event.preventDefault());
 
-/** Start anew with the config that the page of configs links to. */
-function takeLinkedConfig() {
-  const linked = new URLSearchParams(location.hash.slice(1)).get("config");
-  if (linked === null) return;
-  Object.assign(state, { config: linked, session: "", run: "" });
+/** Start anew with a linked config, or continue a linked session as its user. */
+function takeLink() {
+  const link = new URLSearchParams(location.hash.slice(1));
+  if (!link.has("config") && !link.has("session")) return;
+  Object.assign(state, { config: link.get("config") ?? "", session: link.get("session") ?? "", run: "" });
+  state.user = link.get("user") ?? state.user;
   history.replaceState(null, "", location.pathname);
   save();
 }
@@ -435,7 +436,7 @@ byId("key").addEventListener("change", async (event) => {
   await fillChoices();
 });
 
-takeLinkedConfig();
+takeLink();
 try {
   await fillChoices();
   await restore();

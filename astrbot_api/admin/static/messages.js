@@ -1,6 +1,6 @@
 // Display of messages: in the console during a stream, and in sessions from the database.
 
-import { ago, h, icon, t } from "./dom.js";
+import { ago, copy, h, icon, t } from "./dom.js";
 import { renderMarkdown } from "./markdown.js";
 
 /** Create an element for a file. `load(id)` returns its blob. */
@@ -81,9 +81,16 @@ export function userMessage(parts, name, load, time) {
     }));
 }
 
+/** A button that copies an answer as Markdown. */
+function copyButton(text) {
+  const button = h("button", { class: "btn ghost icon-only small", type: "button", "aria-label": t("Copy"), title: t("Copy"), onclick: () => copy(text, button) }, icon("copy"));
+  return button;
+}
+
 /** A stored message of the agent. */
 export function storedAnswer(content, load, time) {
-  const box = h("div", { class: "msg" }, h("div", { class: "by" }, h("b", {}, t("Agent")), time ? ago(time) : null));
+  const text = (content.message ?? []).filter((part) => part.type === "plain").map((part) => part.text ?? "").join("");
+  const box = h("div", { class: "msg" }, h("div", { class: "by" }, h("b", {}, t("Agent")), time ? ago(time) : null, text ? copyButton(text) : null));
   for (const part of content.message ?? []) {
     if (part.type === "think") box.append(reasoningElement(part.think).element);
     else if (part.type === "tool_call") for (const call of part.tool_calls ?? []) box.append(toolElement(call).element);
@@ -261,6 +268,11 @@ export class LiveAnswer {
     this.waiting.remove();
     this.element.removeAttribute("aria-busy");
     if (note) this.element.append(note);
+    const text = this.parts.filter((part) => part.kind === "text").map((part) => part.text).join("");
+    if (text && !this.copied) {
+      this.copied = copyButton(text);
+      this.element.querySelector(".by").append(this.copied);
+    }
     const stats = this.stats;
     if (stats) {
       this.element.append(...cutNotes(stats));

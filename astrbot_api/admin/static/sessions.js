@@ -64,11 +64,14 @@ async function open(sessionId, focus = false) {
       cursor = more.next;
       older.hidden = cursor === null;
     } }, t("Show older entries"));
+    const inConsole = new URLSearchParams({ session: sessionId, user: session.creator });
     const download = (format, label) => h("a", { class: "btn small", href: `${roots.admin}/data/sessions/export?${query({ format })}` }, label);
     return [
       h("div", { class: "card-head" },
         h("div", {}, h("h2", {}, session.display_name || session.session_id), h("div", { class: "small muted" }, `${session.creator} · ${session.session_id}`)),
-        h("div", { class: "actions" }, download("md", "Markdown"), download("json", "JSON"),
+        h("div", { class: "actions" },
+          session.platform_id === "webchat" ? h("a", { class: "btn small", href: `${roots.admin}/console#${inConsole}` }, icon("chat"), t("Continue")) : null,
+          download("md", "Markdown"), download("json", "JSON"),
           h("button", { class: "btn danger small", type: "button", onclick: () => remove(session) }, icon("trash"), t("Delete")))),
       h("div", { class: "inset" }, h("div", { class: "stack" }, older,
         page.messages.length ? thread : emptyState("chat", t("No messages"), t("The session has no messages, or they were deleted.")))),
