@@ -1,7 +1,7 @@
 """Take the screenshot of the console for the README: ``make picture``.
 
-It uses a real server and a browser; only the model is scripted. It needs Chromium and the packages
-of the tests.
+It uses a real server and a browser; only the model is scripted. It needs Chromium, a
+Chinese font (``fonts-wqy-microhei``) and the packages of the tests.
 """
 
 from __future__ import annotations
