@@ -35,5 +35,5 @@ function card(config) {
 
 fill(byId("configs"), async () => {
   const { configs, invalid } = await adminData("config-files");
-  return h("div", { class: "stack" }, invalidFiles(invalid), h("div", { class: "grid-cards wide" }, configs.map(card)));
+  return h("div", { class: "stack" }, invalidFiles(invalid), h("div", { class: "grid-cards wide" }, configs.toSorted((a, b) => b.is_default - a.is_default).map(card)));
 });
