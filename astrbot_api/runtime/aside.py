@@ -14,9 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import socket
-import sys
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -27,11 +25,11 @@ from typing import Any, Literal
 
 from ..errors import AstrBotError, Unreadable
 from .calls import Cancellable
+from .fork_client import ForkServer
 from .fork_server import (
     FAILED,
     FRAME,
     FRAME_END,
-    PROGRAM,
     REQUEST,
     RESULT,
     UNREADABLE,
@@ -53,9 +51,6 @@ _MAX_FAILURES = 10_000
 
 #: Seconds before a job that exceeded its wall time may be retried: the machine may have been busy.
 _SLOW_S = 600.0
-
-#: Maximum time to wait for the fork server's exit, in seconds.
-_END_S = 2.0
 
 Cause = Literal["cpu", "memory", "time", "output", "crash", "damaged", "busy", "unavailable"]
 
@@ -125,7 +120,7 @@ class Aside:
     def __init__(self, seats: int = SEATS) -> None:
         self._seats = _Seats(seats)
         self._failures = _Failures()
-        self._server = PerProcess(_ForkServer)
+        self._server = PerProcess(ForkServer)
 
     def run(
         self,
@@ -184,7 +179,10 @@ class Aside:
             if cancel is not None:
                 cancel.raise_if_cancelled()
             server = self._server.get()
-            connection = server.open(module, source if isinstance(source, int) else None)
+            try:
+                connection = server.open(module, source if isinstance(source, int) else None)
+            except OSError as error:
+                raise AsideError("unavailable", str(error)) from error
             try:
                 with connection, _ended_by(cancel, connection):
                     data = b"" if isinstance(source, int) else source
@@ -239,85 +237,6 @@ def _exchange(
     assert kind == FAILED
     answer = json.loads(text)
     raise AsideError(answer["cause"], answer["detail"])
-
-
-class _ForkServer:
-    """The fork server of this process, started and restarted on demand."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._control: socket.socket | None = None
-        self._pid = 0
-        self.closed = False
-
-    def open(self, module: str, file: int | None) -> socket.socket:
-        """Return the socket of a new child.
-
-        :raises AsideError: ``unavailable``.
-        """
-        ours, theirs = socket.socketpair()
-        descriptors = [theirs.fileno()] if file is None else [theirs.fileno(), file]
-        try:
-            with self._lock, theirs:
-                for attempt in (1, 2):
-                    try:
-                        if self._control is None:
-                            self._start()
-                        assert self._control is not None
-                        socket.send_fds(self._control, [json.dumps(module).encode()], descriptors)
-                        return ours
-                    except OSError:
-                        self._end()
-                        if attempt == 2:
-                            raise
-        except OSError as error:
-            ours.close()
-            raise AsideError("unavailable", str(error)) from error
-        raise AssertionError("unreachable")
-
-    def close(self) -> None:
-        """Stop the fork server, which kills its children."""
-        self.closed = True
-        with self._lock:
-            self._end()
-
-    def _start(self) -> None:
-        """Start the fork server with a minimal environment, without keys and passwords."""
-        ours, theirs = socket.socketpair()
-        environ = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
-        environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(one) for one in sys.path)
-        try:
-            self._pid = os.posix_spawn(
-                sys.executable,
-                [sys.executable, "-P", "-c", PROGRAM],
-                environ,
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
-                    (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                ],
-                setpgroup=0,
-                setsigmask=(),
-            )
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        self._control = ours
-
-    def _end(self) -> None:
-        """Close the control socket, so that the fork server kills its children and exits."""
-        if self._control is None:
-            return
-        self._control.close()
-        self._control = None
-        deadline = time.monotonic() + _END_S
-        with contextlib.suppress(ChildProcessError):  # something else has reaped it
-            while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
-                if time.monotonic() > deadline:
-                    log.warning("the fork server %d did not exit in time", self._pid)
-                    return
-                time.sleep(0.005)
 
 
 class _Failures:
