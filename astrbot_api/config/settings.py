@@ -423,6 +423,8 @@ def load_settings(
             raw = app_config[key]
         elif key in environ:
             raw = environ[key]
+            if hints[item.name] in _WORDS and not raw.strip():
+                continue  # unset: compose passes an empty value for a variable that is not set
         else:
             continue
         value = _convert(key, raw, hints[item.name])
@@ -433,6 +435,11 @@ def load_settings(
         raise SettingsError(f"unknown setting: {unknown}; see astrbot_api.config.settings.Settings")
     return Settings(**values)
 
+
+#: Kinds whose values have no empty text, with what is expected.
+_WORDS: Mapping[Any, str] = {
+    bool: "true or false", int: "a whole number", float: "a number", Path: "a path",
+}  # fmt: skip
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
@@ -464,8 +471,8 @@ def _convert(key: str, raw: Any, kind: Any) -> Any:
             return [str(item).strip() for item in items if str(item).strip()]
         return str(raw)
     except (TypeError, ValueError) as error:
-        expected = getattr(kind, "__name__", str(kind))
-        raise SettingsError(f"{key} must be of type {expected}; got {raw!r}") from error
+        expected = _WORDS.get(kind, "text or a list of texts")
+        raise SettingsError(f"{key} must be {expected}; got {raw!r}") from error
 
 
 def _check_range(key: str, value: Any, meta: Mapping[str, Any]) -> None:

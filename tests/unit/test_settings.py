@@ -21,11 +21,12 @@ def test_code_wins_over_flask_over_the_environment_over_the_default() -> None:
 @pytest.mark.parametrize(
     ("environ", "message"),
     [
-        ({"ASTRBOT_HEARTBEAT_S": "soon"}, "ASTRBOT_HEARTBEAT_S must be of type float"),
-        ({"ASTRBOT_MAX_BLOCKING_S": "inf"}, "ASTRBOT_MAX_BLOCKING_S must be of type float"),
+        ({"ASTRBOT_HEARTBEAT_S": "soon"}, "ASTRBOT_HEARTBEAT_S must be a number; got 'soon'"),
+        ({"ASTRBOT_MAX_BLOCKING_S": "inf"}, "ASTRBOT_MAX_BLOCKING_S must be a number"),
+        ({"ASTRBOT_MAX_SEGMENTS": "1e3"}, "ASTRBOT_MAX_SEGMENTS must be a whole number; got '1e3'"),
         ({"ASTRBOT_HEARTBEAT_S": "0"}, "ASTRBOT_HEARTBEAT_S must be at least 0.05; got 0.0"),
         ({"ASTRBOT_PROXY_HOPS": "11"}, "ASTRBOT_PROXY_HOPS must be at most 10; got 11"),
-        ({"ASTRBOT_LEGACY_ERROR_STATUS": "perhaps"}, "ASTRBOT_LEGACY_ERROR_STATUS must be"),
+        ({"ASTRBOT_LEGACY_ERROR_STATUS": "perhaps"}, "ASTRBOT_LEGACY_ERROR_STATUS must be true or"),
         ({"ASTRBOT_URL_PREFIX": "bot"}, "ASTRBOT_URL_PREFIX must begin with a slash"),
         ({"ASTRBOT_URL_PREFIX": "/bot/"}, "ASTRBOT_URL_PREFIX must begin with a slash"),
         ({"ASTRBOT_DATABASE_URL": "mysql://u:pw@h/d"}, "got the scheme 'mysql'"),
@@ -48,6 +49,14 @@ def test_a_wrong_setting_is_one_line_that_names_it(environ: dict[str, str], mess
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_variable_of_compose_is_not_set(empty: str) -> None:
+    names = ("HEARTBEAT_S", "MAX_SEGMENTS", "METRICS", "DATA_DIR")
+    environ = {f"ASTRBOT_{name}": empty for name in names}
+    assert load_settings(environ=environ) == load_settings(environ={})
+    assert load_settings(environ={"ASTRBOT_ADMIN_NAMES": empty}).admin_names == []
 
 
 def test_an_unknown_setting_in_code_is_refused() -> None:
