@@ -261,6 +261,15 @@ def test_a_request_without_a_key_shows_the_servers_401(server: Server, docs: Doc
     assert "Missing API key" in docs.page.locator(".live-responses-table").first.inner_text()
 
 
+def test_the_page_is_dark_like_the_system(server: Server, docs: DocsPage) -> None:
+    docs.open(f"{server.url}/api/v1/docs")
+    colour = "getComputedStyle(document.documentElement).backgroundColor"
+    light = docs.page.evaluate(colour)
+    docs.page.emulate_media(color_scheme="dark")
+    docs.page.wait_for_function(f"(light) => {colour} !== light", arg=light)
+    assert docs.complaints == []
+
+
 def test_a_link_leads_to_the_other_language_and_back(server: Server, docs: DocsPage) -> None:
     page = docs.open(f"{server.url}/api/v1/docs").page
     page.get_by_role("link", name="中文").click()

@@ -36,6 +36,12 @@ const resolveAlone = () => ({
   },
 });
 
+// Dark like the system, with Swagger UI's own style.
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const dim = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", dim);
+dim();
+
 // All URLs are relative to the page, so it works under any path prefix.
 const place = document.getElementById("swagger-ui");
 if (typeof SwaggerUIBundle === "undefined") {
@@ -45,6 +51,7 @@ if (typeof SwaggerUIBundle === "undefined") {
     url: place.dataset.openapi,
     domNode: place,
     deepLinking: true,
+    filter: true,
     persistAuthorization: true,
     validatorUrl: null,
     plugins: [resolveAlone],
