@@ -11,9 +11,10 @@ from ..chat.watching.seats import Holder
 from ..db.key_secrets import KeyRow, find_valid_key, name_secret
 from ..db.keys import ALL_SCOPES
 from ..db.sessions import find_creator
-from ..errors import ApiError
+from ..errors import ApiError, refuse
 from ..keys.caller import Caller, HostUser, Reach
 from ..keys.rules import NO_RULES, KeyGuard, KeyRules, load_rules
+from ..messages import check_text
 from ..owner.login import Login
 from ..state import AppState
 from .state import Authenticate, get_http_state, get_state
@@ -207,10 +208,24 @@ def check_username(username: str) -> None:
     get_reach().check_username(username)
 
 
-def get_bound_username() -> str | None:
+def get_bound_username() -> str:
     """Return the key's only username, or its default, for requests without a username."""
     rules = get_caller().rules
-    return rules.username or rules.default_username
+    return rules.username or rules.default_username or ""
+
+
+def choose_username(protocol: str, sent: str) -> str:
+    """Return the username of a request: the one that was sent, the key's, or one made of the key.
+
+    :raises ApiError: ``invalid_request``, ``username_reserved`` or ``key_restricted``.
+    """
+    username = sent or get_bound_username() or f"{protocol}:{get_caller().key_prefix}"
+    check_text("username", username)
+    limit = get_state().settings.max_username_chars
+    if len(username) > limit:
+        raise refuse(f"username has {len(username)} characters; at most {limit} are allowed")
+    check_username(username)
+    return username
 
 
 def resolve_username(*sent: str | None) -> str:

@@ -22,8 +22,8 @@ from ..chat.watching.watch import Watch
 from ..db import approvals, messages, runs, sessions
 from ..db.runs import RunRow
 from ..errors import ApiError, refuse
-from ..messages import EMPTY_MESSAGE, Plain, Segment, check_text, plain_text
-from .auth import check_username, get_caller, get_holder
+from ..messages import EMPTY_MESSAGE, Plain, Segment, plain_text
+from .auth import check_username, choose_username, get_bound_username, get_caller, get_holder
 from .chat.modes import RUN_HEADER
 from .idempotency import read_client_key
 from .openai.answering import read_conversation
@@ -107,7 +107,7 @@ def continue_with_answers(
         run_id = approvals.find_run_id(db, answers[0].approval_id[:_MAX_ID_CHARS])
     if run_id is None:
         raise ApiError("approval_not_found", f"approval not found: {answers[0].approval_id[:100]}")
-    run = find_run_to_decide(run_id, find_username(username))
+    run = find_run_to_decide(run_id, username or get_bound_username())
     verdicts = {
         one.approval_id[:_MAX_ID_CHARS]: _make_verdict(run, one) for one in reversed(answers)
     }
@@ -178,7 +178,7 @@ def resume_conversation(session_id: str, username: str) -> Watch | None:
     :raises ApiError: ``session_of_another_user`` or ``key_restricted``.
     """
     state, caller = get_state(), get_caller()
-    username = find_username(username)
+    username = username or get_bound_username()
     if username:
         check_username(username)
     caller.rules.check_session(session_id)
@@ -207,26 +207,6 @@ def stream_conversation(rendering: Rendering, watch: Watch | None, run_id: str) 
         response = stream_response(watch, rendering)
     response.headers[RUN_HEADER] = run_id
     return response
-
-
-def choose_username(protocol: str, sent: str) -> str:
-    """Return the username of a request, or a username derived from the key if it has none.
-
-    :raises ApiError: ``invalid_request``, ``username_reserved`` or ``key_restricted``.
-    """
-    username = find_username(sent) or f"{protocol}:{get_caller().key_prefix}"
-    check_text("username", username)
-    limit = get_state().settings.max_username_chars
-    if len(username) > limit:
-        raise refuse(f"username has {len(username)} characters; at most {limit} are allowed")
-    check_username(username)
-    return username
-
-
-def find_username(sent: str) -> str:
-    """Return the username in the request, else the key's username, else an empty string."""
-    rules = get_caller().rules
-    return sent or rules.username or rules.default_username or ""
 
 
 def make_file_part(url: str, media_type: Any, name: Any) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def find_run_to_decide(run_id: str, username: str | None) -> RunRow:
     run = _find_run(run_id)
     if run is None:
         raise _run_not_found(run_id)
-    check_owner_decides(run.creator, get_bound_username() or "")
+    check_owner_decides(run.creator, get_bound_username())
     return run
 
 
@@ -137,5 +137,5 @@ def decide_as_caller(run: RunRow, approval_id: str, body: Mapping[str, Any]) -> 
 
 def make_verdict(run: RunRow, approved: bool, arguments: str = "", comment: str = "") -> Verdict:
     """Return a decision of the caller, with the caller's name and address for the audit log."""
-    actor = get_bound_username() or "" if get_caller().is_owner else run.creator
+    actor = get_bound_username() if get_caller().is_owner else run.creator
     return Verdict(approved, arguments, comment, actor, address=request.remote_addr or "")

@@ -21,6 +21,7 @@ from astrbot_api.testing.fake_openai import FakeOpenAI
 from ..contract.wire import PNG
 from ..waiting import wait_for
 from .conftest import Api
+from .openai_responses import make_key
 
 Make = Callable[..., tuple[Api, ScriptedModel]]
 
@@ -169,6 +170,13 @@ def test_a_stored_turn_creates_a_session_of_its_user(api: Api, client: openai.Op
     session_id = ask(client, "Hello", store=True).model_extra["session_id"]
     user = f"openai:{api.key[:12]}"
     assert api.get(f"/api/v1/chat/sessions/{session_id}?username={user}").status_code == 200
+
+
+def test_a_completion_without_a_user_is_of_the_default_username_of_its_key(api: Api) -> None:
+    key = make_key(api, username_prefix="web:", default_username="web:guest")
+    with connect(api, key) as client:
+        session_id = ask(client, "Hello", store=True).model_extra["session_id"]
+    assert api.get(f"/api/v1/chat/sessions/{session_id}?username=web:guest").status_code == 200
 
 
 def test_pictures_of_the_last_message_reach_the_model(make_scripted: Make) -> None:

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, request
 
 from ...errors import ApiError
 from ...runtime.logs import get_log_fields, set_log_fields
-from ..auth import find_caller, get_caller, get_reach, require_scope
+from ..auth import find_caller, get_bound_username, get_caller, get_reach, require_scope
 from ..fallback import METHODS
 from ..request_body import read_body
 from ..request_hooks import KEEPS_ALLOW_KEY
@@ -46,6 +46,4 @@ def _describe_caller() -> RouteCaller | None:
     caller = find_caller(request.environ)
     if caller is None:
         return None
-    rules = caller.rules
-    name = rules.username or rules.default_username
-    return RouteCaller(caller.key_id, name, caller.scopes, get_reach())
+    return RouteCaller(caller.key_id, get_bound_username() or None, caller.scopes, get_reach())

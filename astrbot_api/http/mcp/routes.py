@@ -12,9 +12,9 @@ from flask import Response, request
 from ...db.idempotency import ClientKey
 from ...errors import ApiError
 from ...runtime.version import find_version
+from ..auth import choose_username
 from ..blueprint import ApiBlueprint, read_json
 from ..chat.modes import RUN_HEADER
-from ..conversation import choose_username
 from ..idempotency import CODES, PARAMETER, read_client_key
 from ..openai.answering import wait_for_answer
 from ..sse import stream_response

@@ -10,7 +10,7 @@ from flask import Response, request
 from ...chat.turns.turn import TurnRequest
 from ...config.agents import AgentConfig
 from ...errors import refuse
-from ..auth import check_username, get_caller
+from ..auth import choose_username, get_caller
 from ..blueprint import ApiBlueprint
 from ..configs.routes import list_own_configs
 from ..schemas import event_stream
@@ -132,8 +132,7 @@ def _read_turn(body: dict[str, Any], parameters: Parameters) -> TurnRequest:
     :raises ApiError: if the request is rejected before the turn is opened.
     """
     caller, rules = get_caller(), get_caller().rules
-    username = body["user"] or rules.username or f"openai:{caller.key_prefix}"
-    check_username(username)
+    username = choose_username("openai", body["user"])
     config = find_config(body["model"])
     session_id = body["session_id"] or _read_session_id(body["metadata"]) or rules.session_id or ""
     segments, context = read_conversation(body["messages"])

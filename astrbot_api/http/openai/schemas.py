@@ -145,7 +145,7 @@ class CompletionRequestSchema(RequestSchema):
         "With `include_usage`, a chunk with `usage` comes before the end.", {"include_usage": True}
     )
     user = optional_text(
-        "The username. By default `openai:` and the beginning of the key.",
+        "The username. By default the key's username, or `openai:` and the beginning of the key.",
         "alice", max_chars="max_username_chars",
     )  # fmt: skip
     session_id = optional_text(

@@ -16,13 +16,13 @@ from ...db.response_conversations import ConversationRow
 from ...errors import ApiError, refuse
 from ...keys.limits import check_attachments
 from ...runtime.threads import let_others_run
-from ..auth import get_caller
+from ..auth import choose_username, get_caller
 from ..openai.answering import answer_json
 from ..state import get_state
 from . import items
 from .compaction import blp  # the blueprint of routes.py, with the routes of both modules
 from .items import page_of
-from .opening import choose_new_username, make_reader
+from .opening import make_reader
 from .parameters import read_metadata
 from .request_schemas import (
     ItemPageSchema,
@@ -69,7 +69,7 @@ def create_conversation(body: dict[str, Any]) -> Response:
             "key_restricted",
             "the API key is bound to a session: its rule session_id does not allow a new one",
         )
-    metadata, username = read_metadata(body), choose_new_username(body["user"])
+    metadata, username = read_metadata(body), choose_username("openai", body["user"])
     added = _read_added(body["items"], username)
     session_id, state = uuid.uuid4().hex, get_state()
 

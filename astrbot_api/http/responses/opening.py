@@ -15,7 +15,7 @@ from ...db import response_conversations, responses, runs
 from ...db.response_conversations import ConversationRow
 from ...db.responses import EntryRow
 from ...errors import ApiError, refuse
-from ..auth import check_username, get_bound_username, get_caller
+from ..auth import choose_username, get_caller
 from ..idempotency import read_client_key
 from ..openai.answering import find_config
 from ..openai.parameters import Parameters
@@ -130,19 +130,9 @@ def make_reader(username: str) -> InputReader:
     )
 
 
-def choose_new_username(sent: str) -> str:
-    """Return the username of a new session or conversation.
-
-    :raises ApiError: ``username_reserved`` or ``key_restricted``.
-    """
-    username = sent or get_bound_username() or f"openai:{get_caller().key_prefix}"
-    check_username(username)
-    return username
-
-
 def _choose_username(sent: str, place: _Place) -> str:
     if not place.creator:
-        return choose_new_username(sent)
+        return choose_username("openai", sent)
     if sent and sent != place.creator:
         # Same error as for another key: a response of another user is reported as missing.
         if place.previous is not None:

@@ -91,8 +91,8 @@ def _metadata() -> ma.fields.Raw:
 
 def _username() -> Text:
     return optional_text(
-        "The username. By default that of the continued response or conversation, else `openai:` "
-        "and the beginning of the key.",
+        "The username. By default that of the continued response or conversation, else the key's, "
+        "else `openai:` and the beginning of the key.",
         "alice", max_chars="max_username_chars",
     )  # fmt: skip
 
