@@ -10,15 +10,15 @@ from typing import Any
 
 import marshmallow as ma
 import orjson
-from marshmallow.validate import URL, Length, OneOf, Range
+from marshmallow.validate import Length, OneOf, Range
 
-from .tables import KnownKeys, TableSchema, key, make_schema
+from .tables import HttpUrl, KnownKeys, TableSchema, key, make_schema
 
 
 class _OAuthSchema(KnownKeys):
     """Validates the sidecar's OAuth settings. A sign-in in a browser is not possible there."""
 
-    issuer = ma.fields.Url(schemes={"http", "https"}, require_tld=False, required=True)
+    issuer = HttpUrl(required=True)
     client_id = ma.fields.String(required=True, validate=ma.validate.Length(1))
     client_secret_env = ma.fields.String()
     private_key_file = ma.fields.String()
@@ -66,7 +66,7 @@ class McpServerConfig:
     env: Mapping[str, str] = key({}, secret=True)
     inherit_env: tuple[str, ...] = ()
     cwd: str = ""
-    url: str = key("", URL(schemes={"http", "https"}, require_tld=False), secret=True)
+    url: str = key("", field=HttpUrl(), secret=True)
     transport: str = key("auto", OneOf(["auto", "http", "sse"]))
     headers: Mapping[str, str] = key({}, secret=True)
     token_env: str = ""

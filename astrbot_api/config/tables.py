@@ -10,6 +10,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import marshmallow as ma
 
@@ -131,14 +132,38 @@ class _Tuple(ma.fields.List[Any]):
         return tuple(super()._deserialize(*arguments, **options))
 
 
-class BaseUrl(ma.fields.Url):
+class HttpUrl(ma.fields.String):
+    """An address with a host, which may be any name of the local network, such as ``my_model``.
+
+    marshmallow's own field only accepts host names of the Internet, without an underscore.
+    """
+
+    def _deserialize(self, *arguments: Any, **options: Any) -> Any:
+        url = str(super()._deserialize(*arguments, **options)).strip()
+        if not is_http_url(url):
+            raise ma.ValidationError("Not a valid URL. Write http://HOST:PORT/PATH or https://….")
+        return url
+
+
+def is_http_url(text: str) -> bool:
+    """Return whether a text is an address that begins with http:// or https://, with a host."""
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018 (it raises)
+    except ValueError:
+        return False
+    is_plain = text.isprintable() and not any(map(str.isspace, text))
+    return is_plain and parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+class BaseUrl(HttpUrl):
     """The base URL of an HTTP API, loaded without a final slash.
 
     :param tails: Paths of operations that users may have pasted with it. They are removed.
     """
 
     def __init__(self, *tails: str, **options: Any) -> None:
-        super().__init__(schemes={"http", "https"}, require_tld=False, **options)
+        super().__init__(**options)
         self._tails = tails
 
     def _deserialize(self, *arguments: Any, **options: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import marshmallow as ma
 
 from ..config.secrets import Secret, load_with_secrets
-from ..config.tables import REQUIRED, key, make_schema, read_toml
+from ..config.tables import REQUIRED, HttpUrl, key, make_schema, read_toml
 from ..config.watched import InvalidFile, WatchedFile
 from ..errors import SettingsError
 from .signing import check_secret
@@ -29,9 +29,7 @@ class Webhook:
             r"[A-Za-z0-9_.-]{1,100}\Z", error="must be 1 to 100 letters, digits, _, . and -"
         ),
     )
-    url: str = key(
-        REQUIRED, field=ma.fields.Url(schemes={"http", "https"}, require_tld=False), secret=True
-    )
+    url: str = key(REQUIRED, field=HttpUrl(), secret=True)
     secret: str = key(REQUIRED, field=Secret(validate=check_secret), secret=True)
     events: tuple[str, ...] = key(
         EVENTS, ma.validate.Length(1), each=ma.fields.String(validate=ma.validate.OneOf(EVENTS))

@@ -21,7 +21,7 @@ import marshmallow as ma
 import orjson
 
 from ..config.secrets import Secret
-from ..config.tables import find_first_error
+from ..config.tables import HttpUrl, find_first_error
 from ..deliveries.attempts import Progress, Sent
 from ..deliveries.http import HttpResponse, PlatformError, PlatformHttp
 from ..deliveries.signing import check_secret, sign, verify
@@ -59,7 +59,7 @@ _OTHER_ID = ma.validate.Regexp(
 class SettingsSchema(ma.Schema):
     """Settings of a bot of type ``webhook``."""
 
-    url = ma.fields.Url(required=True, schemes={"http", "https"}, require_tld=False)
+    url = HttpUrl(required=True)
     secret = Secret(required=True, validate=check_secret)
     max_file_mb = ma.fields.Integer(load_default=10, validate=ma.validate.Range(1, 100))
     timeout_s = ma.fields.Integer(load_default=30, validate=ma.validate.Range(1, 600))

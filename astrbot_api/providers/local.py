@@ -61,7 +61,7 @@ def resolve_auto(config: ProviderConfig, environ: Mapping[str, str]) -> Provider
     if url := environ.get("ASTRBOT_MODEL_URL"):
         # The key in OPENAI_API_KEY is for this URL if both variables are set.
         key_env = config.api_key_env or "OPENAI_API_KEY"
-        base_url = url.rstrip("/")
+        base_url = url.strip().rstrip("/")
         return replace(config, type="openai", base_url=base_url, model=model, api_key_env=key_env)
     if environ.get("OPENAI_API_KEY"):
         model = model or DEFAULT_OPENAI_MODEL

@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import orjson
 import urllib3
 
 from ..config.agents import ProviderConfig
+from ..config.tables import is_http_url
 from ..errors import SettingsError
 from ..providers.local import DEFAULT_OPENAI_MODEL
 from ..providers.local_model import find_demo_gguf
@@ -115,10 +117,10 @@ def _choose_auto(
 ) -> ModelChoice:
     model = environ.get("ASTRBOT_MODEL") or config.model
     if url := environ.get("ASTRBOT_MODEL_URL"):
-        if not url.startswith(("http://", "https://")):
-            raise SettingsError("ASTRBOT_MODEL_URL must begin with http:// or https://")
+        if not is_http_url(url.strip()):
+            raise SettingsError("ASTRBOT_MODEL_URL must be http://HOST:PORT/PATH or https://…")
         named = model or "its default model"
-        return ModelChoice("url", f"Model: {named} at {_redact(url)} (ASTRBOT_MODEL_URL).")
+        return ModelChoice("url", f"Model: {named} at {_redact(url.strip())} (ASTRBOT_MODEL_URL).")
     if environ.get("OPENAI_API_KEY"):
         named = model or DEFAULT_OPENAI_MODEL
         return ModelChoice("openai", f"Model: {named} of OpenAI (OPENAI_API_KEY is set).")
@@ -176,8 +178,8 @@ def _describe(config: ProviderConfig) -> str:
 
 def _redact(url: str) -> str:
     """Remove secrets from a URL: user, password and query."""
-    parsed = urllib3.util.parse_url(url)
-    return urllib3.util.Url(parsed.scheme, None, parsed.host, parsed.port, parsed.path).url
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _has_llama() -> bool:

@@ -104,6 +104,24 @@ def test_a_bad_file_is_one_line_file_key_fault(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://my_model:8080/v1", "http://[::1]:1/v1", "HTTPS://u:p@h.example/v1", " http://h/v1 "],
+)
+def test_a_model_may_be_at_any_host_such_as_one_of_compose(
+    tmp_path: Path, configs: ConfigFiles, url: str
+) -> None:
+    write(tmp_path, "one", f"[provider]\ntype = 'openai'\nbase_url = '{url}'")
+    assert configs.find_config("one").provider.base_url == url.strip()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("url", ["h:1", "http://", "http://a b/", "http://h:99999/", "ftp://h/"])
+def test_an_address_that_is_none_is_refused(tmp_path: Path, configs: ConfigFiles, url: str) -> None:
+    write(tmp_path, "one", f"[provider]\ntype = 'openai'\nbase_url = '{url}'")
+    with pytest.raises(SettingsError, match=r"provider\.base_url: Not a valid URL\. Write http"):
+        configs.load_all()
+
+
 def test_a_file_of_an_editor_on_windows_is_read(tmp_path: Path, configs: ConfigFiles) -> None:
     write(tmp_path, "windows", "\ufeff[agent]\r\ntitles = false\r\n")
     configs.load_all()

@@ -59,9 +59,18 @@ def test_the_secrets_of_a_model_url_are_not_shown() -> None:
     assert "http://host/v1" in choice.text
 
 
-def test_a_model_url_that_is_none_is_refused() -> None:
-    with pytest.raises(SettingsError, match="ASTRBOT_MODEL_URL must begin with http"):
-        choose(ASTRBOT_MODEL_URL="localhost:8000")
+@pytest.mark.parametrize("url", ["localhost:8000", "http://", "https://a b/v1", "http://h:99999"])
+def test_a_model_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="ASTRBOT_MODEL_URL must be http"):
+        choose(ASTRBOT_MODEL_URL=url)
+
+
+def test_a_model_url_may_have_any_host_and_white_space_around_it() -> None:
+    assert (
+        "at http://my_model:8000/v1 ("
+        in choose(ASTRBOT_MODEL_URL=" http://my_model:8000/v1\n").text
+    )
+    assert "http://模_型/v1" in choose(ASTRBOT_MODEL_URL="http://模_型/v1").text
 
 
 def test_an_openai_key_comes_second_and_its_text_is_not_shown() -> None:
