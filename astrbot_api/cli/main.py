@@ -34,7 +34,10 @@ class Group(click.Group):
             click.echo(f"astrbot-api: {error}", err=True)
         except OSError as error:
             if error.filename is None:
-                raise
+                if not isinstance(error, FileNotFoundError):
+                    raise
+                # Only os.getcwd() names no file: the folder was removed, or replaced by a new one.
+                error.filename = "the current folder"
             # Usually a file that belongs to another user.
             click.echo(f"astrbot-api: {error.filename}: {error.strerror}", err=True)
         sys.exit(2)

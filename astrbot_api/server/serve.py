@@ -14,6 +14,7 @@ worker directly, which then drops its turns.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import socket
@@ -62,6 +63,7 @@ def run_server(
     settings = load_settings(None if data_dir is None else {"data_dir": data_dir})
     folder = settings.data_dir.resolve()
     _check_whole_numbers(os.environ)
+    host = _clean_host(host)
     port = _check_address(host, port)
     if upstream is not None:
         for check in begin_with_upstream(folder, *upstream):
@@ -168,6 +170,11 @@ def _check_whole_numbers(environ: Mapping[str, str]) -> None:
             raise SettingsError(f"{name} must be a whole number of at least 1; got {text!r}")
 
 
+def _clean_host(host: str) -> str:
+    """Return a host as sockets accept it: ``::1`` for ``[::1]``, all addresses for ``*``."""
+    return "0.0.0.0" if host == "*" else host.removeprefix("[").removesuffix("]")
+
+
 def _check_address(host: str, port: int) -> int:
     """Check that the address is free. gunicorn itself would retry for five seconds.
 
@@ -184,10 +191,11 @@ def _check_address(host: str, port: int) -> int:
             chosen: int = probe.getsockname()[1]
             return chosen
     except OSError as error:
+        remedy = "Choose another port with --port"
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            remedy = "Give an address of this machine with --host, such as 127.0.0.1 or ::1"
         reason = error.strerror or str(error)
-        raise SettingsError(
-            f"cannot listen on {host} port {port}: {reason}. Choose another port with --port"
-        ) from error
+        raise SettingsError(f"cannot listen on {host} port {port}: {reason}. {remedy}") from error
 
 
 def _reachable(host: str) -> str:

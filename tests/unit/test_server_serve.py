@@ -12,12 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from astrbot_api.cli.main import main
 from astrbot_api.errors import SettingsError
 from astrbot_api.server.banner import Banner
 from astrbot_api.server.choose_model import ModelChoice
 from astrbot_api.server.master import Master
-from astrbot_api.server.serve import _check_address, _make_command, _reachable, _run_model
+from astrbot_api.server.serve import (
+    _check_address,
+    _clean_host,
+    _make_command,
+    _reachable,
+    _run_model,
+)
 
 from ..waiting import wait_for
 
@@ -87,6 +95,28 @@ def test_a_port_that_is_taken_is_found_before_gunicorn_starts() -> None:
         with pytest.raises(SettingsError, match=f"port {port}: Address already in use"):
             _check_address("127.0.0.1", port)
     assert _check_address("127.0.0.1", port) == port
+
+
+@pytest.mark.parametrize("host", ["http://127.0.0.1", "127.0.0.1:6185", "192.0.2.1", "unix:/x"])
+def test_a_host_that_is_no_address_of_this_machine_is_named(host: str) -> None:
+    with pytest.raises(SettingsError, match="Give an address of this machine with --host"):
+        _check_address(host, 0)
+
+
+@pytest.mark.parametrize(("host", "clean"), [("[::1]", "::1"), ("*", "0.0.0.0"), ("::", "::")])
+def test_a_host_may_be_written_as_in_an_address(host: str, clean: str) -> None:
+    assert _clean_host(host) == clean
+
+
+def test_a_current_folder_that_was_removed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    done = CliRunner().invoke(main, ["serve", "--port", "0"])
+    assert done.exit_code == 2
+    assert done.stderr == "astrbot-api: the current folder: No such file or directory\n"
 
 
 def test_port_0_is_any_free_one() -> None:
