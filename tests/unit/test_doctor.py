@@ -56,6 +56,22 @@ def test_a_healthy_server_has_status_0(tmp_path: Path) -> None:
     assert "ok    config default: provider auto (auto)" in output
 
 
+def test_a_misspelt_variable_is_named_with_the_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(tmp_path).close()
+    for name in ("MODEL_URL", "GRACEFUL_TIMEOUT_S", "LOG_LEVEL", "KEY", "HEARTBEAT_S"):
+        monkeypatch.setenv(f"ASTRBOT_{name}", "1")
+    assert "environment" not in find(tmp_path, "--offline")
+    monkeypatch.setenv("ASTRBOT_CORS_ORIGIN", "https://shop.example")
+    status, output = run_doctor(tmp_path, "--offline")
+    assert status == 1
+    assert (
+        "warn  environment: ASTRBOT_CORS_ORIGIN is no setting and has no effect\n"
+        "      -> rename it to ASTRBOT_CORS_ORIGINS\n"
+    ) in output
+
+
 def test_a_database_file_of_another_user_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
