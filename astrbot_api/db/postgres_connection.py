@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import select
+import time
 from typing import Any, Self
 
 import peewee
@@ -83,6 +84,8 @@ class Connection(psycopg.Connection[Any]):
     """A connection with a liveness check and with a timeout for every wait."""
 
     database: PostgresDatabase
+    #: Time of the monotonic clock.
+    opened_at: float
     #: The server cancels a statement and reports it before this time.
     limit_s: float | None = _STATEMENT_LIMIT_S + 10
 
@@ -103,6 +106,7 @@ class Connection(psycopg.Connection[Any]):
         """Prepare a new connection for use."""
         self.adapters.register_loader("numeric", _NumberLoader)
         self.cursor_factory = _Cursor
+        self.opened_at = time.monotonic()
         self.execute(_SET_UP, prepare=False)
         self.database = PostgresDatabase(self)
 

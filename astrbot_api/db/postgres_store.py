@@ -28,6 +28,7 @@ from .postgres_connection import (
     find_state,
     read_url,
 )
+from .postgres_faults import READ_ONLY_TEXT, describe_blockers, is_read_only
 
 log = logging.getLogger(__name__)
 
@@ -43,19 +44,17 @@ _RACES = ("40001", "40P01", "23505")
 #: Another program holds a lock.
 _LOCKED = "55P03"
 
+#: The transaction is read-only.
+_READ_ONLY = "25006"
+
+#: Minimum seconds between two replacements of read-only connections.
+_REPLACE_EVERY_S = 1.0
+
+#: Seconds between two attempts of a patient job that gets no connection that can write.
+_RECONNECT_PAUSE_S = 0.2
+
 #: Seconds for which a store counts as jammed after a caller got no connection.
 _JAM_S = 5.0
-
-# Raw SQL on PostgreSQL's views. A session that itself waits for a lock is not a cause.
-_BLOCKERS = """
-    SELECT DISTINCT b.pid, b.application_name, b.state,
-           EXTRACT(EPOCH FROM now() - b.xact_start)::int
-    FROM pg_stat_activity w
-    CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS p(pid)
-    JOIN pg_stat_activity b ON b.pid = p.pid
-    WHERE w.wait_event_type = 'Lock' AND w.datname = current_database()
-      AND b.wait_event_type IS DISTINCT FROM 'Lock'
-    ORDER BY b.pid LIMIT 3"""
 
 #: Maximum number of callers that wait for a connection; others are rejected at once.
 _MAX_WAITING = 2000
@@ -95,7 +94,7 @@ class PostgresStore:
         # Only writes wait for locks. The rest of the pool is therefore always free for reads.
         writers = max(1, pool_size * 3 // 4)
         self._writers = PerProcess(lambda: threading.BoundedSemaphore(writers))
-        self._refused_at = -math.inf
+        self._refused_at = self._trusted_from = -math.inf
         self._closed = False
 
     def upgrade(self) -> list[str]:
@@ -130,22 +129,35 @@ class PostgresStore:
     def write(
         self, job: Callable[[peewee.Database], T], *, patient: bool = False, quick: bool = False
     ) -> T:
-        """Run a job in its own transaction; run it again if it loses a race."""
+        """Run a job in its own transaction; run it again if it loses a race.
+
+        A patient job waits for locks, for a connection, and for a database that is read-only.
+        """
         attempt, patient_until = 0, time.monotonic() + PATIENCE_S * patient
         while True:
             attempt += 1
+            waits = time.monotonic() < patient_until
             try:
                 return self._write_once(job)
             except _LostInCommit as error:
                 raise as_unknown_outcome(error) from error
+            except StoreClosed:
+                raise
+            except StorageError:
+                if not waits:
+                    raise
+                time.sleep(_RECONNECT_PAUSE_S)
             except (_Again, *_FAILURES) as error:
                 state = find_state(error)
-                raced = isinstance(error, _Again) or state in _RACES
-                waits = state == _LOCKED and time.monotonic() < patient_until
-                if not waits and (attempt >= _MAX_ATTEMPTS or not raced):
+                again = isinstance(error, _Again)
+                waits = waits and (again or state in (_LOCKED, _READ_ONLY))
+                once = state == _READ_ONLY and attempt == 1
+                raced = (again or state in _RACES) and attempt < _MAX_ATTEMPTS
+                if not (waits or once or raced):
                     raise as_storage_error(error) from error
                 log.debug("a job is run again: %s", _line(error))
-            time.sleep(random.uniform(0.0, 0.01) * min(attempt, _MAX_ATTEMPTS))
+                pause_s = _RECONNECT_PAUSE_S if state == _READ_ONLY and not once else 0.01
+                time.sleep(random.uniform(0.0, pause_s) * min(attempt, _MAX_ATTEMPTS))
 
     def _write_once(self, job: Callable[[peewee.Database], T]) -> T:
         writers, deadline = self._writers.get(), time.monotonic() + self._timeout_s
@@ -158,23 +170,27 @@ class PostgresStore:
             except _FAILURES as error:
                 if connection.closed:
                     raise _Again(_line(error)) from error
+                if find_state(error) == _READ_ONLY:
+                    self._distrust()
                 raise
             finally:
                 pool.putconn(connection)
         finally:
             writers.release()
 
-    def describe_jam(self, look: PostgresStore) -> str:
-        """Return why callers get no connection, or an empty text.
+    def describe_fault(self, look: PostgresStore) -> str:
+        """Return why nothing can be written, or an empty text.
 
-        :param look: Another store for the diagnosis; this one has no free connection.
+        :param look: Another store for the diagnosis; this one may have no free connection.
         """
-        if time.monotonic() - self._refused_at > _JAM_S:
-            return ""
         with look.read() as db:
-            execute: Any = db.execute_sql
-            found = [_describe_blocker(*row) for row in execute(_BLOCKERS).fetchall()]
-        held = f"; they wait for locks of {', '.join(found)}" if found else ""
+            if is_read_only(db):
+                look._distrust()
+                return READ_ONLY_TEXT
+            if time.monotonic() - self._refused_at > _JAM_S:
+                return ""
+            blockers = describe_blockers(db)
+        held = f"; they wait for locks of {blockers}" if blockers else ""
         return f"all {self._pool_size} connections of this worker to PostgreSQL are in use{held}"
 
     def close(self) -> None:
@@ -183,6 +199,15 @@ class PostgresStore:
         pool = self._pool.take()
         if pool is not None:
             pool.close()
+
+    def _distrust(self) -> None:
+        """Replace all open connections, but not at each write.
+
+        They are read-only: their server is not the primary any more, or they have an old setting.
+        """
+        now = time.monotonic()
+        if now - self._trusted_from >= _REPLACE_EVERY_S:
+            self._trusted_from = now
 
     def _refuse(self, error: Exception) -> StorageError:
         if isinstance(error, (PoolTimeout, TooManyRequests)):
@@ -205,7 +230,7 @@ class PostgresStore:
                 connection = pool.getconn(max(0.01, deadline - time.monotonic()))
             except (PoolTimeout, TooManyRequests, psycopg.OperationalError) as error:
                 raise self._refuse(error) from error
-            if connection.is_alive():
+            if connection.opened_at >= self._trusted_from and connection.is_alive():
                 return pool, connection
             # The pool opens another connection as a replacement.
             connection.close()
@@ -300,12 +325,6 @@ def _roll_back(connection: Connection, error: BaseException) -> None:
     except psycopg.Error:
         # Nothing is left to roll back, and the first error is the relevant one.
         connection.close()
-
-
-def _describe_blocker(pid: int, program: str, state: str | None, age_s: int | None) -> str:
-    """Describe one PostgreSQL session for the operator; other roles' states are hidden."""
-    told = [program, f"{state or 'active'} for {age_s} s" if age_s is not None else ""]
-    return f"pid {pid} ({', '.join(filter(None, told)) or 'unknown'})"
 
 
 def _line(error: BaseException) -> str:

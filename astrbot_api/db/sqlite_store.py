@@ -106,7 +106,7 @@ class SqliteStore:
         except (peewee.DatabaseError, sqlite3.Error) as error:
             raise as_storage_error(error, str(self._path)) from error
 
-    def describe_jam(self, look: object) -> str:
+    def describe_fault(self, look: object) -> str:
         """Return an empty text: reads never wait, and one thread writes."""
         return ""
 

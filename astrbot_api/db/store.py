@@ -74,8 +74,8 @@ class Store(Protocol):
 
         :param job: May run more than once, and in another thread: it must only
             read and write ``db``.
-        :param patient: Wait longer for another program's lock: for data that would otherwise be
-            lost, if no client waits.
+        :param patient: Wait longer for another program's lock, and on PostgreSQL for an
+            unreachable server: for data that would otherwise be lost, if no client waits.
         :param quick: Whether it takes less than a millisecond, for frequent jobs. On SQLite it may
             then run in the event loop.
         :returns: The job's result.
@@ -83,8 +83,8 @@ class Store(Protocol):
         """
         ...
 
-    def describe_jam(self, look: Any) -> str:
-        """Return for an operator why callers get no connection, or an empty text.
+    def describe_fault(self, look: Any) -> str:
+        """Return for an operator why nothing can be written, or an empty text.
 
         :param look: The store from :func:`open_own_store`, for the diagnosis.
         """

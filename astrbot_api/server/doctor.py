@@ -166,6 +166,8 @@ def _examine_database(store: Store) -> Iterator[Finding]:
     if left:
         text = f"{len(left)} migrations are pending: {', '.join(left)}"
         yield Finding("database", "fail", text, "astrbot-api db upgrade")
+    elif fault := store.describe_fault(store):
+        yield Finding("database", "fail", fault)
     else:
         yield Finding("database", "ok", f"{store.dialect}, up to date")
 

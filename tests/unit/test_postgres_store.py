@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from astrbot_api.db import (
     keyuse,
     memory,
     postgres_connection,
+    postgres_store,
     removal,
     runs,
     session_keys,
@@ -279,18 +280,22 @@ def _add_session(store: PostgresStore, name: str) -> Any:
 def test_writes_that_wait_for_a_foreign_lock_leave_connections_for_reads(
     postgres: Postgres, postgres_url: str
 ) -> None:
-    store = PostgresStore(postgres_url, pool_size=4, timeout_s=0.2)
+    store = PostgresStore(postgres_url, pool_size=4, timeout_s=30)
     own = PostgresStore(postgres_url, pool_size=2, timeout_s=30)
+    with ExitStack() as lent:  # a busy machine needs long for a new connection
+        for _ in range(4):
+            lent.enter_context(store.read())
+    store._timeout_s = 0.2
     with ThreadPoolExecutor(3) as pool:
         with _foreign_lock(postgres_url) as other:
             stuck = [pool.submit(_add_session, store, f"s{number}") for number in range(3)]
             wait_for(lambda: _count_waiting(postgres) == 3)
-            assert store.describe_jam(own) == ""
+            assert store.describe_fault(own) == ""
             with pytest.raises(StorageError, match="Try again later"):
                 _add_session(store, "one too many")
             with store.read() as db:
                 assert sessions.find_session(db, "s0") is None
-            jam = store.describe_jam(own)
+            jam = store.describe_fault(own)
             assert f"wait for locks of pid {other.info.backend_pid} (psql, idle in" in jam
         assert len({one.result(30).id for one in stuck}) == 3
     store.close()
@@ -312,6 +317,43 @@ def test_a_foreign_lock_is_an_error_soon_and_outlasted_by_a_patient_write(
             assert not waits.done()
         assert waits.result(30).session_id == "patient"
     store.close()
+
+
+def test_a_patient_write_waits_for_a_server_that_is_away(
+    own_server: Postgres, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_store, "_RECONNECT_PAUSE_S", 0.01)
+    store = PostgresStore(postgres_url, timeout_s=0.1)
+    own_server.kill()
+    add = partial(sessions.create_session, session_id="patient", creator="alice")
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(store.write, add, patient=True)
+        for number in range(3):  # each takes at least as long as a patient one's attempt
+            with pytest.raises(StorageError):
+                _add_session(store, f"s{number}")
+        assert not waits.done()
+        own_server.start()
+        assert waits.result(30).session_id == "patient"
+    store.close()
+
+
+def test_a_connection_that_is_read_only_is_replaced(
+    postgres: Postgres, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_store, "_REPLACE_EVERY_S", 0.0)
+    database = postgres_url.partition("?")[0].rpartition("/")[2]
+    store, own = PostgresStore(postgres_url), PostgresStore(postgres_url)
+    postgres.run_sql(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+    with pytest.raises(StorageError):
+        _add_session(store, "refused")
+    assert store.describe_fault(own).startswith("PostgreSQL is read-only")
+    with store.read() as db:  # opens a connection that stays read-only
+        assert sessions.find_session(db, "refused") is None
+    postgres.run_sql(f"ALTER DATABASE {database} RESET default_transaction_read_only")
+    assert _add_session(store, "stored").session_id == "stored"
+    assert store.describe_fault(own) == ""
+    store.close()
+    own.close()
 
 
 def test_a_session_that_was_deleted_since_it_was_found_is_not_found(store: PostgresStore) -> None:

@@ -154,7 +154,7 @@ class Recovery:
             outcome = Outcome("stopped", content=content)
         log.warning("run %s of worker %s is ended: %s", run.run_id, run.worker_id, outcome.status)
         try:
-            saved = self._outcomes.store(ending, outcome)
+            saved = self._outcomes.store(ending, outcome, patient=False)
         except RunLost:
             log.info("run %s was ended by another worker", run.run_id)
             return

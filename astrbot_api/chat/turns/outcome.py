@@ -195,15 +195,18 @@ class Outcomes:
         yield from list_last_events(run, outcome, saved, streaming=turn.request.streaming)
         return outcome
 
-    def store(self, run: EndingRun, outcome: Outcome) -> tuple[int, int] | None:
+    def store(
+        self, run: EndingRun, outcome: Outcome, *, patient: bool = True
+    ) -> tuple[int, int] | None:
         """Store the end of a run in one transaction.
 
+        :param patient: Wait for a locked or unreachable database.
         :returns: Number and time of the bot's message, or None without a message.
         :raises StorageError: if the database cannot store it.
         :raises RunLost: if the run has already ended. Nothing is stored.
         """
         saved = self._store.write(
-            lambda db: self._store_end(db, run, outcome), patient=True, quick=True
+            lambda db: self._store_end(db, run, outcome), patient=patient, quick=True
         )
         if run.answers_messenger:
             self._wake_outbox()
@@ -232,7 +235,7 @@ class Outcomes:
         with self._lock:  # one at a time, so that no end is stored twice
             for number, ended in list(self._unstored.items()):
                 try:
-                    self.store(*ended)
+                    self.store(*ended, patient=False)
                 except StorageError:
                     return
                 except RunLost:

@@ -63,8 +63,8 @@ def list_checks(state: AppState) -> dict[str, Any]:
         with state.worker.own_db.read() as db:
             # Raw SQL, because the check needs no table.
             db.execute_sql("SELECT 1").fetchone()
-        if jam := state.db.describe_jam(state.worker.own_db):
-            raise StorageError(jam)
+        if fault := state.db.describe_fault(state.worker.own_db):
+            raise StorageError(fault)
 
     def check_provider() -> None:
         default = state.agents.configs.get_default()
