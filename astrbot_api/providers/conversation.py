@@ -34,6 +34,10 @@ _ENDED = "(The turn ended here.)"
 _NO_SIGNATURE = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 
 
+#: A valid call, after its original id, by which its result is found.
+_Call = tuple[str, dict[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """Requirements of an endpoint beyond OpenAI's rules.
@@ -68,42 +72,51 @@ def make_valid(
     :param provider: Id of the endpoint. It gets the fields back that it attached to its messages.
     """
     found: list[ModelMessage] = []
-    at = 0
-    while at < len(messages):
-        message = dict(messages[at])
-        at += 1
+    for message, results in _group_results(messages):
         attached = message.pop("attached", None)
-        role = message.get("role")
-        if role == "tool":
-            continue  # a result without a call
-        if role != "assistant":
+        if message.get("role") != "assistant":
             found.append(_fill(message))
             continue
-        own: Mapping[str, Any] = {}
-        if isinstance(attached, Mapping) and attached.get("provider") == provider:
-            own = {} if rules.plain else attached
+        is_own = isinstance(attached, Mapping) and attached.get("provider") == provider
+        own = attached if is_own and not rules.plain else {}
         calls = _read_calls(message.pop("tool_calls", None), own, rules)
-        if not calls:
-            _append_answer(found, message, own)
-            continue
-        end = at
-        while end < len(messages) and messages[end].get("role") == "tool":
-            end += 1
-        message["tool_calls"] = [call for _, call in calls]
-        if not message.get("content"):
-            message["content"] = _name_step(calls, rules)
-        message.update(own.get("fields") or {})
-        if rules.reasoning and not message.get("reasoning_content"):
-            message["reasoning_content"] = " "
-        _append_step(found, message)
-        found += _match_results(calls, messages[at:end], rules)
-        at = end
+        if calls:
+            _append_joined(found, _make_step(message, calls, own, rules))
+            found += _match_results(calls, results, rules)
+        elif _has_content(message.get("content")):
+            _append_joined(found, {**message, **(own.get("fields") or {})})
     if rules.no_system:
         found = _fold_system(found)
     return _alternate(found) if rules.strict_roles else found
 
 
-def _name_step(calls: Sequence[tuple[str, dict[str, Any]]], rules: Rules) -> str | None:
+def _group_results(
+    messages: Sequence[ModelMessage],
+) -> list[tuple[ModelMessage, list[ModelMessage]]]:
+    """Return a copy of each message, with the tool results that follow it."""
+    found: list[tuple[ModelMessage, list[ModelMessage]]] = []
+    for message in messages:
+        if message.get("role") != "tool":
+            found.append((dict(message), []))
+        elif found:
+            found[-1][1].append(message)
+    return found
+
+
+def _make_step(
+    message: ModelMessage, calls: Sequence[_Call], own: Mapping[str, Any], rules: Rules
+) -> ModelMessage:
+    """Return an assistant's message with tool calls."""
+    step = {**message, "tool_calls": [call for _, call in calls]}
+    if not step.get("content"):
+        step["content"] = _name_step(calls, rules)
+    step.update(own.get("fields") or {})
+    if rules.reasoning and not step.get("reasoning_content"):
+        step["reasoning_content"] = " "
+    return step
+
+
+def _name_step(calls: Sequence[_Call], rules: Rules) -> str | None:
     """Return the content of a message with tool calls and without text."""
     if rules.filled:
         return f"({', '.join(call['function']['name'] for _, call in calls)})"
@@ -117,24 +130,8 @@ def _fill(message: ModelMessage) -> ModelMessage:
     return message
 
 
-def _append_answer(
-    found: list[ModelMessage], message: ModelMessage, own: Mapping[str, Any]
-) -> None:
-    """Append an assistant's text. Drop an empty text, and join consecutive texts."""
-    if not _has_content(message.get("content")):
-        return
-    message.update(own.get("fields") or {})
-    last = found[-1] if found else None
-    if last is not None and last.get("role") == "assistant" and not last.get("tool_calls"):
-        joined = {**last, **message}
-        joined["content"] = _join(last["content"], message["content"])
-        found[-1] = joined
-    else:
-        found.append(message)
-
-
-def _append_step(found: list[ModelMessage], message: ModelMessage) -> None:
-    """Append a message with tool calls. Join it with an assistant's text before it."""
+def _append_joined(found: list[ModelMessage], message: ModelMessage) -> None:
+    """Append an assistant's message. Join it with an assistant's text before it."""
     last = found[-1] if found else None
     if last is not None and last.get("role") == "assistant" and not last.get("tool_calls"):
         content = last["content"]
@@ -161,13 +158,11 @@ def _to_parts(content: Any) -> list[Any]:
     return [{"type": "text", "text": str(content)}] if content else []
 
 
-def _read_calls(
-    calls: Any, own: Mapping[str, Any], rules: Rules
-) -> list[tuple[str, dict[str, Any]]]:
-    """Return valid calls, each with its original id, by which its result is found."""
+def _read_calls(calls: Any, own: Mapping[str, Any], rules: Rules) -> list[_Call]:
+    """Return the valid calls of a message."""
     if not isinstance(calls, list):
         return []
-    found: list[tuple[str, dict[str, Any]]] = []
+    found: list[_Call] = []
     seen: set[str] = set()
     extras = own.get("calls") or ()
     for at, call in enumerate(one for one in calls if isinstance(one, Mapping)):
@@ -230,7 +225,7 @@ def _make_object(arguments: Any) -> str:
 
 
 def _match_results(
-    calls: Sequence[tuple[str, dict[str, Any]]], results: Sequence[ModelMessage], rules: Rules
+    calls: Sequence[_Call], results: Sequence[ModelMessage], rules: Rules
 ) -> list[ModelMessage]:
     """Return one result for each call, in the order of the calls."""
     waiting: dict[str, list[ModelMessage]] = {}
