@@ -283,6 +283,15 @@ def test_unknown_ids_and_ids_of_another_key_are_not_found(make_scripted: Make) -
     assert shop.answer(first).output_text == "Done: 2"
 
 
+def test_too_long_repeated_fields_are_refused_before_a_decision(make_scripted: Make) -> None:
+    shop = Shop(make_scripted)
+    first = shop.ask()
+    with pytest.raises(openai.BadRequestError, match="have more than 524288 bytes"):
+        shop.answer(first, instructions="x" * 600_000)
+    assert shop.paid == []
+    assert shop.answer(first).output_text == "Done: 2"
+
+
 def test_a_client_may_send_the_whole_conversation(make_scripted: Make) -> None:
     shop = Shop(make_scripted)
     first = shop.ask()

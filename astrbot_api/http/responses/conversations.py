@@ -21,9 +21,9 @@ from ..openai.answering import answer_json
 from ..state import get_state
 from . import items
 from .compaction import blp  # the blueprint of routes.py, with the routes of both modules
+from .echo import read_metadata
 from .items import page_of
 from .opening import make_reader
-from .parameters import read_metadata
 from .request_schemas import (
     ItemPageSchema,
     OpenAIAddedItemsSchema,

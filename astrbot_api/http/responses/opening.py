@@ -21,9 +21,10 @@ from ..openai.answering import find_config
 from ..openai.parameters import Parameters
 from ..state import get_state
 from . import items
+from .echo import echo_request
 from .files import ItemFiles
 from .item_parsing import ItemParser
-from .parameters import asks_for_approvals, check_echo, echo_request
+from .parameters import asks_for_approvals
 from .reading import InputReader
 from .stored import ItemFinder, get_conversation, get_response, make_conversation_id
 
@@ -58,7 +59,6 @@ def read_turn(
         raise refuse("store must not be false in a conversation; leave out store or conversation")
     username = _choose_username(body["user"], place)
     request = echo_request(body)
-    check_echo(request)
     request["conversation"] = None
     if place.conversation is not None:
         request["conversation"] = {"id": make_conversation_id(place.session_id)}

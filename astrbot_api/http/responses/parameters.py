@@ -1,4 +1,4 @@
-"""Parameters of a response's model call, and the request fields that a response repeats.
+"""Parameters of a response's model call.
 
 As in :mod:`..openai.parameters`, each field is validated and passed on, or rejected by name.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-
-import orjson
 
 from ...agent.provider import ToolSpec
 from ...errors import refuse
@@ -26,14 +24,6 @@ from ..openai.parameters import (
     refuse_others,
 )
 from .items import SERVER_LABEL
-
-#: Maximum number of pairs in ``metadata``, and maximum length of a key and of a value. Source:
-#: OpenAI's limits.
-MAX_PAIRS, MAX_KEY_CHARS, MAX_VALUE_CHARS = 16, 64, 512
-
-#: Maximum size of the repeated request fields, in bytes of JSON. They are stored with each
-#: response, and each stream sends them three times.
-MAX_ECHO_BYTES = 512 * 1024
 
 #: Accepted values of ``include``. They add nothing to a response.
 INCLUDED = (
@@ -59,10 +49,6 @@ _REFUSED: dict[str, Refused] = {
 #: Accepted members of a tool of the type ``mcp``. All others must be empty.
 _OF_SERVER = ("type", "server_label", "require_approval", "server_description")
 
-_WITHOUT_EFFECT = (
-    "service_tier", "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
-)  # fmt: skip
-
 
 def read_parameters(body: Mapping[str, Any]) -> Parameters:
     """Return the parameters of the model call.
@@ -75,9 +61,9 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
             raise refuse(f"include[{at}] is not supported: leave it out")
     fields = read_passed(body, _PASSED)
     found = read_passed(body, {"max_output_tokens": TOKEN_LIMIT})
-    found |= read_passed(_object(body, "reasoning"), {"effort": WORD})
+    found |= read_passed(read_object(body, "reasoning"), {"effort": WORD})
     fields |= {_RENAMED[name]: value for name, value in found.items()}
-    text = _object(body, "text")
+    text = read_object(body, "text")
     fields |= read_passed(text, {"verbosity": WORD})
     given = body.get("tools")
     if isinstance(given, list):
@@ -86,7 +72,7 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
     choice, tools = _read_choice(body.get("tool_choice"), tools)
     if choice is not None:
         fields["tool_choice"] = choice
-    form = _object(text, "format", "text.")
+    form = read_object(text, "format", "text.")
     kind = form.get("type") if form else None
     if form and kind not in FORMS:
         raise refuse("text.format.type must be text, json_object or json_schema")
@@ -96,70 +82,12 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
     return Parameters(tools, fields, check_text)
 
 
-def read_metadata(body: Mapping[str, Any]) -> dict[str, str]:
-    """Return the validated ``metadata``.
-
-    :raises ApiError: ``invalid_request``.
-    """
-    found = _object(body, "metadata")
-    if len(found) > MAX_PAIRS:
-        raise refuse(f"metadata has {len(found)} pairs; at most {MAX_PAIRS} are allowed")
-    for key, value in found.items():
-        if not isinstance(value, str) or len(value) > MAX_VALUE_CHARS:
-            raise refuse(
-                f"metadata.{key[:MAX_KEY_CHARS]} must be a string of at most {MAX_VALUE_CHARS} "
-                "characters"
-            )
-        if not 0 < len(key) <= MAX_KEY_CHARS:
-            raise refuse(f"metadata must have keys of 1 to {MAX_KEY_CHARS} characters")
-    return dict(found)
-
-
 def asks_for_approvals(tools: Any) -> bool:
     """Return whether the client can answer approval requests for the config's tools."""
     return any(
         one["type"] == "mcp" and (one.get("require_approval") or "always") == "always"
         for one in tools or ()
     )
-
-
-def echo_request(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request's fields that the response object repeats."""
-    tools: list[dict[str, Any]] = [
-        {
-            "type": "mcp", "server_label": SERVER_LABEL,
-            "require_approval": tool.get("require_approval") or "always",
-        }
-        if tool["type"] == "mcp"
-        else {
-            "type": "function", "name": tool["name"], "description": tool.get("description"),
-            "parameters": tool.get("parameters"), "strict": tool.get("strict") is True,
-        }
-        for tool in body.get("tools") or ()
-    ]  # fmt: skip
-    text = _without_none(body.get("text"))
-    text["format"] = text.get("format") or {"type": "text"}
-    reasoning = {"effort": None, "summary": None, **_without_none(body.get("reasoning"))}
-    parallel = body.get("parallel_tool_calls")
-    return {
-        "model": body["model"],
-        "instructions": body.get("instructions") or None,
-        "max_output_tokens": body.get("max_output_tokens"),
-        "max_tool_calls": None,
-        "parallel_tool_calls": True if parallel is None else parallel,
-        "reasoning": {key: reasoning[key] for key in ("effort", "summary")},
-        "temperature": body.get("temperature"),
-        "text": {key: text[key] for key in ("format", "verbosity") if key in text},
-        "tool_choice": body.get("tool_choice") or "auto",
-        "tools": tools,
-        "top_logprobs": 0,
-        "top_p": body.get("top_p"),
-        "truncation": body.get("truncation") or "disabled",
-        "user": body.get("user") or None,
-        "metadata": read_metadata(body),
-        "background": body.get("background") is True,
-        **{name: _short(body, name) for name in _WITHOUT_EFFECT},
-    }
 
 
 def _is_server(tool: Any, where: str) -> bool:
@@ -183,19 +111,6 @@ def _is_server(tool: Any, where: str) -> bool:
     if other is not None:
         raise refuse(f"{where}.{other[:40]} is not supported: leave it out")
     return True
-
-
-def check_echo(request: Mapping[str, Any]) -> None:
-    """Reject a request whose repeated fields are too long.
-
-    :param request: Result of :func:`echo_request`.
-    :raises ApiError: ``invalid_request``.
-    """
-    if len(orjson.dumps(request)) > MAX_ECHO_BYTES:
-        raise refuse(
-            f"instructions, tools and text have more than {MAX_ECHO_BYTES} bytes as JSON; send "
-            "long texts in input"
-        )
 
 
 def _read_tool(tool: Any, where: str) -> ToolSpec:
@@ -236,7 +151,12 @@ def _read_choice(choice: Any, tools: list[ToolSpec]) -> tuple[Any, list[ToolSpec
     raise refuse("tool_choice must be none, auto, required or allowed_tools, or name one of tools")
 
 
-def _object(body: Mapping[str, Any], name: str, where: str = "") -> Mapping[str, Any]:
+def read_object(body: Mapping[str, Any], name: str, where: str = "") -> Mapping[str, Any]:
+    """Return an object of the request, or an empty one if it is absent.
+
+    :param where: Prefix of the name in the message.
+    :raises ApiError: ``invalid_request``.
+    """
     value = body.get(name)
     if value is None:
         return {}
@@ -251,15 +171,4 @@ def _list(body: Mapping[str, Any], name: str) -> list[Any]:
         return []
     if not isinstance(value, list) or len(value) > 100:
         raise refuse(f"{name} must be a list of at most 100 values")
-    return value
-
-
-def _without_none(value: Any) -> dict[str, Any]:
-    return {key: one for key, one in (value or {}).items() if one is not None}
-
-
-def _short(body: Mapping[str, Any], name: str) -> Any:
-    value = body.get(name)
-    if value is not None and (not isinstance(value, str) or len(value) > MAX_VALUE_CHARS):
-        raise refuse(f"{name} must be a string of at most {MAX_VALUE_CHARS} characters")
     return value

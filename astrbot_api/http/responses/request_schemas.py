@@ -22,9 +22,10 @@ from ..fields import (
 from ..openai.parameters import MAX_TOOLS
 from ..openai.schemas import FUNCTION_MEMBERS, FUNCTION_TYPE, passed, refused
 from ..schemas import RequestSchema, enum_of, member, object_schema
+from .echo import MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
 from .item_parsing import ITEM_TYPES
 from .items import SERVER_LABEL
-from .parameters import INCLUDED, MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
+from .parameters import INCLUDED
 from .reading import MAX_ITEMS
 from .schemas import CONVERSATION_ID, RESPONSE_ID
 
