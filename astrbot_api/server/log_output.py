@@ -5,6 +5,7 @@ Access log lines are buffered and written together, which costs a few microsecon
 
 from __future__ import annotations
 
+import logging
 import logging.config
 import os
 import sys
@@ -16,6 +17,8 @@ from typing import Any, TextIO
 from ..http.state import EXTENSION, get_http_state
 from ..runtime.logs import JsonFormatter, LineFormatter
 from .stopping import find_app
+
+log = logging.getLogger(__name__)
 
 #: Maximum time that a line is buffered, in seconds.
 _FLUSH_S = 0.2
@@ -69,7 +72,8 @@ def set_up_logging(worker: Any) -> None:
 
     :param worker: gunicorn's worker, with its application loaded.
     """
-    level = os.environ.get("ASTRBOT_LOG_LEVEL", "INFO").upper()
+    wanted = os.environ.get("ASTRBOT_LOG_LEVEL", "").strip().upper() or "INFO"
+    level = wanted if wanted in logging.getLevelNamesMapping() else "INFO"
     line = "%(asctime)s [%(process)d] %(levelname)s %(name)s: %(message)s"
     app = find_app(worker)
     as_json = app is not None and app.extensions[EXTENSION].settings.log_format == "json"
@@ -86,6 +90,8 @@ def set_up_logging(worker: Any) -> None:
             "loggers": {"astrbot_api": {"level": level}},
         }
     )
+    if level != wanted:
+        log.warning("ASTRBOT_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR; INFO is used")
     if app is not None:
         write = LineBuffer(sys.stderr, stamped=not as_json).write
         get_http_state(app).access_log.send_to(write)

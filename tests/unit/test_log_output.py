@@ -1,0 +1,46 @@
+"""The log of a worker."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from astrbot_api.server.log_output import set_up_logging
+
+#: A worker of another application: only the log is set up.
+WORKER = SimpleNamespace(app=SimpleNamespace(callable=None))
+
+OWN = logging.getLogger("astrbot_api")
+
+
+@pytest.fixture(autouse=True)
+def same_loggers_afterwards() -> Iterator[None]:
+    root = logging.getLogger()
+    before = (root.level, root.handlers[:], OWN.level)
+    yield
+    root.setLevel(before[0])
+    root.handlers[:] = before[1]
+    OWN.setLevel(before[2])
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [
+        ("", "INFO"),
+        (" debug ", "DEBUG"),
+        ("WARNING", "WARNING"),
+        ("verbose", "INFO"),
+        ("10", "INFO"),
+    ],
+)
+def test_a_log_level_never_prevents_the_start(
+    text: str, level: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASTRBOT_LOG_LEVEL", text)
+    set_up_logging(WORKER)
+    assert logging.getLevelName(OWN.level) == level
+    warned = "ASTRBOT_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR" in capfd.readouterr().err
+    assert warned == (text in ("verbose", "10"))
