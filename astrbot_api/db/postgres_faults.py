@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import peewee
+import psycopg
+
+from .postgres_connection import Connection
 
 READ_ONLY_TEXT = (
     "PostgreSQL is read-only: a standby server, or default_transaction_read_only is set. With "
     "several servers, add target_session_attrs=read-write to ASTRBOT_DATABASE_URL"
 )
+
+MIXED_TEXT = (
+    "ASTRBOT_DATABASE_URL leads to a pooler in transaction mode (PgBouncer: pool_mode), which runs "
+    "the statements of one session in another one. Use its session mode, or connect to PostgreSQL "
+    "itself"
+)
+
+#: Seconds that a pooler may take to give a second session.
+_PROBE_LIMIT_S = 5.0
 
 # Raw SQL on PostgreSQL's views. A session that itself waits for a lock is not a cause.
 _BLOCKERS = """
@@ -27,6 +40,31 @@ def is_read_only(db: peewee.Database) -> bool:
     """Return whether a new transaction could write nothing."""
     execute: Any = db.execute_sql
     return bool(execute("SHOW transaction_read_only").fetchone()[0] == "on")
+
+
+def mixes_sessions(connection: Connection, params: Mapping[str, Any]) -> bool:
+    """Return whether a pooler shares one session of the server between two connections.
+
+    It could then run a prepared statement of another worker instead of ours, and never release the
+    lock of a migration.
+
+    :param connection: An idle connection in autocommit mode.
+    :param params: Parameters of another connection to the same address.
+    """
+    try:
+        if _find_session(connection) == connection.info.backend_pid:
+            return False  # no pooler in between
+        with Connection.connect(**params, autocommit=True) as other:
+            other.limit_s = _PROBE_LIMIT_S
+            # Another client may use a session of the pooler between the two queries.
+            return any(_find_session(connection) == _find_session(other) for _ in range(5))
+    except psycopg.Error:
+        return False  # a pooler with one session per client has no other one
+
+
+def _find_session(connection: Connection) -> int:
+    found = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+    return int(found[0]) if found else 0
 
 
 def describe_blockers(db: peewee.Database) -> str:

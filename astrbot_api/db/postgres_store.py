@@ -28,7 +28,13 @@ from .postgres_connection import (
     find_state,
     read_url,
 )
-from .postgres_faults import READ_ONLY_TEXT, describe_blockers, is_read_only
+from .postgres_faults import (
+    MIXED_TEXT,
+    READ_ONLY_TEXT,
+    describe_blockers,
+    is_read_only,
+    mixes_sessions,
+)
 
 log = logging.getLogger(__name__)
 
@@ -266,6 +272,9 @@ class PostgresStore:
                 f"the database has the encoding {encoding}; it must be UTF8: "
                 "CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0"
             )
+        if mixes_sessions(connection, self._params):
+            connection.close()
+            raise SettingsError(MIXED_TEXT)
         return connection
 
 
