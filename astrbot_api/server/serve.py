@@ -37,8 +37,8 @@ from .mcp import run_mcp_sidecar
 from .preparing import first_key, first_owner, prepare
 from .upstream import begin_with_upstream
 
-#: Integer settings that gunicorn_conf reads later.
-_WHOLE_NUMBERS = ("WEB_CONCURRENCY", "ASTRBOT_GRACEFUL_TIMEOUT_S")
+#: Integer settings that gunicorn_conf reads later, with their maximums.
+_WHOLE_NUMBERS = {"WEB_CONCURRENCY": 64, "ASTRBOT_GRACEFUL_TIMEOUT_S": 86_400}
 
 
 def run_server(
@@ -133,6 +133,8 @@ def _make_environ(folder: Path, choice: ModelChoice) -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if name not in (URL_VARIABLE, DEMO_VARIABLE, model_sidecar.KEY_VARIABLE)
+        # gunicorn itself reads WEB_CONCURRENCY, and an empty one ends it with a traceback.
+        and (name not in _WHOLE_NUMBERS or value.strip())
     }
     return environ | {
         "ASTRBOT_DATA_DIR": str(folder),
@@ -164,10 +166,10 @@ def _list_providers(files: ConfigFiles) -> list[ProviderConfig]:
 
 
 def _check_whole_numbers(environ: Mapping[str, str]) -> None:
-    for name in _WHOLE_NUMBERS:
+    for name, maximum in _WHOLE_NUMBERS.items():
         text = environ.get(name, "").strip()
-        if text and (not text.isdecimal() or int(text) < 1):
-            raise SettingsError(f"{name} must be a whole number of at least 1; got {text!r}")
+        if text and not (text.isdecimal() and 1 <= int(text) <= maximum):
+            raise SettingsError(f"{name} must be a whole number from 1 to {maximum}; got {text!r}")
 
 
 def _clean_host(host: str) -> str:
