@@ -56,7 +56,7 @@ def add_dashboard_paths(app: Flask, settings: Settings) -> None:
 def _name_session(view: Callable[..., Any]) -> Callable[[], Response]:
     """Return a view that takes its session from the query, or from the body of a POST."""
 
-    def named() -> Response:
+    def call_with_session() -> Response:
         session_id: Any = request.args.get("session_id", "")
         if request.method == "POST":
             session_id = read_json_object(request, keep=True).get("session_id") or session_id
@@ -65,4 +65,4 @@ def _name_session(view: Callable[..., Any]) -> Callable[[], Response]:
         answer: Response = view(session_id=session_id.strip())
         return answer
 
-    return named
+    return call_with_session

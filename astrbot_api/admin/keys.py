@@ -130,12 +130,12 @@ def delete_named_key(key_id: str) -> Response:
 
 
 def _end(key_id: str, action: str, job: Callable[[peewee.Database, str], object]) -> Response:
-    def both(db: peewee.Database) -> dict[str, Any] | None:
+    def find_and_change(db: peewee.Database) -> dict[str, Any] | None:
         row = keys.find_key(db, key_id)
         job(db, key_id)
         return row
 
-    _write(action, both)
+    _write(action, find_and_change)
     return ok({})
 
 

@@ -88,7 +88,7 @@ def get_catalogue() -> Response:
     response.headers["Cache-Control"] = "no-cache"
     response.set_etag(tag)
     response.make_conditional(request)
-    return _harden(response)
+    return _add_security_headers(response)
 
 
 @blp.get("/assets/<name>")
@@ -100,7 +100,7 @@ def get_asset(name: str) -> Response:
     if response.status_code == 304:
         # Werkzeug has opened the file, but a 304 response does not close it.
         response.close()
-    return _harden(response)
+    return _add_security_headers(response)
 
 
 def _render(template: str, page: str, login: Login | None) -> Response:
@@ -140,10 +140,10 @@ def _render(template: str, page: str, login: Login | None) -> Response:
             _LANGUAGE_COOKIE, language, max_age=31_536_000, path=_admin_root(),
             secure=request.is_secure, httponly=True, samesite="Strict",
         )  # fmt: skip
-    return _harden(response)
+    return _add_security_headers(response)
 
 
-def _harden(response: Response) -> Response:
+def _add_security_headers(response: Response) -> Response:
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"

@@ -297,13 +297,15 @@ def _change(
     key_id: str, done: str, as_json: bool, settings: Settings, job: Callable[[Any], bool]
 ) -> None:
 
-    def both(db: Any) -> dict[str, Any] | None:
+    def find_and_change(db: Any) -> dict[str, Any] | None:
         row = keys.find_key(db, key_id)
         job(db)
         return row
 
     action = f"key_{done}"
-    if not _write(settings, both, lambda row: key_entry(action, row, actor="cli") if row else None):
+    if not _write(
+        settings, find_and_change, lambda row: key_entry(action, row, actor="cli") if row else None
+    ):
         raise click.ClickException(f"there is no key with the id {key_id}")
     click.echo(json.dumps({"key_id": key_id, done: True}) if as_json else f"{done}: {key_id}")
 

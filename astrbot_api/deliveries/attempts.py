@@ -58,7 +58,7 @@ class Confirmed:
 Note = Callable[[Confirmed], bool]
 
 
-def keep_trying(note: Note, confirmed: Confirmed) -> None:
+def store_progress(note: Note, confirmed: Confirmed) -> None:
     """Store the confirmed progress, and retry while the database is busy.
 
     :raises ClaimLost: when another worker has taken over the delivery.

@@ -27,7 +27,7 @@ from ..runtime.clock import now_us
 from ..runtime.per_process import PerProcess
 from ..runtime.tracing import Span, Tracing, current_span, working_on
 from ..worker.lease import WorkerLease
-from .attempts import ClaimLost, Confirmed, Note, keep_trying, to_platform_error
+from .attempts import ClaimLost, Confirmed, Note, store_progress, to_platform_error
 from .http import PlatformError
 from .waiting import DeliveryWaiters
 
@@ -52,7 +52,7 @@ _MAX_PAUSE_S = 3600.0
 _MAX_BACKOFF_S = 600.0
 
 #: Seconds between two cleanups by one worker.
-_TEND_S = 60.0
+_MAINTAIN_S = 60.0
 
 #: Sends one delivery, to a messenger or to a webhook.
 Send = Callable[[DeliveryRow, Confirmed, Note], None]
@@ -98,7 +98,7 @@ class Outbox:
         #: Ids of the deliveries that are being sent, and their bots.
         self._sending: dict[int, str] = {}
         self._waiters = DeliveryWaiters(store)
-        self._tended_at = float("-inf")
+        self._maintained_at = float("-inf")
         self._signals = signals
         signals.subscribe(DELIVERED, self._waiters.notify)
 
@@ -144,7 +144,7 @@ class Outbox:
             pause_s = _POLL_S
             try:
                 pause_s = self._send_due()
-                self._tend()
+                self._maintain()
             except AstrBotError as error:
                 log.error("the outbox: %s", error)
             except Exception:
@@ -178,10 +178,10 @@ class Outbox:
             ).start()
         return 0.0 if len(self._sending) < _MAX_SENDING else _POLL_S
 
-    def _tend(self) -> None:
-        if time.monotonic() - self._tended_at < _TEND_S:
+    def _maintain(self) -> None:
+        if time.monotonic() - self._maintained_at < _MAINTAIN_S:
             return
-        self._tended_at = time.monotonic()
+        self._maintained_at = time.monotonic()
         keep_us = int(self._settings.im_keep_days * 86_400e6)
         worker_id = self._lease.get_worker_id()
 
@@ -292,7 +292,7 @@ class Outbox:
     ) -> None:
         """Store the result, and retry while the database is locked."""
         with suppress(StorageError):
-            keep_trying(lambda what: self._store.write(lambda db: job(db, what)), confirmed)
+            store_progress(lambda what: self._store.write(lambda db: job(db, what)), confirmed)
         current_span().note({"astrbot.delivery.outcome": outcome})
         self._on_settled(row.platform_id, outcome)
 

@@ -11,7 +11,7 @@ from flask import Response, request
 
 from ..errors import ApiError
 from .auth import find_caller
-from .openai_errors import describe_error, speaks_openai
+from .openai_errors import describe_error, expects_openai_errors
 from .state import get_state
 
 #: Statuses that ``legacy_error_status`` replaces by HTTP 200, like AstrBot 4.25.
@@ -41,7 +41,7 @@ def fail(error: ApiError) -> Response:
 
     Below ``/openai`` the error has OpenAI's format.
     """
-    if speaks_openai(request):
+    if expects_openai_errors(request):
         headers = {**error.headers, "X-Request-ID": get_request_id()}
         body = orjson.dumps({"error": describe_error(error)})
         return Response(body, error.status, headers, mimetype="application/json")

@@ -30,7 +30,7 @@ def list_aliases(base: str, at_root: bool) -> Iterator[str]:
         yield "/v1/"
 
 
-def speaks_openai(request: Request) -> bool:
+def expects_openai_errors(request: Request) -> bool:
     """Return whether a request expects OpenAI's error format."""
     return OPENAI_PATH in request.path or (request.endpoint or "").startswith(_ENDPOINTS)
 

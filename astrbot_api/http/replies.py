@@ -33,7 +33,7 @@ class ContinuedText:
     kept: str = ""
     broken: bool = False
 
-    def take_back(self, said: str) -> None:
+    def rewind(self, said: str) -> None:
         """Record a rewind.
 
         :param said: The text of the run before it.
@@ -101,10 +101,10 @@ class ReplyRendering(Rendering):
             return self.fold.error.get("reason") or self.fold.error["code"], self.fold.error["data"]
         return None if self._text.is_whole() else ("run_interrupted", BROKEN)
 
-    def take_back(self) -> None:
+    def rewind(self) -> None:
         """Skip the text so far when another worker repeats it."""
-        self._text.take_back(self.fold.text)
-        self._reasoning.take_back(self.fold.reasoning)
+        self._text.rewind(self.fold.text)
+        self._reasoning.rewind(self.fold.reasoning)
 
     def add_text(self, chain_type: str | None, piece: str) -> str:
         """Return the part of a piece of text or reasoning that must be sent."""

@@ -54,7 +54,7 @@ def add_request_hooks(blueprint: Blueprint) -> None:
             response.headers["Allow"] = ", ".join(find_methods())
         caller = now.environ.get(CALLER_KEY)
         if caller is not None:
-            note_use(caller, response, state)
+            count_use(caller, response, state)
         log_request(now, response, state, get_http_state(app).access_log, request_id)
         _end_span(now, response, request_id, "" if caller is None else caller.key_prefix)
         drain_later(now, response)
@@ -66,7 +66,7 @@ def _unwrap_proxies() -> tuple[Request, Flask]:
     return request._get_current_object(), current_app._get_current_object()  # type: ignore[attr-defined]
 
 
-def note_use(caller: Caller, response: Response, state: AppState) -> None:
+def count_use(caller: Caller, response: Response, state: AppState) -> None:
     """Count a request for its key and add the rate limit headers."""
     counter, is_error = state.keys.usage, response.status_code >= 400
     counter.count_request(caller.key_id, is_error)

@@ -140,7 +140,7 @@ class _Reader:
             elif token.type == "inline":
                 rows[-1].append(_plain(token.children or []))
             at += 1
-        self._write_block("\n".join(_lay_out(rows)), PRE)
+        self._write_block("\n".join(_align_table(rows)), PRE)
         return at + 1
 
     def _write_block(self, text: str, kind: str, value: str = "") -> None:
@@ -210,7 +210,7 @@ def _plain(tokens: Iterable[Token]) -> str:
     ).strip()
 
 
-def _lay_out(rows: list[list[str]]) -> list[str]:
+def _align_table(rows: list[list[str]]) -> list[str]:
     """Return the lines of a table with aligned columns."""
     columns = max(len(row) for row in rows)
     padded = [row + [""] * (columns - len(row)) for row in rows]
@@ -241,12 +241,12 @@ def _without_overlaps(spans: list[Span]) -> Iterable[Span]:
     ]
     for one in spans:
         if one.kind in (BOLD, ITALIC, STRIKE):
-            yield from _carve(one, codes)
+            yield from _subtract(one, codes)
     yield from whole
     yield from codes
 
 
-def _carve(span: Span, holes: Iterable[Span]) -> Iterable[Span]:
+def _subtract(span: Span, holes: Iterable[Span]) -> Iterable[Span]:
     """Yield the parts of a span outside the holes."""
     start = span.start
     for hole in sorted(holes, key=lambda one: one.start):

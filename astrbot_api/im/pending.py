@@ -53,7 +53,7 @@ class PendingMessages:
         :raises ApiError: ``server_busy`` or a storage error. The message is then not stored.
         """
         key = (bot_id, to_key(message.event_id))
-        mine = self._enter(key)
+        mine = self._claim(key)
         try:
             worker_id, text = self._lease.get_worker_id(), write_message(message)
             stored = self._store.write(
@@ -87,7 +87,7 @@ class PendingMessages:
                 self._resume(key, row, worker_id)
 
     def _resume(self, key: tuple[str, str], row: PendingRow, worker_id: str) -> None:
-        if not self._enter(key):
+        if not self._claim(key):
             return
         claimed = False
         try:
@@ -98,7 +98,7 @@ class PendingMessages:
         if claimed:
             self._start(key, read_message(row.message))
 
-    def _enter(self, key: tuple[str, str]) -> bool:
+    def _claim(self, key: tuple[str, str]) -> bool:
         with self._lock:
             if key in self._fetching:
                 return False

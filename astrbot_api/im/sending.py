@@ -8,7 +8,7 @@ from typing import Any
 from ..db.attachments import AttachmentRow, find_attachments
 from ..db.deliveries import DeliveryRow
 from ..db.store import Store
-from ..deliveries.attempts import Confirmed, Note, Sent, keep_trying
+from ..deliveries.attempts import Confirmed, Note, Sent, store_progress
 from ..deliveries.http import PlatformError
 from ..files.attachments import Attachments
 from ..messages import MEDIA_TYPES
@@ -48,7 +48,7 @@ class Sender:
 
         def progress(sent: Sent) -> None:
             confirmed.add(sent)
-            keep_trying(note, confirmed)
+            store_progress(note, confirmed)
 
         before = len(confirmed.platform_ids)
         message = OutMessage(parts, delivery.delivery_id, _list_choices(delivery))

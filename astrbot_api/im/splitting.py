@@ -162,7 +162,7 @@ def _find_break(text: str, blocks: _Blocks, start: int, stop: int) -> int:
             return ends[-1]
     if (at := text.rfind(" ", half, stop)) > 0:
         return at + 1
-    return _leave_cluster_whole(text, start, stop)
+    return _move_before_cluster(text, start, stop)
 
 
 def _find_blank_line(text: str, blocks: _Blocks, start: int, stop: int) -> int:
@@ -174,7 +174,7 @@ def _find_blank_line(text: str, blocks: _Blocks, start: int, stop: int) -> int:
     return -1
 
 
-def _leave_cluster_whole(text: str, start: int, stop: int) -> int:
+def _move_before_cluster(text: str, start: int, stop: int) -> int:
     """Move a cut before a character that it would separate from its combining marks."""
     at = stop
     while at > max(start + 1, stop - _MAX_CLUSTER) and (

@@ -53,9 +53,9 @@ class AttachmentImport:
             return
         for page in self.source.read_rows(self._table, ("attachment_id", "path")):
             for row in page:
-                self._take(row)
+                self._import_row(row)
 
-    def _take(self, row: tuple[Any, ...]) -> None:
+    def _import_row(self, row: tuple[Any, ...]) -> None:
         attachment_id, path = read_text(row[1]).strip(), read_text(row[2])
         if not 0 < len(attachment_id) <= 36:
             self.tally.skip("its id is empty or longer than 36 characters", attachment_id)

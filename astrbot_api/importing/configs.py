@@ -77,12 +77,14 @@ class ConfigImport:
                 continue
             if path.name == _DEFAULT_FILE:
                 self._default = config
-                self._take(self._choose_default_id(), DEFAULT_CONFIG_ID, config, path.name)
+                self._import_config(self._choose_default_id(), DEFAULT_CONFIG_ID, config, path.name)
             else:
                 config_id = path.stem.removeprefix("abconf_")
-                self._take(config_id, names.get(config_id, config_id), config, path.name)
+                self._import_config(config_id, names.get(config_id, config_id), config, path.name)
 
-    def _take(self, config_id: str, name: str, config: Mapping[str, Any], file_name: str) -> None:
+    def _import_config(
+        self, config_id: str, name: str, config: Mapping[str, Any], file_name: str
+    ) -> None:
         target = self.folder / f"{config_id}.toml"
         if not _ID.fullmatch(config_id):
             self.tally.skip("its name is not a valid id here", file_name)

@@ -65,7 +65,7 @@ class HistoryImport:
             columns = _session_columns(self._session_table)
             for page in self.source.read_rows(self._session_table, columns):
                 for row in page:
-                    self._take_session(self._read_session(row), row[1])
+                    self._import_session(self._read_session(row), row[1])
         self._report_ownerless()
 
     def _read_session(self, row: tuple[Any, ...]) -> SourceSession:
@@ -96,7 +96,7 @@ class HistoryImport:
             return "its owner's name is longer than ASTRBOT_MAX_USERNAME_CHARS"
         return ""
 
-    def _take_session(self, session: SourceSession, source_id: Any) -> None:
+    def _import_session(self, session: SourceSession, source_id: Any) -> None:
         """Import a session and its messages.
 
         :param source_id: The session's id in the source, to find its messages.
@@ -120,7 +120,7 @@ class HistoryImport:
             self.sessions.count_imported()
         else:
             self.sessions.count_imported()
-        self._take_messages(session, number, source_id)
+        self._import_messages(session, number, source_id)
 
     def _find_target(self, session: SourceSession) -> tuple[int | None, str]:
         """Return the session's number, or None if it is new, and the reason to skip it, if any."""
@@ -135,7 +135,7 @@ class HistoryImport:
             return None, "another session with this id was imported before"
         return here.id, ""
 
-    def _take_messages(self, session: SourceSession, number: int | None, source_id: Any) -> None:
+    def _import_messages(self, session: SourceSession, number: int | None, source_id: Any) -> None:
         for page in self._read_messages(session, source_id):
             known: dict[int, int] = {}
             if number is not None:

@@ -49,7 +49,7 @@ class KeyImport:
     known_key: str = ""
 
     def __post_init__(self) -> None:
-        self._way = ""
+        self._salt_use = ""
         self._table = self.source.find_table("key_prefix", ("key_id", "id"), "scopes", _HASHES)
 
     @property
@@ -72,12 +72,14 @@ class KeyImport:
             *(table.find_column(name) for name in _OTHERS),
         ]  # fmt: skip
         if self.known_key:
-            self._find_way([row for page in self.source.read_rows(table, columns) for row in page])
+            self._detect_salt_use(
+                [row for page in self.source.read_rows(table, columns) for row in page]
+            )
         for page in self.source.read_rows(table, columns):
             for row in page:
-                self._take(row)
+                self._import_row(row)
 
-    def _take(self, row: tuple[Any, ...]) -> None:
+    def _import_row(self, row: tuple[Any, ...]) -> None:
         name = f"{read_text(row[2])}…"
         try:
             key = self._read(row)
@@ -138,9 +140,9 @@ class KeyImport:
     def _read_legacy(self, row: tuple[Any, ...], key_id: str, prefix: str) -> LegacyKey:
         stored = self._read_hash(row)
         salts = stored.salts
-        if self._way:
+        if self._salt_use:
             guesses = guess_salts(stored, key_id, prefix)
-            salts = {self._way: guesses[self._way]} if self._way in guesses else {}
+            salts = {self._salt_use: guesses[self._salt_use]} if self._salt_use in guesses else {}
         if not salts:
             raise UnreadableHash(_NO_SALT)
         return to_legacy(stored, key_id, prefix, salts)
@@ -153,7 +155,7 @@ class KeyImport:
         number = rounds if isinstance(rounds, int) else None
         return read_hash(text, salt, number, self.given_salt)
 
-    def _find_way(self, rows: list[tuple[Any, ...]]) -> None:
+    def _detect_salt_use(self, rows: list[tuple[Any, ...]]) -> None:
         """Detect with a known key how salts are used."""
         prefix = self.known_key[:PREFIX_CHARS]
         for row in rows:
@@ -164,10 +166,10 @@ class KeyImport:
             except UnreadableHash:
                 continue
             key_id = read_text(row[1])
-            for way, salt in guess_salts(stored, key_id, prefix).items():
-                if to_legacy(stored, key_id, prefix, {way: salt}).matches(self.known_key):
-                    self._way = way
-                    self.tally.note(f"the known key matches with {way}", f"{prefix}…")
+            for use, salt in guess_salts(stored, key_id, prefix).items():
+                if to_legacy(stored, key_id, prefix, {use: salt}).matches(self.known_key):
+                    self._salt_use = use
+                    self.tally.note(f"the known key matches with {use}", f"{prefix}…")
                     return
         raise ImportFault(
             "the known key (ASTRBOT_KNOWN_KEY) matches no hash of the database; check it, or give "

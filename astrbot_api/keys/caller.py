@@ -79,11 +79,11 @@ def is_reserved(username: str, reserved_names: tuple[str, ...]) -> bool:
     Case, width, blanks, accents, look-alike letters of other scripts and invisible characters
     are ignored.
     """
-    shown = _as_seen(username)
-    return any(shown == _as_seen(name) for name in reserved_names)
+    shown = _make_skeleton(username)
+    return any(shown == _make_skeleton(name) for name in reserved_names)
 
 
-def _as_seen(name: str) -> str:
+def _make_skeleton(name: str) -> str:
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     letters = unicodedata.normalize("NFKD", folded).translate(_LOOKALIKES)
     return "".join(one for one in letters if unicodedata.category(one) not in _UNSEEN)

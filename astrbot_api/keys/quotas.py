@@ -22,7 +22,7 @@ from ..runtime.metrics import Metrics
 from .rules import NO_RULES, KeyRules, load_rules
 
 #: Seconds for which the totals of the whole server are cached.
-_LOOK_S = 5.0
+_REFRESH_S = 5.0
 
 #: Remedies in the error messages: for rows and for files.
 _DELETE_SESSIONS = "delete sessions or notes that are not needed"
@@ -43,7 +43,7 @@ class Quotas:
         self._all = Stored()
         self._growth = Growth()
         self._free_bytes: int | None = None
-        self._looked_at = float("-inf")
+        self._refreshed_at = float("-inf")
 
     def check_at_end(self, db: peewee.Database, payer: str | None) -> None:
         """Check the quotas at the end of a transaction, including the data it stores.
@@ -59,7 +59,7 @@ class Quotas:
 
         :raises ApiError: ``quota_exceeded``, or ``rate_limited`` if the data grows too fast.
         """
-        self._look(db)
+        self._refresh(db)
         settings = self._settings
         _check(
             self._all.total_bytes, settings.max_stored_bytes, "messages and sessions",
@@ -106,8 +106,8 @@ class Quotas:
     def refresh(self) -> None:
         """Update the cached totals of the whole server. A chore."""
         with self._store.read() as db:
-            self._looked_at = float("-inf")
-            self._look(db)
+            self._refreshed_at = float("-inf")
+            self._refresh(db)
 
     def _find_room(self, db: peewee.Database, payer: str | None) -> tuple[int | None, ApiError]:
         settings, rooms = self._settings, []
@@ -142,11 +142,11 @@ class Quotas:
                 "(ASTRBOT_MIN_FREE_BYTES); its owner must make room",
             )
 
-    def _look(self, db: peewee.Database) -> None:
+    def _refresh(self, db: peewee.Database) -> None:
         now = time.monotonic()
-        if now - self._looked_at < _LOOK_S:
+        if now - self._refreshed_at < _REFRESH_S:
             return
-        self._looked_at = now
+        self._refreshed_at = now
         self._all, self._growth = sum_stored(db), sum_growth(db)
         try:
             self._free_bytes = shutil.disk_usage(self._settings.data_dir).free

@@ -57,7 +57,7 @@ class Admission:
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
+class _IssuedKey:
     secret: str
     expires_at: str
     entry: AuditEntry | None
@@ -96,7 +96,7 @@ class Visitors:
         visitor = self._find_visitor(config.id, token) or f"visitor-{secrets.token_hex(10)}"
         hashed = self._hash(f"{config.id} {name_customer(address)}")
 
-        def job(db: peewee.Database) -> _Given:
+        def job(db: peewee.Database) -> _IssuedKey:
             lock_name(db, "visits", hashed)
             lock_name(db, "visitor", visitor)
             turns = _find_rest(widget, visits.read_granted(db, visitor, hashed))
@@ -113,14 +113,14 @@ class Visitors:
                 rules=narrow_rules(load_rules(root.rules or "{}"), rules).dump(),
             )  # fmt: skip
             if given is None:
-                raise _closed(config.id)
+                raise _widget_closed(config.id)
             row, secret = given
             visits.add_visit(
                 db, row["key_id"], root_id=root.key_id, visitor=visitor, address=hashed,
                 turns=turns,
             )  # fmt: skip
             entry = key_entry("key_created", made, actor="widget") if made else None
-            return _Given(secret, row["expires_at"], entry)
+            return _IssuedKey(secret, row["expires_at"], entry)
 
         given = write_audited(self._store, job, lambda one: one.entry)
         signed = str(self._signer.dumps([config.id, visitor]))
@@ -171,11 +171,11 @@ def _open_root(db: peewee.Database, config_id: str) -> tuple[ApiKey, dict[str, A
         made, _ = keys.create_key(db, maker, ("chat", "file"), created_by=maker, rules=rules)
         root = ApiKey.select().where(own).first(db)
     if root.revoked_at is not None:
-        raise _closed(config_id)
+        raise _widget_closed(config_id)
     return root, made
 
 
-def _closed(config_id: str) -> ApiError:
+def _widget_closed(config_id: str) -> ApiError:
     return ApiError(
         "widget_closed",
         f'The chat is closed: its key "widget {config_id}" was revoked or has expired',

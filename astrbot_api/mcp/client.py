@@ -61,7 +61,7 @@ class McpTools:
 
     def start(self) -> None:
         """Request the sidecar to start the configured servers, without waiting."""
-        self._sync()
+        self._send_servers()
 
     def list_tools(self, config: AgentConfig) -> Sequence[Tool]:
         """Return the tools of a config's servers, named ``server.tool``.
@@ -76,7 +76,7 @@ class McpTools:
 
         The status is ``starting``, ``running``, ``down``, or empty without a sidecar.
         """
-        self._sync()
+        self._send_servers()
         found = []
         for name, server in sorted(config.mcp.items()):
             known = self._servers.get(self._keys.get(server, ""))
@@ -89,7 +89,7 @@ class McpTools:
 
     def _iter_known(self, config: AgentConfig) -> Iterator[_Server]:
         """Yield the servers of a config. Wait for new servers up to ``FIRST_WAIT_S``."""
-        self._sync()
+        self._send_servers()
         if not config.mcp:
             return
         if not self._path:
@@ -115,7 +115,7 @@ class McpTools:
                 config.path,
             )
 
-    def _sync(self) -> None:
+    def _send_servers(self) -> None:
         """Send the servers to the sidecar if the configs have changed."""
         if not self._path:
             return
@@ -131,7 +131,7 @@ class McpTools:
                 key = keys[server] = hash_definition(definition)
                 servers[key] = self._servers.get(key) or _Server(server, definition)
             self._servers, self._keys = servers, keys
-        link.want({key: server.definition for key, server in servers.items()})
+        link.set_servers({key: server.definition for key, server in servers.items()})
 
     def _begin(self) -> Link:
         """Drop inherited connections and state, and return a new connection."""
@@ -139,10 +139,13 @@ class McpTools:
             parents.abandon()
         self._servers, self._keys = {}, {}
         return Link(
-            self._path, on_state=self._take, on_lost=self._stop_waiting, on_quiet=self._sync
+            self._path,
+            on_state=self._handle,
+            on_lost=self._stop_waiting,
+            on_quiet=self._send_servers,
         )
 
-    def _take(self, state: Mapping[str, Any]) -> None:
+    def _handle(self, state: Mapping[str, Any]) -> None:
         """Handle a ``state`` message of the sidecar."""
         server, link = self._servers.get(state["server"]), self._link.current
         if server is None or link is None:

@@ -43,7 +43,7 @@ class _Pending:
         self.answer: dict[str, Any] | None = None
         self.report = report
 
-    def settle(self, answer: dict[str, Any]) -> None:
+    def resolve(self, answer: dict[str, Any]) -> None:
         self.answer = answer
         self.done.set()
 
@@ -82,13 +82,15 @@ class Link:
         self._last_id = 0
         self._up = False
 
-    def want(self, definitions: Mapping[str, Any]) -> None:
+    def set_servers(self, definitions: Mapping[str, Any]) -> None:
         """Set the servers that this worker uses. Connects if necessary."""
         with self._lock:
             self._wanted = definitions
             up = self._up
             if self._thread is None and not self._closed.is_set():
-                self._thread = threading.Thread(target=self._keep, name="mcp", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._stay_connected, name="mcp", daemon=True
+                )
                 self._thread.start()
         if up:
             with contextlib.suppress(OSError, ToolError):
@@ -129,7 +131,7 @@ class Link:
     def close(self) -> None:
         """Close the connection and stop its thread."""
         self._closed.set()
-        self._break_off()
+        self._shut_down()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(_QUIET_S)
@@ -163,16 +165,16 @@ class Link:
                     raise ConnectionError("not connected")
                 connection.sendall(line)
         except OSError:
-            self._break_off()  # a part of the line may have been sent
+            self._shut_down()  # a part of the line may have been sent
             raise
 
-    def _break_off(self) -> None:
+    def _shut_down(self) -> None:
         connection = self._socket
         if connection is not None:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def _keep(self) -> None:
+    def _stay_connected(self) -> None:
         """Connect and read until closed, and reconnect after each loss."""
         pause_s, said = _FIRST_PAUSE_S, ""
         while not self._closed.is_set():
@@ -181,7 +183,7 @@ class Link:
                     connection.settimeout(_QUIET_S)
                     connection.connect(self._path)
                     self._socket = connection
-                    self._talk(connection)
+                    self._read_messages(connection)
                     pause_s, said = _FIRST_PAUSE_S, ""
             except (OSError, ValueError, KeyError) as error:
                 if str(error) != said and not self._closed.is_set():
@@ -189,11 +191,11 @@ class Link:
                     log.warning("no MCP sidecar at %s: %s", self._path, error)
             except Exception:
                 log.exception("the connection to the MCP sidecar failed")
-            self._lose()
+            self._fail_pending()
             self._closed.wait(pause_s)
             pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
-    def _talk(self, connection: socket.socket) -> None:
+    def _read_messages(self, connection: socket.socket) -> None:
         """Read messages until the connection ends."""
         buffer = bytearray()
         while not self._closed.is_set():
@@ -207,7 +209,7 @@ class Link:
             start = len(buffer)
             buffer += chunk
             while (end := buffer.find(b"\n", start)) >= 0:
-                self._take(orjson.loads(memoryview(buffer)[:end]))
+                self._handle(orjson.loads(memoryview(buffer)[:end]))
                 del buffer[: end + 1]
                 start = 0
             if len(buffer) > MAX_REPLY_BYTES:
@@ -215,12 +217,12 @@ class Link:
         if self._up and not self._closed.is_set():
             log.warning("the MCP sidecar closed the connection")
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _handle(self, message: dict[str, Any]) -> None:
         kind = message["type"]
         if kind == "result":
             pending = self._pending.pop(message["id"], None)
             if pending is not None:
-                pending.settle(message)
+                pending.resolve(message)
         elif kind == "progress":
             if (waiting := self._pending.get(message["id"])) is not None:
                 waiting.report(message["progress"], message["total"], message["message"] or "")
@@ -234,12 +236,12 @@ class Link:
                 wanted = self._wanted
             self._send({"type": "want", "servers": wanted})
 
-    def _lose(self) -> None:
+    def _fail_pending(self) -> None:
         """Fail all pending calls and call ``on_lost``."""
         with self._lock:
             self._up = False
             self._socket = None
             pending, self._pending = self._pending, {}
         for one in pending.values():
-            one.settle({"failure": "the MCP sidecar ended during the call; try again later"})
+            one.resolve({"failure": "the MCP sidecar ended during the call; try again later"})
         self._on_lost()

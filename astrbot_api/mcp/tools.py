@@ -44,7 +44,7 @@ def make_tools(server: McpServerConfig, state: Mapping[str, Any], ask: Ask) -> t
         try:
             name = name_tool(server.name, one["name"])
             if name in names:  # different names can become equal in name_tool()
-                name = _mark_name(name, one["name"])
+                name = _add_hash(name, one["name"])
             names.add(name)
             tools.append(
                 Tool(
@@ -127,10 +127,10 @@ def name_tool(server: str, tool: str) -> str:
     name = f"{server}.{re.sub(r'[^A-Za-z0-9_.-]', '_', tool)}"
     if len(name) <= _MAX_NAME_CHARS:
         return name
-    return _mark_name(name, tool)
+    return _add_hash(name, tool)
 
 
-def _mark_name(name: str, tool: str) -> str:
+def _add_hash(name: str, tool: str) -> str:
     return f"{name[: _MAX_NAME_CHARS - 9]}_{hashlib.sha256(tool.encode()).hexdigest()[:8]}"
 
 

@@ -117,7 +117,7 @@ class Endpoint:
             try:
                 return self._read_whole(self.send("GET", path, None, call))
             except ProviderError as error:
-                self.go_on(error, base, attempts, call)
+                self.prepare_retry(error, base, attempts, call)
 
     def send(self, method: str, path: str, body: dict[str, Any] | None, call: Call) -> Answer:
         """Send a request, with each key in turn until the endpoint accepts one.
@@ -132,11 +132,13 @@ class Endpoint:
             try:
                 return self._send(method, path, content, call, key)
             except failures.EndpointRefusal as error:
-                another = self._keys.rest(key, error.status, error.retry_after_s, error.spent)
+                another = self._keys.pause(key, error.status, error.retry_after_s, error.spent)
                 if not another or not left:
                     raise
 
-    def go_on(self, error: ProviderError, base: BaseUrl, attempts: Attempts, call: Call) -> None:
+    def prepare_retry(
+        self, error: ProviderError, base: BaseUrl, attempts: Attempts, call: Call
+    ) -> None:
         """Wait until a failed request can be sent again, maybe to another base URL.
 
         :param base: Base URL of the failed request.

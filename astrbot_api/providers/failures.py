@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import ProviderError
 from .pauses import read_pause_in_words
-from .quirks import is_spent, is_too_long, may_pass
+from .quirks import is_balance_used_up, is_too_long, may_pass
 
 #: Maximum length of an endpoint's text in the log, in characters.
 _LOGGED_CHARS = 500
@@ -87,7 +87,7 @@ class EndpointRefusal(ProviderError):
     def __init__(self, status: int, text: str = "", *, retry_after_s: float | None = None) -> None:
         # Only the operator may see texts about credentials.
         words = "" if status in (401, 403, 407) else quote(find_words(text))
-        self.spent = is_spent(text) or status == 402
+        self.spent = is_balance_used_up(text) or status == 402
         super().__init__(
             with_words(describe_status(status), words),
             retryable=may_pass(status) and not self.spent,

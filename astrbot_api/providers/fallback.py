@@ -15,7 +15,7 @@ from ..errors import ProviderError
 log = logging.getLogger(__name__)
 
 #: Seconds for which a failed provider moves to the end of the chain.
-_REST_S = 30.0
+_PAUSE_S = 30.0
 
 
 class FallbackProvider:
@@ -32,7 +32,7 @@ class FallbackProvider:
     ) -> None:
         self._chain = chain
         self._get_provider = get_provider
-        self._rests_until: dict[str, float] = {}
+        self._paused_until: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def stream(
@@ -51,16 +51,16 @@ class FallbackProvider:
             except ProviderError as error:
                 if shown or config is order[-1]:
                     raise
-                self._rest(config, error)
+                self._pause(config, error)
                 log.warning("provider %s failed, trying the next one: %s", config.id, error)
 
     def _order(self) -> list[ProviderConfig]:
         now = time.monotonic()
         with self._lock:
-            resting = {one for one, until in self._rests_until.items() if until > now}
-        return sorted(self._chain, key=lambda config: config.id in resting)
+            paused = {one for one, until in self._paused_until.items() if until > now}
+        return sorted(self._chain, key=lambda config: config.id in paused)
 
-    def _rest(self, config: ProviderConfig, error: ProviderError) -> None:
+    def _pause(self, config: ProviderConfig, error: ProviderError) -> None:
         if error.retryable:
             with self._lock:
-                self._rests_until[config.id] = time.monotonic() + _REST_S
+                self._paused_until[config.id] = time.monotonic() + _PAUSE_S

@@ -19,7 +19,7 @@ class KeyRing:
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = list(dict.fromkeys(key.strip() for key in keys if key.strip())) or [""]
-        self._rests_until = dict.fromkeys(self._keys, 0.0)
+        self._paused_until = dict.fromkeys(self._keys, 0.0)
         self._next = 0
         self._lock = threading.Lock()
 
@@ -34,12 +34,12 @@ class KeyRing:
         with self._lock:
             for step in range(len(self._keys)):
                 at = (self._next + step) % len(self._keys)
-                if self._rests_until[self._keys[at]] <= now:
+                if self._paused_until[self._keys[at]] <= now:
                     self._next = at + 1
                     return self._keys[at]
-            return min(self._keys, key=lambda key: self._rests_until[key])
+            return min(self._keys, key=lambda key: self._paused_until[key])
 
-    def rest(self, key: str, status: int, retry_after_s: float | None, spent: bool) -> bool:
+    def pause(self, key: str, status: int, retry_after_s: float | None, spent: bool) -> bool:
         """Pause a key if the endpoint's status concerns the key.
 
         :returns: Whether another key is available now.
@@ -49,5 +49,5 @@ class KeyRing:
         pause_s = _REFUSED_S if status != 429 or spent else max(retry_after_s or 0.0, _LIMITED_S)
         now = time.monotonic()
         with self._lock:
-            self._rests_until[key] = now + pause_s
-            return any(until <= now for until in self._rests_until.values())
+            self._paused_until[key] = now + pause_s
+            return any(until <= now for until in self._paused_until.values())

@@ -131,9 +131,9 @@ class OpenAIProvider:
                     helped.append(_Try(fix, adapted, words))
                     once |= {fix.kind} & _ONCE
                     continue
-                self._endpoint.go_on(_name_cause(error, found), base, attempts, call)
+                self._endpoint.prepare_retry(_name_cause(error, found), base, attempts, call)
             except ProviderError as error:
-                self._endpoint.go_on(error, base, attempts, call)
+                self._endpoint.prepare_retry(error, base, attempts, call)
 
     def _begin(self, body: dict[str, Any], call: Call) -> tuple[AnswerReader, list[Delta]]:
         """Send the request once and read the answer up to its first delta."""

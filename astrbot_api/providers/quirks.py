@@ -17,7 +17,7 @@ def may_pass(status: int) -> bool:
     return status in (408, 409, 425, 429) or (status >= 500 and status not in (501, 505))
 
 
-def is_spent(text: str) -> bool:
+def is_balance_used_up(text: str) -> bool:
     """Return whether a 429 is about an exhausted balance, so that a retry cannot help."""
     return bool(_SPENT.search(text))
 

@@ -112,7 +112,7 @@ class FakeAstrBot(FakePlatform):
         if path == "/api/v1/chat/sessions":
             return self._list_sessions(request)
         if path.startswith(("/api/v1/chat/sessions/", "/api/v1/chat/runs/")):
-            return self._newer(request, path)
+            return self._serve_newer(request, path)
         if path == "/api/v1/file":
             return self._file(request)
         if path == "/api/v1/configs":
@@ -215,7 +215,7 @@ class FakeAstrBot(FakePlatform):
         ]  # fmt: skip
         return _ok({"sessions": mine, "page": 1, "page_size": 20, "total": len(mine)})
 
-    def _newer(self, request: FakeRequest, path: str) -> FakeResponse:
+    def _serve_newer(self, request: FakeRequest, path: str) -> FakeResponse:
         """Serve paths that 4.25 lacks and that newer versions restrict to the owner."""
         if self.version == "4.25":
             return FakeResponse(200, "不存在的路由".encode(), {"Content-Type": "text/html"})

@@ -73,7 +73,7 @@ class AnswerReader:
         self._known: set[str] = set()  # ids of calls, results and files that were shown
         self._name = ""
 
-    def begin_again(self) -> None:
+    def restart(self) -> None:
         """Prepare for reading the same answer again from its first event."""
         self._skip = len(self._text)
         self._since = ""

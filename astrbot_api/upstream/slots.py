@@ -80,7 +80,7 @@ class TurnSlots:
         """
         shown = 0
         while True:
-            self._grant()
+            self._assign_slots()
             if waiter.slot is not None:
                 return
             position = self._find_position(waiter)
@@ -91,14 +91,14 @@ class TurnSlots:
             waiter.woken.clear()
             cancel.raise_if_cancelled()
 
-    def _grant(self) -> None:
+    def _assign_slots(self) -> None:
         """Assign free slots to the next turns in the queue."""
         with self._lock:
             while self._waiting:
                 slot = self._lock_file()
                 if slot is None:
                     return
-                waiter = min(self._waiting, key=self._rank)
+                waiter = min(self._waiting, key=self._sort_key)
                 self._waiting.remove(waiter)
                 self._running.update(self._names(waiter))
                 waiter.slot = slot
@@ -106,10 +106,10 @@ class TurnSlots:
 
     def _find_position(self, waiter: _Waiter) -> int:
         with self._lock:
-            order = sorted(self._waiting, key=self._rank)
+            order = sorted(self._waiting, key=self._sort_key)
         return order.index(waiter) + 1 if waiter in order else 1
 
-    def _rank(self, waiter: _Waiter) -> tuple[int, int]:
+    def _sort_key(self, waiter: _Waiter) -> tuple[int, int]:
         # sort() and min() keep the order of arrival for equal ranks.
         payer, user = self._names(waiter)
         return self._running[payer], self._running[user]
@@ -127,7 +127,7 @@ class TurnSlots:
                 waiter.slot = None
                 self._running.subtract(self._names(waiter))
                 self._running += Counter()  # removes zero counts
-        self._grant()
+        self._assign_slots()
 
     def _lock_file(self) -> int | None:
         for path in self._files:

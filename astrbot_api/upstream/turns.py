@@ -81,7 +81,7 @@ class UpstreamTurn:
     skip_user_history: bool = False
 
     @property
-    def user_there(self) -> str:
+    def upstream_username(self) -> str:
         """The caller's username at AstrBot."""
         return self.upstream.name_user(self.username)
 
@@ -147,7 +147,7 @@ class Upstreams:
                         yield part
             except RunCancelled as cancelled:
                 if cancelled.reason == "stopped":
-                    exchange.begin_to_stop()
+                    exchange.stop_in_background()
                 raise
 
     def _make_body(self, turn: UpstreamTurn, client: AstrBotClient) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class Upstreams:
                 segment = {**segment, "attachment_id": there}
             message.append(dict(segment))
         body: dict[str, Any] = {
-            "username": turn.user_there,
+            "username": turn.upstream_username,
             "session_id": turn.session_id,
             "message": message,
             "enable_streaming": True,
@@ -214,7 +214,7 @@ class _Exchange:
             yield from self._iter_rest()
         yield from self._reader.finish()
 
-    def begin_to_stop(self) -> None:
+    def stop_in_background(self) -> None:
         """Stop the run at AstrBot in the background. Idempotent."""
         if not self._stopping:
             self._stopping = True
@@ -223,7 +223,9 @@ class _Exchange:
     def _stop(self) -> None:
         turn = self._turn
         try:
-            self._client.stop_session(turn.session_id, turn.user_there, Call(limit_s=_STOP_S))
+            self._client.stop_session(
+                turn.session_id, turn.upstream_username, Call(limit_s=_STOP_S)
+            )
         except (ProviderError, OutboundError) as error:
             log.warning("cannot stop a run at AstrBot: %s", error)
 
@@ -237,7 +239,7 @@ class _Exchange:
         if reason != "stopped":
             connection.cancel(reason)
             return
-        self.begin_to_stop()
+        self.stop_in_background()
         timer = threading.Timer(_END_S, connection.cancel)
         timer.daemon = True
         timer.start()
@@ -275,11 +277,11 @@ class _Exchange:
     def _resume(self) -> Generator[AnswerPart, None, bool]:
         """Read the run's own stream. Return whether another attempt makes sense."""
         turn = self._turn
-        self._reader.begin_again()
+        self._reader.restart()
         try:
             with Call(turn.cancel) as call:
                 yield from self._read(
-                    self._client.iter_run(self._reader.run_id, turn.user_there, call)
+                    self._client.iter_run(self._reader.run_id, turn.upstream_username, call)
                 )
         except UpstreamRefusal:
             return False
@@ -292,7 +294,7 @@ class _Exchange:
         turn = self._turn
         try:
             session = self._client.get_session(
-                turn.session_id, turn.user_there, Call(turn.cancel, limit_s=30.0)
+                turn.session_id, turn.upstream_username, Call(turn.cancel, limit_s=30.0)
             )
         except UpstreamRefusal:
             return False

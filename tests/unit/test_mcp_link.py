@@ -46,7 +46,7 @@ class Case:
 
     def connect(self) -> Peer:
         """Let the link connect and receive a state, so that it is up."""
-        self.link.want(SERVERS)
+        self.link.set_servers(SERVERS)
         return self.greet()
 
     def greet(self) -> Peer:
@@ -149,7 +149,7 @@ def test_calls_end_when_the_sidecar_ends_and_work_when_it_is_back(case: Case) ->
 
 
 def test_nothing_is_asked_of_a_sidecar_that_has_not_said_hello(case: Case) -> None:
-    case.link.want(SERVERS)
+    case.link.set_servers(SERVERS)
     case.sidecar.accept()
     with pytest.raises(ToolError, match="is not running"):
         case.call().result(LIMIT_S)
@@ -157,7 +157,7 @@ def test_nothing_is_asked_of_a_sidecar_that_has_not_said_hello(case: Case) -> No
 
 def test_new_wishes_are_sent_at_once(case: Case) -> None:
     peer = case.connect()
-    case.link.want({})
+    case.link.set_servers({})
     assert peer.read() == {"type": "want", "servers": {}}
 
 
@@ -218,7 +218,7 @@ def test_without_a_sidecar_the_reason_is_logged_once(
         on_lost=lambda: tries.put(None),
         on_quiet=lambda: None,
     )
-    link.want(SERVERS)
+    link.set_servers(SERVERS)
     for _ in range(3):
         tries.get(timeout=LIMIT_S)
     link.close()
@@ -231,7 +231,7 @@ def test_a_link_that_was_never_used_can_be_closed(
     started: list[threading.Thread] = []
     monkeypatch.setattr(threading.Thread, "start", started.append)
     case.link.close()
-    case.link.want(SERVERS)
+    case.link.set_servers(SERVERS)
     assert started == [], "a closed link connects no more"
     with pytest.raises(ToolError, match="not running"):
         case.link.call("KEY", make("echo"), Cancellation())

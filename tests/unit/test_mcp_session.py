@@ -265,6 +265,6 @@ def test_a_url_that_refuses_streamable_http_is_asked_over_sse(
 ) -> None:
     server = UrlServer({"url": "http://127.0.0.1:1/mcp", "headers": {}, "transport": fixed})
     server._statuses.add(status)
-    assert server.try_other() is other
+    assert server.switch_transport() is other
     # If both transports are down, the first one is tried again.
-    assert not server.try_other() or not other
+    assert not server.switch_transport() or not other

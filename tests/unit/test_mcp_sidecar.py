@@ -70,7 +70,7 @@ class Worker:
     def ask_for(self, **servers: dict[str, Any]) -> None:
         """Request these servers."""
         self._keys = {name: hash_definition(one) for name, one in servers.items()}
-        self.link.want({self._keys[name]: one for name, one in servers.items()})
+        self.link.set_servers({self._keys[name]: one for name, one in servers.items()})
 
     def want(self, **servers: dict[str, Any]) -> None:
         """Request these servers and wait until they run."""

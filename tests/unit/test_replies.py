@@ -21,7 +21,7 @@ from astrbot_api.http.sse import Rendering
 def play(kept: str, again: list[str]) -> tuple[str, bool]:
     """Return a client's final text, and whether it is the answer."""
     text = ContinuedText()
-    text.take_back(kept)
+    text.rewind(kept)
     shown, said = kept, ""
     for piece in again:
         said += piece

@@ -51,7 +51,7 @@ class S3Storage:
     def open(self, blob: str, start: int, length: int) -> StoredBlob:
         """Request a part of an object. Its bytes are streamed."""
         if length == 0:
-            return _Nothing()
+            return _EmptyReader()
         with _translate_errors():
             answer = self._client().get_object(
                 Bucket=self._bucket,
@@ -115,7 +115,7 @@ class _Body:
         self._body.close()
 
 
-class _Nothing:
+class _EmptyReader:
     """An empty part. HTTP cannot request an empty range."""
 
     descriptor = None

@@ -106,7 +106,7 @@ class AguiStream(ReplyRendering):
         again = kind == "rewind" and event["data"].get("again")
         if again and not self._has_room():
             # No snapshot is possible, so text that is repeated after the rewind is skipped instead.
-            self.take_back()
+            self.rewind()
             self.fold.add(event)
             return
         self.fold.add(event)

@@ -86,7 +86,7 @@ class UIMessageStream(ReplyRendering):
         """Add an event, and yield its chunks."""
         kind = event["type"]
         if kind == "rewind" and event["data"].get("again"):
-            self.take_back()
+            self.rewind()
         self.fold.add(event)
         if kind == "plain":
             yield from self._show_plain(event["chain_type"], event["data"])

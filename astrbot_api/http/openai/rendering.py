@@ -69,7 +69,7 @@ class Completion(ReplyRendering):
         """
         kind, chain_type = event["type"], event.get("chain_type")
         if kind == "rewind" and event["data"].get("again"):
-            self.take_back()
+            self.rewind()
         self.fold.add(event)
         if kind == "attachment_saved":
             return {"attachments": [describe_file(self.fold.files[-1])]}

@@ -18,7 +18,7 @@ _ATTACHMENT = "19281dd2-996d-4f73-ad81-0bc5992a3074"
 _MEDIA = ("image", "record", "video", "file")
 
 
-def refer(name: str) -> Schema:
+def make_reference(name: str) -> Schema:
     """Return a reference to a schema of the document."""
     return {"$ref": f"#/components/schemas/{name}"}
 
@@ -42,10 +42,12 @@ def _object(text: str, types: Sequence[str], members: Mapping[str, Schema]) -> S
 
 def _one_of(text: str, schemas: Mapping[str, Schema]) -> Schema:
     types = {name: one["properties"]["type"]["enum"] for name, one in schemas.items()}
-    mapping = {kind: refer(name)["$ref"] for name, kinds in types.items() for kind in kinds}
+    mapping = {
+        kind: make_reference(name)["$ref"] for name, kinds in types.items() for kind in kinds
+    }
     return {
         "description": text,
-        "oneOf": [refer(name) for name in schemas],
+        "oneOf": [make_reference(name) for name in schemas],
         "discriminator": {"propertyName": "type", "mapping": mapping},
     }
 
@@ -261,5 +263,5 @@ SHAPES: dict[str, Schema] = {
     "InboxEvent": _one_of("An event of an inbox, as the JSON of a `data:` line.", _INBOX_EVENTS),
 }
 
-CHAT_EVENT, INBOX_EVENT = refer("ChatEvent"), refer("InboxEvent")
-MESSAGE_PART, SENT_PART = refer("MessagePart"), refer("SentPart")
+CHAT_EVENT, INBOX_EVENT = make_reference("ChatEvent"), make_reference("InboxEvent")
+MESSAGE_PART, SENT_PART = make_reference("MessagePart"), make_reference("SentPart")

@@ -84,7 +84,7 @@ class OutputItem:
     #: Whether a rewind removed the call.
     dropped: bool = False
 
-    def gather(self) -> str:
+    def join_pieces(self) -> str:
         """Join the pieces, and return the text so far."""
         if self.pieces:
             self.text += "".join(self.pieces)
@@ -94,13 +94,13 @@ class OutputItem:
     def counts(self) -> bool:
         """Return whether the item is part of the answer, which a rewind can change."""
         if self.kind in ("message", "reasoning"):
-            return bool(self.gather() or self.annotations)
+            return bool(self.join_pieces() or self.annotations)
         return not self.dropped
 
     def to_object(self) -> dict[str, Any]:
         """Return the current state of the item in the API's form."""
         shown: dict[str, Any] = {"id": self.id, "type": self.kind}
-        text = self.gather()
+        text = self.join_pieces()
         if self.kind == "reasoning":
             summary = [{"type": "summary_text", "text": text}] if text else []
             return {**shown, "summary": summary, "encrypted_content": None}

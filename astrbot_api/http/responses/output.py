@@ -62,7 +62,7 @@ class Output:
         """Add a file made by a tool, as an annotation of the text."""
         item = self._open_item("message")
         annotation = {
-            "type": "file_path", "file_id": saved["id"], "index": len(item.gather()),
+            "type": "file_path", "file_id": saved["id"], "index": len(item.join_pieces()),
             "filename": filename, "file_type": saved["type"],
         }  # fmt: skip
         item.annotations.append(annotation)
@@ -111,7 +111,7 @@ class Output:
         files = taken.get("files", 0)
         for item in reversed(self._items):
             if item.kind in left:
-                text = item.gather()
+                text = item.join_pieces()
                 item.text = text[: max(0, len(text) - left[item.kind])]
                 left[item.kind] -= len(text) - len(item.text)
                 kept = max(0, len(item.annotations) - files)
@@ -132,7 +132,7 @@ class Output:
         item, self._open = self._open, None
         if item is None:
             return
-        text = item.gather()
+        text = item.join_pieces()
         if item.kind == "message":
             part = items.text_part(text, item.annotations)
             self._emit_text("response.output_text.done", item, text=text, logprobs=[])
@@ -145,7 +145,7 @@ class Output:
 
     def gather_text(self) -> str:
         """Return the text of the answer so far."""
-        return "".join(one.gather() for one in self._items if one.kind == "message")
+        return "".join(one.join_pieces() for one in self._items if one.kind == "message")
 
     def calls_client(self) -> bool:
         """Return whether the client has to run a tool."""

@@ -111,7 +111,7 @@ class ResponseFold(Rendering):
     def add_own_events(self, events: Iterable[Event]) -> None:
         """Add the events of this response's part of a run."""
         if self.begins is not None:
-            self._hold_asked(self.begins)
+            self._begin_after_pause(self.begins)
         for event in events:
             self.add(event)
 
@@ -146,7 +146,7 @@ class ResponseFold(Rendering):
             if kind == "approval_required" and any(
                 one["id"] == event["data"]["id"] for one in self.begins.asked
             ):
-                self._hold_asked(self.begins)
+                self._begin_after_pause(self.begins)
         elif kind == "approval_required":
             self._ask(event["data"])
         elif kind == "plain":
@@ -295,7 +295,7 @@ class ResponseFold(Rendering):
             self._ask(event["data"])
         self._waits = True
 
-    def _hold_asked(self, begins: Pause) -> None:
+    def _begin_after_pause(self, begins: Pause) -> None:
         """Start after a pause, with the calls that it asked for still to be shown."""
         self._begun = True
         asked = {one["id"]: one["item_id"] for one in begins.asked}

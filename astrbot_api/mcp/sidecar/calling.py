@@ -20,7 +20,7 @@ Progress = Mapping[str, Any]
 Parts = tuple[bool, list[dict[str, Any]]]
 
 #: Error for the model when a server asks for input during a call.
-NO_QUESTIONS = (
+UNSUPPORTED = (
     "the MCP server asks for input in the middle of a call (elicitation, sampling or roots), "
     "which is not possible here; give all it needs in the arguments, or ask the user yourself"
 )
@@ -38,7 +38,7 @@ class CallFailed(Exception):
     """Raised when a call has no result. The text is for the model."""
 
 
-def find_question(error: Any) -> str:
+def find_unsupported(error: Any) -> str:
     """Return the unsupported request that made a call fail, or an empty string.
 
     :param error: The SDK's ``MCPError``.

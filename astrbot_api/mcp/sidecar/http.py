@@ -51,7 +51,7 @@ class UrlServer:
         client = partial(_make_client, self._definition, self._statuses.add, self._auth)
         return (_connect_sse if self._sse else _connect_http)(self._definition["url"], client)
 
-    def try_other(self) -> bool:
+    def switch_transport(self) -> bool:
         """Switch to the other transport if the failed session suggests it.
 
         :returns: Whether the next session uses HTTP+SSE instead of streamable HTTP.

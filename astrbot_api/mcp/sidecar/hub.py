@@ -50,20 +50,22 @@ class Hub:
             await link.run()
         finally:
             self._links.discard(link)
-            self.settle()
+            self.update_timers()
 
-    def want(self, definitions: Mapping[str, Any]) -> None:
+    def set_servers(self, definitions: Mapping[str, Any]) -> None:
         """Start the servers that are not running yet."""
         for key, definition in definitions.items():
             if key not in self._sessions:
-                self._sessions[key] = self._make_session(definition, partial(self._tell, key))
-        self.settle()
+                self._sessions[key] = self._make_session(
+                    definition, partial(self._notify_links, key)
+                )
+        self.update_timers()
 
     def find(self, key: str) -> ServerSession | None:
         """Return the session of a server, or None if the server is not used."""
         return self._sessions.get(key)
 
-    def settle(self) -> None:
+    def update_timers(self) -> None:
         """Start a stop timer for each unused server, and cancel the timers of the others."""
         wanted = {key for link in self._links for key in link.wanted}
         for key in wanted & self._timers.keys():
@@ -90,7 +92,7 @@ class Hub:
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)
 
-    def _tell(self, key: str) -> None:
+    def _notify_links(self, key: str) -> None:
         for link in self._links:
             if key in link.wanted:
                 link.notify(key)
@@ -118,7 +120,7 @@ class _Link:
         try:
             await self._send({"type": "hello", "version": VERSION})
             while line := await self._reader.readline():
-                self._take(json.loads(line))
+                self._handle(json.loads(line))
         except (ConnectionError, asyncio.CancelledError):
             pass
         except Exception:  # an overlong line, invalid JSON, a missing field
@@ -139,11 +141,11 @@ class _Link:
         self._news[key] = None
         self._has_news.set()
 
-    def _take(self, request: dict[str, Any]) -> None:
+    def _handle(self, request: dict[str, Any]) -> None:
         kind = request["type"]
         if kind == "want":
             self.wanted = frozenset(request["servers"])
-            self._hub.want(request["servers"])
+            self._hub.set_servers(request["servers"])
             for key in request["servers"]:
                 self.notify(key)
         elif kind == "call":

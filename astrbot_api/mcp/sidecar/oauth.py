@@ -165,13 +165,13 @@ class _StoredTokens(OAuthClientProvider):
     async def _perform_authorization(self) -> httpx2.Request:
         """Refresh the tokens, because no user can sign in here."""
         if not self.context.can_refresh_token() or self.context.oauth_metadata is None:
-            raise self._give_up("the server rejected the tokens")
+            raise self._require_login("the server rejected the tokens")
         return await self._refresh_token()
 
     async def _handle_token_response(self, response: httpx2.Response) -> None:
         if not await self._handle_refresh_response(response):
-            raise self._give_up("the tokens cannot be refreshed")
+            raise self._require_login("the tokens cannot be refreshed")
 
-    def _give_up(self, why: str) -> OAuthFlowError:
+    def _require_login(self, why: str) -> OAuthFlowError:
         self._initialized = False  # read the file again next time
         return OAuthFlowError(f"{why}; sign in again and replace token_file")

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..wire import DOWN, RUNNING, STARTING
-from .calling import NO_QUESTIONS, CallFailed, Parts, Progress, find_question, make_call
+from .calling import UNSUPPORTED, CallFailed, Parts, Progress, find_unsupported, make_call
 
 try:
     import mcp_types
@@ -51,7 +51,7 @@ _LIST_TIMEOUT_S = 30.0
 
 #: Pause before a new subscription to changes, and before listing after a change, in seconds.
 _LISTEN_PAUSE_S = 5.0
-_NEWS_PAUSE_S = 0.1
+_CHANGE_PAUSE_S = 0.1
 
 #: Error text of the SDK when a server with a URL no longer knows the session.
 _NO_SESSION = "Session terminated"
@@ -87,7 +87,7 @@ class ServerSession:
         self._first_pause_s = first_pause_s
         self._max_pause_s = max_pause_s
         #: Number of requests of the server that this client does not support.
-        self._questions = 0
+        self._unsupported = 0
         self._client: Any = None
         self._url_server: Any = None
         #: Reason why a running server is unusable, or empty.
@@ -114,16 +114,16 @@ class ServerSession:
         """
         client, lost = self._client, self._lost
         if client is None or lost.is_set():
-            raise CallFailed(f"the MCP server {self.name} {self._say_why_not()}")
-        asked = self._questions
+            raise CallFailed(f"the MCP server {self.name} {self._explain_state()}")
+        asked = self._unsupported
         try:
             is_error, parts = await self._wait(make_call(client, request, report), lost)
         except CallFailed as error:
-            if self._questions > asked:
-                raise CallFailed(f"{error} ({NO_QUESTIONS})") from error
+            if self._unsupported > asked:
+                raise CallFailed(f"{error} ({UNSUPPORTED})") from error
             raise
-        if is_error and self._questions > asked:
-            parts = [*parts, {"type": "text", "text": NO_QUESTIONS}]
+        if is_error and self._unsupported > asked:
+            parts = [*parts, {"type": "text", "text": UNSUPPORTED}]
         return is_error, parts
 
     async def _wait(self, call: Awaitable[Parts], lost: asyncio.Event) -> Parts:
@@ -132,15 +132,15 @@ class ServerSession:
         try:
             await asyncio.wait((work, ending), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                raise CallFailed(self._say_ended())
+                raise CallFailed(self._explain_end())
             return work.result()
         except MCPError as error:
             gone = error.code == mcp_types.CONNECTION_CLOSED or error.message == _NO_SESSION
             if lost.is_set() or gone:
                 lost.set()  # nothing else detects this for a server with a URL
-                raise CallFailed(self._say_ended()) from error
-            if method := find_question(error):
-                self._note_question(method)
+                raise CallFailed(self._explain_end()) from error
+            if method := find_unsupported(error):
+                self._note_unsupported(method)
             reason = self._redact(error.message[:_MAX_REASON_CHARS])
             raise CallFailed(f"the MCP server {self.name} refused: {reason}") from error
         except CallFailed:
@@ -152,24 +152,24 @@ class ServerSession:
         finally:
             await _cancel(work, ending)
 
-    def _note_question(self, method: str) -> None:
+    def _note_unsupported(self, method: str) -> None:
         """Count and log a request of the server that this client does not support."""
-        self._questions += 1
+        self._unsupported += 1
         log.warning("MCP server %s requests %s, which is not supported", self.name, method)
 
-    def _say_why_not(self) -> str:
+    def _explain_state(self) -> str:
         if missing:
             return f"cannot be used: {missing}"
         if self.status == STARTING:
             return "is still being started; try again later"
         return "is not running; it is being restarted"
 
-    def _say_ended(self) -> str:
+    def _explain_end(self) -> str:
         return f"the MCP server {self.name} ended during the call; it is being restarted"
 
     async def _keep_running(self) -> None:
         if missing:
-            log.error("MCP server %s %s", self.name, self._say_why_not())
+            log.error("MCP server %s %s", self.name, self._explain_state())
             self._change(DOWN)
             return
         pause_s, before = self._first_pause_s, ""
@@ -200,8 +200,8 @@ class ServerSession:
         opened = False
         try:
             inner = stdio or self._url_server.connect()
-            transport = RepairedTransport(self.name, inner, self._note_question)
-            client = Client(transport, message_handler=self._take, cache=None)
+            transport = RepairedTransport(self.name, inner, self._note_unsupported)
+            client = Client(transport, message_handler=self._handle, cache=None)
             async with contextlib.AsyncExitStack() as stack:
                 async with asyncio.timeout(_START_TIMEOUT_S):
                     await stack.enter_async_context(client)
@@ -210,7 +210,7 @@ class ServerSession:
         except TimeoutError:
             return "did not respond in time"
         except Exception as error:
-            if stdio is None and not opened and self._url_server.try_other():
+            if stdio is None and not opened and self._url_server.switch_transport():
                 return "rejects streamable HTTP; trying HTTP+SSE"
             ended = self._fault or (stdio and stdio.ending)
             return ended or f"cannot be used: {_describe(error)}"
@@ -230,7 +230,7 @@ class ServerSession:
                     log.info("MCP server %s is running with %s", self.name, counts)
                 self._client = client
                 self._change(RUNNING)
-                await self._wait_news()
+                await self._wait_for_change()
         finally:
             self._client = None
             self._lost.set()
@@ -246,7 +246,7 @@ class ServerSession:
                 self._fault = f"cannot be used: {_describe(error)}"
             raise
 
-    async def _wait_news(self) -> None:
+    async def _wait_for_change(self) -> None:
         """Wait until the lists may have changed, or the session ends."""
         tasks = [asyncio.create_task(one.wait()) for one in (self._lost, self._listed)]
         try:
@@ -254,9 +254,9 @@ class ServerSession:
         finally:
             await _cancel(*tasks)
         if not self._lost.is_set():
-            await asyncio.sleep(_NEWS_PAUSE_S)
+            await asyncio.sleep(_CHANGE_PAUSE_S)
 
-    async def _take(self, message: Any) -> None:
+    async def _handle(self, message: Any) -> None:
         """Handle a change notification, which servers before 2026-07-28 send unsolicited."""
         if isinstance(message, _CHANGES):
             self._listed.set()
