@@ -150,7 +150,11 @@ class Attachments:
             rows.note_stray(db, fresh)
             return None
 
-        row = self._store.write(adopt) or self._save(incoming.path, fresh, sha256, add)
+        row = self._store.write(adopt)
+        if row is None:
+            row = self._save(incoming.path, fresh, sha256, add)
+        else:
+            self._restore_lost(incoming.path, row.blob)
         if self._metrics is not None:
             self._metrics.note_upload(row.size_bytes)
         return row
@@ -247,6 +251,23 @@ class Attachments:
             log.warning("blob %s not deleted, run `astrbot-api db sweep`: %s", blob, error)
             return False
         return True
+
+    def _restore_lost(self, path: Path, blob: str) -> None:
+        """Store the bytes of a known blob again if somebody has deleted them.
+
+        :raises StorageError: when they cannot be stored.
+        """
+        try:
+            if self.storage.size(blob) is not None:
+                return
+        except (OSError, StorageError):
+            return  # nobody knows whether they are lost
+        log.warning("the bytes of blob %s were lost; this upload stores them again", blob)
+        try:
+            self.storage.save(path, blob)
+        except OSError as error:
+            log.error("cannot store a file: %s", error)
+            raise StorageError("The file could not be stored. Try again later.") from error
 
     def _save(self, path: Path, fresh: str, sha256: str, add: Any) -> AttachmentRow:
         """Move a new file to the storage, then add its row."""

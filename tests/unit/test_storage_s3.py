@@ -82,6 +82,35 @@ def test_a_missing_bucket_is_reported_without_its_name(storage: Storage, tmp_pat
     with pytest.raises(StorageError) as caught:
         other.save(tmp_path / "file", new_blob(SHA))
     assert "absent" not in str(caught.value)
+    with pytest.raises(StorageError, match="returned NoSuchBucket"):
+        check_storage(other, tmp_path / "files" / "tmp")
+    other.close()  # type: ignore[attr-defined]
+
+
+def test_an_upload_restores_bytes_that_somebody_has_deleted(
+    storage: Storage, tmp_path: Path
+) -> None:
+    store = SqliteStore(tmp_path / "astrbot.db")
+    store.upgrade()
+    attachments = Attachments(load_settings({"data_dir": tmp_path}, environ={}), store, storage)
+    first = attachments.store_bytes(b"same", "a.txt")
+    storage.delete(first.blob)
+    with pytest.raises(StorageError, match="cannot be read"):
+        attachments.read_bytes(first, 10)
+    second = attachments.store_bytes(b"same", "b.txt")
+    assert [attachments.read_bytes(one, 10) for one in (first, second)] == [b"same", b"same"]
+    store.close()
+
+
+def test_the_log_names_why_an_upload_was_refused(
+    storage: Storage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = open_storage(load_settings({"storage_url": "s3://absent"}, environ={}))
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(StorageError, match="returned NoSuchBucket"):
+        other.save(tmp_path / "file", new_blob(SHA))
+    assert "(NoSuchBucket)" in caplog.text
+    assert "Check ASTRBOT_STORAGE_URL" in caplog.text
     other.close()  # type: ignore[attr-defined]
 
 

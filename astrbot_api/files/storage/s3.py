@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,21 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ...errors import StorageError
 from .protocol import StoredBlob, relative_path
 
-#: Timeouts of seconds, because a caller waits.
+log = logging.getLogger(__name__)
+
+#: Timeouts of seconds, because a caller waits. More connections are opened, but not kept.
 _CONFIG = Config(
-    connect_timeout=5, read_timeout=30, retries={"max_attempts": 3, "mode": "standard"}
-)
+    connect_timeout=5, read_timeout=30, retries={"max_attempts": 3, "mode": "standard"},
+    max_pool_connections=50,
+)  # fmt: skip
 
 #: Parts of a large upload are sent in sequence, so only one part is in memory.
 _TRANSFER = TransferConfig(use_threads=False, multipart_chunksize=8 * 1024 * 1024)
 
 #: Name of a blob that cannot exist. A working bucket reports it as missing.
 _NO_BLOB = f"{'0' * 64}-{'0' * 12}"
+
+_REMEDY = "Check ASTRBOT_STORAGE_URL, the AWS variables and this machine's clock"
 
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 
@@ -75,8 +81,13 @@ class S3Storage:
         return int(answer["ContentLength"])
 
     def check(self, path: Path) -> None:
-        """Check that the bucket responds. Nothing is stored, because each PUT is paid for."""
-        self.size(_NO_BLOB)
+        """Check that the bucket responds. Nothing is stored, because each PUT is paid for.
+
+        A GET, because an error in response to a HEAD has no code, and a missing bucket looks like a
+        missing object.
+        """
+        with suppress(FileNotFoundError), _translate_errors(logged=False):
+            self._client().get_object(Bucket=self._bucket, Key=self._key(_NO_BLOB))
 
     def close(self) -> None:
         """Close the connections. The next call opens new ones."""
@@ -128,14 +139,21 @@ class _EmptyReader:
 
 
 @contextmanager
-def _translate_errors() -> Iterator[None]:
-    """Translate boto3's errors into errors without bucket and key names."""
+def _translate_errors(*, logged: bool = True) -> Iterator[None]:
+    """Translate boto3's errors into errors without bucket and key names.
+
+    :param logged: Whether the cause is logged for the operator.
+    """
     try:
         yield
-    except ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
+    except (ClientError, BotoCoreError, boto3.exceptions.Boto3Error) as error:
+        # A failed upload is an error of another kind, raised while the response was handled.
+        cause = error if isinstance(error, ClientError) else error.__context__
+        answered = isinstance(cause, ClientError)
+        code = str(cause.response.get("Error", {}).get("Code", "")) if answered else ""
         if code in _MISSING:
             raise FileNotFoundError(code) from error
-        raise StorageError(f"The object store returned {code}. Try again later.") from error
-    except (BotoCoreError, boto3.exceptions.Boto3Error) as error:
-        raise StorageError("The object store cannot be reached. Try again later.") from error
+        if logged:
+            log.error("object store: %s. %s", " ".join(str(error).split()), _REMEDY)
+        what = f"returned {code}" if answered else "cannot be reached"
+        raise StorageError(f"The object store {what}. Try again later.") from error
