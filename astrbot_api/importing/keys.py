@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..db import imported
 from ..db.audit import AuditEntry, write_audited
@@ -15,15 +16,37 @@ from ..keys.legacy import PREFIX_CHARS
 from ..runtime.clock import now_us
 from .hashes import StoredHash, UnreadableHash, guess_salts, read_hash, to_legacy
 from .report import Tally
-from .source import ImportFault, Source
+from .source import ImportFault, Source, Table
 from .values import read_flag, read_json_value, read_text, read_time
 
 _HASHES = ("key_hash", "hash", "hashed_key", "api_key_hash", "digest")
-_SALTS = ("salt", "key_salt", "hash_salt")
-_ROUNDS = ("iterations", "rounds")
-_OTHERS = (
-    "name", "created_by", "created_at", "updated_at", "last_used_at", "expires_at", "revoked_at",
-    "is_revoked",
+
+
+class _Row(NamedTuple):
+    """A row of the table of keys. Its values are untrusted."""
+
+    rowid: int
+    key_id: Any
+    prefix: Any
+    scopes: Any
+    hash: Any
+    salt: Any
+    rounds: Any
+    name: Any
+    created_by: Any
+    created_at: Any
+    updated_at: Any
+    last_used_at: Any
+    expires_at: Any
+    revoked_at: Any
+    is_revoked: Any
+
+
+#: Possible names of the columns, in the order of :class:`_Row`.
+_COLUMNS = (
+    ("key_id", "id"), ("key_prefix",), ("scopes",), _HASHES, ("salt", "key_salt", "hash_salt"),
+    ("iterations", "rounds"), ("name",), ("created_by",), ("created_at",), ("updated_at",),
+    ("last_used_at",), ("expires_at",), ("revoked_at",), ("is_revoked",),
 )  # fmt: skip
 
 _NO_SALT = (
@@ -66,21 +89,18 @@ class KeyImport:
         if table is None:
             self.tally.skip("there is no table with key_prefix, scopes and a hash")
             return
-        columns = [
-            table.find_column("key_id", "id"), "key_prefix", "scopes",
-            *(table.find_column(*names) for names in (_HASHES, _SALTS, _ROUNDS)),
-            *(table.find_column(name) for name in _OTHERS),
-        ]  # fmt: skip
+        columns = [table.find_column(*names) for names in _COLUMNS]
         if self.known_key:
-            self._detect_salt_use(
-                [row for page in self.source.read_rows(table, columns) for row in page]
-            )
-        for page in self.source.read_rows(table, columns):
-            for row in page:
-                self._import_row(row)
+            self._detect_salt_use(self._iter_rows(table, columns))
+        for row in self._iter_rows(table, columns):
+            self._import_row(row)
 
-    def _import_row(self, row: tuple[Any, ...]) -> None:
-        name = f"{read_text(row[2])}…"
+    def _iter_rows(self, table: Table, columns: Sequence[str | None]) -> Iterator[_Row]:
+        for page in self.source.read_rows(table, columns):
+            yield from map(_Row._make, page)
+
+    def _import_row(self, row: _Row) -> None:
+        name = f"{read_text(row.prefix)}…"
         try:
             key = self._read(row)
         except ValueError as error:
@@ -109,35 +129,41 @@ class KeyImport:
             lambda added: entry if added else None,
         )
 
-    def _read(self, row: tuple[Any, ...]) -> SourceKey:
+    def _read(self, row: _Row) -> SourceKey:
         """Return a key in its stored form.
 
         :raises ValueError: with the reason why it cannot be imported.
         """
-        (title, created_by, created, updated, used, expires, revoked, is_revoked) = row[7:]
-        key_id, prefix = read_text(row[1]), read_text(row[2])
+        key_id, prefix = read_text(row.key_id), read_text(row.prefix)
         if not 0 < len(key_id) <= 36:
             raise ValueError("its id is empty or longer than 36 characters")
         if len(prefix) != PREFIX_CHARS:
             raise ValueError(f"its prefix does not have {PREFIX_CHARS} characters")
-        scopes = _read_scopes(row[3])
+        scopes = _read_scopes(row.scopes)
         if not scopes:
             raise ValueError(f"it has none of the scopes {', '.join(PUBLIC_SCOPES)}")
         now = now_us()
-        expires_at, revoked_at = read_time(expires), read_time(revoked)
-        if expires is not None and expires_at is None:
+        expires_at, revoked_at = read_time(row.expires_at), read_time(row.revoked_at)
+        if row.expires_at is not None and expires_at is None:
             raise ValueError("its expiry time is not valid")
-        if revoked_at is None and (revoked is not None or read_flag(is_revoked)):
+        if revoked_at is None and (row.revoked_at is not None or read_flag(row.is_revoked)):
             revoked_at = now
-        created_at = read_time(created) or now
+        created_at = read_time(row.created_at) or now
         return SourceKey(
-            key_id, read_text(title) or "Untitled API Key", prefix, scopes,
-            read_text(created_by) or "astrbot", created_at, read_time(updated) or created_at,
-            read_time(used), expires_at, revoked_at,
-            None if revoked_at is not None else self._read_legacy(row, key_id, prefix),
-        )  # fmt: skip
+            key_id=key_id,
+            name=read_text(row.name) or "Untitled API Key",
+            key_prefix=prefix,
+            scopes=scopes,
+            created_by=read_text(row.created_by) or "astrbot",
+            created_at=created_at,
+            updated_at=read_time(row.updated_at) or created_at,
+            last_used_at=read_time(row.last_used_at),
+            expires_at=expires_at,
+            revoked_at=revoked_at,
+            legacy=None if revoked_at is not None else self._read_legacy(row, key_id, prefix),
+        )
 
-    def _read_legacy(self, row: tuple[Any, ...], key_id: str, prefix: str) -> LegacyKey:
+    def _read_legacy(self, row: _Row, key_id: str, prefix: str) -> LegacyKey:
         stored = self._read_hash(row)
         salts = stored.salts
         if self._salt_use:
@@ -147,25 +173,24 @@ class KeyImport:
             raise UnreadableHash(_NO_SALT)
         return to_legacy(stored, key_id, prefix, salts)
 
-    def _read_hash(self, row: tuple[Any, ...]) -> StoredHash:
-        text, salt, rounds = row[4], row[5], row[6]
+    def _read_hash(self, row: _Row) -> StoredHash:
         # read_hash parses raw bytes in their hexadecimal form.
-        text = text.hex() if isinstance(text, bytes) else read_text(text)
-        salt = salt.hex() if isinstance(salt, bytes) else read_text(salt)
-        number = rounds if isinstance(rounds, int) else None
-        return read_hash(text, salt, number, self.given_salt)
+        text = row.hash.hex() if isinstance(row.hash, bytes) else read_text(row.hash)
+        salt = row.salt.hex() if isinstance(row.salt, bytes) else read_text(row.salt)
+        rounds = row.rounds if isinstance(row.rounds, int) else None
+        return read_hash(text, salt, rounds, self.given_salt)
 
-    def _detect_salt_use(self, rows: list[tuple[Any, ...]]) -> None:
+    def _detect_salt_use(self, rows: Iterable[_Row]) -> None:
         """Detect with a known key how salts are used."""
         prefix = self.known_key[:PREFIX_CHARS]
         for row in rows:
-            if read_text(row[2]) != prefix:
+            if read_text(row.prefix) != prefix:
                 continue
             try:
                 stored = self._read_hash(row)
             except UnreadableHash:
                 continue
-            key_id = read_text(row[1])
+            key_id = read_text(row.key_id)
             for use, salt in guess_salts(stored, key_id, prefix).items():
                 if to_legacy(stored, key_id, prefix, {use: salt}).matches(self.known_key):
                     self._salt_use = use
