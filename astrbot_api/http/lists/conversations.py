@@ -11,6 +11,7 @@ from flask import Response
 from ...chat.turns.outcome import text_of
 from ...db.conversations import list_conversations as read_conversations
 from ...db.messages import list_messages_before
+from ...db.sessions import WEBCHAT
 from ...errors import ApiError
 from ...im.umo import Umo, parse_umo, split_webchat
 from ...runtime.threads import let_others_run
@@ -26,7 +27,6 @@ _MAX_HISTORY_CHARS = 500_000
 _MAX_PAGE_SIZE = 100
 _MAX_PAGE = 2**31 - 1
 
-_WEBCHAT = "webchat"
 
 blp = ApiBlueprint(
     "conversations", __name__, tag="All conversations", scope="data",
@@ -68,7 +68,7 @@ def list_filters() -> Response:
 
     The platforms are the web chat and the bots.
     """
-    names = [_WEBCHAT, *sorted(get_state().im.bots.list_ids())]
+    names = [WEBCHAT, *sorted(get_state().im.bots.list_ids())]
     return ok({"bots": [{"id": name, "type": name} for name in names]})
 
 
@@ -126,7 +126,7 @@ def _split_umo(umo: Umo) -> tuple[str, str]:
 
     The session id of a messenger's conversation is the target itself.
     """
-    return split_webchat(umo.session_id) if umo.platform_id == _WEBCHAT else ("", str(umo))
+    return split_webchat(umo.session_id) if umo.platform_id == WEBCHAT else ("", str(umo))
 
 
 def _get(session_id: str) -> dict[str, Any]:
@@ -143,8 +143,8 @@ def _describe(row: dict[str, Any], history_chars: int) -> dict[str, Any]:
     :param history_chars: Maximum length of the messages in characters, or 0 to omit them.
     """
     platform, creator = row["platform_id"], row["creator"]
-    inner = f"{_WEBCHAT}!{creator}!{row['session_id']}"
-    umo = f"{_WEBCHAT}:FriendMessage:{inner}" if platform == _WEBCHAT else row["session_id"]
+    inner = f"{WEBCHAT}!{creator}!{row['session_id']}"
+    umo = f"{WEBCHAT}:FriendMessage:{inner}" if platform == WEBCHAT else row["session_id"]
     _, kind, last = (*umo.split(":", 2), "", "")[:3]
     described = {
         "platform_id": platform, "user_id": umo, "cid": row["session_id"],
