@@ -45,7 +45,7 @@ class StopWatch:
     def __init__(self, worker: Any, state: AppState) -> None:
         self._worker = worker
         self._state = state
-        self._skips_waiting = False
+        self._skips_waiting = self._is_closed = False
         self._turns_released = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="drain", daemon=True)
 
@@ -69,6 +69,10 @@ class StopWatch:
             if runs.wait_until_idle(_CHECK_S) or time.monotonic() > until:
                 return
 
+    def note_closed(self) -> None:
+        """Leave out what has not begun yet: an idle worker may exit before the next check."""
+        self._is_closed = True
+
     def join(self, timeout_s: float) -> None:
         """Wait for the background thread to end."""
         self._thread.join(timeout_s)
@@ -76,6 +80,8 @@ class StopWatch:
     def _watch(self) -> None:
         while self._worker.alive:
             time.sleep(_CHECK_S)
+        if self._is_closed:
+            return
         try:
             self._stop()
         except Exception:
@@ -126,6 +132,7 @@ def close_app(worker: Any) -> None:
         watch = getattr(worker, "stop_watch", None)
         if watch is not None:
             watch.wait_for_turns()
+            watch.note_closed()
         state.close(timeout_s=_CLOSE_S)
     except Exception:
         log.exception("cannot close the application")

@@ -119,6 +119,18 @@ def test_a_worker_without_clients_waits_for_its_turns_unless_it_is_to_stop_at_on
         assert state.closed_within_s == [3.0]
 
 
+def test_an_idle_worker_that_has_closed_hands_nothing_over_any_more() -> None:
+    state = State()
+    worker = make_worker(make_app(state))
+    watch = start_watch(worker)
+    assert watch is not None
+    close_app(worker)
+    worker.alive = False
+    watch.join(LIMIT_S)
+    assert state.closed_within_s == [3.0]
+    assert state.chat.runs.calls == []
+
+
 def test_an_application_inside_of_middleware_is_found() -> None:
     state = State()
     app = make_app(state)
