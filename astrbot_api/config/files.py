@@ -57,8 +57,13 @@ def iter_stamps(folder: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
     A file that cannot be examined is yielded too: reading it logs the error, and its last valid
     version stays in effect. Hidden files are those of editors and of macOS. Opening a pipe would
     block the worker.
+
+    :raises OSError: if the folder cannot be listed.
     """
-    for path in sorted(folder.glob("[!.]*.toml")):
+    for name in sorted(os.listdir(folder)):
+        if name.startswith(".") or not name.endswith(".toml"):
+            continue
+        path = folder / name
         try:
             found = path.stat()
         except OSError:
@@ -85,6 +90,7 @@ class ConfigFiles:
         self._errors: dict[Path, str] = {}
         self._origins: frozenset[str] = frozenset()
         self._checked_at = float("-inf")
+        self._unlisted = False
 
     def create_default(self) -> Path:
         """Write ``configs/default.toml`` if it does not exist."""
@@ -197,7 +203,7 @@ class ConfigFiles:
             return
         with self._lock:
             self._checked_at = now
-            found = dict(iter_stamps(self._folder))
+            found = self._list_files()
             for path in sorted(self._seen.keys() | found.keys()):
                 stamp = found.get(path)
                 if stamp == self._seen.get(path):
@@ -213,6 +219,22 @@ class ConfigFiles:
                     self._seen[path] = stamp
             widgets = [one.widget for one in self._configs.values() if one.widget is not None]
             self._origins = frozenset(origin for one in widgets for origin in one.origins)
+
+    def _list_files(self) -> dict[Path, tuple[int, int]]:
+        """Return the present files, or the known ones if the folder cannot be listed.
+
+        A share that is not mounted, or too many open files, must not remove the configs.
+        """
+        try:
+            found = dict(iter_stamps(self._folder))
+        except OSError as error:
+            if not self._unlisted:
+                text = "%s cannot be listed: %s (the last valid files stay in effect)"
+                log.error(text, self._folder, error.strerror)
+            self._unlisted = True
+            return self._seen
+        self._unlisted = False
+        return found
 
     def _may_be_incomplete(self, path: Path) -> bool:
         """Return whether a valid version is known and the file was changed just now."""

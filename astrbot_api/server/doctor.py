@@ -119,7 +119,7 @@ def _examine_folder(settings: Settings) -> Iterator[Finding]:
 
 def _examine_configs(settings: Settings, offline: bool) -> Iterator[Finding]:
     folder = settings.data_dir / "configs"
-    paths = [path for path, _ in iter_stamps(folder)]
+    paths = [path for path, _ in iter_stamps(folder)] if folder.exists() else []
     if not any(path.stem == "default" for path in paths):
         yield Finding("configs", "warn", "configs/default.toml is missing", "start the server once")
     for path in paths:

@@ -48,6 +48,21 @@ def test_the_first_start_writes_a_default_config(configs: ConfigFiles, tmp_path:
     assert configs.get_default().provider.type == "auto"
 
 
+def test_a_folder_that_cannot_be_listed_removes_no_config(
+    configs: ConfigFiles, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, "other", "[provider]\ntype = 'mock'\n")
+    assert configs.find_config("other") is not None
+    folder = tmp_path / "configs"
+    folder.rename(tmp_path / "unmounted")
+    for _ in range(2):
+        assert [one.id for one in configs.list_configs()] == ["other", "default"]
+    assert caplog.text.count(f"{folder} cannot be listed: No such file or directory") == 1
+    (tmp_path / "unmounted").rename(folder)
+    (folder / "other.toml").unlink()
+    assert [one.id for one in configs.list_configs()] == ["default"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
