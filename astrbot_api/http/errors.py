@@ -6,10 +6,11 @@ host application for a specific status would take precedence over a general one.
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, current_app, got_request_exception
+from flask import Blueprint, Response, current_app, got_request_exception, request
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from ..errors import ApiError, StorageError
+from .accesslog import STARTED_KEY
 from .envelope import fail, get_request_id
 from .request_body import MESSAGE_REMEDY, describe_limit
 from .state import get_state
@@ -23,6 +24,9 @@ _CODE_OF_STATUS = {
     415: "unsupported_media_type",
     503: "server_busy",
 }
+
+#: The same, for statuses that only the embedding application or a plugin raises.
+_FOREIGN_CODES = {401: "missing_api_key", 403: "key_restricted", 429: "rate_limited"}
 
 
 def register_error_handlers(blueprint: Blueprint) -> None:
@@ -53,6 +57,8 @@ def _handle_unexpected(error: Exception) -> Response:
 def fail_http(error: HTTPException) -> Response:
     """Return the envelope of an exception that Werkzeug raised."""
     status = error.code or 500
+    if STARTED_KEY not in request.environ:
+        return fail_foreign(error)  # a hook of the embedding application came first
     code = _CODE_OF_STATUS.get(status, "invalid_request" if 400 <= status < 500 else None)
     if code is None:
         return _handle_unexpected(error)
@@ -60,3 +66,18 @@ def fail_http(error: HTTPException) -> Response:
         limit = get_state().settings.max_json_bytes
         return fail(ApiError("body_too_large", describe_limit(limit, MESSAGE_REMEDY)))
     return fail(ApiError(code, error.description or error.name))
+
+
+def fail_foreign(error: HTTPException) -> Response:
+    """Return the envelope of an exception that the embedding application or a plugin raised.
+
+    It keeps its status and headers, such as ``Retry-After`` and ``WWW-Authenticate``.
+    """
+    status = error.code or 500
+    other = "invalid_request" if status < 500 else "internal_error"
+    code = (_CODE_OF_STATUS | _FOREIGN_CODES).get(status, other)
+    headers = dict(error.get_headers(request.environ))
+    headers.pop("Content-Type", None)
+    failure = ApiError(code, error.description or error.name, headers=headers)
+    failure.status = status
+    return fail(failure)

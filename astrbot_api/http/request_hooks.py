@@ -48,6 +48,8 @@ def add_request_hooks(blueprint: Blueprint) -> None:
         now, app = _unwrap_proxies()
         state, request_id = app.extensions[EXTENSION], find_request_id(now.environ)
         response.headers["X-Request-ID"] = request_id
+        if STARTED_KEY not in now.environ:
+            return response  # an earlier hook of the embedding application has answered
         others = now.method == "OPTIONS" and KEEPS_ALLOW_KEY not in now.environ
         if others and "Allow" in response.headers:
             # Flask's value includes the methods of the fallback, which accepts all of them.

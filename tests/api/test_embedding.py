@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
-from flask import Flask, abort, jsonify
+from flask import Flask, abort, jsonify, redirect, request
 
-from astrbot_api import AppState, AstrBotAPI, SettingsError
+from astrbot_api import AppState, AstrBotAPI, HostUser, SettingsError
 from astrbot_api.server.preparing import first_key
 
 
@@ -92,6 +94,61 @@ def test_an_unexpected_exception_is_json_with_an_id_and_no_traceback(
     assert "inside" not in answer.text
     assert "a detail of the inside" in caplog.text
     assert body["request_id"] in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("hook", "status"),
+    [
+        (lambda: ("Closed for maintenance.", 503), 503),
+        (lambda: redirect("/login"), 302),
+        (lambda: abort(400, "Closed."), 400),
+        (lambda: abort(401, "Closed."), 401),
+        (lambda: abort(429, "Closed.", retry_after=7), 429),
+        (lambda: abort(451, "Closed."), 451),
+        (lambda: abort(502, "Closed."), 502),
+    ],
+    ids=["response", "redirect", "400", "401", "429", "451", "502"],
+)
+def test_a_hook_of_the_host_may_answer_first(
+    host: Flask, hook: Callable[[], Any], status: int
+) -> None:
+    host.before_request(hook)
+    answer = host.test_client().post("/bot/api/v1/chat", json={"message": "hi"})
+    assert (answer.status_code, len(answer.headers["X-Request-ID"])) == (status, 24)
+    if answer.is_json:
+        assert answer.get_json()["message"] == "Closed."
+        assert answer.headers.get("Retry-After") == ("7" if status == 429 else None)
+
+
+@pytest.mark.parametrize("read", ["get_data", "form", "files", "json"])
+def test_a_hook_of_the_host_may_read_a_body_first(tmp_path: Path, read: str) -> None:
+    user = HostUser("bob", scopes=("chat", "file"))
+    host = _make_host(tmp_path, url_prefix="/bot", authenticate=lambda request: user)
+
+    @host.before_request
+    def look() -> None:
+        {
+            "get_data": request.get_data,
+            "form": lambda: request.form,
+            "files": lambda: request.files,
+            "json": lambda: request.get_json(silent=True),
+        }[read]()
+
+    client = host.test_client()
+    name, content = "Grüße 你好.txt", b"x" * 300_000
+    form = {"note": "ignored", "file": (BytesIO(content), name)}
+    stored = client.post("/bot/api/v1/file", data=form).get_json()["data"]
+    assert stored["filename"] == name
+    found = client.get(f"/bot/api/v1/file?attachment_id={stored['attachment_id']}")
+    assert found.get_data() == content
+
+    begun = client.post(
+        "/bot/api/v1/files/upload/init", json={"filename": "b.txt", "total_size": 3}
+    ).get_json()["data"]
+    chunk = {"upload_id": begun["upload_id"], "chunk_index": "0", "chunk": (BytesIO(b"abc"), "c")}
+    sent = client.post("/bot/api/v1/files/upload/chunk", data=chunk)
+    assert sent.get_json()["data"]["received"] == 1
+    _close(host)
 
 
 def test_two_applications_of_one_process_share_nothing(tmp_path: Path) -> None:

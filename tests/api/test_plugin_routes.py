@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, abort, g, request
 
 from astrbot_api import ApiError, hookimpl, public_route
 from astrbot_api.db.keys import create_key
@@ -53,6 +53,11 @@ class Shop:
         @public_route
         def refuse() -> str:
             raise ApiError("invalid_request", "colour must be red or blue")
+
+        @blueprint.get("/status/<int:status>")
+        @public_route
+        def stop(status: int) -> None:
+            abort(status, "sold out")
 
         return blueprint
 
@@ -141,6 +146,16 @@ def test_errors_of_plugins_have_the_apis_shape(app: Any, key: str) -> None:
     assert refused["message"] == "colour must be red or blue"
     bad = ask(app, "/shop/orders/7", key, "POST", data=b"{", content_type="application/json")
     assert (bad.status_code, bad.json["status"]) == (400, "error")
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(403, "key_restricted"), (409, "invalid_request"), (429, "rate_limited")],
+)
+def test_an_aborted_view_keeps_its_status(app: Any, status: int, code: str) -> None:
+    answer = ask(app, f"/shop/status/{status}")
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+    assert answer.json["message"] == "sold out"
 
 
 def test_an_exception_is_logged_with_the_plugins_name_and_not_shown(

@@ -22,7 +22,7 @@ from ...errors import ApiError
 from ...keys.caller import Reach
 from ...plugins.registry import Plugins
 from ..envelope import fail
-from ..errors import fail_http
+from ..errors import fail_foreign
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class PluginSite:
         if isinstance(error, RequestRedirect):
             return error
         if isinstance(error, HTTPException) and (error.code or 500) < 500:
-            return fail_http(error)
+            return fail_foreign(error)
         rule = request.url_rule.rule if request.url_rule else request.path
         log.error("plugin %s failed at %s %s", self._name, request.method, rule, exc_info=error)
         message = f"The plugin {self._name} failed; the log has the details under this request_id."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from io import BytesIO
+from typing import NamedTuple
 
 from flask import Request
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
@@ -31,6 +33,13 @@ _MAX_PARTS = 100
 _FIELD = "file"
 
 
+class _Part(NamedTuple):
+    """Begin of a part of a form, with its header ``Content-Disposition``."""
+
+    name: str
+    disposition: str
+
+
 @contextmanager
 def receive_upload(
     request: Request, attachments: Attachments, caller: Caller, max_file_bytes: int
@@ -52,7 +61,7 @@ def receive_upload(
         is_file = False
         ignored_bytes = 0
         for event in events:
-            if isinstance(event, MultipartSegment):
+            if isinstance(event, _Part):
                 name = _find_name(event)
                 is_file = incoming is None and name is not None
                 if is_file:
@@ -92,8 +101,8 @@ def receive_chunk(
         incoming: Incoming | None = None
         name = ""
         for event in _iter_events(request, max_chunk_bytes + _ENVELOPE_BYTES):
-            if isinstance(event, MultipartSegment):
-                name = event.name or ""
+            if isinstance(event, _Part):
+                name = event.name
                 if name == "chunk" and incoming is None:
                     incoming = stack.enter_context(begin())
             elif event and name == "chunk" and incoming is not None:
@@ -111,11 +120,12 @@ def receive_chunk(
         yield {name: value.decode("utf-8", "replace") for name, value in fields.items()}, incoming
 
 
-def _iter_events(
-    request: Request, limit: int
-) -> Iterator[MultipartSegment | bytes | bytearray | None]:
-    """Yield the parser's events: the head of a part, its bytes, and None at its end."""
+def _iter_events(request: Request, limit: int) -> Iterator[_Part | bytes | bytearray | None]:
+    """Yield the begin of each part, its bytes, and None at its end."""
     parser = _open_parser(request)
+    if "files" in vars(request):
+        yield from _iter_parsed(request, limit)
+        return
     read = _open_body(request).read
     total_bytes = parts = 0
     while True:
@@ -126,10 +136,13 @@ def _iter_events(
             raise _too_large(limit - _ENVELOPE_BYTES)
         try:
             for event in parser.parse(chunk):
-                parts += isinstance(event, MultipartSegment)
+                if not isinstance(event, MultipartSegment):
+                    yield event
+                    continue
+                parts += 1
                 if parts > _MAX_PARTS:
                     raise refuse(f"the form has more than {_MAX_PARTS} parts")
-                yield event
+                yield _Part(event.name or "", event.header("Content-Disposition", ""))
         except MultipartError as error:
             message = f"the multipart body is malformed: {error}"
             raise refuse(message) from error
@@ -137,6 +150,25 @@ def _iter_events(
             return
         # With a fast client, reads never block, so they would never yield to the hub.
         let_others_run()
+
+
+def _iter_parsed(request: Request, limit: int) -> Iterator[_Part | bytes | None]:
+    """Yield the events of a form that a hook of the embedding application has parsed."""
+    total_bytes = 0
+    for name, value in request.form.items(multi=True):
+        yield _Part(name, "")
+        yield value.encode("utf-8", "replace")
+        yield None
+    for name, file in request.files.items(multi=True):
+        disposition = file.headers.get("Content-Disposition", "")
+        yield _Part(name, disposition.encode("utf-8", "replace").decode("latin-1"))
+        while piece := file.stream.read(PIECE_BYTES):
+            total_bytes += len(piece)
+            if total_bytes > limit:
+                raise _too_large(limit - _ENVELOPE_BYTES)
+            yield piece
+            let_others_run()
+        yield None
 
 
 def _open_parser(request: Request) -> PushMultipartParser:
@@ -160,6 +192,8 @@ def _open_parser(request: Request) -> PushMultipartParser:
 def _open_body(request: Request) -> Readable:
     """Return the raw body stream if the server ends it itself, else Werkzeug's wrapper."""
     environ = request.environ
+    if "_cached_data" in vars(request):  # a hook of the embedding application called get_data()
+        return BytesIO(request.get_data())
     if not environ.get("wsgi.input_terminated"):
         return get_input_stream(environ)
     body: Readable = environ["wsgi.input"]
@@ -171,14 +205,14 @@ def _open_body(request: Request) -> Readable:
     return body
 
 
-def _find_name(segment: MultipartSegment) -> str | None:
+def _find_name(part: _Part) -> str | None:
     """Return the file name of a part, or None if it is not the file.
 
     A part without a file name is a field.
     """
-    if segment.name != _FIELD:
+    if part.name != _FIELD:
         return None
-    return find_file_name(segment.header("Content-Disposition", "").encode("latin-1"))
+    return find_file_name(part.disposition.encode("latin-1"))
 
 
 def _missing_file() -> ApiError:
