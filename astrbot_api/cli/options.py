@@ -36,10 +36,17 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSO
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator[Store]:
-    """Open the database and apply migrations. Close it on exit."""
+    """Open the database and apply migrations. Close it on exit.
+
+    If it is new, say so: in another folder than the server's, a new key would be unknown to it.
+    """
+    is_new = not settings.uses_postgres and not settings.database_path.exists()
     store = open_store(settings)
     try:
         store.upgrade()
+        if is_new:
+            path = settings.database_path.resolve()
+            click.echo(f"New database: {path}. For another server, use --data-dir.", err=True)
         yield store
     finally:
         store.close()

@@ -118,6 +118,18 @@ def test_an_invalid_setting_ends_the_command_with_one_line(
     assert "\n" not in done.stderr.strip()
 
 
+def test_a_command_in_another_folder_than_the_servers_says_that_its_database_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ASTRBOT_DATA_DIR", "ASTRBOT_DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    new = f"New database: {tmp_path}/data/astrbot.db. For another server, use --data-dir.\n"
+    for said in (new, ""):
+        done = CliRunner().invoke(main, ["keys", "list"])
+        assert (done.exit_code, done.stdout, done.stderr) == (0, "", said)
+
+
 def test_a_file_that_cannot_be_opened_ends_the_command_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "astrbot.db.lock").mkdir()  # as after a restore, where it belongs to another user
     done = CliRunner().invoke(main, ["db", "upgrade", "--data-dir", str(tmp_path)])
