@@ -68,6 +68,8 @@ def run_server(
     if upstream is not None:
         for check in begin_with_upstream(folder, *upstream):
             say_error(f"{check.text}; {check.remedy}")
+    if metrics_dir := os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""):
+        os.makedirs(metrics_dir, exist_ok=True)  # preparing has metrics, too
     prepare(folder)
     choice = _choose_model(folder)
     banner = Banner(

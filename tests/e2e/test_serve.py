@@ -272,6 +272,18 @@ def test_only_the_first_start_shows_a_key(
     assert second.chat(key, "hi")[-1]["type"] == "end"
 
 
+def test_the_folder_of_the_metrics_is_created(data_dir: Path, started: list[Serve]) -> None:
+    folder = data_dir / "run" / "metrics"
+    server = Serve(
+        data_dir,
+        ASTRBOT_MODEL_URL="http://127.0.0.1:9/v1",
+        PROMETHEUS_MULTIPROC_DIR=str(folder),
+    )
+    started.append(server)
+    server.wait_started()
+    assert folder.is_dir()
+
+
 def test_the_first_start_shows_a_valid_password(served: Serve) -> None:
     lines = [line.split() for line in served.out.splitlines()]
     name = next(line[1] for line in lines if line[:1] == ["name"])
