@@ -58,18 +58,12 @@ def read_turn(
     if place.conversation is not None and not stored:
         raise refuse("store must not be false in a conversation; leave out store or conversation")
     username = _choose_username(body["user"], place)
-    request = echo_request(body)
-    request["conversation"] = None
-    if place.conversation is not None:
-        request["conversation"] = {"id": make_conversation_id(place.session_id)}
+    request = _echo(body, place, stored)
     continues = place.previous is not None or place.conversation is not None
     given = make_reader(username).read(
         body["input"], body["instructions"] or "", continues=continues
     )
     previous = None if place.previous is None else place.previous.id
-    entry = _make_entry(request, given.items, place) if stored else None
-    if not stored:
-        request["previous_response_id"] = body["previous_response_id"] or None
     kept = stored or caller.rules.session_id is not None
     turn = TurnRequest(
         username=username,
@@ -83,7 +77,7 @@ def read_turn(
         model_fields=parameters.fields,
         skip_user_history=not given.segments or not kept,
         kept=kept,
-        entry=entry,
+        entry=_make_entry(request, given.items, place) if stored else None,
         # Clients without these fields wait for the end, and cannot handle a paused turn.
         may_wait=asks or body["background"] is True,
         client_key=read_client_key("responses", dict(body)),
@@ -100,6 +94,16 @@ def _check_unstored(body: Mapping[str, Any], asks: bool) -> None:
             "tools of the type mcp need store, because approvals come later; leave out store or "
             "these tools"
         )
+
+
+def _echo(body: Mapping[str, Any], place: _Place, stored: bool) -> dict[str, Any]:
+    """Return the request's fields that the response repeats."""
+    in_conversation = place.conversation is not None
+    conversation = {"id": make_conversation_id(place.session_id)} if in_conversation else None
+    request = echo_request(body) | {"conversation": conversation}
+    if not stored:
+        request["previous_response_id"] = body["previous_response_id"] or None
+    return request
 
 
 def _make_entry(
