@@ -187,6 +187,7 @@ def test_an_answer_has_the_requested_format(
         {"max_tokens": "many"},
         {"logit_bias": {"x": 1}},
         {"seed": 1.5},
+        {"seed": -(2**63) - 1},
         {"logprobs": True},
         {"top_logprobs": 3},
         {"modalities": ["audio"]},

@@ -136,8 +136,9 @@ PASSED: dict[str, ModelParameter] = {
     ),
     "max_tokens": TOKEN_LIMIT,
     "max_completion_tokens": TOKEN_LIMIT,
+    # Not -(2**63): a smaller number is parsed as a float, which is rounded to it.
     "seed": ModelParameter(
-        "an integer", {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
+        "an integer", {"type": "integer", "minimum": 1 - 2**63, "maximum": 2**63 - 1}
     ),
     "frequency_penalty": _number(-2, 2),
     "presence_penalty": _number(-2, 2),
