@@ -175,6 +175,22 @@ def require_content(segments: Iterable[Segment]) -> None:
     raise ApiError("message_empty", EMPTY_MESSAGE)
 
 
+def separate_texts(segments: Iterable[Segment]) -> list[Segment]:
+    """Return segments without empty texts, and with each further text on a new line.
+
+    For protocols whose text parts are separate texts. Stored texts are joined directly.
+    """
+    found: list[Segment] = []
+    seen = False
+    for one in segments:
+        if isinstance(one, Plain):
+            if not one.text:
+                continue
+            one, seen = Plain(f"\n{one.text}" if seen else one.text), True
+        found.append(one)
+    return found
+
+
 def _check_count(parts: list[Any], max_segments: int) -> None:
     if len(parts) > max_segments:
         raise refuse(f"message has {len(parts)} segments; at most {max_segments} are allowed")

@@ -147,7 +147,7 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
     tools = read_tools(_list_tools(asked.tools), _read_tool)
     if not asked.messages:  # no message can be sent to a model
         raise ApiError("message_empty", EMPTY_MESSAGE)
-    segments, context = read_conversation(list(asked.messages))
+    segments, context = read_conversation(list(asked.messages), username, is_context=asked.is_whole)
     again = _find_last(session_id, username, segments) if asked.regenerates else None
     return state.chat.service.open(
         TurnRequest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -168,6 +169,17 @@ def test_a_users_file_reaches_the_model_from_a_data_url_or_an_attachment(api: Ap
     refused = post(api, {"role": "user", "parts": [far]})
     assert refused.status_code == 400
     assert "other URLs are not fetched" in refused.get_json()["message"]
+
+
+def test_files_of_earlier_messages_reach_the_model(make_scripted: Make) -> None:
+    api, model = make_scripted([TextDelta("ok")] * 2, provider='modalities = ["text", "image"]')
+    url = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    file = {"type": "file", "mediaType": "image/png", "url": url}
+    look = {"role": "user", "parts": [file, {"type": "text", "text": "What is it?"}]}
+    read(post(api, look, username="alice"))
+    read(post(api, look, say("A dot.", "assistant"), say("Which colour?"), username="alice"))
+    assert [part["type"] for part in model.seen[-1][-3]["content"]] == ["text", "image_url"]
+    assert api.count_rows("attachment") == 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import string
 import threading
 from collections.abc import Callable, Iterator
@@ -179,21 +180,94 @@ def test_a_completion_without_a_user_is_of_the_default_username_of_its_key(api: 
     assert api.get(f"/api/v1/chat/sessions/{session_id}?username=web:guest").status_code == 200
 
 
-def test_pictures_of_the_last_message_reach_the_model(make_scripted: Make) -> None:
+def look_at(*pictures: bytes, text: str = "what is it?") -> dict[str, Any]:
+    """Return a user's message with pictures before its text."""
+    parts: list[dict[str, Any]] = [
+        {
+            "type": "image_url",
+            "image_url": {"url": f"data:image/png;base64,{base64.b64encode(one).decode()}"},
+        }
+        for one in pictures
+    ]
+    return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
+
+
+def count_pictures(message: dict[str, Any]) -> int:
+    content = message["content"]
+    return 0 if isinstance(content, str) else len(content) - 1
+
+
+def test_pictures_of_all_messages_reach_the_model(make_scripted: Make) -> None:
+    """They are stored once, although the client sends them with each request."""
     api, model = make_scripted(
         lambda messages: iter([TextDelta("ok")]), provider='modalities = ["text", "image"]'
     )
-    url = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
-    picture = {"type": "image_url", "image_url": {"url": url}}
     messages = [
-        {"role": "user", "content": [picture, {"type": "text", "text": "what is it?"}]},
+        look_at(PNG),
         {"role": "assistant", "content": "a dot"},
-        {"role": "user", "content": [{"type": "text", "text": "sure?"}, picture]},
+        {"role": "user", "content": "which colour?"},
+        {"role": "assistant", "content": "red"},
+        look_at(PNG, text="sure?"),
+    ]
+    for count in (1, 3, 3):
+        assert post(api, messages=messages[:count]).status_code == 200
+        asked = [one for one in model.seen[-1] if one["role"] == "user"]
+        assert count_pictures(asked[0]) == 1
+        assert asked[0]["content"][0]["text"].startswith("what is it?\n[Image Attachment")
+    assert api.count_rows("attachment") == 1
+    assert post(api, messages=messages).status_code == 200
+    assert [count_pictures(one) for one in model.seen[-1] if one["role"] == "user"] == [1, 0, 1]
+
+
+def test_an_earlier_file_that_cannot_be_read_is_a_placeholder(make_scripted: Make) -> None:
+    """Otherwise the conversation could not continue, since clients keep their history."""
+    api, model = make_scripted(
+        lambda messages: iter([TextDelta("ok")]),
+        provider='modalities = ["text", "image"]', max_segments=3, max_file_bytes=2 * len(PNG),
+    )  # fmt: skip
+    far = {"type": "image_url", "image_url": {"url": "https://10.0.0.1/a.png"}}
+    messages = [
+        look_at(PNG, PNG + b"0"),
+        {"role": "user", "content": [far, {"type": "video_url"}]},
+        look_at(PNG + b"0" * 2 * len(PNG)),
+        look_at(PNG, PNG + b"0"),
+        {"role": "user", "content": "which colour?"},
     ]
     assert post(api, messages=messages).status_code == 200
-    given = model.seen[-1]
-    assert given[-3]["content"] == "[image]\nwhat is it?"
-    assert [one["type"] for one in given[-1]["content"]] == ["text", "image_url"]
+    asked = model.seen[-1]
+    assert [count_pictures(one) for one in asked if one["role"] == "user"] == [1, 0, 0, 2, 0]
+    assert asked[-5]["content"][0]["text"].startswith("[image]\nwhat is it?")
+    assert [one["content"] for one in asked[-4:-2]] == ["[image]\n[video]", "[image]\nwhat is it?"]
+
+
+def test_only_its_users_read_the_file_of_an_earlier_message(make_scripted: Make) -> None:
+    api, model = make_scripted(lambda messages: iter([TextDelta("ok")]))
+    upload = api.post("/api/v1/file", data={"file": (io.BytesIO(PNG), "a.png")})
+    file = {"type": "file", "file": {"file_id": upload.get_json()["data"]["attachment_id"]}}
+    body = {
+        "model": "default",
+        "messages": [{"role": "user", "content": [file]}, {"role": "user", "content": "x"}],
+    }
+    assert post(api, **body).status_code == 200
+    assert "[Image Attachment: name a.png" in model.seen[-1][-2]["content"]
+    refused = api.client.post(PATH, headers={"X-API-Key": make_key(api, username="bob")}, json=body)
+    assert refused.get_json()["error"]["code"] == "attachment_not_found"
+
+
+def test_a_conversation_of_a_session_stores_only_the_files_of_its_last_message(api: Api) -> None:
+    messages = [look_at(PNG), {"role": "user", "content": "x"}]
+    assert post(api, messages=messages, session_id="s1").status_code == 200
+    assert api.count_rows("attachment") == 0
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "responses"])
+def test_text_parts_are_separate_lines_for_the_model(make_scripted: Make, path: str) -> None:
+    api, model = make_scripted(lambda messages: iter([TextDelta("ok")]))
+    kind = "text" if path == "chat/completions" else "input_text"
+    said = [{"role": "user", "content": [{"type": kind, "text": one} for one in ("a", "", "b")]}]
+    body = {"model": "default", "messages": said, "input": said, "store": True}
+    assert api.post(f"/api/v1/openai/{path}", json=body).status_code == 200
+    assert model.seen[-1][-1]["content"] == "a\nb"
 
 
 @pytest.mark.parametrize("begin", ["", "a", "ab"])

@@ -159,20 +159,17 @@ def _to_answer(
 
 def _read_message(item: Mapping[str, Any]) -> SuppliedMessage:
     texts: list[str] = []
-    segments: list[dict[str, Any]] = []
+    files: list[dict[str, Any]] = []
     for part in item["content"]:
         if "text" in part or "refusal" in part:
             texts.append(part.get("text") or part.get("refusal") or "")
-            segments.append({"type": "plain", "text": texts[-1]})
         elif part.get("file_id"):
-            segments.append({"type": "file", "attachment_id": part["file_id"], "filename": ""})
+            files.append({"type": "file", "attachment_id": part["file_id"], "filename": ""})
         else:
             texts.append(f"[{part['type'].removeprefix('input_')}]")
-            segments.append({"type": "plain", "text": texts[-1]})
-    has_files = any(one["type"] == "file" for one in segments)
-    return SuppliedMessage(
-        item["role"], "\n".join(filter(None, texts)), segments=segments if has_files else ()
-    )
+    text = "\n".join(filter(None, texts))
+    segments = [{"type": "plain", "text": text}, *files] if files else ()
+    return SuppliedMessage(item["role"], text, segments=segments)
 
 
 def _to_call(call_id: str, item: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ...messages import Segment
 from ..auth import get_caller
 from ..chat.modes import describe_failure, iter_batches
 from ..state import get_state
+from .files import SentFiles
 from .reading import read_messages
 
 #: OpenAI's SDKs retry a request on any 5xx status, which would repeat the turn and its tools. The
@@ -43,25 +44,26 @@ def find_config(model: str) -> AgentConfig:
     return found
 
 
-def read_conversation(given: Any) -> tuple[list[Segment], SuppliedContext]:
+def read_conversation(
+    given: Any, username: str, *, is_context: bool
+) -> tuple[list[Segment], SuppliedContext]:
     """Return the message to answer, and the messages around it.
 
     Its files are stored as attachments of the caller.
 
     :param given: Messages in the format of OpenAI's chat completions.
+    :param username: Owner of the conversation.
+    :param is_context: Whether the earlier messages are the context of the turn.
     :raises ApiError: the errors of :func:`~.reading.read_messages`, or of storing a file.
     """
-    state, caller = get_state(), get_caller()
-
-    def store_file(data: bytes, name: str) -> str:
-        row = state.files.store_bytes(data, name, caller.root_id, caller.rules.username)
-        return row.attachment_id
-
+    state = get_state()
+    files = SentFiles(state, get_caller(), username)
     return read_messages(
         given,
-        store_file,
+        files.store,
         max_chars=state.settings.max_message_chars,
         max_segments=state.settings.max_segments,
+        store_earlier=files.store_once if is_context else None,
     )
 
 

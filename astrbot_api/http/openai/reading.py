@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import string
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from ...chat.context.supplied import SuppliedContext, SuppliedMessage
-from ...errors import refuse
-from ...messages import Media, Plain, Segment, check_text, require_content
-from ...runtime.threads import let_others_run
+from ...errors import ApiError, refuse
+from ...messages import Media, Plain, Segment, check_text, require_content, separate_texts
+from .files import decode_base64
 
 #: Maximum number of messages in one request.
 MAX_MESSAGES = 2000
-
-#: Converts the URL-safe alphabet (RFC 4648, 5), and removes line breaks (RFC 2045).
-_TO_BASE64 = str.maketrans("-_", "+/", string.whitespace)
-
-#: Length of a text whose percent-encoding is decoded at once: this takes some milliseconds.
-_PIECE_CHARS = 64 * 1024
 
 #: Accepted roles of a message.
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -31,15 +21,26 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 StoreFile = Callable[[bytes, str], str]
 
 
+#: Types of a part that are files.
+_FILE_TYPES = ("image_url", "input_audio", "file")
+
+
 def read_messages(
-    messages: Any, store_file: StoreFile, *, max_chars: int, max_segments: int
+    messages: Any,
+    store_file: StoreFile,
+    *,
+    max_chars: int,
+    max_segments: int,
+    store_earlier: StoreFile | None = None,
 ) -> tuple[list[Segment], SuppliedContext]:
     """Return the message to answer, and the messages around it.
 
     The user's last message is answered. Later messages are sent to the model unchanged: calls of
     the caller's tools with their results, or the beginning of an answer. If there is no user
-    message, the instructions are answered. Files of earlier messages become placeholders.
+    message, the instructions are answered.
 
+    :param store_earlier: Stores the files of the user's earlier messages. None if the model does
+        not get these messages.
     :raises ApiError: ``invalid_request`` or ``message_empty``.
     """
     for at, message in enumerate(check_list(messages)):
@@ -48,7 +49,8 @@ def read_messages(
         _check_calls(message, f"messages[{at}]")
     users = [at for at, message in enumerate(messages) if message["role"] == "user"]
     last = users[-1] if users else len(messages)
-    context = _read_context(messages, last)
+    files = _read_earlier(messages[:last], store_earlier, max_segments) if store_earlier else {}
+    context = _read_context(messages, last, files)
     if users:
         where = f"messages[{last}].content"
         content = messages[last].get("content")
@@ -86,7 +88,45 @@ def _check_calls(message: dict[str, Any], where: str) -> None:
         raise refuse(f"{where}.tool_call_id must be a string")
 
 
-def _read_context(messages: list[dict[str, Any]], last: int) -> SuppliedContext:
+def _read_earlier(
+    messages: list[dict[str, Any]], store_file: StoreFile, most: int
+) -> dict[int, list[dict[str, Any]]]:
+    """Return the user's messages that have files, as stored segments, by index.
+
+    Only the newest ``most`` files are stored. The others remain placeholders, as do files that
+    cannot be stored: the client cannot remove them from its history.
+    """
+    found = {}
+    for at in range(len(messages) - 1, -1, -1):
+        content = messages[at].get("content")
+        if messages[at]["role"] != "user" or not isinstance(content, list):
+            continue
+        where, ids = f"messages[{at}].content", {}
+        for i in range(len(content) - 1, -1, -1):
+            if most > 0 and (file_id := _find_file(content[i], where, store_file)):
+                ids[i] = file_id
+                most -= 1
+        if ids:
+            text = _read_text([one for i, one in enumerate(content) if i not in ids], where)
+            media = [Media(ids[i], "file").to_wire() for i in sorted(ids)]
+            found[at] = [Plain(text).to_wire(), *media]
+    return found
+
+
+def _find_file(part: Any, where: str, store_file: StoreFile) -> str:
+    """Return the attachment id of a file in an earlier message, or empty if it has none."""
+    if not isinstance(part, dict) or part.get("type") not in _FILE_TYPES:
+        return ""
+    try:
+        read = _read_part(part, where, store_file)
+    except ApiError:
+        return ""
+    return read.attachment_id if isinstance(read, Media) else ""
+
+
+def _read_context(
+    messages: list[dict[str, Any]], last: int, files: Mapping[int, list[dict[str, Any]]]
+) -> SuppliedContext:
     """Return the messages before and after the message at ``last``."""
     instructions: list[str] = []
     said: dict[bool, list[SuppliedMessage]] = {False: [], True: []}
@@ -98,7 +138,7 @@ def _read_context(messages: list[dict[str, Any]], last: int) -> SuppliedContext:
         if role in ("system", "developer"):
             instructions += [text] if text.strip() else []
             continue
-        one = SuppliedMessage(role, text)
+        one = SuppliedMessage(role, text, segments=files.get(at, ()))
         if role == "assistant":
             one = replace(one, calls=_read_calls(message.get("tool_calls"), at))
             called.update(call["id"] for call in one.calls)
@@ -167,7 +207,7 @@ def _read_segments(
         ]
     else:
         segments = [Plain(_read_text(content, where).strip())]
-    found = [one for one in segments if not isinstance(one, Plain) or one.text]
+    found = separate_texts(segments)
     require_content(found)
     return found
 
@@ -176,7 +216,7 @@ def _read_part(part: Any, where: str, store_file: StoreFile) -> Segment:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "text":
         return Plain(_read_text([part], where))
-    inner = part.get(kind) if kind in ("image_url", "input_audio", "file") else None
+    inner = part.get(kind) if kind in _FILE_TYPES else None
     if kind == "image_url" and isinstance(inner, str):
         inner = {"url": inner}  # Source: the format of Mistral's chat completions
     if not isinstance(inner, dict):
@@ -194,36 +234,3 @@ def _read_part(part: Any, where: str, store_file: StoreFile) -> Segment:
         return Media(inner["file_id"].strip())
     data = decode_base64(inner.get("file_data"), f"{where}.file.file_data")
     return Media(store_file(data, str(inner.get("filename") or "file")))
-
-
-def decode_base64(value: Any, where: str, *, must_be_url: bool = False) -> bytes:
-    """Return the data of base64, or of a ``data:`` URL. Other URLs are never fetched.
-
-    Source: RFC 2397: names are case-insensitive, and any byte may be percent-encoded.
-    """
-    if isinstance(value, str):
-        head, comma, rest = value.partition(",")
-        if comma and head[:5].lower() == "data:":
-            if not head.lower().endswith(";base64"):
-                return _unquote(rest)
-            value, must_be_url = _unquote(rest).decode("latin-1") if "%" in rest else rest, False
-        if not must_be_url:
-            data = value.translate(_TO_BASE64).rstrip("=")  # padding may miss (RFC 4648, 3.2)
-            try:
-                return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
-            except (binascii.Error, ValueError):
-                pass
-    raise refuse(f"{where} must be base64 in a data: URL; other URLs are not fetched")
-
-
-def _unquote(text: str) -> bytes:
-    """Decode percent-encoding, and let other greenlets run between the pieces of a long text."""
-    pieces, at = [], 0
-    while at < len(text):
-        end = at + _PIECE_CHARS
-        begun = text.find("%", end - 2, end)  # an escape that continues in the next piece
-        end = end if begun < 0 else begun
-        pieces.append(unquote_to_bytes(text[at:end]))
-        at = end
-        let_others_run()
-    return b"".join(pieces)

@@ -135,7 +135,7 @@ def _read_turn(body: dict[str, Any], parameters: Parameters) -> TurnRequest:
     username = choose_username("openai", body["user"])
     config = find_config(body["model"])
     session_id = body["session_id"] or _read_session_id(body["metadata"]) or rules.session_id or ""
-    segments, context = read_conversation(body["messages"])
+    segments, context = read_conversation(body["messages"], username, is_context=not session_id)
     if session_id and context.after:
         raise refuse(
             "messages must end with the user's message if session_id is sent: the session has its "

@@ -45,8 +45,8 @@ _MESSAGE = object_schema(
         },
         "content": {
             "description": (
-                "A string, or a list of parts: `text`, and in the last message also `image_url` "
-                "with a `data:` URL, `input_audio`, and `file` with `file_data` or an "
+                "A string, or a list of parts: `text`, and in the user's messages also "
+                "`image_url` with a `data:` URL, `input_audio`, and `file` with `file_data` or an "
                 "attachment's id in `file_id`."
             ),
             "example": "Hello",

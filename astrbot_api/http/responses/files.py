@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from ...db.attachments import find_same
 from ...errors import ApiError, refuse
-from ...files.names import clean_name
 from ...keys.caller import Caller
 from ...messages import check_text
-from ...runtime.threads import run_native
 from ...state import AppState
-from ..openai.reading import decode_base64
+from ..openai.files import SentFiles, decode_base64
 
 #: Types of parts that are files.
 FILE_TYPES = ("input_image", "input_file", "input_audio")
@@ -29,9 +25,8 @@ class ItemFiles:
     """
 
     def __init__(self, state: AppState, caller: Caller, username: str) -> None:
-        self._state = state
-        self._caller = caller
-        self._username = username
+        self._files = SentFiles(state, caller, username)
+        self._most = state.settings.max_segments
         self._earlier = 0
 
     def read(self, part: Mapping[str, Any], where: str) -> str:
@@ -41,7 +36,7 @@ class ItemFiles:
         """
         if isinstance(part.get("file_id"), str):
             return _read_id(part, where)
-        return self._store(*_decode(part, where))
+        return self._files.store(*_decode(part, where))
 
     def read_earlier(self, part: Mapping[str, Any], where: str) -> str | None:
         """Return the attachment id of a file in an earlier message, or None if it has no data.
@@ -56,32 +51,18 @@ class ItemFiles:
         if not _has_data(part):
             return None
         self._earlier += 1
-        most = self._state.settings.max_segments
-        if self._earlier > most:
+        if self._earlier > self._most:
             raise refuse(
-                f"{where} is one file too many: earlier messages may have at most {most} files as "
-                "data; send file_id, or continue with previous_response_id"
+                f"{where} is one file too many: earlier messages may have at most {self._most} "
+                "files as data; send file_id, or continue with previous_response_id"
             )
         data, name = _decode(part, where)
-        sha256 = run_native(hashlib.sha256, data).hexdigest()
-        with self._state.db.read() as db:
-            known = find_same(
-                db, sha256=sha256, name=clean_name(name), creator=self._username,
-                key_id=self._caller.root_id, username=self._caller.rules.username,
-            )  # fmt: skip
-        if known is not None:
-            return known.attachment_id
         try:
-            return self._store(data, name)
+            return self._files.store_once(data, name)
         except ApiError as error:
             raise ApiError(
                 error.code, f"{where}: {error.message}", headers=error.headers
             ) from error
-
-    def _store(self, data: bytes, name: str) -> str:
-        caller = self._caller
-        row = self._state.files.store_bytes(data, name, caller.root_id, caller.rules.username)
-        return row.attachment_id
 
 
 def _has_data(part: Mapping[str, Any]) -> bool:

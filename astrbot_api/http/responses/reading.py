@@ -11,7 +11,7 @@ import orjson
 from ...chat.context.supplied import SuppliedContext
 from ...chat.context.thread import SYSTEM_ROLES, read_items
 from ...errors import refuse
-from ...messages import Plain, Segment, require_content
+from ...messages import Plain, Segment, require_content, separate_texts
 from .item_parsing import ItemParser, find_reference
 
 #: Maximum number of items in one input.
@@ -124,7 +124,7 @@ class InputReader:
         return self._found[item_id]
 
     def _check(self, segments: list[Segment]) -> None:
-        segments[:] = [one for one in segments if not isinstance(one, Plain) or one.text]
+        segments[:] = separate_texts(segments)
         require_content(segments)
         if len(segments) > self.max_segments:
             raise refuse(

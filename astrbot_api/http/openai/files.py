@@ -1,0 +1,90 @@
+"""Files inside the requests of clients that speak another protocol."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import string
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from ...db.attachments import find_same
+from ...errors import refuse
+from ...files.names import clean_name
+from ...keys.caller import Caller
+from ...runtime.threads import let_others_run, run_native
+from ...state import AppState
+
+#: Converts the URL-safe alphabet (RFC 4648, 5), and removes line breaks (RFC 2045).
+_TO_BASE64 = str.maketrans("-_", "+/", string.whitespace)
+
+#: Length of a text whose percent-encoding is decoded at once: this takes some milliseconds.
+_PIECE_CHARS = 64 * 1024
+
+
+class SentFiles:
+    """Stores the files of one request as attachments of its key.
+
+    :param username: Owner of the conversation.
+    """
+
+    def __init__(self, state: AppState, caller: Caller, username: str) -> None:
+        self._state = state
+        self._caller = caller
+        self._username = username
+
+    def store(self, data: bytes, name: str) -> str:
+        """Store a file and return its attachment id.
+
+        :raises ApiError: the error of storing the file.
+        """
+        caller = self._caller
+        row = self._state.files.store_bytes(data, name, caller.root_id, caller.rules.username)
+        return row.attachment_id
+
+    def store_once(self, data: bytes, name: str) -> str:
+        """Return the attachment id of a file that the client sends with each request.
+
+        :raises ApiError: the error of storing the file, if the user does not have it already.
+        """
+        sha256 = run_native(hashlib.sha256, data).hexdigest()
+        with self._state.db.read() as db:
+            known = find_same(
+                db, sha256=sha256, name=clean_name(name), creator=self._username,
+                key_id=self._caller.root_id, username=self._caller.rules.username,
+            )  # fmt: skip
+        return self.store(data, name) if known is None else known.attachment_id
+
+
+def decode_base64(value: Any, where: str, *, must_be_url: bool = False) -> bytes:
+    """Return the data of base64, or of a ``data:`` URL. Other URLs are never fetched.
+
+    Source: RFC 2397: names are case-insensitive, and any byte may be percent-encoded.
+    """
+    if isinstance(value, str):
+        head, comma, rest = value.partition(",")
+        if comma and head[:5].lower() == "data:":
+            if not head.lower().endswith(";base64"):
+                return _unquote(rest)
+            value, must_be_url = _unquote(rest).decode("latin-1") if "%" in rest else rest, False
+        if not must_be_url:
+            data = value.translate(_TO_BASE64).rstrip("=")  # padding may miss (RFC 4648, 3.2)
+            try:
+                return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
+            except (binascii.Error, ValueError):
+                pass
+    raise refuse(f"{where} must be base64 in a data: URL; other URLs are not fetched")
+
+
+def _unquote(text: str) -> bytes:
+    """Decode percent-encoding, and let other greenlets run between the pieces of a long text."""
+    pieces, at = [], 0
+    while at < len(text):
+        end = at + _PIECE_CHARS
+        begun = text.find("%", end - 2, end)  # an escape that continues in the next piece
+        end = end if begun < 0 else begun
+        pieces.append(unquote_to_bytes(text[at:end]))
+        at = end
+        let_others_run()
+    return b"".join(pieces)
