@@ -95,6 +95,9 @@ def post_fork(server, worker):  # type: ignore[no-untyped-def]
     the first start. Later, a worker that restarts during a database outage must not stop all
     other workers.
     """
+    from astrbot_api.server.refusing import use_json_errors
+
+    use_json_errors()
     _bound_heads()
     _join_heads()
     load = worker.load_wsgi

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import signal
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 import urllib3
 
@@ -150,6 +154,44 @@ def test_an_upload_above_the_limit_gets_a_json_error(
     assert answer.headers["content-type"] == "application/json"
 
 
+def _send_head(connection: socket.socket, head: str) -> tuple[int, dict[str, Any]]:
+    """Send the head of a request, and return the status and the JSON of the response."""
+    with connection:
+        connection.sendall(f"{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        body = orjson.loads(answer.read())
+    assert body["request_id"] == answer.headers["X-Request-ID"]
+    return answer.status, body
+
+
+@pytest.mark.parametrize("proxied", [True, False])
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("GET /api/v1/im bots HTTP/1.1", 400),
+        ("GET /api/v1/im/bots HTTP/1.1\r\nContent-Length: x", 400),
+        (f"GET /?{'a' * 6000} HTTP/1.1", 414),
+        (f"GET /?{'a' * 20_000} HTTP/1.1", 414),
+        (f"GET / HTTP/1.1\r\nX-Long: {'a' * 9000}", 431),
+        (f"GET / HTTP/1.1\r\nX-Long: {'a' * 20_000}", 431),
+    ],
+)
+def test_a_request_that_is_no_valid_http_gets_a_json_error(
+    server: FrontedServer, head: str, status: int, proxied: bool
+) -> None:
+    inner = ("127.0.0.1", server.inner_port)
+    connection = server.connect() if proxied else socket.create_connection(inner, timeout=60)
+    answered, body = _send_head(connection, head)
+    assert (answered, body["status"], body["code"]) == (status, "error", "invalid_request")
+    assert body["message"]
+
+
+def test_nginx_answers_a_path_with_a_nul_in_json(server: FrontedServer) -> None:
+    status, body = _send_head(server.connect(), "GET /api/v1/im/bots%00 HTTP/1.1")
+    assert (status, body["message"]) == (400, "The request is not valid HTTP.")
+
+
 def test_forged_forwarding_headers_are_ignored(server: FrontedServer, key: str) -> None:
     forged = {
         "X-Forwarded-Prefix": "/evil",
@@ -193,9 +235,9 @@ def test_http_2_is_offered_and_plain_http_is_redirected_to_tls(server: FrontedSe
 def test_a_stopped_server_is_a_503_in_json(tmp_path: Path) -> None:
     site = Nginx(tmp_path, f"server unix:{tmp_path}/none.sock;", tmp_path)
     try:
-        http = urllib3.PoolManager(ca_certs=str(site.certificate), retries=False)
-        answer = http.request("GET", f"https://127.0.0.1:{site.port}/api/v1/im/bots")
-        http.clear()
+        pool = urllib3.PoolManager(ca_certs=str(site.certificate), retries=False)
+        answer = pool.request("GET", f"https://127.0.0.1:{site.port}/api/v1/im/bots")
+        pool.clear()
         assert (answer.status, answer.json()["code"]) == (503, "server_busy")
         assert answer.headers["retry-after"] == "2"
     finally:
