@@ -111,6 +111,9 @@ class AstrBotAPI:
         """
         if EXTENSION in app.extensions:
             raise SettingsError("AstrBotAPI is set up on this application already")
+        if app.url_map.host_matching:
+            # The API's rules have no host, so none would match.
+            raise SettingsError("AstrBotAPI needs an application without host_matching=True")
         settings = load_settings(self._settings, app.config)
         state = build_state(settings, self._parts)
         runs = state.chat.runs

@@ -165,6 +165,12 @@ def test_a_second_init_app_is_rejected(host: Flask) -> None:
         AstrBotAPI(host)
 
 
+def test_an_application_that_matches_hosts_is_rejected(tmp_path: Path) -> None:
+    host = Flask("host", host_matching=True, static_host="shop.example")
+    with pytest.raises(SettingsError, match="without host_matching=True"):
+        AstrBotAPI(host, data_dir=tmp_path)
+
+
 def test_an_unusable_data_directory_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="ASTRBOT_DATA_DIR: cannot make the folder"):
