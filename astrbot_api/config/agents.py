@@ -15,7 +15,16 @@ from marshmallow.validate import Length, OneOf, Range, Regexp
 
 from ..errors import SettingsError
 from .mcp import McpServerConfig, McpServers
-from .tables import BaseUrl, KnownKeys, check_proxy, find_first_error, key, make_schema, read_toml
+from .tables import (
+    BaseUrl,
+    KnownKeys,
+    check_proxy,
+    check_variable,
+    find_first_error,
+    key,
+    make_schema,
+    read_toml,
+)
 from .transcription import TranscriptionConfig
 from .upstream import CONFIG_SEPARATOR, UpstreamConfig, UpstreamSchema
 from .widget import WidgetConfig
@@ -40,7 +49,7 @@ class ProviderConfig:
     base_url: str = key("", field=BaseUrl())
     model: str = ""
     api_key: str = key("", secret=True)
-    api_key_env: str = ""
+    api_key_env: str = key("", check_variable)
     models: tuple[str, ...] = ()
     connect_timeout_s: float = key(10.0, Range(0.1, 300))
     read_timeout_s: float = key(120.0, Range(0.1, 3600))

@@ -57,6 +57,8 @@ class KnownKeys(ma.Schema):
     class Meta:
         unknown = ma.RAISE
 
+    error_messages = {"type": "Must be a table, as in [table]."}
+
     @ma.pre_load
     def _check_names(self, data: Any, **options: Any) -> Any:
         for name in data if isinstance(data, Mapping) else ():
@@ -178,6 +180,13 @@ def remove_tails(url: str, tails: Iterable[str]) -> str:
     return url
 
 
+#: Check of the name of a variable. Its value, pasted there, must not be used or shown as a name.
+check_variable = ma.validate.Regexp(
+    r"([A-Za-z_][A-Za-z0-9_]*)?\Z",
+    error="Must be the name of an environment variable. A key itself belongs into api_key.",
+)
+
+
 def check_proxy(value: str) -> None:
     """:raises marshmallow.ValidationError: if the value is not the URL of a proxy."""
     if value and value.partition("://")[0].lower() not in PROXY_SCHEMES:
@@ -192,7 +201,12 @@ def read_toml(path: Path, shown_path: str, *, optional: bool = False) -> dict[st
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SettingsError(
+            f"{shown_path}: not UTF-8 (line {line}); save the file as UTF-8"
+        ) from error
+    except (OSError, tomllib.TOMLDecodeError) as error:
         if optional and isinstance(error, FileNotFoundError):
             return {}
         raise SettingsError(f"{shown_path}: {error}") from error
@@ -202,7 +216,7 @@ def find_first_error(messages: Any, path: str = "") -> tuple[str, str]:
     """Return the dotted path and the text of the first error."""
     if isinstance(messages, Mapping):
         name, inner = next(iter(messages.items()))
-        name = "" if name == "value" else str(name)
+        name = "" if name in ("value", "_schema") else str(name)
         return find_first_error(inner, f"{path}.{name}" if path and name else path or name)
     if isinstance(messages, list) and messages:
         return path or "file", str(messages[0])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from marshmallow.validate import Length, Range
 
-from .tables import REQUIRED, BaseUrl, check_proxy, key
+from .tables import REQUIRED, BaseUrl, check_proxy, check_variable, key
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class TranscriptionConfig:
     base_url: str = key(REQUIRED, field=BaseUrl("/audio/transcriptions"))
     model: str = key(REQUIRED, Length(1, 200))
     api_key: str = key("", secret=True)
-    api_key_env: str = ""
+    api_key_env: str = key("", check_variable)
     language: str = key("", Length(max=20))
     timeout_s: float = key(120.0, Range(1, 3600))
     proxy: str | None = key(None, check_proxy, secret=True)

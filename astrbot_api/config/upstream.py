@@ -10,7 +10,16 @@ from typing import Any
 import marshmallow as ma
 from marshmallow.validate import Length, OneOf, Range
 
-from .tables import REQUIRED, BaseUrl, TableSchema, check_proxy, key, make_schema, remove_tails
+from .tables import (
+    REQUIRED,
+    BaseUrl,
+    TableSchema,
+    check_proxy,
+    check_variable,
+    key,
+    make_schema,
+    remove_tails,
+)
 
 #: Paths of AstrBot's API, which users may paste with its base URL.
 API_PATHS = ("/api/v1", "/api")
@@ -33,7 +42,7 @@ class UpstreamConfig:
     base_url: str = key(REQUIRED, field=BaseUrl(*API_PATHS))
     type: str = key("astrbot", OneOf(["astrbot"]))
     api_key: str = key("", secret=True)
-    api_key_env: str = ""
+    api_key_env: str = key("", check_variable)
     config_id: str = ""
     config_name: str = ""
     username: str = key("{username}", Length(1, 200))

@@ -91,6 +91,11 @@ def test_a_folder_that_cannot_be_listed_removes_no_config(
             "[provider]\ntype = 'mock'\n[providers.mock]\ntype = 'local'",
             "configs/bad.toml: providers.mock: the id mock is used twice; set another id",
         ),
+        ("provider = 'openai'", "configs/bad.toml: provider: Must be a table, as in [table]."),
+        (
+            "[provider]\napi_key_env = 'sk-proj-1'",
+            "configs/bad.toml: provider.api_key_env: Must be the name of an environment variable.",
+        ),
         ("[tools]\nallow = 'all'", "configs/bad.toml: tools.allow: Must be a list"),
         ("[provider]\nproxy = '127.0.0.1:3128'", "configs/bad.toml: provider.proxy: Must begin"),
         (
@@ -135,6 +140,20 @@ def test_an_address_that_is_none_is_refused(tmp_path: Path, configs: ConfigFiles
     write(tmp_path, "one", f"[provider]\ntype = 'openai'\nbase_url = '{url}'")
     with pytest.raises(SettingsError, match=r"provider\.base_url: Not a valid URL\. Write http"):
         configs.load_all()
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "latin-1", "gbk"])
+def test_a_file_in_another_encoding_is_named_with_the_line(
+    tmp_path: Path, configs: ConfigFiles, coding: str
+) -> None:
+    text = "name = 'a'\n# ä\n" if coding == "latin-1" else "name = 'a'\n# 你好\n"
+    (tmp_path / "configs" / "bad.toml").write_bytes(text.encode(coding))
+    line = 1 if coding == "utf-16" else 2
+    with pytest.raises(SettingsError) as caught:
+        configs.load_all()
+    assert str(caught.value) == (
+        f"configs/bad.toml: not UTF-8 (line {line}); save the file as UTF-8"
+    )
 
 
 def test_a_file_of_an_editor_on_windows_is_read(tmp_path: Path, configs: ConfigFiles) -> None:
