@@ -13,6 +13,8 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from decimal import Decimal
+from pathlib import PurePath
 from typing import Any
 
 import orjson
@@ -226,7 +228,19 @@ def _as_text(result: Any) -> str:
     if isinstance(result, str):
         # Events and databases reject half of a surrogate pair.
         return result.encode("utf-8", "replace").decode()
-    return orjson.dumps(result, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(result, _to_json_type, orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        # orjson has no integers of more than 64 bits.
+        return json.dumps(result, default=_to_json_type, ensure_ascii=False)
+
+
+def _to_json_type(value: Any) -> Any:
+    if isinstance(value, set | frozenset):
+        return list(value)
+    if isinstance(value, Decimal | PurePath):
+        return str(value)
+    raise TypeError(f"a tool's result cannot contain {type(value).__name__}; return text or JSON")
 
 
 def _shorten(text: str, max_chars: int) -> str:
