@@ -11,7 +11,7 @@ import marshmallow as ma
 
 from ..config.secrets import Secret, load_with_secrets
 from ..config.tables import REQUIRED, HttpUrl, key, make_schema, read_toml
-from ..config.watched import InvalidFile, WatchedFile
+from ..config.watched import WatchedFile
 from ..errors import SettingsError
 from .signing import check_secret
 
@@ -60,33 +60,19 @@ def read_webhooks(path: Path) -> dict[str, Webhook]:
     return found
 
 
-class WebhookFile:
+class WebhookFile(WatchedFile[Mapping[str, Webhook]]):
     """The webhooks of one data directory, reloaded on change; an invalid file is ignored."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._file: WatchedFile[Mapping[str, Webhook]] = WatchedFile(
-            data_dir / "webhooks.toml", lambda path, _: read_webhooks(path), {}
-        )
-
-    def load(self) -> None:
-        """Read the file now, and reject an invalid one when the server starts.
-
-        :raises SettingsError: when the file is invalid.
-        """
-        self._file.load()
+        super().__init__(data_dir / "webhooks.toml", lambda path, _: read_webhooks(path), {})
 
     def list_for(self, event: str) -> Sequence[Webhook]:
         """Return the enabled webhooks that subscribe to an event."""
-        webhooks = self._file.get().values()
-        return [one for one in webhooks if one.enabled and event in one.events]
-
-    def find_invalid(self) -> InvalidFile | None:
-        """Return the file if its present content is invalid, else None."""
-        return self._file.find_invalid()
+        return [one for one in self.get().values() if one.enabled and event in one.events]
 
     def find(self, webhook_id: str) -> Webhook | None:
         """Return the webhook with this id, or None if it is missing or disabled."""
-        found = self._file.get().get(webhook_id)
+        found = self.get().get(webhook_id)
         return found if found is not None and found.enabled else None
 
 

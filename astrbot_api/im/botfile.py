@@ -11,7 +11,7 @@ import marshmallow as ma
 
 from ..config.secrets import load_with_secrets
 from ..config.tables import check_proxy, read_toml
-from ..config.watched import InvalidFile, WatchedFile
+from ..config.watched import WatchedFile
 from ..errors import SettingsError
 from .adapter import Bot
 from .registry import AdapterTypes
@@ -75,7 +75,7 @@ def read_bot(table: Mapping[str, Any], types: AdapterTypes, file: str = "bots.to
     return Bot(**own, settings=load_with_secrets(rest, schema, where))
 
 
-class BotFile:
+class BotFile(WatchedFile[Mapping[str, Bot]]):
     """The bots of one data directory, kept up to date.
 
     If the file cannot be read, all bots stay as they were. An invalid table keeps the last
@@ -84,30 +84,17 @@ class BotFile:
 
     def __init__(self, data_dir: Path, types: AdapterTypes | None = None) -> None:
         self._types = types or AdapterTypes()
-        self._file: WatchedFile[Mapping[str, Bot]] = WatchedFile(
-            data_dir / "bots.toml", self._read, {}
-        )
-
-    def load(self) -> None:
-        """Read the file now. Called at the server's start.
-
-        :raises SettingsError: if the whole file is invalid.
-        """
-        self._file.load()
+        super().__init__(data_dir / "bots.toml", self._read_bots, {})
 
     def list_bots(self) -> list[Bot]:
         """Return the bots in the order of the file."""
-        return list(self._file.get().values())
-
-    def find_invalid(self) -> InvalidFile | None:
-        """Return the file if its present content is invalid as a whole, else None."""
-        return self._file.find_invalid()
+        return list(self.get().values())
 
     def find_bot(self, bot_id: str) -> Bot | None:
         """Return the bot with this id, or None."""
-        return self._file.get().get(bot_id)
+        return self.get().get(bot_id)
 
-    def _read(self, path: Path, last: Mapping[str, Bot]) -> dict[str, Bot]:
+    def _read_bots(self, path: Path, last: Mapping[str, Bot]) -> dict[str, Bot]:
         bots = {}
         for table in read_tables(path):
             try:
