@@ -22,6 +22,10 @@ from .state import Authenticate, get_http_state, get_state
 #: Key of the caller in the WSGI environ.
 CALLER_KEY = "astrbot_api.caller"
 
+#: Environ key that is set while code of the embedding application handles a request. An
+#: ``abort()`` in it keeps its status.
+FOREIGN_KEY = "astrbot_api.foreign"
+
 
 #: UUID namespace of the key ids that count the requests of the embedding application's users.
 _HOST_USERS = uuid.UUID("5b0c5c0e-6f0c-4a53-9a2f-6d2a4b0f3c11")
@@ -88,7 +92,14 @@ def _find_host_user(request: Request, authenticate: Authenticate | None) -> Host
     origin = request.headers.get("Origin")
     if origin is not None and origin.partition("://")[2] != request.host:
         return None
-    return authenticate(request)
+    request.environ[FOREIGN_KEY] = True
+    user: Any = authenticate(request)
+    del request.environ[FOREIGN_KEY]
+    if user is not None and not isinstance(user, HostUser):
+        kind = type(user).__name__
+        raise TypeError(f"authenticate must return a HostUser or None, not {kind}")
+    found: HostUser | None = user
+    return found
 
 
 def _to_caller(user: HostUser) -> Caller:

@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 
 from ..errors import ApiError, StorageError
 from .accesslog import STARTED_KEY
+from .auth import FOREIGN_KEY
 from .envelope import fail, get_request_id
 from .request_body import MESSAGE_REMEDY, describe_limit
 from .state import get_state
@@ -57,8 +58,9 @@ def _handle_unexpected(error: Exception) -> Response:
 def fail_http(error: HTTPException) -> Response:
     """Return the envelope of an exception that Werkzeug raised."""
     status = error.code or 500
-    if STARTED_KEY not in request.environ:
-        return fail_foreign(error)  # a hook of the embedding application came first
+    environ = request.environ
+    if FOREIGN_KEY in environ or STARTED_KEY not in environ:  # not started: a hook of the host
+        return fail_foreign(error)
     code = _CODE_OF_STATUS.get(status, "invalid_request" if 400 <= status < 500 else None)
     if code is None:
         return _handle_unexpected(error)

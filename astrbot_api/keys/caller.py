@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from ..db.keys import ADMIN_SCOPE
 from ..errors import ApiError
@@ -25,8 +26,14 @@ class HostUser:
     scopes: Collection[str] = ("chat", "file")
 
     def __post_init__(self) -> None:
+        username: Any = self.username  # from code without type checks
+        if not isinstance(username, str):
+            kind = type(username).__name__
+            raise TypeError(f"the username of a HostUser must be a str, not {kind}")
         if not self.username.strip():
             raise ValueError("a HostUser needs a username")
+        if isinstance(self.scopes, str):
+            raise TypeError(f'scopes of a HostUser must be a tuple, as in ("{self.scopes}",)')
 
 
 @dataclass(frozen=True, slots=True)

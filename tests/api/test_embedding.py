@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, abort, jsonify, redirect, request
+from flask import Flask, Request, abort, jsonify, redirect, request
 
 from astrbot_api import AppState, AstrBotAPI, HostUser, SettingsError
 from astrbot_api.server.preparing import first_key
@@ -118,6 +119,34 @@ def test_a_hook_of_the_host_may_answer_first(
     if answer.is_json:
         assert answer.get_json()["message"] == "Closed."
         assert answer.headers.get("Retry-After") == ("7" if status == 429 else None)
+
+
+def test_a_refusal_of_authenticate_keeps_its_status(tmp_path: Path) -> None:
+    def refuse(request: Request) -> HostUser:
+        abort(403, "Your account is suspended.")
+
+    host = _make_host(tmp_path, authenticate=refuse)
+    answer = host.test_client().get("/api/v1/chat/sessions")
+    assert (answer.status_code, answer.get_json()["message"]) == (403, "Your account is suspended.")
+    _close(host)
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: "bob", "must return a HostUser or None, not str"),
+        (lambda: HostUser(7), "must be a str, not int"),  # type: ignore[arg-type]
+        (lambda: HostUser("bob", scopes="chat"), r'as in \("chat",\)'),
+    ],
+    ids=["str", "number", "scopes"],
+)
+def test_a_wrong_result_of_authenticate_is_named_in_the_log(
+    tmp_path: Path, make: Callable[[], Any], error: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    host = _make_host(tmp_path, authenticate=lambda request: make())
+    assert host.test_client().get("/api/v1/chat/sessions").status_code == 500
+    assert re.search(error, caplog.text)
+    _close(host)
 
 
 @pytest.mark.parametrize("read", ["get_data", "form", "files", "json"])
