@@ -16,7 +16,6 @@ _monkey.patch_all()
 import gc
 import mmap
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -75,7 +74,9 @@ def on_starting(server):  # type: ignore[no-untyped-def]
     """Raise the limit of open files, and stop the master if ``serve`` dies."""
     _raise_open_files()
     _die_with_parent(server)
-    _make_metrics_dir()
+    from astrbot_api.server.metrics_folder import make_metrics_folder
+
+    make_metrics_folder(worker_tmp_dir)
 
 
 def when_ready(server):  # type: ignore[no-untyped-def]
@@ -170,8 +171,9 @@ def child_exit(server, worker):  # type: ignore[no-untyped-def]
 
 def on_exit(server):  # type: ignore[no-untyped-def]
     """Remove the metrics files of a server that has ended."""
-    if _own_metrics_dir:
-        shutil.rmtree(_own_metrics_dir[0], ignore_errors=True)
+    from astrbot_api.server.metrics_folder import remove_metrics_folder
+
+    remove_metrics_folder()
 
 
 def worker_int(worker):  # type: ignore[no-untyped-def]
@@ -206,9 +208,6 @@ _PAUSES_S = (1, 2, 4, 8, 15)
 
 #: Time limit of the check before a reload, in seconds.
 _CHECK_S = 30.0
-
-#: The metrics folder, if this server created it and must remove it.
-_own_metrics_dir: list[str] = []
 
 
 def _bound_heads() -> None:
@@ -257,19 +256,6 @@ def _join_heads() -> None:
                 sock.sendall(b"".join(joined))
 
     wsgi.Response = Response
-
-
-def _make_metrics_dir() -> None:
-    """Create an empty folder for the workers' metrics (Source: prometheus_client's manual)."""
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
-    if not folder:
-        folder = tempfile.mkdtemp(prefix="astrbot-metrics-", dir=worker_tmp_dir)
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        _own_metrics_dir.append(folder)
-    os.makedirs(folder, exist_ok=True)
-    for name in os.listdir(folder):
-        if name.endswith(".db"):
-            os.unlink(os.path.join(folder, name))
 
 
 def _pause_failed(worker) -> None:  # type: ignore[no-untyped-def]
