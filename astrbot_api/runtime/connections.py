@@ -97,7 +97,11 @@ class _Connection(HTTPConnection):
         failure: OSError = OSError("no address")
         for address in found:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:  # no IPv6 in this kernel, or too many open files
+                failure = error
+                continue
             try:
                 for option in self.socket_options or ():
                     sock.setsockopt(*option)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import gzip
 import shutil
 import socket
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from astrbot_client import Client
@@ -20,6 +22,7 @@ from astrbot_client import Client
 from astrbot_api import Cancellation, RunCancelled, ToolError
 from astrbot_api.deliveries.http import PlatformError, PlatformHttp
 from astrbot_api.plugins.builtin.web import Fetcher
+from astrbot_api.runtime import connections
 from astrbot_api.runtime.addresses import find_proxy
 from astrbot_api.runtime.outbound import ACCEPT_ENCODING, Call, Outbound, OutboundError
 from tests.postgres import require_tool
@@ -378,6 +381,24 @@ def test_a_second_address_is_tried_where_the_first_does_not_answer() -> None:
         outbound = Outbound(find_addresses=lambda host, port: ["127.0.0.2", "127.0.0.1"])
         url = endpoint.base_url.replace("127.0.0.1", "two.test")
         assert read(outbound, url) == b"here"
+
+
+def test_a_kernel_without_ipv6_uses_the_other_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = socket.socket
+
+    def make(family: int = -1, *options: Any, **more: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return plain(family, *options, **more)
+
+    with RawEndpoint(answer_with(b"here")) as endpoint:
+        url = endpoint.base_url.replace("127.0.0.1", "two.test")
+        monkeypatch.setattr(connections.socket, "socket", make)
+        outbound = Outbound(find_addresses=lambda host, port: ["::1", "127.0.0.1"])
+        assert read(outbound, url) == b"here"
+        with pytest.raises(OutboundError) as caught:
+            read(Outbound(find_addresses=lambda host, port: ["::1"]), url)
+    assert caught.value.reason == "unreachable"
 
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"
