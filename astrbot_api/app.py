@@ -16,6 +16,7 @@ from .errors import ApiError, refuse
 from .extension import AstrBotAPI
 from .http.envelope import fail
 from .http.fallback import answer_unknown
+from .http.openai_errors import ROOT_UNKNOWN
 from .http.operations.routes import build_operations
 from .http.request_body import drain_later
 
@@ -41,6 +42,11 @@ def create_app(config: Mapping[str, Any] | None = None, *, api: AstrBotAPI | Non
     app.register_error_handler(ApiError, fail)
     app.register_blueprint(build_operations())
     settings = state.settings
+    if settings.openai_at_root:
+        app.add_url_rule(
+            "/v1/<path:rest>", ROOT_UNKNOWN, _answer_unknown_api, methods=_ANY_METHOD,
+            provide_automatic_options=False,
+        )  # fmt: skip
     home = "/admin/" if settings.owner_access == "pages" else "/api/v1/docs"
     # Relative, since a proxy may add a prefix.
     target = f"{settings.url_prefix}{home}"[1:]

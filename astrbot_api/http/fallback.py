@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 from ..errors import ApiError
 from .auth import check_scope, get_caller, require_scope
 from .blueprint import ApiBlueprint
-from .openai_errors import OPENAI_PATH
+from .openai_errors import expects_openai_errors
 
 #: All methods that routes can have.
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
@@ -64,8 +64,8 @@ def answer_unknown(path: str = "") -> NoReturn:
     require_scope(None)
     if not others:
         advice = (
-            "; use /openai/responses or /openai/chat/completions"
-            if OPENAI_PATH in request.path
+            "; use responses, conversations, chat/completions or models"
+            if expects_openai_errors(request)
             else ""
         )
         raise ApiError("path_not_found", f"There is no path {request.path}{advice}")

@@ -18,6 +18,9 @@ OPENAI_PATH = f"/api/v1{OPENAI_RULE}"
 #: Prefix of the endpoint names of the OpenAI routes and their aliases.
 _ENDPOINTS = "astrbot_api.openai."
 
+#: Endpoint of all other paths below ``/v1``, if the OpenAI routes exist there.
+ROOT_UNKNOWN = "openai_unknown"
+
 
 def list_aliases(base: str, at_root: bool) -> Iterator[str]:
     """Yield the alternative prefixes of the OpenAI routes.
@@ -32,7 +35,8 @@ def list_aliases(base: str, at_root: bool) -> Iterator[str]:
 
 def expects_openai_errors(request: Request) -> bool:
     """Return whether a request expects OpenAI's error format."""
-    return OPENAI_PATH in request.path or (request.endpoint or "").startswith(_ENDPOINTS)
+    endpoint = request.endpoint or ""
+    return OPENAI_PATH in request.path or endpoint.startswith((_ENDPOINTS, ROOT_UNKNOWN))
 
 
 #: HTTP status -> ``type``. Other 4xx statuses are ``invalid_request_error``.

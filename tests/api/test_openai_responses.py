@@ -647,3 +647,17 @@ def test_the_api_is_also_below_v1(make_api: Callable[..., Api]) -> None:
         assert models.status_code == status
     error = rooted.client.get("/v1/models").get_json()["error"]
     assert error["code"] == "missing_api_key"
+
+
+@pytest.mark.parametrize("base", ["/v1", "/api/v1/openai", "/api/v1/openai/v1"])
+def test_unsupported_paths_and_methods_are_errors_in_openais_format(
+    make_api: Callable[..., Api], base: str
+) -> None:
+    api = make_api(ASTRBOT_OPENAI_AT_ROOT=True)
+    missing = post(api, f"{base}/embeddings")
+    assert (missing.status_code, missing.get_json()["error"]["code"]) == (404, "path_not_found")
+    assert "use responses" in missing.get_json()["error"]["message"]
+    wrong = api.get(f"{base}/chat/completions")
+    assert (wrong.status_code, wrong.get_json()["error"]["code"]) == (405, "method_not_allowed")
+    assert "POST" in wrong.headers["Allow"]
+    assert api.client.get(f"{base}/files").get_json()["error"]["code"] == "missing_api_key"

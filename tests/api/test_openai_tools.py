@@ -71,6 +71,25 @@ def test_a_client_tools_call_ends_the_turn_and_its_result_continues_it(make_scri
     assert model.seen[-1][-2]["tool_calls"] == [CALL]
 
 
+@pytest.mark.parametrize(
+    ("sent", "read"), [({"city": "Oslo"}, '{"city":"Oslo"}'), ({}, "{}"), (None, ""), ("", "")]
+)
+def test_arguments_of_an_earlier_call_may_be_an_object(
+    make_scripted: Make, sent: Any, read: str
+) -> None:
+    api, model = make_scripted(lambda messages: iter([TextDelta("ok")]))
+    function = {"name": "get_weather", "arguments": sent}
+    called = {**CALLED, "tool_calls": [{**CALL, "function": function}]}
+    assert post(api, messages=[USER, called, RESULT], tools=[WEATHER]).status_code == 200
+    assert [one["role"] for one in model.seen[-1]][-3:] == ["user", "assistant", "tool"]
+    assert model.seen[-1][-2]["tool_calls"][0]["function"]["arguments"] in (read, "{}")
+
+
+def test_an_empty_list_is_an_absent_value(passing: Api, fake_model: FakeOpenAI) -> None:
+    assert post(passing, stop=[]).status_code == 200
+    assert "stop" not in fake_model.requests()[-1]
+
+
 def test_a_stream_contains_the_calls_of_client_tools(make_scripted: Make) -> None:
     api, _ = make_scripted(call_weather)
     with (
@@ -181,7 +200,7 @@ def test_an_answer_has_the_requested_format(
     [
         {"temperature": True},
         {"temperature": 2.1},
-        {"stop": []},
+        {"stop": [""]},
         {"stop": [7]},
         {"max_tokens": 0},
         {"max_tokens": "many"},

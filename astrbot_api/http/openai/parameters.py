@@ -88,7 +88,7 @@ def read_passed(body: Mapping[str, Any], passed: Mapping[str, ModelParameter]) -
     fields = {}
     for name, parameter in passed.items():
         value = body.get(name)
-        if value is None:
+        if value is None or value == []:  # some clients send empty lists for absent values
             continue
         if not parameter.validator.is_valid(value):
             raise refuse(f"{name} must be {parameter.expected}")
@@ -123,7 +123,7 @@ TOKEN_LIMIT = ModelParameter(
 )
 WORD = ModelParameter("a word, for example low", {"type": "string", "pattern": "^[a-z_]{1,20}$"})
 _STOP = {"type": "string", "minLength": 1, "maxLength": 1000}
-_STOPS = {"type": "array", "items": _STOP, "minItems": 1, "maxItems": 16}
+_STOPS = {"type": "array", "items": _STOP, "maxItems": 16}
 _BIAS = {"type": "number", "minimum": -100, "maximum": 100}
 
 #: Fields that are passed to the model's endpoint unchanged.
@@ -131,7 +131,7 @@ PASSED: dict[str, ModelParameter] = {
     "temperature": _number(0, 2),
     "top_p": _number(0, 1),
     "stop": ModelParameter(
-        "a string or a list of 1 to 16 strings, all of them non-empty",
+        "a string or a list of up to 16 strings, all of them non-empty",
         {"anyOf": [_STOP, _STOPS, {"type": "null"}]},
     ),
     "max_tokens": TOKEN_LIMIT,

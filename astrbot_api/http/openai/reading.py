@@ -9,6 +9,7 @@ from typing import Any
 from ...chat.context.supplied import SuppliedContext, SuppliedMessage
 from ...errors import ApiError, refuse
 from ...messages import Media, Plain, Segment, check_text, require_content, separate_texts
+from ..replies import to_text
 from .files import decode_base64
 
 #: Maximum number of messages in one request.
@@ -156,8 +157,10 @@ def _read_calls(calls: list[dict[str, Any]] | None, at: int) -> list[dict[str, A
         function = call.get("function")
         if not isinstance(function, dict) or not isinstance(call.get("id"), str):
             continue
-        name, arguments = function.get("name"), function.get("arguments", "")
-        if isinstance(name, str) and isinstance(arguments, str):
+        name, arguments = function.get("name"), function.get("arguments")
+        if not isinstance(arguments, str):  # some clients send the object, or null for none
+            arguments = "" if arguments is None else to_text(arguments)
+        if isinstance(name, str):
             for text in (call["id"], name, arguments):
                 check_text(f"messages[{at}].tool_calls", text)
             kept = {"name": name, "arguments": arguments}
