@@ -26,7 +26,6 @@ newer_blp = AdminBlueprint("api_keys", __name__, url_prefix="/api-keys", by_head
 T = TypeVar("T")
 
 _DEFAULT_NAME = "Untitled API Key"
-_MAX_NAME_CHARS = 200
 _MAX_DAYS = 36_500
 _MAX_GRACE_S = 30 * 24 * 3600
 
@@ -163,8 +162,8 @@ def _write(action: str, job: Callable[[peewee.Database], T | None], detail: str 
 def _read_name(body: dict[str, Any]) -> str:
     """Return the name. Like the recorded server, convert any value to text."""
     name = str(body["name"]).strip().encode("utf-8", "replace").decode()
-    if len(name) > _MAX_NAME_CHARS:
-        raise refuse(f"name must have at most {_MAX_NAME_CHARS} characters")
+    if len(name) > keys.MAX_NAME_CHARS:
+        raise refuse(f"name must have at most {keys.MAX_NAME_CHARS} characters")
     return name or _DEFAULT_NAME
 
 

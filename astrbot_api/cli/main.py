@@ -96,8 +96,15 @@ def keys_group() -> None:
     """Create, list, revoke, rotate and delete API keys."""
 
 
+def _check_name(context: click.Context, parameter: click.Parameter, name: str) -> str:
+    name = name.strip()
+    if not name.isprintable() or not 0 < len(name) <= keys.MAX_NAME_CHARS:
+        raise click.BadParameter(f"write a name of at most {keys.MAX_NAME_CHARS} characters")
+    return name
+
+
 @keys_group.command("create")
-@click.argument("name")
+@click.argument("name", callback=_check_name)
 @click.option(
     "--scope",
     "scopes",

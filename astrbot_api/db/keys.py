@@ -15,6 +15,9 @@ from .locks import for_update, lock_name
 from .models import ApiKey, ApiKeyScope, KeyUse, LegacyKey
 from .prepared import Prepared, equals, param
 
+#: Maximum length of a key's name.
+MAX_NAME_CHARS = 200
+
 #: The four scopes of the published API.
 PUBLIC_SCOPES = ("chat", "config", "file", "im")
 

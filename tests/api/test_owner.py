@@ -478,6 +478,13 @@ def test_the_login_is_below_the_prefix(hosted: FlaskClient) -> None:
     assert cookie is not None
 
 
+@pytest.mark.parametrize("name", ["", "  ", "two\nlines", "x" * 201])
+def test_the_command_line_refuses_an_unreadable_name_of_a_key(tmp_path: Path, name: str) -> None:
+    refused = CliRunner().invoke(main, ["keys", "create", name, "--data-dir", str(tmp_path)])
+    assert (refused.exit_code, "at most 200 characters" in refused.output) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_audit_includes_the_command_line(owned: Api) -> None:
     folder = str(owned.state.settings.data_dir)
     runner = CliRunner()
