@@ -17,7 +17,7 @@ from ..event_lines import encode_line
 from ..events import Event, decode_event
 from .state import get_state
 
-_HEARTBEAT = b": heartbeat\n\n"
+HEARTBEAT = b": heartbeat\n\n"
 
 #: Makes the client reconnect after a second: another worker continues the stream.
 _RETRY = b"retry: 1000\n\n"
@@ -67,6 +67,10 @@ class Rendering:
     def render(self, events: Sequence[Numbered]) -> bytes:
         """Return the frames of events."""
         return b"".join(frame(event, number) for number, event in events)
+
+    def wait(self) -> bytes:
+        """Return the heartbeat, which follows a time without frames."""
+        return HEARTBEAT
 
     def finish(self) -> bytes:
         """Return the frames after the last event."""
@@ -171,10 +175,9 @@ class StreamBody:
         return self
 
     def __next__(self) -> bytes:
-        """Return all new frames at once, or a comment if there are none.
+        """Return all new frames at once, or a heartbeat if there are none for some time.
 
-        The comment keeps proxies from closing the stream, and writing it detects a disconnected
-        client.
+        It keeps proxies from closing the stream, and writing it detects a disconnected client.
         """
         seat = self._watched.seat
         seat.sending_since = None
@@ -193,20 +196,22 @@ class StreamBody:
             on_close()
 
     def _read(self) -> bytes:
-        watched = self._watched
-        if self._over or watched.seat.revoked:
-            self._over = True
-            return b""
-        if watched.leaving:
-            self._over = True
-            return self._rendering.leave()
-        try:
-            events = watched.take(self._heartbeat_s)
-        except StorageError as error:
-            self._over = True
-            return self._rendering.fail(error)
-        data = self._rendering.render(events)
-        if watched.ended:
-            self._over = True
-            return data + self._rendering.finish()
-        return data or _HEARTBEAT
+        watched, until = self._watched, monotonic() + self._heartbeat_s
+        # Events that the protocol does not show count as silence.
+        while not (self._over or watched.seat.revoked):
+            if watched.leaving:
+                self._over = True
+                return self._rendering.leave()
+            try:
+                events = watched.take(max(until - monotonic(), 0.0))
+            except StorageError as error:
+                self._over = True
+                return self._rendering.fail(error)
+            data = self._rendering.render(events)
+            if watched.ended:
+                self._over = True
+                return data + self._rendering.finish()
+            if data or not events or monotonic() >= until:
+                return data or self._rendering.wait()
+        self._over = True
+        return b""

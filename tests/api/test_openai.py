@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import string
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 
 from astrbot_api import Tool
 from astrbot_api.agent.provider import Delta, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from astrbot_api.http.openai.rendering import Completion
 from astrbot_api.testing import ScriptedModel
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
@@ -88,6 +90,49 @@ def test_a_completion_is_streamed_in_chunks(api: Api, client: openai.OpenAI) -> 
     assert not chunks[-1].choices
     assert nothing_is_left(api)
     assert not any(one.usage for one in ask(client, "Hello", stream=True))
+
+
+def test_a_stream_has_no_frame_for_hidden_events(
+    make_scripted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden, show = threading.Event(), Completion.show
+
+    def answer(messages: Any) -> Iterator[Delta]:
+        assert hidden.wait(30)
+        yield TextDelta("ok")
+
+    def show_and_note(self: Completion, event: Any) -> Any:
+        if event["type"] == "run_started":
+            hidden.set()
+        return show(self, event)
+
+    monkeypatch.setattr(Completion, "show", show_and_note)
+    api, _ = make_scripted(answer, heartbeat_s=60)
+    role, text, *_ = post(api, stream=True).get_data(as_text=True).split("\n\n")
+    assert '"role":"assistant"' in role
+    assert '"content":"ok"' in text
+
+
+def test_silence_of_a_stream_is_chunks_without_text(make_scripted: Make) -> None:
+    """Some clients give a comment to the application, which expects JSON."""
+    silent = threading.Event()
+
+    def answer(messages: Any) -> Iterator[Delta]:
+        yield TextDelta("one")
+        assert silent.wait(30)
+        yield TextDelta("two")
+
+    api, _ = make_scripted(answer, heartbeat_s=0.05)
+    lines = []
+    for piece in post(api, stream=True).response:
+        lines += piece.decode().split("\n\n")[:-1]
+        if "one" in "".join(lines[:-1]):
+            silent.set()
+    assert lines[-1] == "data: [DONE]"
+    chunks = [json.loads(one.removeprefix("data: ")) for one in lines[:-1]]
+    texts = [one["choices"][0]["delta"].get("content") for one in chunks]
+    assert [one for one in texts if one] == ["one", "two"]
+    assert "" in texts[texts.index("one") : texts.index("two")]
 
 
 def test_tools_run_on_the_server(make_scripted: Make) -> None:

@@ -20,7 +20,7 @@ from ...messages import check_text, parse_chat_message
 from ..auth import get_caller
 from ..configs.routes import list_own_configs
 from ..conversation import find_config_id
-from ..sse import LEAVING, Rendering, decode_own, find_abort, frame_json
+from ..sse import HEARTBEAT, LEAVING, Rendering, decode_own, find_abort, frame_json
 from ..state import get_state
 from .messages import Call
 
@@ -141,6 +141,10 @@ class ChatAnswer(Rendering):
     session_id: str
     fold: ReplyFold = field(default_factory=ReplyFold)
     _chars: int = 0
+
+    def begin(self) -> bytes:
+        """Return a comment, so that the client gets the status and the headers at once."""
+        return HEARTBEAT
 
     def render(self, events: Sequence[Numbered]) -> bytes:
         """Return progress notifications, if the client wants them."""

@@ -45,6 +45,14 @@ class Completion(ReplyRendering):
         if delta is not None:
             yield self._to_chunk(delta)
 
+    def wait(self) -> bytes:
+        """Return a chunk without text.
+
+        OpenAI sends no comments, and some clients give them to the application as an event without
+        data. Source: ``parse.ts`` of ``@microsoft/fetch-event-source``; issue 91 of ``sse.js``.
+        """
+        return frame_json(self._to_chunk({"content": ""}))
+
     def finish(self) -> bytes:
         """Return the final frames."""
         failure = self.find_failure()
