@@ -7,16 +7,18 @@ so that a message loses no words.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_inline import emphasis, strikethrough
 
 from .rich_text import BOLD, CODE, ITALIC, LINK, PRE, QUOTE, STRIKE, RichText, Span
 
 if TYPE_CHECKING:
+    from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
 #: Longer texts are not parsed, because parsing them would block a worker.
@@ -46,7 +48,38 @@ def read_markdown(text: str) -> RichText:
 @cache
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": _MAX_NESTING})
+    parser.inline.ruler.at("emphasis", _read_stars)
+    parser.inline.ruler.at("strikethrough", _read_tildes)
     return parser.enable(["strikethrough", "table"]).disable(["reference", "code", "lheading"])
+
+
+def _read_stars(state: StateInline, silent: bool) -> bool:
+    return _read_marks(state, silent, emphasis.tokenize)
+
+
+def _read_tildes(state: StateInline, silent: bool) -> bool:
+    return _read_marks(state, silent, strikethrough.tokenize)
+
+
+def _read_marks(
+    state: StateInline, silent: bool, read: Callable[[StateInline, bool], bool]
+) -> bool:
+    """Read ``**`` or ``~~``, which may also touch punctuation beside a wide character.
+
+    CommonMark expects a space there, as in ``**Note:** text``. Chinese, Japanese and Korean have
+    none: ``**注意：**正文``.
+    """
+    start, known = state.pos, len(state.delimiters)
+    if not read(state, silent):
+        return False
+    before, after = state.src[start - 1 : start], state.src[state.pos : state.pos + 1]
+    # Single stars may belong to file patterns.
+    pair = state.pos - start > 1 and state.src[start] != "_"
+    if pair and (_is_wide(before) or _is_wide(after)):
+        for one in state.delimiters[known:]:
+            one.open = one.open or bool(after.strip())
+            one.close = one.close or bool(before.strip())
+    return True
 
 
 class _Reader:
@@ -226,7 +259,11 @@ def _align_table(rows: list[list[str]]) -> list[str]:
 
 def _width(text: str) -> int:
     """Return the number of columns that a text takes in a monospaced font."""
-    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+    return sum(2 if _is_wide(letter) else 1 for letter in text)
+
+
+def _is_wide(letter: str) -> bool:
+    return bool(letter) and unicodedata.east_asian_width(letter) in "WF"
 
 
 def _without_overlaps(spans: list[Span]) -> Iterable[Span]:

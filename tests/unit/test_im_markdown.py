@@ -40,6 +40,24 @@ def test_code_blocks_keep_every_space_and_their_language() -> None:
     assert [(x.kind, x.value) for x in rich.spans] == [("pre", "python")]
 
 
+@pytest.mark.parametrize(
+    ("text", "shown", "marked"),
+    [
+        ("**注意：**请先备份", "注意：请先备份", ("bold", "注意：")),
+        ("- **用法：**运行", "• 用法：运行", ("bold", "用法：")),
+        ("这是**“重点”**内容", "这是“重点”内容", ("bold", "“重点”")),
+        ("优惠**100%**以上", "优惠100%以上", ("bold", "100%")),
+        ("**‘단어’**는", "‘단어’는", ("bold", "‘단어’")),
+        ("~~旧版。~~新版", "旧版。新版", ("strike", "旧版。")),
+    ],
+)
+def test_marks_beside_punctuation_are_read_in_scripts_without_spaces(
+    text: str, shown: str, marked: tuple[str, str]
+) -> None:
+    assert read_markdown(text).text == shown
+    assert _marked(text) == [marked]
+
+
 def test_nothing_is_formatted_within_code() -> None:
     assert _marked("**bold `code` bold**") == [
         ("bold", "bold "),
@@ -62,6 +80,8 @@ def test_a_table_is_laid_out_in_columns_also_with_wide_letters() -> None:
         "[foo]: http://x.y",
         "x < y & z > w",
         "*.py and *.txt",
+        "请看*.py和*.txt",
+        "注意 ** 正文 ** 结束",
         "**not closed",
         "$ price: 5$ _",
         "/help",
