@@ -236,11 +236,11 @@ def _is_word(before: str, after: str) -> bool:
     return before.isalnum() and after.isalnum()
 
 
-def _plain(tokens: Iterable[Token]) -> str:
+def _plain(tokens: list[Token]) -> str:
     """Return the text of a table's cell."""
-    return "".join(
-        " " if one.type in ("softbreak", "hardbreak") else one.content for one in tokens
-    ).strip()
+    reader = _Reader()
+    reader._read_inline(tokens)
+    return reader.finish().to_plain().strip()
 
 
 def _align_table(rows: list[list[str]]) -> list[str]:

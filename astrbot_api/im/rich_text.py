@@ -6,9 +6,10 @@ parsed once. Each adapter then writes the result in its platform's format.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 #: Kinds of :class:`Span`. Spans of ``code`` and ``pre`` contain no other spans.
 BOLD, ITALIC, STRIKE, CODE, PRE, LINK, QUOTE = (
@@ -38,13 +39,35 @@ class RichText:
 
     def to_plain(self) -> str:
         """Return the text without formatting, with the URLs of its links in parentheses."""
-        pieces, at = [], 0
-        for link in sorted((one for one in self.spans if one.kind == LINK), key=lambda x: x.stop):
+        return self.show_links(lambda address: False).text
+
+    def show_links(self, keep: Callable[[str], object]) -> RichText:
+        """Return the text with the URLs of links in parentheses instead of their spans.
+
+        :param keep: Whether a link stays a span, by its URL.
+        """
+        shown = [one for one in self.spans if one.kind == LINK and not keep(one.value)]
+        if not shown:
+            return self
+        pieces, at, added = [], 0, 0
+        places, shifts = [-1], [0]
+        for link in sorted(shown, key=lambda one: one.stop):
             label = self.text[link.start : link.stop]
             if link.value not in (label, f"mailto:{label}"):
                 pieces += [self.text[at : link.stop], f" ({link.value})"]
+                added += len(pieces[-1])
                 at = link.stop
-        return "".join([*pieces, self.text[at:]])
+                places.append(at)
+                shifts.append(added)
+
+        def move(position: int) -> int:
+            return position + shifts[bisect_right(places, position) - 1]
+
+        kept = (one for one in self.spans if one.kind != LINK or keep(one.value))
+        return RichText(
+            "".join([*pieces, self.text[at:]]),
+            tuple(replace(one, start=move(one.start), stop=move(one.stop)) for one in kept),
+        )
 
 
 def iter_pieces(

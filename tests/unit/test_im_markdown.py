@@ -72,6 +72,20 @@ def test_a_table_is_laid_out_in_columns_also_with_wide_letters() -> None:
     assert [one.kind for one in rich.spans] == ["pre"]
 
 
+def test_a_link_in_a_table_keeps_its_address() -> None:
+    rich = read_markdown("| a |\n|---|\n| [x](https://x.y/) ![p](https://x.y/p) |")
+    assert rich.text.splitlines()[-1] == "x (https://x.y/) p (https://x.y/p)"
+
+
+def test_links_that_are_shown_move_the_other_ranges() -> None:
+    rich = read_markdown("**[a](/a)** _b_ [c](/c)[d](https://x.y/) `e`")
+    shown = rich.show_links(lambda address: address.startswith("https:"))
+    assert shown.text == "a (/a) b c (/c)d e"
+    assert sorted((one.kind, shown.text[one.start : one.stop]) for one in shown.spans) == [
+        ("bold", "a (/a)"), ("code", "e"), ("italic", "b"), ("link", "d"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "text",
     [

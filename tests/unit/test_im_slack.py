@@ -81,6 +81,8 @@ def test_slacks_own_client_and_verifier_are_content_with_the_fake(fake: FakeSlac
         ("**a _b_**", "*a _b_*"),
         ("<!channel> <@U1> & <#C1>", "&lt;!channel&gt; &lt;@U1&gt; &amp; &lt;#C1&gt;"),
         ("*x `c`*", "_x_ `c`"),
+        ("[all](!channel) [you](@U1)", "all (!channel) you (@U1)"),
+        ("[top](#C1) [guide](./a.md)", "top (#C1) guide (./a.md)"),
     ],
 )
 def test_markdown_becomes_mrkdwn_in_which_nobody_is_called(markdown: str, mrkdwn: str) -> None:

@@ -98,7 +98,32 @@ def test_formatting_that_is_refused_is_left_out(
     outbox.send("**hi** [x](https://a.b/)", to="42")
     [message] = fake.messages
     assert "entities" not in message
-    assert message["text"].startswith("hi x")
+    assert message["text"].strip() == "hi x (https://a.b/)"
+
+
+@pytest.mark.parametrize("address", ["./a.md", "#top", "http://localhost:3000/x", "sftp://a.b/"])
+def test_a_link_that_telegram_would_refuse_is_shown_and_the_others_stay_links(
+    fake: FakeTelegram, outbox: Outbox, address: str
+) -> None:
+    outbox.send(f"**hi** [x]({address}) [y](https://a.b/)", to="42")
+    [message] = fake.messages
+    assert message["text"].strip() == f"hi x ({address}) y"
+    assert [one.get("url") for one in message["entities"]] == [None, "https://a.b/"]
+
+
+def test_links_after_much_formatting_keep_their_addresses(
+    fake: FakeTelegram, outbox: Outbox
+) -> None:
+    outbox.send("**b** `c` " * 60 + "[x](https://a.b/)", to="42")
+    [message] = fake.messages
+    assert len(message["entities"]) == 100
+    assert message["entities"][-1]["url"] == "https://a.b/"
+
+
+def test_more_links_than_telegram_accepts_are_shown(fake: FakeTelegram, outbox: Outbox) -> None:
+    outbox.send("".join(f"[{n}](https://a.b/{n}) " for n in range(101)), to="42")
+    [message] = fake.messages
+    assert "100 (https://a.b/100)" in message["text"]
 
 
 def test_a_text_that_telegram_finds_too_long_arrives_in_more_pieces(

@@ -18,6 +18,9 @@ _MARKS = {
     PRE: ("```\n", "\n```"),
 }
 
+#: Other addresses in ``<…>`` are no links but mentions, such as ``!channel``, or stay as text.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:", re.ASCII | re.IGNORECASE)
+
 _REFERENCE = re.compile(r"<([^<>]*)>")
 
 
@@ -28,6 +31,7 @@ def escape(text: str) -> str:
 
 def write_mrkdwn(rich: RichText) -> str:
     """Return a text with its formatting as Slack markup."""
+    rich = rich.show_links(_ADDRESS.match)
     spans = [_trim(rich.text, one) for one in rich.spans if one.kind != QUOTE]
     spans = [one for one in spans if one.start < one.stop]
     quotes = [one for one in rich.spans if one.kind == QUOTE]

@@ -21,7 +21,7 @@ from ..piecewise import PiecewiseAdapter, check_size
 from ..rich_text import RichText, count_units
 from ..splitting import split_markdown
 from .api import DEFAULT_BASE_URL, TelegramApi, TelegramRefusal, hide_tokens
-from .entities import make_entities
+from .entities import make_entities, show_other_links
 from .inbound import UpdateReader, find_pressed
 
 log = logging.getLogger(__name__)
@@ -151,14 +151,14 @@ class TelegramAdapter(PiecewiseAdapter):
     def _send_text(self, address: _Chat, text: str) -> Sequence[str]:
         rich = RichText(text)
         if self._settings["format"] == "markdown":
-            read = read_markdown(text)
+            read = show_other_links(read_markdown(text))
             # A formatted table may be longer than its Markdown.
             if count_units(read.text) <= _MAX_TEXT_UNITS:
                 rich = read
         entities = make_entities(rich)
         fields = {"text": rich.text, **({"entities": entities} if entities else {})}
         try:
-            return self._deliver(address, "sendMessage", fields)
+            return self._deliver(address, "sendMessage", fields, plain=rich.to_plain())
         except TelegramRefusal as error:
             if not error.is_too_long or len(text) < _MIN_PIECE_UNITS:
                 raise
@@ -188,8 +188,13 @@ class TelegramAdapter(PiecewiseAdapter):
         fields: dict[str, Any],
         name: str = "",
         file: OutFile | None = None,
+        *,
+        plain: str = "",
     ) -> Sequence[str]:
-        """Send one message and return its id."""
+        """Send one message and return its id.
+
+        :param plain: The text to send if Telegram refuses the formatting.
+        """
         while True:
             parameters = {**chat.where, **chat.reply, **fields}
             try:
@@ -199,8 +204,12 @@ class TelegramAdapter(PiecewiseAdapter):
                     result = self._api.upload(method, parameters, name, file)
             except TelegramRefusal as error:
                 # At least the text is sent.
-                if not chat.change_address(error) and not fields.pop(error.find_field(), None):
-                    raise
+                field = error.find_field()
+                if not chat.change_address(error):
+                    if not fields.pop(field, None):
+                        raise
+                    if field == "entities":
+                        fields["text"] = plain
                 log.info("sending again without the refused part: %s", error)
                 continue
             chat.reply.clear()

@@ -7,6 +7,7 @@ Source: https://core.telegram.org/bots/api#messageentity
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,12 +26,24 @@ _TYPES = {
 #: Telegram ignores further entities.
 _MAX_ENTITIES = 100
 
+#: Telegram refuses a message whose links are relative or name a host without a dot.
+_ADDRESS = re.compile(r"https?://(?:[^/?#]*\.[^/?#]|\[)|tg://", re.ASCII | re.IGNORECASE)
+
+
+def show_other_links(rich: RichText) -> RichText:
+    """Return a text with the URLs in parentheses that Telegram accepts in no entity."""
+    rich = rich.show_links(_ADDRESS.match)
+    links = sum(one.kind == LINK for one in rich.spans)
+    return rich if links <= _MAX_ENTITIES else RichText(rich.to_plain())
+
 
 def make_entities(rich: RichText) -> list[dict[str, Any]]:
     """Return the ``entities`` of a message, in UTF-16 code units."""
     offsets = _Offsets(rich.text)
     made = []
-    for span in sorted(rich.spans, key=lambda one: (one.start, -one.stop))[:_MAX_ENTITIES]:
+    # Without its entity, a link would lose its URL.
+    spans = sorted(rich.spans, key=lambda one: one.kind != LINK)[:_MAX_ENTITIES]
+    for span in sorted(spans, key=lambda one: (one.start, -one.stop)):
         start = offsets.of(span.start)
         entity: dict[str, Any] = {
             "type": _TYPES[span.kind],
