@@ -6,6 +6,7 @@ Source: https://docs.slack.dev/messaging/formatting-message-text
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from ..rich_text import BOLD, CODE, ITALIC, LINK, PRE, QUOTE, STRIKE, RichText, Span, iter_pieces
 
@@ -17,6 +18,11 @@ _MARKS = {
     CODE: ("`", "`"),
     PRE: ("```\n", "\n```"),
 }
+
+_INLINE = (BOLD, ITALIC, STRIKE, CODE)
+
+#: A zero-width space. Slack formats only what stands between spaces or ASCII punctuation.
+_BOUNDARY = "\u200b"
 
 #: Other addresses in ``<…>`` are no links but mentions, such as ``!channel``, or stay as text.
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:", re.ASCII | re.IGNORECASE)
@@ -36,9 +42,11 @@ def write_mrkdwn(rich: RichText) -> str:
     spans = [one for one in spans if one.start < one.stop]
     quotes = [one for one in rich.spans if one.kind == QUOTE]
     pieces = []
-    quoted = 0
+    at = quoted = 0
     for ending, beginning, text in iter_pieces(rich.text, [*spans, *quotes]):
         pieces += [_end(one) for one in ending if one.kind != QUOTE]
+        if _needs_boundary(rich.text, at, ending, beginning):
+            pieces.append(_BOUNDARY)
         begun = sum(one.kind == QUOTE for one in beginning)
         quoted += begun - sum(one.kind == QUOTE for one in ending)
         if begun:
@@ -46,7 +54,15 @@ def write_mrkdwn(rich: RichText) -> str:
         pieces += [_begin(one) for one in beginning if one.kind != QUOTE]
         piece = escape(text)
         pieces.append(piece.replace("\n", "\n> ") if quoted else piece)
+        at += len(text)
     return "".join(pieces)
+
+
+def _needs_boundary(text: str, at: int, ending: Sequence[Span], beginning: Sequence[Span]) -> bool:
+    """Return whether a delimiter at a position touches a letter, which would disable it."""
+    before = text[at - 1 : at] if any(one.kind in _INLINE for one in beginning) else ""
+    after = text[at : at + 1] if any(one.kind in _INLINE for one in ending) else ""
+    return any(one.isalnum() or (one > "\x7f" and not one.isspace()) for one in (before, after))
 
 
 def read_mrkdwn(text: str, own_id: str) -> tuple[str, bool]:
