@@ -112,6 +112,12 @@ def test_a_disconnected_stateless_client_stops_the_turn(make_scripted: Make) -> 
     wait_for(lambda: api.get(path).get_json()["data"]["status"] == "stopped")
 
 
+@pytest.mark.parametrize("body", [[], [7], call("ping")])
+def test_an_invalid_idempotency_key_is_refused_for_any_body(api: Api, body: Any) -> None:
+    refused = post(api, body, Idempotency_Key="é")
+    assert (refused.status_code, "Idempotency-Key" in refused.text) == (400, True)
+
+
 def test_only_one_version_supports_batches(api: Api) -> None:
     batch = [call("ping", 1), {"jsonrpc": "2.0", "method": "x"}, call("nothing", 2), 7]
     answers = post(api, batch).get_json()

@@ -72,6 +72,7 @@ def call_server() -> Response:
             )
         body = _read_body()
         with _wrong_requests():
+            read_client_key("mcp")  # rejects an invalid one, also of a batch
             username = choose_username("mcp", request.args.get("username", "").strip())
         if isinstance(body, list):
             return _answer_batch(body, version, username)
