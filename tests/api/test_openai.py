@@ -305,6 +305,28 @@ def test_a_conversation_of_a_session_stores_only_the_files_of_its_last_message(a
     assert api.count_rows("attachment") == 0
 
 
+@pytest.mark.parametrize(
+    ("second", "seen"),
+    [
+        ("Bob", ["Ann: hi", "hello", "Bob: and me?"]),
+        ("B\nob", ["Ann: hi", "hello", "B ob: and me?"]),
+        ("Ann", ["hi", "hello", "and me?"]),
+        (None, ["hi", "hello", "and me?"]),
+    ],
+)
+def test_the_model_is_informed_who_speaks_among_several(
+    make_scripted: Make, second: str | None, seen: list[str]
+) -> None:
+    api, model = make_scripted(lambda messages: iter([TextDelta("ok")]))
+    messages = [
+        {"role": "user", "name": "Ann", "content": "hi"},
+        {"role": "assistant", "name": "bot", "content": "hello"},
+        {"role": "user", "name": second, "content": [{"type": "text", "text": "and me?"}]},
+    ]
+    assert post(api, messages=messages).status_code == 200
+    assert [one["content"] for one in model.seen[-1] if one["role"] != "system"] == seen
+
+
 @pytest.mark.parametrize("path", ["chat/completions", "responses"])
 def test_text_parts_are_separate_lines_for_the_model(make_scripted: Make, path: str) -> None:
     api, model = make_scripted(lambda messages: iter([TextDelta("ok")]))

@@ -25,6 +25,9 @@ _TOKENS_OF_PAGE = 250
 
 _EMPTY_QUOTE = "[Empty Text]"
 
+#: Maximum length of a speaker's name before a text, in characters.
+MAX_NAME_CHARS = 64
+
 #: Renders stored segments and quoted texts as the content of a user message: text, or a list of
 #: ``text``, ``image_url`` and ``input_audio`` parts.
 RenderUser = Callable[[Sequence[dict[str, Any]], Sequence[str]], Content]
@@ -181,7 +184,7 @@ def _with_name(row: MessageRow) -> MessageRow:
 
 
 def _begin_with(sender_name: str, segments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"type": "plain", "text": f"{_to_one_line(sender_name)[:64]}: "}, *segments]
+    return [{"type": "plain", "text": f"{to_one_line(sender_name)[:MAX_NAME_CHARS]}: "}, *segments]
 
 
 def _to_past(key: str, turn: _Turn, render: RenderUser) -> PastTurn:
@@ -262,13 +265,13 @@ def fill_prompt(prompt: str, *, username: str, platform: str) -> str:
     ``{time}`` is the server's local time to the minute, with its offset.
     """
     values: dict[str, Callable[[], str]] = {
-        "username": lambda: _to_one_line(username),
+        "username": lambda: to_one_line(username),
         "time": lambda: f"{datetime.now().astimezone():%Y-%m-%d %H:%M %z (%A)}",
         "platform": lambda: platform,
     }
     return _PLACEHOLDER.sub(lambda found: values[found[1]](), prompt)
 
 
-def _to_one_line(name: str) -> str:
+def to_one_line(name: str) -> str:
     """Return a user-chosen name without line breaks, so that it cannot add lines to the prompt."""
     return " ".join("".join(c if c.isprintable() else " " for c in name).split())

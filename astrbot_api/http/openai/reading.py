@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ...chat.context.history import MAX_NAME_CHARS, to_one_line
 from ...chat.context.supplied import SuppliedContext, SuppliedMessage
 from ...errors import ApiError, refuse
 from ...messages import Media, Plain, Segment, check_text, require_content, separate_texts
@@ -38,7 +39,8 @@ def read_messages(
 
     The user's last message is answered. Later messages are sent to the model unchanged: calls of
     the caller's tools with their results, or the beginning of an answer. If there is no user
-    message, the instructions are answered.
+    message, the instructions are answered. If the user's messages have more than one ``name``, each
+    text begins with it, as in groups of messengers.
 
     :param store_earlier: Stores the files of the user's earlier messages. None if the model does
         not get these messages.
@@ -48,6 +50,8 @@ def read_messages(
         if message.get("role") not in ROLES:
             raise refuse(f"messages[{at}].role must be one of {', '.join(ROLES)}")
         _check_calls(message, f"messages[{at}]")
+    if len({name for one in messages if (name := _find_speaker(one))}) > 1:
+        messages = [_begin_with_speaker(one) for one in messages]
     users = [at for at, message in enumerate(messages) if message["role"] == "user"]
     last = users[-1] if users else len(messages)
     files = _read_earlier(messages[:last], store_earlier, max_segments) if store_earlier else {}
@@ -79,6 +83,30 @@ def check_list(messages: Any) -> list[dict[str, Any]]:
         if not isinstance(message, dict):
             raise refuse(f"messages[{at}] must be an object")
     return messages
+
+
+def _find_speaker(message: dict[str, Any]) -> str:
+    """Return the ``name`` of a user's message, or empty."""
+    name = message.get("name") if message["role"] == "user" else None
+    return to_one_line(name)[:MAX_NAME_CHARS] if isinstance(name, str) else ""
+
+
+def _begin_with_speaker(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a user's message whose first text begins with its ``name``."""
+    name, content = _find_speaker(message), message.get("content")
+    if not name or not content:
+        return message
+    if isinstance(content, str):
+        return {**message, "content": f"{name}: {content}"}
+    if not isinstance(content, list):
+        return message
+    parts = list(content)
+    for at, part in enumerate(parts):
+        text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
+        if isinstance(text, str) and text:
+            parts[at] = {**part, "text": f"{name}: {text}"}
+            break
+    return {**message, "content": parts}
 
 
 def _check_calls(message: dict[str, Any], where: str) -> None:

@@ -58,6 +58,7 @@ _MESSAGE = object_schema(
             items={"type": "object"},
         ),
         "tool_call_id": TOOL_CALL_ID,
+        "name": member(["string", "null"], "Name of the speaker, if there are several.", "Ann"),
     },
 )
 
