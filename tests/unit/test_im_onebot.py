@@ -257,6 +257,18 @@ def test_a_document_of_a_chat_comes_in_by_its_id(
     assert asked.read_fields().get("group_id") == group_id
 
 
+def test_a_document_from_lagrange_has_its_name_and_is_asked_for_with_its_sender(
+    adapter: Adapter, fake: FakeOneBot
+) -> None:
+    fake.add_file(PDF, "f.pdf")
+    fake.documents["abc"] = "f.pdf"
+    data = {"file_name": "f.pdf", "file_hash": "h1", "file_id": "abc", "url": ""}
+    event = fake.make_event([{"type": "file", "data": data}], user_id=31)
+    [file] = receive(adapter, fake, event).files
+    assert (file.filename, read_all(adapter, file)) == ("f.pdf", PDF)
+    assert fake.requests[0].read_fields() == {"user_id": 31, "file_hash": "h1", "file_id": "abc"}
+
+
 def test_a_picture_whose_address_has_expired_is_asked_for(
     adapter: Adapter, fake: FakeOneBot
 ) -> None:
@@ -283,6 +295,8 @@ NEWS = """{"app":"com.tencent.structmsg","prompt":"[分享]今日新闻",
          "[location: 公园 | 39.8 | 116.3]"),
         ("contact", {"type": "qq", "id": "10001000"}, "[contact: qq | 10001000]"),
         ("markdown", {"content": "# A"}, "# A"),
+        ("dice", {"result": "4"}, "[dice: 4]"),
+        ("rps", {"result": 1}, "[rps: 1]"),
         ("face", {"id": "178", "raw": {"faceText": "/斜眼笑"}}, "[斜眼笑]"),
     ],
 )  # fmt: skip

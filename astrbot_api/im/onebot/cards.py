@@ -17,6 +17,8 @@ _NAMED = {
     "music": ("title", "content", "url"),
     "location": ("title", "content", "lat", "lon"),
     "contact": ("type", "id"),
+    "dice": ("result",),
+    "rps": ("result",),
     "markdown": ("content",),
     "mface": ("summary",),
 }

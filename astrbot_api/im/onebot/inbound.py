@@ -34,7 +34,8 @@ class EventReader:
         called = any(one["type"] == "at" and one["data"].get("qq") == own for one in segments)
         text = write_text(segments, own)
         session_id = str(int(event["group_id"])) if group else _name_private(event, sender_id)
-        files = tuple(list_files(segments, session_id if group else ""))
+        chat = {"group_id": session_id} if group else {"user_id": sender_id}
+        files = tuple(list_files(segments, chat))
         more = find_references(segments, own)
         if not (text or files or called or more):
             return None

@@ -56,7 +56,9 @@ def fetch_references(api: OneBotApi, message: InMessage) -> InMessage:
     """Return a message with the texts and files of its references."""
     asked = orjson.loads(message.more)
     in_group = message.message_type == "GroupMessage"
-    fetching = _Fetching(api, message.session_id if in_group else "")
+    fetching = _Fetching(
+        api, {"group_id": message.session_id} if in_group else {"user_id": message.sender_id}
+    )
     quoted = fetching.read_quoted(asked["quoted"], message, asked["own"]) if asked["quoted"] else ""
     bundles = [line for data in asked["bundles"] for line in fetching.read_bundle(data, 1)]
     text = "\n".join(filter(None, (message.text, _cut(bundles))))
@@ -71,11 +73,11 @@ def fetch_references(api: OneBotApi, message: InMessage) -> InMessage:
 class _Fetching:
     """Files and limits while one message's references are fetched.
 
-    :param group: Group of the message, or empty for a private message.
+    :param chat: As in :func:`list_files`.
     """
 
     api: OneBotApi
-    group: str
+    chat: dict[str, str]
     files: list[InFile] = field(default_factory=list)
     calls: int = 0
     nodes: int = 0
@@ -115,7 +117,7 @@ class _Fetching:
     def _read_content(self, content: Any, depth: int) -> Iterator[str]:
         """Yield the text of one message, and the lines of forwarded messages in it."""
         segments = read_segments([content] if isinstance(content, dict) else content)
-        self.files += list_files(segments, self.group)
+        self.files += list_files(segments, self.chat)
         text = write_marked_text(segments)
         if text:
             yield text

@@ -67,16 +67,15 @@ def read_segments(message: Any) -> list[dict[str, Any]]:
     ]
 
 
-def list_files(segments: list[dict[str, Any]], group: str = "") -> Iterator[InFile]:
+def list_files(segments: list[dict[str, Any]], chat: Mapping[str, str]) -> Iterator[InFile]:
     """Yield the files of segments.
 
-    :param group: Group of the message, or empty for a private message.
+    :param chat: ``group_id`` of the message, or ``user_id`` of a private message.
     """
     for one in segments:
         if one["type"] in _FILES and (one["type"] != "mface" or one["data"].get("url")):
             kind, name = _FILES[one["type"]]
-            data = {**one["data"], "group_id": group} if group else one["data"]
-            source = orjson.dumps([one["type"], data]).decode()
+            source = orjson.dumps([one["type"], {**one["data"], **chat}]).decode()
             yield InFile(kind, _name_file(one["data"], name), source)
 
 
@@ -91,7 +90,10 @@ def list_file_calls(type: str, data: Mapping[str, str]) -> Iterator[tuple[str, d
             busid = {"busid": data["busid"]} if data.get("busid") else {}
             yield "get_group_file_url", {**group, **busid, "file_id": name}
         else:
-            yield "get_private_file_url", {"file_id": name}
+            # Lagrange also needs the user and the hash.
+            user = {"user_id": int(data["user_id"])} if data.get("user_id") else {}
+            hashed = {"file_hash": data["file_hash"]} if data.get("file_hash") else {}
+            yield "get_private_file_url", {**user, **hashed, "file_id": name}
     if type == "record":
         yield "get_record", {**asked, "out_format": "mp3"}
     elif type == "image":
@@ -131,7 +133,7 @@ def _write(one: dict[str, Any], own: str) -> str:
 
 
 def _name_file(data: dict[str, Any], name: str) -> str:
-    shown: str = data.get("name") or data.get("file") or name
+    shown: str = data.get("name") or data.get("file_name") or data.get("file") or name
     # go-cqhttp uses a file's URL or hash as its name.
     return name if "/" in shown or "." not in shown else shown
 
