@@ -374,7 +374,7 @@ for (const name of ["dragover", "dragleave", "drop"]) {
   });
 }
 
-function startAnew() {
+function startOver() {
   Object.assign(state, { session: "", run: "", unsent: null });
   save();
   attaching.clear();
@@ -385,11 +385,11 @@ function startAnew() {
   message.focus();
 }
 
-byId("new").addEventListener("click", () => { if (!busy) startAnew(); });
+byId("new").addEventListener("click", () => { if (!busy) startOver(); });
 byId("user").addEventListener("change", () => {
   if (busy || byId("user").value.trim() === state.user) return;
   state.user = byId("user").value.trim();
-  startAnew();
+  startOver();
 });
 byId("config").addEventListener("change", (event) => {
   state.config = event.target.value;
@@ -397,7 +397,7 @@ byId("config").addEventListener("change", (event) => {
 });
 byId("choices").addEventListener("submit", (event) => event.preventDefault());
 
-/** Start anew with a linked config, or continue a linked session as its user. */
+/** Start over with a linked config, or continue a linked session as its user. */
 function takeLink() {
   const link = new URLSearchParams(location.hash.slice(1));
   if (!link.has("config") && !link.has("session")) return;
