@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..db.attachments import AttachmentRow, find_attachments
@@ -14,6 +15,7 @@ from ..files.attachments import Attachments
 from ..messages import MEDIA_TYPES
 from .adapter import Choice, OutFile, OutMessage, Target
 from .bots import Bots
+from .splitting import find_opening
 from .umo import parse_umo
 
 #: Type of a delivery's last segment if it contains the answers for the buttons.
@@ -39,7 +41,7 @@ class Sender:
         found = self._bots.find_running(delivery.platform_id)
         if found is None:
             raise PlatformError(f"The bot {delivery.platform_id} is not running.", retryable=True)
-        parts = self._build_parts(delivery)
+        parts, added = self._build_parts(delivery)
         if not parts:
             return
         # Only the beginning of a message is sent as a reply.
@@ -47,7 +49,9 @@ class Sender:
         target = Target(umo.message_type, umo.session_id, None if begun else delivery.reply_to)
 
         def progress(sent: Sent) -> None:
-            confirmed.add(sent)
+            nonlocal added
+            confirmed.add(replace(sent, chars=max(sent.chars - added, 0)))
+            added = 0
             store_progress(note, confirmed)
 
         before = len(confirmed.platform_ids)
@@ -56,7 +60,8 @@ class Sender:
         if len(confirmed.platform_ids) == before:
             confirmed.platform_ids += receipt.platform_ids
 
-    def _build_parts(self, delivery: DeliveryRow) -> tuple[str | OutFile, ...]:
+    def _build_parts(self, delivery: DeliveryRow) -> tuple[tuple[str | OutFile, ...], int]:
+        """Return the unconfirmed parts, and the number of characters added before the first."""
         segments: Sequence[dict[str, Any]] = [
             one for one in delivery.content[delivery.sent_parts :] if one["type"] != _CHOICES
         ]
@@ -64,16 +69,19 @@ class Sender:
         with self._store.read() as db:
             rows = find_attachments(db, ids)
         parts: list[str | OutFile] = []
+        opening = ""
         for at, segment in enumerate(segments):
             if segment["type"] in MEDIA_TYPES:
                 row = rows.get(segment["attachment_id"])
                 if row is None:
                     raise PlatformError("An attachment of the message was deleted before sending.")
                 parts.append(self._to_file(row))
+            elif at == 0 and delivery.sent_chars:
+                opening = find_opening(segment["text"], delivery.sent_chars)
+                parts.append(opening + segment["text"][delivery.sent_chars :])
             else:
-                text = segment["text"]
-                parts.append(text[delivery.sent_chars :] if at == 0 else text)
-        return tuple(parts)
+                parts.append(segment["text"])
+        return tuple(parts), len(opening)
 
     def _to_file(self, row: AttachmentRow) -> OutFile:
         return OutFile(

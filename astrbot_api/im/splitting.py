@@ -2,14 +2,14 @@
 
 Markdown is split before it is parsed, so that each piece knows its share of the original
 text. After a failure, only the rest is sent. A code block that must be split is closed in
-one piece and reopened in the next.
+one piece and reopened in the next. A table's head is repeated.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -25,6 +25,16 @@ _SENTENCE_END = re.compile(
 
 #: First or last line of a code block.
 _FENCE = re.compile(r"^[ \t]*+(`{3,}+|~{3,}+)[ \t]*+([^\n`]*+)$", re.MULTILINE)
+
+#: Head of a table, as ``head``, and its rows.
+_TABLE = re.compile(
+    r"^(?P<head>(?=[^|\n]*+\|)[^\n]++\n(?=[^|\n]*+\|)(?=[^-\n]*+-)[ \t|:-]++\n)"
+    r"(?:(?=[^|\n]*+\|)[^\n]++(?:\n|\Z))++",
+    re.MULTILINE,
+)
+
+#: A longer head of a table is not repeated.
+_MAX_HEAD_CHARS = 500
 
 #: Maximum distance that a cut moves back to keep a character and its combining marks together.
 _MAX_CLUSTER = 32
@@ -46,22 +56,18 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """A code block from ``start`` to ``stop``, with content from ``content`` to ``end``."""
+    """A code block or a table from ``start`` to ``stop``, with content from ``content`` to ``end``.
+
+    :param opening: What a piece begins with that begins within the content.
+    :param closing: What a piece ends with that ends within the content.
+    """
 
     start: int
     content: int
     end: int
     stop: int
-    mark: str
-    info: str
-
-    @property
-    def opening(self) -> str:
-        return f"{self.mark}{self.info}\n"
-
-    @property
-    def closing(self) -> str:
-        return f"\n{self.mark}"
+    opening: str
+    closing: str
 
 
 def split_markdown(text: str, max_units: int) -> list[Piece]:
@@ -71,7 +77,7 @@ def split_markdown(text: str, max_units: int) -> list[Piece]:
     :returns: The pieces in order, or an empty list for a blank text.
     """
     cuts: list[tuple[str, int]] = []
-    at, blocks = 0, _Blocks(text)
+    at, blocks = 0, _Blocks(text, max_units // 4)
     while at < len(text):
         opened = blocks.find(at)
         if opened and opened.content < opened.end <= at:
@@ -97,22 +103,43 @@ def split_markdown(text: str, max_units: int) -> list[Piece]:
     ]
 
 
-class _Blocks:
-    """The code blocks of a text."""
+def find_opening(text: str, at: int) -> str:
+    """Return what to put before the rest of a text, from a position, that is sent by itself."""
+    block = _Blocks(text, _MAX_HEAD_CHARS).find(at)
+    return block.opening if block and block.content <= at < block.end else ""
 
-    def __init__(self, text: str) -> None:
-        self._blocks = list(_find_blocks(text))
+
+class _Blocks:
+    """The code blocks and tables of a text.
+
+    :param max_head_chars: A table with a longer head is not a block.
+    """
+
+    def __init__(self, text: str, max_head_chars: int) -> None:
+        self._blocks = list(_find_code(text))
+        tables = [
+            _Block(one.start(), one.end("head"), one.end(), one.end(), one["head"], "")
+            for one in _TABLE.finditer(text)
+            if len(one["head"]) <= min(max_head_chars, _MAX_HEAD_CHARS)
+        ]
+        self._starts = [one.start for one in self._blocks]
+        self._blocks += [one for one in tables if not self._overlaps(one)]
+        self._blocks.sort(key=lambda one: one.start)
         self._starts = [one.start for one in self._blocks]
         self.closing_room = max((len(one.closing) for one in self._blocks), default=0)
 
     def find(self, at: int) -> _Block | None:
-        """Return the code block at a position, or None."""
+        """Return the block at a position, or None."""
         number = bisect_right(self._starts, at) - 1
         found = self._blocks[number] if number >= 0 else None
         return found if found is not None and at < found.stop else None
 
+    def _overlaps(self, table: _Block) -> bool:
+        number = bisect_left(self._starts, table.stop) - 1
+        return number >= 0 and self._blocks[number].stop > table.start
 
-def _find_blocks(text: str) -> Iterator[_Block]:
+
+def _find_code(text: str) -> Iterator[_Block]:
     first: re.Match[str] | None = None
     for line in _FENCE.finditer(text):
         if first is None:
@@ -127,7 +154,8 @@ def _find_blocks(text: str) -> Iterator[_Block]:
 def _make_block(first: re.Match[str], end: int, stop: int) -> _Block:
     # A longer info string is no language, and would use up a piece.
     info = first[2].strip() if len(first[2]) <= 24 else ""
-    return _Block(first.start(), first.end() + 1, end, stop, first[1][:16], info)
+    mark = first[1][:16]
+    return _Block(first.start(), first.end() + 1, end, stop, f"{mark}{info}\n", f"\n{mark}")
 
 
 def _fit(text: str, start: int, max_units: int) -> int:
@@ -166,7 +194,7 @@ def _find_break(text: str, blocks: _Blocks, start: int, stop: int) -> int:
 
 
 def _find_blank_line(text: str, blocks: _Blocks, start: int, stop: int) -> int:
-    """Return the end of the last blank line outside code blocks, or -1."""
+    """Return the end of the last blank line outside blocks, or -1."""
     while (at := text.rfind("\n\n", start, stop)) > 0:
         if blocks.find(at) is None:
             return at + 2

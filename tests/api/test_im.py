@@ -339,6 +339,23 @@ def test_a_retry_sends_only_unconfirmed_parts(post: Post) -> None:
     assert told["platform_ids"] == ["p1", "p2", "p3", "p4"]
 
 
+def test_the_rest_of_a_code_block_is_code_after_each_retry(post: Post) -> None:
+    failing = ["b", "c"]
+
+    def before_part(target: Target, text: str) -> None:
+        if failing and failing[0] in text:
+            failing.pop(0)
+            raise PlatformError("Too many requests.", retryable=True)
+
+    post.messenger.before_part = before_part
+    text = "```py\n" + "a" * 94 + "b" * 94 + "c" * 50 + "\n```"
+    answer = post.send(umo=UMO, message=text)
+    assert answer.status_code == 200
+    assert post.messenger.texts() == [
+        "```py\n" + "a" * 94, "```py\n" + "b" * 94, "```py\n" + "c" * 50 + "\n```",
+    ]  # fmt: skip
+
+
 def test_a_target_keeps_its_order_and_delays_no_other(make_post: Callable[..., Post]) -> None:
     post = make_post(im_wait_s=0)
     free = threading.Event()

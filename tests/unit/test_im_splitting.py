@@ -9,10 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astrbot_api.im.rich_text import count_units
-from astrbot_api.im.splitting import split_markdown
+from astrbot_api.im.splitting import find_opening, split_markdown
 
 WORDS = st.sampled_from(
-    ["word ", "Ende. ", "\n", "\n\n", "```\n", "```py\n", "你好。", "😀", "  indented", "x" * 90]
+    [
+        "word ",
+        "Ende. ",
+        "\n",
+        "\n\n",
+        "```\n",
+        "```py\n",
+        "你好。",
+        "😀",
+        "  indented",
+        "x" * 90,
+        "|a|b|\n",
+        "|-|-|\n",
+    ]
 )
 
 
@@ -66,6 +79,43 @@ def test_a_block_of_code_that_is_cut_is_closed_and_opened_again() -> None:
         assert count_units(piece) <= 200
     assert all(piece.startswith("```python\n") for piece in pieces[1:-1])
     assert pieces[-1].endswith("That was it.")
+
+
+def test_a_table_that_is_cut_has_its_head_in_each_piece() -> None:
+    rows = [f"| row {number} | {'x' * 20} |" for number in range(40)]
+    head = "| name | value |\n|:-----|------:|\n"
+    pieces = _texts("Here:\n\n" + head + "\n".join(rows) + "\n\nThat was it.", 300)
+    assert len(pieces) > 4
+    assert all(piece.startswith(head) for piece in pieces[1:-1])
+    assert all(count_units(piece) <= 300 for piece in pieces)
+    assert [row for piece in pieces for row in piece.split("\n") if "| row" in row] == rows
+    assert pieces[-1].endswith("That was it.")
+
+
+def test_a_table_within_code_is_code() -> None:
+    rows = "\n".join(f"| {number} | {'x' * 20} |" for number in range(20))
+    pieces = _texts(f"```\n| a | b |\n|---|---|\n{rows}\n```", 200)
+    assert all(piece.count("```") == 2 for piece in pieces)
+    assert sum("|---|" in piece for piece in pieces) == 1
+
+
+def test_heads_of_tables_are_found_in_time() -> None:
+    assert split_markdown("|-" * 100_000, 4096)
+    assert split_markdown("|-\n" * 60_000, 4096)
+
+
+@pytest.mark.parametrize(
+    ("text", "opening"),
+    [
+        ("a\n```py\nb\nc\n```\nd", "```py\n"),
+        ("a\n\n| x |\n|---|\n| b |\n| c |\n", "| x |\n|---|\n"),
+        ("a\n\nc", ""),
+        ("```\nb\n```\nc", ""),
+    ],
+)
+def test_the_rest_of_a_block_is_opened_again(text: str, opening: str) -> None:
+    at = text.index("| c" if "| c" in text else "c")
+    assert find_opening(text, at) == opening
 
 
 def test_a_block_of_code_begins_its_own_piece_rather_than_being_cut() -> None:
