@@ -210,6 +210,11 @@ def test_a_turn_of_a_named_session_has_its_history_and_is_stored(make_scripted: 
     assert api.count_rows("message") == 4
 
 
+@pytest.mark.parametrize("metadata", [None, {}, {"session_id": None}, {"session_id": ""}])
+def test_metadata_without_a_session_is_accepted(api: Api, metadata: Any) -> None:
+    assert "session_id" not in post(api, metadata=metadata).get_json()
+
+
 def test_a_stored_turn_creates_a_session_of_its_user(api: Api, client: openai.OpenAI) -> None:
     session_id = ask(client, "Hello", user="alice", store=True).model_extra["session_id"]
     assert api.get(f"/api/v1/chat/sessions/{session_id}?username=alice").status_code == 200
@@ -268,7 +273,7 @@ def test_an_earlier_file_that_cannot_be_read_is_a_placeholder(make_scripted: Mak
     """Otherwise the conversation could not continue, since clients keep their history."""
     api, model = make_scripted(
         lambda messages: iter([TextDelta("ok")]),
-        provider='modalities = ["text", "image"]', max_segments=3, max_file_bytes=2 * len(PNG),
+        provider='modalities = ["text", "image"]', max_segments=5, max_file_bytes=2 * len(PNG),
     )  # fmt: skip
     far = {"type": "image_url", "image_url": {"url": "https://10.0.0.1/a.png"}}
     messages = [

@@ -88,7 +88,7 @@ def check_list(messages: Any) -> list[dict[str, Any]]:
 def _find_speaker(message: dict[str, Any]) -> str:
     """Return the ``name`` of a user's message, or empty."""
     name = message.get("name") if message["role"] == "user" else None
-    return to_one_line(name)[:MAX_NAME_CHARS] if isinstance(name, str) else ""
+    return to_one_line(name[:MAX_NAME_CHARS]) if isinstance(name, str) else ""
 
 
 def _begin_with_speaker(message: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _read_earlier(
 ) -> dict[int, list[dict[str, Any]]]:
     """Return the user's messages that have files, as stored segments, by index.
 
-    Only the newest ``most`` files are stored. The others remain placeholders, as do files that
+    Only the newest ``most`` files are read. The others remain placeholders, as do files that
     cannot be stored: the client cannot remove them from its history.
     """
     found = {}
@@ -132,9 +132,10 @@ def _read_earlier(
             continue
         where, ids = f"messages[{at}].content", {}
         for i in range(len(content) - 1, -1, -1):
-            if most > 0 and (file_id := _find_file(content[i], where, store_file)):
-                ids[i] = file_id
+            if most > 0 and _is_file(content[i]):
                 most -= 1
+                if file_id := _find_file(content[i], where, store_file):
+                    ids[i] = file_id
         if ids:
             text = _read_text([one for i, one in enumerate(content) if i not in ids], where)
             media = [Media(ids[i], "file").to_wire() for i in sorted(ids)]
@@ -142,10 +143,12 @@ def _read_earlier(
     return found
 
 
-def _find_file(part: Any, where: str, store_file: StoreFile) -> str:
+def _is_file(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") in _FILE_TYPES
+
+
+def _find_file(part: dict[str, Any], where: str, store_file: StoreFile) -> str:
     """Return the attachment id of a file in an earlier message, or empty if it has none."""
-    if not isinstance(part, dict) or part.get("type") not in _FILE_TYPES:
-        return ""
     try:
         read = _read_part(part, where, store_file)
     except ApiError:

@@ -162,7 +162,7 @@ def _describe_model(config: AgentConfig) -> dict[str, Any]:
 
 
 def _read_session_id(metadata: dict[str, Any] | None) -> str:
-    value = (metadata or {}).get("session_id", "")
+    value = (metadata or {}).get("session_id") or ""
     if not isinstance(value, str) or len(value) > get_state().settings.max_session_id_chars:
         raise refuse("metadata.session_id must be a string, and no longer than a session id may be")
     return value.strip()
