@@ -6,10 +6,12 @@ so that a message loses no words.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
@@ -29,6 +31,7 @@ _MAX_NESTING = 40
 _INLINE = {"strong": BOLD, "em": ITALIC, "s": STRIKE}
 _RULE = "—" * 8
 _BULLET = "•"
+_BREAK = re.compile(r"[ \t]*+<br[ \t]*+/?>[ \t]*+", re.IGNORECASE)
 
 
 def read_markdown(text: str) -> RichText:
@@ -238,6 +241,10 @@ def _is_word(before: str, after: str) -> bool:
 
 def _plain(tokens: list[Token]) -> str:
     """Return the text of a table's cell."""
+    for one in tokens:
+        if one.type == "text":
+            # The only way to write several lines in a cell.
+            one.content = _BREAK.sub("\n", one.content)
     reader = _Reader()
     reader._read_inline(tokens)
     return reader.finish().to_plain().strip()
@@ -247,14 +254,17 @@ def _align_table(rows: list[list[str]]) -> list[str]:
     """Return the lines of a table with aligned columns."""
     columns = max(len(row) for row in rows)
     padded = [row + [""] * (columns - len(row)) for row in rows]
-    widths = [max(_width(row[at]) for row in padded) for at in range(columns)]
-    lines = [
+    lines = [list(zip_longest(*(cell.split("\n") for cell in row), fillvalue="")) for row in padded]
+    widths = [max(_width(line[at]) for row in lines for line in row) for at in range(columns)]
+    lined = [
         " | ".join(
-            cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)
+            cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)
         ).rstrip()
-        for row in padded
+        for row in lines
+        for line in row
     ]
-    return [lines[0], "-+-".join("-" * width for width in widths), *lines[1:]]
+    head = len(lines[0])
+    return [*lined[:head], "-+-".join("-" * width for width in widths), *lined[head:]]
 
 
 def _width(text: str) -> int:

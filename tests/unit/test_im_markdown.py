@@ -72,6 +72,13 @@ def test_a_table_is_laid_out_in_columns_also_with_wide_letters() -> None:
     assert [one.kind for one in rich.spans] == ["pre"]
 
 
+def test_a_cell_of_a_table_may_have_several_lines() -> None:
+    rich = read_markdown("| a<br>b | c |\n|---|---|\n| 1. x <br/>2. y | `<br>` |\n|  |  |\n| z | |")
+    assert [line.rstrip() for line in rich.text.split("\n")] == [
+        "a    | c", "b    |", "-----+-----", "1. x | <br>", "2. y |", "     |", "z    |",
+    ]  # fmt: skip
+
+
 def test_a_link_in_a_table_keeps_its_address() -> None:
     rich = read_markdown("| a |\n|---|\n| [x](https://x.y/) ![p](https://x.y/p) |")
     assert rich.text.splitlines()[-1] == "x (https://x.y/) p (https://x.y/p)"
