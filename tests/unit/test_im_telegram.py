@@ -318,6 +318,14 @@ def test_a_group_message_is_addressed_when_it_names_the_bot(
     assert (message.message_type, message.session_id) == ("GroupMessage", str(GROUP))
 
 
+def test_a_mention_by_a_name_that_ends_with_an_emoji_is_left_out(
+    hook: Adapter, fake: FakeTelegram
+) -> None:
+    mention = {"type": "text_mention", "offset": 0, "length": 5, "user": {"id": fake.bot_id}}
+    message = receive(hook, fake, group_update(fake, "Tea🍵 hello", entities=[mention]))
+    assert (message.text, message.addressed) == ("hello", True)
+
+
 def test_an_answer_to_the_bot_is_addressed_and_quoted(hook: Adapter, fake: FakeTelegram) -> None:
     own = {"message_id": 5, "text": "I said", "from": {"id": fake.bot_id, "is_bot": True}}
     message = receive(hook, fake, group_update(fake, "why?", reply_to_message=own))
@@ -362,6 +370,9 @@ PLACE = {"latitude": 59.9, "longitude": 10.7}
         ({"poll": {"question": "When?", "options": [{"text": "Now", "voter_count": 2}]}},
          "[poll: When? | Now (2)]"),
         ({"dice": {"emoji": "🎲", "value": 5}}, "[dice: 🎲 5]"),
+        ({"checklist": {"title": "Move", "tasks": [
+            {"id": 1, "text": "Pack", "completion_date": 1750000000}, {"id": 2, "text": "Clean"},
+        ]}}, "[checklist: Move | ☑ Pack | ☐ Clean]"),
     ],
 )  # fmt: skip
 def test_what_is_shared_without_words_is_given_as_words(

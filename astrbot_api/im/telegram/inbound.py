@@ -144,7 +144,7 @@ class UpdateReader:
                     parts.append("@" + named.partition("@")[2])
         text = show_links(text, entities)
         for part in parts:
-            text = re.sub(rf"(?<![ \t])[ \t]*+{re.escape(part)}\b[,:]?", "", text, count=1)
+            text = re.sub(rf"(?<![ \t])[ \t]*+{re.escape(part)}(?!\w)[,:]?", "", text, count=1)
         sticker = message.get("sticker") or {}
         shown = text.strip() or str(sticker.get("emoji", "")) or write_shared(message)
         return shown, mentioned, foreign

@@ -1,4 +1,4 @@
-"""Shared content without text in Telegram: locations, contacts, polls, dice.
+"""Shared content without text in Telegram: locations, contacts, polls, dice, checklists.
 
 Source: https://core.telegram.org/bots/api#message
 """
@@ -39,6 +39,13 @@ def _write_dice(dice: dict[str, Any]) -> str:
     return f"{dice['emoji']} {dice['value']}"
 
 
+def _write_checklist(checklist: dict[str, Any]) -> str:
+    tasks = (
+        f"{'☑' if one.get('completion_date') else '☐'} {one['text']}" for one in checklist["tasks"]
+    )
+    return f"{checklist['title']} | {' | '.join(tasks)}"
+
+
 #: A venue comes first: Telegram also sends its location separately.
 _WRITERS = {
     "venue": _write_venue,
@@ -46,4 +53,5 @@ _WRITERS = {
     "contact": _write_contact,
     "poll": _write_poll,
     "dice": _write_dice,
+    "checklist": _write_checklist,
 }
