@@ -79,9 +79,12 @@ def iter_pieces(
     """
     ending: dict[int, list[Span]] = defaultdict(list)
     beginning: dict[int, list[Span]] = defaultdict(list)
-    for span in sorted(spans, key=lambda one: (one.start, -one.stop)):
+    ordered = sorted(spans, key=lambda one: (one.start, -one.stop))
+    for span in ordered:
         beginning[span.start].append(span)
-    for span in sorted(spans, key=lambda one: (-one.start, one.stop)):
+    # Of two spans with the same range, the one that begins last ends first.
+    ordered.reverse()
+    for span in sorted(ordered, key=lambda one: (-one.start, one.stop)):
         ending[span.stop].append(span)
     places = sorted({0, len(text), *beginning, *ending})
     for start, stop in zip(places, [*places[1:], places[-1]], strict=True):

@@ -147,4 +147,5 @@ def test_html_has_the_formatting_and_no_tags_of_the_text() -> None:
     assert "<b>b <i>c</i></b>" in found
     assert '<a href="https://e.example/?f=1&amp;g=2">d</a>' in found
     assert "<code>&lt;h&gt;</code>" in found
+    assert '<b><a href="/x">j</a></b>' in write_html(read_markdown("**[j](/x)**"))
     assert "<blockquote>i</blockquote>" in found

@@ -81,6 +81,7 @@ def test_slacks_own_client_and_verifier_are_content_with_the_fake(fake: FakeSlac
         ("**a _b_**", "*a _b_*"),
         ("<!channel> <@U1> & <#C1>", "&lt;!channel&gt; &lt;@U1&gt; &amp; &lt;#C1&gt;"),
         ("*x `c`*", "_x_ `c`"),
+        ("**[x](https://x.y/)** ***z***", "*<https://x.y/|x>* *_z_*"),
         ("请**务必**用`pip`装", "请\u200b*务必*\u200b用\u200b`pip`\u200b装"),
         ("**注意**：~~旧~~**b**s", "*注意*\u200b：\u200b~旧~\u200b*b*\u200bs"),
         ("(**a**), _b_.\n**c**", "(*a*), _b_.\n*c*"),
