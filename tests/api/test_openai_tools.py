@@ -85,9 +85,10 @@ def test_arguments_of_an_earlier_call_may_be_an_object(
     assert model.seen[-1][-2]["tool_calls"][0]["function"]["arguments"] in (read, "{}")
 
 
-def test_an_empty_list_is_an_absent_value(passing: Api, fake_model: FakeOpenAI) -> None:
-    assert post(passing, stop=[]).status_code == 200
-    assert "stop" not in fake_model.requests()[-1]
+def test_values_without_effect_are_not_sent(passing: Api, fake_model: FakeOpenAI) -> None:
+    empty = {"stop": [], "logprobs": False, "top_logprobs": 0, "modalities": ["text"]}
+    assert post(passing, **empty).status_code == 200
+    assert not empty.keys() & fake_model.requests()[-1].keys()
 
 
 def test_a_stream_contains_the_calls_of_client_tools(make_scripted: Make) -> None:

@@ -162,7 +162,7 @@ _REFUSED: dict[str, Refused] = {
     "functions": ((None, []), "send tools"),
     "function_call": ((None, "auto", "none"), "send tool_choice"),
     "logprobs": ((None, False), "leave it out"),
-    "top_logprobs": ((None,), "leave it out"),
+    "top_logprobs": ((None, 0), "leave it out"),
     "audio": ((None,), "leave it out"),
     "modalities": ((None, ["text"]), "leave it out, or send only text"),
     "web_search_options": ((None,), "leave it out; add a search tool to the config"),

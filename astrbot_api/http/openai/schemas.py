@@ -221,7 +221,7 @@ class CompletionRequestSchema(RequestSchema):
     functions = refused("Not supported: send `tools`.", [[]])
     function_call = refused("Not supported: send `tool_choice`.", ["auto", "none"])
     logprobs = refused("Not supported.", [False])
-    top_logprobs = refused("Not supported.", [])
+    top_logprobs = refused("Not supported.", [0])
     audio = refused("Not supported.", [])
     modalities = refused("Only text is supported.", [["text"]])
     web_search_options = refused("Not supported: add a search tool to the config.", [])
