@@ -15,6 +15,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_block.table import escapedSplit
 from markdown_it.rules_inline import emphasis, strikethrough
 
 from .rich_text import BOLD, CODE, ITALIC, LINK, PRE, QUOTE, STRIKE, RichText, Span
@@ -31,6 +32,7 @@ _MAX_NESTING = 40
 _INLINE = {"strong": BOLD, "em": ITALIC, "s": STRIKE}
 _RULE = "—" * 8
 _BULLET = "•"
+_NEWLINE = re.compile(r"\r\n?|\n")
 _BREAK = re.compile(r"[ \t]*+<br[ \t]*+/?>[ \t]*+", re.IGNORECASE)
 
 
@@ -42,7 +44,7 @@ def read_markdown(text: str) -> RichText:
     if any(token.level >= _MAX_NESTING - 1 for token in tokens):
         # The parser drops deeper content.
         return RichText(text)
-    reader = _Reader()
+    reader = _Reader(_NEWLINE.split(text))
     reader.read_blocks(tokens)
     rich = reader.finish()
     return rich if rich.text.strip() else RichText(text)
@@ -86,9 +88,13 @@ def _read_marks(
 
 
 class _Reader:
-    """Converts the parser's tokens to text and spans."""
+    """Converts the parser's tokens to text and spans.
 
-    def __init__(self) -> None:
+    :param lines: The lines of the parsed text, for tables.
+    """
+
+    def __init__(self, lines: Sequence[str] = ()) -> None:
+        self._lines = lines
         self._pieces: list[str] = []
         self._length = 0
         self._spans: list[Span] = []
@@ -173,11 +179,19 @@ class _Reader:
             token = tokens[at]
             if token.type == "tr_open":
                 rows.append([])
+            elif token.type == "tr_close" and len(rows) > 1:
+                rows[-1][-1] += self._find_excess(tokens[at - 2], len(rows[-1]))
             elif token.type == "inline":
                 rows[-1].append(_plain(token.children or []))
             at += 1
         self._write_block("\n".join(_align_table(rows)), PRE)
         return at + 1
+
+    def _find_excess(self, cell: Token, columns: int) -> str:
+        """Return the cells of a row after its last column, which the parser drops."""
+        line = self._lines[cell.map[0]] if cell.map else ""
+        cells = escapedSplit(line.lstrip("> \t").rstrip().removeprefix("|").removesuffix("|"))
+        return "".join(f" | {one.strip()}" for one in cells[columns:])
 
     def _write_block(self, text: str, kind: str, value: str = "") -> None:
         self._begin_block()

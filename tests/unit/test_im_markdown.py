@@ -79,6 +79,21 @@ def test_a_cell_of_a_table_may_have_several_lines() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("before", ["", "> ", "  "])
+def test_a_row_with_more_cells_than_the_head_keeps_them(before: str) -> None:
+    lines = [
+        "| a | b |",
+        "|---|---|",
+        "| or | `x || y` |",
+        "| 1 | 2 | 3 |",
+        "| 4 | 5 \\| 6 |",
+        "| 7 |",
+    ]
+    rich = read_markdown("- x\n" * (before == "  ") + "\n".join(before + one for one in lines))
+    shown = [" ".join(line.split()) for line in rich.text.splitlines()]
+    assert shown[-4:] == ["or | `x | | y`", "1 | 2 | 3", "4 | 5 | 6", "7 |"]
+
+
 def test_a_link_in_a_table_keeps_its_address() -> None:
     rich = read_markdown("| a |\n|---|\n| [x](https://x.y/) ![p](https://x.y/p) |")
     assert rich.text.splitlines()[-1] == "x (https://x.y/) p (https://x.y/p)"
