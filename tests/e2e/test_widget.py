@@ -176,12 +176,15 @@ def test_an_answer_is_streamed_as_markdown_without_raw_html(browser: Any, site: 
         visitor.say(
             "ECHO\n\n# Title\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n```python\nx < 1 & y\n```\n\n"
             "- [x] done\n- a [link](https://a.test) [bad](javascript:alert(1))\n\n"
-            "<img src=x onerror=alert(1)>\n\n\\(x^2\\) ![p](https://a.test/p.png)"
+            "<img src=x onerror=alert(1)>\n\n\\(x^2\\) ![p](https://a.test/p.png)\n\n"
+            "**注意：**请先备份，优惠**100%**以上，~~旧。~~新"
         )
         visitor.wait_until_done()
         last = visitor.find(".bot .text").last
         sync_api.expect(last.locator("td").last).to_have_text("2")
         sync_api.expect(last.locator("pre code")).to_have_text("x < 1 & y")
+        sync_api.expect(last.locator("strong")).to_have_text(["注意：", "100%"])
+        sync_api.expect(last.locator("del")).to_have_text("旧。")
         sync_api.expect(last.locator("a")).to_have_count(2)
         sync_api.expect(last.locator("img")).to_have_count(0)
         assert "<img src=x onerror=alert(1)>" in last.inner_text()

@@ -6,6 +6,10 @@ const SAFE_LINK = /^(https?:|mailto:|tel:|#|\/(?!\/))/i;
 const INLINE_MATH = /^\\\((.+?)\\\)/s;
 const BLOCK_MATH = /^(?:\$\$(.+?)\$\$|\\\[(.+?)\\\])/s;
 
+// Marks may touch punctuation beside a wide character, as in **注意：**正文. CommonMark expects a space.
+const WIDE = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}\u3000-\u303f\uff01-\uff60]/u;
+const WIDE_MARKS = /^(\*\*|~~)(?=[^\s*~])((?:`[^`\n]*`|(?!\1)[^\n\\`])+)\1(?![*~])(.?)/u;
+
 const reader = new marked.Marked({ gfm: true, breaks: true });
 reader.use({
   extensions: [
@@ -25,6 +29,17 @@ reader.use({
       tokenizer(text) {
         const found = INLINE_MATH.exec(text) ?? BLOCK_MATH.exec(text);
         return found ? { type: "inlineMath", raw: found[0], text: found[1] ?? found[2] } : undefined;
+      },
+    },
+    {
+      name: "wideMarks",
+      level: "inline",
+      start: (text) => text.search(/\*\*|~~/),
+      tokenizer(text) {
+        const [, mark, inner, next] = WIDE_MARKS.exec(text) ?? [];
+        if (!mark || /\s$/.test(inner) || !WIDE.test(inner + next)) return undefined;
+        const raw = mark + inner + mark;
+        return { type: mark === "**" ? "strong" : "del", raw, text: inner, tokens: this.lexer.inlineTokens(inner) };
       },
     },
   ],
