@@ -57,6 +57,42 @@ def test_a_mention_in_a_thread_brings_what_was_said_before(
     assert message.more == ""
 
 
+def text_of(text: str) -> dict[str, Any]:
+    return {"type": "mrkdwn", "text": text}
+
+
+def test_alerts_without_text_are_quoted(adapter: Adapter, fake: FakeSlack) -> None:
+    alert = {"pretext": "Firing", "title": "Disk full", "fallback": "[FIRING] Disk", "fields": [
+        {"title": "Host", "value": "db&amp;1"},
+    ]}  # fmt: skip
+    blocks = [
+        {"type": "header", "text": {"type": "plain_text", "text": "Build failed"}},
+        {"type": "section", "text": text_of("Branch main"), "fields": [text_of("Took 3 min")]},
+        {"type": "actions", "elements": [{"type": "button", "text": text_of("Retry")}]},
+    ]
+    message = mention(
+        adapter, fake, said("1.1", "", attachments=[alert]), said("1.2", "", blocks=blocks)
+    )
+    assert (message.quoted or "").splitlines() == [
+        "@U7: Firing", "Disk full", "Host: db&1", "@U7: Build failed", "Branch main", "Took 3 min",
+    ]  # fmt: skip
+
+
+def test_a_message_of_blocks_alone_is_read(adapter: Adapter, fake: FakeSlack) -> None:
+    line = [
+        {"type": "text", "text": "ask "}, {"type": "user", "user_id": "U2"},
+        {"type": "text", "text": " about "}, {"type": "link", "url": "https://x.y/"},
+    ]  # fmt: skip
+    written = [{"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": line}]}]
+    message = receive(adapter, fake, "", channel="D42", blocks=written)
+    assert message.text == "ask @U2 about https://x.y/"
+    shared = {"is_msg_unfurl": True, "text": "", "fallback": "[no preview]", "message_blocks": [
+        {"message": {"blocks": written}},
+    ]}  # fmt: skip
+    message = receive(adapter, fake, "", channel="D42", attachments=[shared])
+    assert message.text == "ask @U2 about https://x.y/"
+
+
 def test_what_the_bot_has_seen_is_not_quoted_again(adapter: Adapter, fake: FakeSlack) -> None:
     own = said("1.3", "An answer.", fake.bot_user, bot_id="B1")
     called = said("1.2", f"<@{fake.bot_user}> hello")

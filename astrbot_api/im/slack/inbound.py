@@ -8,7 +8,7 @@ from typing import Any
 
 from ..adapter import InMessage
 from .mrkdwn import read_mrkdwn
-from .quoting import find_thread, list_files, read_shared
+from .quoting import find_thread, list_files, read_shared, write_blocks
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,8 @@ class EventReader:
             return None
         channel, ts = str(event["channel"]), str(event["ts"])
         private = event.get("channel_type") == "im" or channel.startswith("D")
-        text, mentioned = read_mrkdwn(str(event.get("text") or ""), own_id)
+        said = str(event.get("text") or "") or write_blocks(event.get("blocks"))
+        text, mentioned = read_mrkdwn(said, own_id)
         quoted, shared = read_shared(event, own_id)
         mentioned = mentioned or event["type"] == "app_mention"
         files = (*list_files(event), *shared)

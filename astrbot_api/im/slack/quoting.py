@@ -14,6 +14,10 @@ from .mrkdwn import read_mrkdwn
 
 _TYPES: dict[str, FileType] = {"image": "image", "audio": "record", "video": "video"}
 
+#: Blocks whose elements form a line, and the fields with more blocks.
+_LINES = ("rich_text_section", "rich_text_preformatted", "rich_text_quote")
+_NESTED = ("fields", "elements", "message", "blocks")
+
 #: Limits of the quoted content, which others choose.
 _MAX_MESSAGES = 20
 _MAX_CHARS = 20_000
@@ -45,7 +49,7 @@ def read_shared(event: dict[str, Any], own_id: str) -> tuple[str, list[InFile]]:
     for one in attachments[:_MAX_ATTACHMENTS] if isinstance(attachments, list) else ():
         # Other attachments are previews of web pages.
         if isinstance(one, dict) and (one.get("is_share") or one.get("is_msg_unfurl")):
-            said, _ = read_mrkdwn(str(one.get("text") or one.get("fallback") or ""), own_id)
+            said, _ = read_mrkdwn(_write_attachment(one), own_id)
             name = one.get("author_name") or one.get("author_subname")
             texts.append(f"{name}: {said}" if name and said else said)
             files += list_files(one)
@@ -94,8 +98,45 @@ def _list_unseen(
     said: list[dict[str, Any]], before: str, own_id: str
 ) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield the messages after the last one from or to the bot, each with its text."""
-    read = [(one, *read_mrkdwn(str(one.get("text") or ""), own_id)) for one in said]
+    read = [(one, *read_mrkdwn(_write_message(one), own_id)) for one in said]
     read = [one for one in read if str(one[0].get("ts")) != before]
     seen = [at for at, (one, _, called) in enumerate(read) if called or one.get("user") == own_id]
     for one, text, _ in read[seen[-1] + 1 if seen else 0 :]:
         yield one, text
+
+
+def _write_message(message: dict[str, Any]) -> str:
+    """Return the text of a message, also if it has only blocks or attachments, as alerts do."""
+    if message.get("text"):
+        return str(message["text"])
+    attachments = [one for one in message.get("attachments") or () if isinstance(one, dict)]
+    said = [write_blocks(message.get("blocks")), *map(_write_attachment, attachments)]
+    return "\n".join(filter(None, said))
+
+
+def _write_attachment(attachment: dict[str, Any]) -> str:
+    said = [attachment.get(name) for name in ("pretext", "title", "text")]
+    said += [
+        f"{one.get('title', '')}: {one.get('value', '')}"
+        for one in attachment.get("fields") or ()
+        if isinstance(one, dict)
+    ]
+    shown = "\n".join(str(one) for one in said if one)
+    blocks = (write_blocks(attachment.get(name)) for name in ("blocks", "message_blocks"))
+    return shown or "\n".join(filter(None, blocks)) or str(attachment.get("fallback") or "")
+
+
+def write_blocks(value: Any) -> str:
+    """Return the text of blocks, in Slack's markup. Buttons are left out."""
+    if isinstance(value, list):
+        return "\n".join(filter(None, map(write_blocks, value)))
+    if not isinstance(value, dict) or value.get("type") == "actions":
+        return ""
+    if value.get("type") == "user":
+        return f"<@{value.get('user_id', '')}>"
+    text, elements = value.get("text"), value.get("elements")
+    if value.get("type") in _LINES and isinstance(elements, list):
+        return "".join(map(write_blocks, elements))
+    said = text if isinstance(text, str) else write_blocks(text) or str(value.get("url") or "")
+    inner = (write_blocks(value.get(name)) for name in _NESTED)
+    return "\n".join(filter(None, (said, *inner)))
