@@ -332,6 +332,13 @@ def test_the_model_is_informed_who_speaks_among_several(
     assert [one["content"] for one in model.seen[-1] if one["role"] != "system"] == seen
 
 
+def test_a_name_that_is_no_text_is_refused(make_scripted: Make) -> None:
+    api, _ = make_scripted("unused")
+    refused = post(api, messages=[{"role": "user", "name": {}, "content": "hi"}])
+    assert refused.status_code == 400
+    assert refused.get_json()["error"]["message"] == "messages[0].name must be a string"
+
+
 @pytest.mark.parametrize("path", ["chat/completions", "responses"])
 def test_text_parts_are_separate_lines_for_the_model(make_scripted: Make, path: str) -> None:
     api, model = make_scripted(lambda messages: iter([TextDelta("ok")]))

@@ -76,7 +76,7 @@ def test_a_stream_cut_at_random_points_equals_the_uninterrupted_one(
 
     with ThreadPoolExecutor(count) as pool:
         cut = list(pool.map(chat, range(count)))
-    assert sum(one.cuts for one in cut) > count * cuts // 5  # a slow client has fewer breaks
+    assert sum(one.cuts for one in cut) > count * cuts // 10  # a slow client has fewer breaks
     for one in cut:
         whole = server.request("GET", f"/api/v1/chat/runs/{one.run_id}/stream", key)
         assert whole.data == b"".join(one.frames)

@@ -49,6 +49,8 @@ def read_messages(
     for at, message in enumerate(check_list(messages)):
         if message.get("role") not in ROLES:
             raise refuse(f"messages[{at}].role must be one of {', '.join(ROLES)}")
+        if not isinstance(message.get("name"), str | None):
+            raise refuse(f"messages[{at}].name must be a string")
         _check_calls(message, f"messages[{at}]")
     if len({name for one in messages if (name := _find_speaker(one))}) > 1:
         messages = [_begin_with_speaker(one) for one in messages]
@@ -88,7 +90,7 @@ def check_list(messages: Any) -> list[dict[str, Any]]:
 def _find_speaker(message: dict[str, Any]) -> str:
     """Return the ``name`` of a user's message, or empty."""
     name = message.get("name") if message["role"] == "user" else None
-    return to_one_line(name[:MAX_NAME_CHARS]) if isinstance(name, str) else ""
+    return to_one_line(name[:MAX_NAME_CHARS]) if name else ""
 
 
 def _begin_with_speaker(message: dict[str, Any]) -> dict[str, Any]:
