@@ -6,12 +6,15 @@ import base64
 import io
 import wave
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
+from astrbot_api.errors import Unreadable
+from astrbot_api.files.reading.sound import describe, to_wav
 from astrbot_api.testing import ScriptedModel
 from astrbot_api.testing.fake_platform import FakePlatform, FakeRequest, FakeResponse
 
@@ -75,6 +78,26 @@ def test_a_damaged_recording_is_named(make_scripted: Scripts) -> None:
     )
     assert "It could not be read: " in text
     assert parts == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        # Behind the signature of an MP3: listen for a call on a UDP port.
+        b"ID3\n\x01\nv=0\nc=IN IP4 127.0.0.1\nm=audio 5004 RTP/AVP 0\n",
+        b"ffconcat version 1.0\nfile other.wav\n",
+    ],
+    ids=["sdp", "ffconcat"],
+)
+def test_a_recording_opens_no_other_file_and_no_port(
+    data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("other.wav").write_bytes(SOUNDS["slow.wav"]())
+    with pytest.raises(Unreadable):
+        describe(io.BytesIO(data))
+    with pytest.raises(Unreadable):
+        to_wav(io.BytesIO(data), max_s=5)
 
 
 class Scribe(FakePlatform):

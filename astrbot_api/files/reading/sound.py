@@ -15,6 +15,10 @@ _RATE_HZ = 16_000
 #: Signature of Silk audio. WeChat adds a byte before it (Source: the SDK of Skype's Silk).
 _SILK = b"#!SILK_V3"
 
+#: Options for FFmpeg: open nothing but the file itself. A playlist or SDP behind the signature of a
+#: recording names other files and addresses (Source: FFmpeg's protocols manual).
+_ALONE = {"container_options": {"protocol_whitelist": ""}}
+
 _NOT_INSTALLED = "the server has no reader for it: pip install 'astrbot-api[media]'"
 
 
@@ -50,7 +54,7 @@ def describe(source: BinaryIO) -> tuple[Any, bytes]:
     """Return the metadata of a recording or video: ``{"seconds", "width"?, "height"?}``."""
     av = _import_av()
     try:
-        with av.open(source) as container:
+        with av.open(source, **_ALONE) as container:
             seconds = round(container.duration / 1_000_000, 1) if container.duration else None
             found: dict[str, Any] = {"seconds": seconds}
             if container.streams.video:
@@ -69,7 +73,7 @@ def grab_frames(source: BinaryIO, count: int, max_side_px: int) -> tuple[Any, by
     av = _import_av()
     pictures, at_s = [], []
     try:
-        with av.open(source) as container:
+        with av.open(source, **_ALONE) as container:
             stream = next(iter(container.streams.video), None)
             if stream is None:
                 raise Unreadable("it has no video")
@@ -99,7 +103,7 @@ def _iter_frames(source: BinaryIO) -> Iterator[bytes]:
     resampler = av.AudioResampler(format="s16", layout="mono", rate=_RATE_HZ)
     begun = False
     try:
-        with av.open(source) as container:
+        with av.open(source, **_ALONE) as container:
             stream = next(iter(container.streams.audio), None)
             if stream is None:
                 raise Unreadable("it has no sound")
