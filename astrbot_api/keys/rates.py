@@ -19,6 +19,7 @@ import peewee
 from ..config.settings import Settings
 from ..db.ratecounts import count_request
 from ..db.store import Store
+from ..runtime.redis_client import open_redis
 
 log = logging.getLogger(__name__)
 
@@ -95,14 +96,13 @@ class _LibraryLimiter:
     def __init__(self, url: str, prefix: str, substitute: RateLimiter) -> None:
         from limits import storage, strategies
 
-        # The library's scheme for a socket; the journal's client uses "unix://".
-        url = url.replace("unix://", "redis+unix://", 1) if url.startswith("unix://") else url
         options: dict[str, Any] = {}
         if not url.startswith("memory://"):
             options = {
                 "key_prefix": f"{prefix}:limits", "wrap_exceptions": True,
-                "socket_timeout": _REDIS_LIMIT_S, "socket_connect_timeout": _REDIS_LIMIT_S,
+                "connection_pool": open_redis(url, timeout_s=_REDIS_LIMIT_S).connection_pool,
             }  # fmt: skip
+            url = "redis://"  # only chooses the class: the pool knows the address
         self._limiter = strategies.SlidingWindowCounterRateLimiter(
             storage.storage_from_string(url, **options)
         )

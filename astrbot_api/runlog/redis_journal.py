@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from ..errors import StorageError
 from ..events import Event, encode_event
 from ..runtime.clock import now_us
+from ..runtime.redis_client import open_redis
 from .journal import EPOCH_KEPT_US, READ_LIMIT, JournalGap, Piece, Slice
-from .signals.redis_client import open_redis
 
 log = logging.getLogger(__name__)
 

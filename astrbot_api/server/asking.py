@@ -24,8 +24,8 @@ from ..providers import failures
 from ..providers.base_url import list_models
 from ..providers.local import resolve_auto
 from ..providers.openai import OpenAIProvider
-from ..runlog.signals.redis_client import open_redis
 from ..runtime.outbound import Call, Outbound, OutboundError
+from ..runtime.redis_client import open_redis
 from .findings import Finding
 
 #: Timeout of one check, in seconds.

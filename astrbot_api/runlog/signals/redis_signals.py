@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
-from .redis_client import open_redis
+from ...runtime.redis_client import open_redis
 from .remote_signals import RemoteSignals
 
 #: Maximum seconds of one wait, so that the thread notices a shutdown.
 _WAIT_S = 0.5
+
+#: Seconds between two checks whether the server is still the primary.
+_CHECK_EVERY_S = 5.0
 
 
 def make_redis_signals(url: str, prefix: str) -> RemoteSignals:
@@ -23,21 +28,25 @@ class _RedisTransport:
     """One client, for one thread."""
 
     def __init__(self, url: str, channel: str) -> None:
-        self._client: Any = open_redis(url)
+        self._client: Any = open_redis(url, on_demoted=self._note_demoted)
         self._channel = channel
+        self._checked_at, self._demoted = 0.0, False
 
     def send(self, texts: Sequence[str]) -> None:
         """Publish to all listeners."""
+        self._check_primary()
         pipeline = self._client.pipeline(transaction=False)
         for text in texts:
             pipeline.publish(self._channel, text)
         pipeline.execute()
 
     def listen(self, hear: Callable[[str], None], closed: threading.Event) -> None:
-        """Listen until ``closed`` is set."""
+        """Listen until ``closed`` is set, or until the server becomes a replica."""
+        self._demoted = False
         with self._client.pubsub(ignore_subscribe_messages=True) as channel:
             channel.subscribe(self._channel)
-            while not closed.is_set():
+            while not closed.is_set() and not self._demoted:
+                self._check_primary()
                 heard = channel.get_message(timeout=_WAIT_S)
                 if heard is not None:
                     hear(heard["data"].decode(errors="replace"))
@@ -46,3 +55,20 @@ class _RedisTransport:
         """Close the connections."""
         self._client.close()
         self._client.connection_pool.disconnect()
+
+    def _check_primary(self) -> None:
+        """Write a key from time to time, because only writes detect a former primary.
+
+        It accepts PUBLISH, but only its own listeners get the signal.
+        """
+        from redis.exceptions import ResponseError
+
+        if time.monotonic() < self._checked_at + _CHECK_EVERY_S:
+            return
+        self._checked_at = time.monotonic()
+        # With a full memory, for example, signals still work.
+        with suppress(ResponseError):
+            self._client.set(f"{self._channel}:checked", 1, ex=60)
+
+    def _note_demoted(self) -> None:
+        self._demoted = True

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from ...errors import SettingsError
+from ..errors import SettingsError
 
 #: Maximum number of connections of one worker; callers wait for a free one.
 _MAX_CONNECTIONS = 20
@@ -13,9 +14,12 @@ _MAX_CONNECTIONS = 20
 _TIMEOUT_S = 3.0
 
 
-def open_redis(url: str, *, timeout_s: float = _TIMEOUT_S) -> Any:
+def open_redis(
+    url: str, *, timeout_s: float = _TIMEOUT_S, on_demoted: Callable[[], object] = bool
+) -> Any:
     """Return a client that connects on first use and reconnects when needed.
 
+    :param on_demoted: Called when a server has become a replica, and its connection is replaced.
     :raises SettingsError: when the client is not installed or cannot parse the URL.
     """
     try:
@@ -44,4 +48,26 @@ def open_redis(url: str, *, timeout_s: float = _TIMEOUT_S) -> Any:
             "ASTRBOT_REDIS_URL must be redis://[:PASSWORD@]HOST[:PORT]/NUMBER, "
             "rediss://… for TLS, or unix:///PATH"
         ) from error
+    pool.connection_class = _follow_primary(pool.connection_class, on_demoted)
     return redis.Redis(connection_pool=pool)
+
+
+def _follow_primary(base: Any, on_demoted: Callable[[], object]) -> Any:
+    """Return a class of connections that reconnect when their server has become a replica.
+
+    After a failover, the same name or proxy leads to the new primary. The old one keeps its
+    connections open as a replica, and would reject writes for as long as it runs.
+    """
+    import redis
+
+    class Connection(base):  # type: ignore[misc]
+        def read_response(self, *args: Any, **options: Any) -> Any:
+            try:
+                return super().read_response(*args, **options)
+            except (redis.ReadOnlyError, redis.exceptions.MasterDownError) as error:
+                self.disconnect()
+                on_demoted()
+                # The client retries a lost connection once, on a new one.
+                raise redis.ConnectionError(str(error)) from error
+
+    return Connection
