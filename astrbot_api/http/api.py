@@ -17,7 +17,7 @@ from .bot_hooks.routes import blp as hooks
 from .chat.routes import blp as chat
 from .chat.websocket import blp as websocket
 from .configs.routes import blp as configs
-from .cors import add_cors
+from .cors import Cors
 from .docs.routes import blp as docs
 from .errors import register_error_handlers
 from .extensions.routes import blp as extensions
@@ -96,7 +96,8 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
 
     :returns: The OpenAPI document in every language.
     """
-    parent = _build_parent(settings)
+    cors = Cors(settings)
+    parent = _build_parent(cors)
     for resource in RESOURCES:
         parent.register_blueprint(resource)
     # Flask's method leaves the blueprint undocumented: plugins define these routes.
@@ -104,8 +105,7 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
     app.register_blueprint(parent, url_prefix=settings.url_prefix + API_PATH)
     # Registered separately, so that it stays undocumented.
     fallback = build_fallback()
-    add_cors(fallback, settings)
-    add_request_hooks(fallback)
+    add_request_hooks(fallback, cors)
     register_error_handlers(fallback)
     app.register_blueprint(fallback, url_prefix=settings.url_prefix + API_PATH, name=FALLBACK)
     if settings.files_origin:
@@ -163,10 +163,9 @@ def _add_aliases(app: Flask, settings: Settings) -> None:
             )
 
 
-def _build_parent(settings: Settings) -> flask_smorest.Blueprint:
+def _build_parent(cors: Cors) -> flask_smorest.Blueprint:
     parent = flask_smorest.Blueprint("astrbot_api", __name__)
-    add_cors(parent, settings)
-    add_request_hooks(parent)
+    add_request_hooks(parent, cors)
     register_error_handlers(parent)
     return parent
 

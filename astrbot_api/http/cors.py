@@ -7,15 +7,11 @@ as safe as a program that sends no ``Origin``.
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
 
-from flask import Blueprint, Response, request
+from flask import Request, Response
 
+from ..config.files import ConfigFiles
 from ..config.settings import Settings
-from .accesslog import STARTED_KEY
-from .envelope import get_request_id
-from .state import get_state
 
 #: Source: RFC 9110, 5.6.2, ``token``.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -41,20 +37,51 @@ _RESPONSE_HEADERS = (
 _MAX_AGE_S = "600"
 
 
-def add_cors(blueprint: Blueprint, settings: Settings) -> None:
-    """Answer preflight requests and add the CORS headers to responses.
+class Cors:
+    """The CORS headers of one application.
 
-    Call this before the hook that checks the key is added: preflight requests have no
-    key. If no origin is allowed, requests and responses stay unchanged.
+    If no origin is allowed, requests and responses stay unchanged.
     """
-    named = frozenset(one.rstrip("/").lower() for one in settings.cors_origins)
 
-    def find_origins() -> frozenset[str]:
-        of_widgets = get_state().agents.configs.list_origins()
-        return named | of_widgets if of_widgets else named
+    def __init__(self, settings: Settings) -> None:
+        self._named = frozenset(one.rstrip("/").lower() for one in settings.cors_origins)
 
-    blueprint.before_request(lambda: _answer_preflight(find_origins))
-    blueprint.after_request(lambda response: _add_headers(response, find_origins()))
+    def answer_preflight(self, now: Request, configs: ConfigFiles) -> Response | None:
+        """Answer a preflight request. Call this before the key is checked: it has none.
+
+        :returns: None for other requests and other origins.
+        """
+        origin = now.headers.get("Origin", "")
+        if not origin or "Access-Control-Request-Method" not in now.headers:
+            return None
+        if not _find_allowed(origin, self._find_origins(configs)):
+            return None
+        return Response(
+            status=204,
+            headers={
+                "Access-Control-Allow-Methods": _METHODS,
+                "Access-Control-Allow-Headers": _choose_headers(now),
+                "Access-Control-Max-Age": _MAX_AGE_S,
+            },
+        )
+
+    def add_headers(self, now: Request, response: Response, configs: ConfigFiles) -> None:
+        """Let the page that sent a request read the response, if its origin is allowed."""
+        origins = self._find_origins(configs)
+        if not origins:
+            return
+        origin = now.headers.get("Origin", "")
+        allowed = _find_allowed(origin, origins) if origin else ""
+        if allowed != "*":
+            # Caches must not return one origin's response to another origin.
+            response.vary.add("Origin")
+        if allowed:
+            response.headers["Access-Control-Allow-Origin"] = allowed
+            response.headers["Access-Control-Expose-Headers"] = _RESPONSE_HEADERS
+
+    def _find_origins(self, configs: ConfigFiles) -> frozenset[str]:
+        of_widgets = configs.list_origins()
+        return self._named | of_widgets if of_widgets else self._named
 
 
 def _find_allowed(origin: str, origins: frozenset[str]) -> str:
@@ -64,28 +91,7 @@ def _find_allowed(origin: str, origins: frozenset[str]) -> str:
     return origin if origin.lower() in origins else ""
 
 
-def _answer_preflight(find_origins: Callable[[], frozenset[str]]) -> Response | None:
-    if request.method != "OPTIONS":
-        return None
-    origin = request.headers.get("Origin", "")
-    if not origin or "Access-Control-Request-Method" not in request.headers:
-        return None
-    if not _find_allowed(origin, find_origins()):
-        return None
-    # Returning a response skips the later hooks, which would check the key.
-    request.environ[STARTED_KEY] = time.perf_counter()
-    return Response(
-        status=204,
-        headers={
-            "Access-Control-Allow-Methods": _METHODS,
-            "Access-Control-Allow-Headers": _choose_headers(),
-            "Access-Control-Max-Age": _MAX_AGE_S,
-            "X-Request-ID": get_request_id(),
-        },
-    )
-
-
-def _choose_headers() -> str:
+def _choose_headers(now: Request) -> str:
     """Return the request headers that a page may send: the ones it requested.
 
     SDKs send custom headers that no list can enumerate. An allowed origin may send any
@@ -93,22 +99,8 @@ def _choose_headers() -> str:
     """
     asked = [
         name
-        for one in request.headers.get("Access-Control-Request-Headers", "").split(",")
+        for one in now.headers.get("Access-Control-Request-Headers", "").split(",")
         if _HEADER_NAME.fullmatch(name := one.strip())
     ]
     answer = ", ".join(asked)
     return answer if asked and len(answer) <= _MAX_ASKED_CHARS else _REQUEST_HEADERS
-
-
-def _add_headers(response: Response, origins: frozenset[str]) -> Response:
-    if not origins:
-        return response
-    origin = request.headers.get("Origin", "")
-    allowed = _find_allowed(origin, origins) if origin else ""
-    if allowed != "*":
-        # Caches must not return one origin's response to another origin.
-        response.vary.add("Origin")
-    if allowed:
-        response.headers["Access-Control-Allow-Origin"] = allowed
-        response.headers["Access-Control-Expose-Headers"] = _RESPONSE_HEADERS
-    return response

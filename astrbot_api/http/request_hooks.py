@@ -13,6 +13,7 @@ from ..state import AppState
 from .accesslog import STARTED_KEY, log_request
 from .auth import CALLER_KEY, check_request
 from .blueprint import ApiBlueprint
+from .cors import Cors
 from .envelope import find_request_id
 from .fallback import find_methods
 from .request_body import drain_later, limit_silence
@@ -24,12 +25,15 @@ _SPAN_KEY = "astrbot_api.span"
 KEEPS_ALLOW_KEY = "astrbot_api.keeps_allow"
 
 
-def add_request_hooks(blueprint: Blueprint) -> None:
-    """Check the key of each request of a blueprint, log the request and set its id."""
+def add_request_hooks(blueprint: Blueprint, cors: Cors | None = None) -> None:
+    """Check the key of each request of a blueprint, log the request and set its id.
+
+    :param cors: Answers preflight requests, and lets pages of its origins read responses.
+    """
 
     # Only one function for each hook: on every request Flask checks each one for being async.
     @blueprint.before_request
-    def begin() -> None:
+    def begin() -> Response | None:
         now, app = _unwrap_proxies()
         environ, state = now.environ, app.extensions[EXTENSION]
         environ[STARTED_KEY] = time.perf_counter()
@@ -37,17 +41,24 @@ def add_request_hooks(blueprint: Blueprint) -> None:
         request_id = find_request_id(environ)
         set_log_fields(request_id=request_id, **traced)
         limit_silence(now)
+        if cors is not None and now.method == "OPTIONS":
+            preflight = cors.answer_preflight(now, state.agents.configs)
+            if preflight is not None:
+                return preflight
         resource = app.blueprints[str(now.endpoint).rpartition(".")[0]]
         if isinstance(resource, ApiBlueprint) and resource.checks_key:
             check_request(now, state, resource.scope)
             prefix = environ[CALLER_KEY].key_prefix
             set_log_fields(request_id=request_id, key_prefix=prefix, **traced)
+        return None
 
     @blueprint.after_request
     def finish(response: Response) -> Response:
         now, app = _unwrap_proxies()
         state, request_id = app.extensions[EXTENSION], find_request_id(now.environ)
         response.headers["X-Request-ID"] = request_id
+        if cors is not None:
+            cors.add_headers(now, response, state.agents.configs)
         if STARTED_KEY not in now.environ:
             return response  # an earlier hook of the embedding application has answered
         others = now.method == "OPTIONS" and KEEPS_ALLOW_KEY not in now.environ

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
 
 from flask import Flask, Request, current_app
 
@@ -58,9 +57,11 @@ class HttpState:
 
 def get_state() -> AppState:
     """Return the state that :class:`~astrbot_api.AstrBotAPI` created for the current app."""
-    return cast("AppState", current_app.extensions[EXTENSION])
+    state: AppState = current_app.extensions[EXTENSION]
+    return state
 
 
 def get_http_state(app: Flask | None = None) -> HttpState:
     """Return the HTTP state of an application; by default of the current one."""
-    return cast("HttpState", (app or current_app).extensions[HTTP_EXTENSION])
+    state: HttpState = (app or current_app).extensions[HTTP_EXTENSION]
+    return state
