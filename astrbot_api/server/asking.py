@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -149,20 +149,29 @@ _INITIALIZE = orjson.dumps(
 )  # fmt: skip
 
 
-def ask_redis(url: str) -> Iterator[Finding]:
+def ask_redis(url: str, prefix: str) -> Finding:
     """Check that Redis responds, accepts writes and keeps the events."""
     try:
         client = open_redis(url)
-        client.ping()
-        info = client.info()
-        client.close()
     except SettingsError as error:
-        yield Finding("redis", "fail", str(error), "correct ASTRBOT_REDIS_URL")
-    except Exception as error:
-        words = " ".join(str(error).split()) or type(error).__name__
-        yield Finding("redis", "fail", words, "start Redis, or correct ASTRBOT_REDIS_URL")
-    else:
-        yield _judge_redis(info)
+        return Finding("redis", "fail", str(error), "correct ASTRBOT_REDIS_URL")
+    from redis.exceptions import NoPermissionError
+
+    with client:
+        try:
+            client.exists(f"{prefix}:ended")
+            client.publish(f"{prefix}:signals:checked", "")
+        except NoPermissionError as error:
+            remedy = f"allow the user ~{prefix}:* &{prefix}:* +@all -@dangerous (ACL SETUSER)"
+            return Finding("redis", "fail", str(error), remedy)
+        except Exception as error:
+            words = " ".join(str(error).split()) or type(error).__name__
+            return Finding("redis", "fail", words, "start Redis, or correct ASTRBOT_REDIS_URL")
+        try:
+            return _judge_redis(client.info())
+        except NoPermissionError:
+            text = "it answers; role and memory not checked: its user may not use INFO"
+            return Finding("redis", "ok", text)
 
 
 def _judge_redis(info: Mapping[str, Any]) -> Finding:

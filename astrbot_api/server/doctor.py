@@ -66,7 +66,7 @@ def examine(settings: Settings, *, offline: bool = False) -> Iterator[Finding]:
         if settings.redis_url and offline:
             yield Finding("redis", "off", "not checked: --offline")
         elif settings.redis_url:
-            yield from ask_redis(settings.redis_url)
+            yield ask_redis(settings.redis_url, settings.redis_prefix)
         yield from _guard("bots", lambda: _examine_bots(settings, usable, offline))
         yield from _guard("webhooks", lambda: _examine_webhooks(settings, usable))
     finally:

@@ -161,6 +161,37 @@ def test_a_redis_that_cannot_keep_the_events_is_reported(
     assert found["text"].startswith(text)
 
 
+@pytest.mark.parametrize(
+    ("rules", "state", "text", "remedy"),
+    [
+        ("~astrbot:* &astrbot:* +@all -@dangerous", "ok", "it answers; role and memory not ", ""),
+        ("~other:* &* +@all", "fail", "this user has no permissions", "allow the user ~astrbot:*"),
+        ("~* resetchannels +@all", "fail", "this user has no permissions", "allow the user ~astr"),
+    ],
+)
+def test_a_redis_user_needs_only_the_servers_prefix(
+    tmp_path: Path,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    rules: str,
+    state: str,
+    text: str,
+    remedy: str,
+) -> None:
+    prepare(tmp_path).close()
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">pw", *rules.split())
+        try:
+            address = redis_server.url.replace("unix://", "unix://app:pw@")
+            monkeypatch.setenv("ASTRBOT_REDIS_URL", address)
+            found = find(tmp_path)["redis"]
+        finally:
+            client.execute_command("ACL", "DELUSER", "app")
+    assert found["state"] == state
+    assert found["text"].startswith(text)
+    assert found["remedy"].startswith(remedy)
+
+
 def test_what_is_to_do_stands_below_what_is_wrong(tmp_path: Path) -> None:
     prepare(tmp_path).close()
     (tmp_path / "configs" / "bad.toml").write_text("[agent]\nmax_steps = 'x'\n")
