@@ -14,7 +14,10 @@ _PASTED = re.compile(
 #: Path segments that show that the base URL already has a version.
 _VERSION = re.compile(r"/(v\d+\w*|openai|deployments/[^/]+|compatible-mode)(/|$)", re.IGNORECASE)
 
-_AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com")
+#: Azure's path of models of all makers, which is no pasted operation.
+_AZURE_MODELS = re.compile(r"\.azure\.com/models$", re.IGNORECASE)
+
+_AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class BaseUrl:
         """Parse a ``base_url``, without an operation's path, trailing slashes and fragment."""
         address, _, query = text.strip().partition("#")[0].partition("?")
         address = address.rstrip("/")
-        while _PASTED.search(address):
+        while _PASTED.search(address) and not _AZURE_MODELS.search(address):
             address = _PASTED.sub("", address).rstrip("/")
         return cls(address, query)
 

@@ -91,7 +91,7 @@ class CallCollector:
     def _find(self, index: int | None, call_id: str, name: str, arguments: str) -> _Call:
         """Return the call that a piece belongs to, or add a new call."""
         known = self._find_known(index, call_id, name)
-        if known is not None and not _begins_another(known, call_id, name, arguments):
+        if known is not None and not self._begins_another(known, call_id, name, arguments):
             return known
         made = _Call()
         self._calls.append(made)
@@ -106,7 +106,18 @@ class CallCollector:
         for call in self._calls:
             if call_id and call.id == call_id:
                 return call
-        return None if call_id or name or not self._calls else self._calls[-1]
+        last = self._calls[-1] if self._calls else None
+        return None if name or (call_id and last and last.id) else last
+
+    def _begins_another(self, call: _Call, call_id: str, name: str, arguments: str) -> bool:
+        """Return whether a piece with a known index starts another call."""
+        if name and call_id and call.id and call_id != call.id:
+            return True
+        if call_id and call_id == call.id:
+            return False
+        if name != call.name and name in self._names and call.name in self._names:
+            return True  # two calls without arguments
+        return bool(name and arguments) and _is_object(call.arguments)
 
 
 def _find_function(piece: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -148,15 +159,6 @@ def read_index(value: Any) -> int | None:
         return int(float(value)) if isinstance(value, (int, float, str)) else None
     except (ValueError, OverflowError):
         return None
-
-
-def _begins_another(call: _Call, call_id: str, name: str, arguments: str) -> bool:
-    """Return whether a piece with a known index starts another call."""
-    if name and call_id and call.id and call_id != call.id:
-        return True
-    if call_id and call_id == call.id:
-        return False
-    return bool(name and arguments) and _is_object(call.arguments)
 
 
 def _add_name(call: _Call, name: str) -> None:

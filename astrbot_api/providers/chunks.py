@@ -107,7 +107,9 @@ class ChunkReader:
         usage = self._usage.finish()
         if usage is not None:
             found.append(usage)
-        reason = "tool_calls" if calls and self.finish_reason == "stop" else self.finish_reason
+        reason = self.finish_reason
+        if reason in ("stop", "tool_calls"):
+            reason = "tool_calls" if calls else "stop"
         attached: dict[str, Any] = {}
         if message.attached:
             attached["fields"] = message.attached
@@ -135,8 +137,9 @@ class ChunkReader:
             raise ProviderError(failures.NO_ROOM)
         if self.reported.words:
             raise self.reported.explain(failures.FAILED_MIDWAY)
-        text = failures.NOT_JSON if self.reported.has_invalid_json else failures.ANSWERED_NOTHING
-        raise ProviderError(text, retryable=True)
+        if self.reported.has_invalid_json:
+            raise ProviderError(failures.NOT_JSON, retryable=True)
+        raise ProviderError(failures.nothing_for(self.finish_reason), retryable=True)
 
     def _read_chunk(self, found: list[Delta], chunk: dict[str, Any], joins: bool) -> None:
         error = chunk.get("error")

@@ -8,6 +8,7 @@ each request, so that stored conversations stay usable.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ import orjson
 
 from ..agent.provider import ModelMessage
 from ..agent.toolbox import parse_arguments
+from ..event_lines import join_surrogates
 from .safe_names import to_safe_name
 
 #: Call ids that OpenAI accepts.
@@ -50,6 +52,8 @@ class Rules:
     :param no_null: Messages with tool calls must have a text, which may be empty.
     :param filled: This text must not be empty.
     :param tool_names: Each tool result must name its tool.
+    :param object_results: Each tool result must be a JSON object.
+    :param calls_as_text: Tool calls and results must be text, since no tools are offered.
     :param plain: Do not send attached fields back.
     """
 
@@ -61,6 +65,8 @@ class Rules:
     no_null: bool = False
     filled: bool = False
     tool_names: bool = False
+    object_results: bool = False
+    calls_as_text: bool = False
     plain: bool = False
 
 
@@ -80,7 +86,9 @@ def make_valid(
         is_own = isinstance(attached, Mapping) and attached.get("provider") == provider
         own = attached if is_own and not rules.plain else {}
         calls = _read_calls(message.pop("tool_calls", None), own, rules)
-        if calls:
+        if calls and rules.calls_as_text:
+            _append_as_text(found, message, calls, _match_results(calls, results, rules))
+        elif calls:
             _append_joined(found, _make_step(message, calls, own, rules))
             found += _match_results(calls, results, rules)
         elif _has_content(message.get("content")):
@@ -108,12 +116,30 @@ def _make_step(
 ) -> ModelMessage:
     """Return an assistant's message with tool calls."""
     step = {**message, "tool_calls": [call for _, call in calls]}
-    if not step.get("content"):
+    if not _has_content(step.get("content")):  # Anthropic rejects its own blank text
         step["content"] = _name_step(calls, rules)
     step.update(own.get("fields") or {})
     if rules.reasoning and not step.get("reasoning_content"):
         step["reasoning_content"] = " "
     return step
+
+
+def _append_as_text(
+    found: list[ModelMessage],
+    message: ModelMessage,
+    calls: Sequence[_Call],
+    results: Sequence[ModelMessage],
+) -> None:
+    """Append an assistant's calls, and their results as a user's message."""
+    functions = [call["function"] for _, call in calls]
+    said = [f"[Called {one['name']} with {one['arguments']}]" for one in functions]
+    if _has_content(message.get("content")):
+        said.insert(0, str(message["content"]))
+    _append_joined(found, {**message, "content": "\n".join(said)})
+    returned: list[Any] = []
+    for function, result in zip(functions, results, strict=True):
+        returned += (f"[{function['name']} returned:]", result["content"])
+    found.append({"role": "user", "content": functools.reduce(_join, returned)})
 
 
 def _name_step(calls: Sequence[_Call], rules: Rules) -> str | None:
@@ -125,7 +151,7 @@ def _name_step(calls: Sequence[_Call], rules: Rules) -> str | None:
 
 def _fill(message: ModelMessage) -> ModelMessage:
     """Add a placeholder to an empty user or system message."""
-    if not message.get("content"):
+    if not _has_content(message.get("content")):
         message["content"] = _NO_TEXT
     return message
 
@@ -224,6 +250,16 @@ def _make_object(arguments: Any) -> str:
         return "{}"
 
 
+def _make_result_object(text: str) -> str:
+    """Return a tool's result as the JSON text of an object."""
+    try:
+        if isinstance(orjson.loads(text), dict):
+            return text
+    except orjson.JSONDecodeError:
+        pass
+    return orjson.dumps({"result": join_surrogates(text)}).decode()
+
+
 def _match_results(
     calls: Sequence[_Call], results: Sequence[ModelMessage], rules: Rules
 ) -> list[ModelMessage]:
@@ -238,6 +274,8 @@ def _match_results(
         content = result.get("content")
         if not _has_content(content):
             content = _NO_OUTPUT
+        if rules.object_results and isinstance(content, str):
+            content = _make_result_object(content)
         answer = {"role": "tool", "tool_call_id": call["id"], "content": content}
         found.append({**answer, "name": call["function"]["name"]} if rules.tool_names else answer)
     return found

@@ -49,6 +49,10 @@ _NO_PATH = re.compile(
 )
 
 
+#: Words about a missing model, not about a missing path.
+_MODEL = re.compile(r"(?<![/\w])(model|deployment)\b|模型", re.IGNORECASE)
+
+
 class Attempts:
     """Retry budget of one request.
 
@@ -163,8 +167,13 @@ class Endpoint:
     def _hint(self, error: ProviderError) -> ProviderError:
         """Return the error, with a hint about ``base_url`` if that may be wrong."""
         first = self._wrong_address
-        if first is None or not _is_wrong_address(error):
+        if isinstance(error, NotAnAnswer) and first is None:
+            return error  # it names the address itself
+        if not _is_wrong_address(error):
             return error
+        if first is None:
+            words = f"{error.message.rstrip('.')}. Check base_url in the config."
+            return ProviderError(words, retryable=error.retryable)
         # Restore the configured URL: the cause may be fixed at the endpoint.
         self.base, self._wrong_address = BaseUrl.parse(self._config.base_url), None
         words = "Neither base_url nor base_url with /v1 leads to chat completions"
@@ -220,7 +229,8 @@ class Endpoint:
             return ProviderError(failures.silent_for(self._config.read_timeout_s))
         self.log_failure("gave no answer", str(error))
         if error.reason == "untrusted":
-            return ProviderError(failures.UNTRUSTED)
+            is_plain = "WRONG_VERSION_NUMBER" in str(error)
+            return ProviderError(failures.NOT_TLS if is_plain else failures.UNTRUSTED)
         if error.reason == "header":
             return ProviderError(failures.BAD_KEY)
         if error.reason == "broken":
@@ -258,9 +268,12 @@ def _is_wrong_address(error: ProviderError) -> bool:
     """Return whether an error suggests that the path does not exist."""
     if isinstance(error, NotAnAnswer):
         return True
+    said = getattr(error, "text", "") or error.message.partition(": ")[2]
+    if _MODEL.search(said):
+        return False
     if isinstance(error, failures.EndpointRefusal):
         return error.status in (404, 405)
-    return bool(_NO_PATH.search(error.message))
+    return bool(_NO_PATH.search(said))
 
 
 def _choose_pause(error: ProviderError, attempt: int) -> float:

@@ -6,6 +6,7 @@ addresses where that is safe. The log gets the rest, without keys.
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import zlib
@@ -15,7 +16,7 @@ from typing import Any
 
 from ..errors import ProviderError
 from .pauses import read_pause_in_words
-from .quirks import is_balance_used_up, is_too_long, may_pass
+from .quirks import is_balance_used_up, is_misread_call, is_too_long, may_pass
 
 #: Maximum length of an endpoint's text in the log, in characters.
 _LOGGED_CHARS = 500
@@ -23,8 +24,15 @@ _LOGGED_CHARS = 500
 _KEYS = re.compile(r"\bsk-[\w\-*.]+|\bBearer\s+[^\s\"',;]+", re.IGNORECASE)
 _REDACTED = "[redacted]"
 
-UNREACHABLE = "The model's endpoint could not be reached."
+UNREACHABLE = (
+    "The model's endpoint could not be reached: check that it runs, and base_url and proxy in the "
+    "config."
+)
 UNTRUSTED = "The model's endpoint could not be reached: its TLS certificate was not accepted."
+NOT_TLS = (
+    "The model's endpoint could not be reached: it does not speak TLS. Write http:// instead of "
+    "https:// into base_url in the config."
+)
 BAD_KEY = (
     "The model's endpoint was not called: its key in the config has a character that HTTP forbids, "
     "such as a line break or a letter that is not Latin."
@@ -46,6 +54,9 @@ NO_ROOM = (
     "The model gave no answer: it ran out of tokens. Raise max_tokens in the config's "
     "[provider.extra], or ask for less."
 )
+MISREAD_CALL = (
+    "The model wrote a tool call that its endpoint could not read. Try again, or use another model."
+)
 TOO_LONG = (
     "The conversation is too long for this model: begin a new one with /reset, or set a smaller "
     "history_tokens in the config."
@@ -62,18 +73,40 @@ def empty_for(limit_s: float) -> str:
     return f"The model's endpoint kept the answer open for {limit_s:g} s without content."
 
 
-def describe_status(status: int) -> str:
-    """Return one sentence about an HTTP status for the API's caller."""
+def nothing_for(reason: str) -> str:
+    """Return the error text of an empty answer."""
+    shown = "" if reason in ("", "stop", "tool_calls") else f" Its reason is {reason}."
+    return f"{ANSWERED_NOTHING}{shown}"
+
+
+def describe_status(status: int, *, spent: bool = False) -> str:
+    """Return one sentence about an HTTP status for the API's caller.
+
+    :param spent: Whether the account's balance is used up.
+    """
     code = f"(HTTP {status})"
-    if status in (401, 403):
+    if spent:
+        return f"The account at the model's endpoint has no balance left {code}; top it up."
+    if status == 401:
         return f"The model's endpoint refused the server's credentials {code}."
+    if status == 403:
+        return f"The model's endpoint denied access {code}."
     if status == 429:
         return f"The model's endpoint is rate limited {code}; try again later."
     if 300 <= status < 400:
-        return f"The model's endpoint answered with a redirect {code}, which is not followed."
+        return (
+            f"The model's endpoint answered with a redirect {code}, which is not followed: set "
+            "base_url in the config to the address it leads to."
+        )
     if 400 <= status < 500:
         return f"The model's endpoint refused the request {code}."
     return f"The model's endpoint answered with an error {code}."
+
+
+#: Words of errors about credentials.
+_CREDENTIALS = re.compile(
+    r"\bkey|token|credential|authori[sz]|authentic|\barn:|密钥", re.IGNORECASE
+)
 
 
 class EndpointRefusal(ProviderError):
@@ -85,12 +118,19 @@ class EndpointRefusal(ProviderError):
     """
 
     def __init__(self, status: int, text: str = "", *, retry_after_s: float | None = None) -> None:
+        words = quote(find_words(text))
         # Only the operator may see texts about credentials.
-        words = "" if status in (401, 403, 407) else quote(find_words(text))
-        self.spent = is_balance_used_up(text) or status == 402
+        if status in (401, 407) or (status == 403 and _CREDENTIALS.search(words)):
+            words = ""
+        # Gemini names a balance also if only the requests of a minute are used up.
+        self.spent = status == 402 or (
+            is_balance_used_up(text) and read_pause_in_words(text) is None
+        )
+        misread = is_misread_call(text)
+        sentence = MISREAD_CALL if misread else describe_status(status, spent=self.spent)
         super().__init__(
-            with_words(describe_status(status), words),
-            retryable=may_pass(status) and not self.spent,
+            with_words(sentence, words),
+            retryable=misread or (may_pass(status) and not self.spent),
             retry_after_s=read_pause_in_words(text) if retry_after_s is None else retry_after_s,
             reason=find_reason(status, text),
         )
@@ -106,7 +146,8 @@ class ReportedError(ProviderError):
     """
 
     def __init__(self, text: str, words: str) -> None:
-        super().__init__(with_words(FAILED_MIDWAY, words), retryable=True)
+        sentence = MISREAD_CALL if is_misread_call(text) else FAILED_MIDWAY
+        super().__init__(with_words(sentence, words), retryable=True)
         #: Status of a comparable error response.
         self.status = 400
         self.text = text
@@ -124,6 +165,9 @@ _WORDS = (
 )  # fmt: skip
 
 
+_TITLE = re.compile(r"<title>([^<]{1,200})</title>", re.IGNORECASE)
+
+
 def find_words(error: Any, depth: int = 0) -> str:
     """Return the human-readable text of an error in JSON or text, or an empty string."""
     if depth > 5:
@@ -135,10 +179,16 @@ def find_words(error: Any, depth: int = 0) -> str:
                 return find_words(json.loads(text), depth + 1)
             except (ValueError, RecursionError):
                 return ""
-        return "" if text[:1] == "<" else text
+        if text[:1] == "<":  # a proxy's page
+            title = _TITLE.search(text)
+            return html.unescape(title[1]).strip() if title else ""
+        return text
     if isinstance(error, list):
         return find_words(error[0], depth + 1) if error else ""
     if isinstance(error, dict):
+        place = error.get("loc")
+        if isinstance(place, list) and isinstance(error.get("msg"), str):  # FastAPI
+            return f"{'.'.join(map(str, place))}: {error['msg']}"
         inner = error.get("metadata")
         if isinstance(inner, dict) and inner.get("raw"):  # OpenRouter: the provider's own error
             outer = find_words({**error, "metadata": None}, depth + 1)

@@ -14,7 +14,7 @@ FINISH_REASONS = {
     "length": "length", "max_tokens": "length", "max_output_tokens": "length",
     "model_length": "length", "model_context_window_exceeded": "length", "token_limit": "length",
     "max_length": "length", "max_new_tokens": "length", "max_completion_tokens": "length",
-    "limit": "length", "incomplete": "length",
+    "limit": "length", "incomplete": "length", "pause_turn": "length",
     "tool_calls": "tool_calls", "tool_use": "tool_calls", "function_call": "tool_calls",
     "tool_call": "tool_calls",
     "content_filter": "content_filter", "content_filtered": "content_filter",
@@ -23,6 +23,7 @@ FINISH_REASONS = {
     "image_safety": "content_filter",
     "blocklist": "content_filter", "prohibited_content": "content_filter", "spii": "content_filter",
     "refusal": "content_filter", "guardrail_intervened": "content_filter",
+    "image_prohibited_content": "content_filter", "image_recitation": "content_filter",
     "error": "error", "network_error": "error", "insufficient_system_resource": "error",
     "malformed_function_call": "error", "unexpected_tool_call": "error",
     "abort": "error", "aborted": "error",
@@ -58,7 +59,11 @@ def read_finish_reason(value: Any) -> str:
     word = value.strip().lower().replace("-", "_").strip("<|>" if "|" in value else " ")
     # Gemini's libraries and protobuf put the name of the enumeration first.
     word = word.removeprefix("finishreason.").removeprefix("finish_reason_")
-    return "" if word in NO_REASONS else FINISH_REASONS.get(word, word[:40])
+    if word in NO_REASONS:
+        return ""
+    # Gemini's OpenAI format: ``function_call_filter: MALFORMED_FUNCTION_CALL``.
+    kind, _, own = word.partition(": ")
+    return FINISH_REASONS.get(own) or FINISH_REASONS.get(kind, word[:40])
 
 
 def join_finish_reasons(before: str, now: str) -> str:

@@ -18,6 +18,7 @@ from .quirks import (
     LIMIT,
     MEANT,
     NO_AUDIO,
+    NO_EFFORT,
     NO_IMAGES,
     NO_PARTS,
     NO_STREAM,
@@ -30,10 +31,13 @@ from .quirks import (
     TOOL_PLACES,
     UNKNOWN_FIELD,
     WANTS_MAX_TOKENS,
+    WANTS_OBJECT,
     WANTS_REASONING,
     WANTS_SIGNATURE,
     WANTS_TEXT,
     WANTS_TOOL_NAME,
+    WANTS_TOOLS,
+    is_misread_call,
     is_too_long,
 )
 
@@ -69,6 +73,8 @@ def find_fixes(status: int, text: str, body: Mapping[str, Any]) -> Iterator[Fix]
     :param body: The rejected request.
     """
     text = text[:_MAX_CHARS]
+    if is_misread_call(text):
+        return
     too_long = status == 413 or is_too_long(text)
     if status == 429 and not re.search(r"request too large", text, re.IGNORECASE):
         return
@@ -87,6 +93,8 @@ def find_fixes(status: int, text: str, body: Mapping[str, Any]) -> Iterator[Fix]
         yield Fix("signature")
     if WANTS_REASONING.search(text):
         yield Fix("reasoning")
+    if "tools" in body and NO_EFFORT.search(text):
+        yield Fix("no_effort")
     if REFUSED.search(text):
         for name in body:
             if _is_distinct(name) and _names(text, name):
@@ -110,14 +118,43 @@ def _find_max_tokens(text: str, body: Mapping[str, Any]) -> Iterator[Fix]:
     if not name or not isinstance(asked, int):
         return
     lower = [one for one in map(int, re.findall(r"\d{2,9}", text)) if one < asked]
-    if lower and not re.search(r"context[_ ]length|context limit", text, re.IGNORECASE):
+    if _CONTEXT.search(text):
+        room = _find_room(text, asked)
+        if room:
+            yield Fix("max_tokens", limit=room)
+    elif lower:
         yield Fix("max_tokens", limit=max(lower))
     elif name == "max_completion_tokens" and UNKNOWN_FIELD.search(text):
         yield Fix("old_max_tokens")
 
 
+#: Words of errors about a conversation and its answer together.
+_CONTEXT = re.compile(r"context[_ ](length|limit)|max_new_tokens", re.IGNORECASE)
+
+#: The model's limit for both. Source: Anthropic; vLLM, OpenRouter, SGLang; TGI.
+_BOTH = re.compile(
+    r"\d \+ \d+ > (\d+)|context[_ ](?:length|limit)[^\d]{0,30}(\d+)|must be <= (\d+)", re.IGNORECASE
+)
+
+
+def _find_room(text: str, asked: int) -> int:
+    """Return the length of an answer that fits behind a short conversation, or 0.
+
+    A conversation of more than half of the limit is shortened instead.
+
+    :param asked: The rejected length.
+    """
+    found = _BOTH.search(text)
+    limit = int(next(filter(None, found.groups()))) if found else 0
+    numbers = set(map(int, re.findall(r"\d{2,9}", text))) - {asked, limit}
+    used = max((one for one in numbers if limit - asked < one < limit), default=limit)
+    return int((limit - used) * 0.9) if used <= limit // 2 else 0
+
+
 def _find_in_tools(text: str, body: Mapping[str, Any]) -> Iterator[Fix]:
     tools = body.get("tools") or ()
+    if not tools and WANTS_TOOLS.search(text):
+        yield Fix("calls_as_text")
     unnamed = any(one["role"] == "tool" and not one.get("name") for one in body["messages"])
     if unnamed and WANTS_TOOL_NAME.search(text) and not re.search(r"tools[.\[]", text):
         yield Fix("tool_names")
@@ -145,6 +182,8 @@ def _find_in_messages(text: str, messages: Sequence[Mapping[str, Any]]) -> Itera
     if ALTERNATE.search(text):
         yield Fix("strict_roles")
     steps = [one for one in messages if one.get("tool_calls")]
+    if steps and WANTS_OBJECT.search(text):
+        yield Fix("object_results")
     if steps and WANTS_TEXT.search(text):
         yield Fix("no_null")
         yield Fix("filled")

@@ -22,6 +22,14 @@ def is_balance_used_up(text: str) -> bool:
     return bool(_SPENT.search(text))
 
 
+def is_misread_call(text: str) -> bool:
+    """Return whether the endpoint could not parse what its model wrote, so that a retry may help.
+
+    Such errors quote the model, so they must not be searched for anything else.
+    """
+    return bool(_MISREAD.search(text))
+
+
 def is_too_long(text: str) -> bool:
     """Return whether an error is about the length of the conversation."""
     return bool(_TOO_LONG.search(text))
@@ -31,10 +39,18 @@ def _any_case(pattern: str, flags: int = 0) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE | flags)
 
 
-#: OpenAI, DeepSeek, Moonshot, MiniMax.
+#: OpenAI, DeepSeek, Moonshot, MiniMax, Anthropic, xAI, Zhipu, Volcengine, New API.
 _SPENT = _any_case(
-    r"insufficient[_ ](quota|balance|funds|credit)|exceeded your current quota|billing_hard_limit"
-    r"|out of credits|arrear"
+    r"insufficient[_ ](user_)?(quota|balance|funds|credit)|exceeded your current quota"
+    r"|billing_hard_limit|out of credits|used all available credits|credit balance is too low"
+    r"|balance is insufficient|overdue (balance|payment)|arrear|欠费|(余额|额度)(不足|已?用[尽完])"
+)
+
+#: Groq, Cerebras, Ollama, llama.cpp, Gemini.
+_MISREAD = _any_case(
+    r"malformed_function_call|unexpected_tool_call|tool_use_failed|output_parse_failed"
+    r"|json_validate_failed|failed to (call a function|generate tool)"
+    r"|(error parsing|failed to parse) tool.?call"
 )
 
 #: OpenAI, vLLM, llama.cpp, Anthropic, Gemini, Mistral, Qwen, Groq, Ollama, DeepSeek, Moonshot,
@@ -115,9 +131,10 @@ ALTERNATE = _any_case(
     r"|system message must (be|come) (at the beginning|first)"
 )
 
-#: Mistral, OpenAI.
+#: Mistral, OpenAI; Anthropic and Bedrock, which reject the ids of Kimi behind the same gateway.
 SHORT_IDS = _any_case(
     r"tool call id[^.]{0,80}length of 9|tool_calls?[\[\].\w]{0,12}id\b[^.]{0,30}too long"
+    r"|tool_?(use|call)_?\.?id\b.{0,90}pattern"
 )
 
 #: Gateways, o1-pro, OpenAI's unverified organisations, Qwen.
@@ -128,13 +145,14 @@ NO_STREAM = _any_case(
 
 #: Gemini's compatible endpoint, Mistral, Moonshot.
 WANTS_TOOL_NAME = _any_case(
-    r"function_?response\.name|(tool|function)\b[^.]{0,60}\bname\b|\bname\b[^.]{0,60}\btool\b"
+    r"function_?response\.name|\.name\W{1,4}[\w-]+\W{1,4}does not match"
+    r"|(tool|function)\b[^.]{0,60}\bname\b|\bname\b[^.]{0,60}\btool\b"
 )
 
 #: An assistant message without text: pydantic, serde, older OpenAI models, Anthropic, Zhipu.
 WANTS_TEXT = _any_case(
-    r"content(?![a-z_]).{0,60}(none|null|required|empty|missing|valid string|expected a string"
-    r"|不能为空)"
+    r"content(?![a-z_]).{0,60}(none|null|required|empty|blank|missing|valid string"
+    r"|expected a string|non-whitespace|不能为空)"
     r"|(missing|required|empty|null|none)\b.{0,40}\bcontent\b",
     re.DOTALL,
 )
@@ -143,6 +161,17 @@ WANTS_TEXT = _any_case(
 WANTS_MAX_TOKENS = _any_case(
     r"(max_tokens\b[^.]{0,20}\brequired|(missing|requires?)\b[^.]{0,30}max_tokens)"
 )
+
+#: Bedrock, Anthropic, LiteLLM: calls in a conversation of a request without tools.
+WANTS_TOOLS = _any_case(
+    r"toolconfig field must be defined|expects the .?tools=?.? param|must define tools"
+)
+
+#: OpenAI: a model that thinks by default takes tools only if it does not think.
+NO_EFFORT = _any_case(r"tools with reasoning_effort")
+
+#: Gateways to Gemini that pass a tool's text on, where an object is needed.
+WANTS_OBJECT = _any_case(r"function_?response\.response")
 
 #: Missing fields of a message: DeepSeek and Moonshot; Gemini.
 WANTS_REASONING = _any_case(

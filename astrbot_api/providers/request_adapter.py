@@ -30,7 +30,7 @@ _USUAL_MAX_TOKENS = 4096
 #: Fields of :class:`~.conversation.Rules` that a rejection can set.
 _RULES = (
     "strict_roles", "no_system", "short_ids", "reasoning", "signature", "no_null", "filled",
-    "tool_names",
+    "tool_names", "object_results", "calls_as_text",
 )  # fmt: skip
 
 #: Share of a limit that is used, because token counts are estimates.
@@ -75,7 +75,14 @@ class RequestAdapter:
             else:
                 for name in ("tools", "tool_choice", "parallel_tool_calls"):
                     adapted.pop(name, None)
-        rules = replace(self._rules, plain=True) if "stale" in once else self._rules
+        may_set = "reasoning_effort" not in self._dropped["field"]
+        if "no_effort" in self._flags and "tools" in adapted and may_set:
+            adapted["reasoning_effort"] = "none"
+        rules = replace(
+            self._rules,
+            plain="stale" in once,
+            calls_as_text=self._rules.calls_as_text and "tools" not in adapted,
+        )
         messages = make_valid(body["messages"], self._provider, rules)
         unfit = self._find_unfit_parts(once)
         if unfit:

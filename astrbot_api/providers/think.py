@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ..agent.provider import ReasoningDelta, Rewind, TextDelta
 
 #: Tags of known models. A config's ``reasoning_tags`` replaces them.
-DEFAULT_TAGS = ("think", "thinking", "thought", "reasoning", "seed:think")
+DEFAULT_TAGS = ("think", "thinking", "thought", "reasoning", "seed:think", "mm:think")
 
 #: Other forms of the ``think`` tag: Magistral, Kimi, gpt-oss.
 _OTHER_PAIRS = (

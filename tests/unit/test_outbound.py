@@ -22,6 +22,7 @@ from astrbot_client import Client
 from astrbot_api import Cancellation, RunCancelled, ToolError
 from astrbot_api.deliveries.http import PlatformError, PlatformHttp
 from astrbot_api.plugins.builtin.web import Fetcher
+from astrbot_api.providers import failures
 from astrbot_api.runtime import connections
 from astrbot_api.runtime.addresses import find_proxy
 from astrbot_api.runtime.outbound import ACCEPT_ENCODING, Call, Outbound, OutboundError
@@ -231,10 +232,10 @@ def test_a_tunnel_that_is_refused_is_no_connection(monkeypatch: pytest.MonkeyPat
     with LoopbackProxy(1, refuse=True) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         error = failure_of(provider_of("https://secure.test/v1", max_retries=0))
-        assert error.message == "The model's endpoint could not be reached."
+        assert error.message == failures.UNREACHABLE
     # There is no connection to a proxy that no longer listens, either.
     error = failure_of(provider_of("https://secure.test/v1", max_retries=0))
-    assert error.message == "The model's endpoint could not be reached."
+    assert error.message == failures.UNREACHABLE
 
 
 def test_a_wait_in_a_tunnel_is_broken_by_cancellation(

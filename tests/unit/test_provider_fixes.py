@@ -16,7 +16,16 @@ from astrbot_api.providers.fixes import find_fixes
 from astrbot_api.providers.pauses import read_pause, read_retry_after
 
 from ..strict_endpoint import StrictEndpoint, call, say
-from .openai_asking import HELLO, TOOL, ImpatientCancellation, ask, failure_of, provider_of, text_of
+from .openai_asking import (
+    HELLO,
+    TOOL,
+    ImpatientCancellation,
+    ask,
+    end_of,
+    failure_of,
+    provider_of,
+    text_of,
+)
 from .raw_endpoint import Connection, RawEndpoint
 
 Body = dict[str, Any]
@@ -82,6 +91,14 @@ def has_pair(body: Body) -> bool:
     return ("user", "user") in itertools.pairwise(roles)
 
 
+def has_text_result(body: Body) -> bool:
+    return any(one["role"] == "tool" and one["content"][0] != "{" for one in body["messages"])
+
+
+def thinks(body: Body) -> bool:
+    return "tools" in body and body.get("reasoning_effort") != "none"
+
+
 def is_long(body: Body) -> bool:
     return len(json.dumps(body)) > 5000
 
@@ -103,6 +120,14 @@ KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
         "max_tokens: 99999 > 8192, which is the maximum allowed number of output tokens",
         "`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is "
         "less than the `context_window` for this model", "参数 max_tokens 取值范围 [1, 8192]"]),
+    ("max_tokens beside a short question", above(3990), {"max_tokens": 4096}, USER, [
+        "'max_tokens' is too large: 4096. This model's maximum context length is 4096 tokens and "
+        "your request has 100 input tokens (4096 > 4096 - 100).",
+        "This model's maximum context length is 4096 tokens. However, you requested about 4196 "
+        "tokens (100 of text input, 4096 in max_tokens). Please reduce the length of either one.",
+        "input length and `max_tokens` exceed context limit: 100 + 4096 > 4096",
+        "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 100 `inputs` tokens and 4096 "
+        "`max_new_tokens`, so reduce max_tokens"]),
     ("no max_tokens", lambda body: "max_tokens" not in body, {}, USER, [
         "max_tokens: Field required", "Missing required parameter: 'max_tokens'"]),
     ("temperature", has("temperature"), {"temperature": 0.2}, USER, [
@@ -120,6 +145,13 @@ KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
         "role 不支持 system"]),
     ("tools", has("tools"), {}, USER, [
         "当前模型不支持 function call", "模型不支持工具调用", "does not support tools"]),
+    ("thinking beside tools", thinks, {}, USER, [
+        "Function tools with reasoning_effort are not supported for gpt-5.6 in "
+        "/v1/chat/completions. To use function tools, use /v1/responses or set reasoning_effort to "
+        "'none'."]),
+    ("a result in words", has_text_result, {}, STEP, [
+        "Invalid value at 'contents[2].parts[0].function_response.response' "
+        '(type.googleapis.com/google.protobuf.Struct), "r"']),
     ("pictures", has_part("image_url"), {}, PICTURE, [
         "当前模型不支持图片输入", "messages.content.type 参数非法，取值范围 ['text']",
         "The model is not a VLM", "At most 0 image(s) may be provided in one prompt.",
@@ -134,11 +166,15 @@ KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
     ("a nameless result", has_no_name, {}, STEP, [
         "messages[2].name: tool role requires name",
         "GenerateContentRequest.contents[2].parts[0].function_response.name: Name cannot be empty.",
-        "Missing parameter 'name': messages with role 'tool' must have a 'name'."]),
+        "Missing parameter 'name': messages with role 'tool' must have a 'name'.",
+        'invalid Gemini function call history: ***.contents[2].parts[0]: ***.name "call_1" does '
+        'not match ***.name "look"']),
     ("null", has_null, {}, STEP, [
         "messages[1].content: none is not an allowed value", "missing field `content`",
         "messages.1.content: Input should be a valid string"]),
     ("an empty text", has_no_text, {}, STEP, [
+        "messages: text content blocks must contain non-whitespace text",
+        "The text field in the ContentBlock object at messages.1.content.0 is blank.",
         "messages: text content blocks must be non-empty", "content不能为空",
         "The content field is a required field."]),
     ("two of a role", has_pair, {}, TWICE, [
@@ -191,6 +227,100 @@ def test_a_refusal_is_cured(
         for _ in range(2):  # the change is remembered
             asked = ModelOptions(Cancellation())
             assert text_of(list(provider.stream(messages, (TOOL,), asked))) == "Hello"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "BedrockException - The toolConfig field must be defined when using toolUse and toolResult "
+        "content blocks.",
+        "litellm.UnsupportedParamsError: Anthropic expects the `tools=` param to be passed in.",
+        "Requests which have `tool_use` or `tool_result` blocks must define tools",
+    ],
+)
+def test_without_tools_their_calls_are_sent_as_text_if_need_be(text: str) -> None:
+    def play(number: int, body: Body) -> Any:
+        has_calls = any("tool_calls" in one for one in body["messages"])
+        return (
+            (400, {"error": {"message": text}}) if has_calls and "tools" not in body else say("ok")
+        )
+
+    with StrictEndpoint(play, alternating=True) as endpoint:
+        provider = provider_of(endpoint)
+        for tools in ((), (), (TOOL,)):
+            list(provider.stream(STEP, tools, ModelOptions(Cancellation())))
+        _, first, second, third = (body["messages"] for body in endpoint.bodies)
+    assert first == second
+    assert [one["content"] for one in first] == [
+        "a", "[Called look with {}]", "[look returned:]\n\nr"
+    ]  # fmt: skip
+    assert "tool_calls" in third[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "messages.1.content.0.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'",
+        "toolUseId failed to satisfy constraint: Member must satisfy regular expression pattern: "
+        "[a-zA-Z0-9_-]+",
+    ],
+)
+def test_an_id_of_another_model_behind_the_same_gateway_is_replaced(text: str) -> None:
+    given = {**call("look", "{}"), "id": "functions.look:0"}
+    event = {"choices": [{"delta": {"tool_calls": [given]}, "finish_reason": "tool_calls"}]}
+
+    def play(number: int, body: Body) -> Any:
+        if number == 1:
+            return [b"data: " + json.dumps(event).encode() + b"\n\n", b"data: [DONE]\n\n"]
+        ids = {one["id"] for message in body["messages"] for one in message.get("tool_calls", ())}
+        return say("ok") if all(map(str.isalnum, ids)) else (400, {"error": {"message": text}})
+
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint)
+        attached = end_of(provider, tools=(TOOL,)).attached
+        step = {"role": "assistant", "attached": attached, "tool_calls": [given]}
+        result = {"role": "tool", "tool_call_id": given["id"], "content": "r"}
+        asked = ModelOptions(Cancellation(), model="claude")
+        list(provider.stream([*USER, step, result], (TOOL,), asked))
+        assert len(endpoint.bodies) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"code": "tool_use_failed", "message": "Failed to call a function. Please adjust "
+               "your prompt.", "failed_generation": '<function=look>{"q":"tools not supported"}'}),
+        (400, {"code": "tool_use_failed", "message": "tool call validation failed: parameters for "
+               "tool look did not match schema: errors: [`/a`: expected array]"}),
+        (500, {"message": "error parsing tool call: raw='{\"q\": \"tool support', err=unexpected "
+               "end of JSON input", "type": "api_error"}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_call_that_the_endpoint_cannot_read_is_asked_for_again_with_all_tools(
+    status: int, error: Body, inside: bool
+) -> None:
+    event = b"event: error\ndata: " + json.dumps({"error": error}).encode() + b"\n\n"
+
+    def play(number: int, body: Body) -> Any:
+        if number > 1:
+            return say("ok")
+        return [event] if inside else (status, {"error": error})
+
+    with StrictEndpoint(play) as endpoint:
+        ask(provider_of(endpoint), tools=(TOOL,))
+        assert [one["tools"] for one in endpoint.bodies] == [[TOOL], [TOOL]]
+
+
+def test_a_blank_text_beside_a_call_is_not_sent() -> None:
+    with StrictEndpoint(lambda number, body: say("ok")) as endpoint:
+        step = {**STEP[1], "content": "\n\n"}
+        list(
+            provider_of(endpoint).stream(
+                [STEP[0], step, STEP[2]], (TOOL,), ModelOptions(Cancellation())
+            )
+        )
+        assert endpoint.bodies[0]["messages"][1]["content"] is None
 
 
 def test_a_field_is_left_out_rather_than_the_tools() -> None:

@@ -58,6 +58,7 @@ def deltas(handler: Callable[[Connection], None]) -> list[Delta]:
         [call(index="0", id="c", function=look('{"a"')), call(index="0", function=look(":1}"))],
         [call(index=0.0, id="c", function=look('{"a"')), call(index=0.0, function=look(":1}"))],
         [call(index=None, id="c", function=look('{"a":1}'))],
+        [call(index=None, function=look('{"a":1}')), call(index=None, id="c")],
         [call(id="c", function=look({"a": 1}))],
         [call(id="c", function=look('{"a":1}')), call(id="c", function=look('{"a":1}'))],
         [call(id="c", function={"name": "lo"}), call(function={**look('{"a":1}'), "name": "ok"})],

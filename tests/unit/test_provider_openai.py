@@ -113,7 +113,8 @@ def test_first_listed_model_is_used_where_none_is_named_and_asked_for_once() -> 
     ("status", "value", "message"),
     [
         (404, {}, "The config names no model, and its endpoint's list of models could not "
-         "be read: The model's endpoint refused the request (HTTP 404)."),
+         "be read: The model's endpoint refused the request (HTTP 404). Check "
+         "base_url in the config."),
         (200, {"data": []}, "The config names no model, and its endpoint lists none."),
         (200, [], "The config names no model, and its endpoint lists none."),
     ],

@@ -19,7 +19,7 @@ from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.provider import Delta, Finished, TextDelta, ToolCallDelta
 from astrbot_api.config.agents import ProviderConfig
 from astrbot_api.errors import ProviderError, RunCancelled
-from astrbot_api.providers import answer
+from astrbot_api.providers import answer, failures
 from astrbot_api.providers.openai import OpenAIProvider
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
@@ -171,7 +171,7 @@ def test_closing_the_stream_closes_the_connection() -> None:
     [
         (400, "The model's endpoint refused the request (HTTP 400)."),
         (401, "The model's endpoint refused the server's credentials (HTTP 401)."),
-        (403, "The model's endpoint refused the server's credentials (HTTP 403)."),
+        (403, "The model's endpoint denied access (HTTP 403)."),
         (404, "The model's endpoint refused the request (HTTP 404)."),
         (409, "The model's endpoint refused the request (HTTP 409)."),
         (429, "The model's endpoint is rate limited (HTTP 429); try again later."),
@@ -240,7 +240,8 @@ def test_redirect_is_not_followed() -> None:
             error = failure_of(provider_of(endpoint))
         assert other.connections == 0
     assert error.message == (
-        "The model's endpoint answered with a redirect (HTTP 307), which is not followed."
+        "The model's endpoint answered with a redirect (HTTP 307), which is not followed: set "
+        "base_url in the config to the address it leads to."
     )
 
 
@@ -282,7 +283,7 @@ def test_unreachable_endpoint_is_tried_again_and_then_reported() -> None:
         port = listener.getsockname()[1]
     cancel = ImpatientCancellation()
     error = failure_of(provider_of(f"http://127.0.0.1:{port}/v1"), cancel=cancel)
-    assert error.message == "The model's endpoint could not be reached."
+    assert error.message == failures.UNREACHABLE
     assert error.retryable
     assert len(cancel.waits) == 2
 

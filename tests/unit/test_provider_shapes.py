@@ -42,6 +42,7 @@ def reason_of(found: list[Any]) -> str:
         {"content": [{"type": "reasoning_content", "reasoning_content": {"text": "hm"}}]},
         {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]},
         {"content": "<THINK>hm</THINK>"}, {"content": "<seed:think>hm</seed:think>"},
+        {"content": "<mm:think>hm</mm:think>"},
         {"content": "[THINK]hm[/THINK]"}, {"content": "◁think▷hm◁/think▷"},
         {"content": "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final"
                     "<|message|>"},
@@ -109,6 +110,20 @@ def test_a_call_is_found_and_understood(events: list[bytes]) -> None:
     assert reason_of(found) == "tool_calls"
 
 
+@pytest.mark.parametrize("arguments", ["", None])
+def test_two_calls_without_arguments_and_ids_are_two_calls(arguments: Any) -> None:
+    names = ("look", "jump")
+    pieces = [{"index": 0, "function": {"name": one, "arguments": arguments}} for one in names]
+    tools = [{"type": "function", "function": {"name": one, "parameters": {}}} for one in names]
+    with RawEndpoint(answering(*map(calls, pieces), STOP, DONE)) as endpoint:
+        found = list(begin(provider_of(endpoint), tools=tuple(tools)))
+    assert [one.name for one in found if isinstance(one, ToolCallDelta)] == ["look", "jump"]
+
+
+def test_an_answer_without_calls_did_not_end_for_them() -> None:
+    assert reason_of(deltas(HELLO, event({}, "tool_calls"), DONE)) == "stop"
+
+
 def test_arguments_that_repeat_their_beginning_are_no_repetition() -> None:
     nested = [calls(call('{"a":')), calls({"index": 0, "function": {"arguments": '{"a":1}}'}})]
     (one,) = [one for one in deltas(*nested, STOP, DONE) if isinstance(one, ToolCallDelta)]
@@ -162,7 +177,7 @@ def test_counts_that_come_in_pieces_are_put_together(events: list[bytes]) -> Non
      ("<|im_end|>", "stop"), ("end-turn", "stop"), ("content-filter", "content_filter"),
      ("max_new_tokens", "length"), ({"type": "length"}, "length"), (["stop"], "stop"), (1, ""),
      (False, ""), ("IMAGE_SAFETY", "content_filter"), ("UNEXPECTED_TOOL_CALL", "error"),
-     ("FINISH_REASON_UNSPECIFIED", ""), ("null", "")],
+     ("pause_turn", "length"), ("FINISH_REASON_UNSPECIFIED", ""), ("null", "")],
 )  # fmt: skip
 def test_reasons_are_translated(word: Any, reason: str) -> None:
     assert read_finish_reason(word) == reason
