@@ -72,6 +72,22 @@ def test_providers_and_prompts_are_those_of_the_configs(listed: Api) -> None:
     assert any(one["reserved"] and one["activated"] for one in get(listed, "/plugins"))
 
 
+def test_conversations_are_listed_beside_other_requests(
+    listed: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The total and a distant page read all sessions, so they run in a native thread."""
+    store, asides = listed.app.extensions["astrbot_api"].db, []
+    read_aside = type(store).read_aside
+
+    def count(self: object, job: object) -> object:
+        asides.append(job)
+        return read_aside(self, job)
+
+    monkeypatch.setattr(type(store), "read_aside", count)
+    get(listed, "/conversations?page=9999")
+    assert len(asides) == 1
+
+
 def test_conversations_are_those_of_all_users(listed: Api) -> None:
     listed.chat("one", session_id="a")
     listed.chat("two", session_id="b", username="bob")

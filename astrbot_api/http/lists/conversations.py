@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+import peewee
 from flask import Response
 
 from ...chat.turns.outcome import text_of
@@ -107,18 +108,23 @@ def _read(
         username = named or username
     if rules.session_id and session_id not in ("", rules.session_id):
         return [], 0
-    with get_state().db.read() as db:
+    hidden = get_caller().reach(get_state().settings.admin_names).reserved_names
+
+    def find(db: peewee.Database) -> tuple[list[dict[str, Any]], int]:
         return read_conversations(
             db,
             words=(query.get("search") or query.get("keyword") or "").strip()[:200],
             username=username,
             prefix=rules.username_prefix,
-            hidden=get_caller().reach(get_state().settings.admin_names).reserved_names,
+            hidden=hidden,
             session_id=rules.session_id or session_id,
             platforms=[one for one in query.get("platforms", "").split(",") if one],
             limit=limit,
             offset=offset,
         )
+
+    # The total and a distant page read all sessions: 0.8 s for 300,000.
+    return get_state().db.read_aside(find)
 
 
 def _split_umo(umo: Umo) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from flask import Response, request
 
 from ...db.idempotency import ClientKey
 from ...errors import ApiError
+from ...runtime.threads import let_others_run
 from ...runtime.version import find_version
 from ..auth import choose_username
 from ..blueprint import ApiBlueprint, read_json
@@ -158,6 +159,7 @@ def _answer_batch(values: list[Any], version: str, username: str) -> Response:
         )
     answers = []
     for value in values:
+        let_others_run()
         try:
             call = _read_call(value, version)
             if call is not None and call.call_id is not None:
