@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import peewee
 
-from ..errors import ApiError
+from ..errors import ApiError, refuse
 from ..runtime.clock import now_us, to_iso
 from . import counting, stored
 from .models import ChatSession, SessionCount
@@ -20,6 +21,9 @@ WEBCHAT = "webchat"
 #: Creator of a session that a pushed message created without a username. The
 #: first user who writes in it becomes its owner.
 NOBODY = ""
+
+#: Names of messengers' conversations, which are their UMOs.
+_CONVERSATION = re.compile(rf"(?!{WEBCHAT}:)[^:]+:(Friend|Group|Other)Message:.+", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +125,14 @@ def create_session(
 ) -> SessionRow:
     """Create a session; the name must be unused.
 
+    A messenger's conversation owns the session with its name. Otherwise anybody with a key, such
+    as a visitor of a page, could create that session first and so make the bot refuse a group.
+
     :param key_id: The key that creates it, or the parent of that session key.
+    :raises ApiError: ``invalid_request`` for the name of a conversation with another owner.
     """
+    if creator != session_id and _CONVERSATION.fullmatch(session_id):
+        raise refuse("session_id is the name of a messenger's conversation; choose another one")
     now = now_us()
     (number,) = insert(
         db, ChatSession, session_id=session_id, platform_id=platform_id, creator=creator,

@@ -127,6 +127,16 @@ def test_the_api_lists_the_conversations_session(bot_app: BotApp) -> None:
     assert listed.get_json()["data"]["total"] == 1
 
 
+def test_nobody_else_can_take_the_session_of_a_conversation(bot_app: BotApp) -> None:
+    umo = "bot1:GroupMessage:-1001"
+    took = bot_app.post_chat(username="mallory", session_id=umo, message="mine")
+    web = f"webchat:FriendMessage:webchat!mallory!{umo}"
+    pushed = bot_app.post("/api/v1/im/message", json={"umo": web, "message": "mine"})
+    assert [took.status_code, pushed.status_code] == [400, 400]
+    assert "is the name of a messenger's conversation" in took.get_json()["message"]
+    assert bot_app.ask("hello", session="-1001", group=True) == "You said: Ulla: hello"
+
+
 def test_the_conversation_continues_with_its_bots_config(make_bot_app: Any) -> None:
     bot_app = make_bot_app(bots=BOTS.format(config="night"))
     bot_app.ask("first")
