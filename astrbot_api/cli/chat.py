@@ -86,7 +86,7 @@ def chat_command(
                 return
             _print_turn(talk, message)
     except ClientError as error:
-        raise ChatError(str(error)) from error
+        raise ChatError(str(error).translate(_CONTROLS)) from error
 
 
 class Conversation:
@@ -219,7 +219,7 @@ def _answer(talk: Conversation, line: str, console: Any) -> None:
         else:
             _show_turn(talk, line, console)
     except (ClientError, ChatError, OSError) as error:
-        console.print(f"[red]{escape(str(error))}[/red]")
+        console.print(f"[red]{escape(str(error).translate(_CONTROLS))}[/red]")
 
 
 def _show_turn(talk: Conversation, line: str, console: Any) -> None:
@@ -227,6 +227,7 @@ def _show_turn(talk: Conversation, line: str, console: Any) -> None:
     from astrbot_client import ApprovalRequired, ToolCall, TurnFailed
     from rich.live import Live
     from rich.markdown import Markdown
+    from rich.markup import escape
 
     stream = talk.ask(line)
     with Live(console=console, refresh_per_second=12, vertical_overflow="visible") as live:
@@ -245,7 +246,8 @@ def _show_turn(talk: Conversation, line: str, console: Any) -> None:
     if stream.reply.error is not None:
         raise TurnFailed(*stream.reply.error, stream.reply)
     for file in stream.reply.attachments:
-        console.print(f"[dim]{file['type']}: {file['filename']} ({file['attachment_id']})[/dim]")
+        name = escape(file["filename"].translate(_CONTROLS))
+        console.print(f"[dim]{file['type']}: {name} ({file['attachment_id']})[/dim]")
 
 
 __all__ = ["ChatError", "Conversation", "chat_command"]

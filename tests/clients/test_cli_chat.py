@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -58,6 +59,19 @@ def test_an_error_is_one_line(url: str) -> None:
     done = CliRunner().invoke(main, ["chat", "Hello", "--url", url, "--key", "abk_wrong"])
     assert done.exit_code == 2
     assert done.stderr == "astrbot-api: Invalid API key (HTTP 401, invalid_api_key)\n"
+
+
+def test_an_error_cannot_control_the_terminal() -> None:
+    def refuse(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("404 NOT FOUND", [("Content-Type", "application/json")])
+        message = f"No such session.{CLIPBOARD}"
+        error = {"status": "error", "code": "session_not_found", "message": message, "data": None}
+        return [json.dumps(error).encode()]
+
+    with serve(refuse) as url:
+        done = CliRunner().invoke(main, ["chat", "Hello", "--url", url, "--key", "abk_any"])
+    assert done.stderr.startswith("astrbot-api: No such session.]52;c;cm0gLXJm")
+    assert not set(done.stderr[:-1]) & {"\x1b", "\x07"}
 
 
 def test_a_key_with_a_wrong_character_is_one_line() -> None:
