@@ -11,7 +11,7 @@ pytest.importorskip("mcp", reason="the extra mcp is not installed: make test")
 import mcp_types as types
 
 from astrbot_api.mcp.sidecar import content as mcp_content
-from astrbot_api.mcp.sidecar.content import describe_tool, keep_small, to_parts
+from astrbot_api.mcp.sidecar.content import Kept, describe_tool, to_parts
 
 
 def parts(*blocks: Any, **more: Any) -> list[dict[str, Any]]:
@@ -73,7 +73,11 @@ def test_tools_out_of_all_bounds_are_left_out(
         types.Tool(name="long", description="x" * 300, input_schema=schema),
         *(types.Tool(name=f"n{n}", description="x" * 50, input_schema=schema) for n in range(9)),
     ]
-    described = keep_small("odd", "tool", map(describe_tool, tools))
+    kept = Kept("odd", "tool")
+    kept.add(map(describe_tool, tools))
+    described = kept.entries
     assert described[0] == {"name": "plain", "description": "plain", "parameters": schema}
     assert [one["name"] for one in described] == ["plain", "n0"]
     assert "skipped tool 'long': its description is too large" in caplog.text
+    assert "skipped tool 'n1' and all that follow: the list is too long" in caplog.text
+    assert len(caplog.records) == 2

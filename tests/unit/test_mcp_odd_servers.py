@@ -16,7 +16,7 @@ from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.toolbox import Toolbox
 from astrbot_api.agent.tools import ToolContext
 from astrbot_api.config.mcp import McpServerConfig
-from astrbot_api.mcp.sidecar import listing
+from astrbot_api.mcp.sidecar import content, listing
 from astrbot_api.mcp.sidecar.calling import CallFailed
 from astrbot_api.mcp.sidecar.session import ServerSession
 from astrbot_api.mcp.tools import make_tools
@@ -207,6 +207,21 @@ def test_a_list_is_read_page_by_page_and_not_in_a_circle(monkeypatch: pytest.Mon
     assert use({"tools": tools, "page": 20}, take) == [f"t{at}" for at in range(250)]
     monkeypatch.setattr(listing, "_MAX_PAGES", 2)
     assert len(use({"tools": tools, "page": 20}, take)) == 40
+
+
+def test_no_page_is_read_after_the_list_is_too_long(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(content, "MAX_LIST_CHARS", 1000)
+    tools = [{"name": f"t{at}", "inputSchema": OBJECT} for at in range(250)]
+
+    async def take(started: Started) -> list[str]:
+        return names(started.session)
+
+    kept = use({"tools": tools, "page": 20}, take)
+    assert kept == [f"t{at}" for at in range(len(kept))]
+    assert len(kept) < 20
+    assert caplog.text.count("skipped tool") == 1
 
 
 def test_odd_entries_of_other_lists_cost_nothing_else(caplog: pytest.LogCaptureFixture) -> None:

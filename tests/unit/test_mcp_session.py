@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import sys
@@ -21,6 +22,7 @@ from astrbot_api.mcp.sidecar.hub import Hub
 from astrbot_api.mcp.sidecar.session import ServerSession
 from astrbot_api.mcp.sidecar.stdio import StdioServer
 
+from ..servers import serve
 from ..waiting import LIMIT_S, wait_for
 
 
@@ -88,6 +90,19 @@ def test_a_url_where_nobody_listens_is_named_without_its_query(
     asyncio.run(until_down({"name": "odd", "url": url, "headers": {"T": "swordfish"}}))
     assert "MCP server odd cannot be used: ConnectError" in caplog.text
     assert "swordfish" not in caplog.text
+
+
+def test_a_compressed_response_is_not_unpacked(caplog: pytest.LogCaptureFixture) -> None:
+    """It may unpack to a thousand times the limit of its size."""
+    headers = [("Content-Type", "application/json"), ("Content-Encoding", "gzip")]
+
+    def answer(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", headers)
+        return [gzip.compress(b" " * 1_000_000)]
+
+    with serve(answer) as url:
+        asyncio.run(until_down({"name": "odd", "url": url, "headers": {}}))
+    assert "a compressed response, which was not accepted" in caplog.text
 
 
 async def talk(program: str, take: Callable[[Any, Any], Awaitable[None]]) -> str:

@@ -104,28 +104,45 @@ def describe_tool(tool: Any) -> dict[str, Any]:
     return entry
 
 
-def keep_small(server: str, kind: str, entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the descriptions that fit into the protocol's limits. Skip and log the others.
+class Kept:
+    """The descriptions of one list that fit into the protocol's limits. Others are logged.
 
     :param server: The server's name, for the log.
     :param kind: ``tool``, ``resource`` or ``prompt``, for the log.
+    :param max_entries: Maximum number of entries, or None for any.
     """
-    kept = []
-    room = MAX_LIST_CHARS
-    for entry in entries:
-        try:
-            size = len(encode(entry))
-        except ValueError:
-            size = MAX_ENTRY_CHARS + 1
-        if size > min(room, MAX_ENTRY_CHARS):
-            log.error(
-                "MCP server %s: skipped %s %.100r: its description is too large",
-                server, kind, entry["name"],
-            )  # fmt: skip
-            continue
-        kept.append(entry)
-        room -= size
-    return kept
+
+    def __init__(self, server: str, kind: str, max_entries: int | None = None) -> None:
+        self.entries: list[dict[str, Any]] = []
+        #: Whether further entries are dropped, so that no more pages are read.
+        self.full = False
+        self._server = server
+        self._kind = kind
+        self._max_entries = max_entries
+        self._room = MAX_LIST_CHARS
+
+    def add(self, described: Iterable[dict[str, Any]]) -> None:
+        """Keep the descriptions of a page."""
+        for entry in described:
+            try:
+                size = len(encode(entry))
+            except ValueError:
+                size = MAX_ENTRY_CHARS + 1
+            if size > MAX_ENTRY_CHARS:
+                log.error(
+                    "MCP server %s: skipped %s %.100r: its description is too large",
+                    self._server, self._kind, entry["name"],
+                )  # fmt: skip
+                continue
+            self.full = size > self._room or len(self.entries) == self._max_entries
+            if self.full:
+                log.error(
+                    "MCP server %s: skipped %s %.100r and all that follow: the list is too long",
+                    self._server, self._kind, entry["name"],
+                )  # fmt: skip
+                return
+            self.entries.append(entry)
+            self._room -= size
 
 
 def _list_hints(tool: Any) -> list[str]:

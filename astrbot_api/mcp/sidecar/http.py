@@ -104,7 +104,7 @@ def _make_client(
 
 
 class _Bounded(httpx2.AsyncBaseTransport):
-    """Aborts responses that are too large, except event streams."""
+    """Aborts responses that are too large, except event streams, or that are compressed."""
 
     def __init__(self, inner: httpx2.AsyncBaseTransport, note: Callable[[int], None]) -> None:
         self._inner = inner
@@ -113,6 +113,9 @@ class _Bounded(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await self._inner.handle_async_request(request)
         self._note(response.status_code)
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            await response.aclose()
+            raise httpx2.RemoteProtocolError("a compressed response, which was not accepted")
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
             response.stream = _BoundedStream(response.stream)
         return response

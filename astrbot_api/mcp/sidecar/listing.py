@@ -9,7 +9,7 @@ from typing import Any
 from mcp import MCPError
 
 from ..wire import MAX_FIELD_CHARS, MAX_LISTED
-from .content import describe_tool, keep_small
+from .content import Kept, describe_tool
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +18,9 @@ _MAX_PAGES = 100
 
 #: Takes a cursor and returns a page.
 _Fetch = Callable[..., Awaitable[Any]]
+
+#: Takes an entry and returns its description.
+_Describe = Callable[[Any], dict[str, Any]]
 
 
 async def list_offers(name: str, client: Any) -> dict[str, Any]:
@@ -29,45 +32,42 @@ async def list_offers(name: str, client: Any) -> dict[str, Any]:
     :raises MCPError: when the tools cannot be listed.
     """
     can = client.server_capabilities
-    tools = await _list_pages(client.list_tools, "tools") if can.tools is not None else []
-    resources: list[Any] = []
+    tools, prompts = Kept(name, "tool"), Kept(name, "prompt", MAX_LISTED)
+    resources = Kept(name, "resource", MAX_LISTED)
+    if can.tools is not None:
+        await _keep_pages(client.list_tools, "tools", describe_tool, tools)
     if can.resources is not None:
-        resources = await _try_pages(name, client.list_resources, "resources")
-        resources += await _try_pages(
-            name, client.list_resource_templates, "resource_templates", quiet=True
-        )
-    prompts: list[Any] = []
+        for fetch, field in (
+            (client.list_resources, "resources"),
+            (client.list_resource_templates, "resource_templates"),
+        ):
+            await _try_pages(name, fetch, field, _describe_resource, resources)
     if can.prompts is not None:
-        prompts = await _try_pages(name, client.list_prompts, "prompts")
+        await _try_pages(name, client.list_prompts, "prompts", _describe_prompt, prompts)
     return {
-        "tools": keep_small(name, "tool", map(describe_tool, tools)),
-        "resources": keep_small(name, "resource", map(_describe_resource, resources[:MAX_LISTED])),
-        "prompts": keep_small(name, "prompt", map(_describe_prompt, prompts[:MAX_LISTED])),
-    }
+        "tools": tools.entries, "resources": resources.entries, "prompts": prompts.entries,
+    }  # fmt: skip
 
 
-async def _list_pages(fetch: _Fetch, field: str) -> list[Any]:
-    """Return the entries of all pages. Stop if a cursor repeats."""
-    entries: list[Any] = []
+async def _keep_pages(fetch: _Fetch, field: str, describe: _Describe, kept: Kept) -> None:
+    """Describe the entries of all pages. Stop if a cursor repeats or the list is too long."""
     cursor, seen = None, set()
     for _ in range(_MAX_PAGES):
         page = await fetch(cursor=cursor)
-        entries += getattr(page, field)
+        kept.add(map(describe, getattr(page, field)))
         cursor = page.next_cursor
-        if not cursor or cursor in seen:
-            break
+        if not cursor or cursor in seen or kept.full:
+            return
         seen.add(cursor)
-    return entries
 
 
-async def _try_pages(name: str, fetch: _Fetch, field: str, *, quiet: bool = False) -> list[Any]:
+async def _try_pages(name: str, fetch: _Fetch, field: str, describe: _Describe, kept: Kept) -> None:
     try:
-        return await _list_pages(fetch, field)
+        await _keep_pages(fetch, field, describe, kept)
     except (MCPError, ValueError) as error:
         # Many servers with resources do not implement templates.
-        level = logging.DEBUG if quiet else logging.WARNING
+        level = logging.DEBUG if field == "resource_templates" else logging.WARNING
         log.log(level, "MCP server %s does not list its %s: %.200s", name, field, error)
-        return []
 
 
 def _describe_resource(one: Any) -> dict[str, Any]:
