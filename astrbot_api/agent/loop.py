@@ -20,11 +20,19 @@ from .provider import (
     ToolSpec,
 )
 from .steps import AgentEvent, ApprovalNeeded, Checkpoint, Decision, Resumption
-from .toolbox import Toolbox
+from .toolbox import Toolbox, parse_arguments
 from .tools import ToolContext
 
 #: Decision on a call if no person can be asked.
 _NOBODY = Decision(approved=False, comment="it needs a person's yes, and nobody can be asked here")
+
+
+#: Decision on a call that lacks the end of its arguments.
+_CUT = Decision(
+    approved=False,
+    comment="you reached the limit of your answer (max_tokens) in the middle of it. Write shorter "
+    "arguments, or split the work into several calls",
+)
 
 
 @dataclass(slots=True)
@@ -38,6 +46,15 @@ class _Step:
     def rewind(self, chars: int) -> None:
         said = "".join(self.text)
         self.text = [said[: len(said) - chars]]
+
+    def is_cut(self) -> bool:
+        """Return whether the model ran out of tokens in the middle of its last call."""
+        if not self.calls or self.finished is None or self.finished.reason != "length":
+            return False
+        try:
+            return not parse_arguments(list(self.calls.values())[-1].arguments)
+        except ValueError:
+            return True
 
     def to_message(self) -> ModelMessage:
         attached = self.finished.attached if self.finished else {}
@@ -143,11 +160,14 @@ def _resume(
 def _plan_calls(step: _Step, toolbox: Toolbox, *, may_wait: bool) -> StepCalls:
     """Return the calls of a step. Calls that need approval are rejected if nobody can be asked."""
     calls = StepCalls(list(step.calls.values()))
-    asking = [one.id for one in calls.calls if toolbox.needs_approval(one.name, one.arguments)]
-    if may_wait:
-        calls.pending = asking
-    else:
-        calls.decisions = dict.fromkeys(asking, _NOBODY)
+    cut = {calls.calls[-1].id: _CUT} if step.is_cut() else {}
+    asking = [
+        one.id
+        for one in calls.calls
+        if one.id not in cut and toolbox.needs_approval(one.name, one.arguments)
+    ]
+    calls.pending = asking if may_wait else ()
+    calls.decisions = cut if may_wait else {**dict.fromkeys(asking, _NOBODY), **cut}
     return calls
 
 

@@ -40,8 +40,8 @@ class ProviderConfig:
     ``type`` is ``openai``, ``local``, ``mock`` or ``auto``. ``models`` lists the allowed values
     of ``selected_model``; empty allows all. ``modalities`` lists the model's inputs: ``text``,
     ``image`` and ``audio``. ``extra`` is added to each request body (``temperature``,
-    ``max_tokens``, …). ``fallback`` lists the ids of providers to use if this one fails.
-    ``proxy`` overrides the environment's proxy; ``""`` means no proxy.
+    ``max_tokens``, …), and ``headers`` to its headers. ``fallback`` lists the ids of providers to
+    use if this one fails. ``proxy`` overrides the environment's proxy; ``""`` means no proxy.
     """
 
     id: str = key("", Length(1, 200))
@@ -69,6 +69,7 @@ class ProviderConfig:
     )
     retry_limit_s: float = key(120.0, Range(0, 3600))
     extra: Mapping[str, Any] = key({})
+    headers: Mapping[str, str] = key({}, secret=True)
 
     def resolve_api_keys(self) -> tuple[str, ...]:
         """Return all keys, which are used in rotation. See :meth:`resolve_api_key`."""

@@ -2,8 +2,9 @@
 
 Source: the public page on the configuration file (``provider``,
 ``provider_settings.default_provider_id``, ``model_config``; ``id``, ``type``,
-``key`` and ``api_base`` of an entry). Newer versions keep shared settings of several models
-in ``provider_sources``, which are used for entries that name their source.
+``key`` and ``api_base`` of an entry), and settings in public reports (``custom_headers``,
+``custom_extra_body``, ``proxy``, ``modalities``). Newer versions keep shared settings of several
+models in ``provider_sources``, which are used for entries that name their source.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ..runtime.addresses import PROXY_SCHEMES
 from .values import read_text
 
 #: Default endpoint of OpenAI's own clients.
@@ -21,6 +23,9 @@ _OPENAI = "https://api.openai.com/v1"
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 
 _EXTRAS = ("temperature", "top_p", "max_tokens")
+
+#: Inputs of a model beside text.
+_INPUTS = ("image", "audio")
 
 #: Called with a description and the id of the affected provider.
 Note = Callable[[str, str], None]
@@ -79,8 +84,17 @@ def _read_provider(entry: Mapping[str, Any], provider_id: str, note: Note) -> di
     if model:
         table["model"] = model
     extra = {name: settings[name] for name in _EXTRAS if _is_positive(settings.get(name))}
-    if extra:
-        table["extra"] = extra
+    more = entry.get("custom_extra_body")
+    table["extra"] = {**extra, **(_drop_null(more) if isinstance(more, dict) else {})}
+    headers = entry.get("custom_headers")
+    headers = headers if isinstance(headers, dict) else {}
+    table["headers"] = {name: str(one) for name, one in headers.items() if one not in (None, "")}
+    proxy = read_text(entry.get("proxy")).strip()
+    if proxy.partition("://")[0].lower() in PROXY_SCHEMES:
+        table["proxy"] = proxy
+    given = entry.get("modalities")
+    if isinstance(given, list) and (more_inputs := [one for one in _INPUTS if one in given]):
+        table["modalities"] = ["text", *more_inputs]
     keys = entry.get("key")
     keys = [one for one in (keys if isinstance(keys, list) else [keys]) if isinstance(one, str)]
     keys = [one.strip() for one in keys if one.strip()]
@@ -92,6 +106,15 @@ def _read_provider(entry: Mapping[str, Any], provider_id: str, note: Note) -> di
             note("only the first key of a provider can be a variable; others are left out",
                  provider_id)  # fmt: skip
     return {key: value for key, value in table.items() if value}
+
+
+def _drop_null(value: Any) -> Any:
+    """Return JSON without ``null``, which TOML does not have."""
+    if isinstance(value, dict):
+        return {key: _drop_null(one) for key, one in value.items() if one is not None}
+    if isinstance(value, list):
+        return [_drop_null(one) for one in value if one is not None]
+    return value
 
 
 def _is_positive(value: Any) -> bool:

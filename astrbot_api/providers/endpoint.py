@@ -41,6 +41,16 @@ _MAX_SWITCHES = 3
 #: If an endpoint asks for a longer delay, the request is not retried. In seconds.
 _MAX_RETRY_AFTER_S = 30.0
 
+#: Headers of each request. A config's headers replace them.
+_HEADERS = {
+    "Accept": "text/event-stream, application/json",
+    "Content-Type": "application/json",
+    "User-Agent": "astrbot-api",
+}
+
+#: Length from which a word of a config's header may be a secret, in characters.
+_MIN_SECRET_CHARS = 12
+
 #: Errors for an unknown path. Source: LM Studio, Express, FastAPI, OpenAI.
 _NO_PATH = re.compile(
     r"unexpected endpoint|not found|cannot (post|get) /|unknown (url|path|route)|invalid url"
@@ -98,11 +108,13 @@ class Endpoint:
         #: The base URL of new requests.
         self.base = BaseUrl.parse(config.base_url)
         self._wrong_address: ProviderError | None = None
-        self._headers = {
-            "Accept": "text/event-stream, application/json",
-            "Content-Type": "application/json",
-            "User-Agent": "astrbot-api",
-        }
+        given = {name.lower() for name in config.headers}
+        usual = {name: one for name, one in _HEADERS.items() if name.lower() not in given}
+        self._headers = {**usual, **config.headers}
+        self._sends_key = "authorization" not in given
+        words = " ".join(config.headers.values()).split()
+        long = (one for one in words if len(one) >= _MIN_SECRET_CHARS)
+        self._secrets = (*keys.keys, *long)
         self._outbound = Outbound(pool_size=_POOL_SIZE, proxy=config.proxy)
 
     def begin_attempts(self) -> Attempts:
@@ -201,14 +213,16 @@ class Endpoint:
 
     def redact(self, text: str) -> str:
         """Prepare an endpoint's text for the log."""
-        return failures.redact(text, self._keys.keys)
+        return failures.redact(text, self._secrets)
 
     def hide(self, text: str) -> str:
-        """Return an endpoint's text without the keys."""
-        return failures.hide_keys(text, self._keys.keys)
+        """Return an endpoint's text without the keys and the config's headers."""
+        return failures.hide_keys(text, self._secrets)
 
     def _send(self, method: str, path: str, content: bytes | None, call: Call, key: str) -> Answer:
-        headers = {**self._headers, "Authorization": f"Bearer {key}"} if key else self._headers
+        headers = self._headers
+        if key and self._sends_key:
+            headers = {**headers, "Authorization": f"Bearer {key}"}
         if key and self.base.is_azure:
             headers = {**headers, "api-key": key}
         try:

@@ -93,8 +93,10 @@ def _ask_model(
 
 
 def _find_remedy(fault: str, listed: bool = False) -> str:
-    if "credentials" in fault:
+    if "credentials" in fault or "denied access" in fault:
         return "correct api_key, or the variable in api_key_env"
+    if "no balance left" in fault:
+        return "top up the account"
     if listed:
         return "correct model in [provider]"
     if "reached" in fault or "within" in fault:

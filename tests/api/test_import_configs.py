@@ -27,12 +27,15 @@ _PROVIDERS = [
         "key": ["sk-first", "sk-second"], "api_base": "https://api.deepseek.com/v1/",
         "model_config": {"model": "deepseek-chat", "temperature": 0.4, "max_tokens": 0},
     },
-    {"id": "second", "provider_source_id": "src", "model": "qwen3:8b", "api_base": ""},
+    {"id": "second", "provider_source_id": "src", "model": "qwen3:8b", "api_base": "",
+     "modalities": ["text", "image", "tool_use"],
+     "custom_extra_body": {"enable_thinking": False, "stop": None}},
 ]  # fmt: skip
 
 _SOURCES = [
     {"id": "src", "type": "openai_chat_completion", "key": ["$QWEN_KEY", "${OTHER}"],
-     "api_base": "http://127.0.0.1:11434/v1"},
+     "api_base": "http://127.0.0.1:11434/v1", "proxy": "http://127.0.0.1:7890",
+     "custom_headers": {"User-Agent": "me/1.0", "X-Empty": ""}},
 ]  # fmt: skip
 
 _CONFIG = {
@@ -83,7 +86,9 @@ def test_providers_models_keys_and_the_prompt_are_imported(
     config = _read(path)
     assert config["provider"] == {
         "id": "second", "type": "openai", "base_url": "http://127.0.0.1:11434/v1",
-        "model": "qwen3:8b", "api_key_env": "QWEN_KEY",
+        "model": "qwen3:8b", "api_key_env": "QWEN_KEY", "modalities": ["text", "image"],
+        "proxy": "http://127.0.0.1:7890", "headers": {"User-Agent": "me/1.0"},
+        "extra": {"enable_thinking": False},
     }  # fmt: skip
     assert config["providers"] == {
         "deepseek": {

@@ -6,10 +6,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pytest
+
 from astrbot_api import Cancellation, Tool, ToolContext
 from astrbot_api.agent.loop import run_agent
 from astrbot_api.agent.provider import (
     Delta,
+    Finished,
     ModelMessage,
     ModelOptions,
     TextDelta,
@@ -19,6 +22,7 @@ from astrbot_api.agent.provider import (
 from astrbot_api.agent.steps import ToolFinished
 from astrbot_api.agent.tool_limits import ToolLimits
 from astrbot_api.agent.toolbox import Toolbox
+from astrbot_api.testing import ScriptedModel
 
 CANCEL = Cancellation()
 CONTEXT = ToolContext("alice", "s", "default", CANCEL)
@@ -96,3 +100,28 @@ def test_tools_that_are_too_many_are_left_out_from_the_end() -> None:
     assert [one["function"]["name"] for one in box.to_specs()] == ["t0", "t1", "t2"]
     assert box.left_out == ("t3", "t4")
     assert box.run("t4", "{}", CONTEXT).startswith("error: there is no tool named t4")
+
+
+@pytest.mark.parametrize("arguments", ['{"at": "x", "te', "", "{}"])
+def test_a_call_cut_by_the_limit_of_the_answer_is_not_made(arguments: str) -> None:
+    made: list[Any] = []
+    whole, cut = (
+        ToolCallDelta(0, "a", "look", '{"at": 1}'),
+        ToolCallDelta(1, "b", "look", arguments),
+    )
+    model = ScriptedModel([whole, cut, Finished("length")], "Done.")
+    box = make_box(lambda values, context: str(made.append(values)))
+    asked = [{"role": "user", "content": "Look."}]
+    events = list(run_agent(model, asked, box, CONTEXT, ModelOptions(CANCEL), max_steps=5))
+    results = {one.id: one.result for one in events if isinstance(one, ToolFinished)}
+    assert made == [{"at": 1}]
+    assert "max_tokens" in results["b"]
+    assert events[-2] == TextDelta("Done.")
+
+
+def test_a_whole_call_at_the_limit_of_the_answer_is_made() -> None:
+    call = ToolCallDelta(0, "a", "look", '{"at": 1}')
+    model = ScriptedModel([call, Finished("length")], "Done.")
+    asked = [{"role": "user", "content": "Look."}]
+    events = list(run_agent(model, asked, make_box(), CONTEXT, ModelOptions(CANCEL), max_steps=5))
+    assert [one.result for one in events if isinstance(one, ToolFinished)] == ["same"]

@@ -11,7 +11,7 @@ from astrbot_api.agent.provider import Delta, ReasoningDelta, TextDelta, ToolCal
 from astrbot_api.errors import ProviderError
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
-from .openai_asking import HELLO, TOOL, answer_to, ask, begin, provider_of, text_of
+from .openai_asking import HELLO, TOOL, answer_to, ask, begin, failure_of, provider_of, text_of
 from .raw_endpoint import DONE, Connection, RawEndpoint, answering, event
 
 
@@ -107,6 +107,24 @@ def test_first_listed_model_is_used_where_none_is_named_and_asked_for_once() -> 
         ask(provider)
         ask(provider)
     assert asked == ["GET /v1/models"] + ["POST /v1/chat/completions"] * 2
+
+
+def test_headers_of_the_config_replace_the_usual_ones(caplog: pytest.LogCaptureFixture) -> None:
+    heads: list[str] = []
+
+    def handle(connection: Connection) -> None:
+        heads.append(connection.read_request()[0].lower())
+        connection.send_json(422, {"error": {"message": "bad header a-long-secret-1"}})
+
+    headers = {"user-agent": "me/1.0", "Authorization": "Basic a-long-secret-1"}
+    with RawEndpoint(handle) as endpoint:
+        error = failure_of(provider_of(endpoint, headers=headers))
+    (head,) = heads
+    assert "user-agent: me/1.0\r\n" in head
+    assert "authorization: basic a-long-secret-1\r\n" in head
+    assert "astrbot-api" not in head
+    assert "bearer" not in head
+    assert "a-long-secret" not in error.message + caplog.text
 
 
 @pytest.mark.parametrize(
