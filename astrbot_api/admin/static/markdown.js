@@ -2,12 +2,16 @@
 
 import { h } from "./dom.js";
 
+/** Longer texts are shown as they are. A page could not draw a million cells of a table. */
+const MAX_CHARS = 100_000;
+
+// Each pattern takes linear time: no text of a user or a model may freeze the page.
 const FENCE = /^\s*```/;
-const ITEM = /^\s*(?:[-*+]|(\d+)[.)])\s+(.*)$/;
-const HEADING = /^#{1,6}\s+(.*)$/;
+const ITEM = /^\s*(?:[-*+]|(\d+)[.)])\s+(\S.*)?$/s;
+const HEADING = /^#{1,6}\s+(\S.*)?$/s;
 const INLINE =
-  /(`[^`\n]+`)|\*\*([^*\n]+)\*\*|\[([^\]\n]+)\]\((https?:\/\/[^\s)]+)\)|(?<![*\w])\*([^*\s](?:[^*\n]*[^*\s])?)\*(?![*\w])/g;
-const RULE = /^\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$/;
+  /(`[^`\n]+`)|\*\*([^*\n]+)\*\*|\[([^[\]\n]+)\]\((https?:\/\/[^\s)]{1,2000})\)|(?<![*\w])\*([^*\s](?:[^*\n]*[^*\s])?)\*(?![*\w])/g;
+const DASHES = /^:?-+:?$/;
 
 function inline(text) {
   const found = [];
@@ -27,7 +31,8 @@ function inline(text) {
 /** Return whether a table begins: a line with bars, followed by a line of dashes. */
 function beginsTable(lines, at) {
   const rule = lines[at + 1] ?? "";
-  return lines[at].includes("|") && rule.includes("|") && RULE.test(rule);
+  if (!lines[at].includes("|") || !rule.includes("|")) return false;
+  return rule.trim().replace(/^\|/, "").replace(/\|$/, "").split("|").every((one) => DASHES.test(one.trim()));
 }
 
 function cells(line, name) {
@@ -44,6 +49,7 @@ function table(lines) {
 
 /** Return the blocks of a text. */
 export function renderMarkdown(text) {
+  if (text.length > MAX_CHARS) return [h("p", {}, text)];
   const blocks = [];
   const lines = text.split("\n");
   let paragraph = [];
@@ -76,10 +82,10 @@ export function renderMarkdown(text) {
       const name = item[1] ? "ol" : "ul";
       if (paragraph.length || (list && list.localName !== name)) flush();
       list ??= h(name, item[1] ? { start: item[1] } : {});
-      list.append(h("li", {}, inline(item[2])));
+      list.append(h("li", {}, inline(item[2] ?? "")));
     } else if (heading) {
       flush();
-      blocks.push(h("p", {}, h("strong", {}, inline(heading[1]))));
+      blocks.push(h("p", {}, h("strong", {}, inline(heading[1] ?? ""))));
     } else if (line.trim() === "") {
       flush();
     } else {

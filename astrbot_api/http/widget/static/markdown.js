@@ -1,6 +1,12 @@
 // Render Markdown as DOM nodes. marked parses it, and no text is ever inserted as HTML. Therefore
 // it works with Trusted Types and a strict CSP.
 
+/** Longer texts are shown as they are. */
+const MAX_CHARS = 100_000;
+
+/** Time to read a text, in milliseconds, after which its longer versions are shown as they are. */
+const MAX_MS = 500;
+
 const SAFE_LINK = /^(https?:|mailto:|tel:|#|\/(?!\/))/i;
 
 const INLINE_MATH = /^\\\((.+?)\\\)/s;
@@ -55,10 +61,11 @@ class MarkdownView {
     this.target = target;
     this.options = options;
     this.blocks = [];
+    this.plain = false;
   }
 
   draw(text) {
-    const tokens = reader.lexer(text).filter((one) => one.type !== "space");
+    const tokens = this.read(text).filter((one) => one.type !== "space");
     let same = 0;
     while (same < tokens.length && this.blocks[same]?.raw === tokens[same].raw) same += 1;
     for (const block of this.blocks.splice(same)) block.node.remove();
@@ -67,6 +74,21 @@ class MarkdownView {
       this.target.append(node);
       this.blocks.push({ raw: token.raw, node });
     }
+  }
+
+  /** Return the blocks of a text. A model in a loop can write what marked cannot read, or not fast. */
+  read(text) {
+    if (!this.plain && text.length <= MAX_CHARS) {
+      const begun = performance.now();
+      try {
+        return reader.lexer(text);
+      } catch {
+        this.plain = true; // nested too deeply
+      } finally {
+        this.plain ||= performance.now() - begun > MAX_MS;
+      }
+    }
+    return [{ type: "plain", raw: text }];
   }
 
   makeBlock(token) {
@@ -89,6 +111,8 @@ class MarkdownView {
         return this.fill(h("p", { dir: "auto" }), token.tokens);
       case "text":
         return token.tokens ? this.fill(h("span"), token.tokens) : h("span", {}, unescapeText(token.text));
+      case "plain":
+        return h("p", { dir: "auto", class: "plain" }, token.raw);
       default:
         return h("p", { dir: "auto" }, token.raw); // HTML is shown as source text
     }
