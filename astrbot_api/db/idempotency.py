@@ -9,6 +9,7 @@ import peewee
 
 from ..runtime.clock import now_us
 from . import counting, stored
+from .leases import IS_ALIVE
 from .models import IdempotentRequest as Request
 from .models import Worker
 from .prepared import Prepared, equals, param, params
@@ -46,7 +47,7 @@ _FIND = Prepared(
         Request.status,
         Request.answer,
         Request.worker_id,
-        Worker.lease_until,
+        IS_ALIVE,
     )
     .join(Worker, peewee.JOIN.LEFT_OUTER, on=(Worker.worker_id == Request.worker_id))
     .where(_OF_KEY)
@@ -151,12 +152,11 @@ def find(db: peewee.Database, key: ClientKey) -> EarlierRequest | None:
 
 
 def _find(db: peewee.Database, key: ClientKey) -> tuple[EarlierRequest | None, str]:
-    row = _FIND.execute(db, **_name(key)).fetchone()
+    row = _FIND.execute(db, now=time.time(), **_name(key)).fetchone()
     if row is None:
         return None, ""
-    body_hash, run_id, status, answer, worker, lease_until = row
-    in_flight = lease_until is not None and lease_until > time.time()
-    return EarlierRequest(body_hash, run_id, status, answer, in_flight), worker
+    body_hash, run_id, status, answer, worker, is_alive = row
+    return EarlierRequest(body_hash, run_id, status, answer, bool(is_alive)), worker
 
 
 def finish(db: peewee.Database, key: ClientKey, status: int, answer: str) -> None:

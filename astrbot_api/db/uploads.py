@@ -6,13 +6,13 @@ attachment uses it, so it is listed in ``stray_blob`` until it is deleted.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import peewee
 
+from . import leases
 from .locks import lock_name
-from .models import FileChunk, FileUpload, Worker
+from .models import FileChunk, FileUpload
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +117,7 @@ def begin_completing(
     """
     free = FileUpload.completing_until <= now_us
     if judge:
-        living = Worker.select(Worker.worker_id).where(Worker.lease_until > time.time())
-        free |= FileUpload.completing_by.not_in(living)
+        free |= FileUpload.completing_by.not_in(leases.select_living(db))
     query = FileUpload.update(
         completing_until=until_us, expires_at=until_us, completing_by=worker_id
     ).where(FileUpload.upload_id == upload_id, free)

@@ -16,6 +16,7 @@ from ..config.files import ConfigFiles, iter_stamps
 from ..config.settings import PREFIX, Settings
 from ..db import keys
 from ..db.deliveries import EVENT_PREFIX, list_newest
+from ..db.leases import find_skew_s
 from ..db.store import Store, open_store
 from ..db.stored import Stored, find_account, list_by_key, sum_growth, sum_stored
 from ..deliveries.webhook_file import read_webhooks
@@ -27,6 +28,7 @@ from ..im.bots import Bots
 from ..im.registry import AdapterTypes
 from ..runtime.clock import to_iso
 from ..upstream.checking import check_upstream
+from ..worker.lease import SKEW_S
 from .asking import ask_bot, ask_mcp, ask_provider, ask_redis
 from .findings import Finding
 
@@ -58,7 +60,7 @@ def examine(settings: Settings, *, offline: bool = False) -> Iterator[Finding]:
     try:
         findings = list(_guard("database", lambda: _examine_database(store)))
         yield from findings
-        usable = store if all(one.state == "ok" for one in findings) else None
+        usable = store if all(one.state != "fail" for one in findings) else None
         if usable is not None:
             yield from _guard("keys", lambda: _examine_keys(usable))
             yield from _guard("stored", lambda: _examine_stored(settings, usable))
@@ -170,6 +172,11 @@ def _examine_database(store: Store) -> Iterator[Finding]:
         yield Finding("database", "fail", fault)
     else:
         yield Finding("database", "ok", f"{store.dialect}, up to date")
+        with store.read() as db:
+            skew_s = find_skew_s(db)
+        if abs(skew_s) > SKEW_S:
+            text = f"its clock and this host's differ by {abs(skew_s):.0f} s"
+            yield Finding("clock", "warn", text, "synchronise the clocks (NTP)")
 
 
 def _examine_keys(store: Store) -> Iterator[Finding]:

@@ -13,6 +13,8 @@ import time
 import uuid
 from dataclasses import dataclass, field
 
+import peewee
+
 from ..db import leases
 from ..db.store import Store
 from ..errors import AstrBotError
@@ -20,6 +22,9 @@ from ..runtime.per_process import PerProcess
 from .chores import Chores
 
 log = logging.getLogger(__name__)
+
+#: Difference between this host's clock and the database's above which it is logged, in seconds.
+SKEW_S = 5.0
 
 
 @dataclass(slots=True)
@@ -34,6 +39,7 @@ class _Lease:
     closed: threading.Event = field(default_factory=threading.Event)
     renewed_at: tuple[float, float] | None = None
     unsure_until: float = 0.0
+    is_skewed: bool = False
 
 
 class WorkerLease:
@@ -124,11 +130,25 @@ class WorkerLease:
                 log.exception("the worker's lease was not renewed")
 
     def _renew(self, own: _Lease) -> None:
-        self._store.write(lambda db: leases.renew_lease(db, own.worker_id, self._lease_s))
+        def job(db: peewee.Database) -> float:
+            leases.renew_lease(db, own.worker_id, self._lease_s)
+            return leases.find_skew_s(db)
+
+        self._note_skew(own, self._store.write(job))
         if own.renewed_at is not None and self._was_silent(own):
             log.warning("the worker's lease had expired; other workers get time to renew theirs")
             own.unsure_until = time.monotonic() + self._lease_s
         own.renewed_at = (time.monotonic(), time.time())
+
+    def _note_skew(self, own: _Lease, skew_s: float) -> None:
+        """Log once that the clock of this host is wrong."""
+        if abs(skew_s) > SKEW_S and not own.is_skewed:
+            log.warning(
+                "this host's clock is %.0f s %s PostgreSQL's: keys, logins, links and limits "
+                "expire at the wrong time; synchronise the clocks (NTP)",
+                abs(skew_s), "ahead of" if skew_s > 0 else "behind",
+            )  # fmt: skip
+        own.is_skewed = abs(skew_s) > SKEW_S
 
     def _was_silent(self, own: _Lease) -> bool:
         monotonic, wall = own.renewed_at or (0.0, 0.0)
