@@ -217,10 +217,10 @@ def make_file_part(url: str, media_type: Any, name: Any) -> dict[str, Any]:
     ours = _OUR_FILE.search(url) if len(url) <= _MAX_URL_CHARS else None
     if ours is not None and url[:5].lower() != "data:":
         return {"type": "file", "file": {"file_id": ours[1]}}
+    named = {"filename": name} if isinstance(name, str) else {}
     if isinstance(media_type, str) and media_type.startswith("image/"):
-        return {"type": "image_url", "image_url": {"url": url}}
-    named = name if isinstance(name, str) and name else "file"
-    return {"type": "file", "file": {"file_data": url, "filename": named}}
+        return {"type": "image_url", "image_url": {"url": url, **named}}
+    return {"type": "file", "file": {"file_data": url, **named}}
 
 
 def find_config_id(config: str) -> str:

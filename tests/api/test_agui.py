@@ -113,8 +113,12 @@ def test_files_of_the_user_are_stored(api: Api, part: dict[str, Any]) -> None:
         part = {**part, "source": {**part["source"], "value": data}}
     else:
         part = {**part, "data": data}
+    part |= {"filename": "cat.png", "metadata": {"filename": "cat.png"}}
     read(post(api, {**USER, "content": [{"type": "text", "text": "What is it?"}, part]}))
     assert api.count_rows("attachment") == 1
+    path = f"/api/v1/chat/sessions/t1/messages?username=agui:{api.key[:12]}"
+    stored = api.get(path).get_json()["data"]["messages"][-1]["content"]["message"]
+    assert stored[-1]["filename"] == "cat.png"
 
 
 @pytest.mark.parametrize(

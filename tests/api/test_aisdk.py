@@ -156,12 +156,14 @@ def test_a_failed_turn_is_an_error_at_the_end(make_scripted: Make) -> None:
 
 
 def test_a_users_file_reaches_the_model_from_a_data_url_or_an_attachment(api: Api) -> None:
-    file = {"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,AAAA"}
+    url = "data:image/png;base64,AAAA"
+    file = {"type": "file", "mediaType": "image/png", "url": url, "filename": "cat.png"}
     message = {"role": "user", "parts": [file, {"type": "text", "text": "What is it?"}]}
     read(post(api, message, username="alice"))
     stored = api.get("/api/v1/chat/sessions/chat-1/messages?username=alice").get_json()["data"]
     (attachment, text) = stored["messages"][-1]["content"]["message"]
     assert text == {"type": "plain", "text": "What is it?"}
+    assert attachment["filename"] == "cat.png"
     ours = {**file, "url": f"http://localhost/api/v1/files/{attachment['attachment_id']}/content"}
     read(post(api, {**message, "parts": [ours]}, username="alice"))
     assert api.count_rows("attachment") == 1

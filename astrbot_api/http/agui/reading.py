@@ -132,7 +132,9 @@ def _read_part(part: Any, where: str) -> dict[str, Any]:
     source = part.get("source") if kind in _MEDIA else None
     if not isinstance(source, dict) or not isinstance(source.get("value"), str):
         raise refuse(f"{where} must be text, or {', '.join(_MEDIA)} with a source")
-    return _make_part(kind, source.get("type"), source["value"], source.get("mimeType"))
+    about = part.get("metadata")
+    name = about.get("filename") if isinstance(about, dict) else None  # as CopilotKit sends it
+    return _make_part(name or kind, source.get("type"), source["value"], source.get("mimeType"))
 
 
 def _read_binary(part: dict[str, Any], where: str) -> dict[str, Any]:

@@ -259,7 +259,7 @@ def _read_part(part: Any, where: str, store_file: StoreFile) -> Segment:
         raise refuse(f"{where} must be text, image_url, input_audio or file")
     if kind == "image_url":
         data = decode_base64(inner.get("url"), f"{where}.image_url.url", must_be_url=True)
-        return Media(store_file(data, "image"))
+        return Media(store_file(data, str(inner.get("filename") or "image")))
     if kind == "input_audio":
         name = "audio." + ("mp3" if inner.get("format") == "mp3" else "wav")
         return Media(
