@@ -218,4 +218,11 @@ def test_only_post_is_supported(api: Api) -> None:
         answer = getattr(api.client, method)("/api/v1/mcp", headers={"X-API-Key": api.key})
         assert answer.status_code == 405
         assert "POST" in answer.headers["Allow"]
-    assert api.client.post("/api/v1/mcp", json=call("ping")).status_code == 401
+
+
+def test_a_rejected_request_is_an_error_of_both_protocols(api: Api) -> None:
+    answer = api.client.post("/api/v1/mcp", json=call("ping"), headers={"X-API-Key": "abk_x"})
+    body = answer.get_json()
+    assert (answer.status_code, body["code"]) == (401, "invalid_api_key")
+    assert (body["jsonrpc"], body["id"]) == ("2.0", None)
+    assert body["error"] == {"code": -32000, "message": "Invalid API key"}

@@ -117,3 +117,14 @@ def test_every_client_gets_the_reason_of_an_error(run: Callable[[Job], Any]) -> 
     assert "400" in failed.content[0].text
     assert refused.is_error
     assert "nowhere" in refused.content[0].text
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+def test_a_wrong_key_is_an_error_with_its_reason(server: Server, mode: str) -> None:
+    async def job() -> None:
+        async with connect(server, "abk_wrong", mode, "alice") as client:
+            await client.list_tools()
+
+    wrong = pytest.RaisesExc(MCPError, match="Invalid API key")
+    with pytest.RaisesGroup(wrong, allow_unwrapped=True, flatten_subgroups=True):
+        asyncio.run(asyncio.wait_for(job(), 60))

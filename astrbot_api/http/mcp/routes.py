@@ -16,6 +16,7 @@ from ...runtime.version import find_version
 from ..auth import choose_username
 from ..blueprint import ApiBlueprint, read_json
 from ..chat.modes import RUN_HEADER
+from ..envelope import fail
 from ..idempotency import CODES, PARAMETER, read_client_key
 from ..openai.answering import wait_for_answer
 from ..sse import stream_response
@@ -42,6 +43,18 @@ _INSTRUCTIONS = (
 _CAPABILITIES: dict[str, Any] = {"tools": {}, "resources": {}}
 
 Answer = dict[str, Any]
+
+
+@blp.errorhandler(ApiError)
+def _fail(error: ApiError) -> Response:
+    """Return an error of the API, such as a wrong key, which is also a JSON-RPC error.
+
+    The client for Python shows no other errors.
+    """
+    answer = fail(error)
+    described = rpc.describe_error(RpcError(rpc.REFUSED, error.message), None)
+    answer.set_data(orjson.dumps({**answer.get_json(), **described}))
+    return answer
 
 
 @blp.post("/mcp", operation_id="callMcpServer")
