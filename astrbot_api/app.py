@@ -14,9 +14,11 @@ from werkzeug.routing import Rule
 
 from .errors import ApiError, refuse
 from .extension import AstrBotAPI
+from .http.api import add_fallback
+from .http.cors import Cors
 from .http.envelope import fail
-from .http.fallback import answer_unknown
-from .http.openai_errors import ROOT_UNKNOWN
+from .http.fallback import FALLBACK
+from .http.openai_errors import ROOT_FALLBACK
 from .http.operations.routes import build_operations
 from .http.request_body import drain_later
 
@@ -35,18 +37,13 @@ def create_app(config: Mapping[str, Any] | None = None, *, api: AstrBotAPI | Non
     app.config.update(config or {})
     state = (api or AstrBotAPI()).init_app(app)
     app.register_error_handler(HTTPException, _answer_elsewhere)
-    app.add_url_rule(
-        "/api/<path:rest>", "api_unknown", _answer_unknown_api, methods=_ANY_METHOD,
-        provide_automatic_options=False,
-    )  # fmt: skip
     app.register_error_handler(ApiError, fail)
     app.register_blueprint(build_operations())
     settings = state.settings
+    # Any path that begins like the API's requires a key, as clients expect.
+    add_fallback(app, Cors(settings), "/api", f"{FALLBACK}_root")
     if settings.openai_at_root:
-        app.add_url_rule(
-            "/v1/<path:rest>", ROOT_UNKNOWN, _answer_unknown_api, methods=_ANY_METHOD,
-            provide_automatic_options=False,
-        )  # fmt: skip
+        add_fallback(app, Cors(settings), "/v1", ROOT_FALLBACK)
     home = "/admin/" if settings.owner_access == "pages" else "/api/v1/docs"
     # Relative, since a proxy may add a prefix.
     target = f"{settings.url_prefix}{home}"[1:]
@@ -58,14 +55,6 @@ def create_app(config: Mapping[str, Any] | None = None, *, api: AstrBotAPI | Non
         )
     app.wsgi_app = _RequestLine(app.wsgi_app)  # type: ignore[method-assign]
     return app
-
-
-_ANY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-
-
-def _answer_unknown_api(rest: str) -> Response:
-    """Require a key for any path that begins like the API's, as clients expect."""
-    answer_unknown()
 
 
 def _answer_elsewhere(error: HTTPException) -> Response:

@@ -104,10 +104,7 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
     Blueprint.register_blueprint(parent, extensions)
     app.register_blueprint(parent, url_prefix=settings.url_prefix + API_PATH)
     # Registered separately, so that it stays undocumented.
-    fallback = build_fallback()
-    add_request_hooks(fallback, cors)
-    register_error_handlers(fallback)
-    app.register_blueprint(fallback, url_prefix=settings.url_prefix + API_PATH, name=FALLBACK)
+    add_fallback(app, cors, settings.url_prefix + API_PATH, FALLBACK)
     if settings.files_origin:
         opened = build_files_origin()
         add_request_hooks(opened)
@@ -120,6 +117,17 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
     scopes = {resource.tag: resource.scope for resource in RESOURCES}
     # Built lazily: describing the routes takes twice as long as the rest of this function.
     return OpenapiDocuments(lambda: _make_document(app, parent, settings), settings, scopes)
+
+
+def add_fallback(app: Flask, cors: Cors, prefix: str, name: str) -> None:
+    """Answer all requests below a prefix that have no route.
+
+    :param name: Name of the blueprint, which begins with :data:`~.fallback.FALLBACK`.
+    """
+    fallback = build_fallback()
+    add_request_hooks(fallback, cors)
+    register_error_handlers(fallback)
+    app.register_blueprint(fallback, url_prefix=prefix, name=name)
 
 
 def _make_document(

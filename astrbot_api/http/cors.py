@@ -30,7 +30,8 @@ _MAX_ASKED_CHARS = 4096
 #: Response headers that pages may read beyond the CORS-safelisted ones.
 _RESPONSE_HEADERS = (
     "X-Request-ID, X-Run-ID, X-Delivery-ID, Retry-After, RateLimit-Limit, RateLimit-Remaining, "
-    "RateLimit-Reset, Content-Disposition, Content-Range, ETag, Allow, X-Should-Retry"
+    "RateLimit-Reset, Content-Disposition, Content-Range, ETag, Allow, X-Should-Retry, "
+    "WWW-Authenticate"
 )
 
 #: Seconds for which a browser caches the preflight response.

@@ -17,6 +17,10 @@ from .state import get_state
 #: Statuses that ``legacy_error_status`` replaces by HTTP 200, like AstrBot 4.25.
 _BUSINESS_STATUSES = frozenset({400, 404, 409, 415})
 
+#: How to authenticate, sent with each 401. Clients may require it: Java's fails without it.
+#: Browsers show no login dialog for this scheme. Source: RFC 9110, 11.6.1; RFC 6750, 3.
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="AstrBot"'}
+
 #: Environ key of the request id.
 _REQUEST_ID_KEY = "astrbot_api.request_id"
 
@@ -41,8 +45,10 @@ def fail(error: ApiError) -> Response:
 
     Below ``/openai`` the error has OpenAI's format.
     """
+    headers = {**error.headers, "X-Request-ID": get_request_id()}
+    if error.status == 401:
+        headers = {**CHALLENGE, **headers}
     if expects_openai_errors(request):
-        headers = {**error.headers, "X-Request-ID": get_request_id()}
         body = orjson.dumps({"error": describe_error(error)})
         return Response(body, error.status, headers, mimetype="application/json")
     body = orjson.dumps(
@@ -57,7 +63,6 @@ def fail(error: ApiError) -> Response:
     status = error.status
     if status in _BUSINESS_STATUSES and error.code != "path_not_found" and _wants_legacy_errors():
         status = 200
-    headers = {**error.headers, "X-Request-ID": get_request_id()}
     return Response(body, status, headers, mimetype="application/json")
 
 

@@ -29,12 +29,12 @@ _OWN_PATHS = {
     "/widget/visits": {"POST", "OPTIONS"},
 }
 
-#: The name under which the fallback is registered.
+#: The names under which fallbacks are registered begin with this.
 FALLBACK = "astrbot_api_fallback"
 
 
 def build_fallback() -> Blueprint:
-    """Return the blueprint that matches all requests without a route."""
+    """Return a blueprint that matches all requests without a route."""
     blueprint = Blueprint("fallback", __name__)
     # With the empty path, because Flask would redirect it to the path with a slash, as HTML.
     rules: dict[str, tuple[str, ...]] = dict.fromkeys(("", "/", "/<path:path>"), METHODS)
@@ -50,6 +50,10 @@ def build_fallback() -> Blueprint:
             provide_automatic_options=False,
             strict_slashes=True,
         )
+    # Werkzeug routes WebSocket handshakes separately, and would answer them with a bare 400.
+    blueprint.add_url_rule(
+        "/<path:path>", "unknown", methods=["GET"], websocket=True, provide_automatic_options=False
+    )
     return blueprint
 
 
@@ -58,6 +62,8 @@ def answer_unknown(path: str = "") -> NoReturn:
 
     :raises ApiError: always.
     """
+    if request.url_rule is not None and request.url_rule.websocket:
+        _refuse_handshake()
     others = find_methods()
     if all(_is_public(endpoint) for endpoint in others.values()) and others:
         _refuse_method(others)
@@ -75,6 +81,14 @@ def answer_unknown(path: str = "") -> NoReturn:
     _refuse_method(others)
 
 
+def _refuse_handshake() -> NoReturn:
+    """Reject a WebSocket handshake on a path that is not a WebSocket."""
+    require_scope(None)
+    is_openai = expects_openai_errors(request)
+    remedy = "send HTTP requests" if is_openai else "connect to /api/v1/chat/ws"
+    raise ApiError("path_not_found", f"There is no WebSocket at {request.path}; {remedy}")
+
+
 def find_methods() -> dict[str, str]:
     """Return the allowed methods of the current path and their endpoints."""
     found: dict[str, str] = {}
@@ -84,7 +98,7 @@ def find_methods() -> dict[str, str]:
             endpoint, _ = adapter.match(method=method)
         except HTTPException:
             continue
-        if "." in endpoint and not endpoint.startswith(f"{FALLBACK}."):
+        if "." in endpoint and not endpoint.startswith(FALLBACK):
             found[method] = endpoint
     return found
 

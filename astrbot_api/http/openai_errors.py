@@ -18,8 +18,8 @@ OPENAI_PATH = f"/api/v1{OPENAI_RULE}"
 #: Prefix of the endpoint names of the OpenAI routes and their aliases.
 _ENDPOINTS = "astrbot_api.openai."
 
-#: Endpoint of all other paths below ``/v1``, if the OpenAI routes exist there.
-ROOT_UNKNOWN = "openai_unknown"
+#: Name of the fallback for all other paths below ``/v1``, if the OpenAI routes exist there.
+ROOT_FALLBACK = "astrbot_api_fallback_openai"
 
 
 def list_aliases(base: str, at_root: bool) -> Iterator[str]:
@@ -36,7 +36,7 @@ def list_aliases(base: str, at_root: bool) -> Iterator[str]:
 def expects_openai_errors(request: Request) -> bool:
     """Return whether a request expects OpenAI's error format."""
     endpoint = request.endpoint or ""
-    return OPENAI_PATH in request.path or endpoint.startswith((_ENDPOINTS, ROOT_UNKNOWN))
+    return OPENAI_PATH in request.path or endpoint.startswith((_ENDPOINTS, ROOT_FALLBACK))
 
 
 #: HTTP status -> ``type``. Other 4xx statuses are ``invalid_request_error``.

@@ -662,6 +662,33 @@ def test_pages_may_read_the_documented_headers(make_api: Callable[..., Api]) -> 
     assert {"X-Run-ID", "X-Delivery-ID", "Retry-After", "X-Request-ID"} <= set(exposed)
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/api/v1/nothing", "/api/stat/versions"])
+def test_pages_can_read_the_errors_of_unknown_paths(
+    make_api: Callable[..., Api], path: str
+) -> None:
+    api = make_api(ASTRBOT_CORS_ORIGINS="https://shop.example", ASTRBOT_OPENAI_AT_ROOT=True)
+    origin = {"Origin": "https://shop.example"}
+    asking = {**origin, "Access-Control-Request-Method": "POST"}
+    for answer, status in (
+        (api.client.options(path, headers=asking), 204),
+        (api.post(path, json={}, headers=origin), 404),
+        (api.client.get(path, headers=origin), 401),
+    ):
+        assert answer.status_code == status
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+
+
+def test_each_401_names_the_scheme(make_api: Callable[..., Api]) -> None:
+    """Java's client raises an error instead of showing a 401 without this header."""
+    api = make_api(ASTRBOT_OPENAI_AT_ROOT=True)
+    for path in ("/api/v1/configs", "/api/v1/mcp", "/v1/models", "/v1/nothing", "/api/apikey/list"):
+        for headers in ({}, {"Authorization": "Bearer abk_wrong"}):
+            answer = api.client.get(path, headers=headers)
+            assert answer.status_code == 401, path
+            assert answer.headers["WWW-Authenticate"] == 'Bearer realm="AstrBot"'
+    assert "WWW-Authenticate" not in api.get("/api/v1/configs").headers
+
+
 def test_another_origin_gets_no_cors_headers(make_api: Callable[..., Api]) -> None:
     for api in (make_api(ASTRBOT_CORS_ORIGINS="https://shop.example"), make_api()):
         answer = preflight(api, "https://shop.example.evil.example")

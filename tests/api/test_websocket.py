@@ -13,14 +13,39 @@ from ..waiting import wait_for
 from ..websocket import CLOSE, PONG, TEXT, WebSocketClient, handshake
 from .conftest import Api
 
+HANDSHAKE = {
+    "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
+}  # fmt: skip
+
 
 def test_a_server_without_raw_sockets_rejects_with_a_clear_error(api: Api) -> None:
-    headers = {
-        "X-API-Key": api.key, "Upgrade": "websocket", "Connection": "Upgrade",
-        "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
-    }  # fmt: skip
-    answer = api.client.get("/api/v1/chat/ws", headers=headers)
+    answer = api.get("/api/v1/chat/ws", headers=HANDSHAKE)
     assert (answer.status_code, answer.get_json()["code"]) == (501, "websocket_unsupported")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/chat",
+        "/api/v1/chat/wss",
+        "/api/chat/ws",
+        "/v1/responses",
+        "/v1/models",
+        "/v1/realtime",
+    ],
+)
+def test_a_handshake_on_another_path_is_answered_with_the_reason(
+    make_api: Callable[..., Api], path: str
+) -> None:
+    """OpenAI's clients can also use WebSockets, for Responses and Realtime."""
+    api = make_api(ASTRBOT_OPENAI_AT_ROOT=True)
+    answer = api.get(path, headers=HANDSHAKE)
+    body = answer.get_json()
+    error = body["error"] if path.startswith("/v1") else body
+    assert (answer.status_code, error["code"]) == (404, "path_not_found")
+    assert error["message"].startswith(f"There is no WebSocket at {path}; ")
+    assert api.client.get(path, headers=HANDSHAKE).status_code == 401
 
 
 def test_websockets_work_with_threads_and_leave_nothing(
