@@ -18,7 +18,7 @@ from ..errors import ProviderError
 from . import failures
 from .calls import read_index
 from .endpoint import Endpoint
-from .finish_reasons import find_finish_reason, join_finish_reasons
+from .finish_reasons import find_finish_reason, find_own_reason, join_finish_reasons
 from .message_reader import MessageReader
 from .reported_errors import ReportedErrors
 from .shapes import load_leniently, unwrap
@@ -181,7 +181,7 @@ class ChunkReader:
             self._usage.add(choice["usage"])
         reason = find_finish_reason(choice)
         if reason == "error":
-            raise self.reported.read_error(choice)
+            raise self.reported.read_error({**choice, "reason": find_own_reason(choice)})
         if reason:
             self.finish_reason = join_finish_reasons(self.finish_reason, reason)
             self.ended_alone = len(found) == size

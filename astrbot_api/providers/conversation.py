@@ -47,7 +47,7 @@ class Rules:
     :param strict_roles: User and assistant must alternate.
     :param no_system: The endpoint has no system role.
     :param short_ids: Call ids must have nine letters and digits.
-    :param reasoning: Messages with tool calls must have their reasoning.
+    :param reasoning: The assistant's messages must have their reasoning.
     :param signature: Messages with tool calls must have a thought signature.
     :param no_null: Messages with tool calls must have a text, which may be empty.
     :param filled: This text must not be empty.
@@ -92,7 +92,10 @@ def make_valid(
             _append_joined(found, _make_step(message, calls, own, rules))
             found += _match_results(calls, results, rules)
         elif _has_content(message.get("content")):
-            _append_joined(found, {**message, **(own.get("fields") or {})})
+            fields = own.get("fields") or {}
+            if rules.reasoning:
+                fields = {"reasoning_content": " ", **fields}
+            _append_joined(found, {**message, **fields})
     if rules.no_system:
         found = _fold_system(found)
     return _alternate(found) if rules.strict_roles else found
@@ -118,9 +121,9 @@ def _make_step(
     step = {**message, "tool_calls": [call for _, call in calls]}
     if not _has_content(step.get("content")):  # Anthropic rejects its own blank text
         step["content"] = _name_step(calls, rules)
-    step.update(own.get("fields") or {})
-    if rules.reasoning and not step.get("reasoning_content"):
+    if rules.reasoning:
         step["reasoning_content"] = " "
+    step.update(own.get("fields") or {})
     return step
 
 

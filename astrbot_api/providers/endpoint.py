@@ -184,6 +184,8 @@ class Endpoint:
         if not _is_wrong_address(error):
             return error
         if first is None:
+            if (said := failures.find_words(_quoted(error))) and not _NO_PATH.search(said):
+                return error  # OpenRouter: no provider fits the account's privacy settings
             words = f"{error.message.rstrip('.')}. Check base_url in the config."
             return ProviderError(words, retryable=error.retryable)
         # Restore the configured URL: the cause may be fixed at the endpoint.
@@ -282,12 +284,17 @@ def _is_wrong_address(error: ProviderError) -> bool:
     """Return whether an error suggests that the path does not exist."""
     if isinstance(error, NotAnAnswer):
         return True
-    said = getattr(error, "text", "") or error.message.partition(": ")[2]
+    said = _quoted(error)
     if _MODEL.search(said):
         return False
     if isinstance(error, failures.EndpointRefusal):
         return error.status in (404, 405)
     return bool(_NO_PATH.search(said))
+
+
+def _quoted(error: ProviderError) -> str:
+    """Return the endpoint's own text in an error, or an empty string."""
+    return getattr(error, "text", "") or error.message.partition(": ")[2]
 
 
 def _choose_pause(error: ProviderError, attempt: int) -> float:

@@ -45,6 +45,12 @@ def find_finish_reason(choice: Mapping[str, Any]) -> str:
     return read_finish_reason(delta.get("finish_reason")) if isinstance(delta, dict) else ""
 
 
+def find_own_reason(choice: Mapping[str, Any]) -> str:
+    """Return the endpoint's own name of a failure, such as ``network_error``, or empty."""
+    found = next((str(choice[name]) for name in _NAMES if choice.get(name)), "")
+    return "" if found.lower() == "error" else found[:200]
+
+
 def read_finish_reason(value: Any) -> str:
     """Return OpenAI's name of a finish reason, or an empty string if the value is none.
 

@@ -84,6 +84,7 @@ def test_a_limit_per_minute_is_waited_for_even_if_it_is_called_a_quota() -> None
         (504, "<html><head><title>504 Gateway Time-out</title></head>", "504 Gateway Time-out"),
         (404, "", "(HTTP 404). Check base_url in the config."),
         (404, {"detail": "Not Found"}, "Not Found. Check base_url in the config."),
+        (404, refuse("No endpoints found matching your data policy."), "data policy."),
         (404, refuse("The model `x` does not exist"), "(HTTP 404): The model `x` does not exist"),
         (422, {"detail": [{"loc": ["body", "messages", 0, "content"],
                            "msg": "Input should be a valid string"}]},
@@ -93,7 +94,9 @@ def test_a_limit_per_minute_is_waited_for_even_if_it_is_called_a_quota() -> None
     ],
 )  # fmt: skip
 def test_the_cause_of_a_refusal_is_named(status: int, body: Any, said: str) -> None:
-    assert said in message_of(status, body, max_retries=0)[0]
+    message, _ = message_of(status, body, max_retries=0)
+    assert said in message
+    assert ("base_url" in message) == ("base_url" in said)
 
 
 def test_a_refused_key_is_not_quoted() -> None:
@@ -132,6 +135,7 @@ def test_https_at_a_port_without_tls_names_the_remedy() -> None:
         ("malformed_function_call", "could not read"),
         ("content_filter: PROHIBITED_CONTENT", "content filter"),
         ("OTHER", "other"),
+        ("insufficient_system_resource", "insufficient_system_resource"),
     ],
 )
 def test_an_empty_answer_names_the_reason_for_its_end(reason: str, said: str) -> None:
