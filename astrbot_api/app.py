@@ -21,6 +21,7 @@ from .http.fallback import FALLBACK
 from .http.openai_errors import ROOT_FALLBACK
 from .http.operations.routes import build_operations
 from .http.request_body import drain_later
+from .http.state import get_state
 
 _StartResponse = Callable[..., Any]
 
@@ -46,8 +47,9 @@ def create_app(config: Mapping[str, Any] | None = None, *, api: AstrBotAPI | Non
         add_fallback(app, Cors(settings), "/v1", ROOT_FALLBACK)
     home = "/admin/" if settings.owner_access == "pages" else "/api/v1/docs"
     # Relative, since a proxy may add a prefix.
-    target = f"{settings.url_prefix}{home}"[1:]
-    app.add_url_rule("/", "home", lambda: redirect(target))
+    app.add_url_rule("/", "home", lambda: redirect(f"{settings.url_prefix}{home}"[1:]))
+    if settings.url_prefix:
+        app.add_url_rule(f"{settings.url_prefix}/", "home_of_prefix", lambda: redirect(home[1:]))
     hops = settings.proxy_hops
     if hops:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
@@ -66,7 +68,8 @@ def _answer_elsewhere(error: HTTPException) -> Response:
 
 def _to_api_error(error: HTTPException) -> ApiError:
     if error.code == 404:
-        return ApiError("path_not_found", "There is nothing here; the API is at /api/v1")
+        prefix = f"{request.script_root}{get_state().settings.url_prefix}"
+        return ApiError("path_not_found", f"There is nothing here; the API is at {prefix}/api/v1")
     if error.code == 405:
         # A method that no route can have (Source: RFC 9110, 15.5.6).
         allowed = getattr(error, "valid_methods", None) or ("GET",)

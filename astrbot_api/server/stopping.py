@@ -141,16 +141,21 @@ def close_app(worker: Any) -> None:
 def find_app(worker: Any) -> Flask | None:
     """Return the worker's Flask application, or None if it is another application.
 
-    WSGI middleware is unwrapped if it keeps the inner application as ``wsgi_app``, ``app`` or
-    ``application``.
+    WSGI middleware is unwrapped if it keeps the inner applications as ``wsgi_app``, ``app``,
+    ``application`` or, like Werkzeug's ``DispatcherMiddleware``, in ``mounts``.
     """
-    candidate = getattr(worker.app, "callable", None)
-    for _ in range(10):  # cyclic middleware must not hang the worker
+    candidates = [getattr(worker.app, "callable", None)]
+    for _ in range(50):  # cyclic middleware must not hang the worker
+        candidate = candidates.pop(0)
         extensions = getattr(candidate, "extensions", None)
         if isinstance(extensions, dict) and EXTENSION in extensions:
             return cast("Flask", candidate)
-        inner = (getattr(candidate, name, None) for name in ("wsgi_app", "app", "application"))
-        candidate = next((one for one in inner if one is not None), None)
+        inner = [getattr(candidate, name, None) for name in ("wsgi_app", "app", "application")]
+        mounts = getattr(candidate, "mounts", None)
+        inner += mounts.values() if isinstance(mounts, dict) else ()
+        candidates += [one for one in inner if one is not None]
+        if not candidates:
+            break
     return None
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from flask import url_for
@@ -97,6 +98,15 @@ def test_other_users_cannot_read_the_servers_files(tmp_path: Path) -> None:
     finally:
         os.umask(mask)
         app.extensions["astrbot_api"].close()
+
+
+def test_the_page_of_the_prefix_leads_to_the_owners_pages(make_api: Callable[..., Api]) -> None:
+    api = make_api(ASTRBOT_URL_PREFIX="/bot", ASTRBOT_PROXY_HOPS=1)
+    for path in ("/", "/bot/"):
+        answer = api.client.get(path, headers={"X-Forwarded-Prefix": "/outer"})
+        assert urljoin(path, answer.headers["Location"]) == "/bot/admin/"
+    missing = api.client.get("/other", headers={"X-Forwarded-Prefix": "/outer"})
+    assert missing.json["message"] == "There is nothing here; the API is at /outer/bot/api/v1"
 
 
 @pytest.mark.parametrize(

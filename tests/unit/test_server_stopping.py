@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from astrbot_api.server.stopping import (
@@ -136,6 +137,13 @@ def test_an_application_inside_of_middleware_is_found() -> None:
     app = make_app(state)
     assert find_state(make_worker(ProxyFix(ProxyFix(app)))) is state
     assert find_state(make_worker(SimpleNamespace(wsgi_app=app))) is state
+
+
+def test_an_application_mounted_below_another_one_is_found() -> None:
+    state, root = State(), Flask("root")
+    mounts = {"/empty": Flask("empty"), "/bot": ProxyFix(make_app(state))}
+    root.wsgi_app = DispatcherMiddleware(root.wsgi_app, mounts)  # type: ignore[method-assign]
+    assert find_state(make_worker(root)) is state
 
 
 @pytest.mark.parametrize("application", [None, lambda environ, start: [], Flask("other")])
