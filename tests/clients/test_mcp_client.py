@@ -1,8 +1,9 @@
-"""The official MCP client with a server of two workers."""
+"""The official MCP clients with a server of two workers."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from ..servers import Server, create_key
+from .npm_packages import make_do
 
 pytest.importorskip("mcp")
 
@@ -128,3 +130,29 @@ def test_a_wrong_key_is_an_error_with_its_reason(server: Server, mode: str) -> N
     wrong = pytest.RaisesExc(MCPError, match="Invalid API key")
     with pytest.RaisesGroup(wrong, allow_unwrapped=True, flatten_subgroups=True):
         asyncio.run(asyncio.wait_for(job(), 60))
+
+
+#: Client for TypeScript in version 1, and in version 2 with and without a handshake.
+SDK = "@modelcontextprotocol/sdk/client"
+TYPESCRIPT = [
+    {"client": f"{SDK}/index.js", "transport": f"{SDK}/streamableHttp.js"},
+    *(
+        {
+            "client": "@modelcontextprotocol/client", "transport": "@modelcontextprotocol/client",
+            "options": {"versionNegotiation": {"mode": mode}},
+        }
+        for mode in ("legacy", "auto")
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("client", TYPESCRIPT, ids=["1", "2-legacy", "2"])
+def test_the_clients_for_typescript_ask_and_read(
+    server: Server, key: str, client: dict[str, Any]
+) -> None:
+    do = make_do("mcp.mjs", "@modelcontextprotocol/client", server, key)
+    assert do("use", **client) == {
+        "tools": ["chat"], "text": "Hello from mock.", "pieces": "Hello from mock.",
+        "roles": ["user", "assistant"], "failed": True,
+    }  # fmt: skip
+    assert re.search("Invalid API key|requires authorization", do("refuse", **client))

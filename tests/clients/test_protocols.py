@@ -38,7 +38,7 @@ def do(server: Server, key: str) -> Do:
 
 
 #: Versions of the AI SDK that support this protocol.
-each_version = pytest.mark.parametrize("ai", ["ai", "ai-v5"])
+each_version = pytest.mark.parametrize("ai", ["ai", "ai-v6", "ai-v5"])
 
 
 def texts(message: dict[str, Any], kind: str = "text") -> str:

@@ -146,6 +146,7 @@ const source = new EventSource(url, {
     },
 });
 const lines = [];
+setInterval(() => {}, 1000); // since version 5, the package keeps no process alive
 source.onmessage = (event) => lines.push(`data: ${event.data}`);
 source.onerror = (event) => {
     if (source.readyState !== EventSource.CLOSED) return;

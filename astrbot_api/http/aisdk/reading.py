@@ -1,6 +1,6 @@
 """Conversion of the AI SDK's ``UIMessage`` to the format of OpenAI's chat completions.
 
-Source: ``ui-messages.ts`` of the npm package ``ai``, versions 5 and 6.
+Source: ``ui-messages.ts`` of the npm package ``ai``, versions 5 to 7.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Conversion of a turn's events to a UI message stream of the AI SDK.
 
-Source: ``ui-message-chunks.ts`` of the npm package ``ai``, versions 5 and 6.
+Source: ``ui-message-chunks.ts`` of the npm package ``ai``, versions 5 to 7.
 """
 
 from __future__ import annotations

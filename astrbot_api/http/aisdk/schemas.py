@@ -97,8 +97,8 @@ class UIChatSchema(RequestSchema):
         "Id or name of a config. By default the session's config, or the default config.", "default"
     )
     approvals = query_flag(
-        "With `true`, a call that needs approval sends a `tool-approval-request`, which version "
-        "6 of the SDK supports. Otherwise the call is rejected.",
+        "With `true`, a call that needs approval sends a `tool-approval-request`, which the SDK "
+        "supports since version 6. Otherwise the call is rejected.",
         example=True,
     )
     system = optional_text("Instructions, after the config's own prompt.", "Be brief.")
