@@ -30,6 +30,7 @@ _NO_OUTPUT = "(no output)"
 _NO_TEXT = "(no text)"
 _WENT_ON = "(The conversation went on.)"
 _ENDED = "(The turn ended here.)"
+_CONTINUE = "(Continue.)"
 
 #: Placeholder that Google's endpoint accepts instead of a missing signature.
 #: Source: https://ai.google.dev/gemini-api/docs/thought-signatures
@@ -54,6 +55,7 @@ class Rules:
     :param tool_names: Each tool result must name its tool.
     :param object_results: Each tool result must be a JSON object.
     :param calls_as_text: Tool calls and results must be text, since no tools are offered.
+    :param no_prefill: The last message must not be the assistant's.
     :param plain: Do not send attached fields back.
     """
 
@@ -67,6 +69,7 @@ class Rules:
     tool_names: bool = False
     object_results: bool = False
     calls_as_text: bool = False
+    no_prefill: bool = False
     plain: bool = False
 
 
@@ -96,6 +99,8 @@ def make_valid(
             if rules.reasoning:
                 fields = {"reasoning_content": " ", **fields}
             _append_joined(found, {**message, **fields})
+    if rules.no_prefill and found and found[-1]["role"] == "assistant":
+        found.append({"role": "user", "content": _CONTINUE})
     if rules.no_system:
         found = _fold_system(found)
     return _alternate(found) if rules.strict_roles else found

@@ -28,7 +28,10 @@ UNREACHABLE = (
     "The model's endpoint could not be reached: check that it runs, and base_url and proxy in the "
     "config."
 )
-UNTRUSTED = "The model's endpoint could not be reached: its TLS certificate was not accepted."
+UNTRUSTED = (
+    "The model's endpoint could not be reached: its TLS certificate was not accepted. If it is "
+    "your own, name the file of its authority in the variable SSL_CERT_FILE."
+)
 NOT_TLS = (
     "The model's endpoint could not be reached: it does not speak TLS. Write http:// instead of "
     "https:// into base_url in the config."
@@ -165,12 +168,15 @@ _WORDS = (
 )  # fmt: skip
 
 
+#: Maximum depth of an error's JSON, and of JSON in its texts.
+_MAX_DEPTH = 9
+
 _TITLE = re.compile(r"<title>([^<]{1,200})</title>", re.IGNORECASE)
 
 
 def find_words(error: Any, depth: int = 0) -> str:
     """Return the human-readable text of an error in JSON or text, or an empty string."""
-    if depth > 5:
+    if depth > _MAX_DEPTH:
         return ""
     if isinstance(error, str):
         text = error.strip()
@@ -182,7 +188,7 @@ def find_words(error: Any, depth: int = 0) -> str:
         if text[:1] == "<":  # a proxy's page
             title = _TITLE.search(text)
             return html.unescape(title[1]).strip() if title else ""
-        return text
+        return _unwrap(text, depth)
     if isinstance(error, list):
         return find_words(error[0], depth + 1) if error else ""
     if isinstance(error, dict):
@@ -203,6 +209,17 @@ def find_words(error: Any, depth: int = 0) -> str:
             if words:
                 return words
     return ""
+
+
+def _unwrap(text: str, depth: int) -> str:
+    """Return a text with the words of the JSON in its middle. LiteLLM writes such texts."""
+    begin, end = text.find('{"'), text.rfind("}") + 1
+    words = ""
+    if 0 < begin < end:
+        words = find_words(text[begin:end].replace("\\'", "'"), depth + 1)
+    if not words:
+        return text
+    return text[:begin].removesuffix("b'") + words + text[end:].removeprefix("'")
 
 
 #: Addresses, hosts, paths, keys and account ids, which callers must not see.

@@ -21,6 +21,7 @@ from .quirks import (
     NO_EFFORT,
     NO_IMAGES,
     NO_PARTS,
+    NO_PREFILL,
     NO_STREAM,
     NO_SYSTEM,
     NO_TOOLS,
@@ -179,6 +180,9 @@ def _find_in_messages(text: str, messages: Sequence[Mapping[str, Any]]) -> Itera
             yield Fix("no_media")
     if any(one["role"] in ("system", "developer") for one in messages) and NO_SYSTEM.search(text):
         yield Fix("no_system")
+    ends = [one["role"] for one in messages[-1:]]
+    if ends == ["assistant"] and NO_PREFILL.search(text):
+        yield Fix("no_prefill")
     if ALTERNATE.search(text):
         yield Fix("strict_roles")
     steps = [one for one in messages if one.get("tool_calls")]

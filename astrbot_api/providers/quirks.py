@@ -167,6 +167,9 @@ WANTS_TOOLS = _any_case(
     r"toolconfig field must be defined|expects the .?tools=?.? param|must define tools"
 )
 
+#: Anthropic; Mistral: a conversation that ends with the assistant's message.
+NO_PREFILL = _any_case(r"assistant message prefill|must end with a user|expected last role user")
+
 #: OpenAI: a model that thinks by default takes tools only if it does not think.
 NO_EFFORT = _any_case(r"tools with reasoning_effort")
 
@@ -199,7 +202,7 @@ UNKNOWN_FIELD = _any_case(
 #: Weaker words, enough for a field whose name is not an ordinary word.
 REFUSED = _any_case(
     rf"{UNKNOWN_FIELD.pattern}|invalid|not valid|not enabled|unavailable|only|cannot|must|should"
-    r"|may not|range|不支持|不合法|非法|无效|取值"
+    r"|may not|range|restricted|incompatible|不支持|不合法|非法|无效|取值"
 )
 
 #: The index of the tool in an error text.

@@ -30,7 +30,7 @@ _USUAL_MAX_TOKENS = 4096
 #: Fields of :class:`~.conversation.Rules` that a rejection can set.
 _RULES = (
     "strict_roles", "no_system", "short_ids", "reasoning", "signature", "no_null", "filled",
-    "tool_names", "object_results", "calls_as_text",
+    "tool_names", "object_results", "calls_as_text", "no_prefill",
 )  # fmt: skip
 
 #: Share of a limit that is used, because token counts are estimates.

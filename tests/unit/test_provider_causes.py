@@ -82,6 +82,9 @@ def test_a_limit_per_minute_is_waited_for_even_if_it_is_called_a_quota() -> None
         (400, "<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port</title>",
          "plain HTTP request was sent to HTTPS port"),
         (504, "<html><head><title>504 Gateway Time-out</title></head>", "504 Gateway Time-out"),
+        (400, refuse("litellm.BadRequestError: AnthropicException - b'{\"error\": {\"message\": "
+                     "\"This model\\'s name is odd\"}}' No fallback."),
+         "AnthropicException - This model's name is odd No fallback."),
         (404, "", "(HTTP 404). Check base_url in the config."),
         (404, {"detail": "Not Found"}, "Not Found. Check base_url in the config."),
         (404, refuse("No endpoints found matching your data policy."), "data policy."),

@@ -42,6 +42,7 @@ STEP: list[Body] = [
     {"role": "assistant", "content": None, "tool_calls": [call("look", "{}")]},
     {"role": "tool", "tool_call_id": "call_1", "content": "r"},
 ]
+LAST_WORD = [*USER, {"role": "assistant", "content": "Once upon a"}]
 TWICE = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
 LONG: list[Body] = [
     *[{"role": role, "content": "x" * 800} for _ in range(8) for role in ("user", "assistant")],
@@ -180,6 +181,12 @@ KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
     ("two of a role", has_pair, {}, TWICE, [
         "consecutive messages of the same role are not allowed",
         "messages 中 user 和 assistant 必须交替出现", "successive user messages not supported"]),
+    ("the assistant's last word", lambda body: body["messages"][-1]["role"] == "assistant", {},
+     LAST_WORD, [
+        "This model does not support assistant message prefill. The conversation must end with a "
+        "user message.",
+        "Expected last role User or Tool (or Assistant with prefix True) for serving but got "
+        "assistant"]),
     ("a long one", is_long, {}, LONG, [
         "Your request exceeded model token limit: 8192", "输入内容过长，请减少输入",
         "请求的上下文长度超过了模型支持的最大长度", "prompt tokens exceed", "Token limit exceeded",
