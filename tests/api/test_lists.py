@@ -55,9 +55,14 @@ def test_a_list_requires_its_scope_and_shows_no_secret(listed: Api, path: str, s
     assert answer.status_code == 200
     assert "hidden" not in answer.get_data(as_text=True)
     assert "10.9.8.7" not in answer.get_data(as_text=True)
-    other = listed.create_key(*{"provider", "config", "data"} - {scope})
+    other = listed.create_key(*{"provider", "data"} - {scope})
     refused = listed.client.get(f"/api/v1{path}", headers={"X-API-Key": other})
     assert refused.get_json()["message"] == "Insufficient API key scope"
+
+
+@pytest.mark.parametrize("path", ["/providers", "/provider-sources"])
+def test_a_key_for_configs_also_lists_their_models(listed: Api, path: str) -> None:
+    assert get(listed, path, key=listed.create_key("config"))
 
 
 def test_providers_and_prompts_are_those_of_the_configs(listed: Api) -> None:
@@ -182,6 +187,8 @@ def test_start_time_and_versions_need_no_key(listed: Api) -> None:
 def test_a_session_also_has_the_fields_of_newer_versions(listed: Api) -> None:
     for text in ("one", "two"):
         listed.chat(text, session_id="s")
+    whole = get(listed, "/chat/sessions/s?username=alice")
+    assert (len(whole["history"]), whole["page_size"]) == (4, 1000)
     data = get(listed, "/chat/sessions/s?username=alice&page=1&page_size=3")
     assert (data["total"], data["page"], data["page_size"], data["has_more"]) == (4, 1, 3, True)
     assert data["session"]["session_id"] == data["session_id"] == "s"

@@ -165,8 +165,8 @@ def get_session(query: dict[str, Any], session_id: str) -> Response:
     username = resolve_owner(session_id, query["username"])
     paged = query["page"] is not None or query["page_size"] is not None
     page = min(max(1, query["page"] or 1), _MAX_PAGE)
-    size = min(max(1, query["page_size"] or _MAX_LISTED), _MAX_LISTED)
-    size = size if paged else query["history_limit"]
+    wanted = query["page_size"] if paged else query["history_limit"]
+    size = min(max(1, wanted or _MAX_LISTED), _MAX_LISTED)
     with get_state().db.read() as db:
         session = get_owned_session(db, session_id, username)
         described = describe_session(db, session)

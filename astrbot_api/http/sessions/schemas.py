@@ -76,8 +76,9 @@ class SessionDetailQuerySchema(OwnerQuerySchema):
     """The query of one session."""
 
     history_limit = request_field(
-        Limit, "Maximum number of messages in `history`, clamped to 1 to 200.", 50,
-        maximum=200, load_default=50,
+        Limit, "Maximum number of messages in `history`, clamped to 1 to 200. Ignored with `page` "
+        "or `page_size`.", 50,
+        maximum=200, load_default=None, allow_none=True,
     )  # fmt: skip
     page = request_field(
         PageNumber, "Page of the history. Page 1 has the newest messages.", 1,
@@ -85,8 +86,7 @@ class SessionDetailQuerySchema(OwnerQuerySchema):
     )  # fmt: skip
     page_size = request_field(
         PageNumber,
-        "Maximum number of messages per page, clamped to 1 to 1000. The default is 1000 if `page` "
-        "is sent.",
+        "Maximum number of messages per page, clamped to 1 to 1000. The default is 1000.",
         50,
         load_default=None,
         allow_none=True,
