@@ -22,9 +22,7 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "client-authors.rst"
 def list_programs(language: str = "python") -> dict[str, str]:
     """Return the programs of the page in a language, by their heading."""
     text = PAGE.read_text(encoding="utf-8")
-    found = re.findall(
-        rf"(\w+)\n-+\n\n.. code-block:: {language}\n\n((?:    .*\n|\n)+)", text
-    )
+    found = re.findall(rf"(\w+)\n-+\n\n.. code-block:: {language}\n\n((?:    .*\n|\n)+)", text)
     return {name: textwrap.dedent(program) for name, program in found}
 
 
