@@ -12,6 +12,7 @@ import mcp_types as types
 
 from astrbot_api.mcp.sidecar import content as mcp_content
 from astrbot_api.mcp.sidecar.content import Kept, describe_tool, to_parts
+from astrbot_api.mcp.sidecar.repairing import repair_result
 
 
 def parts(*blocks: Any, **more: Any) -> list[dict[str, Any]]:
@@ -45,6 +46,37 @@ def test_sound_is_a_file() -> None:
 def test_structured_content_stands_in_for_none_other() -> None:
     assert parts(structured_content={"a": "ä"}) == [text('{"a": "ä"}')]
     assert parts(types.TextContent(text="a"), structured_content={"a": 1}) == [text("a")]
+
+
+def test_structured_content_stands_in_for_a_blank_text() -> None:
+    blank = types.TextContent(text=" ")
+    assert parts(blank, structured_content={"a": 1}) == [text('{"a": 1}')]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "image", "data": "AAAA", "mimeType": "image/webp"},
+        {"type": "image", "data": "data:image/webp;base64,AAAA", "mimeType": "image/png"},
+        {"type": "image", "data": "AAAA", "mime_type": "image/webp"},
+        {"type": "image", "data": "data:image/webp;base64,AAAA"},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/webp", "data": "AAAA"}},
+        {"type": "image_url", "image_url": {"url": "data:image/webp;base64,AAAA"}},
+        {"type": "input_image", "image_url": "data:image/webp;base64,AAAA"},
+    ],
+)
+def test_a_picture_in_any_form_is_a_file(block: dict[str, Any]) -> None:
+    result = {"content": [block]}
+    repair_result("odd", result)
+    read = types.CallToolResult.model_validate(result, by_name=False)
+    assert to_parts(read) == [
+        {"type": "file", "name": "image", "mime": "image/webp", "data": "AAAA"}
+    ]  # fmt: skip
+
+
+def test_the_address_of_a_picture_is_a_link() -> None:
+    picture = types.ImageContent(data="https://example.org/a.png", mime_type="image/png")
+    assert parts(picture) == [text("[link: image https://example.org/a.png]")]
 
 
 def test_files_that_are_too_large_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

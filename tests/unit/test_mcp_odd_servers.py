@@ -103,7 +103,7 @@ RESULTS: dict[str, tuple[Any, bool, list[str]]] = {
     ),
     "a picture without kind": (
         {"content": [text("see"), {"type": "image", "data": "AAAA"}]}, False,
-        ["see", '{"type":"image","data":"AAAA"}'],
+        ["see", "image/png"],
     ),
     "a resource": (
         {"content": [{"type": "resource", "resource": {"uri": "a:b", "text": "words"}}]}, False,

@@ -92,6 +92,11 @@ def test_a_picture_goes_to_the_user() -> None:
     assert sent == [(b"dots", "image.png")]
 
 
+@pytest.mark.parametrize("data", ["-_-_", "+/+/", "+/ +/\n", "-_-_AA", "-_-_AA=="])
+def test_base64_is_read_in_all_its_forms(data: str) -> None:
+    assert "cannot be read" not in run(Answers(picture(data)))
+
+
 def test_a_picture_that_cannot_be_shown_is_named() -> None:
     said = run(Answers(picture()))
     assert said == (

@@ -26,7 +26,8 @@ def to_parts(result: Any) -> list[dict[str, Any]]:
     :returns: ``text`` and ``file`` parts, see :mod:`..wire`.
     """
     parts = [_to_part(block) for block in result.content[:MAX_PARTS]]
-    if not parts and result.structured_content is not None:
+    said = any(part["type"] == "file" or part["text"].strip() for part in parts)
+    if not said and result.structured_content is not None:
         parts = [_text(json.dumps(result.structured_content, ensure_ascii=False))]
     return _cut(parts)
 
@@ -46,12 +47,22 @@ def _text(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
 
 
+def _file(name: str, mime: str, data: str) -> dict[str, Any]:
+    """Return a file. Some servers send a ``data:`` URL instead of base64, or a link."""
+    if data.startswith(("https://", "http://")):
+        return _text(f"[link: {name} {data}]")
+    head, comma, rest = data.partition(",")
+    if comma and head.startswith("data:"):
+        mime, data = head[5:].partition(";")[0] or mime, rest
+    return {"type": "file", "name": name, "mime": mime, "data": data}
+
+
 def _to_part(block: Any) -> dict[str, Any]:
     kind = block.type
     if kind == "text":
         return _text(block.text)
     if kind in ("image", "audio"):
-        return {"type": "file", "name": kind, "mime": block.mime_type, "data": block.data}
+        return _file(kind, block.mime_type, block.data)
     if kind == "resource_link":
         return _text(f"[link: {block.title or block.name} {block.uri}]")
     if kind == "resource":
@@ -64,7 +75,7 @@ def _to_resource_part(resource: Any) -> dict[str, Any]:
         return _text(resource.text)
     name = urlsplit(str(resource.uri)).path.rpartition("/")[2] or "file"
     mime = resource.mime_type or "application/octet-stream"
-    return {"type": "file", "name": name, "mime": mime, "data": resource.blob}
+    return _file(name, mime, resource.blob)
 
 
 def _cut(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -201,11 +201,33 @@ def _repair_block(block: Any) -> Any:
             return candidate
         if isinstance(fields.get("text"), str):
             return {"type": "text", "text": fields["text"]}
+        if media := _find_media(fields):
+            return media
     try:
         text = orjson.dumps(block).decode()
     except TypeError:
         text = str(block)
     return {"type": "text", "text": text}
+
+
+#: MIME types of media without one. The bytes decide in the end.
+_MIME = {"image": "image/png", "audio": "audio/wav"}
+
+_MEDIA_FIELDS = ("source", "image_url", "input_audio")
+
+
+def _find_media(block: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return an image or sound without MIME type, or in the formats of Anthropic and OpenAI."""
+    kind = str(block.get("type")).removeprefix("input_").removesuffix("_url")
+    if kind not in _MIME:
+        return None
+    inner: Any = next((block[key] for key in _MEDIA_FIELDS if key in block), {})
+    source = inner if isinstance(inner, Mapping) else {"url": inner}
+    found = {**source, **block}
+    data = next((found[key] for key in ("data", "base64", "url") if found.get(key)), None)
+    mimes = (found.get(key) for key in ("mimeType", "mime_type", "media_type"))
+    mime = next((one for one in mimes if isinstance(one, str)), _MIME[kind])
+    return {"type": kind, "data": data, "mimeType": mime} if isinstance(data, str) else None
 
 
 def repair_tools(server: str, tools: list[Any]) -> list[dict[str, Any]]:
