@@ -15,6 +15,7 @@ from .quirks import (
     ALTERNATE,
     ASKED,
     BAD_IMAGE,
+    IMAGE_LIMIT,
     LIMIT,
     MEANT,
     NO_AUDIO,
@@ -29,6 +30,7 @@ from .quirks import (
     SCHEMA,
     SHORT_IDS,
     STALE,
+    TOO_MANY_IMAGES,
     TOOL_PLACES,
     UNKNOWN_FIELD,
     WANTS_MAX_TOKENS,
@@ -59,7 +61,7 @@ class Fix:
     :param kind: Name of the change, see :class:`~.request_adapter.RequestAdapter`.
     :param name: The field or tool that the error names, if any.
     :param limit: For ``too_long``, the share of the conversation that fits, between 0 and 1.
-        For ``max_tokens``, the largest accepted value.
+        For ``max_tokens`` and ``max_images``, the largest accepted value.
     """
 
     kind: str
@@ -171,6 +173,8 @@ def _find_in_tools(text: str, body: Mapping[str, Any]) -> Iterator[Fix]:
 
 def _find_in_messages(text: str, messages: Sequence[Mapping[str, Any]]) -> Iterator[Fix]:
     if _has_parts(messages):
+        if limit := _find_image_limit(text):
+            yield Fix("max_images", limit=limit)
         if BAD_IMAGE.search(text) and not re.search(r"(does|do|is) not support|n't support", text):
             yield Fix("bad_media")
         for kind, pattern in (("no_images", NO_IMAGES), ("no_audio", NO_AUDIO)):
@@ -191,6 +195,12 @@ def _find_in_messages(text: str, messages: Sequence[Mapping[str, Any]]) -> Itera
     if steps and WANTS_TEXT.search(text):
         yield Fix("no_null")
         yield Fix("filled")
+
+
+def _find_image_limit(text: str) -> int:
+    """Return the number of images that the endpoint accepts, or 0 if the error is about others."""
+    found = IMAGE_LIMIT.search(text) if TOO_MANY_IMAGES.search(text) else None
+    return int(next(filter(None, found.groups()))) if found else 0
 
 
 def _find_unknown_fields(text: str, body: Mapping[str, Any]) -> Iterator[Fix]:

@@ -108,9 +108,17 @@ NO_PARTS = _any_case(
 #: Errors about one image, not about images in general: OpenAI, Anthropic, Gemini, Ollama.
 BAD_IMAGE = _any_case(
     r"image_parse_error|unsupported image|(invalid|process|decode|load|parse|unable to)[^.]{0,30}"
-    r"image|image[^.]{0,30}(valid|corrupt|broken|decode|too (large|small|big)|exceeds)"
+    r"image|image[^.]{0,30}(valid|corrupt|broken|decode|too (large|small|big)|exceed)"
     r"|image[^.]{0,60}restrictions"
     r"|图片.{0,6}(格式|错误|无法|解析|损坏|过大)"
+)
+
+#: Too many images, and the limit: vLLM, Groq, Mistral, Anthropic, Bedrock, Azure.
+TOO_MANY_IMAGES = _any_case(
+    r"too many images|too much media|number of images|at most [1-9]\d* image"
+)
+IMAGE_LIMIT = _any_case(
+    r"at most (\d+) image|(?:up to|max\w*(?: is| of|:)?|limit(?: of)?|>)\s*(\d+)"
 )
 
 #: Gemma's templates, Gemini's, Mistral's old ones, o1, Anthropic, JSON schemas of gateways.

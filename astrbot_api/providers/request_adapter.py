@@ -36,6 +36,8 @@ _RULES = (
 #: Share of a limit that is used, because token counts are estimates.
 _MARGIN = 0.9
 
+_NOT_SHOWN = "[What was attached cannot be shown to this model.]"
+
 #: Size that an image or audio part counts as, in characters.
 _MEDIA_CHARS = 4000
 
@@ -55,6 +57,7 @@ class RequestAdapter:
         }  # fmt: skip
         self._flags: frozenset[str] = frozenset()
         self._max_tokens: int | None = None
+        self._max_images: int | None = None
         #: Maximum size of the messages in characters, or None without a limit.
         self.max_chars: int | None = None
 
@@ -87,6 +90,8 @@ class RequestAdapter:
         unfit = self._find_unfit_parts(once)
         if unfit:
             messages = [_drop_parts(one, unfit) for one in messages]
+        if self._max_images is not None:
+            messages = _keep_newest_images(messages, self._max_images)
         for kind in ("message_field", "call_field"):
             if self._dropped[kind]:
                 messages = [_drop_names(one, kind, self._dropped[kind]) for one in messages]
@@ -123,6 +128,12 @@ class RequestAdapter:
                 return ""
             self._max_tokens = limit
             return f"answers with at most {limit} tokens"
+        if kind == "max_images":
+            limit = int(fix.limit)
+            if self._max_images is not None and limit >= self._max_images:
+                return ""
+            self._max_images = limit
+            return f"accepts {limit} images: older ones are omitted"
         if kind in self._dropped:
             if fix.name in self._dropped[kind]:
                 return ""
@@ -248,10 +259,27 @@ def _drop_parts(message: ModelMessage, kinds: frozenset[str]) -> ModelMessage:
     kept = [one for one in content if one.get("type") not in kinds]
     if all(one.get("type") == "text" for one in kept):
         text = "\n".join(str(one.get("text") or "") for one in kept)
-        left = len(content) - len(kept)
-        note = "[What was attached cannot be shown to this model.]" if left else ""
+        note = _NOT_SHOWN if len(kept) < len(content) else ""
         return {**message, "content": "\n".join(filter(None, (text, note)))}
     return {**message, "content": kept}
+
+
+def _keep_newest_images(messages: Sequence[ModelMessage], max_images: int) -> list[ModelMessage]:
+    """Drop the oldest images beyond a number."""
+    found: list[ModelMessage] = []
+    for message in reversed(messages):
+        content = message.get("content")
+        if isinstance(content, list):
+            kept: list[Any] = []
+            for part in reversed(content):
+                if part.get("type") == "image_url":
+                    max_images -= 1
+                    if max_images < 0:
+                        part = {"type": "text", "text": _NOT_SHOWN}
+                kept.insert(0, part)
+            message = {**message, "content": kept}
+        found.insert(0, message)
+    return found
 
 
 def _drop_names(message: ModelMessage, kind: str, names: frozenset[str]) -> ModelMessage:

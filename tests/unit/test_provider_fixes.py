@@ -157,6 +157,11 @@ KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
         "当前模型不支持图片输入", "messages.content.type 参数非法，取值范围 ['text']",
         "The model is not a VLM", "At most 0 image(s) may be provided in one prompt.",
         "图片格式错误，无法解析", "content.1.type: Input should be 'text'"]),
+    ("many pictures", lambda body: json.dumps(body).count("image_url\": {") > 2, {}, PICTURE * 4, [
+        "At most 2 image(s) may be provided in one prompt.",
+        "Too many images provided. This model supports up to 2 images",
+        "Too many images in request: 4, max 2", "too many images and documents: 4 + 0 > 2",
+        "Too much media: 0 document pages + 4 images > 2"]),
     ("sound", has_part("input_audio"), {}, RECORDING, [
         "不支持音频输入", "At most 0 audio(s) may be provided in one prompt."]),
     ("parts", has_list, {}, TEXTS, [
@@ -317,6 +322,23 @@ def test_a_call_that_the_endpoint_cannot_read_is_asked_for_again_with_all_tools(
     with StrictEndpoint(play) as endpoint:
         ask(provider_of(endpoint), tools=(TOOL,))
         assert [one["tools"] for one in endpoint.bodies] == [[TOOL], [TOOL]]
+
+
+def test_the_newest_of_too_many_pictures_are_kept() -> None:
+    def play(number: int, body: Body) -> Any:
+        many = json.dumps(body).count("base64") > 1
+        error = {"error": {"message": "At most 1 image(s) may be provided in one prompt."}}
+        return (400, error) if many else say("ok")
+
+    said = [{"role": "user", "content": [{"type": "text", "text": one}, IMAGE]} for one in "ab"]
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint)
+        for _ in range(2):
+            list(provider.stream(said, (), ModelOptions(Cancellation())))
+        first, second = (one["messages"] for one in endpoint.bodies[1:])
+    assert first == second
+    assert [part["type"] for part in first[0]["content"]] == ["text", "text"]
+    assert first[1] == said[1]
 
 
 def test_a_blank_text_beside_a_call_is_not_sent() -> None:
