@@ -247,7 +247,7 @@ _TABLE = (
     ErrorCode("delivery_failed", 502, "The messenger did not accept the message.",
         "Correct the target or the message; `X-Delivery-ID` names the delivery.",
         "Failed to send message: The platform answered 403."),
-    ErrorCode("server_busy", 503, "The server has reached its limit of turns.",
+    ErrorCode("server_busy", 503, "The server has reached a limit, such as that of turns.",
         "Try again after `Retry-After`.",
         "{max_runs_per_worker} turns are running on this worker; try again later."),
     ErrorCode("shutting_down", 503, "The server is shutting down; try again.",

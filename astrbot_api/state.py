@@ -45,6 +45,7 @@ from .runlog.signals.signals import Signals
 from .runlog.writer import JournalWriter
 from .runtime.aside import Aside
 from .runtime.metrics import Metrics
+from .runtime.receiving import Receiving
 from .runtime.tracing import Tracing
 from .upstream.turns import Upstreams
 from .worker.chores import Chores
@@ -119,6 +120,7 @@ class WorkerArea:
     metrics: Metrics
     tracing: Tracing
     aside: Aside
+    receiving: Receiving
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,7 @@ from .runlog.signals.signals import FREE_RUNS
 from .runlog.writer import JournalWriter
 from .runtime.aside import Aside
 from .runtime.metrics import Metrics
+from .runtime.receiving import Receiving
 from .runtime.tracing import open_tracing
 from .state import AgentArea, AppState, ChatArea, ImArea, KeyArea, WorkerArea
 from .upstream.slots import HostSlots
@@ -213,6 +214,7 @@ def _build_worker(settings: Settings, store: Store, parts: Parts) -> WorkerArea:
         metrics=Metrics(),
         tracing=open_tracing(parts.tracer_provider),
         aside=Aside(),
+        receiving=Receiving(),
     )
 
 

@@ -16,6 +16,8 @@ from ..keys.caller import Caller, HostUser, Reach
 from ..keys.rules import NO_RULES, KeyGuard, KeyRules, load_rules
 from ..messages import check_text
 from ..owner.login import Login
+from ..runtime.addresses import name_customer
+from ..runtime.receiving import Unfinished
 from ..state import AppState
 from .state import Authenticate, get_http_state, get_state
 
@@ -200,6 +202,13 @@ def check_scope(scopes: frozenset[str], scope: str | None) -> None:
 def find_caller(environ: dict[str, Any]) -> Caller | None:
     """Return the caller of a request, or None if no key was checked."""
     return environ.get(CALLER_KEY)
+
+
+def open_message() -> Unfinished:
+    """Return a message that the sender of the current request is going to send."""
+    caller = find_caller(request.environ)
+    sender = caller.root_id if caller else f"address {name_customer(request.remote_addr or '')}"
+    return Unfinished(get_state().worker.receiving, sender)
 
 
 def get_caller() -> Caller:

@@ -19,6 +19,7 @@ from flask import Request, Response
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from ..errors import ApiError, refuse
+from ..runtime.receiving import Unfinished
 from ..runtime.threads import is_gevent_patched, let_others_run
 
 #: Seconds without data after which a request is aborted.
@@ -125,12 +126,21 @@ def _time_limit(timeout_s: float) -> Iterator[None]:
         yield
 
 
-def read_body(request: Request, max_bytes: int, *, keep: bool = False, remedy: str = "") -> bytes:
+def read_body(
+    request: Request,
+    max_bytes: int,
+    message: Unfinished,
+    *,
+    keep: bool = False,
+    remedy: str = "",
+) -> bytes:
     """Return the whole body.
 
+    :param message: Limits the memory of this worker for unfinished bodies.
     :param keep: Whether to cache the body so that it can be read again; for small bodies.
     :param remedy: Advice appended to the error for a body that is too large.
-    :raises ApiError: like :func:`reading`, or ``body_too_large``.
+    :raises ApiError: like :func:`reading`, ``body_too_large``, or ``server_busy`` if this worker
+        receives too many long bodies.
     """
     environ = request.environ
     if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
@@ -138,11 +148,14 @@ def read_body(request: Request, max_bytes: int, *, keep: bool = False, remedy: s
     request.max_content_length = max_bytes
     if _has_arrived(environ, max_bytes):
         return request.get_data(cache=keep)
+    length = request.content_length
     try:
-        with reading(request, max_bytes):
-            if keep or (request.content_length or 0) <= _PIECE_BYTES:
+        with reading(request, max_bytes), message:
+            if length is not None and length <= max_bytes:
+                message.grow(length)
+            if keep or (length or 0) <= _PIECE_BYTES:
                 return request.get_data(cache=keep)
-            return b"".join(_iter_pieces(request))
+            return b"".join(_iter_pieces(request, message))
     except RequestEntityTooLarge as error:
         raise ApiError("body_too_large", describe_limit(max_bytes, remedy)) from error
 
@@ -170,12 +183,16 @@ def _has_arrived(environ: dict[str, Any], max_bytes: int) -> bool:
     )
 
 
-def _iter_pieces(request: Request) -> Iterator[bytes]:
+def _iter_pieces(request: Request, message: Unfinished) -> Iterator[bytes]:
     """Yield a long body in parts and let other greenlets run in between.
 
     With a fast client, reads never block, so they would never yield to the hub.
     """
+    size = 0
     while piece := request.stream.read(_PIECE_BYTES):
+        size += len(piece)
+        if request.content_length is None:
+            message.grow(size)
         yield piece
         let_others_run()
 

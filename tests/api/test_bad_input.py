@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -269,3 +272,40 @@ def test_the_parts_of_a_completion_are_counted_before_a_file_is_stored(api: Api)
     assert answer.status_code == 400
     assert "at most 100" in answer.get_json()["error"]["message"]
     assert api.count_rows("attachment") == 0
+
+
+class _Stalled(io.BytesIO):
+    """A body whose end comes late."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def readinto(self, buffer: Any) -> int:
+        self.begun.set()
+        assert self.go_on.wait(30)
+        return super().readinto(buffer)
+
+
+def test_bodies_that_stall_cannot_fill_the_memory(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.state.worker.receiving, "_max_bytes_of_one", 1_000_000)
+    long = HELLO + b" " * 700_000
+    stalled = _Stalled(long)
+
+    def send_slowly() -> Any:
+        return api.post(
+            "/api/v1/chat", input_stream=stalled, content_length=len(long),
+            content_type="application/json",
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(send_slowly)
+        assert stalled.begun.wait(30)
+        refused = api.post_raw(long)
+        assert (refused.status_code, refused.get_json()["code"]) == (503, "server_busy")
+        assert api.post_raw(HELLO).status_code == 200
+        stalled.go_on.set()
+        assert first.result(30).status_code == 200
+    assert api.post_raw(long).status_code == 200

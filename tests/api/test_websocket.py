@@ -172,6 +172,33 @@ def test_a_message_with_too_many_fragments_is_rejected(
         assert client.closed_with[0] == 1009
 
 
+def test_a_long_message_in_one_frame_is_read(api: Api, serve: Callable[[Api], int]) -> None:
+    with WebSocketClient(serve(api), handshake(api.key)) as client:
+        client.send({"t": "ping", "padding": "a" * 5_000_000})
+        assert client.receive() == {"type": "pong"}
+
+
+def test_unfinished_messages_cannot_fill_the_memory(
+    api: Api, serve: Callable[[Api], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiving = api.state.worker.receiving
+    monkeypatch.setattr(receiving, "_max_bytes_of_one", 1_000_000)
+    port = serve(api)
+    with (
+        WebSocketClient(port, handshake(api.key)) as first,
+        WebSocketClient(port, handshake(api.key)) as second,
+    ):
+        first.send_frame(TEXT, b" " * 700_000, final=False)
+        wait_for(lambda: receiving._bytes.total() > 600_000)
+        second.send_frame(TEXT, b" " * 700_000, final=False)
+        assert second.receive() is None
+        assert second.closed_with is not None
+        assert second.closed_with[0] == 1013
+        first.send_frame(0, b'{"t":"ping"}')
+        assert first.receive() == {"type": "pong"}
+    wait_for(lambda: not receiving._bytes)
+
+
 def test_an_idle_connection_is_closed_after_a_timeout(
     make_api: Callable[..., Api], serve: Callable[[Api], int]
 ) -> None:

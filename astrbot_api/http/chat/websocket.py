@@ -15,7 +15,7 @@ from flask import Blueprint, Response, request
 from ...chat.watching.watch import Watch
 from ...errors import ApiError, StorageError
 from ...events import decode_event
-from ..auth import check_username, get_caller, get_holder, require_scope
+from ..auth import check_username, get_caller, get_holder, open_message, require_scope
 from ..blueprint import ApiBlueprint
 from ..own_runs import decide_as_caller, find_run_to_decide
 from ..state import get_http_state, get_state
@@ -88,14 +88,16 @@ def open_websocket() -> Response:
         )
     find_socket(request.environ)
     settings = get_state().settings
-    websocket = WebSocket(
-        request.environ, max_bytes=settings.max_json_bytes, ping_s=settings.websocket_ping_s
-    )
-    try:
-        _serve(websocket)
-    except Exception:
-        log.exception("a WebSocket failed")
-        websocket.break_off()
+    with open_message() as unfinished:
+        websocket = WebSocket(
+            request.environ, max_bytes=settings.max_json_bytes,
+            ping_s=settings.websocket_ping_s, unfinished=unfinished,
+        )  # fmt: skip
+        try:
+            _serve(websocket)
+        except Exception:
+            log.exception("a WebSocket failed")
+            websocket.break_off()
     websocket.linger(_LINGER_S)
     return _Handled(status=101)
 

@@ -8,6 +8,7 @@ a limit, and any client can enable compression, which costs 300 KB per connectio
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -29,6 +30,7 @@ from wsproto.events import (
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from ...errors import ApiError
+from ...runtime.receiving import Unfinished
 from ...runtime.threads import let_others_run
 
 #: WSGI environ keys of the connection's socket in gunicorn and in Flask's development server.
@@ -37,7 +39,7 @@ _SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
 #: Bytes per read. Small, so that a read of tiny frames takes little time.
 _READ_BYTES = 4 * 1024
 
-#: Maximum number of fragments of one message, and bytes per read of discarded data.
+#: Maximum number of frames of one message, and bytes per read of discarded data.
 _MAX_FRAGMENTS = 1_000
 _DISCARD_BYTES = 64 * 1024
 
@@ -59,14 +61,23 @@ class WebSocket:
     faster than the server answers.
 
     :param max_bytes: Maximum length of a message.
+    :param unfinished: Limits the memory of this worker for fragments.
     :param ping_s: Seconds of silence before the client is pinged. After another such period without
         data, or if sending takes that long, the connection counts as lost.
     :raises ApiError: ``websocket_unsupported`` or ``upgrade_required``.
     """
 
-    def __init__(self, environ: Mapping[str, Any], *, max_bytes: int, ping_s: float) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, Any],
+        *,
+        max_bytes: int,
+        ping_s: float,
+        unfinished: Unfinished,
+    ) -> None:
         self._socket = find_socket(environ)
         self._max_bytes = max_bytes
+        self._unfinished = unfinished
         self._protocol = WSConnection(ConnectionType.SERVER)
         self._lock = threading.Lock()
         self._closed = False
@@ -75,6 +86,8 @@ class WebSocket:
         self._messages: deque[str | bytes] = deque()
         self._parts: list[str | bytes] = []
         self._parts_bytes = 0
+        self._memory_bytes = 0
+        self._fragments = 0
         self._pinged = False
         self._frames = 0
         self._second = time.monotonic()
@@ -207,7 +220,10 @@ class WebSocket:
     def _take_part(self, event: TextMessage | BytesMessage) -> bool:
         self._parts.append(event.data if isinstance(event, TextMessage) else bytes(event.data))
         self._parts_bytes += len(event.data)
-        if len(self._parts) > _MAX_FRAGMENTS:
+        # A part of a frame may be one byte long, and a character takes up to four.
+        self._memory_bytes += sys.getsizeof(self._parts[-1])
+        self._fragments += event.frame_finished
+        if self._fragments > _MAX_FRAGMENTS:
             self._failed = True
             self.close(TOO_BIG, f"a message has more than {_MAX_FRAGMENTS} fragments")
             return False
@@ -215,10 +231,17 @@ class WebSocket:
             self._failed = True
             self.close(TOO_BIG, f"a message is longer than {self._max_bytes} bytes")
             return False
+        try:
+            self._unfinished.grow(0 if event.message_finished else self._memory_bytes)
+        except ApiError as error:
+            self._failed = True
+            self.close(TRY_AGAIN, str(error))
+            return False
         if event.message_finished:
             empty: Any = "" if isinstance(event, TextMessage) else b""
             self._messages.append(empty.join(self._parts))
-            self._parts, self._parts_bytes = [], 0
+            self._parts, self._fragments = [], 0
+            self._parts_bytes = self._memory_bytes = 0
         return True
 
     def _send(self, *events: Event) -> bool:
