@@ -111,6 +111,7 @@ class Attachments:
         return Incoming(
             self._temporary_dir, name, key_id, limit_bytes=limit_bytes, refusal=refusal,
             attachment_id=attachment_id, mode=mode, username=username,
+            check_disk=self._quotas.check_disk,
         )  # fmt: skip
 
     def finish(self, incoming: Incoming, answer: AnswerToStore | None = None) -> AttachmentRow:

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from io import FileIO
@@ -40,13 +40,15 @@ class Incoming:
     :param username: The only username of the key, if it is bound to one.
     :param limit_bytes: Maximum size.
     :param refusal: Error to raise if the file is larger.
+    :param check_disk: Called in a native thread for each piece; raises when the disk is full.
     :param attachment_id: Id of the later attachment, or empty for a new id.
     :param mode: Permissions of the file, reduced by the umask.
     """
 
     def __init__(
         self, folder: Path, name: str, key_id: str | None, *, limit_bytes: int, refusal: ApiError,
-        attachment_id: str = "", mode: int = 0o600, username: str | None = None,
+        check_disk: Callable[[], None], attachment_id: str = "", mode: int = 0o600,
+        username: str | None = None,
     ) -> None:  # fmt: skip
         self.username = username
         self.attachment_id = attachment_id or str(uuid.uuid4())
@@ -59,6 +61,7 @@ class Incoming:
         self.sha256 = ""
         self._limit_bytes = limit_bytes
         self._refusal = refusal
+        self._check_disk = check_disk
         self._hash = hashlib.sha256()
         self._pieces: list[bytes | bytearray] = []
         self._waiting_bytes = 0
@@ -71,7 +74,7 @@ class Incoming:
     def write(self, chunk: bytes | bytearray) -> None:
         """Add the next bytes.
 
-        :raises ApiError: ``refusal``, when the file is too large.
+        :raises ApiError: ``refusal``, when the file is too large, or the error of ``check_disk``.
         """
         self.size_bytes += len(chunk)
         if self.size_bytes > self._limit_bytes:
@@ -112,6 +115,7 @@ class Incoming:
                 self._keep(pieces)
 
     def _keep(self, pieces: list[bytes | bytearray]) -> None:
+        self._check_disk()  # many uploads at once may each be within their quota
         for piece in pieces:
             self._hash.update(piece)
             left = memoryview(piece)

@@ -65,7 +65,7 @@ class Quotas:
             self._all.total_bytes, settings.max_stored_bytes, "messages and sessions",
             "ASTRBOT_MAX_STORED_BYTES", _DELETE_SESSIONS, of="all keys",
         )  # fmt: skip
-        self._check_disk()
+        self._check_free(self._free_bytes)
         own = count_pending(db, payer) if payer else 0
         _check_growth(self._growth, settings.max_growth_bytes, "ASTRBOT_MAX_GROWTH_BYTES", own)
         if not payer:
@@ -133,9 +133,16 @@ class Quotas:
             return own, f"its rule {rule}"
         return default, f"ASTRBOT_MAX_{rule.upper()}_PER_KEY"
 
-    def _check_disk(self) -> None:
+    def check_disk(self) -> None:
+        """Check the free space of the disk now, while a file is received. Any thread may call it.
+
+        :raises ApiError: ``quota_exceeded``.
+        """
+        self._check_free(self._read_free_bytes())
+
+    def _check_free(self, free_bytes: int | None) -> None:
         least = self._settings.min_free_bytes
-        if least and self._free_bytes is not None and self._free_bytes < least:
+        if least and free_bytes is not None and free_bytes < least:
             raise ApiError(
                 "quota_exceeded",
                 f"the server's disk has less than {least} bytes of free space "
@@ -148,12 +155,15 @@ class Quotas:
             return
         self._refreshed_at = now
         self._all, self._growth = sum_stored(db), sum_growth(db)
-        try:
-            self._free_bytes = shutil.disk_usage(self._settings.data_dir).free
-        except OSError:
-            self._free_bytes = None  # an unreadable disk must not stop the server
+        self._free_bytes = self._read_free_bytes()
         if self._metrics is not None:
             self._metrics.note_stored(self._all, self._growth.size_bytes, self._free_bytes)
+
+    def _read_free_bytes(self) -> int | None:
+        try:
+            return shutil.disk_usage(self._settings.data_dir).free
+        except OSError:
+            return None  # an unreadable disk must not stop the server
 
 
 def _load_rules(account: Account) -> KeyRules:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -359,6 +362,23 @@ def test_a_nearly_full_disk_rejects_new_data(make_api: Callable[..., Api]) -> No
     upload = api.post("/api/v1/file", data={"file": (io.BytesIO(b"a"), "a.txt")})
     assert refusal(upload) == _FULL
     delete(api, api.key, "s")
+
+
+def test_an_upload_ends_before_the_disk_is_full(
+    make_api: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many uploads at once may have begun while there was room for each of them."""
+    api = make_api()
+    folder = api.state.files._temporary_dir
+
+    def measure(path: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=0 if folder.is_dir() and any(folder.iterdir()) else 2**40)
+
+    monkeypatch.setattr(shutil, "disk_usage", measure)
+    upload = api.post("/api/v1/file", data={"file": (io.BytesIO(b"a" * 400_000), "a.txt")})
+    assert refusal(upload) == _FULL
+    assert "ASTRBOT_MIN_FREE_BYTES" in upload.json["message"]
+    assert not any(folder.iterdir())
 
 
 def test_files_have_a_total_quota(make_api: Callable[..., Api]) -> None:
