@@ -54,7 +54,8 @@ class Rules:
     :param filled: This text must not be empty.
     :param tool_names: Each tool result must name its tool.
     :param object_results: Each tool result must be a JSON object.
-    :param calls_as_text: Tool calls and results must be text, since no tools are offered.
+    :param calls_as_text: Tool calls and results must be text: no tools are offered, or the
+        reasoning is missing.
     :param no_prefill: The last message must not be the assistant's.
     :param plain: Do not send attached fields back.
     """

@@ -33,6 +33,7 @@ from .quirks import (
     TOO_MANY_IMAGES,
     TOOL_PLACES,
     UNKNOWN_FIELD,
+    UNTHOUGHT,
     WANTS_MAX_TOKENS,
     WANTS_OBJECT,
     WANTS_REASONING,
@@ -190,6 +191,8 @@ def _find_in_messages(text: str, messages: Sequence[Mapping[str, Any]]) -> Itera
     if ALTERNATE.search(text):
         yield Fix("strict_roles")
     steps = [one for one in messages if one.get("tool_calls")]
+    if steps and UNTHOUGHT.search(text):
+        yield Fix("unthought")
     if steps and WANTS_OBJECT.search(text):
         yield Fix("object_results")
     if steps and WANTS_TEXT.search(text):
@@ -226,7 +229,10 @@ def _is_distinct(name: str) -> bool:
 
 
 #: Alternative names of a field in error texts.
-_INNER_NAMES = {"stream_options": "|include_usage"}
+_INNER_NAMES = {
+    "stream_options": "|include_usage",
+    "reasoning_effort": "|think value|not support thinking",  # Ollama
+}
 
 
 def _names(text: str, name: str) -> bool:

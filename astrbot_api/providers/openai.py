@@ -44,7 +44,7 @@ _MAX_MODELS = 200
 _CHANGING = re.compile(r"\b(?=[\w-]*\d)[\w-]{6,}")
 
 #: Changes that apply to one request only, because they concern its content.
-_ONCE = frozenset({"bad_media", "stale"})
+_ONCE = frozenset({"bad_media", "stale", "unthought"})
 
 
 class OpenAIProvider:

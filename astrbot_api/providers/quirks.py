@@ -178,6 +178,9 @@ WANTS_TOOLS = _any_case(
 #: Anthropic; Mistral: a conversation that ends with the assistant's message.
 NO_PREFILL = _any_case(r"assistant message prefill|must end with a user|expected last role user")
 
+#: Anthropic: a call of another model, or one whose thinking a gateway lost.
+UNTHOUGHT = _any_case(r"expected .?thinking.? or .?redacted_thinking|start with a thinking block")
+
 #: OpenAI: a model that thinks by default takes tools only if it does not think.
 NO_EFFORT = _any_case(r"tools with reasoning_effort")
 

@@ -64,7 +64,7 @@ class RequestAdapter:
     def adapt(self, body: Mapping[str, Any], once: frozenset[str] = frozenset()) -> dict[str, Any]:
         """Return the request with all stored changes.
 
-        :param once: Changes for this request only: ``bad_media`` and ``stale``.
+        :param once: Changes for this request only: ``bad_media``, ``stale`` and ``unthought``.
         """
         adapted = {key: one for key, one in body.items() if key not in self._dropped["field"]}
         self._adapt_length(adapted)
@@ -84,7 +84,8 @@ class RequestAdapter:
         rules = replace(
             self._rules,
             plain="stale" in once,
-            calls_as_text=self._rules.calls_as_text and "tools" not in adapted,
+            calls_as_text="unthought" in once
+            or (self._rules.calls_as_text and "tools" not in adapted),
         )
         messages = make_valid(body["messages"], self._provider, rules)
         unfit = self._find_unfit_parts(once)

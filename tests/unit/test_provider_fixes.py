@@ -96,6 +96,10 @@ def has_text_result(body: Body) -> bool:
     return any(one["role"] == "tool" and one["content"][0] != "{" for one in body["messages"])
 
 
+def has_call(body: Body) -> bool:
+    return any("tool_calls" in one for one in body["messages"])
+
+
 def thinks(body: Body) -> bool:
     return "tools" in body and body.get("reasoning_effort") != "none"
 
@@ -150,6 +154,11 @@ KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
         "Function tools with reasoning_effort are not supported for gpt-5.6 in "
         "/v1/chat/completions. To use function tools, use /v1/responses or set reasoning_effort to "
         "'none'."]),
+    ("a call without thinking", has_call, {}, STEP, [
+        "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `text`.",
+        "When `thinking` is enabled, a final message must start with a thinking block"]),
+    ("thinking", has("reasoning_effort"), {"reasoning_effort": "medium"}, USER, [
+        'think value "medium" is not supported for this model', '"m" does not support thinking']),
     ("a result in words", has_text_result, {}, STEP, [
         "Invalid value at 'contents[2].parts[0].function_response.response' "
         '(type.googleapis.com/google.protobuf.Struct), "r"']),
