@@ -66,6 +66,11 @@ def _echo_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
             "type": "mcp", "server_label": SERVER_LABEL,
             "require_approval": tool.get("require_approval") or "always",
         }  # fmt: skip
+    if tool["type"] == "namespace":
+        return {
+            "type": "namespace", "name": tool["name"], "description": tool.get("description") or "",
+            "tools": [_echo_tool(one) for one in tool["tools"]],
+        }  # fmt: skip
     return {
         "type": "function", "name": tool["name"], "description": tool.get("description"),
         "parameters": tool.get("parameters"), "strict": tool.get("strict") is True,

@@ -13,6 +13,7 @@ from ...errors import refuse
 from ...messages import Media, Plain, Segment, check_text
 from ..own_runs import MAX_COMMENT_CHARS
 from .files import FILE_TYPES, ItemFiles
+from .items import join_name
 
 #: Accepted roles of a message.
 ROLES = ("user", "assistant", "system", "developer")
@@ -111,9 +112,10 @@ class ItemParser:
 
 
 def _parse_call(item: Mapping[str, Any], where: str) -> dict[str, Any]:
+    namespace = None if item.get("namespace") is None else _text(item, "namespace", where)
     return {
         "call_id": _text(item, "call_id", where),
-        "name": _text(item, "name", where),
+        "name": join_name(namespace, _text(item, "name", where)),
         "arguments": _text(item, "arguments", where, limit=None),
     }
 

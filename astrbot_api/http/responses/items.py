@@ -49,6 +49,8 @@ def iter_input(
         if item is None:
             continue
         shown = {"id": make_item_id(item["type"], entry_id, number), **item}
+        if item["type"] == "function_call":
+            shown |= split_name(item["name"])
         if item["type"] not in _WITHOUT_STATUS:
             shown["status"] = "completed"
         yield shown
@@ -56,7 +58,26 @@ def iter_input(
 
 def to_stored(item: Mapping[str, Any]) -> dict[str, Any]:
     """Return an item in the stored form, from the API's form."""
-    return {key: value for key, value in item.items() if key not in ("id", "status")}
+    stored = {key: value for key, value in item.items() if key not in ("id", "status")}
+    if item["type"] == "function_call":
+        stored["name"] = join_name(stored.pop("namespace", None), item["name"])
+    return stored
+
+
+#: Between the namespace and the name of a client's function, in the name for the model and in the
+#: stored form. Chat completions have no namespaces.
+_JOINT = "_-_"
+
+
+def join_name(namespace: str | None, name: str) -> str:
+    """Return the name of a client's function for the model."""
+    return f"{namespace}{_JOINT}{name}" if namespace else name
+
+
+def split_name(joined: str) -> dict[str, str]:
+    """Return ``name`` and, if the function has one, ``namespace`` in the API's form."""
+    namespace, joint, name = joined.partition(_JOINT)
+    return {"name": name, "namespace": namespace} if joint else {"name": joined}
 
 
 def text_part(text: str, annotations: list[Any]) -> dict[str, Any]:
@@ -109,6 +130,7 @@ class OutputItem:
             return {**shown, "role": "assistant", "content": [text_part(text, self.annotations)]}
         called = {"name": self.call["name"], "arguments": text}
         if self.kind == "function_call":  # of one of the client's tools
+            called |= split_name(self.call["name"])
             return {**shown, "call_id": self.call["id"], **called}
         if self.kind == "mcp_approval_request":
             del shown["status"]

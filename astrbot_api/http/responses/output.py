@@ -76,15 +76,15 @@ class Output:
         self.close_open()
         item = self._add_item("function_call" if call.get("by_caller") else "mcp_call", call)
         text = to_text(call["args"])
-        event = "response.mcp_call_arguments"
+        event, name = "response.mcp_call_arguments", call["name"]
         if item.kind == "function_call":
-            event = "response.function_call_arguments"
+            event, name = "response.function_call_arguments", items.split_name(name)["name"]
         else:
             self._calls[call["id"]] = item
             self._emit_of("response.mcp_call.in_progress", item)
         self._emit_of(f"{event}.delta", item, delta=text)
         item.pieces.append(text)
-        self._emit_of(f"{event}.done", item, name=call["name"], arguments=text)
+        self._emit_of(f"{event}.done", item, name=name, arguments=text)
         if item.kind == "function_call":
             self._emit_done(item)
 

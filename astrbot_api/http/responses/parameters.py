@@ -5,7 +5,7 @@ As in :mod:`..openai.parameters`, each field is validated and passed on, or reje
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...agent.provider import ToolSpec
@@ -23,7 +23,7 @@ from ..openai.parameters import (
     read_tools,
     refuse_others,
 )
-from .items import SERVER_LABEL
+from .items import SERVER_LABEL, join_name
 
 #: Accepted values of ``include``. They add nothing to a response.
 INCLUDED = (
@@ -65,10 +65,12 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
     fields |= {_RENAMED[name]: value for name, value in found.items()}
     text = read_object(body, "text")
     fields |= read_passed(text, {"verbosity": WORD})
-    given = body.get("tools")
+    given, places = body.get("tools"), {}
     if isinstance(given, list):
-        given = [one for at, one in enumerate(given) if not _is_server(one, f"tools[{at}]")]
-    tools = read_tools(given, _read_tool)
+        placed = list(_iter_functions(given))
+        given = [tool for tool, _ in placed]
+        places = {f"tools[{at}]": place for at, (_, place) in enumerate(placed)}
+    tools = read_tools(given, lambda tool, at: _read_tool(tool, places[at]))
     choice, tools = _read_choice(body.get("tool_choice"), tools)
     if choice is not None:
         fields["tool_choice"] = choice
@@ -80,6 +82,29 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
     if asked is not None:
         fields["response_format"] = asked
     return Parameters(tools, fields, check_text)
+
+
+def _iter_functions(tools: list[Any]) -> Iterator[tuple[Any, str]]:
+    """Yield the client's functions, also those of namespaces, with their places.
+
+    :raises ApiError: ``invalid_request``.
+    """
+    for at, tool in enumerate(tools):
+        where = f"tools[{at}]"
+        if _is_server(tool, where):
+            continue
+        if not isinstance(tool, dict) or tool.get("type") != "namespace":
+            yield tool, where
+            continue
+        name, inner, about = tool.get("name"), tool.get("tools"), tool.get("description")
+        if not isinstance(name, str) or not isinstance(inner, list):
+            raise refuse(f"{where} must have a name and tools")
+        for index, one in enumerate(inner):
+            if isinstance(one, dict) and isinstance(one.get("name"), str):
+                one = {**one, "name": join_name(name, one["name"])}
+                if index == 0 and isinstance(about, str):  # once, since it can be long
+                    one["description"] = f"{about}\n\n{one.get('description') or ''}".strip()
+            yield one, f"{where}.tools[{index}]"
 
 
 def asks_for_approvals(tools: Any) -> bool:
@@ -133,7 +158,10 @@ def _read_choice(choice: Any, tools: list[ToolSpec]) -> tuple[Any, list[ToolSpec
         allowed = choice.get("tools")
         if not isinstance(allowed, list):
             raise refuse("tool_choice.tools must be a list")
-        wanted = [one.get("name") if isinstance(one, dict) else None for one in allowed]
+        wanted = [
+            join_name(one.get("namespace"), str(one.get("name"))) if isinstance(one, dict) else None
+            for one in allowed
+        ]
         tools = [spec for spec in tools if spec["function"]["name"] in wanted]
         choice = choice.get("mode", "auto")
     if choice == "none":

@@ -20,7 +20,7 @@ from ..fields import (
     required_value,
 )
 from ..openai.parameters import MAX_TOOLS
-from ..openai.schemas import FUNCTION_MEMBERS, FUNCTION_TYPE, passed, refused
+from ..openai.schemas import FUNCTION_MEMBERS, FUNCTION_TYPE, TOOL_NAME, passed, refused
 from ..schemas import RequestSchema, enum_of, member, object_schema
 from .echo import MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
 from .item_parsing import ITEM_TYPES
@@ -54,6 +54,17 @@ _ITEM: dict[str, Any] = {
 
 #: A tool of the client.
 _FUNCTION = object_schema(("type", "name"), {"type": FUNCTION_TYPE, **FUNCTION_MEMBERS})
+
+#: A group of functions. Their calls have its name as ``namespace``.
+_NAMESPACE = object_schema(
+    ("type", "name", "tools"),
+    {
+        "type": enum_of("A group of functions.", "namespace"),
+        "name": {**TOOL_NAME, "description": "Name of the group."},
+        "description": member(["string", "null"], "What the group is for.", "The CRM."),
+        "tools": member("array", "The functions.", [], items=_FUNCTION, maxItems=MAX_TOOLS),
+    },
+)
 
 #: The config's own tools, with approval by a person.
 _SERVER = object_schema(
@@ -136,7 +147,7 @@ class OpenAIResponseRequestSchema(RequestSchema):
         "the turn. A function replaces a config's tool of the same name. With a tool of the type "
         "`mcp`, the client answers approval requests for the config's tools.",
         [{"type": "function", "name": "get_weather", "parameters": {"type": "object"}}],
-        type="array", items={"anyOf": [_FUNCTION, _SERVER]}, maxItems=MAX_TOOLS,
+        type="array", items={"anyOf": [_FUNCTION, _NAMESPACE, _SERVER]}, maxItems=MAX_TOOLS,
     )  # fmt: skip
     tool_choice = any_value(
         "`auto`, `none`, `required`, `allowed_tools`, or one of `tools`. Applies to the first "
