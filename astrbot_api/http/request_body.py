@@ -5,6 +5,10 @@ gunicorn then reads the rest in steps of 1 KiB, copies its buffer each time and 
 yields to the hub (Source: measured with gunicorn 27; 200 MB from an unauthenticated
 client blocked a worker for 6.5 s). Closing the connection at once is no alternative:
 the TCP reset makes many clients lose the response.
+
+Such a response says ``Connection: close``. A proxy whose client gave up in the middle of its body
+may otherwise send the next request on the same connection, whose start would be read as the rest
+of that body (Source: observed with HAProxy 2.6 and a client that speaks HTTP/2).
 """
 
 from __future__ import annotations
@@ -38,8 +42,11 @@ _CHUNKS_S = 0.05
 #: Environ key that marks a request with an incomplete body.
 _INCOMPLETE_KEY = "astrbot_api.body_broke_off"
 
-#: gunicorn may drain smaller bodies itself: they cost nothing.
+#: Bodies up to this size are awaited for a moment before the response, and drained by gunicorn.
 _SMALL_BYTES = 64 * 1024
+
+#: Seconds to wait for the rest of a small body, which often follows its headers in another packet.
+_SOON_S = 0.05
 
 _PIECE_BYTES = 256 * 1024
 
@@ -149,15 +156,22 @@ def read_body(
     if _has_arrived(environ, max_bytes):
         return request.get_data(cache=keep)
     length = request.content_length
+    if length is None:
+        # Werkzeug cuts a body in chunks off at the limit, so read one byte more.
+        request.max_content_length = max_bytes + 1
     try:
         with reading(request, max_bytes), message:
             if length is not None and length <= max_bytes:
                 message.grow(length)
             if keep or (length or 0) <= _PIECE_BYTES:
-                return request.get_data(cache=keep)
-            return b"".join(_iter_pieces(request, message))
+                body = request.get_data(cache=keep)
+            else:
+                body = b"".join(_iter_pieces(request, message))
     except RequestEntityTooLarge as error:
         raise ApiError("body_too_large", describe_limit(max_bytes, remedy)) from error
+    if len(body) > max_bytes:
+        raise ApiError("body_too_large", describe_limit(max_bytes, remedy))
+    return body
 
 
 def describe_limit(max_bytes: int, remedy: str = "") -> str:
@@ -209,8 +223,30 @@ def drain_later(request: Request, response: Response) -> None:
     # If the server does not end the input itself, a read could block forever.
     if not environ.get("wsgi.input_terminated"):
         return
-    if (request.content_length or 0) > _SMALL_BYTES or "HTTP_TRANSFER_ENCODING" in environ:
+    if _is_left(request):
+        with suppress(AttributeError):
+            environ["wsgi.input"].closes_connection = True
         response.call_on_close(lambda: _drain(environ))
+
+
+def _is_left(request: Request) -> bool:
+    """Return whether a part of the body has not arrived, even after a short wait."""
+    environ = request.environ
+    source = environ["wsgi.input"]
+    reader: Any = getattr(source, "reader", None)
+    if "HTTP_TRANSFER_ENCODING" in environ:
+        return getattr(reader, "parser", True) is not None
+    if not hasattr(reader, "length"):
+        return (request.content_length or 0) > _SMALL_BYTES
+    if reader.length <= reader.unreader.buf.getbuffer().nbytes:
+        return False
+    if reader.length > _SMALL_BYTES:
+        return True
+    _set_timeout(environ, _SOON_S)
+    with suppress(OSError), _time_limit(_SOON_S):  # slow, or disconnected
+        source.read(reader.length)
+    _set_timeout(environ, None)
+    return bool(reader.length)
 
 
 def _set_timeout(environ: dict[str, Any], timeout_s: float | None) -> None:

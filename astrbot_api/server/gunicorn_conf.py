@@ -236,7 +236,8 @@ def _join_heads() -> None:
     """Send the head of a response together with the first bytes of its body.
 
     gunicorn sends them separately, and each send wakes the client up, which took up to 60 us
-    (Source: measured).
+    (Source: measured). If the request's body is not read to its end, the head says that the
+    connection is closed (see astrbot_api/http/request_body.py).
     """
     from gunicorn.http import wsgi
 
@@ -244,6 +245,11 @@ def _join_heads() -> None:
         sendall = list.append
 
     class Response(wsgi.Response):  # type: ignore[misc]
+        def default_headers(self):  # type: ignore[no-untyped-def]
+            if getattr(self.req.body, "closes_connection", False):
+                self.force_close()
+            return super().default_headers()
+
         def write(self, arg):  # type: ignore[no-untyped-def]
             if self.headers_sent or len(arg) > _MAX_JOINED_BYTES:
                 return super().write(arg)
