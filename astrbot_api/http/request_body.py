@@ -163,7 +163,7 @@ def read_body(
         with reading(request, max_bytes), message:
             if length is not None and length <= max_bytes:
                 message.grow(length)
-            if keep or (length or 0) <= _PIECE_BYTES:
+            if keep or (length is not None and length <= _PIECE_BYTES):
                 body = request.get_data(cache=keep)
             else:
                 body = b"".join(_iter_pieces(request, message))

@@ -309,3 +309,14 @@ def test_bodies_that_stall_cannot_fill_the_memory(
         stalled.go_on.set()
         assert first.result(30).status_code == 200
     assert api.post_raw(long).status_code == 200
+
+
+def test_bodies_in_chunks_count_what_has_arrived(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.state.worker.receiving, "_max_bytes_of_one", 1_000_000)
+    for spaces, status in ((700_000, 200), (1_400_000, 503)):
+        answer = api.post(
+            "/api/v1/chat", input_stream=io.BytesIO(HELLO + b" " * spaces),
+            content_type="application/json", headers={"Transfer-Encoding": "chunked"},
+            environ_overrides={"wsgi.input_terminated": True},
+        )  # fmt: skip
+        assert answer.status_code == status
