@@ -55,6 +55,18 @@ class MediaCollector:
             self.found = True
         return media
 
+    def read_inline(self, url: str) -> MediaDelta | None:
+        """Parse the ``data:`` URL of an image in a text, or return None if it is not an image.
+
+        :raises ProviderError: when the answer has too much media.
+        """
+        self._count(len(url))
+        media = _read_url(url)
+        if not isinstance(media, MediaDelta) or not _find_ending(media.data):
+            return None
+        self.found = True
+        return media
+
     def add_audio(self, audio: Mapping[str, Any]) -> str:
         """Add one ``audio`` object and return its part of the transcript.
 

@@ -10,6 +10,7 @@ from ..event_lines import join_surrogates
 from .attached import KNOWN_FIELDS, MAX_CHARS, REASONING_FIELDS, merge_fields
 from .calls import CallCollector
 from .generated import MediaCollector
+from .inline_images import InlineImages
 from .shapes import THOUGHT_TYPES, find_thought, join_texts, to_text
 from .think import ThinkSplitter
 from .usage import UsageCollector
@@ -42,6 +43,7 @@ class MessageReader:
         self.has_progress = False
         self.calls = CallCollector(tools)
         self.media = MediaCollector(sound_format)
+        self._images = InlineImages(self.media)
         #: Fields that the endpoint gets back.
         self.attached: dict[str, Any] = {}
         self._chars = 0  # size of these fields
@@ -53,7 +55,7 @@ class MessageReader:
     @property
     def has_answer(self) -> bool:
         """Whether any part of an answer was received."""
-        return self.has_text or self.has_thought or bool(self.calls)
+        return self.has_text or self.has_thought or self.media.found or bool(self.calls)
 
     def finish(self) -> list[Delta]:
         """Return buffered text and media."""
@@ -62,6 +64,7 @@ class MessageReader:
         waiting, self._halves = self._halves, {}
         for channel in waiting:
             self._add_text(found, channel, "\ufffd")
+        self._add_pieces(found, self._images.finish())
         found += self._think.finish()
         self._note(found)
         found += self.media.finish()
@@ -153,8 +156,14 @@ class MessageReader:
             return
         if channel == _REASONING:
             found.append(ReasoningDelta(text))
+        elif self._images.concerns(text):
+            self._add_pieces(found, self._images.feed(text))
         else:
             found += self._think.feed(text)
+
+    def _add_pieces(self, found: list[Delta], pieces: Sequence[str | MediaDelta]) -> None:
+        for piece in pieces:
+            found += [piece] if isinstance(piece, MediaDelta) else self._think.feed(piece)
 
     def _note(self, found: Sequence[Delta]) -> None:
         for delta in found:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
 import pytest
 
-from astrbot_api.agent.provider import Finished, ReasoningDelta, ToolCallDelta, Usage
+from astrbot_api.agent.provider import (
+    Finished,
+    MediaDelta,
+    ReasoningDelta,
+    ToolCallDelta,
+    Usage,
+)
 from astrbot_api.agent.toolbox import parse_arguments
 from astrbot_api.providers.finish_reasons import read_finish_reason
 from astrbot_api.providers.usage import read_usage
@@ -70,6 +77,42 @@ COMPLETION = {"choices": [{"message": {"content": "Hello"}, "finish_reason": "st
 )  # fmt: skip
 def test_an_answer_in_a_wrapping_is_read(answer: Any) -> None:
     assert text_of(deltas(json.dumps(answer).encode())) == "Hello"
+
+
+PICTURE = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(256))).decode()
+URL = f"data:image/png;base64,{PICTURE}"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        ([f"![image]({URL})"], ""),
+        (["Here: ", f"![a cat]({URL})", " Done."], "Here:  Done."),
+        (
+            [f"Here: ![image]({URL[:40]}", URL[40:200], f'{URL[200:]} "a cat") Done.'],
+            "Here:  Done.",
+        ),
+        ([URL], ""),
+        ([f"Here:\n![x]({URL})\n![x]({URL})"], "Here:\n\n"),
+    ],
+)
+def test_a_picture_in_the_text_is_a_picture(pieces: list[str], text: str) -> None:
+    found = deltas(*(event({"content": one}) for one in pieces), STOP, DONE)
+    pictures = [one for one in found if isinstance(one, MediaDelta)]
+    assert {one.filename for one in pictures} == {"image.png"}
+    assert len(pictures) == str(pieces).count("data:")
+    assert text_of(found) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'<img src="{URL}">', "![x](data:image/png;base64,no picture)", f"`{URL}`",
+        "data:image/png;base64,iVBORw0KGgo is how it begins", f"url({URL})", "![x](data:image/",
+    ],
+)  # fmt: skip
+def test_other_data_urls_are_text(text: str) -> None:
+    assert text_of(deltas(event({"content": text}), STOP, DONE)) == text
 
 
 def call(arguments: Any = '{"a":1}', **fields: Any) -> dict[str, Any]:
