@@ -44,8 +44,8 @@ from .runlog.journal import Journal
 from .runlog.signals.signals import Signals
 from .runlog.writer import JournalWriter
 from .runtime.aside import Aside
+from .runtime.memory import MemoryBudget
 from .runtime.metrics import Metrics
-from .runtime.receiving import Receiving
 from .runtime.tracing import Tracing
 from .upstream.turns import Upstreams
 from .worker.chores import Chores
@@ -120,7 +120,7 @@ class WorkerArea:
     metrics: Metrics
     tracing: Tracing
     aside: Aside
-    receiving: Receiving
+    receiving: MemoryBudget
 
 
 @dataclass(frozen=True, slots=True)

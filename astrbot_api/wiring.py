@@ -72,8 +72,8 @@ from .runlog.reading import Followers
 from .runlog.signals.signals import FREE_RUNS
 from .runlog.writer import JournalWriter
 from .runtime.aside import Aside
+from .runtime.memory import MemoryBudget
 from .runtime.metrics import Metrics
-from .runtime.receiving import Receiving
 from .runtime.tracing import open_tracing
 from .state import AgentArea, AppState, ChatArea, ImArea, KeyArea, WorkerArea
 from .upstream.slots import HostSlots
@@ -214,7 +214,7 @@ def _build_worker(settings: Settings, store: Store, parts: Parts) -> WorkerArea:
         metrics=Metrics(),
         tracing=open_tracing(parts.tracer_provider),
         aside=Aside(),
-        receiving=Receiving(),
+        receiving=MemoryBudget("The server is receiving too many long messages; try again later."),
     )
 
 

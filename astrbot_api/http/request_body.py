@@ -23,7 +23,7 @@ from flask import Request, Response
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from ..errors import ApiError, refuse
-from ..runtime.receiving import Unfinished
+from ..runtime.memory import HeldText
 from ..runtime.threads import is_gevent_patched, let_others_run
 
 #: Seconds without data after which a request is aborted.
@@ -136,7 +136,7 @@ def _time_limit(timeout_s: float) -> Iterator[None]:
 def read_body(
     request: Request,
     max_bytes: int,
-    message: Unfinished,
+    message: HeldText,
     *,
     keep: bool = False,
     remedy: str = "",
@@ -162,7 +162,7 @@ def read_body(
     try:
         with reading(request, max_bytes), message:
             if length is not None and length <= max_bytes:
-                message.grow(length)
+                message.expect(length)
             if keep or (length is not None and length <= _PIECE_BYTES):
                 body = request.get_data(cache=keep)
             else:
@@ -197,7 +197,7 @@ def _has_arrived(environ: dict[str, Any], max_bytes: int) -> bool:
     )
 
 
-def _iter_pieces(request: Request, message: Unfinished) -> Iterator[bytes]:
+def _iter_pieces(request: Request, message: HeldText) -> Iterator[bytes]:
     """Yield a long body in parts and let other greenlets run in between.
 
     With a fast client, reads never block, so they would never yield to the hub.

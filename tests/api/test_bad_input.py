@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from astrbot_api.runtime import memory
+
 from .conftest import Api
 
 HELLO = '{"username": "alice", "message": "你好"}'.encode()
@@ -291,6 +293,7 @@ def test_bodies_that_stall_cannot_fill_the_memory(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api.state.worker.receiving, "_max_bytes_of_one", 1_000_000)
+    monkeypatch.setattr(memory, "_MAX_WAIT_S", 0.0)
     long = HELLO + b" " * 700_000
     stalled = _Stalled(long)
 

@@ -8,6 +8,7 @@ import json
 import string
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
@@ -490,3 +491,25 @@ def test_a_whole_number_is_forwarded_without_a_decimal_point(
         ask(client, "Hello", extra_body={"max_tokens": 20.0, "seed": 7.0})
     sent = fake_model.requests()[-1]
     assert (repr(sent["max_tokens"]), repr(sent["seed"])) == ("20", "7")
+
+
+def test_running_turns_cannot_fill_the_memory_with_their_conversations(
+    make_scripted: Callable[..., tuple[Api, ScriptedModel]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    api, model = make_scripted(["Wait", go_on, " a bit"])
+    monkeypatch.setattr(api.state.chat.runs._memory, "_max_bytes_of_one", 1_000_000)
+
+    def complete(size: int) -> Any:
+        said = [{"role": "user", "content": "x" * size}, {"role": "assistant", "content": "y"}]
+        body = {"model": "default", "messages": [*said, {"role": "user", "content": "Hi"}]}
+        return api.post("/api/v1/openai/chat/completions", json=body)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(complete, 700_000)
+        wait_for(lambda: model.seen)
+        refused = complete(700_000)
+        assert (refused.status_code, refused.get_json()["error"]["code"]) == (503, "server_busy")
+        go_on.set()
+        assert running.result(30).status_code == 200
+    assert complete(700_000).status_code == 200

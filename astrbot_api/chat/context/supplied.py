@@ -70,6 +70,14 @@ class SuppliedContext:
     after: Sequence[SuppliedMessage] = ()
     previous: int | None = None
 
+    def list_texts(self) -> list[str]:
+        """Return all texts, with the arguments of calls."""
+        texts = [self.instructions]
+        for one in (*self.messages, *self.after):
+            texts.append(one.text)
+            texts += [str(call["function"]["arguments"]) for call in one.calls]
+        return texts
+
 
 def build_supplied(
     context: SuppliedContext,

@@ -129,6 +129,8 @@ class TurnOpener:
         self._check_queue(turn.request, turn.ahead)
         if turn.request.entry is not None:
             _store_entry(db, turn.request.entry, session.id, run_id)
+            stored = replace(turn.request.entry, input_json="", request_json="")
+            turn = replace(turn, request=replace(turn.request, entry=stored))  # frees its text
         if turn.request.kept:
             self._quotas.check_at_end(db, turn.request.payer)
         return turn

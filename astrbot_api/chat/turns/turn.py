@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from ...db.idempotency import ClientKey
 from ...db.sessions import WEBCHAT, SessionRow
 from ...events import Event
 from ...keys.rules import KeyGuard
-from ...messages import Segment, plain_text
+from ...messages import Plain, Segment, plain_text
 from ...plugins.commands import make_umo
 from ...plugins.context import TurnContext
 from ...runlog.log import RunLog
@@ -119,6 +120,13 @@ class TurnRequest:
     def text(self) -> str:
         """Text of the message."""
         return plain_text([segment.to_wire() for segment in self.segments])
+
+    def measure(self) -> int:
+        """Return the size of its texts in memory, in bytes."""
+        texts = [one.text for one in self.segments if isinstance(one, Plain)]
+        if self.context is not None:
+            texts += self.context.list_texts()
+        return sum(map(sys.getsizeof, texts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from wsproto.events import (
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from ...errors import ApiError
-from ...runtime.receiving import Unfinished
+from ...runtime.memory import HeldText
 from ...runtime.threads import let_others_run
 
 #: WSGI environ keys of the connection's socket in gunicorn and in Flask's development server.
@@ -73,7 +73,7 @@ class WebSocket:
         *,
         max_bytes: int,
         ping_s: float,
-        unfinished: Unfinished,
+        unfinished: HeldText,
     ) -> None:
         self._socket = find_socket(environ)
         self._max_bytes = max_bytes

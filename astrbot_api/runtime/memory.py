@@ -1,0 +1,96 @@
+"""Limits of the memory for long texts that a worker holds for its clients.
+
+A limit of each text alone is not enough: a client may send the end of a message minutes after its
+beginning, or start a hundred turns with long conversations.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from ..errors import ApiError
+
+#: Maximum size of all texts of a worker, and of those of one owner, in bytes.
+_MAX_BYTES = 256 * 2**20
+_MAX_BYTES_OF_ONE = 128 * 2**20
+
+#: Size of each text that is not counted, in bytes.
+_FREE_BYTES = 64 * 1024
+
+#: Maximum wait for other texts to end, in seconds. A burst of long messages ends earlier.
+_MAX_WAIT_S = 10.0
+
+
+class MemoryBudget:
+    """The long texts of one kind that a worker holds.
+
+    :param refusal: Message of the error beyond the limits.
+    """
+
+    def __init__(self, refusal: str) -> None:
+        self._refusal = refusal
+        self._max_bytes = _MAX_BYTES
+        self._max_bytes_of_one = _MAX_BYTES_OF_ONE
+        self._changed = threading.Condition()
+        self._bytes: Counter[str] = Counter()
+
+    def add(self, owner: str, size_bytes: int, *, max_wait_s: float = 0.0) -> None:
+        """Count more bytes of an owner; a negative number if they are no longer held.
+
+        :param max_wait_s: Maximum wait for room. An owner that waits must hold nothing of the same
+            text, or such texts would wait for each other.
+        :raises ApiError: ``server_busy`` beyond a limit. Nothing is counted then.
+        """
+        with self._changed:
+            if size_bytes > 0 and not self._changed.wait_for(
+                lambda: self._has_room(owner, size_bytes), max_wait_s
+            ):
+                raise ApiError("server_busy", self._refusal, retry_after_s=5)
+            self._bytes[owner] += size_bytes
+            if not self._bytes[owner]:
+                del self._bytes[owner]
+            if size_bytes < 0:
+                self._changed.notify_all()
+
+    def _has_room(self, owner: str, size_bytes: int) -> bool:
+        own, all_bytes = self._bytes[owner] + size_bytes, self._bytes.total() + size_bytes
+        return own <= self._max_bytes_of_one and all_bytes <= self._max_bytes
+
+
+class HeldText:
+    """A text that is held. As a context manager, until the end of its block.
+
+    :param owner: The root key, or the address of a client without a key.
+    """
+
+    def __init__(self, budget: MemoryBudget, owner: str) -> None:
+        self._budget = budget
+        self._owner = owner
+        self._counted = 0
+
+    def expect(self, size_bytes: int) -> None:
+        """Set the size of the whole text before its first byte. May wait some seconds.
+
+        :raises ApiError: ``server_busy``, if the worker holds too much.
+        """
+        self._set(size_bytes, _MAX_WAIT_S)
+
+    def grow(self, size_bytes: int) -> None:
+        """Set the size of the text so far; 0 when it is no longer held.
+
+        :raises ApiError: ``server_busy``, if the worker holds too much.
+        """
+        self._set(size_bytes, 0.0)
+
+    def _set(self, size_bytes: int, max_wait_s: float) -> None:
+        more = max(0, size_bytes - _FREE_BYTES) - self._counted
+        if more:
+            self._budget.add(self._owner, more, max_wait_s=max_wait_s)
+            self._counted += more
+
+    def __enter__(self) -> HeldText:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.grow(0)
