@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 import zlib
 from collections.abc import Iterable
@@ -66,6 +67,12 @@ TOO_LONG = (
 )
 
 
+TOO_LARGE = (
+    "The request with its pictures is too large for the model's endpoint (HTTP 413). Send smaller "
+    "pictures, begin a new conversation with /reset, or raise the limit of the endpoint's proxy."
+)
+
+
 def silent_for(timeout_s: float) -> str:
     """Return the error text of a read timeout."""
     return f"The model's endpoint did not answer within {timeout_s:g} s."
@@ -82,10 +89,11 @@ def nothing_for(reason: str) -> str:
     return f"{ANSWERED_NOTHING}{shown}"
 
 
-def describe_status(status: int, *, spent: bool = False) -> str:
+def describe_status(status: int, *, spent: bool = False, wait_s: float | None = None) -> str:
     """Return one sentence about an HTTP status for the API's caller.
 
     :param spent: Whether the account's balance is used up.
+    :param wait_s: Delay that the endpoint asks for, in seconds.
     """
     code = f"(HTTP {status})"
     if spent:
@@ -95,7 +103,8 @@ def describe_status(status: int, *, spent: bool = False) -> str:
     if status == 403:
         return f"The model's endpoint denied access {code}."
     if status == 429:
-        return f"The model's endpoint is rate limited {code}; try again later."
+        when = f"in {math.ceil(wait_s)} s" if wait_s and wait_s < 86_400 else "later"
+        return f"The model's endpoint is rate limited {code}; try again {when}."
     if 300 <= status < 400:
         return (
             f"The model's endpoint answered with a redirect {code}, which is not followed: set "
@@ -130,11 +139,14 @@ class EndpointRefusal(ProviderError):
             is_balance_used_up(text) and read_pause_in_words(text) is None
         )
         misread = is_misread_call(text)
-        sentence = MISREAD_CALL if misread else describe_status(status, spent=self.spent)
+        wait_s = read_pause_in_words(text) if retry_after_s is None else retry_after_s
+        sentence = describe_status(status, spent=self.spent, wait_s=wait_s)
+        if misread:
+            sentence = MISREAD_CALL
         super().__init__(
             with_words(sentence, words),
             retryable=misread or (may_pass(status) and not self.spent),
-            retry_after_s=read_pause_in_words(text) if retry_after_s is None else retry_after_s,
+            retry_after_s=wait_s,
             reason=find_reason(status, text),
         )
         self.status = status

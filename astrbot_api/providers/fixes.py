@@ -87,6 +87,8 @@ def find_fixes(status: int, text: str, body: Mapping[str, Any]) -> Iterator[Fix]
     if SHORT_IDS.search(text):
         yield Fix("short_ids")
     yield from _find_max_tokens(text, body)
+    if status == 413 and has_images(body["messages"]):
+        yield Fix("old_media")
     if too_long and not _find_tool(text, body.get("tools") or ()):
         yield Fix("too_long", limit=_find_share(text))
     if status >= 500 and not MEANT.search(text):
@@ -272,6 +274,12 @@ def _find_share(text: str) -> float:
         return 0.0
     share = int(limit[1].replace(",", "")) / asked
     return share if 0.0 < share < 1.0 else 0.0
+
+
+def has_images(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether any message has an image."""
+    contents = (one["content"] for one in messages if isinstance(one.get("content"), list))
+    return any(part.get("type") == "image_url" for content in contents for part in content)
 
 
 def _has_parts(messages: Sequence[Mapping[str, Any]]) -> bool:

@@ -27,7 +27,7 @@ from .base_url import choose_model
 from .chunks import ChunkReader, Reading
 from .conversation import Rules
 from .endpoint import Endpoint
-from .fixes import Fix, find_fixes, name_of
+from .fixes import Fix, find_fixes, has_images, name_of
 from .key_ring import KeyRing
 from .request_adapter import RequestAdapter
 from .think import DEFAULT_TAGS
@@ -44,7 +44,7 @@ _MAX_MODELS = 200
 _CHANGING = re.compile(r"\b(?=[\w-]*\d)[\w-]{6,}")
 
 #: Changes that apply to one request only, because they concern its content.
-_ONCE = frozenset({"bad_media", "stale", "unthought"})
+_ONCE = frozenset({"bad_media", "old_media", "stale", "unthought"})
 
 
 class OpenAIProvider:
@@ -131,7 +131,9 @@ class OpenAIProvider:
                     helped.append(_Try(fix, adapted, words))
                     once |= {fix.kind} & _ONCE
                     continue
-                self._endpoint.prepare_retry(_name_cause(error, found), base, attempts, call)
+                self._endpoint.prepare_retry(
+                    _name_cause(error, found, adapted), base, attempts, call
+                )
             except ProviderError as error:
                 self._endpoint.prepare_retry(error, base, attempts, call)
 
@@ -227,8 +229,14 @@ def _apply(
     return adapter.add(fix, adapted)
 
 
-def _name_cause(error: ProviderError, fixes: Sequence[Fix]) -> ProviderError:
+def _name_cause(
+    error: failures.EndpointRefusal | failures.ReportedError,
+    fixes: Sequence[Fix],
+    body: Mapping[str, Any],
+) -> ProviderError:
     """Return the final error, with a remedy if the conversation is too long."""
+    if error.status == 413 and has_images(body["messages"]):
+        return ProviderError(failures.TOO_LARGE, reason="context_length_exceeded")
     if any(one.kind == "too_long" for one in fixes):
         return ProviderError(failures.TOO_LONG, reason="context_length_exceeded")
     return error

@@ -64,7 +64,8 @@ class RequestAdapter:
     def adapt(self, body: Mapping[str, Any], once: frozenset[str] = frozenset()) -> dict[str, Any]:
         """Return the request with all stored changes.
 
-        :param once: Changes for this request only: ``bad_media``, ``stale`` and ``unthought``.
+        :param once: Changes for this request only: ``bad_media``, ``old_media``, ``stale`` and
+            ``unthought``.
         """
         adapted = {key: one for key, one in body.items() if key not in self._dropped["field"]}
         self._adapt_length(adapted)
@@ -91,8 +92,11 @@ class RequestAdapter:
         unfit = self._find_unfit_parts(once)
         if unfit:
             messages = [_drop_parts(one, unfit) for one in messages]
-        if self._max_images is not None:
-            messages = _keep_newest_images(messages, self._max_images)
+        max_images = self._max_images
+        if "old_media" in once:
+            max_images = next(filter(None, map(_count_images, reversed(messages))), 0)
+        if max_images is not None:
+            messages = _keep_newest_images(messages, max_images)
         for kind in ("message_field", "call_field"):
             if self._dropped[kind]:
                 messages = [_drop_names(one, kind, self._dropped[kind]) for one in messages]
@@ -263,6 +267,12 @@ def _drop_parts(message: ModelMessage, kinds: frozenset[str]) -> ModelMessage:
         note = _NOT_SHOWN if len(kept) < len(content) else ""
         return {**message, "content": "\n".join(filter(None, (text, note)))}
     return {**message, "content": kept}
+
+
+def _count_images(message: ModelMessage) -> int:
+    content = message.get("content")
+    parts = content if isinstance(content, list) else ()
+    return sum(part.get("type") == "image_url" for part in parts)
 
 
 def _keep_newest_images(messages: Sequence[ModelMessage], max_images: int) -> list[ModelMessage]:

@@ -69,7 +69,7 @@ def test_an_empty_account_is_named_and_not_asked_again(status: int, body: Any) -
 
 def test_a_limit_per_minute_is_waited_for_even_if_it_is_called_a_quota() -> None:
     message, requests = message_of(429, OF_A_MINUTE)
-    assert "rate limited" in message
+    assert "rate limited (HTTP 429); try again in 7 s" in message
     assert requests == 3
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.provider import ModelOptions
+from astrbot_api.errors import ProviderError
 from astrbot_api.providers.failures import find_words
 from astrbot_api.providers.fixes import find_fixes
 from astrbot_api.providers.pauses import read_pause, read_retry_after
@@ -348,6 +349,24 @@ def test_the_newest_of_too_many_pictures_are_kept() -> None:
     assert first == second
     assert [part["type"] for part in first[0]["content"]] == ["text", "text"]
     assert first[1] == said[1]
+
+
+def test_old_pictures_are_omitted_if_a_request_is_too_large() -> None:
+    def play(number: int, body: Body) -> Any:
+        return (413, {}) if json.dumps(body).count("base64") > 1 else say("ok")
+
+    said = [{"role": "user", "content": [{"type": "text", "text": one}, IMAGE]} for one in "abc"]
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint)
+        list(provider.stream(said, (), ModelOptions(Cancellation())))
+        assert endpoint.bodies[-1]["messages"][-1] == said[-1]
+        list(provider.stream(said[:1], (), ModelOptions(Cancellation())))
+        assert endpoint.bodies[-1]["messages"] == said[:1]
+    with (
+        StrictEndpoint(lambda number, body: (413, {})) as endpoint,
+        pytest.raises(ProviderError, match="with its pictures is too large"),
+    ):
+        list(provider_of(endpoint).stream(said, (), ModelOptions(Cancellation())))
 
 
 def test_a_blank_text_beside_a_call_is_not_sent() -> None:
