@@ -13,7 +13,8 @@ import peewee
 
 from ..runtime.clock import now_us, to_iso
 from .keys import find_parent
-from .models import RUN_ACTIVE, ApiKey, KeyUse, Run
+from .models import RUN_ACTIVE, RUN_WAITING, ApiKey, KeyUse, Run
+from .pages import length_of
 from .prepared import Prepared, equals, param, params
 
 _DAY_US = 24 * 60 * 60 * 1_000_000
@@ -37,15 +38,18 @@ _ADD = Prepared(
 )
 
 
-def _count_active() -> Any:
-    # The turns of session keys count for their parent.
-    own = ApiKey.select(ApiKey.key_id).where(
-        equals(ApiKey.key_id) | (ApiKey.parent_id == param("key_id"))
+# The turns of session keys count for their parent.
+_OWN = ApiKey.select(ApiKey.key_id).where(
+    equals(ApiKey.key_id) | (ApiKey.parent_id == param("key_id"))
+)
+
+_ACTIVE = Prepared(Run.select(peewee.fn.COUNT(Run.id)).where(RUN_ACTIVE & Run.key_id.in_(_OWN)))
+
+_LONG_WAITING = Prepared(
+    Run.select(peewee.fn.COUNT(Run.id)).where(
+        RUN_WAITING & Run.key_id.in_(_OWN) & (length_of(Run.request) > param("size_bytes"))
     )
-    return Run.select(peewee.fn.COUNT(Run.id)).where(RUN_ACTIVE & Run.key_id.in_(own))
-
-
-_ACTIVE = Prepared(_count_active())
+)
 
 _TURNS = Prepared(
     KeyUse.select(
@@ -98,6 +102,12 @@ def add_lost_turn(db: peewee.Database, key_id: str | None) -> None:
 def count_active_turns(db: peewee.Database, key_id: str) -> int:
     """Return how many turns of a key and its session keys run or wait."""
     return int(_ACTIVE.execute(db, key_id=key_id).fetchone()[0])
+
+
+def count_long_waiting(db: peewee.Database, key_id: str, size_bytes: int) -> int:
+    """Return how many turns of a key and its session keys wait with a stored request this long."""
+    cursor = _LONG_WAITING.execute(db, key_id=key_id, size_bytes=size_bytes)
+    return int(cursor.fetchone()[0])
 
 
 def sum_turns(db: peewee.Database, key_id: str, day: int | None = None) -> tuple[int, int]:

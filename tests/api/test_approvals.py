@@ -16,7 +16,7 @@ from astrbot_api import AskModel, Command, tool
 from astrbot_api.agent.calling import OUTCOME_UNKNOWN
 from astrbot_api.agent.provider import ToolCallDelta
 from astrbot_api.chat.resuming import recovery
-from astrbot_api.chat.turns import checkpoints
+from astrbot_api.chat.turns import checkpoints, waiting
 from astrbot_api.db import approvals, keys
 from astrbot_api.errors import StorageError
 from astrbot_api.keys.rules import KeyRules, narrow_rules
@@ -557,6 +557,28 @@ def test_a_call_can_wait_in_a_very_long_conversation(worker: Worker, shop: Shop)
     answer = post(worker.api, "aisdk", worker.api.key, answer_of("aisdk", approval))
     assert "Results: ['paid 5']" in answer.get_data(as_text=True)
     assert shop.paid == [5]
+
+
+def test_few_calls_of_a_key_wait_in_very_long_conversations(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No quota counts a conversation that only a waiting turn stores."""
+    monkeypatch.setattr(waiting, "_MAX_LONG", 1)
+
+    def buy(session_id: str, size: int) -> str:
+        said = [("user", "x" * size), ("assistant", "I see."), ("user", "buy")]
+        messages = [
+            {"id": role, "role": role, "parts": [{"type": "text", "text": text}]}
+            for role, text in said
+        ]
+        body = {"id": session_id, "messages": messages, "approvals": True}
+        return post(worker.api, "aisdk", worker.api.key, body).get_data(as_text=True)
+
+    assert '"approvalId"' in buy("first", 300_000)
+    refused = buy("second", 300_000)
+    assert '"approvalId"' not in refused
+    assert "1 turns of this API key wait for approvals in long conversations" in refused
+    assert '"approvalId"' in buy("third", 300)
 
 
 def test_a_call_can_wait_whatever_the_size_of_its_step(

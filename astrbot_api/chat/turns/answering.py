@@ -18,7 +18,7 @@ from ...config.settings import Settings
 from ...config.upstream import UpstreamConfig
 from ...db.store import Store
 from ...deliveries.webhooks import Announcer
-from ...errors import ProviderError, RunCancelled, StorageError, ToolError
+from ...errors import ApiError, ProviderError, RunCancelled, StorageError, ToolError
 from ...event_lines import join_surrogates
 from ...events import Event
 from ...files.attachments import Attachments
@@ -162,6 +162,8 @@ class Answer:
             reason, retry_after_s = error.reason, error.retry_after_s
         elif isinstance(error, StorageError):
             code, message = "storage_error", describe_lost_reply(error)
+        elif isinstance(error, ApiError):
+            code, message = error.code, error.message
         elif isinstance(error, (CallTimedOut, TooManyAbandoned)):
             message = str(error)
         elif isinstance(error, CommandFailed):

@@ -18,7 +18,7 @@ from .turn import OpenTurn, Origin, TurnRequest
 
 #: Maximum size of a request that is stored when its turn begins, in bytes. No other worker can
 #: resume a turn with a longer request.
-_MAX_BYTES = 256 * 1024
+MAX_BYTES = 256 * 1024
 
 #: Fields that are stored unchanged. Default values are left out.
 _PLAIN = (
@@ -51,7 +51,7 @@ def pack_request(
     stored: bool,
     replaces: int | None = None,
     traceparent: str | None = None,
-    max_bytes: int = _MAX_BYTES,
+    max_bytes: int = MAX_BYTES,
 ) -> str | None:
     """Return a request as JSON.
 

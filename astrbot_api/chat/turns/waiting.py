@@ -12,7 +12,7 @@ import peewee
 from ... import events
 from ...agent.steps import ApprovalNeeded
 from ...config.settings import Settings
-from ...db import approvals, ownership, runs
+from ...db import approvals, keyuse, ownership, runs
 from ...db.approvals import ApprovalRow
 from ...db.audit import AuditEntry
 from ...db.store import Store
@@ -21,12 +21,15 @@ from ...errors import ApiError, ToolError
 from ...events import Event
 from ...runtime.clock import now_us, to_iso
 from .outcome import RunLost
-from .packing import pack_waiting
+from .packing import MAX_BYTES, pack_waiting
 from .sending import Speaker
 from .turn import OpenTurn
 
 #: Seconds to wait for the journal to store a turn's last events before it is suspended.
 _JOURNAL_S = 5.0
+
+#: Maximum number of turns of a key that wait with a long conversation. No quota counts it.
+_MAX_LONG = 16
 
 #: Maximum number of runs that one call of a periodic job processes.
 _AT_ONCE = 500
@@ -57,6 +60,7 @@ class Waits:
 
         :raises RunLost: if another worker already has the turn.
         :raises StorageError: if the approvals cannot be stored.
+        :raises ApiError: ``too_many_turns`` if too many long conversations of its key wait.
         """
         turn = self._turn
         expires_at = now_us() + int(self._settings.approval_s * 1_000_000)
@@ -73,6 +77,7 @@ class Waits:
             if not ownership.is_owner(db, turn.number, turn.worker_id):
                 raise RunLost
             if turn.pinned.is_set():  # the request was too long to store when the turn began
+                _check_long(db, turn.request.payer)
                 runs.store_request(db, turn.number, pack_waiting(turn))
             for call, event in zip(needed.calls, asked, strict=True):
                 if approvals.add_approval(
@@ -128,6 +133,15 @@ class Waits:
             )  # fmt: skip
         except ToolError:
             return  # the approval is still open
+
+
+def _check_long(db: peewee.Database, payer: str | None) -> None:
+    if payer and keyuse.count_long_waiting(db, payer, MAX_BYTES) >= _MAX_LONG:
+        raise ApiError(
+            "too_many_turns",
+            f"{_MAX_LONG} turns of this API key wait for approvals in long conversations; decide "
+            "them first",
+        )
 
 
 @dataclass(frozen=True, slots=True)
