@@ -17,6 +17,7 @@ from .quirks import (
     BAD_IMAGE,
     IMAGE_LIMIT,
     LIMIT,
+    LONG_DESCRIPTION,
     MEANT,
     NO_AUDIO,
     NO_EFFORT,
@@ -62,7 +63,7 @@ class Fix:
     :param kind: Name of the change, see :class:`~.request_adapter.RequestAdapter`.
     :param name: The field or tool that the error names, if any.
     :param limit: For ``too_long``, the share of the conversation that fits, between 0 and 1.
-        For ``max_tokens`` and ``max_images``, the largest accepted value.
+        For ``max_tokens``, ``max_images`` and ``description``, the largest accepted value.
     """
 
     kind: str
@@ -164,6 +165,8 @@ def _find_in_tools(text: str, body: Mapping[str, Any]) -> Iterator[Fix]:
     unnamed = any(one["role"] == "tool" and not one.get("name") for one in body["messages"])
     if unnamed and WANTS_TOOL_NAME.search(text) and not re.search(r"tools[.\[]", text):
         yield Fix("tool_names")
+    if long := LONG_DESCRIPTION.search(text):
+        yield Fix("description", limit=int(long[1]))
     tool = _find_tool(text, tools)
     strict = any("strict" in one.get("function", ()) for one in tools)
     if strict and (tool or re.search(r"\bstrict\b", text)):

@@ -31,8 +31,8 @@ def is_misread_call(text: str) -> bool:
 
 
 def is_too_long(text: str) -> bool:
-    """Return whether an error is about the length of the conversation."""
-    return bool(_TOO_LONG.search(text))
+    """Return whether an error is about the length of the conversation, not about a rate."""
+    return bool(_TOO_LONG.search(text)) and not _THROTTLED.search(text)
 
 
 def _any_case(pattern: str, flags: int = 0) -> re.Pattern[str]:
@@ -70,6 +70,12 @@ _TOO_LONG = _any_case(
     r"|zu lang|longitud máxima|demasiado larg|longueur maximale|trop long|長すぎ|длин[уаы]|слишком "
     r"длин|너무 (길|깁)"
 )
+
+#: Bedrock: "Too many tokens, please wait before trying again."
+_THROTTLED = _any_case(r"throttling|wait before trying again")
+
+#: OpenAI, Azure: the description of a tool, and its maximum length.
+LONG_DESCRIPTION = _any_case(r"function\.description\b.{0,40}too long.{0,60}?(\d{2,6})")
 
 LIMIT = _any_case(
     r"(?:limit|max\w{0,30}|at most|context (?:length|size|window)|should be \[\d+,|supports?)"

@@ -33,6 +33,13 @@ _RULES = (
     "tool_names", "object_results", "calls_as_text", "no_prefill",
 )  # fmt: skip
 
+#: Fixes that are maxima -> text for the log.
+_LIMITS = {
+    "max_tokens": "answers with a number of tokens of at most",
+    "max_images": "accepts a number of images of at most",
+    "description": "accepts descriptions of tools of at most this number of characters:",
+}
+
 #: Share of a limit that is used, because token counts are estimates.
 _MARGIN = 0.9
 
@@ -56,8 +63,8 @@ class RequestAdapter:
             "tool": frozenset(),
         }  # fmt: skip
         self._flags: frozenset[str] = frozenset()
-        self._max_tokens: int | None = None
-        self._max_images: int | None = None
+        #: Maxima by kind, see :data:`_LIMITS`.
+        self._limits: Mapping[str, int] = {}
         #: Maximum size of the messages in characters, or None without a limit.
         self.max_chars: int | None = None
 
@@ -92,7 +99,7 @@ class RequestAdapter:
         unfit = self._find_unfit_parts(once)
         if unfit:
             messages = [_drop_parts(one, unfit) for one in messages]
-        max_images = self._max_images
+        max_images = self._limits.get("max_images")
         if "old_media" in once:
             max_images = next(filter(None, map(_count_images, reversed(messages))), 0)
         if max_images is not None:
@@ -115,8 +122,8 @@ class RequestAdapter:
             adapted.setdefault("max_tokens", _USUAL_MAX_TOKENS)
         for name in ("max_tokens", "max_completion_tokens"):
             asked = adapted.get(name)
-            if self._max_tokens is not None and isinstance(asked, int):
-                adapted[name] = min(asked, self._max_tokens)
+            if "max_tokens" in self._limits and isinstance(asked, int):
+                adapted[name] = min(asked, self._limits["max_tokens"])
 
     def add(self, fix: Fix, body: Mapping[str, Any]) -> str:
         """Store a change.
@@ -127,18 +134,12 @@ class RequestAdapter:
         kind = fix.kind
         if kind == "too_long":
             return self._add_length(fix, body["messages"])
-        if kind == "max_tokens":
-            limit = int(fix.limit)
-            if self._max_tokens is not None and limit >= self._max_tokens:
+        if kind in _LIMITS:
+            limit, known = int(fix.limit), self._limits.get(kind)
+            if known is not None and limit >= known:
                 return ""
-            self._max_tokens = limit
-            return f"answers with at most {limit} tokens"
-        if kind == "max_images":
-            limit = int(fix.limit)
-            if self._max_images is not None and limit >= self._max_images:
-                return ""
-            self._max_images = limit
-            return f"accepts {limit} images: older ones are omitted"
+            self._limits = {**self._limits, kind: limit}
+            return f"{_LIMITS[kind]} {limit}"
         if kind in self._dropped:
             if fix.name in self._dropped[kind]:
                 return ""
@@ -178,6 +179,8 @@ class RequestAdapter:
     def _choose_tools(self, tools: Sequence[Mapping[str, Any]]) -> list[Any]:
         refused = self._dropped["tool"]
         kept = [one for one in tools if name_of(one) not in refused]
+        if max_chars := self._limits.get("description"):
+            kept = [_cut_description(one, max_chars) for one in kept]
         return list(map(_drop_strict, kept)) if "no_strict" in self._flags else kept
 
     def _find_unfit_parts(self, once: frozenset[str]) -> frozenset[str]:
@@ -247,6 +250,14 @@ def _cut_result(message: ModelMessage, max_chars: int) -> ModelMessage:
     if message["role"] != "tool" or not isinstance(content, str) or len(content) <= max_chars:
         return message
     return {**message, "content": f"{content[:max_chars]}\n[cut]"}
+
+
+def _cut_description(tool: Mapping[str, Any], max_chars: int) -> Mapping[str, Any]:
+    function = tool.get("function") or {}
+    description = function.get("description")
+    if not isinstance(description, str) or len(description) <= max_chars:
+        return tool
+    return {**tool, "function": {**function, "description": f"{description[: max_chars - 1]}…"}}
 
 
 def _drop_strict(tool: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -369,6 +369,29 @@ def test_old_pictures_are_omitted_if_a_request_is_too_large() -> None:
         list(provider_of(endpoint).stream(said, (), ModelOptions(Cancellation())))
 
 
+def test_a_long_description_is_cut_and_its_tool_kept() -> None:
+    error = {
+        "message": "Invalid 'tools[0].function.description': string too long. Expected a string "
+        "with maximum length 1024, but got a string with length 1200 instead.",
+        "code": "string_above_max_length",
+    }
+
+    def play(number: int, body: Body) -> Any:
+        (one,) = body["tools"]
+        long = len(one["function"]["description"]) > 1024
+        return (400, {"error": error}) if long else say("ok")
+
+    tool = {"type": "function", "function": {**TOOL["function"], "description": "x" * 1200}}
+    with StrictEndpoint(play) as endpoint:
+        ask(provider_of(endpoint), tools=(tool,))
+        assert len(endpoint.bodies) == 2
+
+
+def test_a_limit_of_a_rate_does_not_shorten_the_conversation() -> None:
+    text = "ThrottlingException: Too many tokens, please wait before trying again."
+    assert list(find_fixes(500, text, {"model": "m", "messages": LONG})) == []
+
+
 def test_a_blank_text_beside_a_call_is_not_sent() -> None:
     with StrictEndpoint(lambda number, body: say("ok")) as endpoint:
         step = {**STEP[1], "content": "\n\n"}
