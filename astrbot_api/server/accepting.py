@@ -13,9 +13,12 @@ from gevent.server import StreamServer
 #: Number of connections by which a worker may be ahead of the one with the fewest.
 _MARGIN = 2
 
-#: Seconds for which a worker that is ahead leaves the next connection to the others. After that
-#: it accepts the connection, since the others may be blocked.
+#: Seconds for which a worker leaves the next connection to the others, for each connection that it
+#: is ahead. After that it accepts the connection, since the others may be blocked.
 _DEFER_S = 0.001
+
+#: Maximum of these seconds. On a busy machine a worker may wait so long for a processor.
+_MAX_DEFER_S = 0.005
 
 
 def share_connections(worker: Any, counts: memoryview) -> None:
@@ -44,22 +47,22 @@ def share_connections(worker: Any, counts: memoryview) -> None:
         finally:
             count(-1)
 
-    def is_ahead() -> bool:
-        found = counts.tolist()
+    def find_lead() -> int:
+        found: list[int] = counts.tolist()
         mine, found[own] = found[own], 0
         others = [one for one in found if one]
-        return bool(others) and mine > min(others) + _MARGIN
+        return mine - min(others) - _MARGIN if others else 0
 
     class Server(StreamServer):  # type: ignore[misc]
         _deferred = False
 
         def do_read(self) -> Any:
-            if self._deferred or not is_ahead():
-                self._deferred = False
+            lead = 0 if self._deferred else find_lead()
+            self._deferred = lead > 0
+            if lead <= 0:
                 return super().do_read()
-            self._deferred = True
             self.stop_accepting()
-            self._timer = self.loop.timer(_DEFER_S)
+            self._timer = self.loop.timer(min(lead * _DEFER_S, _MAX_DEFER_S))
             self._timer.start(self._accept_again)
             return None
 
