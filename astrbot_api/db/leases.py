@@ -101,6 +101,12 @@ def drop_lease(db: peewee.Database, worker_id: str) -> None:
     Worker.delete().where(Worker.worker_id == worker_id).execute(db)
 
 
+def forget_dead(db: peewee.Database, worker_id: str) -> None:
+    """Delete the expired lease of a worker, unless the worker has renewed it meanwhile."""
+    expired = Worker.lease_until < _now(db)
+    Worker.delete().where((Worker.worker_id == worker_id) & expired).execute(db)
+
+
 def _now(db: peewee.Database) -> Any:
     """Return the current time for an expression."""
     return peewee.SQL(_POSTGRES_NOW) if is_postgres(db) else peewee.Value(time.time())

@@ -31,7 +31,7 @@ SKEW_S = 5.0
 class _Lease:
     """The lease of one process.
 
-    :param renewed_at: Time of the last renewal: monotonic clock, wall clock.
+    :param renewed_at: Time at which the last renewal began: monotonic clock, wall clock.
     :param unsure_until: Monotonic time until which no other worker is declared dead.
     """
 
@@ -80,8 +80,17 @@ class WorkerLease:
         return not self._was_silent(own) and time.monotonic() >= own.unsure_until
 
     def get_worker_id(self) -> str:
-        """Return this worker's id. The first call takes the lease."""
-        return self._own.get().worker_id
+        """Return this worker's id. The first call takes the lease.
+
+        If the lease is about to expire, for example because the machine was suspended or its
+        renewal took long, renew it first: other workers would take over what begins under it.
+
+        :raises StorageError: when the database rejects the lease.
+        """
+        own = self._own.get()
+        if _measure_silence_s(own) > self._lease_s / 2:
+            self._renew(own)
+        return own.worker_id
 
     def note_stopping(self) -> None:
         """Record for the other workers that this worker is about to stop.
@@ -134,11 +143,13 @@ class WorkerLease:
             leases.renew_lease(db, own.worker_id, self._lease_s)
             return leases.find_skew_s(db)
 
+        # Before the write: one that takes long commits a lease that is partly over.
+        began = (time.monotonic(), time.time())
         self._note_skew(own, self._store.write(job))
         if own.renewed_at is not None and self._was_silent(own):
             log.warning("the worker's lease had expired; other workers get time to renew theirs")
             own.unsure_until = time.monotonic() + self._lease_s
-        own.renewed_at = (time.monotonic(), time.time())
+        own.renewed_at = began
 
     def _note_skew(self, own: _Lease, skew_s: float) -> None:
         """Log once that the clock of this host is wrong."""
@@ -151,6 +162,10 @@ class WorkerLease:
         own.is_skewed = abs(skew_s) > SKEW_S
 
     def _was_silent(self, own: _Lease) -> bool:
-        monotonic, wall = own.renewed_at or (0.0, 0.0)
-        passed_s = max(time.monotonic() - monotonic, time.time() - wall)
-        return passed_s > self._lease_s
+        return _measure_silence_s(own) > self._lease_s
+
+
+def _measure_silence_s(own: _Lease) -> float:
+    """Return the seconds since a lease was last renewed."""
+    monotonic, wall = own.renewed_at or (0.0, 0.0)
+    return max(time.monotonic() - monotonic, time.time() - wall)

@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import peewee
@@ -14,7 +15,7 @@ import pytest
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.chat.resuming import recovery
 from astrbot_api.chat.resuming.recovery import prune_journal
-from astrbot_api.db import ownership, pushed, runs
+from astrbot_api.db import leases, ownership, pushed, runs
 from astrbot_api.db.models import Run
 from astrbot_api.errors import StorageError, StoreClosed
 from astrbot_api.events import decode_event
@@ -417,6 +418,49 @@ def test_a_worker_that_renewed_late_waits_before_it_ends_runs_of_others(api: Api
     assert not lease.can_declare_dead()
     lease._renew(own)
     assert not lease.can_declare_dead()
+
+
+def test_a_worker_that_renews_its_lease_while_it_is_declared_dead_keeps_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, list_finished = api.state.db, ownership.list_finished_of
+    store.write(lambda db: leases.renew_lease(db, "slow", -60.0))
+
+    def renew_meanwhile(*args: Any) -> Any:
+        store.write(lambda db: leases.renew_lease(db, "slow", 60.0))
+        return list_finished(*args)
+
+    monkeypatch.setattr(ownership, "list_finished_of", renew_meanwhile)
+    api.state.chat.recovery.recover()
+    with store.read() as db:
+        assert leases.has_successor(db, api.state.worker.lease.get_worker_id())
+
+
+def test_a_worker_that_was_suspended_renews_its_lease_before_it_opens_a_turn(api: Api) -> None:
+    own = api.state.worker.lease._own.get()
+    api.state.db.write(lambda db: db.execute_sql("UPDATE worker SET lease_until = 0"))
+    own.renewed_at = (time.monotonic() - 60, time.time() - 60)
+    api.chat(message="hello")
+    with api.state.db.read() as db:
+        assert leases.list_dead_workers(db) == []
+
+
+def test_a_lease_that_expired_before_it_was_stored_is_renewed_again(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, late_s = leases.renew_lease, [60.0, 0.0]
+    clock = SimpleNamespace(monotonic=lambda: 60 - late_s[0], time=lambda: 60 - late_s[0])
+
+    def renew_late(db: Any, worker_id: str, lease_s: float) -> None:
+        real(db, worker_id, lease_s - late_s[0])
+        if len(late_s) > 1:
+            del late_s[0]
+
+    monkeypatch.setattr(leases, "renew_lease", renew_late)
+    monkeypatch.setattr("astrbot_api.worker.lease.time", clock)
+    api.chat(message="hello")
+    with api.state.db.read() as db:
+        assert leases.list_dead_workers(db) == []
 
 
 def test_a_run_unknown_to_its_worker_is_ended(

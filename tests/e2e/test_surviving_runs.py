@@ -128,16 +128,19 @@ def text_of(message: dict[str, Any]) -> str:
 def test_the_other_worker_continues_the_turns_of_a_killed_worker(
     tmp_path: Path, fake_model: FakeOpenAI
 ) -> None:
-    count = 60
+    count = 30
+    message = "DELAY=100 N=60 x"  # every turn must still run when the last one has begun
     write_config(tmp_path, fake_model.base_url, agent="titles = false")
     with Server(tmp_path, ASTRBOT_WORKER_LEASE_S="2") as server:
         key = create_key(tmp_path, "chat")
+        for connection in server.connect_to_each_worker(key):  # both have started
+            connection.close()
         seen: dict[int, list[dict[str, Any]]] = {number: [] for number in range(count)}
         ready = threading.Barrier(count + 1)
         connections: dict[int, Any] = {}
 
         def chat(number: int) -> None:
-            body = {"username": "a", "session_id": f"k{number}", "message": "DELAY=100 N=40 x"}
+            body = {"username": "a", "session_id": f"k{number}", "message": message}
             opened = connections[number] = server.open_chat(key, body)
             events = iter_events(opened)
             waiting = True
@@ -170,7 +173,7 @@ def test_the_other_worker_continues_the_turns_of_a_killed_worker(
         messages = stored(tmp_path)
         for number in range(count):
             user, bot = messages[f"k{number}"]
-            assert text_of(user) == "DELAY=100 N=40 x"
+            assert text_of(user) == message
             assert text_of(bot) == shown_text(undisturbed)
             assert "error" not in bot
         figures = server.request("GET", "/metrics").data.decode()

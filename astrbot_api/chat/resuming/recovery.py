@@ -179,7 +179,7 @@ class Recovery:
             finished = ownership.list_finished_of(db, worker_id, after_us, 5000)
         done = [self._try(self._close_if_open, run) for run in finished]
         if all(done):
-            self._store.write(lambda db: leases.drop_lease(db, worker_id))
+            self._store.write(lambda db: leases.forget_dead(db, worker_id))
 
     def _close_if_open(self, run: RunRow) -> None:
         if not self._journal.read_after(run.id, 2**31, 1).closed:
