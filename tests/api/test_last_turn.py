@@ -71,7 +71,8 @@ def test_an_edited_message_gets_a_new_answer(make_scripted: Make) -> None:
     number, answer = (one for one, _ in history(api))
     data = data_of(edit(api, number, " z "))
     assert data["content"] == {"type": "user", "message": [{"type": "plain", "text": "z"}]}
-    assert data["id"] == number
+    assert data["id"] == data["message"]["id"] == number
+    assert (data["needs_regenerate"], data["truncated_after_message"]) == (True, False)
     regenerate(api, answer)
     assert model.seen[-1][-1]["content"] == "z"
     assert [text for _, text in history(api)] == ["z", "2"]

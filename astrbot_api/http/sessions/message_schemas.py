@@ -14,7 +14,7 @@ from ..fields import (
     query_choice,
     request_field,
 )
-from ..schemas import RequestSchema, list_of, mapping, number, text, time
+from ..schemas import RequestSchema, flag, list_of, mapping, number, text, time
 
 #: Maximum number of messages on one page.
 MAX_MESSAGES = 200
@@ -42,6 +42,19 @@ class MessageSchema(ma.Schema):
     platform_id = text("The platform of the message.", "webchat")
     user_id = text(
         "The session's id, for compatibility with AstrBot. Not in every list.", "my_session_001"
+    )
+
+
+class EditedMessageSchema(MessageSchema):
+    """A message after an edit."""
+
+    message = ma.fields.Nested(
+        MessageSchema,
+        metadata={"description": "The same message object, for compatibility with AstrBot."},
+    )
+    needs_regenerate = flag("Always true: editing does not run a turn.", True)
+    truncated_after_message = flag(
+        "Always false: the old answer stays until a new one replaces it.", False
     )
 
 

@@ -21,10 +21,10 @@ from ..schemas import SESSION_ID, envelope_of, event_stream
 from ..sse import find_abort, stream_response
 from ..state import get_state
 from .message_schemas import (
+    EditedMessageSchema,
     MessagePageSchema,
     MessagePatchSchema,
     MessageQuerySchema,
-    MessageSchema,
     RegenerateSchema,
 )
 from .routes import OWNER_CODES
@@ -81,7 +81,7 @@ def list_messages(query: dict[str, Any], session_id: str) -> Response:
         "content": {"type": "user", "message": [{"type": "plain", "text": "Hello again"}]},
     },
 )
-@blp.answers(envelope_of("MessageAnswer", MessageSchema()))
+@blp.answers(envelope_of("MessageAnswer", EditedMessageSchema()))
 @blp.raises(*_CHANGE_CODES)
 def edit_message(
     query: dict[str, Any], body: dict[str, Any], session_id: str, message_id: str
@@ -102,12 +102,14 @@ def edit_message(
     )
     number = _read_number(message_id)
     state, caller = get_state(), get_caller()
-    return ok(
-        edit_user_message(
-            state.db, session_id, username, number, segments, caller.guard,
-            lambda db: state.keys.quotas.check_at_end(db, caller.root_id),
-        )
+    edited = edit_user_message(
+        state.db, session_id, username, number, segments, caller.guard,
+        lambda db: state.keys.quotas.check_at_end(db, caller.root_id),
     )  # fmt: skip
+    edited["user_id"] = session_id
+    return ok(
+        {**edited, "message": edited, "needs_regenerate": True, "truncated_after_message": False}
+    )
 
 
 @blp.post(
