@@ -33,9 +33,9 @@ class UpstreamConfig:
     """One ``[upstream]`` table.
 
     ``username`` is the username at AstrBot; ``{username}`` in it is replaced by the caller's name.
-    ``owner_username`` and ``owner_password`` are the login of AstrBot's owner. With it,
-    interrupted answers can be looked up in any session (AstrBot 4.26 and newer). ``resumable``
-    is whether AstrBot is asked again after the worker that asked it has died. ``proxy`` is as in
+    ``owner_username`` and ``owner_password`` are the login of AstrBot's owner. With it, or with
+    a key with the scope ``data``, interrupted answers can be looked up. ``resumable`` is whether
+    AstrBot is asked again after the worker that asked it has died. ``proxy`` is as in
     ``[provider]``.
     """
 

@@ -19,9 +19,9 @@ name = "default"
 type = "astrbot"
 base_url = {base_url}
 api_key = {api_key}
-# The username at AstrBot. {{username}} is the caller's name. AstrBot shows a key only the
-# history and the runs of "api_key:<key_id>"; with the owner's login, those of all users.
+# The username at AstrBot. {{username}} is the caller's name.
 username = "{{username}}"
+# Interrupted answers are looked up with the key, if it has the scope data, or with this login.
 # owner_username = "astrbot"
 # owner_password_env = "NAME_OF_A_VARIABLE"
 max_concurrent = 4

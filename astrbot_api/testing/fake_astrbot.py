@@ -12,7 +12,9 @@ read with a key, and a failing model gives an empty answer. In 4.29, it gives an
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -66,6 +68,8 @@ class FakeAstrBot(FakePlatform):
         self.stopped: list[str] = []
         self.uploaded: list[tuple[str, str]] = []
         self.max_seen = 0
+        #: Time of its start. Later than a turn, if it lost the turn.
+        self.started_at = time.time() - 60
         self.configs = [{"id": "default", "name": "default"}, {"id": "7f", "name": "support"}]
         self.bots = ["tg1", "qq1"]
         self._max_chats = max_chats
@@ -99,6 +103,8 @@ class FakeAstrBot(FakePlatform):
         path = request.path.rstrip("/")
         if path == "/api/auth/login":
             return self._log_in(request)
+        if path == "/api/stat/start-time":
+            return _ok({"start_time": int(self.started_at)})
         scope = _scope_of(path)
         refused = self._refuse(request, scope)
         if refused is not None:
@@ -113,6 +119,8 @@ class FakeAstrBot(FakePlatform):
             return self._list_sessions(request)
         if path.startswith(("/api/v1/chat/sessions/", "/api/v1/chat/runs/")):
             return self._serve_newer(request, path)
+        if path == "/api/v1/conversations" and self.version != "4.25":
+            return self._list_conversations(request)
         if path == "/api/v1/file":
             return self._file(request)
         if path == "/api/v1/configs":
@@ -198,7 +206,7 @@ class FakeAstrBot(FakePlatform):
             else:
                 picture = None
                 if "IMAGE" in text.split():
-                    picture = self._keep("picture.png", PICTURE)
+                    picture = self.keep("picture.png", PICTURE)
                 run.answer(text, self._model, picture)
         finally:
             with self._state:
@@ -227,7 +235,7 @@ class FakeAstrBot(FakePlatform):
         if session is None:
             return _error("Chat run is unavailable" if kind == "runs" else "Session not found")
         by_owner = request.headers.get("authorization") == f"Bearer {self._token}"
-        if not by_owner and session["creator"] != f"api_key:{self.key_id}":
+        if session["creator"] != (self.owner[0] if by_owner else f"api_key:{self.key_id}"):
             return _error("Chat run is unavailable" if kind == "runs" else "Permission denied")
         if run is not None:
             return FakeResponse(200, b"", {"Content-Type": self._sse}, run.iter_resumed())
@@ -239,6 +247,13 @@ class FakeAstrBot(FakePlatform):
             "history": session["history"], "total": len(session["history"]), "page": 1,
             "page_size": 1000, "has_more": False, "is_running": bool(runs), "active_runs": runs,
         })  # fmt: skip
+
+    def _list_conversations(self, request: FakeRequest) -> FakeResponse:
+        session_id = request.query.get("umo", "").rpartition("!")[2]
+        runs = [one for one in self._runs.values() if one.session_id == session_id]
+        history = [message for run in runs for message in run.context]
+        found = [{"cid": session_id, "history": json.dumps(history)}] if runs else []
+        return _ok({"conversations": found})
 
     def _stop(self, session_id: str, *, by_command: bool = False) -> FakeResponse:
         found = [r for r in self._runs.values() if r.session_id == session_id and not r.over]
@@ -262,12 +277,13 @@ class FakeAstrBot(FakePlatform):
         file = request.read_fields().get("file")
         if file is None:
             return _error("Missing key: file")
-        attachment_id = self._keep(file.filename, file.data)
+        attachment_id = self.keep(file.filename, file.data)
         kind = _KINDS.get(file.content_type.partition("/")[0], "file")
         self.uploaded.append((file.filename, kind))
         return _ok({"attachment_id": attachment_id, "filename": file.filename, "type": kind})
 
-    def _keep(self, name: str, data: bytes) -> str:
+    def keep(self, name: str, data: bytes) -> str:
+        """Store a file and return its id."""
         attachment_id = str(uuid.uuid4())
         self._files[attachment_id] = (name, data)
         return attachment_id
@@ -303,6 +319,8 @@ def _scope_of(path: str) -> str:
         return "im"
     if path.startswith("/api/v1/file"):
         return "file"
+    if path.startswith("/api/v1/conversations"):
+        return "data"
     return "config" if path == "/api/v1/configs" else "chat"
 
 

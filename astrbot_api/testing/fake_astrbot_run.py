@@ -38,7 +38,10 @@ class FakeRun:
         self.session_id = session_id
         self.cancel = Cancellation()
         self.over = False
+        #: The turn in the model's context, once the run has ended.
+        self.context: list[dict[str, Any]] = []
         self.stopping = False
+        self._checkpoint = str(uuid.uuid4())
         self._username = username
         self._version = version
         self._changed = threading.Condition()
@@ -55,7 +58,7 @@ class FakeRun:
         self._history = history
         if not skip:
             row = self._store({"type": "user", "message": parts}, self._username)
-            self._add({"type": "user_message_saved", "data": _saved(row)})
+            self._add({"type": "user_message_saved", "data": self._describe(row)})
         if self._version != "4.25":
             self._add({"type": "run_started", "data": {"run_id": self.id}, "streaming": False,
                        "message_id": self.id})  # fmt: skip
@@ -151,7 +154,9 @@ class FakeRun:
         content = {"type": "bot", "message": parts}
         if self._reasoning:
             content["reasoning"] = self._reasoning
-        self._add({"type": "message_saved", "data": _saved(self._store(content, "bot"))})
+        self._keep_context()
+        saved = self._describe(self._store(content, "bot"))
+        self._add({"type": "message_saved", "data": saved})
         self._add({"type": "end", "data": "", "streaming": False, "message_id": self.id}, last=True)
 
     def iter_frames(self, after: int = 0) -> Iterator[bytes]:
@@ -184,6 +189,31 @@ class FakeRun:
             yield f"data: {json.dumps(ended)}\n\n".encode()
         yield from self.iter_frames(after)
 
+    def _keep_context(self) -> None:
+        """Keep the turn as the model sees it later."""
+        self.context = [{"role": "user", "content": [{"type": "text", "text": "asked"}]}]
+        for part in self._parts:
+            for call in part.get("tool_calls", ()):
+                function = {"name": call["name"], "arguments": json.dumps(call["args"])}
+                self.context += [
+                    {"role": "assistant", "content": None, "tool_calls": [
+                        {"type": "function", "id": call["id"], "function": function}]},
+                    {"role": "tool", "tool_call_id": call["id"], "content": call["result"]},
+                ]  # fmt: skip
+        said = [{"type": "think", "think": self._reasoning, "encrypted": None},
+                {"type": "text", "text": self._text}]  # fmt: skip
+        self.context += [
+            {"role": "assistant", "content": said},
+            {"role": "_checkpoint", "content": {"id": self._checkpoint}},
+        ]
+
+    def _describe(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "id": row["id"],
+            "created_at": row["created_at"],
+            "llm_checkpoint_id": self._checkpoint,
+        }
+
     def _plain(self, text: str, chain_type: str | None, *, streaming: bool) -> None:
         self._add({"type": "plain", "data": text, "streaming": streaming,
                    "chain_type": chain_type, "message_id": self.id})  # fmt: skip
@@ -198,14 +228,6 @@ class FakeRun:
             self._events.append(event)
             self.over = self.over or last
             self._changed.notify_all()
-
-
-def _saved(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "created_at": row["created_at"],
-        "llm_checkpoint_id": str(uuid.uuid4()),
-    }
 
 
 def now() -> str:

@@ -83,14 +83,13 @@ def _ask_rest(client: AstrBotClient, upstream: UpstreamConfig) -> Iterator[Upstr
                 "warn", f"the owner's login is not accepted: {error}",
                 "correct owner_username and owner_password",
             )  # fmt: skip
-        else:
-            yield UpstreamCheck("ok", "interrupted answers are looked up with the owner's login")
-    elif upstream.username.startswith("api_key:"):
+            return
+    if upstream.username.startswith("api_key:"):
         yield UpstreamCheck("ok", "interrupted answers are looked up under the key's own name")
     else:
-        yield UpstreamCheck(
-            "warn", "interrupted answers cannot be looked up",
-            "set owner_username and owner_password_env, or username = \"api_key:<key_id>\"",
+        yield _ask(
+            lambda: client.list_contexts(_NOBODY, _NOBODY, Call(limit_s=_LIMIT_S)), "data",
+            "interrupted answers can be looked up", "interrupted answers cannot be looked up",
         )  # fmt: skip
 
 

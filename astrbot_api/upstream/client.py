@@ -5,6 +5,7 @@ Works with AstrBot 4.25 to 4.29. Features are detected from the answers, not fro
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,11 +15,16 @@ from urllib.parse import quote, urlencode
 
 from urllib3.fields import format_multipart_header_param
 
+from ..errors import ProviderError
 from ..runtime.outbound import Answer, Call
+from .stored import list_objects
 from .transport import UpstreamRefusal, UpstreamTransport, iter_events, read_envelope
 
 #: Maximum length of a file's name, in bytes.
 _MAX_NAME_BYTES = 200
+
+#: Maximum number of contexts of a session in which a turn is looked up.
+_MAX_CONTEXTS = 3
 
 #: Timeout of a request without a stream, in seconds.
 _ASK_S = 15.0
@@ -61,7 +67,7 @@ class AstrBotClient(UpstreamTransport):
         """
         query = urlencode({"username": username, "snapshot": "true"})
         path = f"/api/v1/chat/runs/{quote(run_id, safe='')}/stream?{query}"
-        yield from iter_events(self.send("GET", path, call, as_owner=self.has_login))
+        yield from iter_events(self.send("GET", path, call, as_owner=self._acts_as(username)))
 
     def get_session(self, session_id: str, username: str, call: Call) -> dict[str, Any]:
         """Return a session: ``{"history": [...], "is_running", "active_runs", ...}``.
@@ -71,8 +77,44 @@ class AstrBotClient(UpstreamTransport):
         """
         query = urlencode({"username": username, "page": 1, "page_size": 100})
         path = f"/api/v1/chat/sessions/{quote(session_id, safe='')}?{query}"
-        found: dict[str, Any] = self.request("GET", path, call, as_owner=self.has_login)
+        found: dict[str, Any] = self.request("GET", path, call, as_owner=self._acts_as(username))
         return found
+
+    def list_contexts(
+        self, session_id: str, username: str, call: Call
+    ) -> list[list[dict[str, Any]]]:
+        """Return what the model knows of a session: lists of messages, the newest first.
+
+        There is one list for each ``/new``. AstrBot shows them to its owner and to keys with the
+        scope ``data``.
+
+        :raises UpstreamRefusal: if AstrBot denies access, or is too old.
+        :raises UpstreamError: if there is no response.
+        """
+        query = urlencode({
+            "umo": f"webchat:FriendMessage:webchat!{username}!{session_id}",
+            "include_history": "true", "sort_by": "updated_at", "page_size": _MAX_CONTEXTS,
+        })  # fmt: skip
+        path = f"/api/v1/conversations?{query}"
+        found = self.request("GET", path, call, as_owner=self.has_login)
+        contexts = found.get("conversations") if isinstance(found, dict) else None
+        return [_parse_messages(one.get("history")) for one in list_objects(contexts)]
+
+    def find_start_time(self, call: Call) -> float | None:
+        """Return the time at which AstrBot started, in seconds since 1970, or None if unknown."""
+        try:
+            found = self.request("GET", "/api/stat/start-time", call)
+        except ProviderError:
+            return None
+        started = found.get("start_time") if isinstance(found, dict) else None
+        return float(started) if isinstance(started, (int, float)) else None
+
+    def _acts_as(self, username: str) -> bool:
+        """Whether to use the owner's login for a user's session.
+
+        AstrBot 4.29 shows a session only to its creator: the owner or a key's own name.
+        """
+        return self.has_login and not username.startswith("api_key:")
 
     def stop_session(self, session_id: str, username: str, call: Call) -> None:
         """Stop a session's run, through the owner's route or the ``/stop`` command."""
@@ -147,6 +189,14 @@ class AstrBotClient(UpstreamTransport):
     def push(self, umo: str, message: list[dict[str, Any]], call: Call) -> None:
         """Send a message through AstrBot to a conversation of one of its messengers."""
         self.request("POST", "/api/v1/im/message", call, json_body={"umo": umo, "message": message})
+
+
+def _parse_messages(text: Any) -> list[dict[str, Any]]:
+    """Return the messages of a conversation, which AstrBot sends as JSON text."""
+    try:
+        return list_objects(json.loads(text) if isinstance(text, str) else text)
+    except ValueError:
+        return []
 
 
 def _fit_name(name: str) -> str:

@@ -1,18 +1,15 @@
 """Converts the events of one AstrBot answer to the events of a turn.
 
-The answer may arrive in several parts: an interrupted stream, the resumed run, or the message
+The answer may arrive in several parts: an interrupted stream, the resumed run, or the messages
 that AstrBot stored. Content that was already shown is not repeated.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from ..agent.provider import ReasoningDelta, TextDelta, Usage
@@ -20,6 +17,7 @@ from ..agent.steps import AgentEvent, ToolFinished, ToolStarted
 from ..errors import ProviderError
 from ..messages import MEDIA_TYPES
 from ..providers.failures import describe_status
+from .stored import list_objects, parse_object, read_context
 
 #: Beginnings of failure messages that AstrBot sends as the bot's text.
 #: Source: answers of 4.25.1 and 4.29.3, and its users' reports (AstrBotDevs/AstrBot #526, #5961).
@@ -55,28 +53,36 @@ AnswerPart = AgentEvent | UpstreamAttachment
 class AnswerReader:
     """Converts the events of one answer.
 
+    An answer of commands and tools may consist of several messages. Their texts are separated by
+    an empty line.
+
     :ivar run_id: AstrBot's id of the run, or empty in older versions.
     :ivar user_message: AstrBot's number of the user's message, or None if unknown.
+    :ivar checkpoint: AstrBot's id of the turn in its stored messages, or empty if unknown.
     :ivar ended: Whether the answer is complete.
     """
 
     def __init__(self) -> None:
         self.run_id = ""
         self.user_message: int | None = None
+        self.checkpoint = ""
         self.ended = False
         self._text = ""  # shown or held back
         self._held = ""  # possible failure message of AstrBot
         self._reasoning = ""
+        self._said = ""  # all text without the separators between messages
         self._since = ""  # text since the last "complete"
-        self._skip = 0  # characters that a resumed stream repeats
-        self._output: int | None = None  # tokens, if AstrBot reported them
+        self._current = ""  # text of the message that is being read
+        self._messages = 0  # messages that were read to their end
+        self._between = False  # whether the current message was read to its end
+        self._used = Usage()  # by all model calls of the turn, as AstrBot counts
         self._known: set[str] = set()  # ids of calls, results and files that were shown
         self._name = ""
 
-    def restart(self) -> None:
-        """Prepare for reading the same answer again from its first event."""
-        self._skip = len(self._text)
-        self._since = ""
+    @property
+    def is_command(self) -> bool:
+        """Whether a command answers, not a model. False in older versions."""
+        return bool(self.checkpoint and self._text and not self.run_id)
 
     def read(self, event: Mapping[str, Any]) -> Iterator[AnswerPart]:
         """Yield the new content of an event."""
@@ -84,7 +90,8 @@ class AnswerReader:
         if kind == "plain" and isinstance(data, str):
             yield from self._read_plain(event.get("chain_type"), data)
         elif kind in MEDIA_TYPES and isinstance(data, str):
-            self._name = data.partition("]")[2] or data
+            stored, _, shown = (data.partition("]")[2] or data).partition("|")
+            self._name = shown or stored
         elif kind == "attachment_saved" and isinstance(data, dict):
             yield from self._read_file(str(data.get("id") or ""), self._name)
         elif kind == "complete" and isinstance(data, str):
@@ -95,8 +102,10 @@ class AnswerReader:
             self.run_id = str(data.get("run_id") or "")
         elif kind == "user_message_saved" and isinstance(data, dict):
             self.user_message = data["id"] if isinstance(data.get("id"), int) else None
+            self.checkpoint = str(data.get("llm_checkpoint_id") or "")
+        elif kind == "message_saved":
+            self._end_message()
         elif kind == "run_snapshot" and isinstance(data, dict):
-            self._skip = 0
             content = data.get("content")
             yield from self.read_stored(content if isinstance(content, dict) else data)
         elif kind == "error":
@@ -122,11 +131,37 @@ class AnswerReader:
                 yield from self._read_file(str(part["attachment_id"]), name)
         if reasoning.startswith(self._reasoning) and len(reasoning) > len(self._reasoning):
             yield from self._read_plain("reasoning", reasoning[len(self._reasoning) :])
-        if text.startswith(self._text):
-            yield from self._show_text(text[len(self._text) :])
+        if not text.startswith(self._current):
+            self._begin_message()
+        if text.startswith(self._current):
+            more = text[len(self._current) :]
+            self._between = self._between and not more
+            yield from self._show_text(more)
         stats = content.get("agent_stats")
         if isinstance(stats, dict):
             yield from self._read_usage(stats)
+
+    def read_rows(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[AnswerPart]:
+        """Yield the new content of the turn's stored messages, and end the answer."""
+        for row in rows[self._messages :]:
+            self._begin_message()
+            yield from self.read_stored(row["content"])
+            self._end_message()
+        self.ended = True
+
+    def read_context(self, messages: Sequence[Mapping[str, Any]]) -> Iterator[AnswerPart]:
+        """Yield the new content of the turn in the model's context, and end the answer.
+
+        Nothing happens if the text so far is not in it, for example text of a command.
+        """
+        content = read_context(messages)
+        text = "".join(part.get("text", "") for part in content)
+        self._begin_message()
+        shown = next((one for one in (self._said, self._current) if text.startswith(one)), None)
+        if shown is not None:
+            self._current = shown
+            yield from self.read_stored({"message": content})
+            self.ended = True
 
     def finish(self) -> Iterator[AnswerPart]:
         """Yield text that was held back, after the end of the answer.
@@ -134,7 +169,7 @@ class AnswerReader:
         :raises ProviderError: if AstrBot sent a failure message or nothing.
         """
         held, self._held = self._held, ""
-        if not self._output and held.lstrip().startswith(_FAILURES):
+        if held.lstrip().startswith(_FAILURES):
             found = _STATUS.search(held)
             if not found:
                 raise ProviderError(NO_ANSWER if held == self._text else BROKE_OFF)
@@ -150,19 +185,24 @@ class AnswerReader:
             self._reasoning += data
             yield ReasoningDelta(data)
         elif chain_type == "tool_call":
-            yield from self._read_call(_parse(data))
+            yield from self._read_call(parse_object(data))
         elif chain_type == "tool_call_result":
-            yield from self._read_result(_parse(data))
+            yield from self._read_result(parse_object(data))
         else:
-            skipped, self._skip = data[: self._skip], max(0, self._skip - len(data))
-            yield from self._show_text(data[len(skipped) :])
+            yield from self._show_text(data)
 
     def _show_text(self, text: str) -> Iterator[AnswerPart]:
         if not text:
             return
-        self._text += text
+        self._begin_message()
+        shown = text
+        if self._text and not self._current and not self._text.endswith("\n"):
+            shown = "\n\n" + text
+        self._said += text
         self._since += text
-        held = self._held + text
+        self._current += text
+        self._text += shown
+        held = self._held + shown
         end = self._find_failure(held)
         self._held = held[end:]
         if end:
@@ -174,15 +214,23 @@ class AnswerReader:
             text = held.lstrip()
             if any(text.startswith(one) or one.startswith(text) for one in _FAILURES):
                 return 0
-        found = None if self._output else _BEHIND.search(held)
+        found = _BEHIND.search(held)
         return found.start() if found else len(held)
 
     def _read_complete(self, data: str) -> Iterator[AnswerPart]:
         """Yield text that only the ``complete`` event contains."""
-        since, self._since = self._since, ""
-        if data.startswith(since) and not self._skip:
+        since = self._since
+        if data.startswith(since):
             yield from self._show_text(data[len(since) :])
         self._since = ""
+
+    def _end_message(self) -> None:
+        self._messages += 1
+        self._between = True
+
+    def _begin_message(self) -> None:
+        if self._between:
+            self._between, self._current = False, ""
 
     def _read_call(self, call: Mapping[str, Any]) -> Iterator[AnswerPart]:
         key = f"call {call.get('id')}"
@@ -205,59 +253,24 @@ class AnswerReader:
             yield UpstreamAttachment(attachment_id, name or attachment_id)
 
     def _read_usage(self, stats: Mapping[str, Any]) -> Iterator[AnswerPart]:
+        """Yield the tokens since the last report. AstrBot reports the sum after each model call."""
         usage = stats.get("token_usage")
-        if self._output is not None or not isinstance(usage, dict):
+        if not isinstance(usage, dict):
             return
         counted = [usage.get(key) for key in ("input_other", "input_cached", "output")]
         other, cached, output = (one if isinstance(one, int) else 0 for one in counted)
-        self._output = output
-        yield Usage(other, cached, output)
-
-
-def find_answer(
-    rows: Sequence[Mapping[str, Any]], user_message: int | None, since: float
-) -> Mapping[str, Any] | None:
-    """Return the bot's last message after the user's message, or None.
-
-    :param rows: Messages of AstrBot's session, oldest first.
-    :param user_message: Number of the user's message, or None to find it by its time.
-    :param since: Earliest time of the user's message, in seconds since 1970.
-    """
-
-    def is_mine(row: Mapping[str, Any]) -> bool:
-        if user_message is not None:
-            return bool(row.get("id") == user_message)
-        if _is_bots(row) or not isinstance(row.get("content"), dict):
-            return False
-        return _read_iso(row.get("created_at")) >= since
-
-    begun = [number for number, row in enumerate(rows) if is_mine(row)]
-    after = rows[begun[-1] + 1 :] if begun else ()
-    return next((row for row in reversed(after) if _is_bots(row)), None)
-
-
-def list_objects(value: Any) -> list[dict[str, Any]]:
-    """Return the objects of a JSON list, or an empty list for another value."""
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
-def _is_bots(row: Mapping[str, Any]) -> bool:
-    content = row.get("content")
-    return isinstance(content, dict) and content.get("type") == "bot"
-
-
-def _read_iso(value: Any) -> float:
-    with suppress(TypeError, ValueError):
-        return datetime.fromisoformat(str(value)).timestamp()
-    return 0.0
-
-
-def _parse(data: str) -> Mapping[str, Any]:
-    try:
-        value = json.loads(data)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+        before = self._used
+        if output > before.output and self._held:
+            # The model's own words. AstrBot's failure messages follow the report.
+            held, self._held = self._held, ""
+            yield TextDelta(held)
+        more = (
+            max(0, other - before.input_other), max(0, cached - before.input_cached),
+            max(0, output - before.output),
+        )  # fmt: skip
+        if any(more):
+            self._used = before + Usage(*more)
+            yield Usage(*more)
 
 
 def _read_time(call: Mapping[str, Any]) -> float:

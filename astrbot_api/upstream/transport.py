@@ -15,6 +15,9 @@ from ..errors import ProviderError
 from ..providers.sse import SSEParser
 from ..runtime.outbound import Answer, Call, Outbound, OutboundError
 
+#: AstrBot's refusal of its owner's name. Source: answers of 4.29.3.
+_RESERVED = "reserved for an AstrBot administrator"
+
 _READ_BYTES = 16_384
 _MAX_JSON_BYTES = 16 * 1024 * 1024
 
@@ -209,8 +212,10 @@ def read_envelope(answer: Answer) -> Any:
 
 def _refusal_text(envelope: Mapping[str, Any]) -> str:
     message = envelope.get("message") or envelope.get("detail")
-    text = " ".join(str(message or "no reason given").split())
-    return f"AstrBot refused the request: {text[:300]}"
+    text = " ".join(str(message or "no reason given").split())[:300]
+    if _RESERVED in text:
+        text += "; give the gateway's key at AstrBot the scope chat:admin, or set username"
+    return f"AstrBot refused the request: {text}"
 
 
 def _parse_event(payload: bytes) -> dict[str, Any] | None:

@@ -19,8 +19,9 @@ from ..files.attachments import Attachments, Readable
 from ..runtime.outbound import Call, OutboundError
 from .client import AstrBotClient
 from .files import ExchangedFiles
-from .reading import AnswerPart, AnswerReader, UpstreamAttachment, find_answer, list_objects
+from .reading import AnswerPart, AnswerReader, UpstreamAttachment
 from .slots import HostSlots
+from .stored import find_answer, find_turn, list_objects
 from .transport import UpstreamError, UpstreamRefusal
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,12 @@ _MAX_CLIENTS = 100
 
 #: Lifetime of a cached list of configs, in seconds.
 _LIST_KEPT_S = 30.0
+
+#: Time after a message in which AstrBot usually starts its model, in seconds.
+_BEGIN_S = 20.0
+
+#: Time limit for one request about an interrupted answer, in seconds.
+_ASK_S = 30.0
 
 #: Tolerated difference between AstrBot's clock and ours, in seconds.
 _CLOCK_S = 2.0
@@ -258,26 +265,34 @@ class _Exchange:
 
         :raises UpstreamOutcomeUnknown: if AstrBot shows neither.
         """
-        upstream = self._turn.upstream
+        upstream, refused = self._turn.upstream, set()
         deadline, pause_s = time.monotonic() + upstream.timeout_s, _FIRST_PAUSE_S
-        shows_run = shows_session = True
-        while (shows_run or shows_session) and time.monotonic() < deadline:
-            if shows_run and self._reader.run_id:
-                shows_run = yield from self._resume()
-            elif shows_session:
-                shows_session = yield from self._look_up()
-            else:
+        while time.monotonic() < deadline:
+            sources = [self._resume] if self._reader.run_id else []
+            sources += [self._look_up, self._look_up_context]
+            source = next((one for one in sources if one.__name__ not in refused), None)
+            if source is None:
                 break
+            lost = self._is_lost()
+            if not (yield from source()):
+                refused.add(source.__name__)
+                continue
             if self._reader.ended:
                 return
+            if lost:
+                break
             self._sleep(pause_s)
             pause_s = min(_MAX_PAUSE_S, 2 * pause_s)
         raise UpstreamOutcomeUnknown(_UNKNOWN)
 
+    def _is_lost(self) -> bool:
+        """Return whether AstrBot restarted, which ends its turns."""
+        started = self._client.find_start_time(Call(self._turn.cancel, limit_s=_END_S))
+        return started is not None and started > self._sent_at + _CLOCK_S
+
     def _resume(self) -> Generator[AnswerPart, None, bool]:
         """Read the run's own stream. Return whether another attempt makes sense."""
         turn = self._turn
-        self._reader.restart()
         try:
             with Call(turn.cancel) as call:
                 yield from self._read(
@@ -294,7 +309,7 @@ class _Exchange:
         turn = self._turn
         try:
             session = self._client.get_session(
-                turn.session_id, turn.upstream_username, Call(turn.cancel, limit_s=30.0)
+                turn.session_id, turn.upstream_username, Call(turn.cancel, limit_s=_ASK_S)
             )
         except UpstreamRefusal:
             return False
@@ -302,14 +317,36 @@ class _Exchange:
             return True
         rows = list_objects(session.get("history"))
         answer = find_answer(rows, self._reader.user_message, self._sent_at - _CLOCK_S)
-        if answer is not None and not session.get("is_running"):
-            yield from self._reader.read_stored(answer["content"])
-            self._reader.ended = True
+        if answer and not session.get("is_running"):
+            yield from self._reader.read_rows(answer)
             return True
         for run in session.get("active_runs") or ():
             run_id = run.get("run_id") if isinstance(run, dict) else run
             if isinstance(run_id, str) and run_id and not self._reader.run_id:
                 self._reader.run_id = run_id
+        return True
+
+    def _look_up_context(self) -> Generator[AnswerPart, None, bool]:
+        """Look up the answer in the model's context. Return whether another attempt makes sense.
+
+        Commands are not in it. A turn of a model begins with the event ``run_started``.
+        """
+        turn, checkpoint = self._turn, self._reader.checkpoint
+        begun = self._reader.run_id or time.time() < self._sent_at + _BEGIN_S
+        if not checkpoint or not begun or self._reader.is_command:
+            return False
+        try:
+            contexts = self._client.list_contexts(
+                turn.session_id, turn.upstream_username, Call(turn.cancel, limit_s=_ASK_S)
+            )
+        except UpstreamRefusal:
+            return False
+        except UpstreamError:
+            return True
+        found = [one for messages in contexts if (one := find_turn(messages, checkpoint))]
+        if found:
+            yield from self._reader.read_context(found[0])
+            return self._reader.ended
         return True
 
     def _sleep(self, pause_s: float) -> None:

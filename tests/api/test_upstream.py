@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -219,12 +220,83 @@ def test_a_failure_in_mid_answer_is_an_error_after_the_text(
     assert complete["data"] == "Hello from"
 
 
+def replay(astrbot: FakeAstrBot, *events: dict[str, Any], ended: bool = True) -> None:
+    """Let AstrBot answer with recorded events."""
+    sent = [*events, {"type": "end", "data": ""}] if ended else events
+    astrbot.replay("/api/v1/chat", "".join(f"data: {json.dumps(one)}\n\n" for one in sent))
+
+
+def said(text: str) -> dict[str, Any]:
+    return {"type": "plain", "data": text, "streaming": False, "chain_type": None}
+
+
+def used(*counts: int) -> dict[str, Any]:
+    usage = dict(zip(("input_other", "input_cached", "output"), counts, strict=True))
+    return {"type": "agent_stats", "data": {"token_usage": usage}}
+
+
+#: Recorded from 4.29.3.
+_ASKED = {"type": "user_message_saved", "data": {"id": 8, "llm_checkpoint_id": "c"}}
+_SAVED = {"type": "message_saved", "data": {"id": 9, "llm_checkpoint_id": "c"}}
+_TOOL_CALL = [
+    {"type": "plain", "chain_type": "tool_call", "streaming": False,
+     "data": '{"id": "call_1", "name": "lab_pic", "args": {}, "ts": 1.0}'},
+    {"type": "plain", "chain_type": "tool_call_result", "streaming": False,
+     "data": '{"id": "call_1", "ts": 1.0, "result": "sent"}'},
+]  # fmt: skip
+
+
+def test_several_messages_of_a_command_are_separated(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    replay(newer, said("Searching"), _SAVED, said("Found it."), _SAVED)
+    events = make_gateway(newer).chat("/search")
+    assert text_of(events) == "Searching\n\nFound it."
+
+
+def test_a_file_has_the_name_that_its_plugin_chose(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    there = newer.keep("doc.txt", b"words")
+    named = {"type": "file", "data": "[FILE]20261129231623737_51f1.txt|doc.txt"}
+    replay(newer, named, {"type": "attachment_saved", "data": {"id": there, "type": "file"}})
+    events = make_gateway(newer).chat("/report")
+    assert [one["data"] for one in events if one["type"] == "file"] == ["[FILE]doc.txt"]
+
+
+def test_tokens_of_all_model_calls_are_counted_once(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    # AstrBot sends the sum so far after each call.
+    complete = {"type": "complete", "data": "done", "reasoning": "", "streaming": True}
+    replay(newer, used(20, 0, 4), *_TOOL_CALL, said("done"), used(60, 0, 7), complete, _SAVED)
+    (stats,) = [one for one in make_gateway(newer).chat("x") if one["type"] == "agent_stats"]
+    assert stats["data"]["token_usage"] == {"input_other": 60, "input_cached": 0, "output": 7}
+
+
+def test_a_failure_after_a_tool_call_is_an_error(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    failure = "LLM 响应错误: All chat models failed: InternalServerError: Error code: 500 - x"
+    replay(newer, used(20, 0, 4), *_TOOL_CALL, used(20, 0, 4), said(failure), _SAVED)
+    events = make_gateway(newer).chat("x")
+    assert [one["code"] for one in events if one["type"] == "error"] == ["provider_error"]
+    assert "LLM" not in text_of(events)
+
+
+def test_an_answer_about_failures_is_an_answer(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    replay(newer, said("LLM 响应错误 means that the model failed."), used(20, 0, 9), _SAVED)
+    assert text_of(make_gateway(newer).chat("x")).endswith("the model failed.")
+
+
 @pytest.mark.parametrize("after", range(1, 12))
 @pytest.mark.parametrize("message", ["N=4 x", "THINK TOOL x", "ECHO IMAGE x"])
 def test_an_interrupted_answer_is_fetched_and_not_requested_again(
     after: int, message: str, newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
-    api = make_gateway(newer, owner_login(newer))
+    api = make_gateway(newer, f'username = "api_key:{newer.key_id}"')
     whole = api.chat(message)
     newer.break_next(after)
     broken = api.chat(message)
@@ -235,13 +307,47 @@ def test_an_interrupted_answer_is_fetched_and_not_requested_again(
     assert len(newer.asked) == 2
 
 
-def test_the_keys_own_name_is_enough_to_find_an_answer(
+@pytest.mark.parametrize("login", [True, False])
+@pytest.mark.parametrize("after", [2, 3, 5, 7, 9])
+@pytest.mark.parametrize("message", ["N=4 x", "THINK TOOL x"])
+def test_the_answer_to_any_user_is_found_in_the_context_of_the_model(
+    message: str, after: int, login: bool, make_gateway: Callable[..., Api]
+) -> None:
+    scopes = ("chat",) if login else ("chat", "data")
+    with FakeAstrBot("4.29", scopes=scopes) as astrbot:
+        api = make_gateway(astrbot, owner_login(astrbot) if login else "")
+        whole = api.chat(message)
+        astrbot.break_next(after)
+        broken = api.chat(message)
+        assert len(astrbot.asked) == 2
+    assert text_of(broken) == text_of(whole)
+    calls = [
+        json.loads(one["data"])["id"] for one in broken if one.get("chain_type") == "tool_call"
+    ]
+    assert calls == (["call_mock_1"] if "TOOL" in message else [])
+    assert kinds_of(broken)[-3:] == ["complete", "message_saved", "end"]
+
+
+def test_an_interrupted_command_ends_at_once(
     newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
-    api = make_gateway(newer, f'username = "api_key:{newer.key_id}"')
-    newer.break_next(5)
-    assert text_of(api.chat("N=6 x")) == "tok0 tok1 tok2 tok3 tok4 tok5"
-    assert len(newer.asked) == 1
+    newer.scopes += ("data",)
+    replay(newer, _ASKED, said("Searching"), ended=False)
+    events = make_gateway(newer).chat("/search")
+    # Otherwise it would be looked up in the context of the model, where it never arrives.
+    assert [one["code"] for one in events if one["type"] == "error"] == ["upstream_outcome_unknown"]
+
+
+def test_a_turn_that_a_restarted_astrbot_lost_ends_at_once(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    newer.scopes += ("data",)
+    api = make_gateway(newer)
+    newer.break_next(4)
+    newer.started_at = time.time() + 60
+    # Otherwise it would wait for the end of this turn.
+    (error,) = [one for one in api.chat("SLOW N=500 x") if one["type"] == "error"]
+    assert error["code"] == "upstream_outcome_unknown"
 
 
 def test_an_unknown_outcome_is_reported_and_the_message_not_resent(

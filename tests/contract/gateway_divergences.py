@@ -46,12 +46,15 @@ def _as_reply_row(rows: Events) -> Events:
 
 
 def _one_complete(events: Events) -> Events:
-    """7 and 8: a message of AstrBot's tool is a part of the reply."""
+    """7 and 8: a message of AstrBot's tool is a part of the reply, before an empty line."""
     at = next(at for at, one in enumerate(events) if one["type"] == "complete")
     pushed, rest = events[at], events[at + 2 :]
     last = next(one for one in rest if one["type"] == "complete")
-    whole = {**last, "data": pushed["data"] + last["data"]}
-    return events[:at] + [whole if one is last else one for one in rest]
+    whole = {**last, "data": f"{pushed['data']}\n\n{last['data']}"}
+    said = next(one for one in rest if one["type"] == "plain" and one["chain_type"] is None)
+    divided = {**said, "data": f"\n\n{said['data']}"}
+    changed = {id(last): whole, id(said): divided}
+    return events[:at] + [changed.get(id(one), one) for one in rest]
 
 
 def _one_row(rows: Events) -> Events:
@@ -60,7 +63,7 @@ def _one_row(rows: Events) -> Events:
     call = {**called["tool_calls"][0], **answered["tool_calls"][0]}
     parts = [
         {"type": "tool_call", "tool_calls": [call]},
-        {"type": "plain", "text": text["text"] + said["text"]},
+        {"type": "plain", "text": f"{text['text']}\n\n{said['text']}"},
     ]
     return [user, {**reply, "content": {**reply["content"], "message": parts}}]
 
