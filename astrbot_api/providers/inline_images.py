@@ -11,7 +11,8 @@ import re
 from ..agent.provider import MediaDelta
 from .generated import MediaCollector
 
-_SCHEME = "data:image/"
+#: Text with this must be fed, and all text while a picture is read.
+SCHEME = "data:image/"
 
 #: Beginning of a Markdown picture, up to its URL.
 _OPENING = re.compile(r"!\[[^\]\n]{0,200}\]\(\s{0,9}\Z")
@@ -35,11 +36,8 @@ class InlineImages:
     def __init__(self, media: MediaCollector) -> None:
         self._media = media
         self._opening = ""
-        self._pieces: list[str] | None = None  # of the URL that is read
-
-    def concerns(self, text: str) -> bool:
-        """Return whether a piece of text must be fed, since it has a part of a picture."""
-        return self._pieces is not None or _SCHEME in text
+        #: Pieces of the URL that is read.
+        self.pieces: list[str] | None = None
 
     def feed(self, text: str) -> list[str | MediaDelta]:
         """Add a piece of text, and return its complete texts and pictures in order.
@@ -48,11 +46,11 @@ class InlineImages:
         """
         found: list[str | MediaDelta] = []
         while text:
-            if self._pieces is None:
+            if self.pieces is None:
                 text = self._open(found, text)
                 continue
             end = _END.search(text)
-            self._pieces.append(text[: end.start()] if end else text)
+            self.pieces.append(text[: end.start()] if end else text)
             text = text[end.start() :] if end else ""
             if end:
                 text = self._close(found, text)
@@ -61,13 +59,13 @@ class InlineImages:
     def finish(self) -> list[str | MediaDelta]:
         """Return the buffered picture or text after the end of the answer."""
         found: list[str | MediaDelta] = []
-        if self._pieces is not None:
+        if self.pieces is not None:
             self._close(found, "")
         return found
 
     def _open(self, found: list[str | MediaDelta], text: str) -> str:
         """Return the text from the next URL on, after the text before it was added."""
-        at = text.find(_SCHEME)
+        at = text.find(SCHEME)
         if at < 0:
             found.append(text)
             return ""
@@ -75,18 +73,18 @@ class InlineImages:
         opening = _OPENING.search(before)
         is_bare = not before.strip()[-1:] and len(text) - at >= _MIN_BARE_CHARS
         if opening is None and not is_bare:
-            found.append(text[: at + len(_SCHEME)])
-            return text[at + len(_SCHEME) :]
+            found.append(text[: at + len(SCHEME)])
+            return text[at + len(SCHEME) :]
         self._opening = opening[0] if opening else ""
         before = before[: opening.start()] if opening else before
         if before:
             found.append(before)
-        self._pieces = []
+        self.pieces = []
         return text[at:]
 
     def _close(self, found: list[str | MediaDelta], text: str) -> str:
         """Add the picture, or its text if it is invalid, and return the text behind it."""
-        url, self._pieces = "".join(self._pieces or ()), None
+        url, self.pieces = "".join(self.pieces or ()), None
         picture = self._media.read_inline(url)
         if picture is None:
             found.append(self._opening + url)

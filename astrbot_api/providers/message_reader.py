@@ -10,7 +10,7 @@ from ..event_lines import join_surrogates
 from .attached import KNOWN_FIELDS, MAX_CHARS, REASONING_FIELDS, merge_fields
 from .calls import CallCollector
 from .generated import MediaCollector
-from .inline_images import InlineImages
+from .inline_images import SCHEME, InlineImages
 from .shapes import THOUGHT_TYPES, find_thought, join_texts, to_text
 from .think import ThinkSplitter
 from .usage import UsageCollector
@@ -156,7 +156,7 @@ class MessageReader:
             return
         if channel == _REASONING:
             found.append(ReasoningDelta(text))
-        elif self._images.concerns(text):
+        elif SCHEME in text or self._images.pieces is not None:
             self._add_pieces(found, self._images.feed(text))
         else:
             found += self._think.feed(text)
