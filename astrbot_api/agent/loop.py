@@ -203,7 +203,7 @@ def _ask(
             deltas.close()
     if step.finished is None:
         yield Finished()
-    _give_ids(step)
+    _give_ids(step, conversation)
 
 
 def _fit(options: ModelOptions, number: int, offered: Sequence[ToolSpec]) -> ModelOptions:
@@ -221,9 +221,15 @@ def _fit(options: ModelOptions, number: int, offered: Sequence[ToolSpec]) -> Mod
     return replace(options, extra=extra)
 
 
-def _give_ids(step: _Step) -> None:
-    """Give each call a unique id. Some endpoints send none, or duplicates."""
-    seen: set[str] = set()
+def _give_ids(step: _Step, conversation: list[ModelMessage]) -> None:
+    """Give each call an id that is unique in the conversation.
+
+    Some endpoints send none, or the same ones in each response. Approvals and results belong to an
+    id, and interfaces find a call by it.
+    """
+    if not step.calls:
+        return
+    seen = {call.get("id") for one in conversation for call in one.get("tool_calls") or ()}
     for index, call in step.calls.items():
         if not call.id or call.id in seen:
             call.id = f"call_{index}_{time.time_ns()}"

@@ -151,6 +151,26 @@ def test_a_stream_from_the_beginning_continues_after_a_decided_call(
     assert complete_of(parse_events(seen + b"".join(frames))) == "I will pay.Results: ['paid 5']"
 
 
+def test_each_call_is_asked_for_if_the_endpoint_repeats_its_ids(
+    make_worker: Callable[..., Worker],  # noqa: F811
+    shop: Shop,
+) -> None:
+    def answer(messages: list[Any]) -> Iterator[Step]:
+        made = sum(one["role"] == "tool" for one in messages)
+        yield "Done" if made == 2 else ToolCallDelta(0, "c", "pay", f'{{"amount": {made + 5}}}')
+
+    api = make_worker(answer, tools=shop.tools()).api
+    run_id, (first,), seen = begin(api)
+    decide(api, run_id, first["id"], "approve")
+    events = resume(api, run_id, seen)
+    (second,) = [one["data"] for one in events if one["type"] == "approval_required"]
+    assert (second["arguments"], shop.paid) == ({"amount": 6}, [5])
+    wait_for(lambda: describe(api, run_id)["status"] == "waiting")
+    decide(api, run_id, second["id"], "approve")
+    assert complete_of(resume(api, run_id, seen + len(events))) == "Done"
+    assert shop.paid == [5, 6]
+
+
 def test_the_model_is_informed_of_a_rejection(worker: Worker, shop: Shop) -> None:
     run_id, (asked,), seen = begin(worker.api)
     assert decide(worker.api, run_id, asked["id"], "reject", comment="too much").status_code == 200

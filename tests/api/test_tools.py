@@ -56,6 +56,16 @@ def test_the_applications_own_tools_are_offered_first(make_scripted: Make) -> No
     assert offered(make_scripted, tools=[own]) == ["own", *BUILT_IN]
 
 
+def test_calls_of_a_conversation_have_different_ids(make_scripted: Make) -> None:
+    """Interfaces find a call by its id: AG-UI's client in all messages of a thread."""
+    api, model = make_scripted(call_what_is_asked_for)
+    assert [ask(api, "calculate", expression=one) for one in ("6*7", "6*8")] == ["42", "48"]
+    calls = [one["tool_calls"][0]["id"] for one in model.seen[-1] if one.get("tool_calls")]
+    results = [one["tool_call_id"] for one in model.seen[-1] if one["role"] == "tool"]
+    assert calls == results
+    assert len(set(calls)) == 2
+
+
 def test_http_get_is_off_unless_a_config_names_it(make_scripted: Make) -> None:
     names = offered(make_scripted, 'allow = ["*", "http_get"]\ndeny = ["re*"]')
     assert names == [
