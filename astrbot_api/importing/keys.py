@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..db import imported
 from ..db.audit import AuditEntry, write_audited
 from ..db.imported import SourceKey
-from ..db.keys import PUBLIC_SCOPES
+from ..db.keys import ADMIN_SCOPE, ALL_SCOPES
 from ..db.legacy_keys import LegacyKey
 from ..db.store import Store
 from ..keys.legacy import PREFIX_CHARS
@@ -18,6 +18,9 @@ from .hashes import StoredHash, UnreadableHash, guess_salts, read_hash, to_legac
 from .report import Tally
 from .source import ImportFault, Source, Table
 from .values import read_flag, read_json_value, read_text, read_time
+
+#: Imported scopes. ``chat:admin`` must be given to a key here.
+_SCOPES = tuple(scope for scope in ALL_SCOPES if scope != ADMIN_SCOPE)
 
 _HASHES = ("key_hash", "hash", "hashed_key", "api_key_hash", "digest")
 
@@ -141,7 +144,7 @@ class KeyImport:
             raise ValueError(f"its prefix does not have {PREFIX_CHARS} characters")
         scopes = _read_scopes(row.scopes)
         if not scopes:
-            raise ValueError(f"it has none of the scopes {', '.join(PUBLIC_SCOPES)}")
+            raise ValueError(f"it has none of the scopes {', '.join(_SCOPES)}")
         now = now_us()
         expires_at, revoked_at = read_time(row.expires_at), read_time(row.revoked_at)
         if row.expires_at is not None and expires_at is None:
@@ -203,11 +206,11 @@ class KeyImport:
 
 
 def _read_scopes(value: Any) -> tuple[str, ...]:
-    """Return the public scopes in a JSON list, or in text separated by commas or spaces."""
+    """Return the known scopes in a JSON list, or in text separated by commas or spaces."""
     try:
         loaded = read_json_value(value)
     except ValueError:
         loaded = read_text(value).replace(",", " ").split()
     if not isinstance(loaded, list):
         return ()
-    return tuple(scope for scope in PUBLIC_SCOPES if scope in loaded)
+    return tuple(scope for scope in _SCOPES if scope in loaded)

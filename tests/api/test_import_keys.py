@@ -84,7 +84,9 @@ def test_an_imported_key_works_and_its_hash_is_replaced_at_once(
 def test_scopes_prefix_and_times_are_kept(
     api: Api, data: AstrBotData, run: Callable[..., Result]
 ) -> None:
-    data.add_key("k1", scopes='["chat", "magic"]', expires_at="2099-01-01 00:00:00")
+    data.add_key(
+        "k1", scopes='["chat", "chat:admin", "data", "magic"]', expires_at="2099-01-01 00:00:00"
+    )
     run()
     assert _status(api, KEY) == 403
     folder = str(api.state.settings.data_dir)
@@ -92,7 +94,7 @@ def test_scopes_prefix_and_times_are_kept(
         CliRunner().invoke(main, ["keys", "list", "--json", "--data-dir", folder]).stdout
     )
     (key,) = (one for one in listed if one["key_id"] == "k1")
-    assert key["scopes"] == ["chat"]
+    assert key["scopes"] == ["chat", "data"]
     assert key["key_prefix"] == KEY[:12]
     assert key["created_at"] == "2026-11-23T16:41:51.000001+00:00"
     assert key["expires_at"] == "2099-01-01T00:00:00.000000+00:00"
