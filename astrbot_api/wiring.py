@@ -81,6 +81,11 @@ from .upstream.turns import Upstreams
 from .worker.chores import Chores, remove_old_rows
 from .worker.lease import WorkerLease
 
+#: Maximum memory of a worker for unfinished messages, and for conversations and files of running
+#: turns, in bytes. A key may use half of it.
+_MAX_RECEIVING_BYTES = 256 * 2**20
+_MAX_TURNS_BYTES = 2**30
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -214,7 +219,9 @@ def _build_worker(settings: Settings, store: Store, parts: Parts) -> WorkerArea:
         metrics=Metrics(),
         tracing=open_tracing(parts.tracer_provider),
         aside=Aside(),
-        receiving=MemoryBudget("The server is receiving too many long messages; try again later."),
+        receiving=MemoryBudget(
+            "The server is receiving too many long messages; try again later.", _MAX_RECEIVING_BYTES
+        ),
     )
 
 
@@ -272,6 +279,10 @@ def _build_services(base: _Base) -> AnswerServices:
         upstreams=agents.upstreams,
         handover=Handover(store, worker.signals, worker.lease, worker.metrics),
         metrics=worker.metrics,
+        memory=MemoryBudget(
+            "The turns of this worker hold too much; try again when some have ended.",
+            _MAX_TURNS_BYTES,
+        ),
         agent=make_agent(parts.agent),
     )
 

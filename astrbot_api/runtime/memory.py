@@ -11,10 +11,6 @@ from collections import Counter
 
 from ..errors import ApiError
 
-#: Maximum size of all texts of a worker, and of those of one owner, in bytes.
-_MAX_BYTES = 256 * 2**20
-_MAX_BYTES_OF_ONE = 128 * 2**20
-
 #: Size of each text that is not counted, in bytes.
 _FREE_BYTES = 64 * 1024
 
@@ -26,12 +22,13 @@ class MemoryBudget:
     """The long texts of one kind that a worker holds.
 
     :param refusal: Message of the error beyond the limits.
+    :param max_bytes: Maximum size of all texts. One owner may have half of it.
     """
 
-    def __init__(self, refusal: str) -> None:
+    def __init__(self, refusal: str, max_bytes: int) -> None:
         self._refusal = refusal
-        self._max_bytes = _MAX_BYTES
-        self._max_bytes_of_one = _MAX_BYTES_OF_ONE
+        self._max_bytes = max_bytes
+        self._max_bytes_of_one = max_bytes // 2
         self._changed = threading.Condition()
         self._bytes: Counter[str] = Counter()
 

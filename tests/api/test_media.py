@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import random
 import re
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +21,7 @@ from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallD
 from astrbot_api.chat.context import prepared_files
 from astrbot_api.files.reading.reader import EXTRACT_TEXT
 from astrbot_api.mcp.tools import make_tools
+from astrbot_api.runtime import memory
 from astrbot_api.runtime.aside import Limits
 from astrbot_api.testing import ScriptedModel
 
@@ -26,6 +30,7 @@ from ..servers import parse_events
 from ..unit.test_mcp_tools import ECHO, SERVER, Answers, offer, picture, text
 from ..waiting import wait_for
 from .conftest import Api
+from .uploading import upload
 
 Scripts = Callable[..., tuple[Api, ScriptedModel]]
 
@@ -425,3 +430,27 @@ def test_a_vision_model_gets_the_picture_of_an_mcp_server(make_scripted: Scripts
     result, shown = model.seen[-1][-2:]
     assert (result["role"], result["content"].splitlines()[0]) == ("tool", "look")
     assert shown["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
+
+
+def test_running_turns_cannot_fill_the_memory_with_pictures(
+    make_scripted: Scripts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_MAX_WAIT_S", 0.0)
+    go_on = threading.Event()
+    api, model = make_scripted(["A", go_on, "ha"], provider=_SEES)
+    monkeypatch.setattr(api.state.chat.runs._memory, "_max_bytes_of_one", 400_000)
+    file, noise = io.BytesIO(), random.Random(1).randbytes(300 * 300 * 3)
+    Image.frombytes("RGB", (300, 300), noise).save(file, "PNG")
+    sent = {"type": "image", "attachment_id": upload(api, file.getvalue())["attachment_id"]}
+
+    def show(session_id: str) -> list[dict[str, Any]]:
+        return api.chat([sent, {"type": "plain", "text": "?"}], session_id=session_id)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(show, "a")
+        wait_for(lambda: model.seen)
+        (error,) = [one for one in show("b") if one["type"] == "error"]
+        assert error["code"] == "server_busy"
+        go_on.set()
+        assert running.result(30)[-1]["type"] == "end"
+    assert [one["type"] for one in show("b")].count("error") == 0

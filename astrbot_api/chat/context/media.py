@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...agent.provider import ModelMessage
 from ...agent.tools import ToolAttachment
 from ...config.transcription import TranscriptionConfig
 from ...db.attachments import AttachmentRow, find_attachments
@@ -251,6 +252,13 @@ def _audio_part(data: str, format_: str) -> dict[str, Any]:
 
 def _image_part(url: str) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
+
+
+def measure_files(messages: Sequence[ModelMessage]) -> int:
+    """Return the size of the pictures and recordings in messages, in bytes."""
+    contents = (one.get("content") for one in messages)
+    parts = (part for content in contents if isinstance(content, list) for part in content)
+    return sum(_size_of(part) for part in parts if part["type"] in ("image_url", "input_audio"))
 
 
 def _size_of(part: dict[str, Any]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from ...agent.aside import CallTimedOut, TooManyAbandoned
 from ...agent.custom_agent import Agent, may_resume, run_own_agent
 from ...agent.loop import run_agent
-from ...agent.provider import MediaDelta, ModelOptions, Provider, TextDelta
+from ...agent.provider import MediaDelta, ModelMessage, ModelOptions, Provider, TextDelta
 from ...agent.steps import AgentEvent, ApprovalNeeded, Checkpoint, ToolFinished
 from ...agent.tools import ToolContext
 from ...config.agents import ProviderConfig
@@ -26,10 +26,11 @@ from ...keys.rules import NO_RULES
 from ...plugins.context import Handled
 from ...providers.registry import Providers
 from ...providers.traced import TracedProvider
+from ...runtime.memory import HeldText, MemoryBudget
 from ...runtime.metrics import Metrics
 from ...runtime.tracing import NO_SPAN
 from ...upstream.turns import Upstreams, UpstreamTurn
-from ..context.media import MediaReader
+from ..context.media import MediaReader, measure_files
 from ..context.recent import RecentMessages
 from ..context.supplied import write_transcript
 from .abilities import Abilities, TurnAbilities
@@ -59,6 +60,7 @@ _LENGTHS = ("max_tokens", "max_completion_tokens")
 class AnswerServices:
     """Services that answer an application's turns.
 
+    :param memory: Limits the conversations and files that turns hold.
     :param agent: Answers instead of a model.
     """
 
@@ -76,6 +78,7 @@ class AnswerServices:
     upstreams: Upstreams
     handover: Handover
     metrics: Metrics
+    memory: MemoryBudget
     agent: Agent | None = None
 
 
@@ -97,6 +100,7 @@ class Answer:
         self._conversation = TurnConversation(
             services.settings, services.store, services.recent, services.media, turn
         )
+        self._held = HeldText(services.memory, turn.request.payer or "")
         #: Ids of this step's calls without a result.
         self._calls: set[str] = set()
         self._naming = SessionNaming(services.titles, turn)
@@ -121,6 +125,8 @@ class Answer:
             outcome = self._end_cancelled("interrupted")
         except Exception as error:
             outcome = self._end_failed(error)
+        finally:
+            self._held.grow(0)
         if outcome is None or self._turn.log.lost:
             return  # the turn waits for an approval, or another worker resumes it
         yield from self._reply.finish()
@@ -299,7 +305,7 @@ class Answer:
             forwarded = self._make_upstream_turn(turn.config.upstream, text)
             return self._services.upstreams.answer(forwarded)
         options = ModelOptions(cancel=turn.cancel, model=turn.request.model)
-        conversation = self._conversation.build(options, text, self._provider)
+        conversation = self._build(options, text)
         context = self._to_tool_context()
         if agent is not None:
             return run_own_agent(agent, conversation, context)
@@ -320,6 +326,21 @@ class Answer:
             resume=self._conversation.unpack(turn.resumed.at) if turn.resumed else None,
             may_wait=self._may_wait,
         )
+
+    def _build(self, options: ModelOptions, text: str) -> list[ModelMessage]:
+        """Return the messages for the model, when this worker has room for their files.
+
+        :raises ApiError: ``server_busy`` after some seconds without room.
+        """
+        conversation = self._conversation.build(options, text, self._provider)
+        size_bytes = measure_files(conversation)
+        try:
+            self._held.grow(size_bytes)
+        except ApiError:
+            del conversation  # a turn that waits must not hold its files
+            self._held.expect(size_bytes)
+            conversation = self._conversation.build(options, text, self._provider)
+        return conversation
 
     def _make_upstream_turn(self, upstream: UpstreamConfig, text: str) -> UpstreamTurn:
         turn, request = self._turn, self._turn.request

@@ -21,7 +21,7 @@ from ...events import Event
 from ...runlog.log import RunLog
 from ...runlog.signals.signals import STOP_RUNS, Signals
 from ...runtime.logs import set_log_fields
-from ...runtime.memory import HeldText, MemoryBudget
+from ...runtime.memory import HeldText
 from ...runtime.threads import let_others_run, start_beside
 from ...runtime.tracing import NO_TRACING, Span, Tracing, hash_name, set_current_span
 from .answering import Answer, AnswerServices
@@ -66,9 +66,7 @@ class Runs:
         self._outcomes = services.outcomes
         self._lock = threading.Lock()
         self._active: dict[str, OpenTurn] = {}
-        self._memory = MemoryBudget(
-            "The turns of this worker hold too much text; try again when some have ended."
-        )
+        self._memory = services.memory
         self._held: dict[str, HeldText] = {}
         self._waiting: dict[int, set[threading.Event]] = defaultdict(set)
         self._draining = self._closing = self._leaving = False
