@@ -30,7 +30,6 @@ from ..servers import parse_events
 from ..unit.test_mcp_tools import ECHO, SERVER, Answers, offer, picture, text
 from ..waiting import wait_for
 from .conftest import Api
-from .uploading import upload
 
 Scripts = Callable[..., tuple[Api, ScriptedModel]]
 
@@ -441,7 +440,7 @@ def test_running_turns_cannot_fill_the_memory_with_pictures(
     monkeypatch.setattr(api.state.chat.runs._memory, "_max_bytes_of_one", 400_000)
     file, noise = io.BytesIO(), random.Random(1).randbytes(300 * 300 * 3)
     Image.frombytes("RGB", (300, 300), noise).save(file, "PNG")
-    sent = {"type": "image", "attachment_id": upload(api, file.getvalue())["attachment_id"]}
+    sent = {"type": "image", "attachment_id": upload(api, file.getvalue(), "a.png")}
 
     def show(session_id: str) -> list[dict[str, Any]]:
         return api.chat([sent, {"type": "plain", "text": "?"}], session_id=session_id)
