@@ -88,7 +88,7 @@ class WorkerLease:
         :raises StorageError: when the database rejects the lease.
         """
         own = self._own.get()
-        if _measure_silence_s(own) > self._lease_s / 2:
+        if _measure_silence_s(own) > self._lease_s / 2 and not own.closed.is_set():
             self._renew(own)
         return own.worker_id
 
