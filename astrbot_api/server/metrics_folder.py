@@ -18,6 +18,10 @@ _LOCK = "lock"
 #: Age of a folder whose master must have locked it, in seconds.
 _BEGUN_S = 60.0
 
+#: Minimum free space of a folder in memory, in bytes. When it is full, each worker is killed by
+#: SIGBUS, because prometheus_client maps its files into memory.
+_MIN_FREE_BYTES = 16 * 1024 * 1024
+
 #: The folder that this master has created, and its open lock.
 _own: list[tuple[str, int]] = []
 
@@ -25,12 +29,13 @@ _own: list[tuple[str, int]] = []
 def make_metrics_folder(parent: str | None) -> None:
     """Set ``PROMETHEUS_MULTIPROC_DIR`` to an empty folder (Source: prometheus_client's manual).
 
-    :param parent: Folder for a new one, unless the variable names one. None: that of temporary
-        files.
+    :param parent: Folder for a new one, unless the variable names one. If it is None or almost
+        full, the folder of temporary files is used.
     """
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")
     if not folder:
-        parent = parent or tempfile.gettempdir()
+        if parent is None or shutil.disk_usage(parent).free < _MIN_FREE_BYTES:
+            parent = tempfile.gettempdir()
         _remove_left(Path(parent))
         folder = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,6 +58,19 @@ def test_folders_of_killed_masters_are_removed_at_the_next_start(tmp_path: Path)
     running.communicate()
     remove_metrics_folder()
     assert not own.exists()
+
+
+def test_a_memory_that_is_almost_full_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, disk = tmp_path / "shm", tmp_path / "tmp"
+    for folder in (memory, disk):
+        folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=64 * 1024))
+    make_metrics_folder(str(memory))
+    assert Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).parent == disk
+    assert list(memory.iterdir()) == []
 
 
 def test_a_named_folder_is_emptied_and_kept(
