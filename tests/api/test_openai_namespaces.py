@@ -74,11 +74,15 @@ def test_a_call_names_its_namespace_and_gets_its_result(make_scripted: Make) -> 
 @pytest.mark.parametrize(
     ("namespace", "named"),
     [
-        ({"name": 7}, "tools[1] must have a name and tools"),
-        ({"tools": None}, "tools[1] must have a name and tools"),
+        ({"name": 7}, "tools[1] must have a name of"),
+        ({"tools": None}, "tools[1] must have a name of"),
+        ({"name": "a b", "tools": []}, "tools[1] must have a name of"),
+        ({"description": 7}, "tools[1].description must be a string"),
         ({"tools": [7]}, "tools[1].tools[0] must be an object"),
         ({"tools": [{"type": "custom", "name": "x"}]}, "tools[1].tools[0].type must be function"),
         ({"tools": [{**WEATHER, "name": "x" * 64}]}, "tools[1].tools[0].name must have 1 to 64"),
+        ({"tools": [{**WEATHER, "description": {}}]}, "tools[1].tools[0].description must"),
+        ({"tools": [{**WEATHER, "name": ""}]}, "tools[1].tools[0].name must have 1 to 64"),
         ({"tools": [WEATHER, WEATHER]}, "tools has the name crm_-_get_weather twice"),
     ],
 )

@@ -96,6 +96,7 @@ _REFUSALS = {
     "name one of tools": "one field by another",
     " is not a JSON schema: ": "a schema of schemas in a body would hide what matters",
     "give each tool a unique name": "one element by another",
+    "].name must have 1 to 64 letters": "a function's name together with that of its namespace",
 }
 
 

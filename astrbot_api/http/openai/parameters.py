@@ -26,7 +26,7 @@ MAX_TOOLS = 128
 #: thousand properties.
 MAX_SCHEMA_MEMBERS = 20_000
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 #: String values of ``tool_choice``.
 _CHOICES = ("none", "auto", "required")
@@ -202,7 +202,7 @@ def read_function(function: Mapping[str, Any], where: str) -> ToolSpec:
     """
     name, description = function.get("name"), function.get("description")
     parameters = function.get("parameters")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise refuse(f"{where}.name must have 1 to 64 letters, digits, _ and -")
     if description is not None and not isinstance(description, str):
         raise refuse(f"{where}.description must be a string")
@@ -261,7 +261,7 @@ def read_format(
     if not isinstance(given, dict):
         raise refuse(f"{where} must be an object")
     name, schema = given.get("name"), given.get("schema")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise refuse(f"{where}.name must have letters, digits, _ and -")
     _check_strict(given, where)
     kept = {key: given[key] for key in ("name", "description", "schema", "strict") if key in given}

@@ -12,6 +12,7 @@ from ...agent.provider import ToolSpec
 from ...errors import refuse
 from ..openai.parameters import (
     FORMS,
+    NAME,
     PASSED,
     TOKEN_LIMIT,
     WORD,
@@ -97,13 +98,16 @@ def _iter_functions(tools: list[Any]) -> Iterator[tuple[Any, str]]:
             yield tool, where
             continue
         name, inner, about = tool.get("name"), tool.get("tools"), tool.get("description")
-        if not isinstance(name, str) or not isinstance(inner, list):
-            raise refuse(f"{where} must have a name and tools")
+        if not isinstance(name, str) or not NAME.fullmatch(name) or not isinstance(inner, list):
+            raise refuse(f"{where} must have a name of 1 to 64 letters, digits, _ and -, and tools")
+        if not isinstance(about, str | None):
+            raise refuse(f"{where}.description must be a string")
         for index, one in enumerate(inner):
-            if isinstance(one, dict) and isinstance(one.get("name"), str):
+            if isinstance(one, dict) and isinstance(one.get("name"), str) and one["name"]:
                 one = {**one, "name": join_name(name, one["name"])}
-                if index == 0 and isinstance(about, str):  # once, since it can be long
-                    one["description"] = f"{about}\n\n{one.get('description') or ''}".strip()
+                own = one.get("description")
+                if index == 0 and about and isinstance(own, str | None):  # once: it can be long
+                    one["description"] = f"{about}\n\n{own or ''}".strip()
             yield one, f"{where}.tools[{index}]"
 
 
