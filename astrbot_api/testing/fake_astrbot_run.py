@@ -207,19 +207,17 @@ class FakeRun:
             {"role": "_checkpoint", "content": {"id": self._checkpoint}},
         ]
 
-    def _describe(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "id": row["id"],
-            "created_at": row["created_at"],
-            "llm_checkpoint_id": self._checkpoint,
-        }
+    @staticmethod
+    def _describe(row: dict[str, Any]) -> dict[str, Any]:
+        return {key: row[key] for key in ("id", "created_at", "llm_checkpoint_id")}
 
     def _plain(self, text: str, chain_type: str | None, *, streaming: bool) -> None:
         self._add({"type": "plain", "data": text, "streaming": streaming,
                    "chain_type": chain_type, "message_id": self.id})  # fmt: skip
 
     def _store(self, content: dict[str, Any], sender: str) -> dict[str, Any]:
-        row = {"id": next(_NUMBERS), "content": content, "sender_id": sender, "created_at": now()}
+        row = {"id": next(_NUMBERS), "content": content, "sender_id": sender,
+               "created_at": now(), "llm_checkpoint_id": self._checkpoint}  # fmt: skip
         self._history.append(row)
         return row
 

@@ -11,9 +11,11 @@ from typing import Any
 
 
 def find_answer(
-    rows: Sequence[Mapping[str, Any]], user_message: int | None, since: float
+    rows: Sequence[Mapping[str, Any]], user_message: int | None, since: float, checkpoint: str = ""
 ) -> Sequence[Mapping[str, Any]]:
-    """Return the bot's messages after the user's message, or an empty list.
+    """Return the bot's messages of the turn, or an empty list.
+
+    They are found by their checkpoint or, in a turn without one, after the user's message.
 
     :param rows: Messages of AstrBot's session, oldest first.
     :param user_message: Number of the user's message, or None to find it by its time.
@@ -27,6 +29,9 @@ def find_answer(
             return False
         return _read_iso(row.get("created_at")) >= since
 
+    if checkpoint:
+        mine = [row for row in rows if row.get("llm_checkpoint_id") == checkpoint]
+        return [row for row in mine if _is_bots(row)]
     begun = [number for number, row in enumerate(rows) if is_mine(row)]
     after = rows[begun[-1] + 1 :] if begun else ()
     return list(takewhile(_is_bots, after))

@@ -279,8 +279,8 @@ class _Exchange:
                 continue
             if self._reader.ended:
                 return
-            if lost:
-                break
+            if lost and source.__name__ != self._resume.__name__:
+                break  # what is not stored now will never be
             self._sleep(pause_s)
             pause_s = min(_MAX_PAUSE_S, 2 * pause_s)
         raise UpstreamOutcomeUnknown(_UNKNOWN)
@@ -316,7 +316,8 @@ class _Exchange:
         except UpstreamError:
             return True
         rows = list_objects(session.get("history"))
-        answer = find_answer(rows, self._reader.user_message, self._sent_at - _CLOCK_S)
+        reader, since = self._reader, self._sent_at - _CLOCK_S
+        answer = find_answer(rows, reader.user_message, since, reader.checkpoint)
         if answer and not session.get("is_running"):
             yield from self._reader.read_rows(answer)
             return True

@@ -96,7 +96,8 @@ class RealAstrBot:
     def _make_key(self) -> str:
         login = {"username": "astrbot", "password": self.password}
         token = self.send("POST", "/api/auth/login", "", json=login)["token"]
-        body = {"name": "gateway", "scopes": ["chat", "config", "file", "im"]}
+        scopes = ["chat", "config", "file", "im", *([] if self.is_old else ["data"])]
+        body = {"name": "gateway", "scopes": scopes}
         path = "/api/apikey/create" if self.is_old else "/api/v1/api-keys"
         return str(self.send("POST", path, token, json=body)["api_key"])
 

@@ -14,6 +14,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ import urllib3
 from PIL import Image
 
 from astrbot_api.testing.fake_openai import FakeOpenAI
+from astrbot_api.testing.odd_network import CuttingProxy
 
 from ..servers import Server, create_key, iter_events
 from ..waiting import wait_for
@@ -130,6 +132,23 @@ def test_a_stop_also_stops_the_turn_in_astrbot(gateway: Server, key: str) -> Non
         gateway.chat(key, username="bob", session_id="stopped", message="ECHO on"), "complete"
     )
     assert after["data"] == "echo: ECHO on"
+
+
+@pytest.mark.parametrize("message", ["N=12 DELAY=60", "TOOL please"])
+def test_an_answer_that_the_network_interrupted_is_found(
+    astrbot: RealAstrBot, tmp_path: Path, message: str
+) -> None:
+    if astrbot.is_old:
+        pytest.skip("4.25 shows a key no conversations")
+    (tmp_path / "configs").mkdir()
+    with CuttingProxy(astrbot.port, 1000, cuts=1) as proxy:
+        (tmp_path / "configs" / "default.toml").write_text(
+            f'[upstream]\nbase_url = "{proxy.url}"\napi_key = "{astrbot.key}"\n'
+        )
+        with Server(tmp_path) as server:
+            key = create_key(tmp_path, "chat")
+            broken, whole = (server.chat(key, message=message) for _ in range(2))
+    assert find(broken, "complete")["data"] == find(whole, "complete")["data"]
 
 
 def test_its_configs_are_models_of_the_openai_api(gateway: Server, key: str) -> None:
