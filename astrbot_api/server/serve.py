@@ -19,6 +19,7 @@ import os
 import secrets
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,7 @@ def run_server(
     if metrics_dir := os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""):
         os.makedirs(metrics_dir, exist_ok=True)  # preparing has metrics, too
     prepare(folder)
+    _ensure_temporary_folder(folder)
     choice = _choose_model(folder)
     banner = Banner(
         url=f"http://{_reachable(host)}:{port}{settings.url_prefix}",
@@ -89,6 +91,19 @@ def run_server(
             environ |= stack.enter_context(_run_model(choice.gguf, choice.is_demo))
         environ |= stack.enter_context(run_mcp_sidecar(os.environ, say_error))
         return Master(_make_command(host, port, workers), environ, banner).run()
+
+
+def _ensure_temporary_folder(data_dir: Path) -> None:
+    """Use the data directory for temporary files if nothing else can be written.
+
+    This is the case in a container with a read-only root and no ``/tmp``.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        path = data_dir / "tmp"
+        path.mkdir(mode=0o700, exist_ok=True)
+        os.environ["TMPDIR"] = str(path)  # for this process and its children
 
 
 @contextlib.contextmanager

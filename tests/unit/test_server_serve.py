@@ -7,6 +7,7 @@ import shlex
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from astrbot_api.server.serve import (
     _check_address,
     _check_whole_numbers,
     _clean_host,
+    _ensure_temporary_folder,
     _make_command,
     _make_environ,
     _reachable,
@@ -136,6 +138,18 @@ def test_a_current_folder_that_was_removed_is_named(
     done = CliRunner().invoke(main, ["serve", "--port", "0"])
     assert done.exit_code == 2
     assert done.stderr == "astrbot-api: the current folder: No such file or directory\n"
+
+
+def test_temporary_files_are_in_the_data_directory_if_nothing_else_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(
+        tempfile, "_candidate_tempdir_list", lambda: [os.environ.get("TMPDIR", "/proc/none")]
+    )
+    _ensure_temporary_folder(tmp_path)
+    assert tempfile.gettempdir() == str(tmp_path / "tmp")
 
 
 def test_port_0_is_any_free_one() -> None:
