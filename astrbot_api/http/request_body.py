@@ -13,10 +13,13 @@ of that body (Source: observed with HAProxy 2.6 and a client that speaks HTTP/2)
 
 from __future__ import annotations
 
+import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import Any
 
 from flask import Request, Response
@@ -32,6 +35,14 @@ BODY_SILENCE_S = 60.0
 #: Time limit of a whole body: this many seconds, plus its size divided by the minimum rate.
 _BODY_S = 30.0
 _SLOWEST_BYTES_PER_S = 16 * 1024
+
+#: The class of sockets without gevent.
+_Socket: type[socket.socket] = socket.socket
+if is_gevent_patched():
+    _Socket = import_module("gevent.monkey").get_original("socket", "socket")
+
+#: The same limit for sending a long response.
+_SEND_S = 30.0
 
 #: Rate limit for small chunks: reading ``_CHUNKS`` chunks takes at least ``_CHUNKS_S`` seconds if
 #: they average below ``_SMALL_CHUNK_BYTES``. Each chunk costs 10 microseconds of CPU at any size.
@@ -212,9 +223,10 @@ def _iter_pieces(request: Request, message: HeldText) -> Iterator[bytes]:
 
 
 def drain_later(request: Request, response: Response) -> None:
-    """Drain the rest of the body after the response was sent."""
+    """Drain the rest of the body after the response was sent. Limit the time to send it."""
     environ = request.environ
-    _set_timeout(environ, None)  # the response has no time limit
+    _set_timeout(environ, None)
+    _limit_sending(environ.get("gunicorn.socket"), response)
     if _INCOMPLETE_KEY in environ:
         response.call_on_close(lambda: _close(environ.get("gunicorn.socket")))
         return
@@ -227,6 +239,31 @@ def drain_later(request: Request, response: Response) -> None:
         with suppress(AttributeError):
             environ["wsgi.input"].closes_connection = True
         response.call_on_close(lambda: _drain(environ))
+
+
+def _limit_sending(connection: socket.socket | None, response: Response) -> None:
+    """Close the connection of a client that does not read a long response.
+
+    Otherwise it would hold the response, and its place, forever. Streams have limits of their own.
+    """
+    if connection is None or not response.is_sequence:
+        return
+    size = sum(len(piece) for piece in response.response)
+    if size > _SMALL_BYTES:
+        limit_s = _SEND_S + size / _SLOWEST_BYTES_PER_S
+        timer = threading.Timer(limit_s, _abort, [connection])
+        timer.daemon = True
+        timer.start()
+        response.call_on_close(timer.cancel)
+
+
+def _abort(connection: socket.socket) -> None:
+    """Shut a connection down while another greenlet writes to it, which then fails with EPIPE.
+
+    gevent's own ``shutdown`` raises another error there, which gunicorn logs with a traceback.
+    """
+    with suppress(OSError), _Socket(fileno=os.dup(connection.fileno())) as raw:
+        raw.shutdown(socket.SHUT_RDWR)
 
 
 def _is_left(request: Request) -> bool:

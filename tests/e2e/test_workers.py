@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import run
 from typing import Any
 
 import pytest
@@ -275,3 +276,19 @@ def _read_until(stream: Iterator[dict[str, Any]], kind: str) -> None:
             return
         seen.append(event)
     raise AssertionError(seen)
+
+
+def test_a_client_that_does_not_read_its_response_is_disconnected(tmp_path: Path) -> None:
+    with (
+        Server(tmp_path, workers=1, app="tests.e2e.impatient_app:build()") as server,
+        socket.socket() as client,
+    ):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", server.port))
+        ask = b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+        client.sendall(ask * 50)  # more than fits into the kernel's buffers
+        own = f"sport = :{server.port} and dport = :{client.getsockname()[1]}"
+        command = ["ss", "-tnH", "state", "established", own]
+        wait_for(lambda: run(command, capture_output=True, check=True).stdout == b"")
+        assert server.request("GET", "/healthz").status == 200
+        assert "Traceback" not in server.log_path.read_text()
