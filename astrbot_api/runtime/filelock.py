@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..errors import SettingsError
+
 
 @contextmanager
 def lock_file(path: Path) -> Iterator[None]:
@@ -15,6 +17,7 @@ def lock_file(path: Path) -> Iterator[None]:
     only one process at a time.
 
     :raises OSError: when the file cannot be created.
+    :raises SettingsError: when its file system has no locks, such as some network shares.
     """
     try:
         import fcntl
@@ -22,5 +25,11 @@ def lock_file(path: Path) -> Iterator[None]:
         yield
         return
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise SettingsError(
+                f"{path.parent} is on a file system without locks ({error.strerror}); set "
+                "ASTRBOT_DATA_DIR to a folder on a local disk, or mount the share with locks"
+            ) from error
         yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shlex
 import signal
@@ -150,6 +152,18 @@ def test_temporary_files_are_in_the_data_directory_if_nothing_else_can_be_writte
     )
     _ensure_temporary_folder(tmp_path)
     assert tempfile.gettempdir() == str(tmp_path / "tmp")
+
+
+def test_a_data_directory_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    done = CliRunner().invoke(main, ["serve", "--port", "0", "--data-dir", str(tmp_path)])
+    assert done.exit_code == 2
+    assert f"{tmp_path} is on a file system without locks (No locks available)" in done.output
 
 
 def test_port_0_is_any_free_one() -> None:
