@@ -20,6 +20,10 @@ _SAME = {
     ("POST", "/chat/send"): "chat.send_chat_message",
     ("GET", "/chat/sessions"): "sessions.list_sessions",
     ("GET", "/chat/new_session"): "sessions.create_session_by_get",
+    ("POST", "/chat/batch_delete_sessions"): "sessions.delete_sessions",
+    ("POST", "/chat/post_file"): "files.upload_file",
+    ("GET", "/chat/get_attachment"): "files.download_file",
+    ("GET", "/chat/get_file"): "files.download_stored_file",
     ("GET", "/stat/start-time"): "stats.get_start_time",
 }
 
@@ -29,6 +33,7 @@ _WITH_SESSION = {
     ("GET", "/chat/get_session"): "sessions.get_session",
     ("GET", "/chat/delete_session"): "sessions.delete_session",
     ("POST", "/chat/stop"): "runs.stop_session",
+    ("POST", "/chat/update_session_display_name"): "sessions.rename",
 }
 
 _PARENT = "astrbot_api"

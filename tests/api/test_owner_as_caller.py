@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -102,6 +103,9 @@ def test_the_paths_of_the_dashboard_are_the_same_routes(owner: Owner) -> None:
     assert owner.data_of("GET", "/api/chat/sessions")[0]["session_id"] == session_id
     got = owner.data_of("GET", f"/api/chat/get_session?session_id={session_id}")
     assert (got["session"]["session_id"], got["total"]) == (session_id, 2)
+    named = {"session_id": session_id, "display_name": "Greetings"}
+    owner.data_of("POST", "/api/chat/update_session_display_name", json=named)
+    assert owner.data_of("GET", "/api/chat/sessions")[0]["display_name"] == "Greetings"
     stopped = owner.data_of("POST", "/api/chat/stop", json={"session_id": session_id})
     assert stopped == {"stopped_count": 0}
     for method, path in (("GET", "/api/chat/get_session"), ("POST", "/api/chat/stop")):
@@ -111,9 +115,22 @@ def test_the_paths_of_the_dashboard_are_the_same_routes(owner: Owner) -> None:
     owner.data_of("GET", f"/api/chat/delete_session?session_id={session_id}")
     gone = owner.ask("GET", f"/api/chat/get_session?session_id={session_id}")
     assert gone.get_json()["code"] == "session_not_found"
+    more = owner.data_of("GET", "/api/chat/new_session")["session_id"]
+    body = {"session_ids": [more]}
+    deleted = owner.data_of("POST", "/api/chat/batch_delete_sessions", json=body)
+    assert deleted["deleted_count"] == 1
     # Errors on these paths are the API's own, too.
     assert owner.client.get("/api/chat/sessions").get_json()["code"] == "missing_api_key"
     assert "start_time" in owner.client.get("/api/stat/start-time").get_json()["data"]
+
+
+def test_the_paths_of_the_dashboard_send_and_return_files(owner: Owner) -> None:
+    kept = owner.data_of("POST", "/api/chat/post_file", data={"file": (BytesIO(b"words"), "a.txt")})
+    for path in (
+        f"/api/chat/get_attachment?attachment_id={kept['attachment_id']}",
+        f"/api/chat/get_file?filename={kept['stored_filename']}",
+    ):
+        assert owner.ask("GET", path).get_data() == b"words"
 
 
 def test_without_owner_access_its_login_gives_no_access(make_api: Any) -> None:
