@@ -244,11 +244,13 @@ def drain_later(request: Request, response: Response) -> None:
 def _limit_sending(connection: socket.socket | None, response: Response) -> None:
     """Close the connection of a client that does not read a long response.
 
-    Otherwise it would hold the response, and its place, forever. Streams have limits of their own.
+    Otherwise it would hold the response, and its place, forever. Streams, whose length is unknown,
+    have limits of their own.
     """
-    if connection is None or not response.is_sequence:
+    if connection is None:
         return
-    size = sum(len(piece) for piece in response.response)
+    whole = response.is_sequence
+    size = sum(map(len, response.response)) if whole else response.content_length or 0
     if size > _SMALL_BYTES:
         limit_s = _SEND_S + size / _SLOWEST_BYTES_PER_S
         timer = threading.Timer(limit_s, _abort, [connection])

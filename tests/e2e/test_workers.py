@@ -278,15 +278,22 @@ def _read_until(stream: Iterator[dict[str, Any]], kind: str) -> None:
     raise AssertionError(seen)
 
 
-def test_a_client_that_does_not_read_its_response_is_disconnected(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["openapi.json", "files/{}/content"], ids=["json", "file"])
+def test_a_client_that_does_not_read_its_response_is_disconnected(
+    tmp_path: Path, path: str
+) -> None:
+    key = create_key(tmp_path, "file")
     with (
         Server(tmp_path, workers=1, app="tests.e2e.impatient_app:build()") as server,
         socket.socket() as client,
     ):
+        fields = {"file": ("a.txt", b"a" * 1_000_000)}
+        kept = server.request("POST", "/api/v1/file", key, fields=fields).json()["data"]
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", server.port))
-        ask = b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
-        client.sendall(ask * 50)  # more than fits into the kernel's buffers
+        path = path.format(kept["attachment_id"])
+        ask = f"GET /api/v1/{path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n"
+        client.sendall(ask.encode() * 50)  # more than fits into the kernel's buffers
         own = f"sport = :{server.port} and dport = :{client.getsockname()[1]}"
         command = ["ss", "-tnH", "state", "established", own]
         wait_for(lambda: run(command, capture_output=True, check=True).stdout == b"")
