@@ -37,7 +37,8 @@ RESERVED_PLUGIN_NAMES = ("enabled", "disabled", "hook_timeout_s")
 class ProviderConfig:
     """One ``[provider]`` (or ``[providers.ID]``) table.
 
-    ``type`` is ``openai``, ``local``, ``mock`` or ``auto``. ``models`` lists the allowed values
+    ``type`` is ``openai``, ``local``, ``mock`` or ``auto``. ``api`` is ``chat`` for chat
+    completions or ``responses``. ``models`` lists the allowed values
     of ``selected_model``; empty allows all. ``modalities`` lists the model's inputs: ``text``,
     ``image`` and ``audio``. ``extra`` is added to each request body (``temperature``,
     ``max_tokens``, …), and ``headers`` to its headers. ``fallback`` lists the ids of providers to
@@ -47,6 +48,7 @@ class ProviderConfig:
     id: str = key("", Length(1, 200))
     type: str = key("auto", OneOf(["auto", "openai", "local", "mock"]))
     base_url: str = key("", field=BaseUrl())
+    api: str = key("chat", OneOf(["chat", "responses"]))
     model: str = ""
     api_key: str = key("", secret=True)
     api_key_env: str = key("", check_variable)

@@ -20,6 +20,15 @@ _AZURE_MODELS = re.compile(r"\.azure\.com/models$", re.IGNORECASE)
 _AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 
 
+#: The path of OpenAI's Responses.
+_RESPONSES = re.compile(r"/responses/?$", re.IGNORECASE)
+
+
+def names_responses(base_url: str) -> bool:
+    """Return whether a ``base_url`` is the full path of OpenAI's Responses."""
+    return bool(_RESPONSES.search(re.split("[?#]", base_url.strip(), maxsplit=1)[0]))
+
+
 @dataclass(frozen=True, slots=True)
 class BaseUrl:
     """A base URL without the path of an operation: ``http://host:1/v1`` and a query."""

@@ -38,6 +38,7 @@ from .quirks import (
     WANTS_MAX_TOKENS,
     WANTS_OBJECT,
     WANTS_REASONING,
+    WANTS_RESPONSES,
     WANTS_SIGNATURE,
     WANTS_TEXT,
     WANTS_TOOL_NAME,
@@ -100,6 +101,8 @@ def find_fixes(status: int, text: str, body: Mapping[str, Any]) -> Iterator[Fix]
         yield Fix("signature")
     if WANTS_REASONING.search(text):
         yield Fix("reasoning")
+    if WANTS_RESPONSES.search(text):
+        yield Fix("responses")
     if "tools" in body and NO_EFFORT.search(text):
         yield Fix("no_effort")
     if REFUSED.search(text):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..agent.provider import Delta, MediaDelta, ReasoningDelta, TextDelta
@@ -110,6 +110,16 @@ class MessageReader:
         if not self.has_text:
             self._note(found)
 
+    def read_reasoning(self, found: list[Delta], text: Any) -> None:
+        """Add a piece of the reasoning to ``found``."""
+        self._add_text(found, _REASONING, text)
+        self._note(found)
+
+    def attach(self, fields: Mapping[str, Any]) -> None:
+        """Add fields that the endpoint gets back with the message."""
+        if self._chars < MAX_CHARS:
+            self._chars += merge_fields(self.attached, fields)
+
     def read_calls(self, calls: Any) -> None:
         """Add the tool calls of a message. Other values are ignored."""
         for call in calls if isinstance(calls, list) else [calls]:
@@ -128,9 +138,7 @@ class MessageReader:
             )
         if thought:
             self._add_text(found, _REASONING, find_thought(thought), joins)
-        if self._chars < MAX_CHARS:
-            fields = {key: one for key, one in message.items() if key not in KNOWN_FIELDS}
-            self._chars += merge_fields(self.attached, fields)
+        self.attach({key: one for key, one in message.items() if key not in KNOWN_FIELDS})
 
     def _read_media(self, found: list[Delta], message: dict[str, Any]) -> None:
         images, audio = message.get("images"), message.get("audio")

@@ -23,13 +23,16 @@ from ..errors import ProviderError
 from ..runtime.outbound import Call
 from . import failures
 from .answer import AnswerReader
-from .base_url import choose_model
+from .base_url import choose_model, names_responses
 from .chunks import ChunkReader, Reading
 from .conversation import Rules
 from .endpoint import Endpoint
 from .fixes import Fix, find_fixes, has_images, name_of
 from .key_ring import KeyRing
 from .request_adapter import RequestAdapter
+from .responses_reader import ResponsesReader
+from .responses_request import PATH as RESPONSES_PATH
+from .responses_request import rename_fields, to_responses
 from .think import DEFAULT_TAGS
 
 log = logging.getLogger(__name__)
@@ -47,6 +50,10 @@ _CHANGING = re.compile(r"\b(?=[\w-]*\d)[\w-]{6,}")
 _ONCE = frozenset({"bad_media", "old_media", "stale", "unthought"})
 
 
+#: Changes that concern fields which only chat completions have.
+_CHAT_ONLY = frozenset({"responses", "no_effort", "reasoning", "signature", "no_null", "filled"})
+
+
 class OpenAIProvider:
     """A model behind an OpenAI-compatible endpoint.
 
@@ -62,6 +69,7 @@ class OpenAIProvider:
         self._endpoint = Endpoint(config, KeyRing(keys))
         name = f"{config.id} {config.base_url}"
         self._name = hashlib.sha256(name.encode()).hexdigest()[:16]
+        self._prefers_responses = config.api == "responses" or names_responses(config.base_url)
         self._adapters: dict[str, RequestAdapter] = {}
         self._default_model = ""
         self._default_model_lock = threading.Lock()
@@ -116,11 +124,11 @@ class OpenAIProvider:
         while True:
             base, adapted = self._endpoint.base, trial.adapt(body, once)
             try:
-                opened = self._begin(adapted, call)
+                opened = self._begin(adapted, call, trial)
                 _keep(helped, adapter, body["model"])
                 return opened
             except (failures.EndpointRefusal, failures.ReportedError) as error:
-                found = list(find_fixes(error.status, error.text, adapted))
+                found = list(_find_fixes(error, trial, adapted))
                 words = _CHANGING.sub("", error.text)
                 if helped and helped[-1].words == words:
                     helped.pop()
@@ -137,11 +145,13 @@ class OpenAIProvider:
             except ProviderError as error:
                 self._endpoint.prepare_retry(error, base, attempts, call)
 
-    def _begin(self, body: dict[str, Any], call: Call) -> tuple[AnswerReader, list[Delta]]:
+    def _begin(
+        self, body: dict[str, Any], call: Call, adapter: RequestAdapter
+    ) -> tuple[AnswerReader, list[Delta]]:
         """Send the request once and read the answer up to its first delta."""
         audio = body.get("audio")
         reading = Reading(
-            provider=self._name,
+            provider=adapter.provider,
             shown_provider=self._config.id,
             model=body["model"],
             tags=DEFAULT_TAGS if self._config.reasoning_tags is None
@@ -149,11 +159,13 @@ class OpenAIProvider:
             tools=frozenset(map(name_of, body.get("tools") or ())),
             sound_format=str(audio.get("format") or "") if isinstance(audio, dict) else "",
         )  # fmt: skip
-        sent = self._endpoint.send("POST", "/chat/completions", body, call)
-        answer = AnswerReader(
-            sent, call, self._endpoint, ChunkReader(reading, self._endpoint),
-            self._config.read_timeout_s,
-        )  # fmt: skip
+        if adapter.uses_responses:
+            reader: ChunkReader = ResponsesReader(reading, self._endpoint)
+            sent = self._endpoint.send("POST", RESPONSES_PATH, to_responses(body), call)
+        else:
+            reader = ChunkReader(reading, self._endpoint)
+            sent = self._endpoint.send("POST", "/chat/completions", body, call)
+        answer = AnswerReader(sent, call, self._endpoint, reader, self._config.read_timeout_s)
         try:
             found = answer.read_first()
         except BaseException:
@@ -168,7 +180,8 @@ class OpenAIProvider:
             if len(self._adapters) >= _MAX_MODELS:
                 self._adapters.clear()
             rules = Rules(strict_roles=self._config.strict_roles)
-            adapter = self._adapters.setdefault(model, RequestAdapter(self._name, rules))
+            made = RequestAdapter(self._name, rules, responses=self._prefers_responses)
+            adapter = self._adapters.setdefault(model, made)
         return adapter
 
     def _get_default_model(self, call: Call) -> str:
@@ -227,6 +240,22 @@ def _apply(
     if fix.kind in _ONCE:
         return "" if fix.kind in once else fix.kind
     return adapter.add(fix, adapted)
+
+
+def _find_fixes(
+    error: failures.EndpointRefusal | failures.ReportedError,
+    trial: RequestAdapter,
+    adapted: Mapping[str, Any],
+) -> Iterator[Fix]:
+    """Yield changes after which the endpoint may accept the request, the most likely first."""
+    if not trial.uses_responses:
+        yield from find_fixes(error.status, error.text, adapted)
+        return
+    if error.status in (404, 405) and not re.search(r"\bmodel\b", error.text, re.IGNORECASE):
+        yield Fix("no_responses")  # a gateway that only quotes OpenAI's advice
+    for fix in find_fixes(error.status, rename_fields(error.text, adapted), adapted):
+        if fix.kind not in _CHAT_ONLY:
+            yield fix
 
 
 def _name_cause(

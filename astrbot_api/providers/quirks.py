@@ -190,6 +190,12 @@ UNTHOUGHT = _any_case(r"expected .?thinking.? or .?redacted_thinking|start with 
 #: OpenAI: a model that thinks by default takes tools only if it does not think.
 NO_EFFORT = _any_case(r"tools with reasoning_effort")
 
+#: OpenAI's models that need Responses, always or for reasoning together with tools.
+WANTS_RESPONSES = _any_case(
+    r"(only supported in|only available (in|through|via)|use) (the )?/?v1/responses"
+    r"|not a chat model[^.]{0,40}v1/chat/completions"
+)
+
 #: Gateways to Gemini that pass a tool's text on, where an object is needed.
 WANTS_OBJECT = _any_case(r"function_?response\.response")
 
@@ -205,7 +211,8 @@ STALE = _any_case(
     r"(invalid|corrupt\w*|expired|verif\w*|decrypt\w*|decode)[^.]{0,60}(signature|thinking|"
     r"reasoning|encrypted)|(signature|thinking block|encrypted content|reasoning)[^.]{0,60}"
     r"(invalid|corrupt|cannot be|could not be|not valid|must not|should not|not supported|"
-    r"unsupported|not permitted)"
+    r"unsupported|not permitted)|without its required (following|preceding) item"
+    r"|items are not persisted"
 )
 
 #: OpenAI, Azure, Groq, Mistral (pydantic), Gemini, serde, Go, Ollama, LiteLLM.

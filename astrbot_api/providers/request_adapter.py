@@ -16,6 +16,7 @@ import orjson
 from ..agent.provider import ModelMessage
 from .conversation import Rules, make_valid
 from .fixes import Fix, name_of
+from .responses_request import REASONING_FIELDS
 
 #: Lengths to which tool results are truncated in a long conversation, in characters.
 _SHORT_RESULT_CHARS = 200
@@ -53,20 +54,31 @@ class RequestAdapter:
     """Changes of the requests to one model of one endpoint, or a copy of them for one request.
 
     :param provider: Id of the endpoint, see :func:`~.conversation.make_valid`.
+    :param responses: Whether to use Responses from the beginning.
     """
 
-    def __init__(self, provider: str, rules: Rules) -> None:
+    def __init__(self, provider: str, rules: Rules, *, responses: bool = False) -> None:
         self._provider = provider
         self._rules = rules
         self._dropped: dict[str, frozenset[str]] = {
             "field": frozenset(), "message_field": frozenset(), "call_field": frozenset(),
             "tool": frozenset(),
         }  # fmt: skip
-        self._flags: frozenset[str] = frozenset()
+        self._flags = frozenset({"responses"} if responses else ())
         #: Maxima by kind, see :data:`_LIMITS`.
         self._limits: Mapping[str, int] = {}
         #: Maximum size of the messages in characters, or None without a limit.
         self.max_chars: int | None = None
+
+    @property
+    def uses_responses(self) -> bool:
+        """Whether requests are sent to Responses instead of chat completions."""
+        return "responses" in self._flags and "no_responses" not in self._flags
+
+    @property
+    def provider(self) -> str:
+        """Id of the endpoint and its API, stored with the fields that it gets back."""
+        return f"{self._provider}/responses" if self.uses_responses else self._provider
 
     def adapt(self, body: Mapping[str, Any], once: frozenset[str] = frozenset()) -> dict[str, Any]:
         """Return the request with all stored changes.
@@ -87,7 +99,10 @@ class RequestAdapter:
                 for name in ("tools", "tool_choice", "parallel_tool_calls"):
                     adapted.pop(name, None)
         may_set = "reasoning_effort" not in self._dropped["field"]
-        if "no_effort" in self._flags and "tools" in adapted and may_set:
+        if self.uses_responses:
+            wanted = REASONING_FIELDS.items()
+            adapted |= {key: one for key, one in wanted if key not in self._dropped["field"]}
+        elif "no_effort" in self._flags and "tools" in adapted and may_set:
             adapted["reasoning_effort"] = "none"
         rules = replace(
             self._rules,
@@ -95,7 +110,7 @@ class RequestAdapter:
             calls_as_text="unthought" in once
             or (self._rules.calls_as_text and "tools" not in adapted),
         )
-        messages = make_valid(body["messages"], self._provider, rules)
+        messages = make_valid(body["messages"], self.provider, rules)
         unfit = self._find_unfit_parts(once)
         if unfit:
             messages = [_drop_parts(one, unfit) for one in messages]

@@ -1,0 +1,121 @@
+"""Conversion of the events of OpenAI's Responses to deltas.
+
+Source: https://platform.openai.com/docs/api-reference/responses-streaming. It also accepts a whole
+response instead of events, and gateways that send only the last event of each item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from ..agent.provider import Delta
+from .chunks import ChunkReader, Reading
+from .endpoint import Endpoint
+from .responses_request import REASONING_ITEMS
+from .shapes import to_text
+
+_TEXT = ("response.output_text.delta", "response.refusal.delta")
+_THOUGHT = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta")
+_WHOLE_TEXT = ("response.output_text.done", "response.refusal.done")
+_ENDS = ("response.completed", "response.incomplete", "response.failed", "response.done")
+_WAITS = ("response.created", "response.queued", "response.in_progress")
+
+#: Reason of an incomplete response -> finish reason.
+_INCOMPLETE = {"max_output_tokens": "length", "content_filter": "content_filter"}
+
+#: Fields of a reasoning item that are sent back.
+_REASONING_KEYS = ("type", "id", "summary", "encrypted_content")
+
+
+class ResponsesReader(ChunkReader):
+    """Turns the events of one response into deltas."""
+
+    def __init__(self, reading: Reading, endpoint: Endpoint) -> None:
+        super().__init__(reading, endpoint)
+        self._shown: set[Any] = set()  # items of which text was received
+        self._reasoning: list[dict[str, Any]] = []  # items before the next message or call
+
+    def read(self, payload: bytes) -> list[Delta]:
+        """Parse one event, or one whole response.
+
+        :raises ProviderError: when the event reports an error.
+        """
+        try:
+            event = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            return super().read(payload)
+        kind = to_text(event.get("type")) if isinstance(event, dict) else ""
+        found: list[Delta] = []
+        if kind.startswith("response."):
+            self._read_event(found, kind, event)
+        elif isinstance(event, dict) and event.get("object") == "response":
+            self._end(found, event)
+        else:
+            return super().read(payload)
+        return found
+
+    def _read_event(self, found: list[Delta], kind: str, event: Mapping[str, Any]) -> None:
+        message = self._message
+        if kind in _TEXT:
+            self._shown.add(event.get("output_index"))
+            message.read_text(found, event.get("delta") or "", False)
+        elif kind in _THOUGHT:
+            message.read_reasoning(found, event.get("delta"))
+        elif kind in _WHOLE_TEXT:
+            if event.get("output_index") not in self._shown:
+                message.read_text(found, event.get("text") or event.get("refusal") or "", False)
+        elif kind == "response.reasoning_summary_part.added":
+            if event.get("summary_index"):
+                message.read_reasoning(found, "\n\n")
+        elif kind == "response.output_item.done":
+            self._read_item(found, event.get("item"), event.get("output_index"))
+        elif kind in _ENDS:
+            self._end(found, event.get("response") or {})
+        elif kind not in _WAITS:
+            message.has_progress = True  # such as pieces of arguments, or a search
+
+    def _read_item(self, found: list[Delta], item: Any, index: Any) -> None:
+        """Read a complete item of the output."""
+        if not isinstance(item, dict):
+            return
+        kind = item.get("type")
+        if kind == "reasoning":
+            if item.get("encrypted_content"):
+                self._reasoning.append({key: item[key] for key in _REASONING_KEYS if key in item})
+        elif kind == "function_call":
+            call = {key: item.get(key) for key in ("name", "arguments")}
+            self._message.read_calls({"id": item.get("call_id"), "function": call, **self._take()})
+        elif kind == "message":
+            content = item.get("content")
+            if index not in self._shown and isinstance(content, list):
+                parts = (one for one in content if isinstance(one, dict))
+                text = "".join(to_text(one.get("text") or one.get("refusal")) for one in parts)
+                self._message.read_text(found, text, False)
+            self._shown.add(index)
+            self._message.attach(self._take())
+        elif kind == "image_generation_call" and item.get("result"):
+            url = f"data:image/{item.get('output_format') or 'png'};base64,{item['result']}"
+            self._message.read(found, {"images": [{"image_url": {"url": url}}]}, False)
+
+    def _take(self) -> dict[str, Any]:
+        """Return the reasoning before a message or call, which gets it back with that."""
+        items, self._reasoning = self._reasoning, []
+        return {REASONING_ITEMS: items} if items else {}
+
+    def _end(self, found: list[Delta], response: dict[str, Any]) -> None:
+        """Read the end of the response: its usage, its status, and items without own events."""
+        self._usage.add(response.get("usage"))
+        self._model = self._model or to_text(response.get("model"))[:200]
+        status = response.get("status")
+        if response.get("error") or status in ("failed", "cancelled"):
+            raise self.reported.read_error(response.get("error") or response)
+        output = response.get("output")
+        if isinstance(output, list) and not self._message.has_answer:
+            for index, item in enumerate(output):
+                self._read_item(found, item, index)
+        reason = to_text((response.get("incomplete_details") or {}).get("reason"))
+        self.finish_reason = _INCOMPLETE.get(reason, "stop" if status != "incomplete" else "length")
+        self.ended_alone = True

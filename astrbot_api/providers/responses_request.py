@@ -1,0 +1,147 @@
+"""Conversion of requests to OpenAI's Responses, for models that need them.
+
+Everything else of a provider knows chat completions alone: this module converts a finished request,
+and :mod:`.responses_reader` reads the answer.
+
+Source: https://platform.openai.com/docs/guides/migrate-to-responses and
+https://platform.openai.com/docs/api-reference/responses/create.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+#: Path of the operation.
+PATH = "/responses"
+
+#: The field of a message or call with the reasoning items before it.
+REASONING_ITEMS = "reasoning_items"
+
+#: Fields that ask for a model's reasoning, as text and as data for its next step. Both are omitted
+#: after a rejection, like other fields.
+REASONING_FIELDS: Mapping[str, Any] = {"reasoning_summary": "auto", "encrypted_content": True}
+
+#: Fields of chat completions that Responses do not have.
+_DROPPED = (
+    "stream_options", "stop", "seed", "n", "frequency_penalty", "presence_penalty", "logit_bias",
+    "logprobs", "modalities", "audio", "prediction", "web_search_options",
+)  # fmt: skip
+
+#: Names in errors about Responses -> names of chat completions.
+_NAMES = {
+    "reasoning.effort": "reasoning_effort",
+    "reasoning.summary": "reasoning_summary",
+    "text.verbosity": "verbosity",
+    "text.format": "response_format",
+}
+
+#: The smallest ``max_output_tokens`` that OpenAI accepts.
+_MIN_TOKENS = 16
+
+
+def rename_fields(text: str, body: Mapping[str, Any]) -> str:
+    """Return an error text with the names that the fields have in chat completions.
+
+    :param body: The request for chat completions.
+    """
+    for name, known in _NAMES.items():
+        text = text.replace(name, known)
+    length = "max_tokens" if "max_tokens" in body else "max_completion_tokens"
+    return text.replace("max_output_tokens", length)
+
+
+def to_responses(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request for Responses that equals one for chat completions."""
+    found = {key: one for key, one in body.items() if key not in _DROPPED}
+    found["input"] = [item for one in found.pop("messages") for item in _to_items(one)]
+    found.setdefault("store", False)
+    lengths = (found.pop(name, None) for name in ("max_completion_tokens", "max_tokens"))
+    length = next((one for one in lengths if isinstance(one, int)), None)
+    if length is not None:
+        found["max_output_tokens"] = max(length, _MIN_TOKENS)
+    _set_reasoning(found)
+    _set_text(found)
+    if "tools" in found:
+        found["tools"] = list(map(_to_tool, found["tools"]))
+    choice = found.get("tool_choice")
+    if isinstance(choice, Mapping) and "function" in choice:
+        found["tool_choice"] = {"type": "function", "name": choice["function"].get("name")}
+    return found
+
+
+def _set_reasoning(found: dict[str, Any]) -> None:
+    """Move the fields of reasoning to their places."""
+    effort, summary = found.pop("reasoning_effort", None), found.pop("reasoning_summary", None)
+    reasoning = dict(found.get("reasoning") or {})
+    if effort is not None:
+        reasoning.setdefault("effort", effort)
+    if summary is not None and reasoning.get("effort") != "none":
+        reasoning.setdefault("summary", summary)
+    if reasoning:
+        found["reasoning"] = reasoning
+    if found.pop("encrypted_content", False):
+        found["include"] = [*found.get("include", ()), "reasoning.encrypted_content"]
+
+
+def _set_text(found: dict[str, Any]) -> None:
+    """Move the fields of the answer's text to their places."""
+    asked, verbosity = found.pop("response_format", None), found.pop("verbosity", None)
+    text = dict(found.get("text") or {})
+    if isinstance(asked, Mapping):
+        text["format"] = {"type": asked.get("type"), **(asked.get("json_schema") or {})}
+    if verbosity is not None:
+        text["verbosity"] = verbosity
+    if text:
+        found["text"] = text
+
+
+def _to_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    function = tool.get("function")
+    if not isinstance(function, Mapping):
+        return dict(tool)  # one of the endpoint's own tools
+    # Unlike in chat completions, functions are strict by default.
+    return {"type": "function", "strict": False, **function}
+
+
+def _to_items(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the input items of one message."""
+    role, content = message["role"], message.get("content")
+    if role == "tool":
+        output = content if isinstance(content, str) else _to_parts(content or ())
+        yield {
+            "type": "function_call_output", "call_id": message["tool_call_id"], "output": output
+        }  # fmt: skip
+        return
+    yield from message.get(REASONING_ITEMS) or ()
+    if content:
+        if not isinstance(content, str):
+            content = _to_parts(content, "output_text" if role == "assistant" else "input_text")
+        yield {"role": role, "content": content}
+    for call in message.get("tool_calls") or ():
+        yield from call.get(REASONING_ITEMS) or ()
+        function = call["function"]
+        yield {
+            "type": "function_call", "call_id": call["id"],
+            "name": function["name"], "arguments": function["arguments"],
+        }  # fmt: skip
+
+
+def _to_parts(parts: Sequence[Any], text_type: str = "input_text") -> list[Any]:
+    return [_to_part(one, text_type) if isinstance(one, Mapping) else one for one in parts]
+
+
+def _to_part(part: Mapping[str, Any], text_type: str) -> dict[str, Any]:
+    kind = part.get("type")
+    if kind == "text":
+        return {"type": text_type, "text": part.get("text", "")}
+    if kind == "image_url":
+        image = part.get("image_url") or {}
+        image = {"url": image} if isinstance(image, str) else image
+        return {
+            "type": "input_image", "image_url": image.get("url"),
+            "detail": image.get("detail") or "auto",
+        }  # fmt: skip
+    if kind == "file":
+        return {"type": "input_file", **(part.get("file") or {})}
+    return dict(part)

@@ -1,0 +1,238 @@
+"""Models that OpenAI offers only with Responses, or only so with tools and reasoning."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ..responses_endpoint import ADVICE, ResponsesEndpoint, function_call, message, reasoning
+from ..strict_endpoint import StrictEndpoint, say
+from ..unit.raw_endpoint import Connection
+from .conftest import Api
+from .test_media import png, upload
+from .test_real_models import last, session_of, text_of
+
+MakeApi = Callable[..., Api]
+
+
+def config_of(endpoint: ResponsesEndpoint, provider: str = "", path: str = "") -> str:
+    return (
+        f'[provider]\ntype = "openai"\nbase_url = "{endpoint.base_url}{path}"\nmodel = "m"\n'
+        f'api_key = "sk-secret-0123456789"\nmax_retries = 0\n{provider}\n'
+        '[agent]\nsystem_prompt = "Be kind."\ntitles = false\n'
+    )
+
+
+def types_of(body: dict[str, Any]) -> list[str]:
+    """Return the types or roles of a request's items."""
+    return [one.get("type") or one["role"] for one in body["input"]]
+
+
+def has_output(body: dict[str, Any]) -> bool:
+    return body["input"][-1].get("type") == "function_call_output"
+
+
+def compute(number: int, body: dict[str, Any]) -> Any:
+    if has_output(body):
+        return [reasoning("Done.", id="rs_2"), message("It is 42.")]
+    return [reasoning("I should", "compute."), function_call()]
+
+
+@pytest.mark.parametrize(
+    "advice",
+    [
+        "Function tools with reasoning_effort are not supported for m in /v1/chat/completions."
+        " To use function tools, use /v1/responses or set reasoning_effort to 'none'.",
+        "Function tools with reasoning_effort are not supported for m in /v1/chat/completions."
+        " Please use /v1/responses instead.",
+        "This model is only supported in v1/responses and not in v1/chat/completions.",
+        "This is not a chat model and thus not supported in the v1/chat/completions endpoint."
+        " Did you mean to use v1/completions?",
+    ],
+)
+def test_a_model_that_needs_responses_gets_them_from_then_on(
+    make_api: MakeApi, advice: str
+) -> None:
+    with ResponsesEndpoint(compute, advice=advice) as endpoint:
+        api = make_api(config_of(endpoint))
+        events = api.chat("What is 6*7?")
+        assert text_of(events) == "It is 42."
+        assert text_of(api.chat("Again?", session_id=session_of(events))) == "It is 42."
+        paths = [path for path, _ in endpoint.requests]
+    assert paths == ["/v1/chat/completions", *["/v1/responses"] * 4]
+
+
+def test_reasoning_is_shown_and_returned_with_its_calls(make_api: MakeApi) -> None:
+    with ResponsesEndpoint(compute) as endpoint:
+        api = make_api(
+            config_of(endpoint, 'api = "responses"\nextra = {reasoning_effort = "high"}')
+        )
+        events = api.chat("What is 6*7?")
+        again = api.chat("Again?", session_id=session_of(events))
+        first, second, third, _ = endpoint.bodies
+    shown = [one for one in events if one.get("chain_type") == "reasoning"]
+    assert "".join(one["data"] for one in shown) == "I should\n\ncompute.Done."
+    stats = last(events, "agent_stats")["data"]
+    assert stats["token_usage"]["input_cached"] == 120
+    assert text_of(again) == "It is 42."
+    assert first["reasoning"] == {"effort": "high", "summary": "auto"}
+    assert first["include"] == ["reasoning.encrypted_content"]
+    assert first["store"] is False
+    assert first["tools"][0]["type"] == "function"
+    assert first["tools"][0]["strict"] is False
+    assert types_of(first) == ["system", "user"]
+    step = ["reasoning", "function_call", "function_call_output"]
+    assert types_of(second) == ["system", "user", *step]
+    assert second["input"][2]["encrypted_content"] == "secret rs_1"
+    assert second["input"][4]["output"].startswith("42")
+    assert types_of(third) == ["system", "user", *step, "reasoning", "assistant", "user"]
+    assert "secret" not in json.dumps(events)
+
+
+def test_several_calls_keep_the_reasoning_before_each(make_api: MakeApi) -> None:
+    def play(number: int, body: dict[str, Any]) -> Any:
+        if has_output(body):
+            return [message("Both are done.")]
+        return [
+            reasoning("One."), function_call("call_1"),
+            reasoning("Two.", id="rs_2"), function_call("call_2", "1+1"),
+        ]  # fmt: skip
+
+    with ResponsesEndpoint(play) as endpoint:
+        assert text_of(make_api(config_of(endpoint)).chat("Go")) == "Both are done."
+        body = endpoint.bodies[-1]
+    assert types_of(body)[2:] == [
+        "reasoning", "function_call", "reasoning", "function_call",
+        "function_call_output", "function_call_output",
+    ]  # fmt: skip
+
+
+def test_a_base_url_with_the_path_of_responses_selects_them(make_api: MakeApi) -> None:
+    with ResponsesEndpoint(lambda number, body: [message("Hello.")]) as endpoint:
+        api = make_api(config_of(endpoint, path="/responses/"))
+        assert text_of(api.chat("Hi")) == "Hello."
+        assert [path for path, _ in endpoint.requests] == ["/v1/responses"]
+
+
+def test_a_whole_response_is_read_without_events(make_api: MakeApi) -> None:
+    with ResponsesEndpoint(compute, whole=True) as endpoint:
+        assert text_of(make_api(config_of(endpoint)).chat("What is 6*7?")) == "It is 42."
+
+
+REFUSALS = [
+    ("reasoning", "summary",
+     "Your organization must be verified to generate reasoning summaries. Please go to:"
+     " https://platform.openai.com/settings and click on Verify Organization.",
+     "reasoning.summary"),
+    ("include", None, "Encrypted content is not supported with this model.", "include"),
+    ("max_output_tokens", None,
+     "Unsupported parameter: 'max_output_tokens' is not supported with this model.",
+     "max_output_tokens"),
+    ("temperature", None,
+     "Unsupported parameter: 'temperature' is not supported with this model.", "temperature"),
+    ("reasoning", "effort",
+     "Unsupported parameter: 'reasoning.effort' is not supported with this model.",
+     "reasoning.effort"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "inner", "words", "param"), REFUSALS)
+def test_a_rejected_field_is_omitted(
+    make_api: MakeApi, field: str, inner: str | None, words: str, param: str
+) -> None:
+    def play(number: int, body: dict[str, Any]) -> Any:
+        if inner in body.get(field, ()) if inner else field in body:
+            return 400, {"error": {"message": words, "param": param, "code": "unsupported_value"}}
+        return [message("Hello.")]
+
+    extra = 'extra = {temperature = 0.5, max_tokens = 99, reasoning_effort = "low"}'
+    with ResponsesEndpoint(play) as endpoint:
+        api = make_api(config_of(endpoint, extra))
+        assert text_of(api.chat("Hi")) == "Hello."
+        assert text_of(api.chat("Hi")) == "Hello."
+        assert len(endpoint.bodies) == 3
+
+
+def test_reasoning_that_cannot_be_read_any_more_is_omitted_once(make_api: MakeApi) -> None:
+    def play(number: int, body: dict[str, Any]) -> Any:
+        if number == 3 and "secret rs_1" in json.dumps(body):
+            words = "The encrypted content for item rs_1 could not be verified."
+            return 400, {"error": {"message": words, "code": "invalid_encrypted_content"}}
+        return compute(number, body)
+
+    with ResponsesEndpoint(play) as endpoint:
+        api = make_api(config_of(endpoint))
+        events = api.chat("What is 6*7?")
+        assert text_of(api.chat("Again?", session_id=session_of(events))) == "It is 42."
+
+
+def test_a_gateway_without_responses_gets_chat_completions_without_reasoning(
+    make_api: MakeApi,
+) -> None:
+    class Gateway(StrictEndpoint):
+        def _serve(self, connection: Connection) -> None:
+            head, raw = connection.read_request()
+            self.heads.append(head.split()[1])
+            body = json.loads(raw)
+            if self.heads[-1] != "/v1/chat/completions":
+                words = f"Invalid URL (POST {self.heads[-1]})"
+                connection.send_json(404, {"error": {"message": words}}, "Connection: close\r\n")
+            elif body.get("reasoning_effort") != "none":
+                connection.send_json(400, {"error": {"message": ADVICE}}, "Connection: close\r\n")
+            else:
+                connection.send_stream(*say("Hello."))
+
+    with Gateway(lambda number, body: []) as endpoint:
+        api = make_api(config_of(endpoint))  # type: ignore[arg-type]
+        assert text_of(api.chat("Hi")) == "Hello."
+        assert text_of(api.chat("Hi")) == "Hello."
+        assert endpoint.heads == [
+            "/v1/chat/completions", "/v1/responses", "/v1/chat/completions",
+            "/v1/chat/completions", "/v1/chat/completions",
+        ]  # fmt: skip
+
+
+def test_a_response_that_reached_its_limit_is_shown_so_far(make_api: MakeApi) -> None:
+    ending = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+    with ResponsesEndpoint(lambda number, body: [message("It is")], **ending) as endpoint:
+        api = make_api(config_of(endpoint))
+        body = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
+        answer = api.post("/api/v1/openai/chat/completions", json=body).get_json()
+    (choice,) = answer["choices"]
+    assert choice["message"]["content"] == "It is"
+    assert choice["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        ({"status": "failed", "error": {"code": "server_error", "message": "It broke."}},
+         "It broke."),
+        ({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}, "filter"),
+    ],
+)  # fmt: skip
+def test_a_response_that_failed_names_the_cause(
+    make_api: MakeApi, ending: dict[str, Any], words: str
+) -> None:
+    with ResponsesEndpoint(lambda number, body: [], **ending) as endpoint:
+        events = make_api(config_of(endpoint)).chat("Hi")
+    assert words in last(events, "error")["data"]
+
+
+def test_pictures_and_json_schemas_are_sent_in_the_forms_of_responses(make_api: MakeApi) -> None:
+    with ResponsesEndpoint(lambda number, body: [message("{}")]) as endpoint:
+        api = make_api(config_of(endpoint, 'api = "responses"\nmodalities = ["text", "image"]'))
+        picture = upload(api, png(), "a.png")
+        api.chat([{"type": "plain", "text": "See"}, {"type": "image", "attachment_id": picture}])
+        schema = {"name": "answer", "schema": {"type": "object"}, "strict": True}
+        asked = {"type": "json_schema", "json_schema": schema}
+        body = {"model": "default", "messages": [{"role": "user", "content": "Hi"}],
+                "response_format": asked}  # fmt: skip
+        assert api.post("/api/v1/openai/chat/completions", json=body).status_code == 200
+        seen, formatted = endpoint.bodies
+    (part,) = [one for one in seen["input"][-1]["content"] if one["type"] == "input_image"]
+    assert part["image_url"].startswith("data:image/png;base64,")
+    assert formatted["text"] == {"format": {"type": "json_schema", **schema}}
