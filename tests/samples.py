@@ -7,7 +7,7 @@ import math
 import struct
 import wave
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image, ImageDraw
@@ -291,3 +291,34 @@ def make_video(seconds: int = 2) -> bytes:
             target.mux(stream.encode(frame))
         target.mux(stream.encode(None))
     return out.getvalue()
+
+
+def make_pdf(*pages: str, fields: Sequence[str] = ()) -> bytes:
+    """Return a PDF with a page for each content stream.
+
+    :param pages: Content streams. ``/F1`` is Helvetica, ``/F2`` a font without Unicode and ``/I1``
+        a picture.
+    :param fields: Annotations of the first page, which are the fields of the form too.
+    """
+    first = 6 + len(fields)
+    kids = " ".join(f"{first + 2 * number} 0 R" for number in range(len(pages)))
+    listed = " ".join(f"{6 + number} 0 R" for number in range(len(fields)))
+    objects = [
+        f"<</Type/Catalog/Pages 2 0 R/AcroForm<</Fields[{listed}]>>>>",
+        f"<</Type/Pages/Kids[{kids}]/Count {len(pages)}/MediaBox[0 0 600 800]"
+        "/Resources<</Font<</F1 3 0 R/F2 4 0 R>>/XObject<</I1 5 0 R>>>>>>",
+        "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+        "<</Type/Font/Subtype/Type0/BaseFont/A/Encoding/Identity-H/DescendantFonts[<</Type/Font"
+        "/Subtype/CIDFontType2/BaseFont/A/CIDSystemInfo<</Registry(Adobe)/Ordering(Identity)"
+        "/Supplement 0>>>>]>>",
+        "<</Type/XObject/Subtype/Image/Width 1/Height 1/BitsPerComponent 8/ColorSpace/DeviceGray"
+        "/Length 1>>stream\nx\nendstream",
+        *fields,
+    ]
+    for number, stream in enumerate(pages):
+        own = "" if number else f"/Annots[{listed}]"
+        objects.append(f"<</Type/Page/Parent 2 0 R/Contents {first + 1 + 2 * number} 0 R{own}>>")
+        objects.append(f"<</Length {len(stream)}>>stream\n{stream}\nendstream")
+    body = "".join(f"{number} 0 obj\n{one}\nendobj\n" for number, one in enumerate(objects, 1))
+    end = f"trailer\n<</Root 1 0 R/Size {len(objects) + 1}>>\nstartxref\n0\n%%EOF\n"
+    return f"%PDF-1.4\n{body}{end}".encode("latin-1")

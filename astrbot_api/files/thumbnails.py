@@ -67,7 +67,7 @@ class Thumbnails:
             meta, data = self._reader.run(PREPARE_PICTURE, row, max_side_px=side_px)
             return meta["mime"], data
         if row.mime == "application/pdf":
-            _, data = self._reader.run(RENDER_PAGES, row, count=1, max_side_px=side_px)
+            _, data = self._reader.run(RENDER_PAGES, row, numbers=[0], max_side_px=side_px)
             return "image/jpeg", data
         if row.type == "video":
             _, data = self._reader.run(GRAB_FRAMES, row, count=1, max_side_px=side_px)

@@ -375,7 +375,20 @@ def test_a_vision_model_gets_the_pages_of_a_scan(make_scripted: Scripts) -> None
     api.chat([part(upload(api, make_scan(), "scan.pdf"))])
     text, page = content_of(model)
     assert "[It has no text: its pages are images" in text["text"]
-    assert "[The pictures are its pages 1 to 1 of 1.]" in text["text"]
+    assert "[The pictures are its pages 1 of 1.]" in text["text"]
+    assert page["image_url"]["url"].startswith("data:image/jpeg;base64,")
+
+
+def test_a_vision_model_gets_the_text_and_the_scanned_pages_of_a_pdf(
+    make_scripted: Scripts,
+) -> None:
+    api, model = make_scripted(say, provider=_SEES)
+    text = "BT /F1 12 Tf 72 700 Td (Cover letter) Tj ET"
+    pdf = samples.make_pdf(text, "600 0 0 800 0 0 cm /I1 Do")
+    api.chat([part(upload(api, pdf, "scan.pdf"))])
+    written, page = content_of(model)
+    assert "[The pictures are its pages 2 of 2.]" in written["text"]
+    assert "<Attachment>\nCover letter" in written["text"]
     assert page["image_url"]["url"].startswith("data:image/jpeg;base64,")
 
 

@@ -143,6 +143,36 @@ def test_what_real_documents_have_is_read(
     assert [one for one in unwanted if one in text] == [], text
 
 
+_TEXT = "BT /F1 12 Tf 72 700 Td (Cover letter) Tj ET"
+_PICTURE = "600 0 0 800 0 0 cm /I1 Do"
+_FIELDS = [
+    "<</Subtype/Widget/FT/Tx/T(name)/TU(Full name)/V(Greta)/Rect[0 0 9 9]>>",
+    "<</Subtype/Widget/FT/Btn/T(member)/V/On/AS/On/AP<</N<</On 3 0 R>>>>/Rect[0 0 9 9]>>",
+    "<</Subtype/Text/T(Ann)/Contents(Too expensive)/Rect[0 0 9 9]>>",
+    "<</Subtype/Link/Contents(no comment)/Rect[0 0 9 9]>>",
+]
+
+
+def test_the_fields_of_a_form_and_the_comments_of_a_pdf_are_read() -> None:
+    assert read(samples.make_pdf(_TEXT, fields=_FIELDS)) == (
+        "Cover letter\n\nForm fields:\n- Full name: Greta\n- member: checked\n\n"
+        "Comments:\n- Ann: Too expensive"
+    )
+
+
+@pytest.mark.parametrize(
+    "page",
+    [_PICTURE, f"q {_PICTURE} Q {_TEXT}", "BT /F2 9 Tf 9 9 Td <00120034> Tj ET", "0 0 m 9 9 l S"],
+    ids=["picture", "picture with a stamp", "font without Unicode", "drawing"],
+)
+def test_the_pages_of_a_pdf_that_only_their_image_shows_are_named(page: str) -> None:
+    pdf = samples.make_pdf(_TEXT, page, "", page, page)
+    meta, text = extract_text(io.BytesIO(pdf), "application/pdf", "a.pdf")
+    assert meta["images"] == [1, 3, 4]
+    assert "as in a scan: 2, 4 to 5." in meta["notes"][0]
+    assert text.startswith(b"Cover letter")
+
+
 def test_a_long_sheet_is_cut_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(office, "_MAX_ROWS", 1)
     assert read(samples.make_xlsx()).endswith("[Only its first 1 rows are shown.]")

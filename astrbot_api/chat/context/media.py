@@ -184,19 +184,27 @@ class MediaReader:
         room: int,
         cancel: Cancellable | None,
     ) -> tuple[str, list[dict[str, Any]]]:
-        """Return the label with as much of the text as fits, or the pages of a scan."""
+        """Return the label with as much of the text as fits, and the scanned pages."""
         made = self._files.get_text(attachment, cancel)
         label += made.notes
-        if made.parts and "image" in limits.modalities:
-            pages = self._files.get_pages(attachment, limits.max_image_side_px, cancel)
-            return label + pages.notes, [_image_part(one) for one in pages.parts]
+        parts: list[dict[str, Any]] = []
         text = made.text
+        if made.images and "image" in limits.modalities:
+            side_px = limits.max_image_side_px
+            try:
+                pages = self._files.get_pages(attachment, made.images, side_px, cancel)
+            except (Unreadable, AsideError):
+                if not text:
+                    raise
+            else:
+                label += pages.notes
+                parts = [_image_part(one) for one in pages.parts]
         if not text:
-            return label, []
+            return label, parts
         if len(text) > room:
             cut = max(room, 0)
             text = f"{text[:cut]}\n[cut: {len(text)} characters in all]"
-        return f"{label}\n<Attachment>\n{text}\n</Attachment>", []
+        return f"{label}\n<Attachment>\n{text}\n</Attachment>", parts
 
     def _prepare_sound(
         self, label: str, attachment: AttachmentRow, limits: MediaLimits, cancel: Cancellable | None

@@ -44,12 +44,15 @@ class Made:
     """A converted file.
 
     :param notes: Remarks for the model, one per line.
-    :param text: The text of a document, or the data of each part with the file's content.
+    :param text: The text of a document.
+    :param parts: The data of each part with the file's content.
+    :param images: Indices of the document's pages without readable text.
     """
 
     notes: str = ""
     text: str = ""
     parts: tuple[str, ...] = ()
+    images: tuple[int, ...] = ()
 
     @property
     def chars(self) -> int:
@@ -80,28 +83,32 @@ class PreparedFiles:
         return self._make_once(f"image {side_px}", attachment, make, cancel)
 
     def get_text(self, attachment: AttachmentRow, cancel: Cancellable | None) -> Made:
-        """Return the text of a document, or the marker of a scan."""
+        """Return the text of a document."""
 
         def make() -> Made:
             meta, text = self._reader.run(
                 EXTRACT_TEXT, attachment, cancel, mime=attachment.mime, name=attachment.name
             )
-            scan = ("scan",) if meta["scan"] else ()
-            return Made(to_notes(meta["notes"]), text.decode(), scan)
+            return Made(to_notes(meta["notes"]), text.decode(), images=tuple(meta["images"]))
 
         return self._make_once(f"text {attachment.mime}", attachment, make, cancel)
 
     def get_pages(
-        self, attachment: AttachmentRow, side_px: int, cancel: Cancellable | None
+        self,
+        attachment: AttachmentRow,
+        pages: Sequence[int],
+        side_px: int,
+        cancel: Cancellable | None,
     ) -> Made:
-        """Return the first pages of a scan as pictures."""
+        """Return the first of these pages as pictures."""
+        shown = list(pages[:_MAX_PAGES])
 
         def make() -> Made:
             meta, data = self._reader.run(
-                RENDER_PAGES, attachment, cancel, count=_MAX_PAGES, max_side_px=side_px
+                RENDER_PAGES, attachment, cancel, numbers=shown, max_side_px=side_px
             )
             urls = _cut_urls(data, meta["sizes"])
-            note = f"The pictures are its pages 1 to {len(urls)} of {meta['pages']}."
+            note = f"The pictures are its pages {meta['shown']} of {meta['pages']}."
             return Made(to_notes([note]), parts=tuple(urls))
 
         return self._make_once(f"pages {side_px}", attachment, make, cancel)

@@ -52,26 +52,26 @@ _OLD_OFFICE = (
 def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
     """Return the text of a document as UTF-8, with notes for the model.
 
-    :returns: ``{"notes": [sentence, …], "scan": whether its pages are images}`` and the text.
+    :returns: ``{"notes": [sentence, …], "images": [index of each page without readable text]}``
+        and the text.
     :raises Unreadable: when the document cannot be read, with the reason.
     :raises Exception: any error of a library for a damaged document.
     """
     notes: list[str] = []
-    is_scan = False
+    images: list[int] = []
     head = source.read(4096)
     source.seek(0)
     if not head:
-        return {"notes": ["It is empty."], "scan": False}, b""
+        return {"notes": ["It is empty."], "images": []}, b""
     if b"%PDF-" in head[:1024]:
         from .pdf import read_pdf
 
-        text = read_pdf(source, notes)
-        is_scan = not text
+        text, images = read_pdf(source, notes)
     else:
         text = _extract(source, head, mime, PurePath(name.lower()).suffix, notes)
     if len(text) > MAX_TEXT_CHARS:
         notes.append(f"Only its first {MAX_TEXT_CHARS} characters were read.")
-    return {"notes": notes, "scan": is_scan}, text[:MAX_TEXT_CHARS].encode("utf-8", "replace")
+    return {"notes": notes, "images": images}, text[:MAX_TEXT_CHARS].encode("utf-8", "replace")
 
 
 def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[str]) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import pypdfium2
+from pypdfium2 import raw
 
 from ...errors import Unreadable
+from .pdf_fields import read_fields
 
 #: Number of characters after which reading stops.
 _ENOUGH_CHARS = 2_000_000
@@ -18,57 +21,115 @@ _ENOUGH_S = 8.0
 
 _PASSWORD = 4  # FPDF_ERR_PASSWORD (Source: fpdfview.h)
 
+#: A page with a large picture and less text is a scan with a stamp or a page number.
+_STAMP_CHARS = 200
+
+#: Number of characters per page whose code is checked, and maximum part without Unicode.
+_CHECKED_CHARS = 500
+_MAX_UNKNOWN = 0.3
+
 
 def open_pdf(source: BinaryIO) -> pypdfium2.PdfDocument:
-    """Open a PDF.
+    """Open a PDF with its form, so that values in fields are rendered.
 
     :raises Unreadable: when it needs a password or is damaged.
     """
     try:
-        return pypdfium2.PdfDocument(source)
+        document = pypdfium2.PdfDocument(source)
+        document.init_forms()
+        return document
     except pypdfium2.PdfiumError as error:
         if getattr(error, "err_code", None) == _PASSWORD:
             raise Unreadable("it is protected by a password; ask for it without one") from error
         raise Unreadable("it is damaged") from error
 
 
-def read_pdf(source: BinaryIO, notes: list[str]) -> str:
-    """Return the text of the pages, up to the limits of size and time."""
+def read_pdf(source: BinaryIO, notes: list[str]) -> tuple[str, list[int]]:
+    """Return the text of the pages, up to the limits of size and time.
+
+    :returns: The text with the fields of forms and the comments, and the indices of the pages
+        that are images or whose text is not readable.
+    """
     document = open_pdf(source)
     pages: list[str] = []
+    images: list[int] = []
     chars = 0
     count = len(document)
     for number in range(count):
         try:
             page = document[number]
-            text = page.get_textpage().get_text_bounded()
+            text, is_image = _read_page(page)
+            fields = read_fields(document, page)
         except pypdfium2.PdfiumError:
             notes.append(f"Page {number + 1} is damaged.")
             continue
-        pages.append(text.replace("\r\n", "\n").replace("\ufffe", "").strip())
-        chars += len(text)
+        images += [number] if is_image else []
+        pages.append("\n\n".join(filter(None, (text, fields))))
+        chars += len(pages[-1])
         page.close()
         if chars > _ENOUGH_CHARS or time.process_time() > _ENOUGH_S:
             notes.append(f"Only {number + 1} of its {count} pages were read.")
             break
     if not any(pages):
         notes.append("It has no text: its pages are images, as in a scan.")
-        return ""
-    return "\n\n".join(page for page in pages if page)
+        return "", images or list(range(count))
+    if images:
+        notes.append(
+            f"These pages have hardly any readable text, as in a scan: {_write_numbers(images)}."
+        )
+    return "\n\n".join(page for page in pages if page), images
 
 
-def render_pages(source: BinaryIO, count: int, max_side_px: int) -> tuple[Any, bytes]:
-    """Render the first pages as JPEG images.
+def _read_page(page: pypdfium2.PdfPage) -> tuple[str, bool]:
+    """Return a page's text, and whether only its image shows what it says."""
+    reader = page.get_textpage()
+    checked = min(reader.count_chars(), _CHECKED_CHARS)
+    unknown = sum(raw.FPDFText_HasUnicodeMapError(reader.raw, at) == 1 for at in range(checked))
+    if unknown > checked * _MAX_UNKNOWN:
+        return "", True
+    text: str = reader.get_text_bounded().replace("\r\n", "\n").replace("\ufffe", "").strip()
+    if not text:
+        return "", raw.FPDFPage_CountObjects(page.raw) > 0
+    return text, len(text) < _STAMP_CHARS and _has_large_picture(page)
 
-    :returns: ``{"pages": …, "sizes": [bytes, …]}``, and the concatenated images.
+
+def _has_large_picture(page: pypdfium2.PdfPage) -> bool:
+    """Return whether a picture covers over half of a page."""
+    width, height = page.get_size()
+    for one in page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=2):
+        left, bottom, right, top = one.get_bounds()
+        if (right - left) * (top - bottom) > width * height / 2:
+            return True
+    return False
+
+
+def _write_numbers(pages: Sequence[int]) -> str:
+    """Return the numbers of pages given as indices, such as ``1, 3 to 5``."""
+    parts: list[list[int]] = []
+    for page in pages:
+        if parts and parts[-1][-1] == page - 1:
+            parts[-1][1:] = [page]
+        else:
+            parts.append([page])
+    return ", ".join(" to ".join(str(one + 1) for one in part) for part in parts)
+
+
+def render_pages(source: BinaryIO, numbers: Sequence[int], max_side_px: int) -> tuple[Any, bytes]:
+    """Render pages as JPEG images.
+
+    :param numbers: Indices of the pages.
+    :returns: ``{"pages": …, "shown": their numbers, "sizes": [bytes, …]}``, and the concatenated
+        images.
     """
     document = open_pdf(source)
     pictures = []
-    for number in range(min(count, len(document))):
+    for number in (one for one in numbers if one < len(document)):
         page = document[number]
         scale = min(max_side_px / max(*page.get_size(), 1.0), 4.0)
         out = io.BytesIO()
         page.render(scale=scale).to_pil().convert("RGB").save(out, "JPEG", quality=80)
         pictures.append(out.getvalue())
         page.close()
-    return {"pages": len(document), "sizes": [len(one) for one in pictures]}, b"".join(pictures)
+    sizes = [len(one) for one in pictures]
+    meta = {"pages": len(document), "shown": _write_numbers(numbers), "sizes": sizes}
+    return meta, b"".join(pictures)
