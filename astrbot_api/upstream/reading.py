@@ -81,7 +81,7 @@ class AnswerReader:
 
     @property
     def is_command(self) -> bool:
-        """Whether a command answers, not a model. False in older versions."""
+        """Whether a command answers, not a model. Always true in versions without runs."""
         return bool(self.checkpoint and self._text and not self.run_id)
 
     def read(self, event: Mapping[str, Any]) -> Iterator[AnswerPart]:
