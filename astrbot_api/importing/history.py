@@ -26,6 +26,9 @@ _SESSION_COLUMNS = ("session_id", "user_id", "conversation_id")
 
 _CHECKPOINT_CHARS = 36
 
+#: Source: rows of 4.29.3, which stores one before each answer over a WebSocket.
+_EMPTY = "it is an empty message of the bot"
+
 #: Maximum length of an imported name. In AstrBot, a name may contain a whole message.
 _MAX_NAME_CHARS = 4096
 
@@ -187,6 +190,9 @@ class HistoryImport:
             read = read_content(content, lambda what: self.messages.note(what, name))
         except ValueError as error:
             self.messages.skip(str(error), name)
+            return None
+        if read == {"type": "bot", "message": []}:
+            self.messages.skip(_EMPTY, name)
             return None
         created = read_time(created_at)
         if created is None:

@@ -215,6 +215,17 @@ def test_later_messages_are_appended_by_a_second_import(
     assert report["sessions"]["imported"] == 1
 
 
+def test_empty_messages_before_answers_are_skipped(
+    run: Callable[..., Result], data: AstrBotData, api: Api
+) -> None:
+    data.add_session("s")
+    data.say(1, "s", "alice", {"type": "plain", "text": "one"})
+    data.say(2, "s", "bot")
+    data.say(3, "s", "bot", {"type": "plain", "text": "two"})
+    report = _report(run("--apply", "--json"))
+    assert (report["messages"]["imported"], len(_messages(api, "s"))) == (2, 2)
+
+
 @pytest.mark.parametrize("writes", [20, 90])
 def test_an_interrupted_import_continues(
     run: Callable[..., Result], data: AstrBotData, api: Api,
