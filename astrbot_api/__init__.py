@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .keys.caller import HostUser
     from .plugins.context import Handled, Host, TurnContext
     from .plugins.hookspecs import hookimpl
+    from .runtime.threads import run_async
     from .runtime.tracing import Span
     from .state import AppState
 
@@ -90,6 +91,7 @@ _NAMES = {
     "keys.caller": ("HostUser",),
     "plugins.context": ("Handled", "Host", "TurnContext"),
     "plugins.hookspecs": ("hookimpl",),
+    "runtime.threads": ("run_async",),
     "runtime.tracing": ("Span",),
     "state": ("AppState",),
 }
@@ -102,7 +104,7 @@ __all__ = [
     "RunCancelled", "Settings", "SettingsError", "Span", "StorageError", "TextDelta", "Tool",
     "ToolAttachment", "ToolCallDelta", "ToolContext", "ToolError", "ToolFinished",
     "ToolProgress", "ToolSpec", "ToolStarted", "TurnContext", "Usage", "build_operations",
-    "create_app", "hookimpl", "public_route", "tool", "with_app_context",
+    "create_app", "hookimpl", "public_route", "run_async", "tool", "with_app_context",
 ]  # fmt: skip
 
 

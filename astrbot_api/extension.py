@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask
 
 from .admin.register import register_admin
-from .agent.custom_agent import Agent, AgentOutput
+from .agent.custom_agent import Agent, AgentOutput, list_outputs, make_agent, may_resume
 from .agent.provider import ModelMessage, Provider
 from .agent.tools import Tool, ToolContext
 from .chat.turns.commands import Command
@@ -27,7 +27,7 @@ from .state import AppState
 from .wiring import Parts, build_state
 
 
-def with_app_context(app: Flask, agent: Agent) -> Agent:
+def with_app_context(app: Flask, agent: Agent | type) -> Agent:
     """Return an agent that runs within the context of an application.
 
     For agents that use ``current_app``, or extensions that need it (Flask-SQLAlchemy)::
@@ -37,11 +37,13 @@ def with_app_context(app: Flask, agent: Agent) -> Agent:
     The context is open for the whole turn, in the turn's own thread.
     """
 
+    made = make_agent(agent)
+
     def run(messages: Sequence[ModelMessage], context: ToolContext) -> Iterator[AgentOutput]:
         with app.app_context():
-            answer = agent(messages, context)
-            yield from (answer,) if isinstance(answer, str) else answer
+            yield from list_outputs(made(messages, context))
 
+    run.resumable = may_resume(made)  # type: ignore[attr-defined]
     return run
 
 

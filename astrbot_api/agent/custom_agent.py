@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, get_args
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, get_args, overload
 
 from .provider import ModelMessage, TextDelta
 from .steps import AgentEvent
@@ -18,15 +18,44 @@ Agent = Callable[[Sequence[ModelMessage], ToolContext], str | Iterable[AgentOutp
 _EVENTS = get_args(AgentEvent)
 
 
+@overload
+def make_agent(agent: Agent | type) -> Agent: ...
+
+
+@overload
+def make_agent(agent: Agent | type | None) -> Agent | None: ...
+
+
 def make_agent(agent: Agent | type | None) -> Agent | None:
-    """Return the function to call for each turn. A class is instantiated once per application."""
+    """Return the function to call for each turn. A class is instantiated once per application.
+
+    :raises TypeError: for an object that cannot be called.
+    """
     made: Agent | None = agent() if isinstance(agent, type) else agent
+    if made is not None and not callable(made):
+        raise TypeError(f"agent= must be a function; a {type(made).__name__} cannot be called")
     return made
 
 
 def may_resume(agent: Agent) -> bool:
     """Return the agent's ``resumable``: whether it may be asked again after its worker died."""
     return bool(getattr(agent, "resumable", False))
+
+
+def list_outputs(answer: Any) -> Iterable[AgentOutput]:
+    """Return the outputs of an agent that returned this.
+
+    :raises TypeError: for an unsupported type.
+    """
+    if isinstance(answer, str):
+        return (answer,)
+    # A message of OpenAI's format would be read as the list of its keys.
+    if isinstance(answer, Mapping) or not isinstance(answer, Iterable):
+        raise TypeError(
+            "an agent is a plain function that returns a text or yields pieces of the answer; "
+            f"this one returned a {type(answer).__name__}"
+        )
+    return answer
 
 
 def run_own_agent(
@@ -38,9 +67,7 @@ def run_own_agent(
     :raises TypeError: for output of an unsupported type.
     """
     context.cancel.raise_if_cancelled()
-    answer: Any = agent(messages, context)
-    if isinstance(answer, str):
-        answer = (answer,)
+    answer = list_outputs(agent(messages, context))
     try:
         for said in answer:
             context.cancel.raise_if_cancelled()

@@ -92,15 +92,23 @@ def tool(
 
 def _make_tool(function: Callable[..., Any], name: str, **options: Any) -> Tool:
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"tool {name}: an async function cannot be a tool; write a plain one")
+        raise TypeError(
+            f"tool {name}: an async function cannot be a tool; "
+            "write a plain one that calls run_async"
+        )
+    if inspect.isgeneratorfunction(function):
+        raise TypeError(
+            f"tool {name}: a generator cannot be a tool; return the result, and call "
+            "context.report_progress meanwhile"
+        )
     doc = _read_docstring(function)
     if not doc.description:
         raise TypeError(f"tool {name}: a docstring is missing; the model needs its text")
     try:
         hints, defaults = _read_signature(function, doc)
-        contexts = [key for key in defaults if hints[key] is ToolContext]
+        contexts = [key for key in defaults if hints[key] in (ToolContext, ToolContext | None)]
         given = {key: value for key, value in defaults.items() if key not in contexts}
-        parameters = _read_object(hints, given, doc, "parameter ")
+        parameters = _read_object(hints, given, _read_descriptions(function, doc), "parameter ")
         kind: Any = TypedDict("Arguments", {key: hints[key] for key in given}, total=False)  # type: ignore[misc]
         msgspec.convert({}, kind)  # raises now if it cannot convert the type
     except TypeError as error:
@@ -111,7 +119,7 @@ def _make_tool(function: Callable[..., Any], name: str, **options: Any) -> Tool:
             values = msgspec.convert(_with_integers(arguments), kind)
         except msgspec.ValidationError as error:
             raise ToolError(f"the arguments do not fit: {error}") from None
-        return function(**values, **dict.fromkeys(contexts, context))
+        return function(**_with_defaults(values), **dict.fromkeys(contexts, context))
 
     return Tool(name, doc.description, call, parameters, **options)
 
@@ -126,8 +134,31 @@ def _with_integers(value: Any) -> Any:
     return int(value) if exact else value
 
 
+def _with_defaults(value: Any) -> Any:
+    """Store the defaults of dataclasses in their instances, where ``vars`` and orjson read them.
+
+    msgspec leaves them in the class.
+    """
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            _with_defaults(one)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            object.__setattr__(value, field.name, _with_defaults(getattr(value, field.name)))
+    return value
+
+
 def _read_docstring(documented: Any) -> Docstring:
     return parse(documented.__doc__ or "", style=DocstringStyle.REST)
+
+
+def _read_descriptions(annotated: Any, doc: Docstring) -> dict[str, str]:
+    """Return the descriptions of parameters, of ``Annotated[str, "text"]`` or the docstring."""
+    hints = typing.get_type_hints(annotated, include_extras=True)
+    notes = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+    texts = [(name, one) for name, some in notes.items() for one in some if isinstance(one, str)]
+    texts += [(one.arg_name, one.description or "") for one in doc.params]
+    return {name: " ".join(text.split()) for name, text in texts}
 
 
 def _read_hints(annotated: Any) -> dict[str, Any]:
@@ -155,23 +186,26 @@ def _read_signature(
     for described in doc.params:
         if described.arg_name not in parameters:
             raise TypeError(f"the docstring describes {described.arg_name}, no parameter")
+    for name, parameter in parameters.items():
+        if parameter.default is None:  # the schema offers it to models, which then send null
+            hints[name] = hints[name] | None
     return hints, {name: one.default for name, one in parameters.items()}
 
 
 def _read_object(
     hints: Mapping[str, Any],
     defaults: Mapping[str, Any],
-    doc: Docstring,
+    described: Mapping[str, str],
     where: str,
     outer: tuple[Any, ...] = (),
 ) -> dict[str, Any]:
     """Return the schema of a function's parameters or of a class's fields.
 
     :param defaults: Defaults by name, or :data:`_REQUIRED`.
+    :param described: Descriptions by name.
     :param where: Prefix of the name in error messages.
     :param outer: Enclosing classes, to detect recursion.
     """
-    described = {one.arg_name: " ".join((one.description or "").split()) for one in doc.params}
     properties = {name: _read_type(hints[name], where + name, outer) for name in defaults}
     for name, schema in properties.items():
         schema |= _read_default(defaults[name])
@@ -239,4 +273,5 @@ def _read_class(hint: Any, where: str, outer: tuple[Any, ...]) -> dict[str, Any]
             "or any of these | None"
         )
     place = f"{where}: {hint.__name__}."
-    return _read_object(_read_hints(hint), defaults, _read_docstring(hint), place, (*outer, hint))
+    described = _read_descriptions(hint, _read_docstring(hint))
+    return _read_object(_read_hints(hint), defaults, described, place, (*outer, hint))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,6 +61,7 @@ class AskModel:
 class Command:
     """A command: its name without the slash, one line of help, and its function.
 
+    :param name: A word in lower case. Users may write it in any case.
     :param run: Returns the answer, or an :class:`AskModel`.
     :param resumable: Whether it may run again after its worker died.
     """
@@ -68,6 +70,17 @@ class Command:
     help: str
     run: Callable[[CommandContext], str | AskModel]
     resumable: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name.split() != [self.name.lower().lstrip("/")]:
+            raise ValueError(
+                f"command {self.name!r}: a name is one word in lower case, without the slash"
+            )
+        if inspect.iscoroutinefunction(self.run):
+            raise ValueError(
+                f"command {self.name!r}: an async function cannot be a command; "
+                "write a plain one that calls run_async"
+            )
 
 
 def make_umo(session: SessionRow, username: str) -> str:

@@ -56,7 +56,13 @@ def find_plugins(data_dir: Path) -> list[FoundPlugin]:
 
 
 def from_classes(classes: Sequence[Callable[[], Any]], source: str) -> list[FoundPlugin]:
-    """Return plugins for classes. ``name`` of a class is the plugin's name."""
+    """Return plugins for classes. ``name`` of a class is the plugin's name.
+
+    :raises TypeError: for an object that cannot be called.
+    """
+    for one in classes:
+        if not callable(one):
+            raise TypeError(f"plugins= must contain classes; {one!r} is none")
     return [
         FoundPlugin(
             getattr(one, "name", getattr(one, "__name__", "plugin").lower()),

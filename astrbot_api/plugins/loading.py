@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -56,7 +57,8 @@ class Loader:
     ) -> Mapping[str, tuple[Callable[..., Any], tuple[str, ...], int]]:
         """Return each hook's method, its parameters and its position (-1 first, 1 last).
 
-        :raises PluginError: for a hook wrapper, since hooks are called one by one here.
+        :raises PluginError: for an async hook, and for a hook wrapper, since hooks are called one
+            by one here.
         """
         found = {}
         for hook in HOOKS:
@@ -65,6 +67,11 @@ class Loader:
                 continue
             if one.wrapper or one.hookwrapper:
                 raise PluginError(f"{hook}: wrappers are not supported")
+            if inspect.iscoroutinefunction(one.function):
+                raise PluginError(
+                    f"{hook}: an async function cannot be a hook; "
+                    "write a plain one that calls run_async"
+                )
             order = one.trylast - one.tryfirst
             found[hook] = (one.function, tuple(one.argnames), order)
         return found

@@ -17,7 +17,7 @@ from ..db.store import Store
 from ..errors import SettingsError
 from .commands import AskModel, Command, CommandContext
 from .context import Host, PluginError, read_settings
-from .finding import BUILT_IN, FoundPlugin, forget_modules
+from .finding import APPLICATION, BUILT_IN, FoundPlugin, forget_modules
 from .hooks import ConfigPlugins, Implementation
 from .hookspecs import HOOKS
 from .loading import Loader
@@ -156,6 +156,8 @@ class Plugins:
             self._records[record.name] = record
             return
         record.reason = f"there is a plugin of this name already: {taken.found.where}"
+        if record.found.source == APPLICATION:
+            record.reason += "; set another `name` in one of the classes"
         log.error("plugin %s (%s) is disabled: %s", record.name, record.found.where, record.reason)
         self._refused.append(record)
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ def is_gevent_patched() -> bool:
 
 
 #: Number of native threads per kind of work. The hub's own pool is used for name resolution.
-_POOLS = {"work": 2, "hash": 2, "disk": 8}
+_POOLS = {"work": 2, "hash": 2, "disk": 8, "async": 32}
 
 
 def run_native(job: Callable[..., T], *arguments: Any) -> T:
@@ -50,6 +50,26 @@ def run_hash(job: Callable[..., T], *arguments: Any) -> T:
 def run_disk(job: Callable[..., T], *arguments: Any) -> T:
     """Run disk I/O, see :func:`run_native`."""
     return _run("disk", job, arguments)
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in an event loop of its own and return its result.
+
+    For asynchronous libraries in tools, commands, hooks, plugin routes and agents::
+
+        def find_weather(city: str) -> str:
+            return run_async(fetch_weather(city))
+
+    There, ``asyncio.run`` fails as soon as two turns use it at the same time, since greenlets share
+    a thread. At most 32 coroutines run at the same time in a worker process; others wait.
+
+    :param work: Runs in another thread under gevent. It must not use the context of the call.
+        Objects of ``asyncio``, such as open connections, cannot be kept for the next call.
+    """
+    import asyncio
+
+    result: T = _run("async", asyncio.run, (work,))
+    return result
 
 
 def _run(kind: str, job: Callable[..., T], arguments: tuple[Any, ...]) -> T:

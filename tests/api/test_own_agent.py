@@ -11,10 +11,18 @@ from typing import Any
 import flask_smorest
 import pytest
 import waitress
-from flask import Flask, Request
+from flask import Flask, Request, current_app
 from flask.testing import FlaskClient
 
-from astrbot_api import AstrBotAPI, HostUser, ProviderError, ReasoningDelta, ToolContext, Usage
+from astrbot_api import (
+    AstrBotAPI,
+    HostUser,
+    ProviderError,
+    ReasoningDelta,
+    ToolContext,
+    Usage,
+    with_app_context,
+)
 from examples.embed import shop as shop_module
 
 from ..servers import parse_events
@@ -89,6 +97,41 @@ def test_an_agent_may_be_a_class_or_return_its_text(make: Make) -> None:
     assert event(chat(client), "complete")["data"] == "turn 1"
     assert event(chat(client), "complete")["data"] == "turn 2"
     assert event(chat(other), "complete")["data"] == "turn 1"
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize(
+    "answer", [{"role": "assistant", "content": "Hello"}, None, 5], ids=lambda one: str(type(one))
+)
+def test_an_agent_that_returns_no_text_fails_with_the_reason(
+    make: Make, caplog: pytest.LogCaptureFixture, answer: Any, wrap: bool
+) -> None:
+    def agent(messages: Any, context: Any) -> Any:
+        return answer
+
+    events = chat(make(with_app_context(Flask("host"), agent) if wrap else agent))
+    assert event(events, "error")["code"] == "internal_error"
+    assert event(events, "complete")["data"] == event(events, "error")["data"]
+    name = type(answer).__name__
+    assert "an agent is a plain function that returns a text or yields pieces" in caplog.text
+    assert f"this one returned a {name}" in caplog.text
+
+
+def test_an_agent_that_cannot_be_called_is_refused_at_once(make: Make) -> None:
+    with pytest.raises(TypeError, match="agent= must be a function; a str cannot be called"):
+        make("shop.agent")
+
+
+def test_an_agent_in_an_application_context_keeps_its_kind(make: Make) -> None:
+    class Agent:
+        resumable = True
+
+        def __call__(self, messages: Any, context: Any) -> str:
+            return current_app.name
+
+    wrapped = with_app_context(Flask("shop"), Agent)
+    assert wrapped.resumable  # type: ignore[attr-defined]
+    assert event(chat(make(wrapped)), "complete")["data"] == "shop"
 
 
 def test_an_agents_exception_becomes_the_matching_error(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import Blueprint, Response, abort, g, request
+from flask import Blueprint, Response, abort, g, request, stream_with_context
 
 from astrbot_api import ApiError, hookimpl, public_route
 from astrbot_api.db.keys import create_key
@@ -43,6 +43,12 @@ class Shop:
         @blueprint.get("/stream")
         def stream() -> Response:
             return Response(iter(["data: 1\n\n", "data: 2\n\n"]), mimetype="text/event-stream")
+
+        @blueprint.get("/lazy")
+        @public_route
+        def stream_later() -> Response:
+            words = (request.args[name] for name in ("first", "second"))
+            return Response(stream_with_context(words), mimetype="text/plain")
 
         @blueprint.get("/broken")
         @public_route
@@ -128,6 +134,15 @@ def test_a_public_view_needs_none(app: Any) -> None:
     assert ask(app, "/shop//health").status_code == 401
     options = ask(app, "/shop/health", method="OPTIONS")
     assert set(options.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+
+
+def test_a_stream_keeps_the_request_of_its_view(app: Any) -> None:
+    for _ in range(2):
+        assert ask(app, "/shop/lazy?first=a&second=b").text == "ab"
+    response = ask(app, "/shop/lazy?first=a&second=b", buffered=False)
+    assert next(response.iter_encoded()) == b"a"
+    response.close()
+    assert ask(app, "/shop/health").json == {"caller": None}
 
 
 def test_errors_of_plugins_have_the_apis_shape(app: Any, key: str) -> None:

@@ -245,6 +245,43 @@ def test_a_command_that_raises_gives_an_error_and_the_session_continues(
     assert text_of(api.chat("next", session_id="s")) == "you said next"
 
 
+def test_a_command_that_returns_no_text_is_named_in_the_log(
+    make_scripted: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    api, _ = make_scripted(say, commands=[Command("quiet", "be quiet", lambda context: None)])  # type: ignore[arg-type,return-value]
+    events = api.chat("/quiet")
+    assert events[-4]["data"] == "The command /quiet failed; the server's log has the details."
+    assert "it must return a text or AskModel(text), not a NoneType" in caplog.text
+
+
+def test_a_line_break_ends_the_name_of_a_command(make_scripted: Make) -> None:
+    command = Command("shout", "shout it", lambda context: context.arguments.upper())
+    api, _ = make_scripted(say, commands=[command])
+    events = api.chat("/shout\nhello\nyou")
+    assert [one["data"] for one in events if one["type"] == "plain"] == ["HELLO\nYOU"]
+
+
+def test_plugins_of_an_application_need_different_names(
+    make_scripted: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Plugin:
+        @hookimpl
+        def register_commands(self) -> list[Command]:
+            return [Command("one", "count", lambda context: "1")]
+
+    class Other(Plugin):
+        name = "plugin"
+
+    make_scripted(say, plugins=[Plugin, Other])
+    assert "already" in caplog.text
+    assert "; set another `name` in one of the classes" in caplog.text
+
+
+def test_an_object_is_no_class_of_a_plugin(make_scripted: Make) -> None:
+    with pytest.raises(TypeError, match="plugins= must contain classes; 'hello' is none"):
+        make_scripted(say, plugins=["hello"])
+
+
 @pytest.mark.parametrize("exit", [SystemExit(2), asyncio.CancelledError()], ids=repr)
 @pytest.mark.parametrize("where", ["command", "tool", "on_message", "on_event"])
 def test_a_plugin_that_exits_ends_neither_turn_nor_session(
@@ -523,6 +560,17 @@ BAD = {
     "start": (
         GOOD + "    @hookimpl\n    def startup(self): raise ValueError('no disk')", "no disk",
     ),
+    "async": (
+        GOOD + "    @hookimpl\n    async def startup(self): pass",
+        "startup: an async function cannot be a hook",
+    ),
+    "await": (
+        GOOD.replace('lambda context: "good"', "self.run") + "    async def run(self, _): ...",
+        "command 'good': an async function cannot be a command",
+    ),
+    "upper": (GOOD.replace('"good"', '"Good"'), "command 'Good': a name is one word in lower case"),
+    "slash": (GOOD.replace('"good"', '"/good"'), "without the slash"),
+    "words": (GOOD.replace('"good"', '"be good"'), "command 'be good': a name is one word"),
     "enabled": (GOOD, "enabled is a setting of [plugins]"),
     "Capital": (GOOD, "a name has small letters"),
 }  # fmt: skip

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import pytest
 
@@ -97,6 +97,46 @@ def test_a_typed_dict_is_an_object() -> None:
 def test_a_parameter_with_a_default_may_be_left_out() -> None:
     assert schema_of(int, 3) == {"type": "integer", "default": 3}
     assert schema_of(Colour, Colour.RED) == {"enum": ["red", "blue"], "default": "red"}
+
+
+def test_a_parameter_whose_default_is_none_may_be_null() -> None:
+    assert schema_of(str, None) == {
+        "anyOf": [{"type": "string"}, {"type": "null"}],
+        "default": None,
+    }
+    assert schema_of(Any, None)["default"] is None
+
+    def find(city: str, context: ToolContext | None = None) -> str:
+        """Find it."""
+        assert context is CONTEXT
+        return repr(city)
+
+    find.__defaults__ = (None, None)  # as people write it, without "| None"
+    made = tool(find)
+    assert made.find_fault({"city": None}) == ""
+    assert made.call({"city": None}, CONTEXT) == "None"
+
+
+def test_annotated_describes_a_parameter() -> None:
+    @tool
+    def find(city: Annotated[str, "The  city."], zip: Annotated[int, "Not this."] = 0) -> None:
+        """Find it.
+
+        :param zip: Postal code.
+        """
+
+    properties = find.parameters["properties"]
+    assert properties["city"] == {"type": "string", "description": "The city."}
+    assert properties["zip"]["description"] == "Postal code."
+
+
+def test_a_dataclass_has_its_defaults_as_if_it_was_called() -> None:
+    @tool
+    def place(points: list[Point], one: Point | None = None) -> list[dict[str, Any]]:
+        """Place them."""
+        return [vars(point) for point in points]
+
+    assert place.call({"points": [{"x": 1.5}]}, CONTEXT) == [{"x": 1.5, "y": 0.5}]
 
 
 def test_the_docstring_describes_the_tool_and_its_parameters() -> None:
@@ -225,6 +265,11 @@ def _misspelt(count: int) -> None:
     """
 
 
+def _generator(x: int) -> Iterator[str]:
+    """Do it."""
+    yield str(x)
+
+
 async def _asynchronous(x: int) -> None:
     """Do it."""
 
@@ -246,6 +291,7 @@ async def _asynchronous(x: int) -> None:
         (_unknown, "name 'NoSuchThing' is not defined"),
         (_misspelt, "the docstring describes cuont, no parameter"),
         (_asynchronous, "an async function cannot be a tool"),
+        (_generator, "a generator cannot be a tool; .* context.report_progress"),
     ],
 )
 def test_what_cannot_be_a_tool_is_refused_at_once(

@@ -55,6 +55,7 @@ PUBLIC = [
     "create_app",
     "hookimpl",
     "public_route",
+    "run_async",
     "tool",
     "with_app_context",
 ]

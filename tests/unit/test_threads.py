@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+
+from astrbot_api import run_async
 
 _PROGRAM = """
 from gevent import monkey
@@ -57,6 +60,42 @@ if not pid:
         print("child", threads.run_native(os.getpid) == os.getpid(), flush=True)
     os._exit(0)
 os.waitpid(pid, 0)
+"""
+
+
+#: Coroutines that end only once all have begun, with a name to resolve and a peer in the hub.
+_COROUTINES = """
+from gevent import monkey
+monkey.patch_all()
+import asyncio, gevent
+from gevent.server import StreamServer
+from astrbot_api import run_async
+
+begun = []
+
+async def meet(port):
+    begun.append(port)
+    while len(begun) < 12:
+        await asyncio.sleep(0.001)
+    reader, writer = await asyncio.open_connection("localhost", port)
+    writer.write(b"hello")
+    writer.write_eof()
+    said = await reader.read()
+    writer.close()
+    return said
+
+async def fail():
+    raise LookupError("no such city")
+
+peer = StreamServer(("127.0.0.1", 0), lambda client, _: client.sendall(client.recv(99).upper()))
+peer.start()
+with gevent.Timeout(20):
+    jobs = [gevent.spawn(run_async, meet(peer.server_port)) for _ in range(12)]
+    print({one.value for one in gevent.joinall(jobs)})
+    try:
+        run_async(fail())
+    except LookupError as error:
+        print(error)
 """
 
 
@@ -261,3 +300,18 @@ def test_a_job_that_fails_is_reported_where_nothing_can_be_logged() -> None:
             [sys.executable, "-c", _PROGRAM], stdout=subprocess.PIPE, stderr=full, timeout=100
         )
     assert done.stdout.decode().splitlines() == ["No space left on device"] * 4
+
+
+def test_coroutines_of_many_greenlets_run_concurrently() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _COROUTINES], capture_output=True, text=True, timeout=60,
+        check=False, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("{b'HELLO'}\nno such city\n", "")
+
+
+def test_a_coroutine_runs_in_a_thread_without_gevent() -> None:
+    async def answer() -> int:
+        return threading.get_ident()
+
+    assert run_async(answer()) == threading.get_ident()

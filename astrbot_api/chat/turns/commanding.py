@@ -47,7 +47,10 @@ def run_command(
         decide=lambda approved, comment: _decide(store, turn, approved, comment),
     )
     try:
-        return abilities.run_command(turn.to_context(), command, context)
+        said = abilities.run_command(turn.to_context(), command, context)
+        if isinstance(said, str | AskModel):
+            return said
+        raise TypeError(f"it must return a text or AskModel(text), not a {type(said).__name__}")
     except (RunCancelled, StorageError, CallTimedOut, TooManyAbandoned):
         raise
     except Exception as error:

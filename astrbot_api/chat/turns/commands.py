@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from ...errors import ToolError
@@ -25,6 +26,9 @@ _STOP = "stop"
 
 _DECIDING = ("approve", "reject")
 
+#: A name, then a space or a new line.
+_COMMAND = re.compile(r"/(\S+)\s*(.*)", re.DOTALL)
+
 
 def find_command(
     commands: Mapping[str, Command], text: str
@@ -33,12 +37,9 @@ def find_command(
 
     Messages with an unknown command go to the model.
     """
-    stripped = text.strip()
-    if not stripped.startswith("/"):
-        return None, ""
-    word, _, rest = stripped[1:].partition(" ")
-    command = commands.get(word.lower())
-    return (command, rest.strip()) if command else (None, "")
+    word, rest = _split(text)
+    command = commands.get(word)
+    return (command, rest) if command else (None, "")
 
 
 def make_prompt_command(prompt: Prompt) -> Command:
@@ -56,14 +57,15 @@ def make_prompt_command(prompt: Prompt) -> Command:
 
 def asks_to_stop(text: str) -> bool:
     """Return whether a message is ``/stop``, even if the config disables commands."""
-    return _find_word(text) == _STOP
+    return _split(text)[0] == _STOP
 
 
 def asks_to_decide(text: str) -> bool:
     """Return whether a message is ``/approve`` or ``/reject``."""
-    return _find_word(text) in _DECIDING
+    return _split(text)[0] in _DECIDING
 
 
-def _find_word(text: str) -> str:
-    stripped = text.strip()
-    return stripped[1:].partition(" ")[0].lower() if stripped.startswith("/") else ""
+def _split(text: str) -> tuple[str, str]:
+    """Return the name of a message's command in lower case, and the rest; or empty strings."""
+    match = _COMMAND.fullmatch(text.strip())
+    return (match[1].lower(), match[2]) if match else ("", "")

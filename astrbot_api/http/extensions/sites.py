@@ -6,13 +6,14 @@ application. It also allows plugins to be enabled while the server runs.
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from flask import Blueprint, Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
@@ -127,7 +128,9 @@ class PluginSite:
             _CALLER_KEY: caller,
         }
         began = time.monotonic()
-        response = cast("Response", Response.from_app(self._app, own))
+        context = contextvars.copy_context()
+        response = cast("Response", context.run(Response.from_app, self._app, own))
+        response.response = _InContext(context, response.response)
         took_s = time.monotonic() - began
         if took_s > SLOW_S:
             where = f"{own['REQUEST_METHOD']} {own['PATH_INFO'][:200]}"
@@ -153,6 +156,29 @@ class PluginSite:
         log.error("plugin %s failed at %s %s", self._name, request.method, rule, exc_info=error)
         message = f"The plugin {self._name} failed; the log has the details under this request_id."
         return fail(ApiError("internal_error", message))
+
+
+class _InContext:
+    """The body of a plugin's response, iterated in the context of its view.
+
+    ``stream_with_context`` leaves the plugin's request in the context variables until the body
+    ends. In the variables of the main application, Flask would find the wrong request.
+    """
+
+    def __init__(self, context: contextvars.Context, body: Iterable[Any]) -> None:
+        self._context, self._body = context, body
+        self._left = iter(body)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        return self._context.run(next, self._left)
+
+    def close(self) -> None:
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            self._context.run(close)
 
 
 def add_plugin_sites(app: Flask, plugins: Plugins) -> None:
