@@ -75,7 +75,7 @@ class ResponsesEndpoint(RawEndpoint):
             elif self._whole:
                 connection.send_json(200, make_response(played, **self._fields))
             else:
-                connection.send_stream(*map(_frame, make_events(played, **self._fields)))
+                connection.send_stream(*map(frame, make_events(played, **self._fields)))
 
 
 def find_fault(body: dict[str, Any]) -> tuple[int, Any] | None:
@@ -108,7 +108,8 @@ def _inherited() -> set[str]:
     return {name for one in bases for name in getattr(one, "__annotations__", ())}
 
 
-def _frame(event: dict[str, Any]) -> bytes:
+def frame(event: dict[str, Any]) -> bytes:
+    """Return an event of the stream."""
     return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
 
 

@@ -35,7 +35,7 @@ class ResponsesReader(ChunkReader):
 
     def __init__(self, reading: Reading, endpoint: Endpoint) -> None:
         super().__init__(reading, endpoint)
-        self._shown: set[Any] = set()  # items of which text was received
+        self._shown: set[str] = set()  # places of items of which text was received
         self._reasoning: list[dict[str, Any]] = []  # items before the next message or call
 
     def read(self, payload: bytes) -> list[Delta]:
@@ -58,26 +58,27 @@ class ResponsesReader(ChunkReader):
         return found
 
     def _read_event(self, found: list[Delta], kind: str, event: Mapping[str, Any]) -> None:
-        message = self._message
+        message, place = self._message, str(event.get("output_index"))
         if kind in _TEXT:
-            self._shown.add(event.get("output_index"))
+            self._shown.add(place)
             message.read_text(found, event.get("delta") or "", False)
         elif kind in _THOUGHT:
             message.read_reasoning(found, event.get("delta"))
         elif kind in _WHOLE_TEXT:
-            if event.get("output_index") not in self._shown:
+            if place not in self._shown:
                 message.read_text(found, event.get("text") or event.get("refusal") or "", False)
         elif kind == "response.reasoning_summary_part.added":
             if event.get("summary_index"):
                 message.read_reasoning(found, "\n\n")
         elif kind == "response.output_item.done":
-            self._read_item(found, event.get("item"), event.get("output_index"))
+            self._read_item(found, event.get("item"), place)
         elif kind in _ENDS:
-            self._end(found, event.get("response") or {})
+            response = event.get("response")
+            self._end(found, response if isinstance(response, dict) else {})
         elif kind not in _WAITS:
             message.has_progress = True  # such as pieces of arguments, or a search
 
-    def _read_item(self, found: list[Delta], item: Any, index: Any) -> None:
+    def _read_item(self, found: list[Delta], item: Any, place: str) -> None:
         """Read a complete item of the output."""
         if not isinstance(item, dict):
             return
@@ -90,11 +91,11 @@ class ResponsesReader(ChunkReader):
             self._message.read_calls({"id": item.get("call_id"), "function": call, **self._take()})
         elif kind == "message":
             content = item.get("content")
-            if index not in self._shown and isinstance(content, list):
+            if place not in self._shown and isinstance(content, list):
                 parts = (one for one in content if isinstance(one, dict))
                 text = "".join(to_text(one.get("text") or one.get("refusal")) for one in parts)
                 self._message.read_text(found, text, False)
-            self._shown.add(index)
+            self._shown.add(place)
             self._message.attach(self._take())
         elif kind == "image_generation_call" and item.get("result"):
             url = f"data:image/{item.get('output_format') or 'png'};base64,{item['result']}"
@@ -114,8 +115,9 @@ class ResponsesReader(ChunkReader):
             raise self.reported.read_error(response.get("error") or response)
         output = response.get("output")
         if isinstance(output, list) and not self._message.has_answer:
-            for index, item in enumerate(output):
-                self._read_item(found, item, index)
-        reason = to_text((response.get("incomplete_details") or {}).get("reason"))
+            for place, item in enumerate(output):
+                self._read_item(found, item, str(place))
+        details = response.get("incomplete_details")
+        reason = to_text(details.get("reason")) if isinstance(details, dict) else ""
         self.finish_reason = _INCOMPLETE.get(reason, "stop" if status != "incomplete" else "length")
         self.ended_alone = True

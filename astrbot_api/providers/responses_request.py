@@ -73,13 +73,10 @@ def to_responses(body: Mapping[str, Any]) -> dict[str, Any]:
 def _set_reasoning(found: dict[str, Any]) -> None:
     """Move the fields of reasoning to their places."""
     effort, summary = found.pop("reasoning_effort", None), found.pop("reasoning_summary", None)
-    reasoning = dict(found.get("reasoning") or {})
-    if effort is not None:
-        reasoning.setdefault("effort", effort)
+    given = {} if effort is None else {"effort": effort}
+    reasoning = _merge(found, "reasoning", given)
     if summary is not None and reasoning.get("effort") != "none":
-        reasoning.setdefault("summary", summary)
-    if reasoning:
-        found["reasoning"] = reasoning
+        _merge(found, "reasoning", {"summary": summary})
     if found.pop("encrypted_content", False):
         found["include"] = [*found.get("include", ()), "reasoning.encrypted_content"]
 
@@ -87,13 +84,22 @@ def _set_reasoning(found: dict[str, Any]) -> None:
 def _set_text(found: dict[str, Any]) -> None:
     """Move the fields of the answer's text to their places."""
     asked, verbosity = found.pop("response_format", None), found.pop("verbosity", None)
-    text = dict(found.get("text") or {})
     if isinstance(asked, Mapping):
-        text["format"] = {"type": asked.get("type"), **(asked.get("json_schema") or {})}
+        wanted = {"type": asked.get("type"), **(asked.get("json_schema") or {})}
+        _merge(found, "text", {"format": wanted})
     if verbosity is not None:
-        text["verbosity"] = verbosity
-    if text:
-        found["text"] = text
+        _merge(found, "text", {"verbosity": verbosity})
+
+
+def _merge(found: dict[str, Any], name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Add values to an object of the request, whose own values take precedence."""
+    own = found.get(name)
+    if own is not None and not isinstance(own, Mapping):
+        return {}  # wrong in the config's extra: the endpoint says so
+    merged = {**values, **(own or {})}
+    if merged:
+        found[name] = merged
+    return merged
 
 
 def _to_tool(tool: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from ..responses_endpoint import ADVICE, ResponsesEndpoint, function_call, message, reasoning
+from ..responses_endpoint import (
+    ADVICE,
+    ResponsesEndpoint,
+    frame,
+    function_call,
+    make_events,
+    message,
+    reasoning,
+)
 from ..strict_endpoint import StrictEndpoint, say
 from ..unit.raw_endpoint import Connection
 from .conftest import Api
@@ -193,6 +201,22 @@ def test_a_gateway_without_responses_gets_chat_completions_without_reasoning(
             "/v1/chat/completions", "/v1/responses", "/v1/chat/completions",
             "/v1/chat/completions", "/v1/chat/completions",
         ]  # fmt: skip
+
+
+def test_odd_values_in_events_and_settings_do_not_fail_the_turn(make_api: MakeApi) -> None:
+    class Odd(ResponsesEndpoint):
+        def _serve(self, connection: Connection) -> None:
+            connection.read_request()
+            found = make_events([message("Hello.")])
+            for one in found:
+                one.update(output_index=[], response="x", item_id=None)
+            odd = [{"type": "response.output_item.done", "item": []}, {"type": "response.done"}]
+            connection.send_stream(*map(frame, [*found[:-1], *odd]))
+
+    with Odd(lambda number, body: []) as endpoint:
+        extra = 'extra = {reasoning = "high", text = 1, verbosity = "low"}'
+        api = make_api(config_of(endpoint, f'api = "responses"\n{extra}'))
+        assert text_of(api.chat("Hi")) == "Hello."
 
 
 def test_a_response_that_reached_its_limit_is_shown_so_far(make_api: MakeApi) -> None:
