@@ -30,9 +30,17 @@ class KeyRow:
     parent_rules: str | None = None
 
 
+_PREFIX = "abk_"
+
+
 def generate_secret() -> str:
     """Return a new key: ``abk_`` and 256 random bits in URL-safe base64."""
-    return "abk_" + base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
+    return _PREFIX + base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
+
+
+def is_key(secret: str) -> bool:
+    """Return whether this has the form of a key, valid or not."""
+    return secret.startswith(_PREFIX)
 
 
 def hash_secret(secret: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Request, request
 
 from ..chat.watching.seats import Holder
-from ..db.key_secrets import KeyRow, find_valid_key, name_secret
+from ..db.key_secrets import KeyRow, find_valid_key, is_key, name_secret
 from ..db.keys import ALL_SCOPES
 from ..db.sessions import find_creator
 from ..errors import ApiError, refuse
@@ -52,12 +52,8 @@ def check_request(now: Request, state: AppState, scope: str | None) -> None:
     """Check a request's key like :func:`require_scope`. Runs on every request, so keep it fast."""
     secret = read_secret(now)
     if not secret:
-        user = _find_host_user(now, get_http_state().authenticate)
-        if user is None:
+        if not _admit_host_user(now, state, scope):
             raise ApiError("missing_api_key", "Missing API key")
-        now.environ[CALLER_KEY] = _to_caller(user)
-        check_scope(frozenset(user.scopes), scope)
-        state.worker.chores.start()
         return
     with state.db.read() as db:
         key = find_valid_key(db, secret)
@@ -66,6 +62,8 @@ def check_request(now: Request, state: AppState, scope: str | None) -> None:
     if key is None:
         owner = find_header_login(now)
         if owner is None:
+            if _may_be_foreign(now, secret) and _admit_host_user(now, state, scope):
+                return
             raise ApiError("invalid_api_key", "Invalid API key")
         now.environ[CALLER_KEY] = _to_owner(owner)
         state.worker.chores.start()
@@ -79,6 +77,29 @@ def check_request(now: Request, state: AppState, scope: str | None) -> None:
     state.keys.usage.note_use(key, now.remote_addr)
     if key.rules is not None or key.parent_id is not None:
         guard_request(now, caller, key)
+
+
+def _may_be_foreign(now: Request, secret: str) -> bool:
+    """Return whether this may be a token of the embedding application, such as a JWT.
+
+    A revoked key must not be replaced by the cookie that the browser sends as well.
+    """
+    scheme, _, token = now.headers.get("Authorization", "").strip().partition(" ")
+    return scheme.lower() == "bearer" and token.strip() == secret and not is_key(secret)
+
+
+def _admit_host_user(now: Request, state: AppState, scope: str | None) -> bool:
+    """Return whether the embedding application knows the user of a request.
+
+    :raises ApiError: if the user lacks the scope.
+    """
+    user = _find_host_user(now, get_http_state().authenticate)
+    if user is None:
+        return False
+    now.environ[CALLER_KEY] = _to_caller(user)
+    check_scope(frozenset(user.scopes), scope)
+    state.worker.chores.start()
+    return True
 
 
 #: Replaces the key prefix for users of the embedding application.

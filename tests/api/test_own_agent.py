@@ -37,9 +37,8 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
     def start(agent: Any, **options: Any) -> FlaskClient:
         app = Flask("host")
-        AstrBotAPI(
-            app, agent=agent, authenticate=by_header, data_dir=tmp_path / str(len(apps)), **options
-        )
+        options = {"authenticate": by_header, "data_dir": tmp_path / str(len(apps)), **options}
+        AstrBotAPI(app, agent=agent, **options)
         apps.append(app)
         return app.test_client()
 
@@ -214,6 +213,26 @@ def test_requests_without_a_user_or_from_another_site_are_anonymous(make: Make) 
         assert (answer.status_code, answer.get_json()["code"]) == (401, "missing_api_key")
     own = {"User": "ann", "Origin": "http://localhost"}
     assert client.post("/api/v1/chat", headers=own, json=body).status_code == 200
+
+
+def test_a_token_of_the_host_in_the_authorization_header_is_its_own(make: Make) -> None:
+    def find_user(request: Request) -> HostUser | None:
+        return HostUser("ann") if "ann.jwt" in request.headers["Authorization"] else None
+
+    client = make(lambda messages, context: context.username, authenticate=find_user)
+
+    def ask(secret: str, **headers: str) -> tuple[int, str]:
+        answer = client.post(
+            "/api/v1/chat", json={"message": "hi", "response_mode": "blocking"},
+            headers={"Authorization": secret, **headers},
+        )  # fmt: skip
+        return answer.status_code, answer.json.get("code", "ok")
+
+    assert ask("Bearer ann.jwt") == (200, "ok")
+    for secret in ("Bearer bob.jwt", "Bearer abk_ann.jwt", "ApiKey ann.jwt"):
+        assert ask(secret) == (401, "invalid_api_key"), secret
+    assert ask("Bearer ann.jwt", **{"X-API-Key": "other"}) == (401, "invalid_api_key")
+    assert ask("Bearer ann.jwt", Origin="https://evil.example") == (401, "invalid_api_key")
 
 
 def test_a_user_of_the_host_can_use_every_route(make: Make) -> None:
