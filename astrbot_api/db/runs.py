@@ -285,6 +285,12 @@ def list_active_ids(db: peewee.Database, session: int, key_id: str | None = None
     return [run_id for run_id, *_, owner in rows if key_id is None or owner == key_id]
 
 
+def list_active_requests(db: peewee.Database, key_id: str, part: str) -> list[tuple[str, str]]:
+    """Return the ids and stored requests of a key's active runs whose request contains a text."""
+    own = RUN_ACTIVE & (Run.key_id == key_id) & Run.request.contains(part)
+    return list(Run.select(Run.run_id, Run.request).where(own).tuples().execute(db))
+
+
 def _list_unended(db: peewee.Database, session: int) -> list[Any]:
     waiting = _LIST_PUT_DOWN.execute(db, session=session).fetchall()
     return [*waiting, *_LIST_ACTIVE.execute(db, session=session).fetchall()]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.agent.provider import TextDelta
+from astrbot_api.agent.provider import ModelMessage, TextDelta
+from astrbot_api.db.models import Run
 from astrbot_api.testing import ScriptedModel
 
 from ..waiting import wait_for
@@ -72,6 +73,67 @@ def test_a_long_answer_is_cut_to_one_line(make_scripted: Make) -> None:
     assert max(map(len, answer.split(b"\n"))) < 256 * 1024
     last = json.loads(answer.split(b"\n\n")[-2][6:])
     assert last["result"]["structuredContent"]["truncated"] is True
+
+
+class Waiting:
+    """A model that waits until its turn is stopped."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Semaphore(0)
+
+    def __call__(self, messages: list[ModelMessage]) -> Any:
+        yield "one"
+        self.asked.release()
+        yield threading.Event()
+
+
+def begin(api: Api, call_id: Any, **more: Any) -> threading.Thread:
+    body = {**chat(arguments=more), "id": call_id}
+    thread = threading.Thread(target=lambda: post(api, body, Accept=BOTH).get_data())
+    thread.start()
+    return thread
+
+
+def cancel(api: Api, request_id: Any, **query: str) -> None:
+    note = {"jsonrpc": "2.0", "method": "notifications/cancelled"}
+    path = "/api/v1/mcp" + "".join(f"?{name}={one}" for name, one in query.items())
+    assert post(api, {**note, "params": {"requestId": request_id}}, path).status_code == 202
+
+
+def list_statuses(api: Api) -> list[str]:
+    with api.state.db.read() as db:
+        return [one for (one,) in Run.select(Run.status).order_by(Run.id).tuples().execute(db)]
+
+
+@pytest.mark.parametrize("call_id", [0, 7, "7", 'a"b%_\\'])
+def test_a_client_cancels_its_own_call(make_scripted: Make, call_id: Any) -> None:
+    model = Waiting()
+    api, _ = make_scripted(model)
+    thread = begin(api, call_id)
+    assert model.asked.acquire(timeout=30)
+    other = str(call_id) if isinstance(call_id, int) else 7777
+    for wrong in (other, None, [], "none"):
+        cancel(api, wrong)
+    cancel(api, call_id, username="another")
+    assert list_statuses(api) == ["running"]
+    cancel(api, call_id)
+    thread.join(30)
+    assert list_statuses(api) == ["stopped"]
+
+
+def test_a_cancellation_that_names_two_calls_stops_neither(make_scripted: Make) -> None:
+    model = Waiting()
+    api, _ = make_scripted(model)
+    threads = [begin(api, 3, session_id=one) for one in "ab"]
+    for _ in threads:
+        assert model.asked.acquire(timeout=30)
+    cancel(api, 3)
+    assert list_statuses(api) == ["running"] * 2
+    with api.state.db.read() as db:
+        found = [one for (one,) in Run.select(Run.run_id).tuples().execute(db)]
+    api.state.chat.runs.stop(found)
+    for thread in threads:
+        thread.join(30)
 
 
 def test_a_handshake_negotiates_a_version(api: Api) -> None:

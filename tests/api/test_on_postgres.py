@@ -15,6 +15,7 @@ from .test_idempotency import *  # noqa: F403
 from .test_keys import *  # noqa: F403
 from .test_last_turn import *  # noqa: F403
 from .test_long_pages import *  # noqa: F403
+from .test_mcp_server import test_a_client_cancels_its_own_call  # noqa: F401
 from .test_media import *  # noqa: F403
 from .test_openai_approvals import (  # noqa: F401
     test_a_call_decided_elsewhere_or_expired_is_not_decided_again,

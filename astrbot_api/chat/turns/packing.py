@@ -23,7 +23,7 @@ MAX_BYTES = 256 * 1024
 #: Fields that are stored unchanged. Default values are left out.
 _PLAIN = (
     "username", "session_id", "shown_session_id", "streaming", "provider_id", "model",
-    "skip_user_history", "key_id", "may_wait",
+    "skip_user_history", "key_id", "may_wait", "rpc_id",
 )  # fmt: skip
 
 

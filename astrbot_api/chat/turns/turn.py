@@ -62,6 +62,7 @@ class TurnRequest:
     :param kept: False for a turn in a hidden session, which is removed when the run ends.
     :param entry: The response of OpenAI's API to store with the turn.
     :param client_key: The client's idempotency key, if it may repeat the request.
+    :param rpc_id: JSON of the id of an MCP request, by which its client cancels it.
     """
 
     username: str
@@ -84,6 +85,7 @@ class TurnRequest:
     may_wait: bool = False
     entry: ThreadEntry | None = None
     client_key: ClientKey | None = None
+    rpc_id: str = ""
     origin: Origin | None = None
 
     @property

@@ -12,6 +12,7 @@ from flask import request
 from ...chat.turns.fold import ReplyFold
 from ...chat.turns.turn import TurnRequest
 from ...chat.watching.watch import Numbered, Watch
+from ...db import runs
 from ...db.idempotency import ClientKey
 from ...errors import ApiError, StorageError, refuse
 from ...event_lines import MAX_LINE_BYTES, encode_line
@@ -111,9 +112,31 @@ def open_chat(call: Call, username: str, client_key: ClientKey | None) -> Watch:
             key_id=caller.key_id,
             guard=caller.guard,
             client_key=client_key,
+            rpc_id=orjson.dumps(call.call_id).decode(),
         ),
         find_abort(request),
     )
+
+
+def cancel_chat(request_id: Any, username: str) -> None:
+    """Stop the turn of an earlier call, if its id names only one.
+
+    Clients with one key choose their ids independently. Nothing is stopped if several calls have
+    this id.
+
+    :param request_id: The ``requestId`` of a cancellation.
+    """
+    state, key_id, rpc_id = get_state(), get_caller().key_id, orjson.dumps(request_id).decode()
+    with state.db.read() as db:
+        part = f'"rpc_id":{orjson.dumps(rpc_id).decode()}'
+        rows = runs.list_active_requests(db, key_id, part)
+    found = [run_id for run_id, text in rows if _is_call(orjson.loads(text), rpc_id, username)]
+    if len(found) == 1:
+        state.chat.runs.stop(found)
+
+
+def _is_call(values: dict[str, Any], rpc_id: str, username: str) -> bool:
+    return values.get("rpc_id") == rpc_id and values.get("username") == username
 
 
 def _read_text(arguments: Any, name: str) -> str:

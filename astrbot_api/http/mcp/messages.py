@@ -85,7 +85,7 @@ class Call:
         """Token for progress notifications, or None if the client wants none."""
         meta = self.params.get("_meta")
         token = meta.get("progressToken") if isinstance(meta, dict) else None
-        return token if _is_id(token) else None
+        return token if is_id(token) else None
 
     def answer(self, result: Mapping[str, Any], *, listed: bool = False) -> dict[str, Any]:
         """Return the response.
@@ -113,7 +113,7 @@ def read_call(value: Any, version: str) -> Call | None:
     if not isinstance(method, str):
         raise RpcError(INVALID_REQUEST, "method must be a string")
     call_id, params = value.get("id"), value.get("params")
-    if "id" in value and not _is_id(call_id):
+    if "id" in value and not is_id(call_id):
         raise RpcError(
             INVALID_REQUEST,
             f"id must be an integer or a string of at most {_MAX_ID_CHARS} characters",
@@ -126,7 +126,7 @@ def read_call(value: Any, version: str) -> Call | None:
 def find_id(value: Any) -> str | int | None:
     """Return the id of a possibly invalid message, for the error response."""
     call_id = value.get("id") if isinstance(value, dict) else None
-    return call_id if _is_id(call_id) else None
+    return call_id if is_id(call_id) else None
 
 
 def check_stateless(call: Call, find_header: Callable[[str], str | None]) -> None:
@@ -164,7 +164,8 @@ def find_status(error: RpcError, version: str) -> int:
     return _STATUSES.get(error.code, 200) if version == STATELESS_VERSION else 200
 
 
-def _is_id(value: Any) -> bool:
+def is_id(value: Any) -> bool:
+    """Return whether a value is a valid id of a request."""
     if isinstance(value, str):
         return len(value) <= _MAX_ID_CHARS
     return isinstance(value, int) and not isinstance(value, bool)

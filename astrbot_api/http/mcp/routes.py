@@ -22,7 +22,14 @@ from ..openai.answering import wait_for_answer
 from ..sse import stream_response
 from ..state import get_state
 from . import messages as rpc
-from .chat_tool import CHAT, ChatAnswer, describe_chat, describe_refusal, open_chat
+from .chat_tool import (
+    CHAT,
+    ChatAnswer,
+    cancel_chat,
+    describe_chat,
+    describe_refusal,
+    open_chat,
+)
 from .messages import Call, RpcError
 from .resources import list_resources, list_templates, read_resource
 from .schemas import DOCUMENTED_BODY, DOCUMENTED_QUERY, DOCUMENTED_RESPONSES
@@ -137,6 +144,7 @@ def _check_origin() -> None:
 def _answer_message(value: Any, version: str, username: str) -> Response:
     call = _read_call(value, version)
     if call is None or call.call_id is None:
+        _note(call, username)
         return Response(status=202)  # notifications and responses need no answer
     if call.is_stateless:
         rpc.check_stateless(call, request.headers.get)
@@ -161,6 +169,14 @@ def _answer_message(value: Any, version: str, username: str) -> Response:
     return response
 
 
+def _note(call: Call | None, username: str) -> None:
+    """Read a notification. Only cancellations matter; responses of the client do not."""
+    if call is not None and call.method == "notifications/cancelled":
+        request_id = call.params.get("requestId")
+        if rpc.is_id(request_id):
+            cancel_chat(request_id, username)
+
+
 def _answer_batch(values: list[Any], version: str, username: str) -> Response:
     """Answer the requests of a batch one after the other."""
     if version != rpc.BATCH_VERSION or not 0 < len(values) <= rpc.MAX_BATCH:
@@ -175,7 +191,9 @@ def _answer_batch(values: list[Any], version: str, username: str) -> Response:
         let_others_run()
         try:
             call = _read_call(value, version)
-            if call is not None and call.call_id is not None:
+            if call is None or call.call_id is None:
+                _note(call, username)
+            else:
                 answers.append(_answer_call(call, username, None))
         except RpcError as error:
             answers.append(rpc.describe_error(error, rpc.find_id(value)))
