@@ -31,6 +31,12 @@ _TEXT_LIKE = re.compile(
 #: Control characters except tab, line ends, form feed and escape. Text does not contain them.
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 
+#: Number of bytes without control characters that are hardly ever binary.
+_CLEARLY_BYTES = 32
+
+#: Length of a packet of an MPEG transport stream, and its first byte. Source: ISO/IEC 13818-1.
+_PACKET_BYTES, _SYNC = 188, b"G"
+
 #: Media types of the library -> registered media types.
 _REGISTERED = {
     "audio/x-wav": "audio/wav",
@@ -71,8 +77,9 @@ def detect_kind(head: bytes, name: str) -> Kind:
         return Kind("file", _text_mime(name) or "text/plain", charset)
     if found is None:
         mime = _text_mime(name)
-        if mime and not _CONTROLS.search(head):
-            return Kind("file", mime)  # in an unknown legacy encoding, such as GB 18030
+        if (mime or len(head) >= _CLEARLY_BYTES) and not _CONTROLS.search(head):
+            # In an unknown legacy encoding, such as GB 18030.
+            return Kind("file", mime or "text/plain")
         return Kind(*_without_signature(head))
     mime = _refine(head, _REGISTERED.get(found, found))
     return Kind(_TYPES.get(mime.partition("/")[0], "file"), mime)
@@ -99,13 +106,15 @@ def _text_mime(name: str) -> str | None:
 
 
 def _without_signature(head: bytes) -> tuple[str, str]:
-    """Detect audio formats of messengers that the library does not know."""
+    """Detect formats that the library does not know, such as audio of messengers."""
     if head[:10].lstrip(b"\x02").startswith(b"#!SILK_V3"):
         return "record", "audio/silk"
     if head.startswith(b"#!AMR-WB\n"):
         return "record", "audio/amr-wb"
     if head.startswith(b"caff\0\1"):  # iMessage
         return "record", "audio/x-caf"
+    if len(head) > 2 * _PACKET_BYTES and head[: 2 * _PACKET_BYTES + 1 : _PACKET_BYTES] == _SYNC * 3:
+        return "video", "video/mp2t"
     return "file", "application/octet-stream"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import pytest
@@ -128,12 +129,18 @@ _NOTED = (
             [],
         ),
         (
+            b'<?xml version="1.0" encoding="UTF-8"?><html><body><p>chapter</p></body></html>',
+            ["chapter"],
+            ["xml"],
+        ),
+        (
             '<meta charset="gb2312"><h1>你好</h1><a href="#top">up</a>'.encode("gbk"),
             ["# 你好", "up"],
             ["#top"],
         ),
     ],
-    ids=["nested", "merged", "notes", "sheet", "slide", "odt", "mail", "mail in mail", "html"],
+    ids=["nested", "merged", "notes", "sheet", "slide", "odt", "mail", "mail in mail", "xhtml",
+         "html"],
 )  # fmt: skip
 def test_what_real_documents_have_is_read(
     data: bytes, wanted: list[str], unwanted: list[str]
@@ -141,6 +148,80 @@ def test_what_real_documents_have_is_read(
     text = read(data, "a.eml" if data.startswith(b"From") else "a.html")
     assert [one for one in wanted if one not in text] == [], text
     assert [one for one in unwanted if one in text] == [], text
+
+
+_MATH = (
+    '<m:oMathPara xmlns:m="math"><m:oMath><m:f><m:num><m:r><m:t>a</m:t></m:r></m:num><m:den>'
+    "<m:rad><m:radPr/><m:deg/><m:e><m:r><m:t>b</m:t></m:r></m:e></m:rad></m:den></m:f>"
+    '<m:nary><m:naryPr><m:chr m:val="∑"/></m:naryPr><m:sub><m:r><m:t>i</m:t></m:r></m:sub><m:sup/>'
+    "<m:e><m:sSup><m:e><m:r><m:t>x</m:t></m:r></m:e><m:sup><m:r><m:t>2</m:t></m:r></m:sup></m:sSup>"
+    "</m:e></m:nary></m:oMath></m:oMathPara>"
+)
+_LATEX = r"$\frac{a}{\sqrt{b}}∑_{i} x^{2}$"
+_CHART = (
+    "<ser><tx><pt><v>Sales</v></pt></tx><cat><pt idx='0'><v>Q1</v></pt><pt idx='1'><v>Q2</v></pt>"
+    "</cat><val><pt idx='1'><v>12</v></pt></val></ser>"
+)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        samples.make_docx(f"<w:p>{_MATH}</w:p>"),
+        samples.make_pptx(f"<a:p>{_MATH}</a:p>"),
+        f'<math><semantics><mi>x</mi><annotation encoding="application/x-tex">{_LATEX[1:-1]}'
+        "</annotation></semantics></math>".encode(),
+    ],
+    ids=["docx", "pptx", "html"],
+)  # fmt: skip
+def test_equations_are_read_as_latex(data: bytes) -> None:
+    assert _LATEX in read(data, "a.html")
+
+
+def test_charts_and_diagrams_are_read() -> None:
+    table = "[chart]\n|  | Sales |\n| --- | --- |\n| Q1 |  |\n| Q2 | 12 |"
+    diagram = "<p><t>Step one</t></p><p><t>Step two</t></p>"
+    text = read(samples.make_docx(chart=_CHART, diagramData=diagram))
+    assert "- Step one\n- Step two" in text
+    assert table in text
+    assert table in read(samples.make_pptx(chart=f"<x:a xmlns:x='x'>{_CHART}</x:a>"))
+
+
+def test_the_header_and_the_footer_of_a_letter_are_read_once() -> None:
+    box = f"<w:r><w:txbxContent>{word('Tel. 12')}</w:txbxContent></w:r>"
+    boxed = (
+        f'<w:p><w:r><w:t>ACME</w:t></w:r>{box}<mc:Fallback xmlns:mc="mc">{box}</mc:Fallback></w:p>'
+    )
+    parts = {"header1": boxed, "header2": boxed, "footer1": word("Bank 34")}
+    assert read(samples.make_docx(**parts)).endswith("\n\nHeader: ACME\nTel. 12\n\nFooter: Bank 34")
+
+
+def test_formulas_without_a_value_and_errors_of_a_sheet_are_shown() -> None:
+    row = (
+        '<row r="3"><c r="A3" t="n"><f>SUM(B1:B2)</f><v></v></c><c r="B3"><f>A1&amp;"x"</f></c>'
+        '<c r="C3"><f>1+1</f><v>2</v></c><c r="D3" t="e"><f>1/0</f><v>#DIV/0!</v></c></row>'
+    )
+    assert '| =SUM(B1:B2) | =A1&"x" | 2 | #DIV/0! |' in read(samples.make_xlsx(row))
+
+
+def test_a_sheet_with_a_cell_far_away_is_read() -> None:
+    far = '<row r="1048576"><c r="XFD1048576"><v>7</v></c></row>'
+    assert "| marmalade | 4711 |  |\n|  |  | 7 |" in read(samples.make_xlsx(far))
+
+
+def test_a_notebook_is_read_as_its_cells_without_pictures() -> None:
+    output = {"output_type": "display_data", "data": {"image/png": "A" * 999, "text/plain": "<F>"}}
+    code = {"cell_type": "code", "source": ["a = 1\n", "a"], "outputs": [output]}
+    cells = [{"cell_type": "markdown", "source": "# Title"}, code]
+    notebook = json.dumps({"cells": cells, "metadata": {}}).encode()
+    text = "# Title\n\n```\na = 1\na\n```\n\nOutput:\n```\n<F>\n```"
+    assert read(notebook, "a.ipynb", "text/plain") == text
+    assert read(b"no JSON", "a.ipynb", "text/plain") == "no JSON"
+
+
+def test_a_picture_within_a_text_is_left_out() -> None:
+    text = f"# T\n![x](data:image/png;base64,{'A' * 999})\nend"
+    assert read(text.encode(), "a.md") == "# T\n![x](data:image/png;base64,…)\nend"
 
 
 _TEXT = "BT /F1 12 Tf 72 700 Td (Cover letter) Tj ET"

@@ -32,6 +32,7 @@ _MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2\0\0\1\0moov"
         (_MP4, "video", "video/mp4"),
         (b"%PDF-1.4\n", "file", "application/pdf"),
         (b"PK\x03\x04" + bytes(40), "file", "application/zip"),
+        ((b"G" + bytes(187)) * 3, "video", "video/mp2t"),
         (b"\0\1\2", "file", "application/octet-stream"),
     ],
 )
@@ -70,8 +71,9 @@ def test_the_head_may_end_within_a_character() -> None:
     assert detect_kind("你".encode()[:2], "a.bin") == Kind("file", "application/octet-stream")
 
 
-def test_other_encodings_are_text_where_the_name_says_so() -> None:
+def test_other_encodings_are_text_if_the_name_or_the_length_says_so() -> None:
     assert detect_kind("hi".encode("utf-16"), "a.txt") == Kind("file", "text/plain", "utf-16")
     chinese = "你好世界".encode("gb18030")
     assert detect_kind(chinese, "a.csv") == Kind("file", "text/csv")
     assert detect_kind(chinese, "a.bin") == Kind("file", "application/octet-stream")
+    assert detect_kind(chinese * 4, "a.bin") == Kind("file", "text/plain")

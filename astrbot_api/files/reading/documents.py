@@ -14,8 +14,12 @@ from typing import Any, BinaryIO
 from ...errors import Unreadable
 from ...runtime.decoding import decode, is_binary
 from . import office
+from .notebooks import read_notebook
 from .opendocument import read_opendocument
 from .pages import html_to_markdown
+from .slides import read_pptx
+from .word import read_docx
+from .workbooks import read_workbook
 
 #: Maximum text of one document, in characters.
 MAX_TEXT_CHARS = 2_000_000
@@ -39,6 +43,9 @@ _TEXT_SUFFIXES = {
 }  # fmt: skip
 
 _HTML_START = re.compile(rb"\s*(<\?xml[^>]{0,100}>\s*)?(<!doctype\s+html|<html)", re.IGNORECASE)
+
+#: The bytes of a file within a text, such as a picture in Markdown.
+_EMBEDDED = re.compile(r"(data:[\w.+-]{1,50}/[\w.+-]{1,50};base64,)[A-Za-z0-9+/=]{200,}+")
 
 #: Stream name in an old Office file -> error text (Source: MS-CFB, MS-OFFCRYPTO).
 _OLD_OFFICE = (
@@ -97,7 +104,9 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     # A binary file with the extension of a text file.
     if is_binary(text):
         raise Unreadable("its name is that of a text, but its content is binary")
-    return text
+    if suffix == ".ipynb":
+        text = read_notebook(text)
+    return _EMBEDDED.sub(r"\1…", text)
 
 
 def _with_notes(text: str, notes: list[str]) -> str:
@@ -121,9 +130,9 @@ def _find_reader(package: office.Package) -> Callable[[office.Package], str] | N
     names = package.names
     if "[Content_Types].xml" in names:
         for folder, reader in (
-            ("word", office.read_docx),
-            ("xl", office.read_workbook),
-            ("ppt", office.read_pptx),
+            ("word", read_docx),
+            ("xl", read_workbook),
+            ("ppt", read_pptx),
         ):
             if any(name.startswith(f"{folder}/") for name in names):
                 return reader

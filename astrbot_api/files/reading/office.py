@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import posixpath
-import re
 import zipfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -55,6 +54,10 @@ class Package:
             raise Unreadable(f"a part of it unpacks to more than {_MAX_PART_BYTES // 2**20} MiB")
         return data
 
+    def measure(self, name: str) -> int:
+        """Return the size of a part according to the ZIP directory, in bytes."""
+        return self._zip.getinfo(name).file_size
+
     def parse(self, name: str) -> ET.Element:
         """Parse an XML part and return its root."""
         return ET.fromstring(self.read(name))
@@ -67,28 +70,6 @@ class Package:
         if len(members) > _MAX_LISTED:
             lines.append(f"- and {len(members) - _MAX_LISTED} more")
         return "\n".join(lines)
-
-
-def read_docx(package: Package) -> str:
-    """Return the text of a Word document with headings, lists, tables, notes and comments."""
-    import mammoth
-
-    from .pages import html_to_markdown
-
-    package.source.seek(0)
-    # mammoth uses the file's name as a path, and an open descriptor has no path.
-    source = io.BytesIO(package.source.read())
-    no_picture = mammoth.images.img_element(lambda _: {})
-    page = mammoth.convert_to_html(
-        source, convert_image=no_picture, style_map="comment-reference => sup"
-    ).value
-    return html_to_markdown(page)
-
-
-def read_workbook(package: Package) -> str:
-    """Return the sheets of an xlsx, xlsm, xlsb or ods workbook as tables."""
-    package.source.seek(0)
-    return read_sheets(package.source.read())
 
 
 def read_sheets(data: bytes) -> str:
@@ -155,90 +136,6 @@ def to_markdown_table(rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def read_pptx(package: Package) -> str:
-    """Return the text of a presentation's slides, with tables and notes."""
-    parts = []
-    slides = [name for name in package.names if re.fullmatch(r"ppt/slides/slide\d+\.xml", name)]
-    order = _slide_order(package)
-    slides.sort(key=lambda name: (order.get(name, 10**6), int(re.sub(r"\D", "", name))))
-    for number, name in enumerate(slides, 1):
-        slide = package.parse(name)
-        hidden = " (hidden)" if slide.get("show") in ("0", "false") else ""
-        lines = [f"## Slide {number}{hidden}", *_iter_slide(slide)]
-        for target in _list_targets(package, name, "notesSlide"):
-            notes = " ".join(_iter_slide(package.parse(target))).strip()
-            if notes:
-                lines.append(f"Notes: {notes}")
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts)
-
-
-def _slide_order(package: Package) -> dict[str, int]:
-    """Return the position of each slide, which its part's name does not show."""
-    main = "ppt/presentation.xml"
-    targets = dict(_iter_relations(package, main))
-    order = {}
-    for number, slide in enumerate(iter_local(package.parse(main), "sldId")):
-        key = next((value for name, value in slide.items() if name.endswith("}id")), "")
-        if key in targets:
-            order[targets[key][1]] = number
-    return order
-
-
-def _iter_relations(package: Package, name: str) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yield the id, type and target of each relationship of a part."""
-    folder, base = posixpath.split(name)
-    relations = f"{folder}/_rels/{base}.rels"
-    if relations in package.names:
-        for one in iter_local(package.parse(relations), "Relationship"):
-            target = one.get("Target", "")
-            path = target[1:] if target.startswith("/") else posixpath.join(folder, target)
-            kind = one.get("Type", "").rpartition("/")[2]
-            yield one.get("Id", ""), (kind, posixpath.normpath(path))
-
-
-def _list_targets(package: Package, name: str, kind: str) -> list[str]:
-    found = [target for _, (one, target) in _iter_relations(package, name) if one == kind]
-    return [target for target in found if target in package.names]
-
-
-def _iter_slide(root: ET.Element) -> Iterator[str]:
-    """Yield the paragraphs, tables and image descriptions of a slide, without its number."""
-    skipped = {id(one) for table in iter_local(root, "tbl") for one in table.iter()}
-    for shape in iter_local(root, "sp"):
-        place = next(iter_local(shape, "ph"), None)
-        if place is not None and place.get("type") in ("sldNum", "dt", "ftr", "hdr"):
-            skipped |= {id(one) for one in shape.iter()}
-    for element in root.iter():
-        local = local_name(element)
-        if local == "tbl":
-            rows = [
-                [_text_of(cell) for cell in iter_local(row, "tc")]
-                for row in iter_local(element, "tr")
-            ]
-            yield to_markdown_table(rows)
-        elif local == "pic":
-            described = next((one.get("descr") for one in iter_local(element, "cNvPr")), None)
-            if described:
-                yield f"[picture: {' '.join(described.split())}]"
-        elif local == "p" and id(element) not in skipped:
-            text = _text_of(element)
-            if text:
-                yield text
-
-
-def _text_of(element: ET.Element) -> str:
-    """Return the text of a DrawingML element."""
-    pieces = []
-    for one in element.iter():
-        local = local_name(one)
-        if local == "t":
-            pieces.append(one.text or "")
-        elif local == "br":
-            pieces.append(" ")
-    return "".join(pieces).strip()
-
-
 def read_epub(package: Package) -> str:
     """Return the chapters of an e-book, in reading order."""
     from ...runtime.decoding import decode
@@ -273,6 +170,23 @@ def _list_encrypted(package: Package) -> set[str]:
         return set()
     references = iter_local(package.parse(name), "CipherReference")
     return {unquote(one.get("URI", "")) for one in references}
+
+
+def iter_relations(package: Package, name: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield the id, type and target of each relationship of a part."""
+    folder, base = posixpath.split(name)
+    relations = f"{folder}/_rels/{base}.rels"
+    if relations in package.names:
+        for one in iter_local(package.parse(relations), "Relationship"):
+            target = one.get("Target", "")
+            path = target[1:] if target.startswith("/") else posixpath.join(folder, target)
+            kind = one.get("Type", "").rpartition("/")[2]
+            yield one.get("Id", ""), (kind, posixpath.normpath(path))
+
+
+def list_targets(package: Package, name: str, kind: str) -> list[str]:
+    found = [target for _, (one, target) in iter_relations(package, name) if one == kind]
+    return [target for target in found if target in package.names]
 
 
 def local_name(element: ET.Element) -> str:

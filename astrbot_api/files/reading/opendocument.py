@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
 from ...errors import Unreadable
-from .office import Package, iter_local, local_name, read_workbook, to_markdown_table
+from .office import Package, iter_local, local_name, to_markdown_table
+from .workbooks import read_workbook
 
 #: Maximum repetitions of a cell or row. Empty cells repeat up to the edge of the sheet.
 _MAX_REPEATED = 100

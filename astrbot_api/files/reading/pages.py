@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from bs4 import BeautifulSoup, Tag
+from bs4.element import ProcessingInstruction
 from markdownify import MarkdownConverter
 
 
@@ -30,13 +31,19 @@ def html_to_markdown(html: str) -> str:
     soup = BeautifulSoup(html, "html.parser")
     for tag in soup(["script", "style", "noscript", "template", "head"]):
         tag.decompose()
+    for text in soup.find_all(string=lambda one: isinstance(one, ProcessingInstruction)):
+        text.extract()
+    for math in soup.find_all("math"):
+        latex = math.find("annotation", encoding="application/x-tex")
+        if latex is not None:
+            math.replace_with(f"${latex.get_text().strip()}$")
     for table in soup.find_all("table"):
         if table.find("table"):
             _unwrap(table)
         else:
             _fill_rows(table)
-    text: str = converter.convert_soup(soup)
-    return re.sub(r"\n{3,}", "\n\n", text).strip()
+    markdown: str = converter.convert_soup(soup)
+    return re.sub(r"\n{3,}", "\n\n", markdown).strip()
 
 
 def _unwrap(table: Tag) -> None:

@@ -1,0 +1,87 @@
+"""Text extraction from PowerPoint presentations, for jobs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from xml.etree import ElementTree as ET
+
+from .charts import read_charts
+from .equations import replace_equations
+from .office import (
+    Package,
+    iter_local,
+    iter_relations,
+    list_targets,
+    local_name,
+    to_markdown_table,
+)
+
+
+def read_pptx(package: Package) -> str:
+    """Return the text of a presentation's slides, with tables and notes."""
+    parts = []
+    slides = [name for name in package.names if re.fullmatch(r"ppt/slides/slide\d+\.xml", name)]
+    order = _slide_order(package)
+    slides.sort(key=lambda name: (order.get(name, 10**6), int(re.sub(r"\D", "", name))))
+    for number, name in enumerate(slides, 1):
+        slide = package.parse(name)
+        replace_equations(slide, "r", "t")
+        hidden = " (hidden)" if slide.get("show") in ("0", "false") else ""
+        lines = [f"## Slide {number}{hidden}", *_iter_slide(slide)]
+        lines += read_charts(package, name)
+        for target in list_targets(package, name, "notesSlide"):
+            notes = " ".join(_iter_slide(package.parse(target))).strip()
+            if notes:
+                lines.append(f"Notes: {notes}")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _slide_order(package: Package) -> dict[str, int]:
+    """Return the position of each slide, which its part's name does not show."""
+    main = "ppt/presentation.xml"
+    targets = dict(iter_relations(package, main))
+    order = {}
+    for number, slide in enumerate(iter_local(package.parse(main), "sldId")):
+        key = next((value for name, value in slide.items() if name.endswith("}id")), "")
+        if key in targets:
+            order[targets[key][1]] = number
+    return order
+
+
+def _iter_slide(root: ET.Element) -> Iterator[str]:
+    """Yield the paragraphs, tables and image descriptions of a slide, without its number."""
+    skipped = {id(one) for table in iter_local(root, "tbl") for one in table.iter()}
+    for shape in iter_local(root, "sp"):
+        place = next(iter_local(shape, "ph"), None)
+        if place is not None and place.get("type") in ("sldNum", "dt", "ftr", "hdr"):
+            skipped |= {id(one) for one in shape.iter()}
+    for element in root.iter():
+        local = local_name(element)
+        if local == "tbl":
+            rows = [
+                [_text_of(cell) for cell in iter_local(row, "tc")]
+                for row in iter_local(element, "tr")
+            ]
+            yield to_markdown_table(rows)
+        elif local == "pic":
+            described = next((one.get("descr") for one in iter_local(element, "cNvPr")), None)
+            if described:
+                yield f"[picture: {' '.join(described.split())}]"
+        elif local == "p" and id(element) not in skipped:
+            text = _text_of(element)
+            if text:
+                yield text
+
+
+def _text_of(element: ET.Element) -> str:
+    """Return the text of a DrawingML element."""
+    pieces = []
+    for one in element.iter():
+        local = local_name(one)
+        if local == "t":
+            pieces.append(one.text or "")
+        elif local == "br":
+            pieces.append(" ")
+    return "".join(pieces).strip()

@@ -1,0 +1,84 @@
+"""Text extraction from Word documents, for jobs."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from xml.etree import ElementTree as ET
+
+from .charts import read_charts
+from .equations import replace_equations
+from .office import Package, iter_local, local_name
+
+_MAIN = "word/document.xml"
+
+#: Part with a header or footer.
+_MARGIN = re.compile(r"word/(header|footer)\d*\.xml")
+
+#: Namespace of WordprocessingML. Source: ECMA-376, part 1.
+_W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+
+
+def read_docx(package: Package) -> str:
+    """Return the text of a Word document with headings, lists, tables, notes and comments.
+
+    Charts, headers and footers follow the text.
+    """
+    import mammoth
+
+    from .pages import html_to_markdown
+
+    # mammoth uses the file's name as a path, and an open descriptor has no path.
+    source = io.BytesIO(_write_equations(package))
+    no_picture = mammoth.images.img_element(lambda _: {})
+    page = mammoth.convert_to_html(
+        source, convert_image=no_picture, style_map="comment-reference => sup"
+    ).value
+    more = (*read_charts(package, _MAIN), *_iter_margins(package))
+    return "\n\n".join(filter(None, (html_to_markdown(page), *more)))
+
+
+def _write_equations(package: Package) -> bytes:
+    """Return the document with its equations as text, because mammoth leaves them out."""
+    main = package.read(_MAIN) if _MAIN in package.names else b""
+    if b"oMath" not in main:
+        package.source.seek(0)
+        return package.source.read()
+    root = ET.fromstring(main)
+    replace_equations(root, f"{_W}r", f"{_W}t", f"{_W}smartTag")
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        for name in package.names:
+            if name == _MAIN:
+                file.writestr(name, ET.tostring(root))
+            elif name.endswith((".xml", ".rels")):
+                file.writestr(name, package.read(name))
+    return out.getvalue()
+
+
+def _iter_margins(package: Package) -> Iterator[str]:
+    """Yield the different headers and footers."""
+    seen = set()
+    for name in sorted(package.names, key=lambda one: ("footer" in one, one)):
+        kind = _MARGIN.fullmatch(name)
+        if kind is not None:
+            text = "\n".join(_list_paragraphs(package.parse(name)))
+            if text and text not in seen:
+                seen.add(text)
+                yield f"{kind[1].capitalize()}: {text}"
+
+
+def _list_paragraphs(root: ET.Element) -> list[str]:
+    """Return the paragraphs with text, also of text boxes, whose text is stored twice."""
+    for one in list(root.iter()):
+        for copy in [child for child in one if local_name(child) == "Fallback"]:
+            one.remove(copy)
+    found = []
+    taken: set[int] = set()
+    for paragraph in reversed(list(iter_local(root, "p"))):  # inner ones first
+        texts = [one for one in iter_local(paragraph, "t") if id(one) not in taken]
+        taken |= {id(one) for one in texts}
+        found.append("".join(one.text or "" for one in texts).strip())
+    return [one for one in reversed(found) if one]

@@ -1,0 +1,118 @@
+"""Text extraction from workbooks, for jobs. Sheets of xlsx are corrected before they are read.
+
+calamine shows cells without a stored value and errors as empty cells, and needs memory for every
+cell between the first and the last one.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+
+from .office import Package, read_sheets
+
+_SHEET = re.compile(r"xl/worksheets/[^/]+\.xml")
+
+#: Parts that contain no cells.
+_OTHER = re.compile(r"xl/(media|drawings|charts|diagrams|embeddings|pivot\w+)/.*")
+
+#: Maximum size of a sheet that is corrected, in bytes.
+_MAX_SHEET_BYTES = 32 * 2**20
+
+#: Number of cells up to the last one. Above it, empty rows and columns are removed.
+_MAX_AREA = 2_000_000
+
+#: A cell with a formula: attributes, formula, value. Source: ECMA-376, 18.3.1.4.
+_FORMULA = re.compile(rb"<c\b([^<>]*)><f\b[^<>]*>([^<]+)</f>(?:<v>([^<]*)</v>|<v\s*/>)?</c>")
+_TYPE = re.compile(rb'\st="[^"]*"')
+_ERROR = re.compile(rb'(<c\b[^<>]*)\st="e"')
+_ROW = re.compile(rb'(<row\b[^<>]*?\sr=")(\d+)"')
+_BEYOND_Z = re.compile(rb'\sr="[A-Z]{2}')
+_CELL = re.compile(rb'(<c\b[^<>]*?\sr=")([A-Z]{1,3})(\d+)"')
+
+
+def read_workbook(package: Package) -> str:
+    """Return the sheets of an xlsx, xlsm, xlsb or ods workbook as tables."""
+    return read_sheets(_correct_workbook(package))
+
+
+def _correct_workbook(package: Package) -> bytes:
+    """Return a workbook in which formulas without a value and errors are texts.
+
+    Empty rows and columns between distant cells are removed.
+    """
+    package.source.seek(0)
+    changed = {}
+    # The writer of the file did not calculate, and wrote 0 as each value.
+    is_uncalculated = b'fullCalcOnLoad="1"' in _read(package, "xl/workbook.xml")
+    for name in filter(_SHEET.fullmatch, package.names):
+        sheet = _read(package, name)
+        corrected = _correct_sheet(sheet, is_uncalculated)
+        if corrected != sheet:
+            changed[name] = corrected
+    package.source.seek(0)
+    if not changed:
+        return package.source.read()
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        for name in package.names:
+            if not _OTHER.fullmatch(name):
+                file.writestr(name, changed.pop(name, b"") or package.read(name))
+    return out.getvalue()
+
+
+def _read(package: Package, name: str) -> bytes:
+    """Return a part, or nothing if it is missing or very large."""
+    if name not in package.names or package.measure(name) > _MAX_SHEET_BYTES:
+        return b""
+    return package.read(name)
+
+
+def _correct_sheet(sheet: bytes, is_uncalculated: bool) -> bytes:
+    def show(cell: re.Match[bytes]) -> bytes:
+        attributes, formula, value = cell.groups()
+        if value and not (is_uncalculated and value == b"0"):
+            return cell[0]
+        return b'<c%s t="str"><v>=%s</v></c>' % (_TYPE.sub(b"", attributes), formula)
+
+    if b"<f" in sheet:
+        sheet = _FORMULA.sub(show, sheet)
+    if b't="e"' in sheet:
+        sheet = _ERROR.sub(rb'\1 t="str"', sheet)
+    if not _is_large(sheet):
+        return sheet
+    rows = dict.fromkeys(number for _, number in _ROW.findall(sheet))
+    cells = {column for _, column, _ in _CELL.findall(sheet)}
+    columns = {column: at for at, column in enumerate(sorted(cells, key=_to_number), 1)}
+    numbers = {row: b"%d" % at for at, row in enumerate(rows, 1)}
+    letters = {column: _to_letters(at) for column, at in columns.items()}
+    sheet = _ROW.sub(lambda row: b'%s%s"' % (row[1], numbers[row[2]]), sheet)
+    return _CELL.sub(
+        lambda cell: b'%s%s%s"' % (cell[1], letters[cell[2]], numbers.get(cell[3], cell[3])), sheet
+    )
+
+
+def _is_large(sheet: bytes) -> bool:
+    """Return whether calamine would need memory for very many cells."""
+    last = _ROW.search(sheet, max(sheet.rfind(b"<row "), 0))
+    height = int(last[2]) if last else 0
+    width = 26  # up to column Z
+    if height * width <= _MAX_AREA and _BEYOND_Z.search(sheet):
+        width = max(_to_number(column) for _, column, _ in _CELL.findall(sheet))
+    return height * width > _MAX_AREA
+
+
+def _to_number(column: bytes) -> int:
+    number = 0
+    for letter in column:
+        number = number * 26 + letter - 64
+    return number
+
+
+def _to_letters(number: int) -> bytes:
+    letters = b""
+    while number:
+        number, rest = divmod(number - 1, 26)
+        letters = bytes([65 + rest]) + letters
+    return letters
