@@ -160,7 +160,8 @@ def get_session(query: dict[str, Any], session_id: str) -> Response:
     """Return a session, its newest messages and its running turns.
 
     `history` contains the newest messages. To get older ones, use `next_cursor`, or `page` 2, 3
-    and so on. You can join the stream of any run in `active_runs`.
+    and so on. A page of more than two million characters is shorter: use `next_cursor` for the
+    rest. You can join the stream of any run in `active_runs`.
     """
     username = resolve_owner(session_id, query["username"])
     paged = query["page"] is not None or query["page_size"] is not None
