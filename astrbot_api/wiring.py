@@ -82,7 +82,7 @@ from .worker.chores import Chores, remove_old_rows
 from .worker.lease import WorkerLease
 
 #: Maximum memory of a worker for unfinished messages, and for conversations and files of running
-#: turns, in bytes. A key may use half of it.
+#: turns, in bytes. A key may use half of it. Settings for longer messages raise it.
 _MAX_RECEIVING_BYTES = 256 * 2**20
 _MAX_TURNS_BYTES = 2**30
 
@@ -220,7 +220,8 @@ def _build_worker(settings: Settings, store: Store, parts: Parts) -> WorkerArea:
         tracing=open_tracing(parts.tracer_provider),
         aside=Aside(),
         receiving=MemoryBudget(
-            "The server is receiving too many long messages; try again later.", _MAX_RECEIVING_BYTES
+            "The server is receiving too many long messages; try again later.",
+            max(_MAX_RECEIVING_BYTES, 2 * settings.max_json_bytes, 2 * settings.max_hook_bytes),
         ),
     )
 
@@ -281,7 +282,7 @@ def _build_services(base: _Base) -> AnswerServices:
         metrics=worker.metrics,
         memory=MemoryBudget(
             "The turns of this worker hold too much; try again when some have ended.",
-            _MAX_TURNS_BYTES,
+            max(_MAX_TURNS_BYTES, 8 * settings.max_json_bytes),  # a character may take four bytes
         ),
         agent=make_agent(parts.agent),
     )
