@@ -68,9 +68,9 @@ class RateLimiter(Protocol):
 
 def open_rate_limiter(settings: Settings, store: Store) -> RateLimiter:
     """Return the limiter of the settings: Redis if configured, else the database."""
-    url = settings.limits_url or settings.redis_url
-    counted = _DatabaseLimiter(store)
-    return _LibraryLimiter(url, settings.redis_prefix, counted) if url else counted
+    url, counted = settings.limits_url or settings.redis_url, _DatabaseLimiter(store)
+    setting = "ASTRBOT_LIMITS_URL" if settings.limits_url else "ASTRBOT_REDIS_URL"
+    return _LibraryLimiter(url, setting, settings.redis_prefix, counted) if url else counted
 
 
 class _DatabaseLimiter:
@@ -88,19 +88,21 @@ class _DatabaseLimiter:
 class _LibraryLimiter:
     """A limiter of the library ``limits``.
 
-    :param url: ``memory://``, ``redis://HOST:PORT`` or another URL that it supports.
+    :param url: ``memory://``, or a URL of :func:`~..runtime.redis_client.open_redis`.
+    :param setting: The variable with the URL, for errors.
     :param prefix: The prefix of every key in Redis.
     :param substitute: Counts requests while Redis fails, so that limited keys still work.
     """
 
-    def __init__(self, url: str, prefix: str, substitute: RateLimiter) -> None:
+    def __init__(self, url: str, setting: str, prefix: str, substitute: RateLimiter) -> None:
         from limits import storage, strategies
 
         options: dict[str, Any] = {}
         if not url.startswith("memory://"):
+            client = open_redis(url, setting=setting, timeout_s=_REDIS_LIMIT_S)
             options = {
                 "key_prefix": f"{prefix}:limits", "wrap_exceptions": True,
-                "connection_pool": open_redis(url, timeout_s=_REDIS_LIMIT_S).connection_pool,
+                "connection_pool": client.connection_pool,
             }  # fmt: skip
             url = "redis://"  # only chooses the class: the pool knows the address
         self._limiter = strategies.SlidingWindowCounterRateLimiter(

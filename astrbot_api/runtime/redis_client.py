@@ -1,4 +1,4 @@
-"""The Redis client for ``ASTRBOT_REDIS_URL``."""
+"""The Redis client for ``ASTRBOT_REDIS_URL`` and ``ASTRBOT_LIMITS_URL``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ _TIMEOUT_S = 3.0
 
 
 def open_redis(
-    url: str, *, timeout_s: float = _TIMEOUT_S, on_demoted: Callable[[], object] = bool
+    url: str,
+    *,
+    setting: str = "ASTRBOT_REDIS_URL",
+    timeout_s: float = _TIMEOUT_S,
+    on_demoted: Callable[[], object] = bool,
 ) -> Any:
     """Return a client that connects on first use and reconnects when needed.
 
+    :param setting: The variable with the URL, for errors.
     :param on_demoted: Called when a server has become a replica, and its connection is replaced.
     :raises SettingsError: when the client is not installed or cannot parse the URL.
     """
@@ -28,8 +33,7 @@ def open_redis(
         from redis.retry import Retry
     except ImportError as error:
         raise SettingsError(
-            "ASTRBOT_REDIS_URL is set, but its client is not installed: "
-            "pip install 'astrbot-api[redis]'"
+            f"{setting} is set, but its client is not installed: pip install 'astrbot-api[redis]'"
         ) from error
     try:
         pool = redis.BlockingConnectionPool.from_url(
@@ -45,7 +49,7 @@ def open_redis(
     except ValueError as error:
         # The library's message may contain the URL with its password.
         raise SettingsError(
-            "ASTRBOT_REDIS_URL must be redis://[:PASSWORD@]HOST[:PORT]/NUMBER, "
+            f"{setting} must be redis://[:PASSWORD@]HOST[:PORT]/NUMBER, "
             "rediss://… for TLS, or unix:///PATH"
         ) from error
     pool.connection_class = _follow_primary(pool.connection_class, on_demoted)

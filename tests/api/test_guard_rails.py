@@ -23,6 +23,7 @@ from astrbot_api.agent.provider import Delta, TextDelta, ToolCallDelta, Usage
 from astrbot_api.cli.main import main
 from astrbot_api.db import keys, keyuse, ratecounts, session_keys
 from astrbot_api.db.models import ApiKey
+from astrbot_api.errors import SettingsError
 from astrbot_api.keys import rates
 from astrbot_api.keys.rules import NO_RULES, narrow_rules, read_rules
 
@@ -179,6 +180,14 @@ def test_redis_counts_the_same_and_in_its_outage_the_database_counts(
     lost = make_api(ASTRBOT_LIMITS_URL="redis://127.0.0.1:1")
     key = make_key(lost, requests_per_minute=2)
     assert [ask(lost, key).status_code for _ in range(3)] == [200, 200, 429]
+
+
+@pytest.mark.parametrize("name", ["ASTRBOT_LIMITS_URL", "ASTRBOT_REDIS_URL"])
+def test_a_wrong_url_of_redis_is_reported_under_its_own_variable(
+    make_api: Callable[..., Api], name: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"{name} must be redis://"):
+        make_api(**{name: "redis://127.0.0.1:port"})
 
 
 def test_one_request_waits_for_a_redis_that_does_not_answer(
