@@ -15,6 +15,7 @@ from ..errors import ApiError
 from .auth import check_scope, get_caller, require_scope
 from .blueprint import ApiBlueprint
 from .openai_errors import expects_openai_errors
+from .state import get_state
 
 #: All methods that routes can have.
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
@@ -84,8 +85,9 @@ def answer_unknown(path: str = "") -> NoReturn:
 def _refuse_handshake() -> NoReturn:
     """Reject a WebSocket handshake on a path that is not a WebSocket."""
     require_scope(None)
+    prefix = f"{request.script_root}{get_state().settings.url_prefix}"
     is_openai = expects_openai_errors(request)
-    remedy = "send HTTP requests" if is_openai else "connect to /api/v1/chat/ws"
+    remedy = "send HTTP requests" if is_openai else f"connect to {prefix}/api/v1/chat/ws"
     raise ApiError("path_not_found", f"There is no WebSocket at {request.path}; {remedy}")
 
 

@@ -48,6 +48,13 @@ def test_a_handshake_on_another_path_is_answered_with_the_reason(
     assert api.client.get(path, headers=HANDSHAKE).status_code == 401
 
 
+def test_the_error_of_a_handshake_names_the_path_below_a_prefix(
+    make_api: Callable[..., Api],
+) -> None:
+    answer = make_api(ASTRBOT_URL_PREFIX="/bot").get("/bot/api/v1/chat", headers=HANDSHAKE)
+    assert answer.get_json()["message"].endswith("; connect to /bot/api/v1/chat/ws")
+
+
 def test_websockets_work_with_threads_and_leave_nothing(
     api: Api, serve: Callable[[Api], int]
 ) -> None:
