@@ -38,8 +38,8 @@ NOT_TLS = (
     "https:// into base_url in the config."
 )
 BAD_KEY = (
-    "The model's endpoint was not called: its key in the config has a character that HTTP forbids, "
-    "or one of its headers, such as a line break or a letter that is not Latin."
+    "The model's endpoint was not called: its key or one of its headers in the config has a "
+    "character that HTTP forbids, such as a line break or a letter that is not Latin."
 )
 HUNG_UP = "The model's endpoint closed the connection without an answer."
 BROKE_OFF = "The model's endpoint broke off the answer."

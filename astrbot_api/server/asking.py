@@ -93,13 +93,15 @@ def _ask_model(
 
 
 def _find_remedy(fault: str, listed: bool = False) -> str:
-    if "credentials" in fault or "denied access" in fault:
+    if "could not be reached" in fault or "no balance left" in fault:
+        return ""  # the text names it
+    if "credentials" in fault:
         return "correct api_key, or the variable in api_key_env"
-    if "no balance left" in fault:
-        return "top up the account"
+    if "denied access" in fault:
+        return "correct api_key, or the rights of its account"
     if listed:
         return "correct model in [provider]"
-    if "reached" in fault or "within" in fault:
+    if "within" in fault:
         return "start the endpoint, or correct base_url or proxy in [provider]"
     if "rate limited" in fault:
         return "wait, or check the limits of your plan"

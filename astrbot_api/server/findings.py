@@ -10,7 +10,7 @@ class Finding:
     """The result of one check.
 
     :param state: ``ok``, ``off``, ``warn`` or ``fail``.
-    :param remedy: Advice to the operator, or empty if nothing needs to be done.
+    :param remedy: Advice to the operator, or empty if none is needed or the text has it.
     """
 
     what: str

@@ -255,6 +255,7 @@ NO_PATH = {"error": "Unexpected endpoint or method."}
         ((404, NO_PATH), (404, NO_PATH), "fail", "base_url"),
         ((200, NO_PATH), (200, NO_PATH), "fail", "base_url"),
         ((401, {}), (401, {}), "fail", "api_key"),
+        ((403, {}), (403, {"error": "Country not supported"}), "fail", "rights of its account"),
     ],
 )
 def test_a_provider_is_asked_and_the_remedy_fits(
@@ -265,7 +266,9 @@ def test_a_provider_is_asked_and_the_remedy_fits(
         found = find(tmp_path)["config default, provider openai"]
     assert found["state"] == state
     assert remedy in found["remedy"]
-    assert (run_doctor(tmp_path)[0] == 0) is False  # now it is gone: a fault
+    gone = find(tmp_path)["config default, provider openai"]
+    assert (gone["state"], gone["remedy"]) == ("fail", "")
+    assert "check that it runs, and base_url and proxy in the config" in gone["text"]
 
 
 def test_offline_asks_nobody_and_says_so(tmp_path: Path) -> None:

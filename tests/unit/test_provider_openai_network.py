@@ -305,7 +305,7 @@ def test_a_key_that_no_header_can_have_is_named_and_not_tried_again(
     config = ProviderConfig("test", "openai", base_url=fake.base_url, model="some-model")
     cancel = ImpatientCancellation()
     error = failure_of(OpenAIProvider(config, api_key=key), cancel=cancel)
-    assert "its key in the config has a character that HTTP forbids" in error.message
+    assert "in the config has a character that HTTP forbids" in error.message
     assert key not in error.message
     assert not cancel.waits
     assert text_of(ask(provider_of(fake))) == "Hello from mock.", "the connections stay in order"
