@@ -82,8 +82,8 @@ class Pollers:
     def _leave(self, bot_id: str) -> None:
         poll = self._polls.pop(bot_id)
         poll.stop.set()
-        worker_id = self._lease.get_worker_id()
         try:
+            worker_id = self._lease.get_worker_id()
             self._store.write(lambda db: inbound.drop_bot_lease(db, bot_id, worker_id))
         except StorageError as error:
             log.warning("polling the bot %s resumes only after its lease: %s", bot_id, error)
