@@ -37,12 +37,12 @@ RESERVED_PLUGIN_NAMES = ("enabled", "disabled", "hook_timeout_s")
 class ProviderConfig:
     """One ``[provider]`` (or ``[providers.ID]``) table.
 
-    ``type`` is ``openai``, ``local``, ``mock`` or ``auto``. ``api`` is ``chat`` for chat
-    completions or ``responses``. ``models`` lists the allowed values
-    of ``selected_model``; empty allows all. ``modalities`` lists the model's inputs: ``text``,
-    ``image`` and ``audio``. ``extra`` is added to each request body (``temperature``,
-    ``max_tokens``, …), and ``headers`` to its headers. ``fallback`` lists the ids of providers to
-    use if this one fails. ``proxy`` overrides the environment's proxy; ``""`` means no proxy.
+    ``type`` is ``openai``, ``local``, ``mock`` or ``auto``. ``api`` is ``chat`` (chat completions)
+    or ``responses``. ``models`` lists the allowed values of ``selected_model``; empty allows all.
+    ``modalities`` lists the model's inputs: ``text``, ``image`` and ``audio``. ``extra`` is added
+    to each request body (``temperature``, ``max_tokens``, …), and ``headers`` to its headers.
+    ``fallback`` lists the ids of providers to use if this one fails. ``proxy`` overrides the
+    environment's proxy; ``""`` means no proxy.
     """
 
     id: str = key("", Length(1, 200))

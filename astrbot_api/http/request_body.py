@@ -36,13 +36,13 @@ BODY_SILENCE_S = 60.0
 _BODY_S = 30.0
 _SLOWEST_BYTES_PER_S = 16 * 1024
 
+#: The same for sending a long response.
+_SEND_S = 30.0
+
 #: The class of sockets without gevent.
 _Socket: type[socket.socket] = socket.socket
 if is_gevent_patched():
     _Socket = import_module("gevent.monkey").get_original("socket", "socket")
-
-#: The same limit for sending a long response.
-_SEND_S = 30.0
 
 #: Rate limit for small chunks: reading ``_CHUNKS`` chunks takes at least ``_CHUNKS_S`` seconds if
 #: they average below ``_SMALL_CHUNK_BYTES``. Each chunk costs 10 microseconds of CPU at any size.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..agent.provider import Delta, MediaDelta, ReasoningDelta, TextDelta
@@ -115,11 +115,6 @@ class MessageReader:
         self._add_text(found, _REASONING, text)
         self._note(found)
 
-    def attach(self, fields: Mapping[str, Any]) -> None:
-        """Add fields that the endpoint gets back with the message."""
-        if self._chars < MAX_CHARS:
-            self._chars += merge_fields(self.attached, fields)
-
     def read_calls(self, calls: Any) -> None:
         """Add the tool calls of a message. Other values are ignored."""
         for call in calls if isinstance(calls, list) else [calls]:
@@ -138,7 +133,9 @@ class MessageReader:
             )
         if thought:
             self._add_text(found, _REASONING, find_thought(thought), joins)
-        self.attach({key: one for key, one in message.items() if key not in KNOWN_FIELDS})
+        if self._chars < MAX_CHARS:
+            fields = {key: one for key, one in message.items() if key not in KNOWN_FIELDS}
+            self._chars += merge_fields(self.attached, fields)
 
     def _read_media(self, found: list[Delta], message: dict[str, Any]) -> None:
         images, audio = message.get("images"), message.get("audio")

@@ -91,19 +91,13 @@ class RequestAdapter:
         if "no_stream" in self._flags:
             adapted["stream"] = False
             adapted.pop("stream_options", None)
-        if "tools" in adapted:
-            tools = [] if "no_tools" in self._flags else self._choose_tools(adapted["tools"])
-            if tools:
-                adapted["tools"] = tools
-            else:
-                for name in ("tools", "tool_choice", "parallel_tool_calls"):
-                    adapted.pop(name, None)
-        may_set = "reasoning_effort" not in self._dropped["field"]
+        self._adapt_tools(adapted)
+        wanted: Mapping[str, Any] = {}
         if self.uses_responses:
-            wanted = REASONING_FIELDS.items()
-            adapted |= {key: one for key, one in wanted if key not in self._dropped["field"]}
-        elif "no_effort" in self._flags and "tools" in adapted and may_set:
-            adapted["reasoning_effort"] = "none"
+            wanted = REASONING_FIELDS
+        elif "no_effort" in self._flags and "tools" in adapted:
+            wanted = {"reasoning_effort": "none"}
+        adapted |= {key: one for key, one in wanted.items() if key not in self._dropped["field"]}
         rules = replace(
             self._rules,
             plain="stale" in once,
@@ -126,6 +120,17 @@ class RequestAdapter:
             messages = shrink(messages, self.max_chars)
         adapted["messages"] = messages
         return adapted
+
+    def _adapt_tools(self, adapted: dict[str, Any]) -> None:
+        """Apply the changes of the tools in place."""
+        if "tools" not in adapted:
+            return
+        tools = [] if "no_tools" in self._flags else self._choose_tools(adapted["tools"])
+        if tools:
+            adapted["tools"] = tools
+        else:
+            for name in ("tools", "tool_choice", "parallel_tool_calls"):
+                adapted.pop(name, None)
 
     def _adapt_length(self, adapted: dict[str, Any]) -> None:
         """Apply the changes of the answer's length limit in place."""

@@ -96,7 +96,7 @@ class ResponsesReader(ChunkReader):
                 text = "".join(to_text(one.get("text") or one.get("refusal")) for one in parts)
                 self._message.read_text(found, text, False)
             self._shown.add(place)
-            self._message.attach(self._take())
+            self._message.read(found, self._take(), False)
         elif kind == "image_generation_call" and item.get("result"):
             url = f"data:image/{item.get('output_format') or 'png'};base64,{item['result']}"
             self._message.read(found, {"images": [{"image_url": {"url": url}}]}, False)

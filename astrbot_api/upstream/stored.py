@@ -92,6 +92,7 @@ def list_objects(value: Any) -> list[dict[str, Any]]:
 
 
 def parse_object(data: str) -> Mapping[str, Any]:
+    """Return the object of a JSON text, or an empty one for another text."""
     try:
         value = json.loads(data)
     except ValueError:

@@ -265,21 +265,21 @@ class _Exchange:
 
         :raises UpstreamOutcomeUnknown: if AstrBot shows neither.
         """
-        upstream, refused = self._turn.upstream, set()
-        deadline, pause_s = time.monotonic() + upstream.timeout_s, _FIRST_PAUSE_S
+        refused: set[Callable[..., object]] = set()
+        deadline, pause_s = time.monotonic() + self._turn.upstream.timeout_s, _FIRST_PAUSE_S
         while time.monotonic() < deadline:
             sources = [self._resume] if self._reader.run_id else []
             sources += [self._look_up, self._look_up_context]
-            source = next((one for one in sources if one.__name__ not in refused), None)
+            source = next((one for one in sources if one not in refused), None)
             if source is None:
                 break
             lost = self._is_lost()
             if not (yield from source()):
-                refused.add(source.__name__)
+                refused.add(source)
                 continue
             if self._reader.ended:
                 return
-            if lost and source.__name__ != self._resume.__name__:
+            if lost and source != self._resume:
                 break  # what is not stored now will never be
             self._sleep(pause_s)
             pause_s = min(_MAX_PAUSE_S, 2 * pause_s)
