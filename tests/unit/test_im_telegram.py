@@ -384,6 +384,55 @@ def test_what_is_shared_without_words_is_given_as_words(
     assert receive(hook, fake, update).quoted == text
 
 
+def test_a_rich_message_of_another_bot_is_given_as_markdown_with_its_files(
+    hook: Adapter, fake: FakeTelegram
+) -> None:
+    photo = [{"file_id": fake.add_file(PNG, "a.jpg"), "width": 1, "height": 1}]
+    cells = [[{"text": "item"}, {"text": "price"}], [{"text": {"type": "bold", "text": "tea"}}, {}]]
+    link = {"type": "url", "text": "there", "url": "https://a.example/x"}
+    items = [
+        {"label": "•", "blocks": [{"type": "paragraph", "text": "one"}]},
+        {"label": "2.", "blocks": [], "has_checkbox": True, "is_checked": True},
+    ]
+    blocks: list[dict[str, Any]] = [
+        {"type": "heading", "size": 2, "text": "Report"},
+        {"type": "paragraph", "text": ["see ", link, {"type": "custom_emoji"}]},
+        {"type": "table", "cells": cells, "caption": "Prices"},
+        {"type": "list", "items": items},
+        {"type": "pre", "language": "py", "text": "a = 1"},
+        {"type": "mathematical_expression", "expression": "x^2"},
+        {"type": "divider"},
+        {"type": "details", "summary": "More", "blocks": [
+            {"type": "blockquote", "blocks": [{"type": "paragraph", "text": "said"}]},
+            {"type": "photo", "photo": photo, "caption": {"text": "A cup"}},
+        ]},
+    ]  # fmt: skip
+    origin = {"type": "user", "sender_user": {"id": 9, "is_bot": True, "first_name": "Ann"}}
+    update = fake.make_update(rich_message={"blocks": blocks}, forward_origin=origin)
+    message = receive(hook, fake, update)
+    assert message.text == (
+        "[Forwarded from Ann]\n## Report\n\nsee there (https://a.example/x)\n\n"
+        "| item | price |\n| --- | --- |\n| tea |  |\nPrices\n\n- one\n2. [x] \n\n"
+        "```py\na = 1\n```\n\n$$x^2$$\n\nMore\n\n> said\n\nA cup"
+    )
+    assert [read_all(hook, file) for file in message.files] == [PNG]
+
+
+@pytest.mark.parametrize(
+    ("origin", "name"),
+    [
+        ({"type": "hidden_user", "sender_user_name": "Kari"}, "Kari"),
+        ({"type": "channel", "chat": {"id": -5, "title": "News"}}, "News"),
+        ({"type": "chat", "sender_chat": {"id": -5, "title": "Group"}}, "Group"),
+    ],
+)
+def test_a_forwarded_message_names_its_author_and_is_no_command(
+    hook: Adapter, fake: FakeTelegram, origin: dict[str, Any], name: str
+) -> None:
+    message = receive(hook, fake, fake.make_update("/reset", forward_origin=origin))
+    assert message.text == f"[Forwarded from {name}]\n/reset"
+
+
 def test_a_message_of_another_chat_is_quoted_with_its_files(
     hook: Adapter, fake: FakeTelegram
 ) -> None:
@@ -516,6 +565,16 @@ def test_an_album_is_one_message(adapter: Adapter, fake: FakeTelegram) -> None:
     assert (first.text, len(first.files)) == ("What are they?", 3)
     assert (second.text, len(second.files)) == ("", 1)
     assert first.event_id != second.event_id
+
+
+def test_a_forwarded_album_names_its_author_once(adapter: Adapter, fake: FakeTelegram) -> None:
+    origin = {"type": "hidden_user", "sender_user_name": "Kari"}
+    for number, more in enumerate(({}, {"caption": "Look"}, {})):
+        size = {"file_id": fake.add_file(PNG, f"photos/{number}.jpg"), "width": 1, "height": 1}
+        album = {"photo": [size], "media_group_id": "12", "forward_origin": origin}
+        fake.queue(fake.make_update(**album, **more))
+    [message] = next(iter(adapter.poll(threading.Event())))
+    assert (message.text, len(message.files)) == ("[Forwarded from Kari]\nLook", 3)
 
 
 def test_polling_ends_when_it_is_asked_to(adapter: Adapter, fake: FakeTelegram) -> None:

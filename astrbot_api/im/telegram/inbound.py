@@ -10,6 +10,7 @@ from typing import Any
 
 from ..adapter import FileType, InFile, InMessage
 from .entities import cut_units, show_links
+from .rich import list_rich_files
 from .sharing import write_shared
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,9 @@ class UpdateReader:
             text, quoted = quoted, None
         if not text and not files and not mentioned:
             return None
+        origin = _name_origin(message.get("forward_origin") or {})
+        if origin:
+            text = f"[Forwarded from {origin}]\n{text}".rstrip()
         to_bot = (answered.get("from") or {}).get("id") == self.bot_id
         return InMessage(
             event_id=f"{chat['id']}/{message['message_id']}",
@@ -170,16 +174,20 @@ class UpdateReader:
             if message.get(key) and not (key == "document" and message.get("animation")):
                 file = message[key]
                 yield self._make_file(kind, str(file.get("file_name") or name), file)
+        for one in list_rich_files(message.get("rich_message") or {"blocks": ()}):
+            yield from self._list_files(one)
 
     def _make_file(self, kind: FileType, name: str, file: dict[str, Any]) -> InFile:
         return InFile(kind, name, str(file["file_id"]))
 
 
 def _join(first: InMessage, more: InMessage) -> InMessage:
-    """Join two messages of an album. Any of them may have the caption."""
+    """Join two messages of an album. Any may have the caption, and each names the author."""
+    short, long = sorted((first.text, more.text), key=len)
+    text = long if long.startswith(short) else f"{first.text}\n{more.text}"
     return replace(
         first,
-        text="\n".join(filter(None, (first.text, more.text))),
+        text=text,
         files=first.files + more.files,
         addressed=first.addressed or more.addressed,
         quoted=first.quoted or more.quoted,
@@ -202,6 +210,13 @@ def _name_session(message: dict[str, Any]) -> str:
 def _name_of(sender: dict[str, Any]) -> str:
     names = (sender.get(key) for key in ("first_name", "last_name", "title"))
     return " ".join(str(name) for name in names if name) or str(sender.get("username") or "")
+
+
+def _name_origin(origin: dict[str, Any]) -> str:
+    """Return the name of a forwarded message's author, or an empty text."""
+    names = ("sender_user", "sender_chat", "chat")
+    author: dict[str, Any] = next((origin[name] for name in names if origin.get(name)), {})
+    return _name_of(author) or str(origin.get("sender_user_name") or "")
 
 
 def _find_quoted(message: dict[str, Any], answered: dict[str, Any]) -> str | None:

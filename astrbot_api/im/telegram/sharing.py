@@ -1,4 +1,4 @@
-"""Shared content without text in Telegram: locations, contacts, polls, dice, checklists.
+"""Content without a text of its own: rich messages, locations, contacts, polls, dice, checklists.
 
 Source: https://core.telegram.org/bots/api#message
 """
@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .rich import write_rich
+
 
 def write_shared(message: Mapping[str, Any]) -> str:
     """Return the shared content of a message as text, or an empty text."""
+    if message.get("rich_message"):
+        return write_rich(message["rich_message"])
     for key, write in _WRITERS.items():
         if message.get(key):
             return f"[{key}: {write(message[key])}]"
