@@ -1,6 +1,6 @@
 """Interface of a messenger's adapter, and the values it uses.
 
-An adapter is a module ``im/<type>.py`` with two names:
+An adapter is a module with two names:
 
 ``SettingsSchema``
     A marshmallow schema of the bot's own keys in ``bots.toml`` (all but
@@ -220,11 +220,12 @@ class Adapter:
     def send(self, target: Target, message: OutMessage, *, progress: Progress) -> Receipt:
         """Send a whole message, in as many pieces as the platform needs.
 
-        Call ``progress`` after each piece that the platform confirmed, including the last one,
-        before the next piece is sent. After a failure or a crash the caller sends the rest as a
-        new message. An adapter always sends the given message from its beginning, and never
-        resumes or retries. A file whose type is not in ``capabilities`` is sent as a ``file``. If
-        the platform has no files, send one line with its name.
+        Call ``progress`` with a :class:`~astrbot_api.deliveries.attempts.Sent` after each piece
+        that the platform confirmed, including the last one, before the next piece is sent. After a
+        failure or a crash the caller sends the rest as a new message. An adapter always sends the
+        given message from its beginning, and never resumes or retries. A file whose type is not in
+        ``capabilities`` is sent as a ``file``. If the platform has no files, send one line with its
+        name.
 
         :raises PlatformError: with ``retryable`` set if the same request may succeed later (429,
             5xx, connection errors), and unset for permanent errors.
