@@ -15,7 +15,8 @@ from .tables import explain
 class Secret(ma.fields.String):
     """A setting that no log, response or ``repr`` may show.
 
-    In ``bots.toml``, ``KEY_env`` is the name of a variable with its value.
+    In ``bots.toml``, and in the settings of a plugin, ``KEY_env`` may name a variable with its
+    value.
     """
 
 
@@ -25,14 +26,17 @@ def load_with_secrets(table: Mapping[str, Any], schema: ma.Schema, where: str) -
     :raises SettingsError: with ``where``, key and error, in one line.
     """
     try:
-        return schema.load(_resolve(table, schema, where))
+        return schema.load(resolve_secrets(table, schema, where))
     except ma.ValidationError as error:
         place, what = explain(error, schema)
         raise SettingsError(f"{where}: {place}: {what}") from error
 
 
-def _resolve(table: Mapping[str, Any], schema: ma.Schema, where: str) -> Mapping[str, Any]:
-    """Return the settings with the variables in each secret's ``KEY_env`` resolved."""
+def resolve_secrets(table: Mapping[str, Any], schema: ma.Schema, where: str) -> Mapping[str, Any]:
+    """Return the settings with the variables in each secret's ``KEY_env`` resolved.
+
+    :raises SettingsError: if a variable is not set, or a secret is set twice.
+    """
     resolved = dict(table)
     for key, one in schema.fields.items():
         variable = f"{key}_env"

@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 
 from ..agent.cancel import Cancellation
 from ..config.agents import AgentConfig
+from ..config.secrets import resolve_secrets
 from ..config.tables import explain
 from ..db.store import Store
 from ..errors import AstrBotError, SettingsError
@@ -96,7 +97,7 @@ def read_settings(plugin: object, name: str, config: AgentConfig) -> Mapping[str
         if isinstance(schema, Mapping):
             return _read_json_schema(schema, table, where)
         loader: ma.Schema = schema() if isinstance(schema, type) else schema
-        loaded: Mapping[str, Any] = loader.load(table)
+        loaded: Mapping[str, Any] = loader.load(resolve_secrets(table, loader, where))
     except ma.ValidationError as error:
         place, what = explain(error, loader)
         raise SettingsError(f"{where}.{place}: {what}") from error

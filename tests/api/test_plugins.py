@@ -29,6 +29,7 @@ from astrbot_api import (
 )
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
 from astrbot_api.cli.main import main
+from astrbot_api.config.secrets import Secret
 from astrbot_api.extension import AppState
 from astrbot_api.plugins.hookspecs import HOOKS
 from astrbot_api.testing import ScriptedModel
@@ -451,6 +452,30 @@ class FailingSchema(Configured):
         @ma.pre_load
         def fail(self, data: Any, **options: Any) -> Any:
             raise KeyError("word")
+
+
+def test_a_secret_of_a_plugin_may_be_in_a_variable(
+    make_scripted: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WeatherSettings(ma.Schema):
+        api_key = Secret(required=True)
+
+    class Weather:
+        settings_schema = WeatherSettings
+
+        @hookimpl
+        def register_commands(self) -> list[Command]:
+            return [Command("key", "show it", lambda context: context.settings["api_key"])]
+
+    monkeypatch.setenv("WEATHER_KEY", "hunter2")
+    table = '[plugins.weather]\napi_key_env = "WEATHER_KEY"\n'
+    api, _ = make_scripted(say, plugins=[Weather])
+    write_config(api, table, "sunny")
+    assert "hunter2" in str(api.chat("/key", config_id="sunny"))
+    monkeypatch.delenv("WEATHER_KEY")
+    write_config(api, table, "rainy")
+    api.chat("/key", session_id="b", config_id="rainy")
+    assert "plugins.weather: api_key_env: the variable WEATHER_KEY is not set" in caplog.text
 
 
 @pytest.mark.parametrize("kind", [MistypedSchema, FailingSchema])
