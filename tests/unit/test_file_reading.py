@@ -129,6 +129,22 @@ _NOTED = (
             [],
         ),
         (
+            b"From: a\nContent-Type: text/plain; charset=Shift_JIS\n\n" + "東京①㈱".encode("cp932"),
+            ["東京①㈱"],
+            [],
+        ),
+        (
+            b"From: a\nContent-Type: multipart/alternative; boundary=b\n\n--b\n\n\n--b\n"
+            b"Content-Type: text/html\n\n<p>news</p>\n--b--",
+            ["news"],
+            [],
+        ),
+        (
+            b"<ul><li>one<ul><li>a<li>b</ul><li>two</ul><table><tr><td>A<td>B<tr><td>1<td>2</table>",
+            ["- one\n  - a\n  - b\n- two", "| A | B |\n| --- | --- |\n| 1 | 2 |"],
+            [],
+        ),
+        (
             b'<?xml version="1.0" encoding="UTF-8"?><html><body><p>chapter</p></body></html>',
             ["chapter"],
             ["xml"],
@@ -139,8 +155,8 @@ _NOTED = (
             ["#top"],
         ),
     ],
-    ids=["nested", "merged", "notes", "sheet", "slide", "odt", "mail", "mail in mail", "xhtml",
-         "html"],
+    ids=["nested", "merged", "notes", "sheet", "slide", "odt", "mail", "mail in mail",
+         "Japanese mail", "empty text", "implied ends", "xhtml", "html"],
 )  # fmt: skip
 def test_what_real_documents_have_is_read(
     data: bytes, wanted: list[str], unwanted: list[str]

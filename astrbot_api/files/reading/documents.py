@@ -160,6 +160,17 @@ def _read_rtf(data: bytes) -> str:
     return text
 
 
+def _read_body(message: EmailMessage, kind: str) -> str:
+    """Return the text of a mail, which is ``plain`` or ``html``, or an empty text."""
+    body = message.get_body((kind,))
+    if not isinstance(body, EmailMessage):
+        return ""
+    payload = body.get_payload(decode=True)
+    raw = payload if isinstance(payload, bytes) else b""
+    text, _ = decode(raw, body.get_content_charset() or "")
+    return html_to_markdown(text) if kind == "html" else text
+
+
 def _read_mail(data: bytes) -> str:
     """Return the headers, text and attachment names of an email."""
     head, gap, rest = data.partition(b"\r\n\r\n" if b"\r\n\r\n" in data else b"\n\n")
@@ -169,15 +180,9 @@ def _read_mail(data: bytes) -> str:
     shown = ("From", "To", "Cc", "Date", "Subject")
     lines = [f"{name}: {message[name]}" for name in shown if message[name]]
     lines.append("")
-    body = message.get_body(("plain", "html"))
-    if isinstance(body, EmailMessage):
-        payload = body.get_payload(decode=True)
-        raw = payload if isinstance(payload, bytes) else b""
-        try:
-            text = raw.decode(body.get_content_charset() or "utf-8")
-        except (LookupError, UnicodeDecodeError):
-            text = decode(raw)[0]
-        lines.append(html_to_markdown(text) if body.get_content_subtype() == "html" else text)
+    # Some newsletters have an empty text beside the page.
+    texts = (_read_body(message, kind) for kind in ("plain", "html"))
+    lines.append(next((text for text in texts if text.strip()), ""))
     for part in message.iter_attachments():
         name = part.get_filename() or "without a name"
         if part.get_content_type() == "message/rfc822":

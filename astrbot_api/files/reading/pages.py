@@ -9,6 +9,36 @@ from bs4 import BeautifulSoup, Tag
 from bs4.element import ProcessingInstruction
 from markdownify import MarkdownConverter
 
+#: Tag -> tags whose end it implies, and the tags that contain them.
+#: Source: https://html.spec.whatwg.org/multipage/syntax.html#optional-tags
+_IMPLIED = {
+    "li": (("li",), ("ul", "ol")),
+    "dt": (("dt", "dd"), ("dl",)),
+    "dd": (("dt", "dd"), ("dl",)),
+    "td": (("td", "th"), ("table",)),
+    "th": (("td", "th"), ("table",)),
+    "tr": (("tr",), ("table",)),
+    "p": (("p",), ("td", "th", "li", "div", "body")),
+}
+
+#: Maximum number of open tags that are examined.
+_MAX_OPEN = 20
+
+
+class _Soup(BeautifulSoup):
+    """A page in which end tags may be left out, as HTML allows and old programs do."""
+
+    def handle_starttag(self, name: str, *details: Any, **more: Any) -> Tag | None:
+        """Close the tags that a tag ends, then open it."""
+        closed, containers = _IMPLIED.get(name, ((), ()))
+        for one in reversed(self.tagStack[-_MAX_OPEN:] if closed else ()):
+            if one.name in closed:
+                self.handle_endtag(one.name)
+                break
+            if one.name in containers:
+                break
+        return super().handle_starttag(name, *details, **more)
+
 
 def html_to_markdown(html: str) -> str:
     """Convert a page to Markdown, without scripts, styles and embedded images."""
@@ -28,7 +58,7 @@ def html_to_markdown(html: str) -> str:
         heading_style="ATX", bullets="-", escape_asterisks=False, escape_underscores=False,
         escape_misc=False, table_infer_header=True,
     )  # fmt: skip
-    soup = BeautifulSoup(html, "html.parser")
+    soup = _Soup(html, "html.parser")
     for tag in soup(["script", "style", "noscript", "template", "head"]):
         tag.decompose()
     for text in soup.find_all(string=lambda one: isinstance(one, ProcessingInstruction)):
