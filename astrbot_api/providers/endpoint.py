@@ -14,7 +14,7 @@ import orjson
 from ..config.agents import ProviderConfig
 from ..errors import ProviderError
 from ..runtime.outbound import Answer, Call, Outbound, OutboundError
-from . import failures
+from . import error_texts, failures
 from .base_url import BaseUrl
 from .key_ring import KeyRing
 from .pauses import read_pause
@@ -184,7 +184,7 @@ class Endpoint:
         if not _is_wrong_address(error):
             return error
         if first is None:
-            if (said := failures.find_words(_quoted(error))) and not _NO_PATH.search(said):
+            if (said := error_texts.find_words(_quoted(error))) and not _NO_PATH.search(said):
                 return error  # OpenRouter: no provider fits the account's privacy settings
             words = f"{error.message.rstrip('.')}. Check base_url in the config."
             return ProviderError(words, retryable=error.retryable)
@@ -215,11 +215,11 @@ class Endpoint:
 
     def redact(self, text: str) -> str:
         """Prepare an endpoint's text for the log."""
-        return failures.redact(text, self._secrets)
+        return error_texts.redact(text, self._secrets)
 
     def hide(self, text: str) -> str:
         """Return an endpoint's text without the keys and the config's headers."""
-        return failures.hide_keys(text, self._secrets)
+        return error_texts.hide_keys(text, self._secrets)
 
     def _send(self, method: str, path: str, content: bytes | None, call: Call, key: str) -> Answer:
         headers = self._headers
@@ -274,7 +274,7 @@ class Endpoint:
             content = b""
         finally:
             answer.close()
-        text = self.hide(failures.decode(content))
+        text = self.hide(error_texts.decode(content))
         self.log_failure(f"answered HTTP {answer.status}", text)
         pause_s = read_pause(answer.headers, text)
         return failures.EndpointRefusal(answer.status, text, retry_after_s=pause_s)

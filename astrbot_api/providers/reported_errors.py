@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from ..errors import ProviderError
-from . import failures
+from . import error_texts, failures
 from .endpoint import Endpoint
 
 #: Known fields of a chunk. A chunk without choices but with other fields may be an error.
@@ -48,20 +48,20 @@ class ReportedErrors:
 
     def explain(self, message: str) -> ProviderError:
         """Return an error with the collected text."""
-        return ProviderError(failures.with_words(message, self.words.strip()), retryable=True)
+        return ProviderError(error_texts.with_words(message, self.words.strip()), retryable=True)
 
     def read_error(self, error: Any) -> ProviderError:
         """Return the error that a chunk reports."""
         text = _dump(error)
         self._endpoint.log_failure("reported an error inside its answer", text)
-        status = failures.read_status(error)
+        status = error_texts.read_status(error)
         if status:
             return failures.EndpointRefusal(status, self._endpoint.hide(text))
         return failures.ReportedError(self._endpoint.hide(text), self._quote(error))
 
     def _quote(self, said: Any) -> str:
         """Return an endpoint's text without private parts, for the caller."""
-        return failures.quote(self._endpoint.hide(failures.find_words(said)))
+        return error_texts.quote(self._endpoint.hide(error_texts.find_words(said)))
 
 
 def _dump(value: Any) -> str:

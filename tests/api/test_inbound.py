@@ -495,6 +495,21 @@ def test_a_bot_that_polls_is_polled_by_one_worker(make_bot_app: Any) -> None:
     assert other.messenger.polling.wait(30)
 
 
+def test_polling_ends_while_the_lease_cannot_be_renewed(
+    make_bot_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> str:
+        raise StorageError("the database is away")
+
+    bot_app = make_bot_app(bots=BOTS.format(config="default") + "polls = true\n")
+    bot_app.state.im.pollers.check()
+    assert bot_app.messenger.polling.wait(30)
+    with monkeypatch.context() as patched:
+        patched.setattr(bot_app.state.worker.lease, "get_worker_id", fail)
+        bot_app.state.im.pollers.close()
+    assert not bot_app.state.im.pollers._polls
+
+
 def test_polling_continues_after_an_adapter_exits(make_bot_app: Any) -> None:
     exits = [asyncio.CancelledError(), SystemExit()]
 

@@ -12,7 +12,7 @@ import pytest
 from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.provider import ModelOptions
 from astrbot_api.errors import ProviderError
-from astrbot_api.providers.failures import find_words
+from astrbot_api.providers.error_texts import find_words
 from astrbot_api.providers.fixes import find_fixes
 from astrbot_api.providers.pauses import read_pause, read_retry_after
 

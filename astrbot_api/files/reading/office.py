@@ -185,6 +185,7 @@ def iter_relations(package: Package, name: str) -> Iterator[tuple[str, tuple[str
 
 
 def list_targets(package: Package, name: str, kind: str) -> list[str]:
+    """Return the existing parts to which a part has relationships of a type."""
     found = [target for _, (one, target) in iter_relations(package, name) if one == kind]
     return [target for target in found if target in package.names]
 
