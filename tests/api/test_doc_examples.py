@@ -1,4 +1,4 @@
-"""The examples of ``docs/python.rst`` and ``docs/im.rst`` work as they are printed."""
+"""Examples of the pages about embedding, messengers and webhooks work as they are printed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
-from flask import Flask, request
+from flask import Flask, current_app, request
 from werkzeug.serving import make_server
 
-from astrbot_api.testing import make_app
+from astrbot_api import Command, ToolCallDelta
+from astrbot_api.testing import ScriptedModel, make_app
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -67,6 +68,26 @@ def test_the_example_of_a_messenger_answers_and_checks_its_token(
         assert app.client.post(path, json=body, headers={"X-Token": "é"}).status_code == 401
         assert app.client.post(path, json=body, headers={"X-Token": "t0ken"}).status_code == 200
         assert got.get(timeout=30) == {"to": "ann", "text": "Good day"}
+
+
+def test_the_example_of_an_applications_own_tools_runs_in_its_context(tmp_path: Path) -> None:
+    class Order:
+        name = "teapot"
+
+    app = Flask("shop")
+    names: dict[str, Any] = {
+        "app": app,
+        "find_orders": lambda user: [Order] * (current_app.name == "shop"),
+    }
+    code = read_example("embedding.rst", "python", "list_orders").replace("AstrBotAPI(", "dict(a=")
+    exec(code + "\nmade = make_tools(app)", names)
+    call = ToolCallDelta(0, "c", "list_orders", "{}")
+    commands = [Command("version", "version", names["show_version"])]
+    model = ScriptedModel([call], "done")
+    with make_app(model, data_dir=tmp_path, tools=names["made"], commands=commands) as made:
+        made.chat("What did I order?")
+        assert model.seen[1][-1]["content"] == '["teapot"]'
+        assert "Shop 1.0" in str(made.chat("/version"))
 
 
 def test_the_example_of_a_webhook_receiver_verifies_requests(
