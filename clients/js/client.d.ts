@@ -103,7 +103,7 @@ export interface ClientOptions {
    * the session key has expired or used up its turns.
    */
   apiKey?: string | ((renew: boolean) => string | Promise<string>);
-  /** Seconds for which to retry without any progress. Default 120. */
+  /** Seconds for which to retry after a failure without any progress. 0: no retries. Default 120. */
   retryS?: number;
   /** Seconds without data after which a connection is closed. Default 60. */
   readTimeoutS?: number;

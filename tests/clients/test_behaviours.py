@@ -185,6 +185,15 @@ def test_resume_after_what_was_read(client: Driver) -> None:
     assert (got["deltas"], got["last"]) == (["one "], 3)
 
 
+def test_silent_longer_than_retries(client: Driver) -> None:
+    """Resumes a stream that broke after a silence longer than the time for retries"""
+    cut = stream(*begin(), plain(3, "one "), **OURS)
+    rest = stream(plain(4, "two"), frame(5, "end"), **OURS)
+    with ScriptedServer([cut, rest]) as server:
+        got = client.run("text", server.url, "abk_x", message="Hello", retry_s=1e-6)
+    assert got == "one two"
+
+
 def test_stop(client: Driver, server: Server, key: str) -> None:
     """Stops a turn; its stream ends with the text so far"""
     got = client.run("chat", server.url, key, message="N=400 DELAY=50 x", stop=True)

@@ -89,7 +89,7 @@ function readError(answer, text, request) {
   );
 }
 
-/** Exponential backoff, limited by the time without progress. The first retry is immediate. */
+/** Exponential backoff, limited by the time since the first failure. The first retry is immediate. */
 class Backoff {
   constructor(limitS) {
     this.limitS = limitS;
@@ -98,18 +98,20 @@ class Backoff {
 
   reset() {
     this.failures = 0;
-    this.since = Date.now();
   }
 
   /** Return the seconds to wait before the next retry, or null if the limit is reached. */
   next(atLeastS = 0) {
+    // Not since the last progress: a tool can be silent for minutes, and a laptop can sleep.
+    const now = Date.now();
+    if (!this.failures) this.since = now;
     this.failures += 1;
     let waitS = 0;
     if (this.failures > 1) {
       waitS = Math.min(10, 0.2 * 2 ** Math.min(this.failures - 2, 10)) * (0.7 + Math.random() * 0.6);
     }
     waitS = Math.max(waitS, atLeastS);
-    return (Date.now() - this.since) / 1000 + waitS > this.limitS ? null : waitS;
+    return (now - this.since) / 1000 + waitS >= this.limitS ? null : waitS;
   }
 }
 
