@@ -38,6 +38,12 @@ def test_no_text_freezes_a_page() -> None:
         assert shown == [text, text]
 
 
+@pytest.mark.timeout(10)
+def test_many_blanks_do_not_freeze_the_widget() -> None:
+    texts = ["# a" + " " * 90_000 + "b", "- a" + " " * 90_000 + "b"]
+    assert [shown for _, shown in render(*texts)] == texts
+
+
 def test_a_text_that_is_nested_too_deeply_is_shown_as_it_is() -> None:
     texts = ["> " * 10_000, "1. " * 10_000]
     assert [shown for _, shown in render(*texts)] == texts

@@ -48,7 +48,7 @@ class Site:
 
     def __init__(self) -> None:
         self.api, self.key, self.attributes, self.lang = "", "", "", "en"
-        self.page = PAGE
+        self.page, self.csp = PAGE, CSP
         self.keys_made = 0
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self.url = f"http://127.0.0.1:{self._server.port}"
@@ -71,7 +71,7 @@ class Site:
             response = Response(made.data, mimetype="application/json")
         elif request.path == "/":
             page = self.page.format(lang=self.lang, api=self.api, attributes=self.attributes)
-            headers = {"Content-Security-Policy": CSP.format(api=self.api)}
+            headers = {"Content-Security-Policy": self.csp.format(api=self.api)}
             response = Response(page, mimetype="text/html", headers=headers)
         return response(environ, start_response)
 
@@ -163,7 +163,7 @@ class Visitor:
 @pytest.fixture(autouse=True)
 def _default_page(site: Site, request: pytest.FixtureRequest) -> None:
     site.lang, site.attributes, site.username = "en", "", request.node.name
-    site.page = PAGE
+    site.page, site.csp = PAGE, CSP
 
 
 def test_an_answer_is_streamed_as_markdown_without_raw_html(browser: Any, site: Site) -> None:
@@ -333,6 +333,81 @@ def test_files_are_uploaded_by_choice_paste_and_drop(browser: Any, site: Site) -
         assert visitor.find(".user .file button").all_inner_texts() == ["a.png ⤓", "b.png ⤓"]
         sync_api.expect(visitor.find(".chip")).to_have_count(0)
         visitor.check()
+        visitor.find(".user .tools button").click()
+        visitor.find(".editor textarea").fill("ECHO closely")
+        visitor.find(".editor .primary").click()
+        sync_api.expect(visitor.find(".bot .text").last).to_contain_text("ECHO closely")
+        visitor.wait_until_done()
+        visitor.page.reload()
+        visitor.open()
+        sync_api.expect(visitor.find(".user .text")).to_have_text("ECHO closely")
+        sync_api.expect(visitor.find(".user .file button")).to_have_text(["a.png ⤓", "b.png ⤓"])
+
+
+def test_a_failed_regeneration_keeps_the_old_answer(browser: Any, site: Site) -> None:
+    with Visitor(browser, site) as visitor:
+        visitor.open()
+        visitor.say("ECHO kept")
+        visitor.wait_until_done()
+        visitor.page.route("**/regenerate", lambda route: route.abort())
+        visitor.find(".again").click()
+        visitor.find(".failure").get_by_text("Failed to fetch").wait_for()
+        assert visitor.answers()[-1] == "echo: ECHO kept"
+        visitor.page.unroute("**/regenerate")
+        with visitor.page.expect_response("**/regenerate"):
+            visitor.find(".failure button").click()
+        visitor.wait_until_done()
+        assert visitor.answers()[-1] == "echo: ECHO kept"
+        sync_api.expect(visitor.find(".message")).to_have_count(3)  # including the greeting
+
+
+def test_an_element_that_the_page_moves_or_inserts_again_continues_its_answer(
+    browser: Any, site: Site
+) -> None:
+    with Visitor(browser, site) as visitor:
+        visitor.open()
+        visitor.say("N=30 DELAY=50 x")
+        sync_api.expect(visitor.find(".bot .text").last).to_contain_text("tok2")
+        chat = visitor.page.locator("astrbot-chat").element_handle()
+        chat.evaluate("(chat) => document.querySelector('main').append(chat)")
+        sync_api.expect(visitor.find(".bot .text").last).to_contain_text("tok5")
+        with visitor.page.expect_event("requestfailed"):
+            chat.evaluate("(chat) => chat.remove()")
+        chat.evaluate("(chat) => document.body.append(chat)")
+        sync_api.expect(visitor.find(".bot .text").last).to_contain_text("tok29")
+        visitor.wait_until_done()
+        assert visitor.answers()[-1].split() == [f"tok{at}" for at in range(30)]
+        sync_api.expect(visitor.find(".note")).to_have_count(0)
+
+
+def test_answers_are_copied_without_https(browser: Any, site: Site) -> None:
+    with Visitor(browser, site) as visitor:
+        visitor.page.add_init_script("Object.defineProperty(navigator, 'clipboard', {})")
+        visitor.page.reload()
+        visitor.open()
+        visitor.say("ECHO copied")
+        visitor.wait_until_done()
+        visitor.find(".bot .tools button").first.click()
+        sync_api.expect(visitor.find(".status")).to_have_text("Copied.")
+        visitor.find("textarea").press("Control+V")
+        sync_api.expect(visitor.find("textarea")).to_have_value("echo: ECHO copied")
+        # In Safari, the key that ends a composition has this code.
+        visitor.find("textarea").dispatch_event("keydown", {"key": "Enter", "keyCode": 229})
+        sync_api.expect(visitor.find("textarea")).to_have_value("echo: ECHO copied")
+
+
+def test_the_page_does_not_change_the_style_and_a_low_window_is_filled(
+    browser: Any, site: Site
+) -> None:
+    site.page = PAGE.replace("<main>", '<main style="text-align: center; white-space: nowrap">')
+    site.page = site.page.replace("</main>", "").replace("</html>", "</main></html>")
+    site.csp = CSP.replace("img-src", "style-src 'unsafe-inline'; img-src")
+    with Visitor(browser, site) as visitor:
+        visitor.page.set_viewport_size({"width": 667, "height": 375})
+        visitor.open()
+        panel = visitor.find(".panel")
+        assert panel.evaluate("(one) => getComputedStyle(one).textAlign") == "start"
+        assert panel.bounding_box() == {"x": 0, "y": 0, "width": 667, "height": 375}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -344,7 +344,7 @@ function grow() {
 
 message.addEventListener("input", grow);
 message.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) { // 229: Safari, after a composition
     event.preventDefault();
     send();
   }

@@ -39,10 +39,17 @@ class AstrBotChat extends HTMLElement {
   #lastUser = null;
   #lastBot = null;
   #ready = false;
+  #cut = false; // whether an answer was running when the element was removed from the page
+  #urls = []; // of the shown pictures, recordings and videos
   #follows = true; // whether to scroll to new messages
 
   connectedCallback() {
-    if (this.#ready) return;
+    if (this.#ready) {
+      if (this.#cut) this.#reload();
+      this.#cut = false;
+      this.#scroll();
+      return;
+    }
     this.#ready = true;
     this.#root.adoptedStyleSheets = [SHEET];
     this.#user = this.getAttribute("username") ?? "";
@@ -57,7 +64,8 @@ class AstrBotChat extends HTMLElement {
   }
 
   disconnectedCallback() {
-    this.#busy?.stream.close(); // the turn continues on the server
+    // A page that moves the element inserts it again at once.
+    setTimeout(() => this.isConnected || this.#pause());
   }
 
   attributeChangedCallback() {
@@ -90,6 +98,7 @@ class AstrBotChat extends HTMLElement {
     this.#panel.hidden = false;
     this.#launcher?.setAttribute("aria-expanded", "true");
     if (!this.#log.hasChildNodes() && !this.#opening) this.#load((current) => this.#restore(current));
+    this.#scroll();
     this.#input.focus();
   }
 
@@ -283,6 +292,10 @@ class AstrBotChat extends HTMLElement {
     return !this.#opening;
   }
 
+  #reload() {
+    return this.#load((current) => this.#show(this.#sessionId, current));
+  }
+
   #loadFailed(error) {
     const load = this.#opening;
     load.failed = true;
@@ -327,9 +340,18 @@ class AstrBotChat extends HTMLElement {
     this.#input.focus();
   }
 
+  /** Stop what needs the page. The turn continues on the server. */
+  #pause() {
+    this.recorder?.stop();
+    this.#cut ||= Boolean(this.#busy && this.#sessionId);
+    this.#busy?.stream.close();
+    this.#setBusy(null);
+  }
+
   #leave() {
     this.#busy?.stream.close();
     this.#setBusy(null);
+    for (const url of this.#urls.splice(0)) URL.revokeObjectURL(url);
     this.#sessionId = "";
     this.#lastUser = this.#lastBot = null;
     this.#log.replaceChildren();
@@ -455,17 +477,9 @@ class AstrBotChat extends HTMLElement {
   }
 
   async #ask(parts, user) {
-    let who;
     const bot = this.#addMessage("bot");
-    try {
-      who = await this.#who();
-    } catch (error) {
-      bot.node.remove();
-      this.#showError(error, () => this.#ask(parts, user));
-      return;
-    }
     const stream = this.client.chat(parts, {
-      ...who,
+      username: this.#user || undefined,
       sessionId: this.#sessionId || undefined,
       configId: this.getAttribute("config") ?? undefined,
     });
@@ -516,20 +530,21 @@ class AstrBotChat extends HTMLElement {
     cancelAnimationFrame(drawn);
     if (this.#busy !== busy) return null; // another conversation is shown
     this.#setBusy(null);
+    if (failure && !stream.reply.runId) return failure;
     draw();
     bot.node.removeAttribute("aria-busy");
     if (stream.reply.waiting.length) return null; // the stream continues after the last decision
     bot.id = stream.reply.messageId;
-    const problem = stream.reply.error?.message ?? (failure && this.#wordsOf(failure));
-    if (problem && stream.reply.runId) {
+    const problem = stream.reply.error?.message;
+    if (problem) {
       if (stream.reply.text === problem) bot.setText("");
       bot.addNote(problem);
-    }
-    if (!problem) this.#noteCut(bot, stream.reply.stats);
+    } else if (failure) this.#showError(failure, () => this.#reload());
+    else this.#noteCut(bot, stream.reply.stats);
     if (user) this.#finish(user);
     this.#finish(bot);
     this.#scroll();
-    this.#say(problem ? "" : this.#t("The answer is complete."), true);
+    this.#say(problem || failure ? "" : this.#t("The answer is complete."), true);
     return failure;
   }
 
@@ -556,16 +571,23 @@ class AstrBotChat extends HTMLElement {
   }
 
   async #regenerate() {
-    const message = this.#lastBot ?? this.#lastUser;
+    const old = this.#lastBot;
+    const message = old?.id ? old : this.#lastUser;
     if (this.#busy || !message?.id) return;
-    const stream = this.client.sessions.regenerate(this.#sessionId, message.id, await this.#who());
-    this.#lastBot?.node.remove();
-    await this.#follow(stream, this.#addMessage("bot"));
+    const who = { username: this.#user || undefined };
+    const stream = this.client.sessions.regenerate(this.#sessionId, message.id, who);
+    const bot = this.#addMessage("bot");
+    old?.node.replaceWith(bot.node);
+    const error = await this.#follow(stream, bot);
+    if (error && !stream.reply.runId) {
+      old ? bot.node.replaceWith(old.node) : bot.node.remove();
+      this.#showError(error, () => this.#regenerate());
+    }
   }
 
   async #edit() {
     const message = this.#lastUser;
-    if (this.#busy || !message?.id) return;
+    if (this.#busy || !message?.id || message.body.hidden) return;
     const box = h("textarea", { dir: "auto", "aria-label": this.#t("Message") });
     box.value = message.text;
     const save = h("button", { type: "button", class: "primary" }, this.#t("Send"));
@@ -583,7 +605,8 @@ class AstrBotChat extends HTMLElement {
       const text = box.value.trim();
       if (!text) return;
       try {
-        await this.client.sessions.edit(this.#sessionId, message.id, text, await this.#who());
+        const parts = [{ type: "plain", text }, ...message.files];
+        await this.client.sessions.edit(this.#sessionId, message.id, parts, await this.#who());
       } catch (error) {
         this.#say(this.#wordsOf(error));
         return;
@@ -603,12 +626,13 @@ class AstrBotChat extends HTMLElement {
     const node = h("article", { class: `message ${who}` }, name, body, tools);
     const view = new MarkdownView(h("div", { class: "text" }), {
       copy: this.#t("Copy"),
+      copyText: (copied, button) => this.#copy(copied, button),
       drawMath: (target, text, block) => this.#drawMath(target, text, block),
     });
     body.append(view.target);
     const calls = new Map();
     const message = {
-      who, node, body, tools, view, id: null, text: "",
+      who, node, body, tools, view, id: null, text: "", files: [],
       setText: (text) => {
         if (text === message.text) return;
         message.text = text;
@@ -648,7 +672,10 @@ class AstrBotChat extends HTMLElement {
       },
       clearApprovals: () => body.querySelectorAll(".approval").forEach((one) => one.remove()),
       endTool: (id, result) => calls.get(id)?.append(h("pre", { tabindex: "0" }, toText(result))),
-      addFile: (type, attachmentId, filename) => body.append(this.#makeFile(type, attachmentId, filename)),
+      addFile: (type, attachmentId, filename) => {
+        message.files.push({ type, attachment_id: attachmentId });
+        body.append(this.#makeFile(type, attachmentId, filename));
+      },
       addNote: (text) => body.append(h("p", { class: "note", role: "alert" }, text)),
     };
     if (before) before.before(node);
@@ -673,7 +700,7 @@ class AstrBotChat extends HTMLElement {
       return;
     }
     this.#lastBot = message;
-    if (message.text) message.tools.append(button("Copy", () => navigator.clipboard?.writeText(message.text)));
+    if (message.text) message.tools.append(button("Copy", (event) => this.#copy(message.text, event.currentTarget)));
     const again = button("Regenerate", () => this.#regenerate());
     again.classList.add("again");
     message.tools.append(again);
@@ -701,7 +728,8 @@ class AstrBotChat extends HTMLElement {
     try {
       const blob = await this.client.files.download(attachmentId);
       const node = h(tag, tag === "img" ? { alt: filename } : { controls: "", "aria-label": filename });
-      node.src = URL.createObjectURL(blob);
+      this.#urls.push((node.src = URL.createObjectURL(blob)));
+      for (const name of ["load", "loadedmetadata"]) node.addEventListener(name, () => this.#scroll());
       node.addEventListener("error", () => node.remove()); // the page's CSP does not allow blob:
       holder.prepend(node);
     } catch {
@@ -800,7 +828,8 @@ class AstrBotChat extends HTMLElement {
   }
 
   #onKey(event) {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    // In Safari, the key that ends a composition is not composing, but has this code.
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
     event.preventDefault();
     this.#submit();
   }
@@ -818,6 +847,22 @@ class AstrBotChat extends HTMLElement {
       if (error.code === "invalid_api_key") return this.#t("This link is no longer valid. Ask for a new one.");
     }
     return error.message || String(error);
+  }
+
+  async #copy(text, button) {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // There is no clipboard without HTTPS, and in some frames.
+      const area = h("textarea", { class: "hidden-label" });
+      area.value = text;
+      button.after(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+      button.focus();
+    }
+    this.#say(this.#t("Copied."));
   }
 
   /** Show a short text below the messages. A quiet text is only for screen readers. */

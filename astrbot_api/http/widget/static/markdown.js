@@ -7,6 +7,9 @@ const MAX_CHARS = 100_000;
 /** Time to read a text, in milliseconds, after which its longer versions are shown as they are. */
 const MAX_MS = 500;
 
+/** marked needs quadratic time for these. */
+const MANY_BLANKS = / {2000}/;
+
 const SAFE_LINK = /^(https?:|mailto:|tel:|#|\/(?!\/))/i;
 
 const INLINE_MATH = /^\\\((.+?)\\\)/s;
@@ -55,7 +58,7 @@ reader.use({
 class MarkdownView {
   /**
    * @param {HTMLElement} target
-   * @param {{ copy: string, drawMath: (node: Element, text: string, block: boolean) => void }} options
+   * @param {{ copy: string, copyText: (text: string, button: Element) => void, drawMath: (node: Element, text: string, block: boolean) => void }} options
    */
   constructor(target, options) {
     this.target = target;
@@ -78,6 +81,7 @@ class MarkdownView {
 
   /** Return the blocks of a text. A model in a loop can write what marked cannot read, or not fast. */
   read(text) {
+    this.plain ||= MANY_BLANKS.test(text);
     if (!this.plain && text.length <= MAX_CHARS) {
       const begun = performance.now();
       try {
@@ -126,7 +130,7 @@ class MarkdownView {
   makeCode(token) {
     const code = h("code", {}, token.text);
     const copy = h("button", { type: "button", class: "copy" }, this.options.copy);
-    copy.addEventListener("click", () => navigator.clipboard?.writeText(token.text));
+    copy.addEventListener("click", () => this.options.copyText(token.text, copy));
     const head = h("div", { class: "code-head" }, h("span", {}, token.lang ?? ""), copy);
     return h("div", { class: "code", dir: "ltr" }, head, h("pre", { tabindex: "0" }, code));
   }
