@@ -29,7 +29,8 @@ from ...providers.traced import TracedProvider
 from ...runtime.memory import HeldText, MemoryBudget
 from ...runtime.metrics import Metrics
 from ...runtime.tracing import NO_SPAN
-from ...upstream.turns import Upstreams, UpstreamTurn
+from ...upstream.exchange import UpstreamTurn
+from ...upstream.turns import Upstreams
 from ..context.media import MediaReader, measure_files
 from ..context.recent import RecentMessages
 from ..context.supplied import write_transcript
