@@ -19,7 +19,7 @@ def open_redis(
     *,
     setting: str = "ASTRBOT_REDIS_URL",
     timeout_s: float = _TIMEOUT_S,
-    on_demoted: Callable[[], object] = bool,
+    on_demoted: Callable[[], object] = lambda: None,
 ) -> Any:
     """Return a client that connects on first use and reconnects when needed.
 
