@@ -76,7 +76,7 @@ def refused(description: str, values: list[Any]) -> ma.fields.Raw:
 def _list_values(values: list[Any]) -> dict[str, Any]:
     """Return a schema that allows only these values, in keywords that code generators support."""
     if values and values[0] is False:  # [0] is equal to [False]
-        return {"anyOf": [{"const": False}, {"type": "null"}]}
+        return {"anyOf": [{"type": "boolean", "const": False}, {"type": "null"}]}
     if not values or not isinstance(values[0], list):
         return {"enum": [*values, None]}
     (only,) = values
