@@ -34,7 +34,7 @@ def _relations(*targets: tuple[str, str]) -> str:
     return f'{_XML}<Relationships xmlns="{_PACKAGE}/relationships">{rows}</Relationships>'
 
 
-def _make_office(main: str, type: str, parts: Mapping[str, str]) -> bytes:
+def _make_office(main: str, type: str, parts: Mapping[str, str | bytes]) -> bytes:
     types = (
         f'{_XML}<Types xmlns="{_PACKAGE}/content-types">'
         '<Default Extension="rels" '
@@ -59,10 +59,11 @@ def _word(text: str, style: str = "") -> str:
 _WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 
 
-def make_docx(more: str = "", **notes: str) -> bytes:
+def make_docx(more: str = "", media: Mapping[str, bytes] | None = None, **notes: str) -> bytes:
     """Return a document with a heading, a paragraph in two runs and a table.
 
     :param more: Appended to the body.
+    :param media: Pictures by their names.
     :param notes: Further parts, such as ``comments``, with the content of their root.
     """
     namespace = _WORD
@@ -94,6 +95,7 @@ def make_docx(more: str = "", **notes: str) -> bytes:
             ),
             "word/styles.xml": styles,
             **parts,
+            **{f"word/media/{name}": data for name, data in (media or {}).items()},
         },
     )
 

@@ -392,6 +392,22 @@ def test_a_vision_model_gets_the_text_and_the_scanned_pages_of_a_pdf(
     assert page["image_url"]["url"].startswith("data:image/jpeg;base64,")
 
 
+def test_a_vision_model_gets_the_pictures_of_a_document_with_little_text(
+    make_scripted: Scripts,
+) -> None:
+    api, model = make_scripted(say, provider=_SEES)
+    scan = samples.save(samples.make_picture((400, 300)), "BMP")
+    media = {"image10.bmp": scan, "image2.png": b"damaged" * 999, "icon.png": png()}
+    api.chat([part(upload(api, samples.make_docx(media=media), "scans.docx"))])
+    written, page = content_of(model)
+    assert "[It has 2 pictures.]\n[1 of its 2 pictures are shown.]" in written["text"]
+    assert "is marmalade" in written["text"]
+    assert page["image_url"]["url"].startswith("data:image/jpeg;base64,")
+    long = "<w:p><w:r><w:t>" + "text " * 200 + "</w:t></w:r></w:p>"
+    api.chat([part(upload(api, samples.make_docx(long, media=media), "manual.docx"))])
+    assert "[Its pictures are not shown: 2.]" in content_of(model)
+
+
 def test_a_scan_is_reported_as_without_text(make_scripted: Scripts) -> None:
     api, model = make_scripted(say)
     api.chat([part(upload(api, make_scan(), "scan.pdf"))])

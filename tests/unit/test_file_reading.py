@@ -241,6 +241,7 @@ def test_a_picture_within_a_text_is_left_out() -> None:
 
 
 _TEXT = "BT /F1 12 Tf 72 700 Td (Cover letter) Tj ET"
+_STRIP = "600 0 0 150"
 _PICTURE = "600 0 0 800 0 0 cm /I1 Do"
 _FIELDS = [
     "<</Subtype/Widget/FT/Tx/T(name)/TU(Full name)/V(Greta)/Rect[0 0 9 9]>>",
@@ -259,8 +260,14 @@ def test_the_fields_of_a_form_and_the_comments_of_a_pdf_are_read() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [_PICTURE, f"q {_PICTURE} Q {_TEXT}", "BT /F2 9 Tf 9 9 Td <00120034> Tj ET", "0 0 m 9 9 l S"],
-    ids=["picture", "picture with a stamp", "font without Unicode", "drawing"],
+    [
+        _PICTURE,
+        f"q {_PICTURE} Q {_TEXT}",
+        f"q {_STRIP} 0 0 cm /I1 Do Q {_STRIP} 0 150 cm /I1 Do",
+        "BT /F2 9 Tf 9 9 Td <00120034> Tj ET",
+        "0 0 m 9 9 l S",
+    ],
+    ids=["picture", "picture with a stamp", "strips", "font without Unicode", "drawing"],
 )
 def test_the_pages_of_a_pdf_that_only_their_image_shows_are_named(page: str) -> None:
     pdf = samples.make_pdf(_TEXT, page, "", page, page)

@@ -46,7 +46,7 @@ class Made:
     :param notes: Remarks for the model, one per line.
     :param text: The text of a document.
     :param parts: The data of each part with the file's content.
-    :param images: Indices of the document's pages without readable text.
+    :param images: Indices of the pages without readable text, or of the pictures to show.
     """
 
     notes: str = ""
@@ -100,7 +100,7 @@ class PreparedFiles:
         side_px: int,
         cancel: Cancellable | None,
     ) -> Made:
-        """Return the first of these pages as pictures."""
+        """Return the first of these pages, or pictures of the document, as pictures."""
         shown = list(pages[:_MAX_PAGES])
 
         def make() -> Made:
@@ -108,8 +108,7 @@ class PreparedFiles:
                 RENDER_PAGES, attachment, cancel, numbers=shown, max_side_px=side_px
             )
             urls = _cut_urls(data, meta["sizes"])
-            note = f"The pictures are its pages {meta['shown']} of {meta['pages']}."
-            return Made(to_notes([note]), parts=tuple(urls))
+            return Made(to_notes([meta["note"]]), parts=tuple(urls))
 
         return self._make_once(f"pages {side_px}", attachment, make, cancel)
 

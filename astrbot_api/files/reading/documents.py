@@ -24,6 +24,9 @@ from .workbooks import read_workbook
 #: Maximum text of one document, in characters.
 MAX_TEXT_CHARS = 2_000_000
 
+#: A document with pictures and less text is shown as its pictures.
+_FEW_CHARS = 500
+
 #: Maximum size of a text file that is read, at four bytes per character.
 _MAX_TEXT_BYTES = 4 * MAX_TEXT_CHARS
 
@@ -59,8 +62,8 @@ _OLD_OFFICE = (
 def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
     """Return the text of a document as UTF-8, with notes for the model.
 
-    :returns: ``{"notes": [sentence, …], "images": [index of each page without readable text]}``
-        and the text.
+    :returns: ``{"notes": [sentence, …], "images": [index, …]}`` and the text. The images are the
+        pages of a PDF without readable text, or the pictures of a document with hardly any text.
     :raises Unreadable: when the document cannot be read, with the reason.
     :raises Exception: any error of a library for a damaged document.
     """
@@ -76,6 +79,8 @@ def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
         text, images = read_pdf(source, notes)
     else:
         text = _extract(source, head, mime, PurePath(name.lower()).suffix, notes)
+        if head.startswith(b"PK\x03\x04"):
+            images = _find_pictures(source, text, notes)
     if len(text) > MAX_TEXT_CHARS:
         notes.append(f"Only its first {MAX_TEXT_CHARS} characters were read.")
     return {"notes": notes, "images": images}, text[:MAX_TEXT_CHARS].encode("utf-8", "replace")
@@ -107,6 +112,19 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     if suffix == ".ipynb":
         text = read_notebook(text)
     return _EMBEDDED.sub(r"\1…", text)
+
+
+def _find_pictures(source: BinaryIO, text: str, notes: list[str]) -> list[int]:
+    """Return the indices of the pictures that a document consists of, such as pasted scans."""
+    package = office.Package(source)
+    count = len(package.list_pictures())
+    if not count or _find_reader(package) is None:
+        return []
+    if len(text) < _FEW_CHARS:
+        notes.append(f"It has {count} pictures." if count > 1 else "It has a picture.")
+        return list(range(count))
+    notes.append(f"Its pictures are not shown: {count}.")
+    return []
 
 
 def _with_notes(text: str, notes: list[str]) -> str:

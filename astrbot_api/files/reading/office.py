@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import posixpath
+import re
 import zipfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -23,6 +24,12 @@ _MAX_ROWS = 20_000
 _MAX_CELLS = 400_000
 
 _MAX_LISTED = 200
+
+#: Part with a picture of an Office or OpenDocument file, and the size of pictures that count.
+_PICTURE = re.compile(
+    r"((word|ppt|xl)/media|Pictures)/[^/]+\.(png|jpe?g|gif|bmp|tiff?|webp)", re.IGNORECASE
+)
+_MIN_PICTURE_BYTES = 2048
 
 
 class Package:
@@ -57,6 +64,15 @@ class Package:
     def measure(self, name: str) -> int:
         """Return the size of a part according to the ZIP directory, in bytes."""
         return self._zip.getinfo(name).file_size
+
+    def list_pictures(self) -> list[str]:
+        """Return the parts with pictures in the order of their numbers, without small icons."""
+        found = [
+            one.filename
+            for one in self._zip.infolist()
+            if _PICTURE.fullmatch(one.filename) and one.file_size >= _MIN_PICTURE_BYTES
+        ]
+        return sorted(found, key=lambda name: (int("0" + re.sub(r"\D", "", name)[:9]), name))
 
     def parse(self, name: str) -> ET.Element:
         """Parse an XML part and return its root."""

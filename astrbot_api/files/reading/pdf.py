@@ -94,11 +94,13 @@ def _read_page(page: pypdfium2.PdfPage) -> tuple[str, bool]:
 
 
 def _has_large_picture(page: pypdfium2.PdfPage) -> bool:
-    """Return whether a picture covers over half of a page."""
+    """Return whether pictures cover over a third of a page. Scanners may store a page in strips."""
     width, height = page.get_size()
+    left = width * height / 3
     for one in page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=2):
-        left, bottom, right, top = one.get_bounds()
-        if (right - left) * (top - bottom) > width * height / 2:
+        x1, y1, x2, y2 = one.get_bounds()
+        left -= (x2 - x1) * (y2 - y1)
+        if left < 0:
             return True
     return False
 
@@ -118,8 +120,7 @@ def render_pages(source: BinaryIO, numbers: Sequence[int], max_side_px: int) -> 
     """Render pages as JPEG images.
 
     :param numbers: Indices of the pages.
-    :returns: ``{"pages": …, "shown": their numbers, "sizes": [bytes, …]}``, and the concatenated
-        images.
+    :returns: ``{"note": sentence, "sizes": [bytes, …]}``, and the concatenated images.
     """
     document = open_pdf(source)
     pictures = []
@@ -131,5 +132,5 @@ def render_pages(source: BinaryIO, numbers: Sequence[int], max_side_px: int) -> 
         pictures.append(out.getvalue())
         page.close()
     sizes = [len(one) for one in pictures]
-    meta = {"pages": len(document), "shown": _write_numbers(numbers), "sizes": sizes}
-    return meta, b"".join(pictures)
+    note = f"The pictures are its pages {_write_numbers(numbers)} of {len(document)}."
+    return {"note": note, "sizes": sizes}, b"".join(pictures)

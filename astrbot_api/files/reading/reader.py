@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 EXTRACT_TEXT = Job("astrbot_api.files.reading.documents:extract_text")
 PREPARE_PICTURE = Job("astrbot_api.files.reading.pictures:prepare_picture")
-RENDER_PAGES = Job("astrbot_api.files.reading.pdf:render_pages")
+RENDER_PAGES = Job("astrbot_api.files.reading.shown:show_pages")
 
 # FFmpeg maps much memory, and a recording of minutes has tens of megabytes of samples.
 _SOUND = Limits(cpu_s=20, wall_s=60.0, memory_bytes=512 * 2**20)
