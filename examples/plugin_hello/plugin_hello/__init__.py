@@ -34,7 +34,10 @@ class Settings(ma.Schema):
 
 
 class Plugin:
-    """The plugin. Each application has its own instance with its own counts."""
+    """The plugin. Each worker process has its own instance, so the counts are those of one worker.
+
+    A plugin that must count over all workers stores its counts in ``host.make_folder()``.
+    """
 
     settings_schema = Settings
 
