@@ -281,7 +281,7 @@ def _build_services(base: _Base) -> AnswerServices:
         handover=Handover(store, worker.signals, worker.lease, worker.metrics),
         metrics=worker.metrics,
         memory=MemoryBudget(
-            "The turns of this worker hold too much; try again when some have ended.",
+            "The running turns use all memory for conversations and files; try again later.",
             max(_MAX_TURNS_BYTES, 8 * settings.max_json_bytes),  # a character may take four bytes
         ),
         agent=make_agent(parts.agent),

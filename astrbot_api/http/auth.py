@@ -17,7 +17,7 @@ from ..keys.rules import NO_RULES, KeyGuard, KeyRules, load_rules
 from ..messages import check_text
 from ..owner.login import Login
 from ..runtime.addresses import name_customer
-from ..runtime.memory import HeldText
+from ..runtime.memory import Reservation
 from ..state import AppState
 from .state import Authenticate, get_http_state, get_state
 
@@ -225,11 +225,11 @@ def find_caller(environ: dict[str, Any]) -> Caller | None:
     return environ.get(CALLER_KEY)
 
 
-def open_message() -> HeldText:
-    """Return a message that the sender of the current request is going to send."""
+def make_reservation() -> Reservation:
+    """Return an empty reservation of memory for a message of the current request's sender."""
     caller = find_caller(request.environ)
     sender = caller.root_id if caller else f"address {name_customer(request.remote_addr or '')}"
-    return HeldText(get_state().worker.receiving, sender)
+    return Reservation(get_state().worker.receiving, sender)
 
 
 def get_caller() -> Caller:

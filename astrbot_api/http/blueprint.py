@@ -24,7 +24,7 @@ from webargs.flaskparser import FlaskParser
 
 from ..errors import STATUS_OF_CODE, ApiError, refuse
 from ..runtime.bounded_json import JsonDepthError, JsonLimitError, load_json
-from .auth import check_scope, get_caller, open_message
+from .auth import check_scope, get_caller, make_reservation
 from .request_body import MESSAGE_REMEDY, read_body
 from .schemas import path_parameter
 from .state import get_state
@@ -96,7 +96,7 @@ def read_json(req: Request, max_bytes: int, *, keep: bool = False, remedy: str =
     :raises ApiError: ``body_too_large``, ``unsupported_media_type``,
         ``malformed_json`` or ``invalid_request``.
     """
-    body = read_body(req, max_bytes, open_message(), keep=keep, remedy=remedy)
+    body = read_body(req, max_bytes, make_reservation, keep=keep, remedy=remedy)
     if not body.removeprefix(BOM_UTF8).strip():
         return None
     if req.mimetype != "application/json" and not req.mimetype.endswith("+json"):

@@ -17,7 +17,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
@@ -26,7 +26,7 @@ from flask import Request, Response
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from ..errors import ApiError, refuse
-from ..runtime.memory import HeldText
+from ..runtime.memory import Reservation
 from ..runtime.threads import is_gevent_patched, let_others_run
 
 #: Seconds without data after which a request is aborted.
@@ -147,14 +147,14 @@ def _time_limit(timeout_s: float) -> Iterator[None]:
 def read_body(
     request: Request,
     max_bytes: int,
-    message: HeldText,
+    make_reservation: Callable[[], Reservation],
     *,
     keep: bool = False,
     remedy: str = "",
 ) -> bytes:
     """Return the whole body.
 
-    :param message: Limits the memory of this worker for unfinished bodies.
+    :param make_reservation: Returns the reservation of memory for a body that has not arrived.
     :param keep: Whether to cache the body so that it can be read again; for small bodies.
     :param remedy: Advice appended to the error for a body that is too large.
     :raises ApiError: like :func:`reading`, ``body_too_large``, or ``server_busy`` if this worker
@@ -171,13 +171,13 @@ def read_body(
         # Werkzeug cuts a body in chunks off at the limit, so read one byte more.
         request.max_content_length = max_bytes + 1
     try:
-        with reading(request, max_bytes), message:
+        with reading(request, max_bytes), make_reservation() as reservation:
             if length is not None and length <= max_bytes:
-                message.expect(length)
+                reservation.reserve(length)
             if keep or (length is not None and length <= _PIECE_BYTES):
                 body = request.get_data(cache=keep)
             else:
-                body = b"".join(_iter_pieces(request, message))
+                body = b"".join(_iter_pieces(request, reservation))
     except RequestEntityTooLarge as error:
         raise ApiError("body_too_large", describe_limit(max_bytes, remedy)) from error
     if len(body) > max_bytes:
@@ -208,7 +208,7 @@ def _has_arrived(environ: dict[str, Any], max_bytes: int) -> bool:
     )
 
 
-def _iter_pieces(request: Request, message: HeldText) -> Iterator[bytes]:
+def _iter_pieces(request: Request, reservation: Reservation) -> Iterator[bytes]:
     """Yield a long body in parts and let other greenlets run in between.
 
     With a fast client, reads never block, so they would never yield to the hub.
@@ -217,7 +217,7 @@ def _iter_pieces(request: Request, message: HeldText) -> Iterator[bytes]:
     while piece := request.stream.read(_PIECE_BYTES):
         size += len(piece)
         if request.content_length is None:
-            message.grow(size)
+            reservation.resize(size)
         yield piece
         let_others_run()
 

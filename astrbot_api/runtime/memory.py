@@ -55,8 +55,10 @@ class MemoryBudget:
         return own <= self._max_bytes_of_one and all_bytes <= self._max_bytes
 
 
-class HeldText:
-    """A text that is held. As a context manager, until the end of its block.
+class Reservation:
+    """Memory for one message, or for the texts or files of one turn. Empty at first.
+
+    As a context manager, it is released at the end of the block.
 
     :param owner: The root key, or the address of a client without a key.
     """
@@ -66,15 +68,15 @@ class HeldText:
         self._owner = owner
         self._counted = 0
 
-    def expect(self, size_bytes: int) -> None:
-        """Set the size of the whole text before its first byte. May wait some seconds.
+    def reserve(self, size_bytes: int) -> None:
+        """Reserve memory before its first byte is used. May wait some seconds for it.
 
         :raises ApiError: ``server_busy``, if the worker holds too much.
         """
         self._set(size_bytes, _MAX_WAIT_S)
 
-    def grow(self, size_bytes: int) -> None:
-        """Set the size of the text so far; 0 when it is no longer held.
+    def resize(self, size_bytes: int) -> None:
+        """Set the size in use; 0 releases it. Does not wait.
 
         :raises ApiError: ``server_busy``, if the worker holds too much.
         """
@@ -86,8 +88,8 @@ class HeldText:
             self._budget.add(self._owner, more, max_wait_s=max_wait_s)
             self._counted += more
 
-    def __enter__(self) -> HeldText:
+    def __enter__(self) -> Reservation:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.grow(0)
+        self.resize(0)

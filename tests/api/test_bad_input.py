@@ -317,8 +317,8 @@ def test_bodies_that_stall_cannot_fill_the_memory(
 def test_the_longest_allowed_message_has_room_in_the_memory(make_api: Callable[..., Api]) -> None:
     longest = 2**29
     api = make_api(ASTRBOT_MAX_JSON_BYTES=longest)
-    memory.HeldText(api.state.worker.receiving, "one").grow(longest)
-    memory.HeldText(api.state.chat.runs._memory, "one").grow(4 * longest)
+    memory.Reservation(api.state.worker.receiving, "one").resize(longest)
+    memory.Reservation(api.state.chat.runs._memory, "one").resize(4 * longest)
 
 
 def test_bodies_in_chunks_count_what_has_arrived(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

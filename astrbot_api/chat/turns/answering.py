@@ -26,7 +26,7 @@ from ...keys.rules import NO_RULES
 from ...plugins.context import Handled
 from ...providers.registry import Providers
 from ...providers.traced import TracedProvider
-from ...runtime.memory import HeldText, MemoryBudget
+from ...runtime.memory import MemoryBudget, Reservation
 from ...runtime.metrics import Metrics
 from ...runtime.tracing import NO_SPAN
 from ...upstream.exchange import UpstreamTurn
@@ -101,7 +101,7 @@ class Answer:
         self._conversation = TurnConversation(
             services.settings, services.store, services.recent, services.media, turn
         )
-        self._held = HeldText(services.memory, turn.request.payer or "")
+        self._reservation = Reservation(services.memory, turn.request.payer or "")
         #: Ids of this step's calls without a result.
         self._calls: set[str] = set()
         self._naming = SessionNaming(services.titles, turn)
@@ -127,7 +127,7 @@ class Answer:
         except Exception as error:
             outcome = self._end_failed(error)
         finally:
-            self._held.grow(0)
+            self._reservation.resize(0)
         if outcome is None or self._turn.log.lost:
             return  # the turn waits for an approval, or another worker resumes it
         yield from self._reply.finish()
@@ -336,10 +336,10 @@ class Answer:
         conversation = self._conversation.build(options, text, self._provider)
         size_bytes = measure_files(conversation)
         try:
-            self._held.grow(size_bytes)
+            self._reservation.resize(size_bytes)
         except ApiError:
             del conversation  # a turn that waits must not hold its files
-            self._held.expect(size_bytes)
+            self._reservation.reserve(size_bytes)
             conversation = self._conversation.build(options, text, self._provider)
         return conversation
 

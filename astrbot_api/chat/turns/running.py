@@ -21,7 +21,7 @@ from ...events import Event
 from ...runlog.log import RunLog
 from ...runlog.signals.signals import STOP_RUNS, Signals
 from ...runtime.logs import set_log_fields
-from ...runtime.memory import HeldText
+from ...runtime.memory import Reservation
 from ...runtime.threads import let_others_run, start_beside
 from ...runtime.tracing import NO_TRACING, Span, Tracing, hash_name, set_current_span
 from .answering import Answer, AnswerServices
@@ -67,7 +67,7 @@ class Runs:
         self._lock = threading.Lock()
         self._active: dict[str, OpenTurn] = {}
         self._memory = services.memory
-        self._held: dict[str, HeldText] = {}
+        self._reservations: dict[str, Reservation] = {}
         self._waiting: dict[int, set[threading.Event]] = defaultdict(set)
         self._draining = self._closing = self._leaving = False
         self._idle = threading.Event()
@@ -106,14 +106,14 @@ class Runs:
             )  # fmt: skip
         if len(self._active) >= self._settings.max_runs_per_worker:
             raise _busy(f"{len(self._active)} turns are running on this worker; try again later.")
-        held = HeldText(self._memory, request.payer or "")
-        held.grow(request.measure())
+        reservation = Reservation(self._memory, request.payer or "")
+        reservation.resize(request.measure())
         try:
             turn = self._opener.open(request)
         except BaseException:
-            held.grow(0)
+            reservation.resize(0)
             raise
-        self._held[turn.run_id] = held
+        self._reservations[turn.run_id] = reservation
         if self._tracing.on:
             turn = replace(turn, span=self._begin_span(turn))
         if turn.ahead and asks_to_stop(turn.text):
@@ -345,8 +345,8 @@ class Runs:
             if self._active.get(turn.run_id) is turn:  # it may have been resumed here
                 del self._active[turn.run_id]
                 self._metrics.note_run(turn.run_id, "")
-                if held := self._held.pop(turn.run_id, None):
-                    held.grow(0)
+                if reservation := self._reservations.pop(turn.run_id, None):
+                    reservation.resize(0)
             for woken in self._waiting.get(turn.session.id, ()):
                 woken.set()
             if not self._active:

@@ -9,7 +9,7 @@ from flask import Response, request
 
 from ...errors import ApiError
 from ...im.adapter import BadSignature, InboundRequest
-from ..auth import open_message
+from ..auth import make_reservation
 from ..blueprint import ApiBlueprint
 from ..request_body import read_body
 from ..schemas import plain_response
@@ -73,7 +73,7 @@ def _receive(bot_id: str) -> Response:
         method=request.method,
         headers={name.lower(): value for name, value in request.headers.items()},
         query=request.args.to_dict(),
-        body=read_body(request, state.settings.max_hook_bytes, open_message()),
+        body=read_body(request, state.settings.max_hook_bytes, make_reservation),
     )
     try:
         reception = state.im.inbound.receive(bot_id, read)

@@ -15,7 +15,7 @@ from flask import Blueprint, Response, request
 from ...chat.watching.watch import Watch
 from ...errors import ApiError, StorageError
 from ...events import decode_event
-from ..auth import check_username, get_caller, get_holder, open_message, require_scope
+from ..auth import check_username, get_caller, get_holder, make_reservation, require_scope
 from ..blueprint import ApiBlueprint
 from ..own_runs import decide_as_caller, find_run_to_decide
 from ..state import get_http_state, get_state
@@ -88,10 +88,10 @@ def open_websocket() -> Response:
         )
     find_socket(request.environ)
     settings = get_state().settings
-    with open_message() as unfinished:
+    with make_reservation() as reservation:
         websocket = WebSocket(
             request.environ, max_bytes=settings.max_json_bytes,
-            ping_s=settings.websocket_ping_s, unfinished=unfinished,
+            ping_s=settings.websocket_ping_s, reservation=reservation,
         )  # fmt: skip
         try:
             _serve(websocket)

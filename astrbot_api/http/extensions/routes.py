@@ -11,7 +11,7 @@ from ..auth import (
     get_bound_username,
     get_caller,
     get_reach,
-    open_message,
+    make_reservation,
     require_scope,
 )
 from ..fallback import METHODS
@@ -45,7 +45,7 @@ def answer_for_plugin(name: str, rest: str = "") -> Response:
     if site is None:
         raise ApiError("path_not_found", f"There is no plugin {name} that answers requests")
     request.environ[KEEPS_ALLOW_KEY] = True
-    body = read_body(request, get_state().settings.max_json_bytes, open_message())
+    body = read_body(request, get_state().settings.max_json_bytes, make_reservation)
     return site.answer(own, body, _describe_caller())
 
 

@@ -30,7 +30,7 @@ from wsproto.events import (
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from ...errors import ApiError
-from ...runtime.memory import HeldText
+from ...runtime.memory import Reservation
 from ...runtime.threads import let_others_run
 
 #: WSGI environ keys of the connection's socket in gunicorn and in Flask's development server.
@@ -61,7 +61,7 @@ class WebSocket:
     faster than the server answers.
 
     :param max_bytes: Maximum length of a message.
-    :param unfinished: Limits the memory of this worker for fragments.
+    :param reservation: Limits the memory of this worker for fragments.
     :param ping_s: Seconds of silence before the client is pinged. After another such period without
         data, or if sending takes that long, the connection counts as lost.
     :raises ApiError: ``websocket_unsupported`` or ``upgrade_required``.
@@ -73,11 +73,11 @@ class WebSocket:
         *,
         max_bytes: int,
         ping_s: float,
-        unfinished: HeldText,
+        reservation: Reservation,
     ) -> None:
         self._socket = find_socket(environ)
         self._max_bytes = max_bytes
-        self._unfinished = unfinished
+        self._reservation = reservation
         self._protocol = WSConnection(ConnectionType.SERVER)
         self._lock = threading.Lock()
         self._closed = False
@@ -232,7 +232,7 @@ class WebSocket:
             self.close(TOO_BIG, f"a message is longer than {self._max_bytes} bytes")
             return False
         try:
-            self._unfinished.grow(0 if event.message_finished else self._memory_bytes)
+            self._reservation.resize(0 if event.message_finished else self._memory_bytes)
         except ApiError as error:
             self._failed = True
             self.close(TRY_AGAIN, str(error))
