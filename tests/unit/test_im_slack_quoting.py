@@ -78,6 +78,28 @@ def test_alerts_without_text_are_quoted(adapter: Adapter, fake: FakeSlack) -> No
     ]  # fmt: skip
 
 
+def test_an_alert_is_quoted_with_what_its_text_leaves_out(
+    adapter: Adapter, fake: FakeSlack
+) -> None:
+    cells = [{"type": "raw_text", "text": "host"}, {"type": "rich_text", "elements": [
+        {"type": "rich_text_section", "elements": [{"type": "text", "text": "db1"}]},
+    ]}]  # fmt: skip
+    blocks = [
+        {"type": "rich_text", "elements": [{"type": "text", "text": "New alert"}]},
+        {"type": "section", "text": {"type": "mrkdwn", "text": "Disk is 93 % full"}},
+        {"type": "table", "rows": [cells, cells]},
+    ]
+    attachments = [
+        {"title": "Runbook", "fields": [{"title": "Team", "value": "infra"}]},
+        {"title": "A web page", "from_url": "https://a.example"},
+    ]
+    alert = said("1.1", "New alert", blocks=blocks, attachments=attachments)
+    assert (mention(adapter, fake, alert).quoted or "").splitlines() == [
+        "@U7: New alert", "Disk is 93 % full", "| host | db1 |", "| host | db1 |", "Runbook",
+        "Team: infra",
+    ]  # fmt: skip
+
+
 def test_a_message_of_blocks_alone_is_read(adapter: Adapter, fake: FakeSlack) -> None:
     line = [
         {"type": "text", "text": "ask "}, {"type": "user", "user_id": "U2"},

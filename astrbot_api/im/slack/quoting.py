@@ -106,12 +106,27 @@ def _list_unseen(
 
 
 def _write_message(message: dict[str, Any]) -> str:
-    """Return the text of a message, also if it has only blocks or attachments, as alerts do."""
-    if message.get("text"):
-        return str(message["text"])
+    """Return the text of a message with its blocks and attachments, in which alerts say more."""
+    text = str(message.get("text") or "")
     attachments = [one for one in message.get("attachments") or () if isinstance(one, dict)]
-    said = [write_blocks(message.get("blocks")), *map(_write_attachment, attachments)]
-    return "\n".join(filter(None, said))
+    if text:
+        attachments = [one for one in attachments if not _is_preview(one)]
+    # The text of a message as people write it has the same content as its blocks.
+    blocks = _list_layout(message.get("blocks")) if text else message.get("blocks")
+    said = [text, write_blocks(blocks), *map(_write_attachment, attachments)]
+    return "\n".join(dict.fromkeys(filter(None, said)))
+
+
+def _is_preview(attachment: dict[str, Any]) -> bool:
+    """Return whether an attachment is the preview of a web page whose link is in the text."""
+    is_shared = attachment.get("is_share") or attachment.get("is_msg_unfurl")
+    return not is_shared and bool(attachment.get("from_url") or attachment.get("original_url"))
+
+
+def _list_layout(blocks: Any) -> list[Any]:
+    """Return the blocks that only programs send."""
+    found = blocks if isinstance(blocks, list) else []
+    return [one for one in found if isinstance(one, dict) and one.get("type") != "rich_text"]
 
 
 def _write_attachment(attachment: dict[str, Any]) -> str:
@@ -134,9 +149,18 @@ def write_blocks(value: Any) -> str:
         return ""
     if value.get("type") == "user":
         return f"<@{value.get('user_id', '')}>"
+    rows = value.get("rows")
+    if isinstance(rows, list):
+        return "\n".join(map(_write_row, rows))
     text, elements = value.get("text"), value.get("elements")
     if value.get("type") in _LINES and isinstance(elements, list):
         return "".join(map(write_blocks, elements))
     said = text if isinstance(text, str) else write_blocks(text) or str(value.get("url") or "")
     inner = (write_blocks(value.get(name)) for name in _NESTED)
     return "\n".join(filter(None, (said, *inner)))
+
+
+def _write_row(row: Any) -> str:
+    """Return the row of a table block."""
+    cells = map(write_blocks, row if isinstance(row, list) else ())
+    return f"| {' | '.join(one.replace(chr(10), ' ') for one in cells)} |"
