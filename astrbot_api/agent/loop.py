@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 from ..errors import ProviderError
 from .calling import Call, StepCalls, count_earlier_calls, read_calls, run_calls, to_caller_event
 from .provider import (
+    Delta,
     Finished,
     ModelMessage,
     ModelOptions,
@@ -22,6 +23,8 @@ from .provider import (
 from .steps import AgentEvent, ApprovalNeeded, Checkpoint, Decision, Resumption
 from .toolbox import Toolbox, parse_arguments
 from .tools import ToolContext
+
+_DELTAS = get_args(Delta)
 
 #: Decision on a call if no person can be asked.
 _NOBODY = Decision(approved=False, comment="it needs a person's yes, and nobody can be asked here")
@@ -197,6 +200,9 @@ def _ask(
                 step.rewind(delta.chars)
             elif isinstance(delta, Finished):
                 step.finished = delta
+            elif not isinstance(delta, _DELTAS):
+                kind = type(delta).__name__
+                raise TypeError(f"a provider yields TextDelta or another delta, not {kind}")
             yield delta
     finally:
         if isinstance(deltas, Generator):  # a provider may return any iterator

@@ -23,6 +23,7 @@ from astrbot_api import (
     Usage,
     with_app_context,
 )
+from astrbot_api.testing import make_app
 from examples.embed import shop as shop_module
 
 from ..servers import parse_events
@@ -114,6 +115,18 @@ def test_an_agent_that_returns_no_text_fails_with_the_reason(
     name = type(answer).__name__
     assert "an agent is a plain function that returns a text or yields pieces" in caplog.text
     assert f"this one returned a {name}" in caplog.text
+
+
+def test_a_provider_that_yields_plain_text_fails_with_the_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Plain:
+        def stream(self, messages: Any, tools: Any, options: Any) -> Iterator[str]:
+            yield "Hello"
+
+    with make_app(providers={"scripted": Plain()}) as app:
+        assert event(app.chat(), "error")["code"] == "internal_error"
+    assert "a provider yields TextDelta or another delta, not str" in caplog.text
 
 
 def test_an_agent_that_cannot_be_called_is_refused_at_once(make: Make) -> None:
