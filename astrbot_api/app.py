@@ -17,11 +17,10 @@ from .extension import AstrBotAPI
 from .http.api import add_fallback
 from .http.cors import Cors
 from .http.envelope import fail
-from .http.fallback import FALLBACK
+from .http.fallback import FALLBACK, find_api_root
 from .http.openai_errors import ROOT_FALLBACK
 from .http.operations.routes import build_operations
 from .http.request_body import drain_later
-from .http.state import get_state
 
 _StartResponse = Callable[..., Any]
 
@@ -68,8 +67,7 @@ def _answer_elsewhere(error: HTTPException) -> Response:
 
 def _to_api_error(error: HTTPException) -> ApiError:
     if error.code == 404:
-        prefix = f"{request.script_root}{get_state().settings.url_prefix}"
-        return ApiError("path_not_found", f"There is nothing here; the API is at {prefix}/api/v1")
+        return ApiError("path_not_found", f"There is nothing here; the API is at {find_api_root()}")
     if error.code == 405:
         # A method that no route can have (Source: RFC 9110, 15.5.6).
         allowed = getattr(error, "valid_methods", None) or ("GET",)

@@ -70,11 +70,11 @@ def answer_unknown(path: str = "") -> NoReturn:
         _refuse_method(others)
     require_scope(None)
     if not others:
-        advice = (
-            "; use responses, conversations, chat/completions or models"
-            if expects_openai_errors(request)
-            else ""
-        )
+        advice = ""
+        if expects_openai_errors(request):
+            advice = "; use responses, conversations, chat/completions or models"
+        elif not f"{request.script_root}{request.path}/".startswith(f"{find_api_root()}/"):
+            advice = f"; the API is at {find_api_root()}"
         raise ApiError("path_not_found", f"There is no path {request.path}{advice}")
     blueprint = current_app.blueprints[next(iter(others.values())).rpartition(".")[0]]
     if isinstance(blueprint, ApiBlueprint):
@@ -85,10 +85,14 @@ def answer_unknown(path: str = "") -> NoReturn:
 def _refuse_handshake() -> NoReturn:
     """Reject a WebSocket handshake on a path that is not a WebSocket."""
     require_scope(None)
-    prefix = f"{request.script_root}{get_state().settings.url_prefix}"
     is_openai = expects_openai_errors(request)
-    remedy = "send HTTP requests" if is_openai else f"connect to {prefix}/api/v1/chat/ws"
+    remedy = "send HTTP requests" if is_openai else f"connect to {find_api_root()}/chat/ws"
     raise ApiError("path_not_found", f"There is no WebSocket at {request.path}; {remedy}")
+
+
+def find_api_root() -> str:
+    """Return the path of the API as clients see it, such as ``/bot/api/v1``."""
+    return f"{request.script_root}{get_state().settings.url_prefix}/api/v1"
 
 
 def find_methods() -> dict[str, str]:
