@@ -297,18 +297,19 @@ def make_video(seconds: int = 2) -> bytes:
     return out.getvalue()
 
 
-def make_pdf(*pages: str, fields: Sequence[str] = ()) -> bytes:
+def make_pdf(*pages: str, fields: Sequence[str] = (), more: str = "") -> bytes:
     """Return a PDF with a page for each content stream.
 
     :param pages: Content streams. ``/F1`` is Helvetica, ``/F2`` a font without Unicode and ``/I1``
         a picture.
     :param fields: Annotations of the first page, which are the fields of the form too.
+    :param more: Further keys of the form and, after ``>>``, of the catalogue.
     """
     first = 6 + len(fields)
     kids = " ".join(f"{first + 2 * number} 0 R" for number in range(len(pages)))
     listed = " ".join(f"{6 + number} 0 R" for number in range(len(fields)))
     objects = [
-        f"<</Type/Catalog/Pages 2 0 R/AcroForm<</Fields[{listed}]>>>>",
+        f"<</Type/Catalog/Pages 2 0 R/AcroForm<</Fields[{listed}]{more}>>>>",
         f"<</Type/Pages/Kids[{kids}]/Count {len(pages)}/MediaBox[0 0 600 800]"
         "/Resources<</Font<</F1 3 0 R/F2 4 0 R>>/XObject<</I1 5 0 R>>>>>>",
         "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",

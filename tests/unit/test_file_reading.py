@@ -258,6 +258,18 @@ def test_the_fields_of_a_form_and_the_comments_of_a_pdf_are_read() -> None:
     )
 
 
+def test_what_a_pdf_has_beside_its_pages_is_named() -> None:
+    file = "<</Type/Filespec/F(bill.xml)/UF(bill.xml)/EF<</F 5 0 R>>>>"
+    names = f"/Names<</EmbeddedFiles<</Names[(bill.xml) {file}]>>"
+    more = f"/XFA[(template) 5 0 R]>>/NeedsRendering true{names}"
+    pdf = samples.make_pdf(_TEXT, more=more)
+    notes = extract_text(io.BytesIO(pdf), "application/pdf", "a.pdf")[0]["notes"]
+    assert [one.partition(":")[0] for one in notes] == [
+        "It is an XFA form", "Files are attached to it, which are not read (1)",
+    ]  # fmt: skip
+    assert "bill.xml" in notes[1]
+
+
 @pytest.mark.parametrize(
     "page",
     [

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import pypdfium2
@@ -19,7 +20,13 @@ _ENOUGH_CHARS = 2_000_000
 #: Seconds of CPU time after which reading stops.
 _ENOUGH_S = 8.0
 
+# It warns of every XFA form. The model gets a note instead.
+logging.getLogger("pypdfium2").setLevel(logging.ERROR)
+
 _PASSWORD = 4  # FPDF_ERR_PASSWORD (Source: fpdfview.h)
+
+#: Maximum number of attached files that are named.
+_MAX_ATTACHMENTS = 20
 
 #: A page with a large picture and less text is a scan with a stamp or a page number.
 _STAMP_CHARS = 200
@@ -51,6 +58,7 @@ def read_pdf(source: BinaryIO, notes: list[str]) -> tuple[str, list[int]]:
         that are images or whose text is not readable.
     """
     document = open_pdf(source)
+    notes += _describe(document)
     pages: list[str] = []
     images: list[int] = []
     chars = 0
@@ -78,6 +86,17 @@ def read_pdf(source: BinaryIO, notes: list[str]) -> tuple[str, list[int]]:
             f"These pages have hardly any readable text, as in a scan: {_write_numbers(images)}."
         )
     return "\n\n".join(page for page in pages if page), images
+
+
+def _describe(document: pypdfium2.PdfDocument) -> Iterator[str]:
+    """Yield notes about what is not on the pages."""
+    if document.get_formtype() == raw.FORMTYPE_XFA_FULL:
+        yield "It is an XFA form: what Adobe's programs show may be missing here."
+    count = document.count_attachments()
+    if count:
+        listed = min(count, _MAX_ATTACHMENTS)
+        names = ", ".join(document.get_attachment(at).get_name() for at in range(listed))
+        yield f"Files are attached to it, which are not read ({count}): {names}."
 
 
 def _read_page(page: pypdfium2.PdfPage) -> tuple[str, bool]:
