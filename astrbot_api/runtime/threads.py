@@ -65,6 +65,7 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 
     :param work: Runs in another thread under gevent. It must not use the context of the call.
         Objects of ``asyncio``, such as open connections, cannot be kept for the next call.
+        It cannot start processes; use ``subprocess`` in the tool instead.
     """
     import asyncio
 
