@@ -370,6 +370,7 @@ PLACE = {"latitude": 59.9, "longitude": 10.7}
         ({"poll": {"question": "When?", "options": [{"text": "Now", "voter_count": 2}]}},
          "[poll: When? | Now (2)]"),
         ({"dice": {"emoji": "🎲", "value": 5}}, "[dice: 🎲 5]"),
+        ({"story": {"id": 5, "chat": {"id": 7}}}, "[story, which bots cannot read]"),
         ({"checklist": {"title": "Move", "tasks": [
             {"id": 1, "text": "Pack", "completion_date": 1750000000}, {"id": 2, "text": "Clean"},
         ]}}, "[checklist: Move | ☑ Pack | ☐ Clean]"),

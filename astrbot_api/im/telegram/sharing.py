@@ -18,7 +18,8 @@ def write_shared(message: Mapping[str, Any]) -> str:
     for key, write in _WRITERS.items():
         if message.get(key):
             return f"[{key}: {write(message[key])}]"
-    return ""
+    unread = next((key for key in _UNREADABLE if message.get(key)), "")
+    return f"[{unread.replace('_', ' ')}, which bots cannot read]" if unread else ""
 
 
 def _write_venue(venue: dict[str, Any]) -> str:
@@ -59,3 +60,6 @@ _WRITERS = {
     "dice": _write_dice,
     "checklist": _write_checklist,
 }
+
+#: Content that users forward and that Telegram does not give to bots.
+_UNREADABLE = ("story", "paid_media", "giveaway", "game")
