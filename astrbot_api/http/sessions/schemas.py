@@ -76,8 +76,8 @@ class SessionDetailQuerySchema(OwnerQuerySchema):
     """The query of one session."""
 
     history_limit = request_field(
-        Limit, "Maximum number of messages in `history`, clamped to 1 to 200. Ignored with `page` "
-        "or `page_size`.", 50,
+        Limit, "Maximum number of messages in `history`, clamped to 1 to 200. The default is 1000. "
+        "Ignored with `page` or `page_size`.", 50,
         maximum=200, load_default=None, allow_none=True,
     )  # fmt: skip
     page = request_field(
