@@ -297,6 +297,8 @@ NEWS = """{"app":"com.tencent.structmsg","prompt":"[分享]今日新闻",
         ("markdown", {"content": "# A"}, "# A"),
         ("dice", {"result": "4"}, "[dice: 4]"),
         ("rps", {"result": 1}, "[rps: 1]"),
+        ("flashtransfer", {"fileSetId": "1"}, "[flashtransfer, which cannot be read]"),
+        ("flash_file", {"title": "Photos", "file_set_id": "1"}, "[flash_file: Photos]"),
         ("face", {"id": "178", "raw": {"faceText": "/斜眼笑"}}, "[斜眼笑]"),
     ],
 )  # fmt: skip

@@ -21,7 +21,12 @@ _NAMED = {
     "rps": ("result",),
     "markdown": ("content",),
     "mface": ("summary",),
+    "flash_file": ("title",),
+    "onlinefile": ("fileName",),
 }
+
+#: Files that QQ transfers in ways of their own, by the names of NapCat and SnowLuma.
+_TRANSFERS = ("flashtransfer", "flash_file", "onlinefile")
 
 #: Possible names of a card's URL field.
 _ADDRESSES = ("jumpUrl", "qqdocurl", "url")
@@ -39,7 +44,7 @@ def write_named(type: str, data: dict[str, Any]) -> str:
         return _write_face(data)
     said = [str(data[name]) for name in _NAMED.get(type, ()) if data.get(name)]
     if not said:
-        return ""
+        return f"[{type}, which cannot be read]" if type in _TRANSFERS else ""
     return said[0] if type == "mface" else f"[{type}: {' | '.join(said)[:_MAX_CHARS]}]"
 
 
