@@ -258,6 +258,13 @@ def test_the_fields_of_a_form_and_the_comments_of_a_pdf_are_read() -> None:
     )
 
 
+def test_only_pages_that_were_not_read_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("astrbot_api.files.reading.pdf._ENOUGH_CHARS", 0)
+    for pages, notes in ((1, []), (2, ["Only 1 of its 2 pages were read."])):
+        pdf = samples.make_pdf(*[_TEXT] * pages)
+        assert extract_text(io.BytesIO(pdf), "application/pdf", "a.pdf")[0]["notes"] == notes
+
+
 def test_what_a_pdf_has_beside_its_pages_is_named() -> None:
     file = "<</Type/Filespec/F(bill.xml)/UF(bill.xml)/EF<</F 5 0 R>>>>"
     names = f"/Names<</EmbeddedFiles<</Names[(bill.xml) {file}]>>"

@@ -62,7 +62,7 @@ def read_pdf(source: BinaryIO, notes: list[str]) -> tuple[str, list[int]]:
     pages: list[str] = []
     images: list[int] = []
     chars = 0
-    count = len(document)
+    count, began = len(document), time.process_time()
     for number in range(count):
         try:
             page = document[number]
@@ -75,7 +75,8 @@ def read_pdf(source: BinaryIO, notes: list[str]) -> tuple[str, list[int]]:
         pages.append("\n\n".join(filter(None, (text, fields))))
         chars += len(pages[-1])
         page.close()
-        if chars > _ENOUGH_CHARS or time.process_time() > _ENOUGH_S:
+        is_enough = chars > _ENOUGH_CHARS or time.process_time() - began > _ENOUGH_S
+        if is_enough and number + 1 < count:
             notes.append(f"Only {number + 1} of its {count} pages were read.")
             break
     if not any(pages):
