@@ -7,8 +7,11 @@ const MAX_CHARS = 100_000;
 /** Time to read a text, in milliseconds, after which its longer versions are shown as they are. */
 const MAX_MS = 500;
 
-/** marked needs quadratic time for these. */
+/** Only the end of such a line is slow to read, so that no trial shows it. */
 const MANY_BLANKS = / {2000}/;
+
+/** Characters that are read without a trial. */
+const TRIAL_CHARS = 8_000;
 
 const SAFE_LINK = /^(https?:|mailto:|tel:|#|\/(?!\/))/i;
 
@@ -65,6 +68,7 @@ class MarkdownView {
     this.options = options;
     this.blocks = [];
     this.plain = false;
+    this.known = 0; // length of the longest text that was read
   }
 
   draw(text) {
@@ -81,18 +85,30 @@ class MarkdownView {
 
   /** Return the blocks of a text. A model in a loop can write what marked cannot read, or not fast. */
   read(text) {
+    let tokens = null;
     this.plain ||= MANY_BLANKS.test(text);
-    if (!this.plain && text.length <= MAX_CHARS) {
-      const begun = performance.now();
-      try {
-        return reader.lexer(text);
-      } catch {
-        this.plain = true; // nested too deeply
-      } finally {
-        this.plain ||= performance.now() - begun > MAX_MS;
+    if (text.length <= MAX_CHARS) {
+      // marked needs quadratic time for some texts, so growing parts are read first.
+      for (let chars = Math.max(TRIAL_CHARS, 2 * this.known); chars < text.length && !this.plain; chars *= 2) {
+        this.lex(text.slice(0, chars), MAX_MS * Math.max(0.5, chars / text.length));
       }
+      if (!this.plain) tokens = this.lex(text, MAX_MS);
     }
-    return [{ type: "plain", raw: text }];
+    return tokens ?? [{ type: "plain", raw: text }];
+  }
+
+  lex(text, maxMs) {
+    const begun = performance.now();
+    try {
+      const tokens = reader.lexer(text);
+      this.known = text.length;
+      return tokens;
+    } catch {
+      this.plain = true; // nested too deeply
+      return null;
+    } finally {
+      this.plain ||= performance.now() - begun > maxMs;
+    }
   }
 
   makeBlock(token) {
