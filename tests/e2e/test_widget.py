@@ -361,6 +361,22 @@ def test_a_failed_regeneration_keeps_the_old_answer(browser: Any, site: Site) ->
         sync_api.expect(visitor.find(".message")).to_have_count(3)  # including the greeting
 
 
+def test_an_answer_that_broke_off_is_loaded_by_a_click(browser: Any, site: Site) -> None:
+    site.attributes = 'retry-s="0"'
+
+    def cut(route: Any) -> None:
+        whole = route.fetch()
+        route.fulfill(response=whole, body=whole.text().partition("tok2")[0])
+
+    with Visitor(browser, site) as visitor:
+        visitor.page.route("**/api/v1/chat", cut)
+        visitor.open()
+        visitor.say("N=4 x")
+        visitor.find(".failure").get_by_text("broke off").wait_for()
+        visitor.find(".failure button").click()
+        sync_api.expect(visitor.find(".bot .text").last).to_have_text("tok0 tok1 tok2 tok3")
+
+
 def test_an_element_that_the_page_moves_or_inserts_again_continues_its_answer(
     browser: Any, site: Site
 ) -> None:
@@ -408,6 +424,9 @@ def test_the_page_does_not_change_the_style_and_a_low_window_is_filled(
         panel = visitor.find(".panel")
         assert panel.evaluate("(one) => getComputedStyle(one).textAlign") == "start"
         assert panel.bounding_box() == {"x": 0, "y": 0, "width": 667, "height": 375}
+        visitor.say("ECHO\n\n|" + "word|" * 40 + "\n|" + "-|" * 40)
+        visitor.wait_until_done()
+        assert visitor.find("th").last.bounding_box()["height"] < 40  # the table scrolls
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
