@@ -373,7 +373,12 @@ class AstrBotChat extends HTMLElement {
       return true;
     }
     if (!current()) return false;
-    for (const message of session.history) this.#showStored(message);
+    this.#log.hidden = true; // without a layout for each message
+    try {
+      for (const message of session.history) this.#showStored(message);
+    } finally {
+      this.#log.hidden = false;
+    }
     const [run] = session.active_runs ?? [];
     if (run) this.#follow(this.client.runs.resume(run.run_id, await this.#who()), this.#addMessage("bot"));
     this.#scroll(true);
