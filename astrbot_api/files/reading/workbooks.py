@@ -1,7 +1,7 @@
 """Text extraction from workbooks, for jobs. Sheets of xlsx are corrected before they are read.
 
-calamine shows cells without a stored value and errors as empty cells, and needs memory for every
-cell between the first and the last one.
+calamine shows cells without a stored value and errors as empty cells, and needs memory for all
+cells between the first and the last one.
 """
 
 from __future__ import annotations
