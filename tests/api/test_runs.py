@@ -463,6 +463,16 @@ def test_a_lease_that_expired_before_it_was_stored_is_renewed_again(
         assert leases.list_dead_workers(db) == []
 
 
+def test_a_released_lease_stays_released(api: Api) -> None:
+    lease = api.state.worker.lease
+    own = lease._own.get()
+    lease.close()
+    own.renewed_at = (time.monotonic() - 60, time.time() - 60)
+    assert lease.get_worker_id() == own.worker_id
+    with api.state.db.read() as db:
+        assert leases.find_silence_s(db, own.worker_id, 15.0) is None
+
+
 def test_a_run_unknown_to_its_worker_is_ended(
     talking: Talking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
