@@ -174,7 +174,8 @@ def read_body(
         with reading(request, max_bytes), make_reservation() as reservation:
             if length is not None and length <= max_bytes:
                 reservation.reserve(length)
-            if keep or (length is not None and length <= _PIECE_BYTES):
+            is_read = "_cached_data" in vars(request)  # by a hook of the embedding application
+            if keep or is_read or (length is not None and length <= _PIECE_BYTES):
                 body = request.get_data(cache=keep)
             else:
                 body = b"".join(_iter_pieces(request, reservation))

@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from flask import Flask, Request, abort, jsonify, redirect, request
 
@@ -177,6 +178,15 @@ def test_a_hook_of_the_host_may_read_a_body_first(tmp_path: Path, read: str) -> 
     chunk = {"upload_id": begun["upload_id"], "chunk_index": "0", "chunk": (BytesIO(b"abc"), "c")}
     sent = client.post("/bot/api/v1/files/upload/chunk", data=chunk)
     assert sent.get_json()["data"]["received"] == 1
+
+    message = orjson.dumps({"message": "hi", "username": "bob", "ignored": "x" * 300_000})
+    in_chunks = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
+    for overrides in ({}, in_chunks):
+        answer = client.post(
+            "/bot/api/v1/chat", input_stream=BytesIO(message), content_type="application/json",
+            content_length=len(message), environ_overrides=overrides,
+        )  # fmt: skip
+        assert answer.status_code == 200, answer.get_json()
     _close(host)
 
 
