@@ -194,6 +194,42 @@ def test_equations_are_read_as_latex(data: bytes) -> None:
     assert _LATEX in read(data, "a.html")
 
 
+def _math(tag: str, properties: str = "", **parts: str) -> str:
+    """Return an element of an equation. A part without markup is a text."""
+    inner = "".join(
+        f"<m:{name}>{part if '<' in part else f'<m:r><m:t>{part}</m:t></m:r>'}</m:{name}>"
+        for name, part in parts.items()
+    )
+    return f"<m:{tag}><m:{tag}Pr>{properties}</m:{tag}Pr>{inner}</m:{tag}>"
+
+
+_BARS = '<m:begChr m:val="|"/><m:endChr m:val="|"/>'
+_BRACE = '<m:begChr m:val="{"/><m:endChr m:val=""/>'
+
+
+@pytest.mark.parametrize(
+    ("math", "latex"),
+    [
+        (_math("d", e=_math("d", _BARS, e="x")), "(|x|)"),
+        (_math("nary", e=_math("nary", '<m:chr m:val="∑"/>', e="x")), "∫ ∑ x"),
+        (
+            _math("d", _BRACE, e="<m:eqArr><m:e><m:r><m:t>0</m:t></m:r></m:e><m:e><m:r><m:t>1"
+            "</m:t></m:r></m:e></m:eqArr>"),
+            r"\{\begin{matrix}0 \\ 1\end{matrix}",
+        ),
+        (_math("bar", '<m:pos m:val="top"/>', e="x"), r"\overline{x}"),
+        (_math("acc", e="x"), r"\hat{x}"),
+        (_math("acc", '<m:chr m:val="\u20d7"/>', e="v"), r"\vec{v}"),
+        (_math("f", '<m:type m:val="noBar"/>', num="n", den="k"), r"{n \atop k}"),
+        (_math("sPre", sub="2", sup="3", e="T"), "{}_{2}^{3}T"),
+    ],
+    ids=["brackets", "operators", "cases", "bar", "hat", "vector", "binomial", "before"],
+)  # fmt: skip
+def test_signs_of_an_equation_keep_their_meaning(math: str, latex: str) -> None:
+    equation = f'<w:p><m:oMath xmlns:m="math">{math}</m:oMath></w:p>'
+    assert f"${latex}$" in read(samples.make_docx(equation))
+
+
 def test_charts_and_diagrams_are_read() -> None:
     table = "[chart]\n|  | Sales |\n| --- | --- |\n| Q1 |  |\n| Q2 | 12 |"
     diagram = "<p><t>Step one</t></p><p><t>Step two</t></p>"

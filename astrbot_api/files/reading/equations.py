@@ -5,18 +5,41 @@ Source: ECMA-376, part 1, 22.1.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from xml.etree import ElementTree as ET
 
-#: Element -> LaTeX of its parts, which are elements with these names.
-_FORMS: dict[str, Callable[[Callable[..., str]], str]] = {
-    "f": lambda part: rf"\frac{{{part('num')}}}{{{part('den')}}}",
-    "sSup": lambda part: f"{part('e')}^{{{part('sup')}}}",
-    "sSub": lambda part: f"{part('e')}_{{{part('sub')}}}",
-    "sSubSup": lambda part: f"{part('e')}_{{{part('sub')}}}^{{{part('sup')}}}",
-    "limLow": lambda part: f"{part('e')}_{{{part('lim')}}}",
-    "limUpp": lambda part: f"{part('e')}^{{{part('lim')}}}",
-    "func": lambda part: f"{part('fName')} {part('e')}",
+#: Returns the LaTeX of the child with a name, or "".
+_Part = Callable[[str], str]
+
+#: Returns a character of the element's properties, or a default.
+_Sign = Callable[[str, str], str]
+
+#: Combining character -> LaTeX.
+_ACCENTS = {
+    "\u0303": r"\tilde", "\u0304": r"\bar", "\u0305": r"\bar", "\u0307": r"\dot",
+    "\u0308": r"\ddot", "\u20d7": r"\vec",
+}  # fmt: skip
+_HAT = r"\hat"
+
+#: Element -> LaTeX of its parts.
+_FORMS: dict[str, Callable[[_Part, _Sign], str]] = {
+    "sSup": lambda part, sign: f"{part('e')}^{{{part('sup')}}}",
+    "sSub": lambda part, sign: f"{part('e')}_{{{part('sub')}}}",
+    "sSubSup": lambda part, sign: f"{part('e')}_{{{part('sub')}}}^{{{part('sup')}}}",
+    "sPre": lambda part, sign: f"{{}}_{{{part('sub')}}}^{{{part('sup')}}}{part('e')}",
+    "limLow": lambda part, sign: f"{part('e')}_{{{part('lim')}}}",
+    "limUpp": lambda part, sign: f"{part('e')}^{{{part('lim')}}}",
+    "func": lambda part, sign: f"{part('fName')} {part('e')}",
+    "acc": lambda part, sign: rf"{_ACCENTS.get(sign('chr', ''), _HAT)}{{{part('e')}}}",
+    "bar": lambda part, sign: (
+        rf"\{'over' if sign('pos', 'bot') == 'top' else 'under'}line{{{part('e')}}}"
+    ),
+    "f": lambda part, sign: (
+        rf"{{{part('num')} \atop {part('den')}}}"  # of a binomial coefficient
+        if sign("type", "bar") == "noBar"
+        else rf"\frac{{{part('num')}}}{{{part('den')}}}"
+    ),
 }
 
 _MAX_DEPTH = 50
@@ -46,19 +69,20 @@ def _write(element: ET.Element, depth: int) -> str:
     local = _local(element)
     if local == "t":
         return element.text or ""
-    if depth > _MAX_DEPTH or (local.endswith("Pr") and local != "oMathPr"):
+    if depth > _MAX_DEPTH or local.endswith("Pr"):
         return ""
+    children = {_local(one): one for one in reversed(element)}
 
     def part(name: str) -> str:
-        found = next((one for one in element if _local(one) == name), None)
-        return "" if found is None else _write(found, depth + 1)
+        return _write(children[name], depth + 1) if name in children else ""
 
     def sign(name: str, default: str) -> str:
-        found = next((one for one in element.iter() if _local(one) == name), None)
+        properties = children.get(f"{local}Pr", ())
+        found = next((one for one in properties if _local(one) == name), None)
         return default if found is None else _value(found, default)
 
     if local in _FORMS:
-        return _FORMS[local](part)
+        return _FORMS[local](part, sign)
     if local == "rad":
         degree = part("deg")
         return rf"\sqrt[{degree}]{{{part('e')}}}" if degree else rf"\sqrt{{{part('e')}}}"
@@ -68,9 +92,12 @@ def _write(element: ET.Element, depth: int) -> str:
         return f"{sign('chr', '∫')}{shown} {part('e')}"
     inner = [_write(one, depth + 1) for one in element]
     if local == "d":
-        inside = "|".join(filter(None, inner))
-        return f"{sign('begChr', '(')}{inside}{sign('endChr', ')')}"
-    if local == "m":
+        begin, end = (
+            re.sub(r"[{}]", r"\\\g<0>", sign(name, default))
+            for name, default in (("begChr", "("), ("endChr", ")"))
+        )
+        return f"{begin}{sign('sepChr', '|').join(filter(None, inner))}{end}"
+    if local in ("m", "eqArr"):
         rows = r" \\ ".join(filter(None, inner))
         return rf"\begin{{matrix}}{rows}\end{{matrix}}"
     if local == "mr":
