@@ -100,7 +100,7 @@ def make_docx(more: str = "", media: Mapping[str, bytes] | None = None, **notes:
     )
 
 
-def make_xlsx(more: str = "", state: str = "visible") -> bytes:
+def make_xlsx(more: str = "", state: str = "visible", settings: str = "") -> bytes:
     namespace = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     cells = (
         '<row r="1"><c r="A1" t="inlineStr"><is><t>item</t></is></c>'
@@ -114,7 +114,7 @@ def make_xlsx(more: str = "", state: str = "visible") -> bytes:
         {
             "xl/workbook.xml": f'{_XML}<workbook xmlns="{namespace}" xmlns:r="{_RELATIONS}">'
             f'<sheets><sheet name="Prices" sheetId="1" state="{state}" r:id="rId1"/></sheets>'
-            "</workbook>",
+            f"{settings}</workbook>",
             "xl/_rels/workbook.xml.rels": _relations(("worksheet", "worksheets/sheet1.xml")),
             "xl/worksheets/sheet1.xml": f'{_XML}<worksheet xmlns="{namespace}">'
             f"<sheetData>{cells}{more}</sheetData></worksheet>",

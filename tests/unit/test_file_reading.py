@@ -251,9 +251,17 @@ def test_the_header_and_the_footer_of_a_letter_are_read_once() -> None:
 def test_formulas_without_a_value_and_errors_of_a_sheet_are_shown() -> None:
     row = (
         '<row r="3"><c r="A3" t="n"><f>SUM(B1:B2)</f><v></v></c><c r="B3"><f>A1&amp;"x"</f></c>'
-        '<c r="C3"><f>1+1</f><v>2</v></c><c r="D3" t="e"><f>1/0</f><v>#DIV/0!</v></c></row>'
+        '<c r="C3"><f>1+1</f><v>2</v></c><c r="D3" t="e"><f>1/0</f><v>#DIV/0!</v></c>'
+        '<c r="E3" t="str"><f>IF(A1="","",A1)</f><v></v></c><c r="F3"><v>7</v></c></row>'
     )
-    assert '| =SUM(B1:B2) | =A1&"x" | 2 | #DIV/0! |' in read(samples.make_xlsx(row))
+    assert '| =SUM(B1:B2) | =A1&"x" | 2 | #DIV/0! |  | 7 |' in read(samples.make_xlsx(row))
+
+
+def test_formulas_of_a_program_that_does_not_calculate_are_shown() -> None:
+    row = '<row r="3"><c r="A3"><f>B1*2</f><v>0</v></c><c r="B3"><f>B2</f><v>4711</v></c></row>'
+    sheet = samples.make_xlsx(row, settings='<calcPr fullCalcOnLoad="1"/>')
+    assert "| =B1*2 | 4711 |" in read(sheet)
+    assert "| 0 | 4711 |" in read(samples.make_xlsx(row))
 
 
 def test_a_sheet_with_a_cell_far_away_is_read() -> None:

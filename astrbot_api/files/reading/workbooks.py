@@ -70,9 +70,12 @@ def _read(package: Package, name: str) -> bytes:
 
 
 def _correct_sheet(sheet: bytes, is_uncalculated: bool) -> bytes:
+    uncalculated = (None, b"", b"0") if is_uncalculated else ()
+
     def show(cell: re.Match[bytes]) -> bytes:
         attributes, formula, value = cell.groups()
-        if value and not (is_uncalculated and value == b"0"):
+        is_text = b't="str"' in attributes  # which may be empty
+        if value not in uncalculated and (value or is_text):
             return cell[0]
         return b'<c%s t="str"><v>=%s</v></c>' % (_TYPE.sub(b"", attributes), formula)
 
