@@ -186,11 +186,12 @@ class Endpoint:
         if first is None:
             if (said := error_texts.find_words(_quoted(error))) and not _NO_PATH.search(said):
                 return error  # OpenRouter: no provider fits the account's privacy settings
-            words = f"{error.message.rstrip('.')}. Check base_url in the config."
+            names = "base_url and api" if self._config.api == "responses" else "base_url"
+            words = f"{error.message.rstrip('.')}. Check {names} in the config."
             return ProviderError(words, retryable=error.retryable)
         # Restore the configured URL: the cause may be fixed at the endpoint.
         self.base, self._wrong_address = BaseUrl.parse(self._config.base_url), None
-        words = "Neither base_url nor base_url with /v1 leads to chat completions"
+        words = "Neither base_url nor base_url with /v1 has the path of the request"
         return ProviderError(f"{first.message.rstrip('.')}. {words}: correct it in the config.")
 
     def confirm(self) -> None:

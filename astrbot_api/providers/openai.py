@@ -128,7 +128,7 @@ class OpenAIProvider:
                 _keep(helped, adapter, body["model"])
                 return opened
             except (failures.EndpointRefusal, failures.ReportedError) as error:
-                found = list(_find_fixes(error, trial, adapted))
+                found = list(self._find_fixes(error, trial, adapted))
                 words = _CHANGING.sub("", error.text)
                 if helped and helped[-1].words == words:
                     helped.pop()
@@ -144,6 +144,25 @@ class OpenAIProvider:
                 )
             except ProviderError as error:
                 self._endpoint.prepare_retry(error, base, attempts, call)
+
+    def _find_fixes(
+        self,
+        error: failures.EndpointRefusal | failures.ReportedError,
+        trial: RequestAdapter,
+        adapted: Mapping[str, Any],
+    ) -> Iterator[Fix]:
+        """Yield changes after which the endpoint may accept the request, the most likely first."""
+        if not trial.uses_responses:
+            yield from find_fixes(error.status, error.text, adapted)
+            return
+        unknown = error.status in (404, 405) and not re.search(
+            r"\bmodel\b", error.text, re.IGNORECASE
+        )
+        if unknown and not self._prefers_responses:
+            yield Fix("no_responses")  # a gateway that only quotes OpenAI's advice
+        for fix in find_fixes(error.status, rename_fields(error.text, adapted), adapted):
+            if fix.kind not in _CHAT_ONLY:
+                yield fix
 
     def _begin(
         self, body: dict[str, Any], call: Call, adapter: RequestAdapter
@@ -240,22 +259,6 @@ def _apply(
     if fix.kind in _ONCE:
         return "" if fix.kind in once else fix.kind
     return adapter.add(fix, adapted)
-
-
-def _find_fixes(
-    error: failures.EndpointRefusal | failures.ReportedError,
-    trial: RequestAdapter,
-    adapted: Mapping[str, Any],
-) -> Iterator[Fix]:
-    """Yield changes after which the endpoint may accept the request, the most likely first."""
-    if not trial.uses_responses:
-        yield from find_fixes(error.status, error.text, adapted)
-        return
-    if error.status in (404, 405) and not re.search(r"\bmodel\b", error.text, re.IGNORECASE):
-        yield Fix("no_responses")  # a gateway that only quotes OpenAI's advice
-    for fix in find_fixes(error.status, rename_fields(error.text, adapted), adapted):
-        if fix.kind not in _CHAT_ONLY:
-            yield fix
 
 
 def _name_cause(

@@ -74,8 +74,11 @@ _TOO_LONG = _any_case(
 #: Bedrock: "Too many tokens, please wait before trying again."
 _THROTTLED = _any_case(r"throttling|wait before trying again")
 
-#: OpenAI, Azure: the description of a tool, and its maximum length.
-LONG_DESCRIPTION = _any_case(r"function\.description\b.{0,40}too long.{0,60}?(\d{2,6})")
+#: OpenAI, Azure: the description of a tool (with Responses, without ``function``), and its maximum
+#: length.
+LONG_DESCRIPTION = _any_case(
+    r"tools\W\d+\W{1,2}(?:function\.)?description\b.{0,40}too long.{0,60}?(\d{2,6})"
+)
 
 LIMIT = _any_case(
     r"(?:limit|max\w{0,30}|at most|context (?:length|size|window)|should be \[\d+,|supports?)"

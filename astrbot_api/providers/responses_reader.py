@@ -15,7 +15,7 @@ from ..agent.provider import Delta
 from .chunks import ChunkReader, Reading
 from .endpoint import Endpoint
 from .responses_request import REASONING_ITEMS
-from .shapes import to_text
+from .shapes import find_thought, to_text
 
 _TEXT = ("response.output_text.delta", "response.refusal.delta")
 _THOUGHT = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta")
@@ -35,7 +35,7 @@ class ResponsesReader(ChunkReader):
 
     def __init__(self, reading: Reading, endpoint: Endpoint) -> None:
         super().__init__(reading, endpoint)
-        self._shown: set[str] = set()  # places of items of which text was received
+        self._shown: set[str] = set()  # places of items of which text or reasoning was received
         self._reasoning: list[dict[str, Any]] = []  # items before the next message or call
 
     def read(self, payload: bytes) -> list[Delta]:
@@ -63,6 +63,7 @@ class ResponsesReader(ChunkReader):
             self._shown.add(place)
             message.read_text(found, event.get("delta") or "", False)
         elif kind in _THOUGHT:
+            self._shown.add(place)
             message.read_reasoning(found, event.get("delta"))
         elif kind in _WHOLE_TEXT:
             if place not in self._shown:
@@ -84,6 +85,9 @@ class ResponsesReader(ChunkReader):
             return
         kind = item.get("type")
         if kind == "reasoning":
+            parts = item.get("summary") or item.get("content")
+            if place not in self._shown and isinstance(parts, list):
+                self._message.read_reasoning(found, "\n\n".join(map(find_thought, parts)))
             if item.get("encrypted_content"):
                 self._reasoning.append({key: item[key] for key in _REASONING_KEYS if key in item})
         elif kind == "function_call":
@@ -114,7 +118,10 @@ class ResponsesReader(ChunkReader):
         if response.get("error") or status in ("failed", "cancelled"):
             raise self.reported.read_error(response.get("error") or response)
         output = response.get("output")
-        if isinstance(output, list) and not self._message.has_answer:
+        message = self._message
+        if isinstance(output, list) and not (
+            message.has_text or message.calls or message.media.found
+        ):
             for place, item in enumerate(output):
                 self._read_item(found, item, str(place))
         details = response.get("incomplete_details")

@@ -39,6 +39,10 @@ def types_of(body: dict[str, Any]) -> list[str]:
     return [one.get("type") or one["role"] for one in body["input"]]
 
 
+def thoughts_of(events: list[dict[str, Any]]) -> str:
+    return "".join(one["data"] for one in events if one.get("chain_type") == "reasoning")
+
+
 def has_output(body: dict[str, Any]) -> bool:
     return body["input"][-1].get("type") == "function_call_output"
 
@@ -81,8 +85,7 @@ def test_reasoning_is_shown_and_returned_with_its_calls(make_api: MakeApi) -> No
         events = api.chat("What is 6*7?")
         again = api.chat("Again?", session_id=session_of(events))
         first, second, third, _ = endpoint.bodies
-    shown = [one for one in events if one.get("chain_type") == "reasoning"]
-    assert "".join(one["data"] for one in shown) == "I should\n\ncompute.Done."
+    assert thoughts_of(events) == "I should\n\ncompute.Done."
     stats = last(events, "agent_stats")["data"]
     assert stats["token_usage"]["input_cached"] == 120
     assert text_of(again) == "It is 42."
@@ -127,7 +130,40 @@ def test_a_base_url_with_the_path_of_responses_selects_them(make_api: MakeApi) -
 
 def test_a_whole_response_is_read_without_events(make_api: MakeApi) -> None:
     with ResponsesEndpoint(compute, whole=True) as endpoint:
-        assert text_of(make_api(config_of(endpoint)).chat("What is 6*7?")) == "It is 42."
+        events = make_api(config_of(endpoint)).chat("What is 6*7?")
+    assert text_of(events) == "It is 42."
+    assert thoughts_of(events) == "I should\n\ncompute.Done."
+
+
+def test_an_answer_that_comes_only_at_the_end_is_shown(make_api: MakeApi) -> None:
+    class Late(ResponsesEndpoint):
+        def _serve(self, connection: Connection) -> None:
+            connection.read_request()
+            found = make_events([reasoning("Hm."), message("Hello.")])
+            late = [one for one in found if one.get("output_index") != 1]
+            connection.send_stream(*map(frame, late))
+
+    with Late(lambda number, body: []) as endpoint:
+        events = make_api(config_of(endpoint, 'api = "responses"')).chat("Hi")
+    assert (thoughts_of(events), text_of(events)) == ("Hm.", "Hello.")
+
+
+def test_the_configured_api_is_kept_while_the_version_is_added(make_api: MakeApi) -> None:
+    class Versioned(ResponsesEndpoint):
+        def _serve(self, connection: Connection) -> None:
+            while head := connection.read_request()[0]:
+                path = head.split()[1]
+                self.requests.append((path, {}))
+                if path == "/v1/responses":
+                    connection.send_stream(*map(frame, make_events([message("Hello.")])))
+                else:
+                    words = f"Invalid URL (POST {path})"
+                    connection.send_json(404, {"error": {"message": words}})
+
+    with Versioned(lambda number, body: []) as endpoint:
+        config = config_of(endpoint, 'api = "responses"').replace("/v1", "")
+        assert text_of(make_api(config).chat("Hi")) == "Hello."
+        assert [path for path, _ in endpoint.requests] == ["/responses", "/v1/responses"]
 
 
 REFUSALS = [

@@ -369,9 +369,10 @@ def test_old_pictures_are_omitted_if_a_request_is_too_large() -> None:
         list(provider_of(endpoint).stream(said, (), ModelOptions(Cancellation())))
 
 
-def test_a_long_description_is_cut_and_its_tool_kept() -> None:
+@pytest.mark.parametrize("place", ["tools[0].function.description", "tools[0].description"])
+def test_a_long_description_is_cut_and_its_tool_kept(place: str) -> None:
     error = {
-        "message": "Invalid 'tools[0].function.description': string too long. Expected a string "
+        "message": f"Invalid '{place}': string too long. Expected a string "
         "with maximum length 1024, but got a string with length 1200 instead.",
         "code": "string_above_max_length",
     }
