@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import peewee
 
 from ..runtime.clock import now_us
-from .models import ApiKey, ChatSession, Run, RunApproval
+from .models.keys import ApiKey
+from .models.runs import Run, RunApproval
+from .models.sessions import ChatSession
 from .prepared import Prepared, equals, param
 
 #: Maximum length of a call's arguments in a list, in characters.
@@ -25,7 +27,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRow:
-    """One call: a row of :class:`~astrbot_api.db.models.RunApproval`. ``args`` is JSON."""
+    """One call: a row of :class:`~astrbot_api.db.models.runs.RunApproval`. ``args`` is JSON."""
 
     approval_id: str
     run: int

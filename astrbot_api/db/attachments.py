@@ -23,15 +23,8 @@ import peewee
 from ..runtime.clock import now_us
 from . import counting
 from .locks import for_share, for_update, lock_name
-from .models import (
-    Attachment,
-    AttachmentTotal,
-    ChatSession,
-    FileChunk,
-    Message,
-    MessageAttachment,
-    StrayBlob,
-)
+from .models.files import Attachment, AttachmentTotal, FileChunk, MessageAttachment, StrayBlob
+from .models.sessions import ChatSession, Message
 from .prepared import Prepared, equals, insert, params
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import peewee
 
 from ..runtime.clock import now_us, to_iso
-from .models import Audit
+from .models.owner import Audit
 from .store import Store
 
 T = TypeVar("T")

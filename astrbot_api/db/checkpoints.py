@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import peewee
 
-from .models import RunCheckpoint
+from .models.runs import RunCheckpoint
 from .prepared import Prepared, equals, param, params
 
 # An upsert: the result of an earlier attempt may have been lost.

@@ -7,7 +7,7 @@ from typing import Any
 
 import peewee
 
-from .models import ChatSession
+from .models.sessions import ChatSession
 from .sessions import NOBODY
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import peewee
 
-from .models import KeyStored
+from .models.keys import KeyStored
 from .prepared import Prepared, params
 from .stored import COLUMNS, COUNTED, NOTHING, OTHER_PARTS, Account, this_minute, to_account
 from .stored import find_account as find_committed

@@ -24,13 +24,8 @@ from ..runtime.clock import now_us
 from . import counting, stored
 from .leases import LIVING_WORKERS
 from .locks import lock_name
-from .models import (
-    DELIVERY_DUE,
-    DELIVERY_SENDING,
-    DELIVERY_UNFINISHED,
-    Delivery,
-    is_postgres,
-)
+from .models import is_postgres
+from .models.deliveries import DELIVERY_DUE, DELIVERY_SENDING, DELIVERY_UNFINISHED, Delivery
 from .prepared import Prepared, equals, insert, param, params
 
 #: States of an unfinished delivery.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import peewee
 
 from ..runtime.clock import now_us
-from .models import Attachment, FileText
+from .models.files import Attachment, FileText
 
 
 def find_text(db: peewee.Database, sha256: str, made_by: str) -> str | None:

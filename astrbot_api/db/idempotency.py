@@ -10,8 +10,8 @@ import peewee
 from ..runtime.clock import now_us
 from . import counting, stored
 from .leases import IS_ALIVE
-from .models import IdempotentRequest as Request
-from .models import Worker
+from .models.runs import IdempotentRequest as Request
+from .models.runs import Worker
 from .prepared import Prepared, equals, param, params
 
 #: Retention of a request, in microseconds: one day.

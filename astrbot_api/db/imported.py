@@ -16,15 +16,9 @@ import peewee
 from .attachments import find_attachments, link_attachments
 from .legacy_keys import LegacyKey, add_legacy_key, placeholder
 from .locks import lock_name, lock_session
-from .models import (
-    ApiKey,
-    ApiKeyScope,
-    ChatSession,
-    ImportedItem,
-    ImportedMessage,
-    Message,
-    Table,
-)
+from .models.fields import Table
+from .models.keys import ApiKey, ApiKeyScope
+from .models.sessions import ChatSession, ImportedItem, ImportedMessage, Message
 from .prepared import Prepared, equals, insert
 from .sessions import count_session
 

@@ -11,7 +11,7 @@ import peewee
 
 from ..runtime.clock import now_us
 from .leases import LIVING_WORKERS
-from .models import BotLease, InboundEvent, InboundPending
+from .models.deliveries import BotLease, InboundEvent, InboundPending
 from .prepared import Prepared, equals, param, params
 
 #: Maximum length of a stored event id; a longer one is replaced by its digest.

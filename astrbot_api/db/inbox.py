@@ -11,7 +11,7 @@ import peewee
 
 from ..event_lines import MAX_LINE_BYTES
 from .message_pages import SHOWN_FIELDS, describe_message
-from .models import ChatSession, Message
+from .models.sessions import ChatSession, Message
 from .pages import length_of
 from .prepared import Prepared, param
 

@@ -13,7 +13,7 @@ from typing import Any
 import peewee
 
 from ..runtime.clock import now_us
-from .models import ApiKey, ApiKeyScope
+from .models.keys import ApiKey, ApiKeyScope
 from .prepared import Prepared, equals, join_text
 
 

@@ -12,7 +12,7 @@ import peewee
 from ..runtime.clock import now_us, to_iso, to_iso_or_none
 from .key_secrets import generate_secret, hash_secret
 from .locks import for_update, lock_name
-from .models import ApiKey, ApiKeyScope, KeyUse, LegacyKey
+from .models.keys import ApiKey, ApiKeyScope, KeyUse, LegacyKey
 from .prepared import Prepared, equals, param
 
 #: Maximum length of a key's name.

@@ -13,7 +13,8 @@ import peewee
 
 from ..runtime.clock import now_us, to_iso
 from .keys import find_parent
-from .models import RUN_ACTIVE, RUN_WAITING, ApiKey, KeyUse, Run
+from .models.keys import ApiKey, KeyUse
+from .models.runs import RUN_ACTIVE, RUN_WAITING, Run
 from .pages import length_of
 from .prepared import Prepared, equals, param, params
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import peewee
 
-from .models import Worker, is_postgres
+from .models import is_postgres
+from .models.runs import Worker
 from .prepared import Prepared, param
 
 #: PostgreSQL's time in seconds since 1970.

@@ -15,10 +15,10 @@ from typing import Any
 import peewee
 
 from ..runtime.clock import now_us
-from . import models
 from .key_secrets import hash_secret
 from .locks import lock_name
-from .models import ApiKey
+from .models import keys as tables
+from .models.keys import ApiKey
 from .prepared import Prepared, param
 
 #: Maximum number of keys with one prefix that are checked. A prefix has 48 random
@@ -49,7 +49,7 @@ class LegacyKey:
 
 
 def _select_valid() -> Any:
-    row = models.LegacyKey
+    row = tables.LegacyKey
     return (
         row.select(row.key_id, row.key_prefix, row.algorithm, row.rounds, row.salts, row.digest)
         .join(ApiKey, on=(ApiKey.key_id == row.key_id))
@@ -80,7 +80,7 @@ def find_legacy_keys(db: peewee.Database, prefix: str) -> list[LegacyKey]:
 def add_legacy_key(db: peewee.Database, key: LegacyKey) -> None:
     """Store the original hash of an imported key."""
     salts = " ".join(f"x{salt.hex()}" for salt in key.salts)
-    models.LegacyKey.insert(
+    tables.LegacyKey.insert(
         key_id=key.key_id, key_prefix=key.key_prefix, algorithm=key.algorithm,
         rounds=key.rounds, salts=salts, digest=key.digest.hex(),
     ).execute(db)  # fmt: skip
@@ -101,7 +101,7 @@ def replace_hash(db: peewee.Database, key_id: str, secret: str) -> None:
             .where((ApiKey.key_id == key_id) & (ApiKey.digest == placeholder(key_id)))
             .execute(db)
         )
-    models.LegacyKey.delete().where(models.LegacyKey.key_id == key_id).execute(db)
+    tables.LegacyKey.delete().where(tables.LegacyKey.key_id == key_id).execute(db)
 
 
 def _split(salts: str) -> tuple[bytes, ...]:

@@ -17,7 +17,8 @@ from typing import Any
 
 import peewee
 
-from .models import ChatSession, is_postgres
+from .models import is_postgres
+from .models.sessions import ChatSession
 from .prepared import Prepared, equals
 
 # Raw SQL: the statement has no table, so peewee cannot build it.

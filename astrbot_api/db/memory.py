@@ -9,7 +9,7 @@ import peewee
 from ..runtime.clock import now_us
 from . import counting, stored
 from .locks import lock_name
-from .models import Note, SessionSummary
+from .models.sessions import Note, SessionSummary
 
 
 @dataclass(frozen=True, slots=True)

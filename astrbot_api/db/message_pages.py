@@ -9,7 +9,7 @@ import peewee
 
 from ..runtime.clock import to_iso
 from .messages import LENGTH, OF_SESSION
-from .models import Message
+from .models.sessions import Message
 from .pages import count_fitting
 from .prepared import Prepared, equals, param
 

@@ -11,7 +11,8 @@ import peewee
 from ..runtime.clock import now_us
 from . import counting, stored
 from .locks import lock_session
-from .models import ChatSession, Message, MessageAttachment
+from .models.files import MessageAttachment
+from .models.sessions import ChatSession, Message
 from .pages import count_fitting, length_of
 from .prepared import Prepared, equals, insert, param
 

@@ -7,7 +7,7 @@ import peewee
 from ..runtime.clock import now_us
 from .keys import end_keys_of_login
 from .locks import lock_name
-from .models import LoginFailure, Owner, OwnerSession
+from .models.owner import LoginFailure, Owner, OwnerSession
 from .prepared import Prepared, equals, param
 
 _FIND_SESSION = Prepared(

@@ -8,7 +8,9 @@ from typing import Any
 import peewee
 
 from .leases import LIVING_WORKERS
-from .models import RUN_ACTIVE, ChatSession, Run, is_postgres
+from .models import is_postgres
+from .models.runs import RUN_ACTIVE, Run
+from .models.sessions import ChatSession
 from .prepared import Prepared, equals, param
 from .runs import BEFORE_CALLS, NOBODY, RUN_FIELDS, RunRow
 

@@ -7,7 +7,7 @@ from typing import Any
 import peewee
 
 from .messages import LENGTH, MAX_HISTORY_CHARS, MESSAGE_FIELDS, OF_SESSION, MessageRow, read_page
-from .models import PUSHED, Message
+from .models.sessions import PUSHED, Message
 from .pages import count_fitting
 from .prepared import Prepared, param
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import peewee
 
-from .models import RateCount
+from .models.keys import RateCount
 from .prepared import Prepared, equals, params
 
 _WINDOW_S = 60

@@ -13,13 +13,8 @@ from ..runtime.clock import now_us
 from . import response_conversations, responses
 from .locks import lock_name
 from .messages import delete_messages
-from .models import (
-    ChatSession,
-    DeletedSession,
-    Message,
-    Run,
-    SessionSummary,
-)
+from .models.runs import Run
+from .models.sessions import ChatSession, DeletedSession, Message, SessionSummary
 from .sessions import SessionRow, count_session_less, pay_less
 
 

@@ -10,7 +10,8 @@ import peewee
 
 from ..runtime.clock import now_us
 from . import counting, stored
-from .models import ChatSession, ResponseConversation
+from .models.runs import ResponseConversation
+from .models.sessions import ChatSession
 from .prepared import Prepared, equals, insert
 
 #: The kind of stored data that counts their bytes.

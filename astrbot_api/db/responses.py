@@ -15,7 +15,8 @@ from ..runtime.clock import now_us
 from . import counting, stored
 from .locks import lock_session
 from .messages import MessageRow, row_to_message
-from .models import ChatSession, Message, ResponseConversation, Run, StoredResponse
+from .models.runs import ResponseConversation, Run, StoredResponse
+from .models.sessions import ChatSession, Message
 from .pages import count_fitting, length_of
 from .prepared import Prepared, equals, insert, param
 

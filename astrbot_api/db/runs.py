@@ -11,15 +11,8 @@ from ..runtime.clock import now_us, to_iso, to_iso_or_none
 from .approvals import remove_approvals
 from .checkpoints import remove_checkpoints
 from .locks import lock_session
-from .models import (
-    RUN_ACTIVE,
-    RUN_WAITING,
-    ChatSession,
-    Message,
-    Run,
-    RunApproval,
-    RunCheckpoint,
-)
+from .models.runs import RUN_ACTIVE, RUN_WAITING, Run, RunApproval, RunCheckpoint
+from .models.sessions import ChatSession, Message
 from .prepared import Prepared, equals, insert, param, params
 
 #: The ``worker_id`` of a run that any worker may take over.

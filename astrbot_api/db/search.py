@@ -13,7 +13,7 @@ import peewee
 from ..messages import plain_text
 from ..runtime.clock import to_iso
 from .messages import BOT
-from .models import ChatSession, Message
+from .models.sessions import ChatSession, Message
 from .sessions import SessionRow
 
 #: Maximum number of characters of each message that a search reads.

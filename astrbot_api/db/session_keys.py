@@ -10,7 +10,7 @@ import peewee
 from ..runtime.clock import now_us
 from .keys import create_key, get_key
 from .locks import for_update
-from .models import ApiKey, ApiKeyScope, KeyUse
+from .models.keys import ApiKey, ApiKeyScope, KeyUse
 
 #: Retention of an expired session key, in microseconds, so that its holder gets a clear error.
 _KEPT_US = 60 * 60 * 1_000_000

@@ -12,7 +12,7 @@ import peewee
 from ..errors import ApiError, refuse
 from ..runtime.clock import now_us, to_iso
 from . import counting, stored
-from .models import ChatSession, SessionCount
+from .models.sessions import ChatSession, SessionCount
 from .prepared import Prepared, equals, insert, param, params
 
 #: The platform of sessions that are created over HTTP.

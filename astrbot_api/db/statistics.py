@@ -8,7 +8,9 @@ import peewee
 
 from ..runtime.clock import now_us, to_iso
 from . import keyuse
-from .models import RUN_ACTIVE, ChatSession, Run, is_postgres
+from .models import is_postgres
+from .models.runs import RUN_ACTIVE, Run
+from .models.sessions import ChatSession
 from .stored import sum_stored
 
 #: Number of the latest turns that are used for the median and for failures.

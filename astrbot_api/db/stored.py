@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import peewee
 
-from .models import ApiKey, AttachmentTotal, KeyStored
+from .models.files import AttachmentTotal
+from .models.keys import ApiKey, KeyStored
 from .prepared import Prepared, equals, param
 
 #: The payer of data that belongs to no key.
@@ -30,7 +31,7 @@ ROW_BYTES = 512
 #: The same for an attachment, whose content has a separate quota.
 FILE_ROW_BYTES = 1024
 
-#: The kinds. :class:`~astrbot_api.db.models.KeyStored` has two columns for each: number, bytes.
+#: The kinds. ``models.keys.KeyStored`` has two columns for each: number, bytes.
 KINDS = ("messages", "sessions", "deliveries", "requests", "notes")
 
 

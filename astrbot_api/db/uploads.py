@@ -12,12 +12,12 @@ import peewee
 
 from . import leases
 from .locks import lock_name
-from .models import FileChunk, FileUpload
+from .models.files import FileChunk, FileUpload
 
 
 @dataclass(frozen=True, slots=True)
 class UploadRow:
-    """One upload in chunks; see :class:`~astrbot_api.db.models.FileUpload`."""
+    """One upload in chunks; see :class:`~astrbot_api.db.models.files.FileUpload`."""
 
     upload_id: str
     name: str

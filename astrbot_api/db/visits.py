@@ -9,7 +9,8 @@ import peewee
 
 from ..runtime.clock import now_us
 from .keyuse import today
-from .models import RUN_ACTIVE, ApiKey, KeyUse, Run, Visit
+from .models.keys import ApiKey, KeyUse, Visit
+from .models.runs import RUN_ACTIVE, Run
 
 
 @dataclass(frozen=True, slots=True)

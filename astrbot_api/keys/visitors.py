@@ -18,7 +18,7 @@ from ..config.widget import WidgetConfig
 from ..db import keys, session_keys, visits
 from ..db.audit import AuditEntry, key_entry, write_audited
 from ..db.locks import lock_name
-from ..db.models import ApiKey
+from ..db.models.keys import ApiKey
 from ..db.store import Store
 from ..errors import ApiError
 from ..runtime.addresses import name_customer

@@ -22,7 +22,7 @@ from astrbot_api.agent import toolbox
 from astrbot_api.agent.provider import Delta, TextDelta, ToolCallDelta, Usage
 from astrbot_api.cli.main import main
 from astrbot_api.db import keys, keyuse, ratecounts, session_keys
-from astrbot_api.db.models import ApiKey
+from astrbot_api.db.models.keys import ApiKey
 from astrbot_api.errors import SettingsError
 from astrbot_api.keys import rates
 from astrbot_api.keys.rules import NO_RULES, narrow_rules, read_rules

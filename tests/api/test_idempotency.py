@@ -11,7 +11,8 @@ from werkzeug.test import TestResponse
 
 from astrbot_api.agent.provider import Delta, TextDelta
 from astrbot_api.db import idempotency, leases
-from astrbot_api.db.models import ApiKey, IdempotentRequest, Worker
+from astrbot_api.db.models.keys import ApiKey
+from astrbot_api.db.models.runs import IdempotentRequest, Worker
 from astrbot_api.runtime.clock import now_us
 from astrbot_api.testing import ScriptedModel
 

@@ -12,7 +12,9 @@ import pytest
 from werkzeug.test import TestResponse
 
 from astrbot_api.db import deliveries, keys
-from astrbot_api.db.models import ChatSession, Delivery, Worker
+from astrbot_api.db.models.deliveries import Delivery
+from astrbot_api.db.models.runs import Worker
+from astrbot_api.db.models.sessions import ChatSession
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.im.adapter import Target
 from astrbot_api.keys.rules import KeyRules

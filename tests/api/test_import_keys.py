@@ -18,7 +18,7 @@ from astrbot_api.cli.main import main
 from astrbot_api.config.settings import Settings
 from astrbot_api.db.key_secrets import hash_secret
 from astrbot_api.db.legacy_keys import LegacyKey, find_legacy_keys, replace_hash
-from astrbot_api.db.models import ApiKey
+from astrbot_api.db.models.keys import ApiKey
 from astrbot_api.db.store import open_store
 from astrbot_api.errors import ApiError
 from astrbot_api.keys.legacy import LegacyKeys

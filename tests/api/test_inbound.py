@@ -15,7 +15,8 @@ from werkzeug.test import TestResponse
 from astrbot_api import Tool, ToolContext
 from astrbot_api.agent.provider import Delta, Finished, ModelMessage, TextDelta, ToolCallDelta
 from astrbot_api.db.leases import drop_lease
-from astrbot_api.db.models import ChatSession, InboundPending
+from astrbot_api.db.models.deliveries import InboundPending
+from astrbot_api.db.models.sessions import ChatSession
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.errors import ApiError, StorageError
 from astrbot_api.testing import make_app

@@ -11,7 +11,7 @@ import pytest
 
 from astrbot_api.chat.watching import inbox as inboxes
 from astrbot_api.db import keys, messages, sessions
-from astrbot_api.db.models import ApiKey
+from astrbot_api.db.models.keys import ApiKey
 from astrbot_api.errors import StorageError
 
 from ..waiting import LIMIT_S, wait_for

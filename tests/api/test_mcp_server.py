@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.provider import ModelMessage, TextDelta
-from astrbot_api.db.models import Run
+from astrbot_api.db.models.runs import Run
 from astrbot_api.testing import ScriptedModel
 
 from ..waiting import wait_for

@@ -18,7 +18,7 @@ from werkzeug.test import TestResponse
 from astrbot_api import create_app
 from astrbot_api.cli.main import main
 from astrbot_api.db import audit, keys
-from astrbot_api.db.models import KeyUse
+from astrbot_api.db.models.keys import KeyUse
 from astrbot_api.errors import StorageError
 from astrbot_api.runtime.addresses import name_customer
 from astrbot_api.worker.chores import remove_old_rows

@@ -24,7 +24,7 @@ from astrbot_api.chat.turns.fold import fold_events
 from astrbot_api.db import checkpoints
 from astrbot_api.db.checkpoints import add_checkpoint
 from astrbot_api.db.messages import find_message
-from astrbot_api.db.models import Attachment
+from astrbot_api.db.models.files import Attachment
 from astrbot_api.db.runs import RunRow, find_run
 from astrbot_api.errors import StorageError
 from astrbot_api.events import decode_event

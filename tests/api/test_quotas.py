@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 from astrbot_api.agent.provider import TextDelta, ToolCallDelta
 from astrbot_api.db import attachments, counting, deliveries
 from astrbot_api.db.counting import find_account
-from astrbot_api.db.models import IdempotentRequest
+from astrbot_api.db.models.runs import IdempotentRequest
 from astrbot_api.db.stored import Growth, Stored, list_by_key, sum_stored
 
 from .conftest import Api

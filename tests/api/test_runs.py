@@ -16,7 +16,7 @@ from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.chat.resuming import recovery
 from astrbot_api.chat.resuming.recovery import prune_journal
 from astrbot_api.db import leases, ownership, pushed, runs
-from astrbot_api.db.models import Run
+from astrbot_api.db.models.runs import Run
 from astrbot_api.errors import StorageError, StoreClosed
 from astrbot_api.events import decode_event
 from astrbot_api.runlog.journal import Piece

@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 from astrbot_api.agent.provider import Delta, TextDelta
 from astrbot_api.chat import removal as removing
 from astrbot_api.db import message_pages, messages, runs, sessions
-from astrbot_api.db.models import ChatSession
+from astrbot_api.db.models.sessions import ChatSession
 from astrbot_api.testing import ScriptedModel
 
 from ..query_plans import explain

@@ -20,31 +20,25 @@ import peewee
 import pytest
 
 from astrbot_api.db import keys
-from astrbot_api.db.models import (
-    ALL_MODELS,
-    ApiKey,
-    ApiKeyScope,
+from astrbot_api.db.models import ALL_MODELS
+from astrbot_api.db.models.deliveries import Delivery
+from astrbot_api.db.models.files import (
     Attachment,
     AttachmentTotal,
-    ChatSession,
-    Delivery,
     FileChunk,
     FileUpload,
-    IdempotentRequest,
-    KeyStored,
-    KeyUse,
-    Message,
     MessageAttachment,
-    Note,
+)
+from astrbot_api.db.models.keys import ApiKey, ApiKeyScope, KeyStored, KeyUse, Visit
+from astrbot_api.db.models.runs import (
+    IdempotentRequest,
     ResponseConversation,
     Run,
     RunApproval,
     RunCheckpoint,
-    SessionCount,
-    SessionSummary,
     StoredResponse,
-    Visit,
 )
+from astrbot_api.db.models.sessions import ChatSession, Message, Note, SessionCount, SessionSummary
 from astrbot_api.keys.rules import read_rules
 
 from ..websocket import WebSocketClient, handshake

@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 
 from astrbot_api.agent.provider import TextDelta
 from astrbot_api.db import keys, keyuse, visits
-from astrbot_api.db.models import ApiKey, Visit
+from astrbot_api.db.models.keys import ApiKey, Visit
 from astrbot_api.keys import limits
 from astrbot_api.worker.chores import remove_old_rows
 

@@ -14,7 +14,7 @@ import pytest
 
 from astrbot_api.config.settings import load_settings
 from astrbot_api.db import keys
-from astrbot_api.db.models import ApiKey, ApiKeyScope
+from astrbot_api.db.models.keys import ApiKey, ApiKeyScope
 from astrbot_api.db.store import open_store
 from astrbot_api.testing.fake_openai import FakeOpenAI
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from astrbot_api.config.settings import load_settings
-from astrbot_api.db.models import ChatSession, Message
+from astrbot_api.db.models.sessions import ChatSession, Message
 from astrbot_api.db.store import open_store
 
 from ..servers import Server

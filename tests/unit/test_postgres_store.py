@@ -31,7 +31,7 @@ from astrbot_api.db import (
     stored,
 )
 from astrbot_api.db.locks import lock_name
-from astrbot_api.db.models import ApiKey
+from astrbot_api.db.models.keys import ApiKey
 from astrbot_api.errors import ApiError, SettingsError, StorageError
 from astrbot_api.files.attachments import Attachments
 

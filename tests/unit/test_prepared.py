@@ -9,15 +9,11 @@ import peewee
 import pytest
 
 from astrbot_api.config.settings import Settings
-from astrbot_api.db.models import (
-    RUN_ACTIVE,
-    ApiKeyScope,
-    AttachmentTotal,
-    Note,
-    Run,
-    SessionCount,
-    is_postgres,
-)
+from astrbot_api.db.models import is_postgres
+from astrbot_api.db.models.files import AttachmentTotal
+from astrbot_api.db.models.keys import ApiKeyScope
+from astrbot_api.db.models.runs import RUN_ACTIVE, Run
+from astrbot_api.db.models.sessions import Note, SessionCount
 from astrbot_api.db.prepared import Prepared, join_text, param, params
 from astrbot_api.db.store import Store, open_store
 

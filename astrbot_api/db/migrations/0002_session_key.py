@@ -2,7 +2,8 @@
 
 from peewee import TextField
 
-from astrbot_api.db.models import ChatSession, Run
+from astrbot_api.db.models.runs import Run
+from astrbot_api.db.models.sessions import ChatSession
 
 
 def up(migrator, db):

@@ -2,7 +2,7 @@
 
 import peewee
 
-from astrbot_api.db.models import FileText
+from astrbot_api.db.models.files import FileText
 
 
 def up(migrator, db):

@@ -2,7 +2,7 @@
 
 import peewee
 
-from astrbot_api.db.models import FileChunk, FileUpload
+from astrbot_api.db.models.files import FileChunk, FileUpload
 
 
 def up(migrator, db):

@@ -2,7 +2,8 @@
 
 import peewee
 
-from astrbot_api.db.models import KeyStored, is_postgres
+from astrbot_api.db.models import is_postgres
+from astrbot_api.db.models.keys import KeyStored
 
 _ROW_BYTES, _TITLE_BYTES = 512, 1024
 

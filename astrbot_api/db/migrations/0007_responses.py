@@ -2,7 +2,7 @@
 
 import peewee
 
-from astrbot_api.db.models import ResponseConversation, StoredResponse
+from astrbot_api.db.models.runs import ResponseConversation, StoredResponse
 
 
 def up(migrator, db):

@@ -2,7 +2,8 @@
 
 import peewee
 
-from astrbot_api.db.models import RunCheckpoint, RunEventEpoch, is_postgres
+from astrbot_api.db.models import is_postgres
+from astrbot_api.db.models.runs import RunCheckpoint, RunEventEpoch
 
 
 def up(migrator, db):

@@ -2,7 +2,7 @@
 
 import peewee
 
-from astrbot_api.db.models import Run, RunApproval
+from astrbot_api.db.models.runs import Run, RunApproval
 
 
 def up(migrator, db):

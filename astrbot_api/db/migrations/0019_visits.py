@@ -2,7 +2,7 @@
 
 import peewee
 
-from astrbot_api.db.models import ApiKey, Visit
+from astrbot_api.db.models.keys import ApiKey, Visit
 
 
 def up(migrator, db):
