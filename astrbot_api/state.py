@@ -13,7 +13,7 @@ from .chat.resuming.deciding import Decisions
 from .chat.resuming.recovery import Recovery
 from .chat.service import ChatService
 from .chat.turns.abilities import Abilities
-from .chat.turns.outcome import Outcomes
+from .chat.turns.ending import Outcomes
 from .chat.turns.running import Runs
 from .chat.watching.inbox import InboxFeed
 from .chat.watching.pushes import Board

@@ -26,9 +26,9 @@ from .chat.service import ChatService
 from .chat.turns.abilities import Abilities
 from .chat.turns.answering import AnswerServices
 from .chat.turns.commands import Command
+from .chat.turns.ending import Outcomes
 from .chat.turns.handover import Handover
 from .chat.turns.opening import TurnOpener
-from .chat.turns.outcome import Outcomes
 from .chat.turns.running import Runs
 from .chat.turns.sending import Speaker
 from .chat.turns.titles import TitleWriter

@@ -14,8 +14,8 @@ from typing import Any, cast
 
 import pytest
 
-from astrbot_api.chat.turns import outcome
-from astrbot_api.chat.turns.outcome import EndingRun
+from astrbot_api.chat.turns import ending
+from astrbot_api.chat.turns.ending import EndingRun
 from astrbot_api.config.settings import Settings
 from astrbot_api.db import (
     attachments,
@@ -552,5 +552,5 @@ def test_a_job_that_counts_for_several_keys_counts_in_one_order(
     ids = [f"key{number}" for number in range(20)]
     store.write(lambda db: keyuse.add_requests(db, {key_id: [1, 0] for key_id in reversed(ids)}))
     run = EndingRun(1, "r", 1, "s", "webchat", None, "key1", "w", key_ids=frozenset(ids))
-    outcome._count_turn(cast(Any, None), run, None, failed=False)
+    ending._count_turn(cast(Any, None), run, None, failed=False)
     assert counted == sorted(ids) * 2

@@ -18,8 +18,9 @@ from ...runtime.clock import now_us
 from ...runtime.metrics import Metrics
 from ...runtime.threads import let_others_run
 from ...worker.lease import WorkerLease
+from ..turns.ending import EndingRun, Outcomes, list_last_events
 from ..turns.fold import fold_events
-from ..turns.outcome import EndingRun, Outcome, Outcomes, RunLost, list_last_events
+from ..turns.outcome import Outcome, RunLost
 from .replay import list_closing_events, list_opening_events, list_unsaid_events
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from ...db.runs import RunRow
 from ...events import Event
 from ...messages import MEDIA_TYPES
 from ...runtime.clock import to_iso
-from ..turns.outcome import EndingRun, list_last_events, read_outcome
+from ..turns.ending import EndingRun, list_last_events
+from ..turns.outcome import read_outcome
 
 Parts = Sequence[dict[str, Any]]
 

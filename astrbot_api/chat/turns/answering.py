@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...agent.aside import CallTimedOut, TooManyAbandoned
 from ...agent.custom_agent import Agent, may_resume, run_own_agent
 from ...agent.loop import run_agent
 from ...agent.provider import MediaDelta, ModelMessage, ModelOptions, Provider, TextDelta
@@ -18,7 +17,7 @@ from ...config.settings import Settings
 from ...config.upstream import UpstreamConfig
 from ...db.store import Store
 from ...deliveries.webhooks import Announcer
-from ...errors import ApiError, ProviderError, RunCancelled, StorageError, ToolError
+from ...errors import ApiError, RunCancelled, ToolError
 from ...event_lines import join_surrogates
 from ...events import Event
 from ...files.attachments import Attachments
@@ -36,11 +35,12 @@ from ..context.recent import RecentMessages
 from ..context.supplied import write_transcript
 from .abilities import Abilities, TurnAbilities
 from .checkpoints import StepStore
-from .commanding import CommandFailed, choose_commands, run_command
+from .commanding import choose_commands, run_command
 from .commands import Command, find_command
 from .conversation import TurnConversation, replace_text
+from .ending import Outcomes
 from .handover import Handover
-from .outcome import Outcome, Outcomes, RunLost, describe_lost_reply
+from .outcome import Outcome, RunLost
 from .reply import Reply
 from .sending import FileOutbox, Speaker
 from .titles import SessionNaming, TitleWriter
@@ -162,27 +162,7 @@ class Answer:
 
     def _end_failed(self, error: Exception) -> Outcome:
         """Return the outcome of a failure, with the reply so far."""
-        code, run_id = "internal_error", self._turn.run_id
-        reason, retry_after_s = "", None
-        if isinstance(error, ProviderError):
-            code, message = error.code, error.message
-            reason, retry_after_s = error.reason, error.retry_after_s
-        elif isinstance(error, StorageError):
-            code, message = "storage_error", describe_lost_reply(error)
-        elif isinstance(error, ApiError):
-            code, message = error.code, error.message
-        elif isinstance(error, (CallTimedOut, TooManyAbandoned)):
-            message = str(error)
-        elif isinstance(error, CommandFailed):
-            log.error("command /%s failed in run %s", error, run_id, exc_info=error)
-            message = f"The command /{error} failed; the server's log has the details."
-        else:
-            log.error("run %s failed", run_id, exc_info=error)
-            message = f"The server failed; its log has the details under run {run_id}."
-        return Outcome(
-            "failed", code, message, self._reply.to_content(),
-            reason=reason, retry_after_s=retry_after_s,
-        )  # fmt: skip
+        return Outcome.of_failure(error, self._turn.run_id, self._reply.to_content())
 
     def _run(self) -> Generator[Event, None, Outcome | None]:
         """Yield the reply's events; return the outcome, or None if the turn continues later."""

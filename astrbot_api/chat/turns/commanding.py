@@ -13,12 +13,9 @@ from ...db.store import Store
 from ...errors import RunCancelled, StorageError
 from .abilities import TurnAbilities
 from .commands import AskModel, Command, CommandContext
+from .outcome import CommandFailed
 from .turn import OpenTurn
 from .waiting import decide, describe_decision, split_run_id
-
-
-class CommandFailed(Exception):
-    """Raised when a command fails unexpectedly. The message is the command's name."""
 
 
 def choose_commands(turn: OpenTurn, abilities: TurnAbilities) -> Mapping[str, Command]:

@@ -10,11 +10,11 @@ from typing import Any
 from flask import Response
 
 from ...chat.turns.fold import ReplyFold
-from ...chat.turns.outcome import text_of
 from ...chat.watching.watch import Watch
 from ...db import messages
 from ...errors import STATUS_OF_CODE, ApiError, StorageError
 from ...events import Event
+from ...messages import plain_text
 from ..envelope import ok
 from ..sse import decode_own
 from ..state import get_state
@@ -131,7 +131,7 @@ def _describe(run_id: str, fold: ReplyFold) -> dict[str, Any]:
     return {
         "session_id": str(fold.session_id),
         "run_id": run_id,
-        "message": text_of(content),
+        "message": plain_text(content["message"]),
         "reasoning": content.get("reasoning", ""),
         "parts": content["message"],
         "agent_stats": fold.stats,

@@ -9,12 +9,12 @@ from typing import Any
 import peewee
 from flask import Response
 
-from ...chat.turns.outcome import text_of
 from ...db.conversations import list_conversations as read_conversations
 from ...db.messages import list_messages_before
 from ...db.sessions import WEBCHAT
 from ...errors import ApiError
 from ...im.umo import Umo, parse_umo, split_webchat
+from ...messages import plain_text
 from ...runtime.threads import let_others_run
 from ..auth import check_username, get_caller
 from ..blueprint import ApiBlueprint
@@ -178,7 +178,7 @@ def _read_history(session: int, max_chars: int) -> str:
     messages = [
         {
             "role": "user" if one.content.get("type") == "user" else "assistant",
-            "content": [{"type": "text", "text": text_of(one.content)}],
+            "content": [{"type": "text", "text": plain_text(one.content["message"])}],
         }
         for one in reversed(found)
     ]

@@ -7,7 +7,6 @@ from urllib.parse import parse_qs, quote, unquote
 
 import orjson
 
-from ...chat.turns.outcome import text_of
 from ...db import message_pages, messages, sessions
 from ...db.sessions import SessionRow
 from ...messages import plain_text
@@ -106,7 +105,7 @@ def _show(row: messages.MessageRow) -> dict[str, Any]:
     return {
         "id": row.id,
         "role": "user" if is_user else "assistant",
-        "text": plain_text(content["message"]) if is_user else text_of(content),
+        "text": plain_text(content["message"]),
         "created_at": to_iso(row.created_at),
     }
 
