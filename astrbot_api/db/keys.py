@@ -30,6 +30,9 @@ ALL_SCOPES = (
     *PUBLIC_SCOPES, ADMIN_SCOPE, "bot", "provider", "persona", "data", "plugin", "mcp", "skill",
 )  # fmt: skip
 
+#: Scopes that another one includes. Source: answers of AstrBot 4.29.3 to keys with one scope.
+INCLUDED_IN = {"provider": "config"}
+
 #: One day in microseconds.
 DAY_US = 24 * 60 * 60 * 1_000_000
 

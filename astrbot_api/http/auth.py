@@ -9,7 +9,7 @@ from flask import Request, request
 
 from ..chat.watching.seats import Holder
 from ..db.key_secrets import KeyRow, find_valid_key, is_key, name_secret
-from ..db.keys import ALL_SCOPES
+from ..db.keys import ALL_SCOPES, INCLUDED_IN
 from ..db.sessions import find_creator
 from ..errors import ApiError, refuse
 from ..keys.caller import Caller, HostUser, Reach
@@ -27,9 +27,6 @@ CALLER_KEY = "astrbot_api.caller"
 #: Environ key that is set while code of the embedding application handles a request. An
 #: ``abort()`` in it keeps its status.
 FOREIGN_KEY = "astrbot_api.foreign"
-
-#: Scopes that another one includes. Source: answers of AstrBot 4.29.3 to keys with one scope.
-_INCLUDED_IN = {"provider": "config"}
 
 #: UUID namespace of the key ids that count the requests of the embedding application's users.
 _HOST_USERS = uuid.UUID("5b0c5c0e-6f0c-4a53-9a2f-6d2a4b0f3c11")
@@ -216,7 +213,7 @@ def check_scope(scopes: frozenset[str], scope: str | None) -> None:
 
     :raises ApiError: ``insufficient_scope``.
     """
-    if scope is not None and scope not in scopes and _INCLUDED_IN.get(scope) not in scopes:
+    if scope is not None and scope not in scopes and INCLUDED_IN.get(scope) not in scopes:
         raise ApiError("insufficient_scope", "Insufficient API key scope")
 
 

@@ -227,16 +227,26 @@ class Limit(ma.fields.Integer):
         return min(max(1, _to_integer(name, value)), self.maximum)
 
 
+#: Description of a parameter ``after`` of a stream. A browser's ``EventSource`` repeats the
+#: parameters of its URL when it connects again, and adds the header.
+AFTER = (
+    "The number of the last event that you received (its `id:` line). The header "
+    "`Last-Event-ID` means the same. If both are sent, the larger number is used."
+)
+
+
 class Cursor(ma.fields.Field[int | None]):
     """The ``next_cursor`` of the previous page. Blank means the first page."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        description: str = "The `next_cursor` of the previous page. Omit it for the first page.",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             load_default=None,
             metadata={
-                "description": (
-                    "The `next_cursor` of the previous page. Omit it for the first page."
-                ),
+                "description": description,
                 "minimum": 0,
                 "maximum": 2**63 - 1,
                 "example": 42,

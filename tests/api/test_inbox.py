@@ -124,6 +124,19 @@ def test_an_event_has_the_form_of_a_listed_message(api: Api, open_inbox: Open) -
     assert [one["id"] for one in events] == [one["data"]["id"] for one in events]
 
 
+@pytest.mark.parametrize(("by_query", "by_header"), [(1, 3), (3, 1)])
+def test_an_inbox_continues_after_the_larger_number(
+    api: Api, open_inbox: Open, by_query: int, by_header: int
+) -> None:
+    """An EventSource that connects again sends its old URL and the new number."""
+    for _ in range(2):
+        api.chat(session_id="a")
+    headers = {"Last-Event-ID": str(by_header)}
+    reader = open_inbox(api, f"username=alice&after={by_query}", **headers)
+    assert reader.read()["data"] == {"after": 3, "reset": False}
+    assert reader.read()["id"] == 4
+
+
 @pytest.mark.parametrize("by_header", [True, False])
 def test_missed_messages_come_first(api: Api, open_inbox: Open, by_header: bool) -> None:
     api.chat("zero", session_id="a")

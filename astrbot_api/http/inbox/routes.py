@@ -8,7 +8,7 @@ from flask import Response, request
 
 from ..auth import get_caller, get_holder, resolve_username
 from ..blueprint import ApiBlueprint
-from ..fields import Cursor, optional_username
+from ..fields import AFTER, Cursor, optional_username
 from ..openapi.shapes import INBOX_EVENT
 from ..schemas import RequestSchema, event_stream
 from ..sse import find_abort, read_last_event_id, stream_response
@@ -35,7 +35,7 @@ class InboxQuerySchema(RequestSchema):
     """The query of an inbox."""
 
     username = optional_username()
-    after = Cursor()
+    after = Cursor(AFTER)
 
 
 @blp.get("/chat/inbox", operation_id="openChatInbox")
@@ -58,9 +58,8 @@ def open_inbox(query: dict[str, Any]) -> Response:
     """
     username = resolve_username(query["username"])
     get_caller().rules.check_session("")  # rejects keys that are bound to one session
-    after = query["after"]
-    if after is None:
-        after = read_last_event_id(request, "a message")
+    numbers = (query["after"], read_last_event_id(request, "a message"))
+    after = max((number for number in numbers if number is not None), default=None)
     return stream_response(
         get_state().chat.inbox.open(username, get_holder(), after=after, abort=find_abort(request))
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...config.settings import Settings
+from ...db.keys import INCLUDED_IN
 from ...error_codes import ERROR_CODES
 
 _COMPONENT = "#/components/"
@@ -107,7 +108,8 @@ def _append_scope(operation: dict[str, Any], scopes: Mapping[str, str | None]) -
     """Append the required scope to the description."""
     scope = scopes.get(operation["tags"][0])
     if scope is not None and "security" not in operation:
-        needed = f"The key needs the scope `{scope}`."
+        other = f" or `{INCLUDED_IN[scope]}`" if scope in INCLUDED_IN else ""
+        needed = f"The key needs the scope `{scope}`{other}."
         operation["description"] = "\n\n".join(filter(None, (operation.get("description"), needed)))
 
 

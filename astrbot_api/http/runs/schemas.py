@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import marshmallow as ma
 
-from ..fields import query_flag, request_field
+from ..fields import AFTER, query_flag, request_field
 from ..own_runs import RunOwnerSchema
 from ..schemas import list_of, mapping, number, response_field, text, time
 
@@ -17,8 +17,7 @@ class StreamQuerySchema(RunOwnerSchema):
 
     after = request_field(
         ma.fields.Integer,
-        "The number of the last event that you received (its `id:` line). The header "
-        "`Last-Event-ID` means the same. If both are sent, the larger number is used.",
+        AFTER,
         0,
         load_default=None,
         allow_none=True,
