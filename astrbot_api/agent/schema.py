@@ -154,16 +154,16 @@ def _read_docstring(documented: Any) -> Docstring:
 
 def _read_descriptions(annotated: Any, doc: Docstring) -> dict[str, str]:
     """Return the descriptions of parameters, of ``Annotated[str, "text"]`` or the docstring."""
-    hints = typing.get_type_hints(annotated, include_extras=True)
+    hints = _read_hints(annotated, include_extras=True)
     notes = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
     texts = [(name, one) for name, some in notes.items() for one in some if isinstance(one, str)]
     texts += [(one.arg_name, one.description or "") for one in doc.params]
     return {name: " ".join(text.split()) for name, text in texts}
 
 
-def _read_hints(annotated: Any) -> dict[str, Any]:
+def _read_hints(annotated: Any, *, include_extras: bool = False) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(annotated)
+        return typing.get_type_hints(annotated, include_extras=include_extras)
     except NameError as error:
         raise TypeError(f"{error}; annotations must be importable at module level") from None
 
@@ -264,7 +264,11 @@ def _read_class(hint: Any, where: str, outer: tuple[Any, ...]) -> dict[str, Any]
         required = {one.name for one in fields.fields if one.required}
         defaults = {key: _REQUIRED if key in required else ... for key in _read_hints(hint)}
     elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        defaults = {name: one.default for name, one in inspect.signature(hint).parameters.items()}
+        # A default of None may not fit the annotation, so models must leave it out.
+        defaults = {
+            name: ... if one.default is None else one.default
+            for name, one in inspect.signature(hint).parameters.items()
+        }
     if defaults is None or hint in outer:
         name = getattr(hint, "__name__", str(hint))
         raise TypeError(

@@ -38,6 +38,17 @@ class Endless:
     inner: list[Endless]
 
 
+@dataclass
+class Unknown:
+    inner: NoSuchThing  # type: ignore[name-defined]  # noqa: F821
+
+
+@dataclass
+class Note:
+    text: str
+    title: str = None  # type: ignore[assignment]
+
+
 CONTEXT = ToolContext("alice", "s", "default", Cancellation())
 
 
@@ -115,6 +126,10 @@ def test_a_parameter_whose_default_is_none_may_be_null() -> None:
     made = tool(find)
     assert made.find_fault({"city": None}) == ""
     assert made.call({"city": None}, CONTEXT) == "None"
+
+
+def test_null_is_not_offered_to_a_field_that_rejects_it() -> None:
+    assert schema_of(Note)["properties"]["title"] == {"type": "string"}
 
 
 def test_annotated_describes_a_parameter() -> None:
@@ -258,6 +273,10 @@ def _unknown(x: NoSuchThing) -> None:  # type: ignore[name-defined]  # noqa: F82
     """Do it."""
 
 
+def _unknown_field(x: Unknown) -> None:
+    """Do it."""
+
+
 def _misspelt(count: int) -> None:
     """Do it.
 
@@ -289,6 +308,7 @@ async def _asynchronous(x: int) -> None:
         (_mixed, "Enums must contain either all str or all int values"),
         (_alternatives, "can be alternatives"),
         (_unknown, "name 'NoSuchThing' is not defined"),
+        (_unknown_field, "name 'NoSuchThing' is not defined"),
         (_misspelt, "the docstring describes cuont, no parameter"),
         (_asynchronous, "an async function cannot be a tool"),
         (_generator, "a generator cannot be a tool; .* context.report_progress"),
