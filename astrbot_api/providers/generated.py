@@ -51,16 +51,15 @@ class MediaCollector:
         """
         media = _read_image(part)
         if isinstance(media, MediaDelta):
-            self._count(len(media.data))
+            self.count(len(media.data))
             self.found = True
         return media
 
     def read_inline(self, url: str) -> MediaDelta | None:
         """Parse the ``data:`` URL of an image in a text, or return None if it is not an image.
 
-        :raises ProviderError: when the answer has too much media.
+        Its characters are counted before.
         """
-        self._count(len(url))
         media = _read_url(url)
         if not isinstance(media, MediaDelta) or not _find_ending(media.data):
             return None
@@ -74,7 +73,7 @@ class MediaCollector:
         """
         data = audio.get("data")
         if isinstance(data, str) and data:
-            self._count(len(data))
+            self.count(len(data))
             self._pieces.append(data)
         self._format = str(audio.get("format") or self._format)
         transcript = audio.get("transcript")
@@ -94,7 +93,11 @@ class MediaCollector:
             sound = _add_wav_head(sound)
         return [MediaDelta(sound, f"audio.{ending}")]
 
-    def _count(self, chars: int) -> None:
+    def count(self, chars: int) -> None:
+        """Count received characters of media.
+
+        :raises ProviderError: when the answer has too many.
+        """
         self._chars += chars
         if self._chars > _MAX_CHARS:
             raise ProviderError("The model's endpoint sent too many bytes of media.")

@@ -50,8 +50,10 @@ class InlineImages:
                 text = self._open(found, text)
                 continue
             end = _END.search(text)
-            self.pieces.append(text[: end.start()] if end else text)
-            text = text[end.start() :] if end else ""
+            piece = text[: end.start()] if end else text
+            self._media.count(len(piece))
+            self.pieces.append(piece)
+            text = text[len(piece) :]
             if end:
                 text = self._close(found, text)
         return found

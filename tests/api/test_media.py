@@ -460,6 +460,33 @@ def test_a_vision_model_gets_the_picture_of_an_mcp_server(make_scripted: Scripts
     assert shown["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
 
 
+def make_noise() -> bytes:
+    """Return a picture that takes 360 kB in a request."""
+    file, noise = io.BytesIO(), random.Random(1).randbytes(300 * 300 * 3)
+    Image.frombytes("RGB", (300, 300), noise).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_turn_cannot_fill_the_memory_with_the_pictures_of_its_tools(
+    make_scripted: Scripts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        context.send_file(make_noise(), "plot.png")
+        return "drawn"
+
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        yield ToolCallDelta(0, "", "draw", "{}")
+
+    api, model = make_scripted(answer, provider=_SEES, tools=[Tool("draw", "Draw.", draw)])
+    runs = api.state.chat.runs
+    monkeypatch.setattr(runs._memory, "_max_bytes_of_one", 1_000_000)
+    (error,) = [one for one in api.chat("draw") if one["type"] == "error"]
+    assert error["code"] == "server_busy"
+    assert len(model.seen) == 3
+    wait_for(lambda: not runs.active_count)
+    assert not runs._memory._bytes
+
+
 def test_running_turns_cannot_fill_the_memory_with_pictures(
     make_scripted: Scripts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

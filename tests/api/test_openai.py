@@ -493,16 +493,28 @@ def test_a_whole_number_is_forwarded_without_a_decimal_point(
     assert (repr(sent["max_tokens"]), repr(sent["seed"])) == ("20", "7")
 
 
-def test_running_turns_cannot_fill_the_memory_with_their_conversations(
-    make_scripted: Callable[..., tuple[Api, ScriptedModel]], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("long", ["conversation", "tools", "schema"])
+def test_running_turns_cannot_fill_the_memory_with_their_requests(
+    make_scripted: Callable[..., tuple[Api, ScriptedModel]],
+    monkeypatch: pytest.MonkeyPatch,
+    long: str,
 ) -> None:
     go_on = threading.Event()
-    api, model = make_scripted(["Wait", go_on, " a bit"])
+    api, model = make_scripted(["{", go_on, "}"])
     monkeypatch.setattr(api.state.chat.runs._memory, "_max_bytes_of_one", 1_000_000)
 
     def complete(size: int) -> Any:
-        said = [{"role": "user", "content": "x" * size}, {"role": "assistant", "content": "y"}]
-        body = {"model": "default", "messages": [*said, {"role": "user", "content": "Hi"}]}
+        text, asked = "x" * size, {"role": "user", "content": "Hi"}
+        body: dict[str, Any] = {"model": "default", "messages": [asked]}
+        if long == "conversation":
+            said = [{"role": "user", "content": text}, {"role": "assistant", "content": "y"}]
+            body["messages"] = [*said, asked]
+        elif long == "tools":
+            tool = {"name": "look", "description": text, "parameters": {"type": "object"}}
+            body["tools"] = [{"type": "function", "function": tool}]
+        else:
+            schema = {"name": "answer", "schema": {"type": "object", "description": text}}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return api.post("/api/v1/openai/chat/completions", json=body)
 
     with ThreadPoolExecutor(1) as pool:

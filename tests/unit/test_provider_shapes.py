@@ -16,7 +16,10 @@ from astrbot_api.agent.provider import (
     Usage,
 )
 from astrbot_api.agent.toolbox import parse_arguments
+from astrbot_api.errors import ProviderError
+from astrbot_api.providers import generated
 from astrbot_api.providers.finish_reasons import read_finish_reason
+from astrbot_api.providers.inline_images import InlineImages
 from astrbot_api.providers.usage import read_usage
 
 from .openai_asking import TOOL, begin, failure_of, provider_of, text_of
@@ -113,6 +116,14 @@ def test_a_picture_in_the_text_is_a_picture(pieces: list[str], text: str) -> Non
 )  # fmt: skip
 def test_other_data_urls_are_text(text: str) -> None:
     assert text_of(deltas(event({"content": text}), STOP, DONE)) == text
+
+
+def test_a_picture_in_the_text_without_an_end_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generated, "_MAX_CHARS", 1000)
+    images = InlineImages(generated.MediaCollector(""))
+    assert images.feed(URL) == []
+    with pytest.raises(ProviderError, match="too many bytes of media"):
+        images.feed("A" * 1000)
 
 
 def call(arguments: Any = '{"a":1}', **fields: Any) -> dict[str, Any]:

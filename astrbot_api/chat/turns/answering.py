@@ -9,7 +9,7 @@ from typing import Any
 
 from ...agent.custom_agent import Agent, may_resume, run_own_agent
 from ...agent.loop import run_agent
-from ...agent.provider import MediaDelta, ModelMessage, ModelOptions, Provider, TextDelta
+from ...agent.provider import MediaDelta, ModelOptions, Provider, TextDelta
 from ...agent.steps import AgentEvent, ApprovalNeeded, Checkpoint, ToolFinished
 from ...agent.tools import ToolContext
 from ...config.agents import ProviderConfig
@@ -25,12 +25,12 @@ from ...keys.rules import NO_RULES
 from ...plugins.context import Handled
 from ...providers.registry import Providers
 from ...providers.traced import TracedProvider
-from ...runtime.memory import MemoryBudget, Reservation
+from ...runtime.memory import MemoryBudget
 from ...runtime.metrics import Metrics
 from ...runtime.tracing import NO_SPAN
 from ...upstream.exchange import UpstreamTurn
 from ...upstream.turns import Upstreams
-from ..context.media import MediaReader, measure_files
+from ..context.media import MediaReader
 from ..context.recent import RecentMessages
 from ..context.supplied import write_transcript
 from .abilities import Abilities, TurnAbilities
@@ -99,9 +99,9 @@ class Answer:
             services.settings, services.store, services.speaker, services.announcer, turn
         )
         self._conversation = TurnConversation(
-            services.settings, services.store, services.recent, services.media, turn
-        )
-        self._reservation = Reservation(services.memory, turn.request.payer or "")
+            services.settings, services.store, services.recent, services.media, services.memory,
+            turn,
+        )  # fmt: skip
         #: Ids of this step's calls without a result.
         self._calls: set[str] = set()
         self._naming = SessionNaming(services.titles, turn)
@@ -127,7 +127,7 @@ class Answer:
         except Exception as error:
             outcome = self._end_failed(error)
         finally:
-            self._reservation.resize(0)
+            self._conversation.release()
         if outcome is None or self._turn.log.lost:
             return  # the turn waits for an approval, or another worker resumes it
         yield from self._reply.finish()
@@ -286,7 +286,7 @@ class Answer:
             forwarded = self._make_upstream_turn(turn.config.upstream, text)
             return self._services.upstreams.answer(forwarded)
         options = ModelOptions(cancel=turn.cancel, model=turn.request.model)
-        conversation = self._build(options, text)
+        conversation = self._conversation.build(options, text, self._provider)
         context = self._to_tool_context()
         if agent is not None:
             return run_own_agent(agent, conversation, context)
@@ -307,21 +307,6 @@ class Answer:
             resume=self._conversation.unpack(turn.resumed.at) if turn.resumed else None,
             may_wait=self._may_wait,
         )
-
-    def _build(self, options: ModelOptions, text: str) -> list[ModelMessage]:
-        """Return the messages for the model, when this worker has room for their files.
-
-        :raises ApiError: ``server_busy`` after some seconds without room.
-        """
-        conversation = self._conversation.build(options, text, self._provider)
-        size_bytes = measure_files(conversation)
-        try:
-            self._reservation.resize(size_bytes)
-        except ApiError:
-            del conversation  # a turn that waits must not hold its files
-            self._reservation.reserve(size_bytes)
-            conversation = self._conversation.build(options, text, self._provider)
-        return conversation
 
     def _make_upstream_turn(self, upstream: UpstreamConfig, text: str) -> UpstreamTurn:
         turn, request = self._turn, self._turn.request

@@ -13,10 +13,12 @@ from ...db import sessions
 from ...db.attachments import AttachmentRow, find_attachments
 from ...db.sessions import SessionRow
 from ...db.store import Store
+from ...errors import ApiError
 from ...messages import Plain, Segment, plain_text
+from ...runtime.memory import MemoryBudget, Reservation
 from ..context.budget import cost
 from ..context.history import build_messages, fill_prompt
-from ..context.media import Content, MediaLimits, MediaReader
+from ..context.media import Content, MediaLimits, MediaReader, measure_files
 from ..context.recent import RecentMessages
 from ..context.summary import Summariser
 from ..context.supplied import SuppliedContext, build_supplied
@@ -25,7 +27,10 @@ from .turn import OpenTurn
 
 
 class TurnConversation:
-    """Builds the messages of one turn, and adds pictures that its tools send."""
+    """Builds the messages of one turn, and adds pictures that its tools send.
+
+    :param memory: Limits the memory for the files in them, which is in use until :meth:`release`.
+    """
 
     def __init__(
         self,
@@ -33,6 +38,7 @@ class TurnConversation:
         store: Store,
         recent: RecentMessages,
         media: MediaReader,
+        memory: MemoryBudget,
         turn: OpenTurn,
     ) -> None:
         self._store = store
@@ -46,6 +52,8 @@ class TurnConversation:
             turn.config.transcription,
             turn.config.agent.video_frames,
         )
+        self._reservation = Reservation(memory, turn.request.payer or "")
+        self._files_bytes = 0
         #: Pictures sent by tools that the model has not received.
         self._pictures: list[AttachmentRow] = []
         #: Ids of pictures that the model received since the last checkpoint, by message.
@@ -54,11 +62,28 @@ class TurnConversation:
     def build(
         self, options: ModelOptions, text: str, provider: Provider | None
     ) -> list[ModelMessage]:
-        """Return the messages for the model.
+        """Return the messages for the model, when this worker has room for their files.
 
         :param text: The user's text, after commands and plugins.
         :param provider: Summarises old turns, if the config asks for it.
+        :raises ApiError: ``server_busy`` after some seconds without room.
         """
+        built = self._build(options, text, provider)
+        try:
+            self._hold_files(built)
+        except ApiError:
+            del built  # a turn that waits must not hold its files
+            self._reservation.reserve(self._files_bytes)
+            built = self._build(options, text, provider)
+        return built
+
+    def release(self) -> None:
+        """Release the memory for files."""
+        self._reservation.resize(0)
+
+    def _build(
+        self, options: ModelOptions, text: str, provider: Provider | None
+    ) -> list[ModelMessage]:
         turn = self._turn
         agent = turn.config.agent
         segments = replace_text(turn.request.segments, text)
@@ -106,15 +131,22 @@ class TurnConversation:
         self._pictures = self._find(pictures)
 
     def show_pictures(self) -> list[dict[str, Any]]:
-        """Return the pictures of the last calls as a message, if the model reads images."""
+        """Return the pictures of the last calls as a message, if the model reads images.
+
+        :raises ApiError: ``server_busy``, if this worker has no room for them.
+        """
         sent, self._pictures = self._pictures, []
         shown = self._render(sent)
         if shown:
+            self._hold_files([{"role": "user", "content": shown}])
             self._seen.append([row.attachment_id for row in sent])
         return shown
 
     def unpack(self, at: Resumption | None) -> Resumption | None:
-        """Return the agent's checkpoint with the bytes of its pictures."""
+        """Return the agent's checkpoint with the bytes of its pictures.
+
+        :raises ApiError: ``server_busy``, if this worker has no room for them.
+        """
         if at is None:
             return None
         messages: list[ModelMessage] = []
@@ -123,7 +155,12 @@ class TurnConversation:
                 messages.append(message)
             elif shown := self._render(self._find(message["pictures"])):
                 messages.append({"role": "user", "content": shown})
+        self._hold_files(messages)
         return replace(at, messages=messages)
+
+    def _hold_files(self, messages: Sequence[ModelMessage]) -> None:
+        self._files_bytes += measure_files(messages)
+        self._reservation.resize(self._files_bytes)
 
     def _build_supplied(
         self, context: SuppliedContext, wire: list[dict[str, Any]], system_prompt: str

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from ... import events
 from ...agent.cancel import Cancellation
 from ...agent.provider import ToolSpec
@@ -124,10 +126,12 @@ class TurnRequest:
         return plain_text([segment.to_wire() for segment in self.segments])
 
     def measure(self) -> int:
-        """Return the size of its texts in memory, in bytes."""
-        texts = [one.text for one in self.segments if isinstance(one, Plain)]
+        """Return the size of its texts and tools in memory, in bytes."""
+        texts: list[str | bytes] = [one.text for one in self.segments if isinstance(one, Plain)]
         if self.context is not None:
             texts += self.context.list_texts()
+        if self.caller_tools or self.model_fields:
+            texts.append(orjson.dumps([self.caller_tools, self.model_fields]))
         return sum(map(sys.getsizeof, texts))
 
 
