@@ -85,6 +85,8 @@ def parse_chat_message(value: Any, *, max_chars: int, max_segments: int) -> list
         segments: list[Segment] = [Plain(value.strip())]
     elif isinstance(value, list):
         _check_count(value, max_segments)
+        if value and not any(isinstance(part, dict) for part in value):
+            raise refuse("message[0]: message part must be an object")
         found = (_parse_segment(part, f"message[{at}]") for at, part in enumerate(value))
         segments = [segment for segment in found if segment is not None]
     elif isinstance(value, dict):
@@ -246,7 +248,7 @@ def _read_attachment_id(part: dict[str, Any]) -> str | None:
 def _parse_segment(part: Any, where: str) -> Segment | None:
     """Parse one segment; return None for a segment that chat drops."""
     if not isinstance(part, dict):
-        raise refuse(f"{where}: message part must be an object")
+        return None
     kind = part.get("type")
     if kind == "plain":
         text = _text_or_number(part.get("text", ""), f"{where}.text")

@@ -223,6 +223,14 @@ def test_a_page_far_beyond_the_end_is_empty(api: Api) -> None:
     assert body["data"]["sessions"] == []
 
 
+def test_parts_of_a_message_that_are_no_objects_are_dropped(api: Api) -> None:
+    parts = ["x", None, 7, ["y"], {"type": "plain", "text": "Hello"}]
+    events = api.chat(username="a", session_id="s", message=parts)
+    assert events[-1]["type"] == "end"
+    stored = api.get("/api/v1/chat/sessions/s/messages?username=a").get_json()["data"]
+    assert stored["messages"][-1]["content"]["message"] == [parts[-1]]
+
+
 def test_an_integer_is_read_as_its_digits(api: Api) -> None:
     events = api.chat(username=42, session_id=7)
     assert events[0]["session_id"] == 7
