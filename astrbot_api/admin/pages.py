@@ -63,12 +63,12 @@ _CSP = (
 @blp.get("/", defaults={"page": ""})
 @blp.get("/<page>")
 def show_page(page: str) -> BaseResponse:
-    """Show a page, or redirect to the login."""
+    """Show a page, or redirect to the login, which then opens the page."""
     if page not in _PAGES:
         raise ApiError("path_not_found", f"There is no page {request.path}")
     login = find_page_login()
     if login is None:
-        return redirect(f"{_admin_root()}/login")
+        return redirect(f"{_admin_root()}/login" + (f"?next={page}" if page else ""))
     return _render(f"{page or 'overview'}.html", page, login)
 
 
@@ -76,7 +76,7 @@ def show_page(page: str) -> BaseResponse:
 def show_login() -> BaseResponse:
     """Show the login form; redirect a logged-in owner."""
     if find_page_login() is not None:
-        return redirect(f"{_admin_root()}/")
+        return redirect(f"{_admin_root()}/{_read_next_page()}")
     return _render("login.html", "login", None)
 
 
@@ -115,6 +115,7 @@ def _render(template: str, page: str, login: Login | None) -> Response:
         f"astrbot_admin/{template}",
         _=gettext,
         page=page,
+        next_page=_read_next_page(),
         pages=[(name, gettext(title), icon) for name, (title, icon) in _PAGES.items()],
         language=language,
         tag=LANGUAGE_TAGS[language],
@@ -148,6 +149,12 @@ def _add_security_headers(response: Response) -> Response:
     response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     return response
+
+
+def _read_next_page() -> str:
+    """Return the page to open after the login."""
+    page = request.args.get("next", "")
+    return page if page in _PAGES else ""
 
 
 def _root() -> str:

@@ -47,7 +47,8 @@ def csrf(owned: Api, client: FlaskClient) -> dict[str, str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_redirect_to_the_login(owned: Api, page: str) -> None:
     answer = owned.client.get(f"/admin/{page}")
-    assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/login")
+    login = f"/admin/login?next={page}" if page else "/admin/login"
+    assert (answer.status_code, answer.headers["Location"]) == (302, login)
 
 
 @pytest.mark.parametrize("page", [*PAGES, "login"])
@@ -66,6 +67,14 @@ def test_pages_allow_no_inline_script_or_style(
     assert "<style" not in text
     assert text.count("<script") == text.count('<script type="module" nonce="')
     assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("page", "opened"), [("keys", "keys"), ("//evil.example", ""), ("login", ""), ("../v1", "")]
+)
+def test_the_login_opens_only_pages_of_the_owner(owned: Api, page: str, opened: str) -> None:
+    form = owned.client.get("/admin/login", query_string={"next": page})
+    assert f'data-next="{opened}"' in form.text
 
 
 def test_the_root_redirects_to_the_pages_below_a_prefix(make_api: Callable[..., Api]) -> None:

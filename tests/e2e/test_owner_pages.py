@@ -159,7 +159,19 @@ def test_wrong_password_is_reported_and_no_page_opens(owner: Owner) -> None:
     fault.wait_for()
     assert fault.inner_text() == owner.text("The name or the password is wrong.")
     owner.page.goto(f"{owner.url}/admin/keys")
-    assert owner.page.url.endswith("/admin/login")
+    assert owner.page.url.endswith("/admin/login?next=keys")
+
+
+def test_the_login_opens_the_page_that_asked_for_it(owner: Owner) -> None:
+    owner.page.goto(f"{owner.url}/admin/sessions#none")
+    owner.page.fill("#username", "astrbot")
+    owner.page.fill("#password", PASSWORD)
+    owner.page.click("button[type=submit]")
+    owner.page.wait_for_url("**/admin/sessions#none")
+    # The login ends while the page is open.
+    owner.page.context.clear_cookies(name="astrbot_owner")
+    owner.page.locator("input[type=search]").fill("x")
+    owner.page.wait_for_url("**/admin/login?next=sessions*")
 
 
 @pytest.mark.parametrize("script", ["login.js", "catalogue.js"])

@@ -73,7 +73,8 @@ export async function call(path, { method = "GET", body } = {}) {
   const envelope = await answer.json().catch(() => ({}));
   if (answer.ok) return envelope.data;
   if (answer.status === 401 && !path.endsWith("/login")) {
-    location.href = `${roots.admin}/login`;
+    const page = location.pathname.split("/").pop();
+    location.href = `${roots.admin}/login${page ? `?next=${page}` : ""}${location.hash}`;
   }
   throw new ApiFault(envelope.message ?? answer.statusText, answer.status, envelope.code);
 }

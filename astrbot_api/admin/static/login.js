@@ -13,7 +13,7 @@ form.addEventListener("submit", async (event) => {
       method: "POST",
       body: { username: form.username.value, password: form.password.value },
     });
-    location.href = `${roots.admin}/`;
+    location.href = `${roots.admin}/${form.dataset.next}${location.hash}`;
   } catch (error) {
     fault.textContent = error.code === "login_failed" ? t("The name or the password is wrong.") : error.message;
     fault.hidden = false;

@@ -17,7 +17,7 @@ from ...config.settings import Settings
 from ...config.upstream import UpstreamConfig
 from ...db.store import Store
 from ...deliveries.webhooks import Announcer
-from ...errors import ApiError, RunCancelled, ToolError
+from ...errors import RunCancelled, ToolError
 from ...event_lines import join_surrogates
 from ...events import Event
 from ...files.attachments import Attachments
