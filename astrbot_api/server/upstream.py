@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ..config.agents import read_config
 from ..config.files import DEFAULT_CONFIG_ID
 from ..config.upstream import UpstreamConfig, normalize_base_url
 from ..errors import SettingsError
@@ -31,16 +32,21 @@ max_concurrent = 4
 def begin_with_upstream(folder: Path, base_url: str, api_key: str) -> list[UpstreamCheck]:
     """Write ``configs/default.toml`` for an AstrBot, after testing its key.
 
+    A later start with the same AstrBot changes nothing, so that a container may keep the option.
+
     :returns: The tests with a warning.
-    :raises SettingsError: if a default config exists or chat is not possible. Nothing is
-        written then.
+    :raises SettingsError: if a default config without this AstrBot exists, or chat is not
+        possible. Nothing is written then.
     """
     path = folder / "configs" / f"{DEFAULT_CONFIG_ID}.toml"
+    upstream = UpstreamConfig(base_url=normalize_base_url(base_url), api_key=api_key)
     if path.exists():
+        ours = read_config(path, f"configs/{path.name}").upstream
+        if ours is not None and ours.base_url == upstream.base_url:
+            return []
         raise SettingsError(
             f"--upstream is for the first start, but {path} exists; edit its [upstream] table"
         )
-    upstream = UpstreamConfig(base_url=normalize_base_url(base_url), api_key=api_key)
     checks = list(check_upstream(upstream))
     for check in checks:
         if check.state == "fail":

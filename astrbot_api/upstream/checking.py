@@ -60,7 +60,8 @@ def _ask_chat(client: AstrBotClient, upstream: UpstreamConfig) -> UpstreamCheck:
             "correct base_url, or update that AstrBot",
         )  # fmt: skip
     except ProviderError as error:
-        return UpstreamCheck("fail", f"{where}: {error}", "start that AstrBot, or correct base_url")
+        text = f"{where}: {str(error).rstrip('.')}"
+        return UpstreamCheck("fail", text, "start that AstrBot, or correct base_url")
     return UpstreamCheck("ok", f"{where} accepts chats")
 
 

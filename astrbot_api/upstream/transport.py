@@ -30,7 +30,7 @@ _USER_AGENT = "astrbot-api"
 _NOT_SENT = ("address", "forbidden", "header", "unreachable", "untrusted")
 
 #: Shown to the caller. Only the log has the URL.
-UNREACHABLE = "The AstrBot that answers this config cannot be reached."
+UNREACHABLE = "The AstrBot that answers this config {}."
 
 
 class UpstreamError(ProviderError):
@@ -139,7 +139,7 @@ class UpstreamTransport:
             )  # fmt: skip
         except OutboundError as error:
             sent = error.reason not in _NOT_SENT
-            raise UpstreamError(f"{UNREACHABLE} It {error.words}.", sent=sent) from error
+            raise UpstreamError(UNREACHABLE.format(error.words), sent=sent) from error
 
     def log_in(self, call: Call) -> None:
         """Log in as AstrBot's owner.
