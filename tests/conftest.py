@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
@@ -21,6 +22,10 @@ from .s3 import s3_environ
 # Always write bytecode. Otherwise each process compiles all modules again (0.8 s to 15 s of CPU).
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# A busy machine may run an example slowly.
+settings.register_profile("no deadline", settings.default, deadline=None)
+settings.load_profile("no deadline")
 
 __all__ = ["postgres", "postgres_url", "redis_prefix", "redis_server", "s3_environ"]
 

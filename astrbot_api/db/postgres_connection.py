@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import select
 import time
+from collections.abc import Generator
 from typing import Any, Self
 
 import peewee
@@ -80,6 +81,28 @@ class _Cursor(psycopg.Cursor[Any]):
         return super().execute(query, params, **options)
 
 
+class _NoAnswerError(Exception):
+    """The server has not responded in time."""
+
+
+def _limit(steps: Generator[Any, Any, Any], limit_s: float) -> Generator[Any, Any, Any]:
+    """Run the steps of a statement. The library resumes them each 0.1 s, also without data.
+
+    Before 3.3.6, psycopg has no timeout of its own for a wait; later, its error is private.
+
+    :raises _NoAnswerError: when they take longer.
+    """
+    deadline = time.monotonic() + limit_s
+    try:
+        wanted = next(steps)
+        while True:
+            wanted = steps.send((yield wanted))
+            if time.monotonic() >= deadline:
+                raise _NoAnswerError
+    except StopIteration as end:
+        return end.value
+
+
 class Connection(psycopg.Connection[Any]):
     """A connection with a liveness check and with a timeout for every wait."""
 
@@ -89,16 +112,17 @@ class Connection(psycopg.Connection[Any]):
     #: The server cancels a statement and reports it before this time.
     limit_s: float | None = _STATEMENT_LIMIT_S + 10
 
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+    def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
         """Wait for the server, and close the connection if it does not respond.
 
+        :param gen: The steps of a statement.
         :raises psycopg.OperationalError: when the connection was closed.
         """
-        if timeout is not None:
-            return super().wait(gen, interval, timeout)
+        if self.limit_s is not None and options.get("timeout") is None:
+            gen = _limit(gen, self.limit_s)
         try:
-            return super().wait(gen, interval, self.limit_s)
-        except psycopg.errors._WaitTimeout as error:
+            return super().wait(gen, *args, **options)
+        except _NoAnswerError as error:
             self.close()
             raise psycopg.OperationalError("the database does not answer") from error
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from http.client import InvalidURL
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -264,7 +265,8 @@ class Outbound:
 
 def _explain(error: Exception) -> OutboundError:
     text = str(error)
-    if isinstance(error, LocationValueError):
+    # Before version 2.8, urllib3 leaves it to http.client to reject a host with a space.
+    if isinstance(error, LocationValueError) or isinstance(error.__context__, InvalidURL):
         return OutboundError("address", text)
     if isinstance(error, UnicodeEncodeError) or text.startswith("Invalid header"):
         return OutboundError("header", "a header has a character that HTTP forbids")

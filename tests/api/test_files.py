@@ -255,7 +255,7 @@ def test_no_filename_escapes_the_folder_or_causes_a_500(api: Api) -> None:
     seen = []
 
     @given(st.lists(_PIECES, max_size=6).map("".join))
-    @settings(max_examples=500, deadline=None, database=None)
+    @settings(max_examples=500, database=None)
     def check(name: str) -> None:
         raw = name.encode("utf-8", "surrogatepass").replace(b'"', b'\\"').replace(b"\r", b"")
         data = b"bytes of " + raw

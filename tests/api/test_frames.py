@@ -57,7 +57,7 @@ def iter_readers(data: bytes, headers: Any) -> Iterator[tuple[str, list[str]]]:
     yield "splitlines", data.decode().splitlines()
     answer = requests.Response()
     answer._content, answer._content_consumed = data, True
-    answer.headers = CaseInsensitiveDict(headers)
+    answer.headers = CaseInsensitiveDict(headers.items())
     answer.encoding = requests.utils.get_encoding_from_headers(answer.headers)
     yield "requests", list(answer.iter_lines(decode_unicode=True))
     yield "text", answer.text.splitlines()

@@ -518,7 +518,7 @@ _ENDS = st.builds(_Kill, st.integers(0, 24), st.booleans()) | st.builds(
 
 
 @settings(
-    max_examples=int(os.environ.get("ASTRBOT_TEST_KILLS", "8")), deadline=None, database=None,
+    max_examples=int(os.environ.get("ASTRBOT_TEST_KILLS", "8")), database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )  # fmt: skip
 @given(first=_ENDS, second=_ENDS)

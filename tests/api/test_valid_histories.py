@@ -105,7 +105,6 @@ def test_no_later_request_of_a_session_is_rejected(make_api: Any, alternating: b
 
         @settings(
             max_examples=SEQUENCES // 2,
-            deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
         )

@@ -111,7 +111,7 @@ def test_any_schema_becomes_one_that_a_strict_endpoint_takes(name: str) -> None:
         max_leaves=25,
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_whatever_a_server_lists_is_fit_for_the_wire(schema: Any) -> None:
     fitted = fit_schema(schema)
     assert find_fault(fitted) == ""

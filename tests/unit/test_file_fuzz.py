@@ -77,9 +77,7 @@ def read(aside: Aside, job: Job, data: bytes) -> str:
     return "read"
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damaged_files())
 def test_any_damaged_file_has_an_answer(aside: Aside, file: tuple[Job, bytes]) -> None:
     assert read(aside, *file) not in ("", "busy", "unavailable")

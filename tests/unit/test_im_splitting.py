@@ -124,7 +124,7 @@ def test_a_block_of_code_begins_its_own_piece_rather_than_being_cut() -> None:
     assert _texts("a" * 120 + "\n" + code, 200) == ["a" * 120, code]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(WORDS, max_size=120).map("".join))
 def test_pieces_fit_and_their_lengths_add_up(text: str) -> None:
     pieces = split_markdown(text, 200)

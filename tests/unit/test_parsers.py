@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from astrbot_api import events
@@ -77,7 +77,6 @@ def test_any_umo_is_parsed_or_refused(text: str) -> None:
     assert parse_umo(str(umo)) == umo
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["type", "data", "message_id"]), st.text(), max_size=3))
 def test_any_event_is_one_frame_that_clients_read_back(event: dict[str, Any]) -> None:
     shown = frame(encode_event(event), 7)
@@ -85,7 +84,6 @@ def test_any_event_is_one_frame_that_clients_read_back(event: dict[str, Any]) ->
     assert parse_events(shown) == [event]
 
 
-@settings(deadline=None)
 @given(
     st.text(max_size=80)
     | st.dictionaries(
@@ -121,7 +119,6 @@ PARTS = lists_or_any(
 )
 
 
-@settings(deadline=None)
 @given(
     st.fixed_dictionaries({"message": PARTS}, optional={"reasoning": JSON, "agent_stats": JSON}),
     st.booleans(),
@@ -131,7 +128,6 @@ def test_any_answer_that_astrbot_stored_is_read(content: dict[str, Any], nested:
     list(AnswerReader().read(event))
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.fixed_dictionaries(
@@ -262,7 +258,6 @@ TABLES = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["bot", "webhook"]), st.text(max_size=40) | TABLES)
 def test_any_file_of_bots_or_webhooks_is_read_or_refused_in_one_line(
     kind: str, value: str | dict[str, Any]

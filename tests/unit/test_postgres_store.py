@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import psycopg
 import pytest
 
 from astrbot_api.chat.turns import ending
@@ -335,6 +336,14 @@ def test_a_patient_write_waits_for_a_server_that_is_away(
         own_server.start()
         assert waits.result(30).session_id == "patient"
     store.close()
+
+
+def test_a_statement_without_a_response_closes_its_connection(postgres_url: str) -> None:
+    with postgres_connection.Connection.connect(postgres_url, autocommit=True) as connection:
+        connection.limit_s = 0.05
+        with pytest.raises(psycopg.OperationalError, match="does not answer"):
+            connection.execute("SELECT pg_sleep(600)")
+        assert connection.closed
 
 
 def test_a_connection_that_is_read_only_is_replaced(

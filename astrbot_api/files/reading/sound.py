@@ -55,6 +55,9 @@ def describe(source: BinaryIO) -> tuple[Any, bytes]:
     av = _import_av()
     try:
         with av.open(source, **_ALONE) as container:
+            if not (container.streams.audio or container.streams.video):
+                # Before 8.1, FFmpeg finds no stream in an SDP behind another signature.
+                raise Unreadable("it has no sound and no video")
             seconds = round(container.duration / 1_000_000, 1) if container.duration else None
             found: dict[str, Any] = {"seconds": seconds}
             if container.streams.video:
