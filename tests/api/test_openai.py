@@ -525,3 +525,12 @@ def test_running_turns_cannot_fill_the_memory_with_their_requests(
         go_on.set()
         assert running.result(30).status_code == 200
     assert complete(700_000).status_code == 200
+
+
+def test_a_refused_turn_holds_no_memory(
+    make_scripted: Callable[..., tuple[Api, ScriptedModel]],
+) -> None:
+    api, _ = make_scripted(["Hi"])
+    body = {"message": "x" * 700_000, "username": "alice", "selected_provider": "unknown"}
+    assert api.post("/api/v1/chat", json=body).get_json()["code"] == "provider_not_found"
+    assert not api.state.chat.runs._memory._bytes
