@@ -19,7 +19,6 @@ from .shapes import find_thought, to_text
 
 _TEXT = ("response.output_text.delta", "response.refusal.delta")
 _THOUGHT = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta")
-_WHOLE_TEXT = ("response.output_text.done", "response.refusal.done")
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "response.done")
 _WAITS = ("response.created", "response.queued", "response.in_progress")
 
@@ -58,35 +57,33 @@ class ResponsesReader(ChunkReader):
         return found
 
     def _read_event(self, found: list[Delta], kind: str, event: Mapping[str, Any]) -> None:
-        message, place = self._message, str(event.get("output_index"))
+        message = self._message
+        if kind in (*_TEXT, *_THOUGHT):
+            self._shown |= _list_places(event.get("output_index"), event)
         if kind in _TEXT:
-            self._shown.add(place)
             message.read_text(found, event.get("delta") or "", False)
         elif kind in _THOUGHT:
-            self._shown.add(place)
             message.read_reasoning(found, event.get("delta"))
-        elif kind in _WHOLE_TEXT:
-            if place not in self._shown:
-                message.read_text(found, event.get("text") or event.get("refusal") or "", False)
         elif kind == "response.reasoning_summary_part.added":
             if event.get("summary_index"):
                 message.read_reasoning(found, "\n\n")
         elif kind == "response.output_item.done":
-            self._read_item(found, event.get("item"), place)
+            self._read_item(found, event.get("item"), event.get("output_index"))
         elif kind in _ENDS:
             response = event.get("response")
             self._end(found, response if isinstance(response, dict) else {})
         elif kind not in _WAITS:
             message.has_progress = True  # such as pieces of arguments, or a search
 
-    def _read_item(self, found: list[Delta], item: Any, place: str) -> None:
+    def _read_item(self, found: list[Delta], item: Any, index: Any) -> None:
         """Read a complete item of the output."""
         if not isinstance(item, dict):
             return
-        kind = item.get("type")
+        kind, places = item.get("type"), _list_places(index, item)
+        is_shown = bool(places & self._shown)
         if kind == "reasoning":
             parts = item.get("summary") or item.get("content")
-            if place not in self._shown and isinstance(parts, list):
+            if not is_shown and isinstance(parts, list):
                 self._message.read_reasoning(found, "\n\n".join(map(find_thought, parts)))
             if item.get("encrypted_content"):
                 self._reasoning.append({key: item[key] for key in _REASONING_KEYS if key in item})
@@ -95,11 +92,11 @@ class ResponsesReader(ChunkReader):
             self._message.read_calls({"id": item.get("call_id"), "function": call, **self._take()})
         elif kind == "message":
             content = item.get("content")
-            if place not in self._shown and isinstance(content, list):
+            if not is_shown and isinstance(content, list):
                 parts = (one for one in content if isinstance(one, dict))
                 text = "".join(to_text(one.get("text") or one.get("refusal")) for one in parts)
                 self._message.read_text(found, text, False)
-            self._shown.add(place)
+            self._shown |= places
             self._message.read(found, self._take(), False)
         elif kind == "image_generation_call" and item.get("result"):
             url = f"data:image/{item.get('output_format') or 'png'};base64,{item['result']}"
@@ -122,9 +119,18 @@ class ResponsesReader(ChunkReader):
         if isinstance(output, list) and not (
             message.has_text or message.calls or message.media.found
         ):
-            for place, item in enumerate(output):
-                self._read_item(found, item, str(place))
+            for index, item in enumerate(output):
+                self._read_item(found, item, index)
         details = response.get("incomplete_details")
         reason = to_text(details.get("reason")) if isinstance(details, dict) else ""
         self.finish_reason = _INCOMPLETE.get(reason, "stop" if status != "incomplete" else "length")
         self.ended_alone = True
+
+
+def _list_places(index: Any, one: Mapping[str, Any]) -> set[str]:
+    """Return the index and the id of an item or of an event's item.
+
+    llama.cpp sends no indices. Copilot sends another id in each event.
+    """
+    known = (index, one.get("item_id") or one.get("id"))
+    return {str(value) for value in known if value is not None} or {""}

@@ -135,15 +135,38 @@ def test_a_whole_response_is_read_without_events(make_api: MakeApi) -> None:
     assert thoughts_of(events) == "I should\n\ncompute.Done."
 
 
-def test_an_answer_that_comes_only_at_the_end_is_shown(make_api: MakeApi) -> None:
-    class Late(ResponsesEndpoint):
+def is_piece(event: dict[str, Any]) -> bool:
+    return event["type"].endswith(".delta")
+
+
+def of_message(event: dict[str, Any]) -> bool:
+    return event.get("output_index") == 1
+
+
+def without(event: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {key: one for key, one in event.items() if key not in names}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda events: [one for one in events if not of_message(one)],
+        lambda events: [one for one in events if not (is_piece(one) and of_message(one))],
+        lambda events: [one for one in events if not is_piece(one)],
+        lambda events: [without(one, "output_index") for one in events],
+        lambda events: [without(one, "output_index") for one in events if not is_piece(one)],
+        lambda events: [without(one, "item_id", "item") for one in events],
+        lambda events: [without(one, "output_index", "item_id", "item") for one in events],
+    ],
+)
+def test_each_text_of_a_gateway_is_shown_once(make_api: MakeApi, change: Any) -> None:
+    class Gateway(ResponsesEndpoint):
         def _serve(self, connection: Connection) -> None:
             connection.read_request()
             found = make_events([reasoning("Hm."), message("Hello.")])
-            late = [one for one in found if one.get("output_index") != 1]
-            connection.send_stream(*map(frame, late))
+            connection.send_stream(*map(frame, change(found)))
 
-    with Late(lambda number, body: []) as endpoint:
+    with Gateway(lambda number, body: []) as endpoint:
         events = make_api(config_of(endpoint, 'api = "responses"')).chat("Hi")
     assert (thoughts_of(events), text_of(events)) == ("Hm.", "Hello.")
 
