@@ -20,6 +20,9 @@ Item = dict[str, Any]
 #: Answers a request, given its number (from 1) and its body: output items, or a status and JSON.
 Script = Callable[[int, dict[str, Any]], Sequence[Item] | tuple[int, Any]]
 
+#: Changes the events of a response.
+Change = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+
 ADVICE = (
     "Function tools with reasoning_effort are not supported for m in /v1/chat/completions."
     " To use function tools, use /v1/responses or set reasoning_effort to 'none'."
@@ -39,13 +42,23 @@ class ResponsesEndpoint(RawEndpoint):
     """Answers with the items of a script, as events."""
 
     def __init__(
-        self, script: Script, *, advice: str = ADVICE, whole: bool = False, **ending: Any
+        self,
+        script: Script,
+        *,
+        advice: str = ADVICE,
+        whole: bool = False,
+        change: Change = list,
+        **ending: Any,
     ) -> None:
-        """:param ending: Fields of the last response, such as ``status``."""
+        """
+        :param change: Changes the events as a gateway does.
+        :param ending: Fields of the last response, such as ``status``.
+        """
         super().__init__(self._serve)
         self._script = script
         self._advice = advice
         self._whole = whole
+        self._change = change
         self._fields = ending
         #: Path and body of each request.
         self.requests: list[tuple[str, dict[str, Any]]] = []
@@ -75,7 +88,8 @@ class ResponsesEndpoint(RawEndpoint):
             elif self._whole:
                 connection.send_json(200, make_response(played, **self._fields))
             else:
-                connection.send_stream(*map(frame, make_events(played, **self._fields)))
+                events = self._change(make_events(played, **self._fields))
+                connection.send_stream(*map(frame, events))
 
 
 def find_fault(body: dict[str, Any]) -> tuple[int, Any] | None:

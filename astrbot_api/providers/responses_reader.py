@@ -6,7 +6,7 @@ response instead of events, and gateways that send only the last event of each i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -36,6 +36,7 @@ class ResponsesReader(ChunkReader):
         super().__init__(reading, endpoint)
         self._shown: set[str] = set()  # places of items of which text or reasoning was received
         self._reasoning: list[dict[str, Any]] = []  # items before the next message or call
+        self._has_encrypted = False
 
     def read(self, payload: bytes) -> list[Delta]:
         """Parse one event, or one whole response.
@@ -85,8 +86,7 @@ class ResponsesReader(ChunkReader):
             parts = item.get("summary") or item.get("content")
             if not is_shown and isinstance(parts, list):
                 self._message.read_reasoning(found, "\n\n".join(map(find_thought, parts)))
-            if item.get("encrypted_content"):
-                self._reasoning.append({key: item[key] for key in _REASONING_KEYS if key in item})
+            self._keep_encrypted(item)
         elif kind == "function_call":
             call = {key: item.get(key) for key in ("name", "arguments")}
             self._message.read_calls({"id": item.get("call_id"), "function": call, **self._take()})
@@ -102,6 +102,11 @@ class ResponsesReader(ChunkReader):
             url = f"data:image/{item.get('output_format') or 'png'};base64,{item['result']}"
             self._message.read(found, {"images": [{"image_url": {"url": url}}]}, False)
 
+    def _keep_encrypted(self, item: Mapping[str, Any]) -> None:
+        if item.get("encrypted_content"):
+            self._has_encrypted = True
+            self._reasoning.append({key: item[key] for key in _REASONING_KEYS if key in item})
+
     def _take(self) -> dict[str, Any]:
         """Return the reasoning before a message or call, which gets it back with that."""
         items, self._reasoning = self._reasoning, []
@@ -114,17 +119,26 @@ class ResponsesReader(ChunkReader):
         status = response.get("status")
         if response.get("error") or status in ("failed", "cancelled"):
             raise self.reported.read_error(response.get("error") or response)
-        output = response.get("output")
-        message = self._message
-        if isinstance(output, list) and not (
-            message.has_text or message.calls or message.media.found
-        ):
-            for index, item in enumerate(output):
+        output, message = response.get("output"), self._message
+        items = [one for one in output if isinstance(one, dict)] if isinstance(output, list) else []
+        if not (message.has_text or message.calls or message.media.found):
+            for index, item in enumerate(items):
                 self._read_item(found, item, index)
+        elif not self._has_encrypted:
+            self._read_late_reasoning(found, items)
         details = response.get("incomplete_details")
         reason = to_text(details.get("reason")) if isinstance(details, dict) else ""
         self.finish_reason = _INCOMPLETE.get(reason, "stop" if status != "incomplete" else "length")
         self.ended_alone = True
+
+    def _read_late_reasoning(self, found: list[Delta], items: Sequence[Mapping[str, Any]]) -> None:
+        """Read encrypted reasoning that LiteLLM sends only at the end."""
+        for item in items:
+            self._keep_encrypted(item)
+            if self._reasoning and item.get("type") == "function_call":
+                self._message.read_calls({"id": item.get("call_id"), **self._take()})
+            elif self._reasoning and item.get("type") == "message":
+                self._message.read(found, self._take(), False)
 
 
 def _list_places(index: Any, one: Mapping[str, Any]) -> set[str]:

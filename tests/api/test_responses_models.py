@@ -10,6 +10,7 @@ import pytest
 
 from ..responses_endpoint import (
     ADVICE,
+    Change,
     ResponsesEndpoint,
     frame,
     function_call,
@@ -159,16 +160,29 @@ def without(event: dict[str, Any], *names: str) -> dict[str, Any]:
         lambda events: [without(one, "output_index", "item_id", "item") for one in events],
     ],
 )
-def test_each_text_of_a_gateway_is_shown_once(make_api: MakeApi, change: Any) -> None:
-    class Gateway(ResponsesEndpoint):
-        def _serve(self, connection: Connection) -> None:
-            connection.read_request()
-            found = make_events([reasoning("Hm."), message("Hello.")])
-            connection.send_stream(*map(frame, change(found)))
-
-    with Gateway(lambda number, body: []) as endpoint:
+def test_each_text_of_a_gateway_is_shown_once(make_api: MakeApi, change: Change) -> None:
+    said = [reasoning("Hm."), message("Hello.")]
+    with ResponsesEndpoint(lambda number, body: said, change=change) as endpoint:
         events = make_api(config_of(endpoint, 'api = "responses"')).chat("Hi")
     assert (thoughts_of(events), text_of(events)) == ("Hm.", "Hello.")
+
+
+def test_encrypted_reasoning_that_comes_only_at_the_end_is_returned(make_api: MakeApi) -> None:
+    def change(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {**one, "item": without(one["item"], "encrypted_content")} if "item" in one else one
+            for one in events
+        ]
+
+    with ResponsesEndpoint(compute, change=change) as endpoint:
+        api = make_api(config_of(endpoint))
+        events = api.chat("What is 6*7?")
+        api.chat("Again?", session_id=session_of(events))
+        second, third = endpoint.bodies[1:3]
+    step = ["reasoning", "function_call", "function_call_output"]
+    assert types_of(second)[2:] == step
+    assert second["input"][2]["encrypted_content"] == "secret rs_1"
+    assert types_of(third)[2:] == [*step, "reasoning", "assistant", "user"]
 
 
 def test_the_configured_api_is_kept_while_the_version_is_added(make_api: MakeApi) -> None:
