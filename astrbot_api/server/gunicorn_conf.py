@@ -233,7 +233,7 @@ _MAX_JOINED_BYTES = 64 * 1024
 
 
 def _join_heads() -> None:
-    """Send the head of a response together with the first bytes of its body.
+    """Send the head of a response together with the first bytes of its body, with fewer calls.
 
     gunicorn sends them separately, and each send wakes the client up, which took up to 60 us
     (Source: measured). If the request's body is not read to its end, the head says that the
@@ -243,6 +243,10 @@ def _join_heads() -> None:
 
     class Joined(list):  # type: ignore[type-arg]
         sendall = list.append
+
+        def send(self, data):  # type: ignore[no-untyped-def]
+            self.append(data)
+            return len(data)
 
     class Response(wsgi.Response):  # type: ignore[misc]
         def default_headers(self):  # type: ignore[no-untyped-def]
@@ -259,9 +263,19 @@ def _join_heads() -> None:
                 super().write(arg)
             finally:
                 self.sock = sock
-                sock.sendall(b"".join(joined))
+                _send_all(sock, b"".join(joined))
+
+        def _emit_body(self, data):  # type: ignore[no-untyped-def]
+            _send_all(self.sock, b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     wsgi.Response = Response
+
+
+def _send_all(sock, data) -> None:  # type: ignore[no-untyped-def]
+    """Send bytes. gevent's ``sendall`` asks the kernel for its buffer's size each time."""
+    sent = sock.send(data)
+    if sent < len(data):
+        sock.sendall(memoryview(data)[sent:])
 
 
 def _pause_failed(worker) -> None:  # type: ignore[no-untyped-def]
