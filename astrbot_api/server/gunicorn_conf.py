@@ -62,6 +62,8 @@ control_socket_disable = True
 #: post_worker_init: with a ``logconfig_dict``, gunicorn would format and discard its own
 #: access log line for each request, at a tenth of its cost.
 accesslog = None
+if os.environ.get("ASTRBOT_LOG_FORMAT", "").strip() == "json":
+    logger_class = "astrbot_api.server.json_log.JsonLogger"
 #: Folder of the workers' heartbeat files, in memory: a slow disk must not get a worker
 #: killed.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None

@@ -68,3 +68,13 @@ def test_metrics_cover_all_workers_and_dead_workers_have_no_streams(
     lines = [line for line in server.read_log().splitlines() if line.startswith('{"time"')]
     told = [orjson.loads(line) for line in lines]
     assert any(one["message"] == "request" and one.get("key_prefix") == key[:12] for one in told)
+
+
+def test_every_line_of_the_log_is_json(tmp_path: Path) -> None:
+    write_config(tmp_path, "http://127.0.0.1:9/v1")
+    with Server(tmp_path, ASTRBOT_LOG_FORMAT="json") as server:
+        key = create_key(tmp_path, "im")
+        server.request("GET", "/api/v1/im/bots", key)
+    lines = [orjson.loads(line) for line in server.read_log().splitlines()]
+    assert all(one["time"] and one["level"] and one["message"] for one in lines)
+    assert {"Shutting down: Master", "request"} <= {one["message"] for one in lines}
