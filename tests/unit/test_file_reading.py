@@ -14,6 +14,7 @@ from astrbot_api.errors import Unreadable
 from astrbot_api.files.reading import office
 from astrbot_api.files.reading.documents import extract_text
 from astrbot_api.files.reading.pictures import prepare_picture
+from astrbot_api.files.reading.shown import show_pages
 from astrbot_api.runtime.decoding import decode
 
 from .. import samples
@@ -278,6 +279,15 @@ def test_a_notebook_is_read_as_its_cells_without_pictures() -> None:
     text = "# Title\n\n```\na = 1\na\n```\n\nOutput:\n```\n<F>\n```"
     assert read(notebook, "a.ipynb", "text/plain") == text
     assert read(b"no JSON", "a.ipynb", "text/plain") == "no JSON"
+
+
+def test_a_transparent_picture_of_a_document_is_shown_on_white() -> None:
+    out = io.BytesIO()
+    Image.new("RGBA", (40, 40)).save(out, "PNG")
+    media = {"image1.png": out.getvalue() + bytes(3000)}
+    document = samples.make_docx(media=media)
+    _, shown = show_pages(io.BytesIO(document), [0], 40)
+    assert Image.open(io.BytesIO(shown)).getpixel((20, 20)) == (255, 255, 255)
 
 
 def test_a_picture_within_a_text_is_left_out() -> None:

@@ -35,7 +35,9 @@ def show_pages(source: BinaryIO, numbers: Sequence[int], max_side_px: int) -> tu
         except (Unreadable, OSError):
             continue
         out = io.BytesIO()
-        Image.open(io.BytesIO(data)).convert("RGB").save(out, "JPEG", quality=85)
+        picture = Image.open(io.BytesIO(data)).convert("RGBA")
+        paper = Image.new("RGBA", picture.size, "white")
+        Image.alpha_composite(paper, picture).convert("RGB").save(out, "JPEG", quality=85)
         pictures.append(out.getvalue())
     if not pictures:
         raise Unreadable("its pictures are damaged or their format is not supported")
