@@ -188,8 +188,9 @@ def test_resume_after_what_was_read(client: Driver) -> None:
 def test_silent_longer_than_retries(client: Driver) -> None:
     """Resumes a stream that broke after a silence longer than the time for retries"""
     cut = stream(*begin(), plain(3, "one "), **OURS)
+    silent = stream(": heartbeat", **OURS)
     rest = stream(plain(4, "two"), frame(5, "end"), **OURS)
-    with ScriptedServer([cut, rest]) as server:
+    with ScriptedServer([cut, silent, rest]) as server:
         got = client.run("text", server.url, "abk_x", message="Hello", retry_s=1e-6)
     assert got == "one two"
 

@@ -25,6 +25,8 @@ class FrameParser:
         self._id = ""
         #: Seconds of the last ``retry:`` line.
         self.retry_s: float | None = None
+        #: Number of comments, such as heartbeats.
+        self.comments = 0
 
     @property
     def partial(self) -> bytes:
@@ -54,6 +56,8 @@ class FrameParser:
             self._id = text
         elif name == b"retry" and text.isdigit():
             self.retry_s = int(text) / 1000
+        elif not name:
+            self.comments += 1
         return None
 
     def _finish(self) -> Frame | None:

@@ -102,21 +102,21 @@ class Turn:
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that ``chunk`` completes, without duplicates."""
         events: list[Event] = []
+        before = self._measure()
         for frame in self._parser.feed(chunk):
             number = int(frame.id) if frame.id.isdigit() else None
             if number is not None and self.last_number is not None and number <= self.last_number:
                 continue
             if self._skipped and number is not None:
                 events.append(self._make_complete(self.last_number or 0))
-            before = self._measure()
             if number is not None:
                 self.last_number = number
             pushed = self._is_pushed(frame.data, number)
             event = parse_event(frame.data, number, pushed)
             events.extend(self._fold(event))
-            if self._measure() != before:
-                self._backoff.reset()
-                self._cut_completes = 0
+        if self._measure() != before:
+            self._backoff.reset()
+            self._cut_completes = 0
         return events
 
     def handle_rejection(
@@ -172,9 +172,13 @@ class Turn:
             names = ", ".join(str(one["name"]) for one in self.reply.waiting)
             raise TurnFailed("approval_required", f"waits for an approval: {names}", self.reply)
 
-    def _measure(self) -> tuple[int, int, int]:
-        """Return a value that changes with progress. Repeated events do not change it."""
-        return self.last_number or 0, len(self.reply.text), len(self.reply.reasoning)
+    def _measure(self) -> tuple[int, ...]:
+        """Return a value that changes with progress, also by heartbeats.
+
+        Repeated events do not change it.
+        """
+        chars = len(self.reply.text), len(self.reply.reasoning)
+        return (self.last_number or 0, *chars, self._parser.comments)
 
     def _is_pushed(self, raw: dict[str, Any], number: int | None) -> bool:
         if number is not None or not self.reply.run_id:

@@ -123,6 +123,7 @@ class FrameParser {
     this.data = [];
     this.id = "";
     this.retryS = 0;
+    this.comments = 0; // heartbeats, for example
   }
 
   /** The received part of an incomplete frame. */
@@ -150,6 +151,7 @@ class FrameParser {
     if (name === "data") this.data.push(text);
     else if (name === "id") this.id = text;
     else if (name === "retry" && /^\d+$/.test(text)) this.retryS = Number(text) / 1000;
+    else if (name === "") this.comments += 1;
     return null;
   }
 
@@ -295,15 +297,16 @@ class Turn {
   /** Return the events that a chunk completes, without duplicates. */
   feed(chunk) {
     const events = [];
+    const before = this.measure();
     for (const frame of this.parser.feed(chunk)) {
       const number = /^\d+$/.test(frame.id) ? Number(frame.id) : null;
       if (number !== null && this.lastNumber !== null && number <= this.lastNumber) continue;
       if (this.skipped && number !== null) events.push(this.makeComplete());
       const pushed = this.isPushed(frame.data, number);
-      const before = this.measure();
       if (number !== null) this.lastNumber = number;
       events.push(...this.fold(parseEvent(frame.data, number, pushed)));
-      if (this.measure() === before) continue;
+    }
+    if (this.measure() !== before) {
       this.backoff.reset();
       this.cutCompletes = 0;
     }
@@ -352,9 +355,9 @@ class Turn {
     if (names) throw new TurnFailed("approval_required", `waits for an approval: ${names}`, this.reply);
   }
 
-  /** Return a value that changes with progress. Repeated events do not change it. */
+  /** Return a value that changes with progress, also by heartbeats. Repeated events do not change it. */
   measure() {
-    return `${this.lastNumber} ${this.reply.text.length} ${this.reply.reasoning.length}`;
+    return [this.lastNumber, this.reply.text.length, this.reply.reasoning.length, this.parser.comments].join();
   }
 
   isPushed(raw, number) {
