@@ -277,8 +277,12 @@ def test_a_message_sent_while_its_conversation_loads_waits_for_it(browser: Any, 
         visitor.find("textarea").press("Enter")
         sync_api.expect(visitor.find(".bot .text").last).to_have_text("echo: ECHO two")
         visitor.wait_until_done()
+        visitor.page.reload()
+        visitor.page.evaluate("document.querySelector('astrbot-chat').send('ECHO three')")
+        visitor.open()
+        sync_api.expect(visitor.find(".bot .text").last).to_have_text("echo: ECHO three")
         said = visitor.find(".message .text").all_inner_texts()
-        assert said == ["ECHO one", "echo: ECHO one", "ECHO two", "echo: ECHO two"]
+        assert said == [f"{who}ECHO {n}" for n in ("one", "two", "three") for who in ("", "echo: ")]
 
 
 def test_a_tool_call_that_needs_approval_is_approved_or_rejected(browser: Any, site: Site) -> None:

@@ -60,7 +60,7 @@ class AstrBotChat extends HTMLElement {
       retryS: Number(this.getAttribute("retry-s") ?? 60),
     });
     this.#build();
-    if (!this.bubble) this.#load((current) => this.#restore(current));
+    if (!this.bubble) this.#start();
   }
 
   disconnectedCallback() {
@@ -97,7 +97,7 @@ class AstrBotChat extends HTMLElement {
   open() {
     this.#panel.hidden = false;
     this.#launcher?.setAttribute("aria-expanded", "true");
-    if (!this.#log.hasChildNodes() && !this.#opening) this.#load((current) => this.#restore(current));
+    this.#start();
     this.#scroll();
     this.#input.focus();
   }
@@ -110,8 +110,9 @@ class AstrBotChat extends HTMLElement {
     this.#launcher.focus();
   }
 
-  /** Send a text as the user. */
+  /** Send a text as the user, also before the bubble is opened. */
   send(text) {
+    this.#start();
     this.#input.value = text;
     return this.#submit();
   }
@@ -290,6 +291,11 @@ class AstrBotChat extends HTMLElement {
     }
     while (this.#opening && !this.#opening.failed) await this.#opening.done;
     return !this.#opening;
+  }
+
+  /** Load the stored conversation, if none is shown. */
+  #start() {
+    if (!this.#log.hasChildNodes() && !this.#opening) this.#load((current) => this.#restore(current));
   }
 
   #reload() {
