@@ -160,13 +160,16 @@ def count_session(db: peewee.Database, creator: str, platform_id: str) -> None:
 
 
 def count_session_less(db: peewee.Database, session: SessionRow) -> None:
-    """Reduce the creator's number of sessions by one."""
-    (
+    """Reduce the creator's number of sessions by one. With the last one, the name goes, too."""
+    query = (
         SessionCount.update(sessions=SessionCount.sessions - 1)
         .where(SessionCount.creator == session.creator)
         .where(SessionCount.platform_id == session.platform_id)
-        .execute(db)
+        .returning(SessionCount.id, SessionCount.sessions)
     )
+    for number, left in query.tuples().execute(db):
+        if left <= 0:
+            SessionCount.delete().where(SessionCount.id == number).execute(db)
 
 
 def pay_less(db: peewee.Database, session: SessionRow) -> None:

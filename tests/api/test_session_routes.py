@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 from astrbot_api.agent.provider import Delta, TextDelta
 from astrbot_api.chat import removal as removing
 from astrbot_api.db import message_pages, messages, runs, sessions
+from astrbot_api.db.models import ALL_MODELS
 from astrbot_api.db.models.sessions import ChatSession
 from astrbot_api.testing import ScriptedModel
 
@@ -299,6 +300,23 @@ def test_several_sessions_are_deleted_and_failures_are_listed(api: Api) -> None:
         check_code(
             call(api, "POST", "/batch-delete?username=alice", json=wrong), 400, "invalid_request"
         )
+
+
+def test_no_table_has_the_username_once_its_sessions_are_deleted(api: Api) -> None:
+    """``docs/database.rst`` says which data of a user remains."""
+    headers = {"Idempotency-Key": "once"}
+    body = {"username": "ann@example.com", "message": "my words", "session_id": "a"}
+    api.post("/api/v1/chat", json=body, headers=headers).get_data()
+    api.chat("my words", username="ann@example.com", session_id="b")
+    response = {"model": "default", "input": "my words", "user": "ann@example.com"}
+    assert api.post("/api/v1/openai/responses", json=response).status_code == 200
+    listed = data_of(call(api, "GET", "?username=ann@example.com"))["sessions"]
+    ids = [one["session_id"] for one in listed]
+    wanted = {"username": "ann@example.com", "session_ids": ids}
+    assert data_of(call(api, "POST", "/batch-delete", json=wanted))["deleted_count"] == 3
+    with api.state.db.read() as db:
+        rows = [(model, row) for model in ALL_MODELS for row in model.select().tuples().execute(db)]
+    assert [one for one in rows if "ann@example.com" in str(one) or "my words" in str(one)] == []
 
 
 def test_keys_with_the_chat_scope_can_list_configs(api: Api) -> None:
