@@ -189,7 +189,10 @@ class ApiBlueprint(flask_smorest.Blueprint):
     def arguments(self, schema: ma.Schema, **kwargs: Any) -> Callable[[F], F]:
         """Inject validated arguments. Invalid ones cause an error that names the field."""
         kwargs.setdefault("error_status_code", 400)
-        codes = _BODY_CODES if kwargs.get("location", "json") == "json" else ("invalid_request",)
+        is_json = kwargs.get("location", "json") == "json"
+        if is_json and not getattr(schema, "carries_message", False):
+            kwargs.setdefault("description", f"At most {SMALL_JSON_BYTES} bytes of JSON.")
+        codes = _BODY_CODES if is_json else ("invalid_request",)
         if any(field.required for field in schema.fields.values()):
             codes = ("missing_field", *codes)
         inject: Callable[[F], F] = super().arguments(schema, **kwargs)

@@ -176,7 +176,8 @@ class _Writer:
         content = operation.get("requestBody", {}).get("content", {})
         sent = "get" if method == "get" else "post" if content else ""
         if "multipart/form-data" in content:
-            parts.append("-F file=@cat.png")
+            fields = self._resolve(content["multipart/form-data"]["schema"])["properties"]
+            parts += [f"-F {name}={one.get('example', '@cat.png')}" for name, one in fields.items()]
         elif "application/json" in content:
             body = json.dumps(self._make_body(content["application/json"]), ensure_ascii=False)
             parts += ["-H 'Content-Type: application/json'", f"-d '{body}'"]

@@ -288,6 +288,28 @@ def test_the_limits_of_the_settings_are_in_the_document(make_api: Callable[..., 
     assert examples["too_many_turns"]["value"]["message"].startswith("16 turns")
 
 
+def test_a_longer_json_body_than_described_is_rejected(make_api: Callable[..., Api]) -> None:
+    api = make_api(ASTRBOT_MAX_JSON_BYTES=300_000)
+    key = api.create_key(*ALL_SCOPES)
+    limits = set()
+    for path, item in get_document(api)["paths"].items():
+        for method, operation in item.items():
+            body = operation.get("requestBody") if isinstance(operation, dict) else None
+            found = re.fullmatch(
+                r"At most (\d+) bytes of JSON\.", (body or {}).get("description", "")
+            )
+            if found is None:
+                continue
+            limits.add(int(found[1]))
+            answer = api.client.open(
+                re.sub("{.*?}", "1", path), method=method, headers={"X-API-Key": key},
+                data=b'{"x":"' + b"a" * int(found[1]) + b'"}', content_type="application/json",
+            )  # fmt: skip
+            assert answer.status_code == 413, (method, path)
+            assert str(found[1]) in answer.get_data(as_text=True), (method, path)
+    assert limits == {300_000, 256 * 1024}
+
+
 def test_two_applications_have_their_own_limits_in_the_document(
     make_api: Callable[..., Api],
 ) -> None:

@@ -117,7 +117,7 @@ _CHUNK_BODY = multipart_body(
         ),
         "chunk": {"type": "string", "format": "binary", "description": "The chunk's bytes."},
     },
-)
+) | {"description": f"A chunk of at most {CHUNK_BYTES} bytes."}
 
 
 @blp.post("/files/upload/init", operation_id="beginUpload")
