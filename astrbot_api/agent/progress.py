@@ -23,7 +23,7 @@ class ToolProgress:
 
 
 class ProgressReporter:
-    """Implements ``context.report_progress(done, total, message)`` of a tool.
+    """Implements ``context.report_progress(progress, total, message)`` of a tool.
 
     :param call_id: Id of the call.
     :param put: Receives the events. Reports that follow too fast, or after the call, are dropped.
