@@ -23,7 +23,9 @@ from .sse import NotAnAnswer
 log = logging.getLogger(__name__)
 
 _MAX_COMPLETION_BYTES = 64 * 1024 * 1024
-_MAX_ERROR_BYTES = 16_384
+
+#: Maximum size of an error that is searched for its cause. An endpoint may repeat the request.
+MAX_ERROR_BYTES = 16_384
 
 #: Maximum number of idle connections. More connections may be open.
 _POOL_SIZE = 1000
@@ -270,7 +272,7 @@ class Endpoint:
 
     def _read_refusal(self, answer: Answer) -> failures.EndpointRefusal:
         try:
-            content, _ = answer.read_all(_MAX_ERROR_BYTES)
+            content, _ = answer.read_all(MAX_ERROR_BYTES)
         except OutboundError:
             content = b""
         finally:

@@ -44,7 +44,7 @@ _MAX_FIXES = 12
 _MAX_MODELS = 200
 
 #: Words of an error that differ each time: request ids and times.
-_CHANGING = re.compile(r"\b(?=[\w-]*\d)[\w-]{6,}")
+_CHANGING = re.compile(r"\b(?=[\w-]{0,50}\d)[\w-]{6,}")
 
 #: Changes that apply to one request only, because they concern its content.
 _ONCE = frozenset({"bad_media", "old_media", "stale", "unthought"})

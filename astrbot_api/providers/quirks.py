@@ -91,7 +91,7 @@ ASKED = _any_case(
 
 #: Ollama, vLLM, llama.cpp, OpenRouter, Groq.
 NO_TOOLS = _any_case(
-    r"support\w* (tool|function)|(tool|function)\w*[^.]{0,40}(not support|unsupported|support\b"
+    r"support\w* (tool|function)|(tool|function)[^.]{0,40}(not support|unsupported|support\b"
     r"|requires\b|enable)|(tools|functions) (is|are) not|不支持.{0,8}(工具|函数|tool|function)"
 )
 
@@ -127,7 +127,7 @@ TOO_MANY_IMAGES = _any_case(
     r"too many images|too much media|number of images|at most [1-9]\d* image"
 )
 IMAGE_LIMIT = _any_case(
-    r"at most (\d+) image|(?:up to|max\w*(?: is| of|:)?|limit(?: of)?|>)\s*(\d+)"
+    r"at most (\d+) image|(?:up to|max\w{0,20}(?: is| of|:)?|limit(?: of)?|>)\s*(\d+)"
 )
 
 #: Gemma's templates, Gemini's, Mistral's old ones, o1, Anthropic, JSON schemas of gateways.
@@ -142,7 +142,7 @@ NO_SYSTEM = _any_case(
 
 #: Jinja templates (llama.cpp, vLLM), Mistral, Perplexity, Anthropic, Qwen.
 ALTERNATE = _any_case(
-    r"roles?[^.]{0,30}alternat|alternat\w+[^.]{0,30}roles?|unexpected role|expected last role"
+    r"roles?[^.]{0,30}alternat|alternat[^.]{0,40}roles?|unexpected role|expected last role"
     r"|after the \(?optional\)? system message|multiple \S+ roles in a row"
     r"|(consecutive|successive)[^.]{0,20}messages|messages of the same role|交替"
     r"|system message must (be|come) (at the beginning|first)"
@@ -211,7 +211,7 @@ WANTS_SIGNATURE = _any_case(r"missing[^.]{0,30}thought_?signature")
 
 #: Attached fields that the endpoint rejects: Anthropic, OpenRouter, Gemini, old DeepSeek.
 STALE = _any_case(
-    r"(invalid|corrupt\w*|expired|verif\w*|decrypt\w*|decode)[^.]{0,60}(signature|thinking|"
+    r"(invalid|corrupt|expired|verif|decrypt|decode)[^.]{0,60}(signature|thinking|"
     r"reasoning|encrypted)|(signature|thinking block|encrypted content|reasoning)[^.]{0,60}"
     r"(invalid|corrupt|cannot be|could not be|not valid|must not|should not|not supported|"
     r"unsupported|not permitted)|without its required (following|preceding) item"

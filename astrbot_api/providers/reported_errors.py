@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ProviderError
 from . import error_texts, failures
-from .endpoint import Endpoint
+from .endpoint import MAX_ERROR_BYTES, Endpoint
 
 #: Known fields of a chunk. A chunk without choices but with other fields may be an error.
 _USUAL = frozenset(
@@ -52,7 +52,7 @@ class ReportedErrors:
 
     def read_error(self, error: Any) -> ProviderError:
         """Return the error that a chunk reports."""
-        text = _dump(error)
+        text = _dump(error)[:MAX_ERROR_BYTES]
         self._endpoint.log_failure("reported an error inside its answer", text)
         status = error_texts.read_status(error)
         if status:

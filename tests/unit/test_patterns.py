@@ -14,9 +14,14 @@ import pytest
 import astrbot_api
 from astrbot_api.agent.toolbox import parse_arguments
 from astrbot_api.app import _RequestLine
+from astrbot_api.config.agents import ProviderConfig
 from astrbot_api.files.names import find_file_name
 from astrbot_api.http.conversation import make_file_part
+from astrbot_api.providers.endpoint import Endpoint
+from astrbot_api.providers.failures import EndpointRefusal, ReportedError
 from astrbot_api.providers.fixes import find_fixes
+from astrbot_api.providers.key_ring import KeyRing
+from astrbot_api.providers.reported_errors import ReportedErrors
 
 #: Characters that patterns repeat. Each pair is tried repeatedly.
 _SIGNS = (
@@ -99,8 +104,21 @@ def test_blanks_in_what_a_model_or_a_client_sends_are_read_once() -> None:
 
 
 @pytest.mark.timeout(30)
-def test_an_error_text_that_repeats_a_users_words_is_read_once() -> None:
-    text = "too many tokens: " + "maximum" * 1200
-    for _ in range(20):
-        (fix,) = find_fixes(400, text, {"messages": []})
-        assert fix.kind == "too_long"
+@pytest.mark.parametrize("word", ["maximum", "corrupt", "function", "-_"])
+def test_an_error_text_that_repeats_a_users_words_is_read_once(word: str) -> None:
+    text = "too many tokens: " + (word * 16_000)[:32_000]
+    changing = _PATTERNS["astrbot_api.providers.openai._CHANGING"]
+    for _ in range(5):
+        refusal = EndpointRefusal(400, text)
+        first, *_ = find_fixes(400, refusal.text, {"messages": [], "tools": [{}]})
+        assert first.kind == "too_long"
+        assert changing.sub("", text)  # type: ignore[arg-type, call-overload]
+
+
+def test_a_long_error_inside_an_answer_is_cut() -> None:
+    endpoint = Endpoint(
+        ProviderConfig("p", "openai", base_url="http://127.0.0.1:1/v1"), KeyRing(())
+    )
+    error = ReportedErrors(endpoint).read_error({"message": "x" * 100_000})
+    assert isinstance(error, ReportedError)
+    assert len(error.text) < 20_000
