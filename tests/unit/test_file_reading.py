@@ -322,12 +322,12 @@ def test_only_pages_that_were_not_read_are_noted(monkeypatch: pytest.MonkeyPatch
 
 def test_what_a_pdf_has_beside_its_pages_is_named() -> None:
     file = "<</Type/Filespec/F(bill.xml)/UF(bill.xml)/EF<</F 5 0 R>>>>"
-    names = f"/Names<</EmbeddedFiles<</Names[(bill.xml) {file}]>>"
+    names = f"/Names<</EmbeddedFiles<</Names[(bill.xml) {file} (removed.xml) 99 0 R]>>"
     more = f"/XFA[(template) 5 0 R]>>/NeedsRendering true{names}"
     pdf = samples.make_pdf(_TEXT, more=more)
     notes = extract_text(io.BytesIO(pdf), "application/pdf", "a.pdf")[0]["notes"]
     assert [one.partition(":")[0] for one in notes] == [
-        "It is an XFA form", "Files are attached to it, which are not read (1)",
+        "It is an XFA form", "Files are attached to it, which are not read (2)",
     ]  # fmt: skip
     assert "bill.xml" in notes[1]
 

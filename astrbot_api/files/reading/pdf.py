@@ -6,6 +6,7 @@ import io
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import pypdfium2
@@ -93,11 +94,13 @@ def _describe(document: pypdfium2.PdfDocument) -> Iterator[str]:
     """Yield notes about what is not on the pages."""
     if document.get_formtype() == raw.FORMTYPE_XFA_FULL:
         yield "It is an XFA form: what Adobe's programs show may be missing here."
-    count = document.count_attachments()
-    if count:
-        listed = min(count, _MAX_ATTACHMENTS)
-        names = ", ".join(document.get_attachment(at).get_name() for at in range(listed))
-        yield f"Files are attached to it, which are not read ({count}): {names}."
+    count, names = document.count_attachments(), []
+    for at in range(min(count, _MAX_ATTACHMENTS)):
+        with suppress(pypdfium2.PdfiumError):  # the file was removed, as some mail servers do
+            names.append(document.get_attachment(at).get_name())
+    if any(names):
+        listed = ", ".join(filter(None, names))
+        yield f"Files are attached to it, which are not read ({count}): {listed}."
 
 
 def _read_page(page: pypdfium2.PdfPage) -> tuple[str, bool]:
