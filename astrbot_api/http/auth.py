@@ -169,29 +169,9 @@ def guard_request(request: Request, caller: Caller, key: KeyRow) -> None:
     guard = KeyGuard(key.key_id, key.parent_id or key.key_id, rules, root_rules)
     caller.guard = guard
     rules.check_address(request.remote_addr)
-    if rules.session_id is not None:
-        _check_session(request, rules.session_id)
     for key_id, own in guard.counted:
         if own.requests_per_minute is not None:
             _count(caller, key_id, own.requests_per_minute)
-
-
-#: Path segments of routes that show several sessions of a username.
-_MULTI_SESSION_PATHS = ("/chat/sessions", "/chat/inbox")
-
-
-def _check_session(request: Request, session_id: str) -> None:
-    """Reject requests on other sessions from a key that is bound to one session."""
-    named = (request.view_args or {}).get("session_id")
-    if named == session_id:
-        return
-    # All other routes name the session in the query or body and check it later.
-    if named is None and not any(part in request.path for part in _MULTI_SESSION_PATHS):
-        return
-    raise ApiError(
-        "key_restricted",
-        "the API key is bound to another session: its rule session_id does not allow it",
-    )
 
 
 def _count(caller: Caller, key_id: str, limit: int) -> None:
@@ -282,13 +262,14 @@ def resolve_username(*sent: str | None) -> str:
 
 
 def resolve_owner(session_id: str, *sent: str | None) -> str:
-    """Return the username of a request on a session.
+    """Return the username of a request on a session, which the key may use.
 
     The key that created the session may omit the username.
 
-    :raises ApiError: as :func:`resolve_username`.
+    :raises ApiError: as :func:`resolve_username`, or ``key_restricted``.
     """
     caller = get_caller()
+    caller.rules.check_session(session_id)
     if not any(sent) and caller.rules.username is None and caller.root_id == caller.key_id:
         with get_state().db.read() as db:
             sent = (find_creator(db, session_id, caller.key_id),)

@@ -526,6 +526,38 @@ def test_a_session_key_may_be_bound_to_one_session(api: Api) -> None:
     assert refusal(inbox) == (403, "key_restricted")
 
 
+def test_a_key_of_one_session_has_no_path_to_other_ones(make_api: Any) -> None:
+    api = make_api(ASTRBOT_ADMIN_PASSWORD="correct horse battery")
+    for name in ("mine", "other"):
+        api.chat(session_id=name)
+    key = mint(api, session_id="mine").json["data"]["api_key"]
+
+    def send(method: str, path: str, name: str) -> TestResponse:
+        named = {"session_id": name, "session_ids": [name], "display_name": "Hers"}
+        body = {} if method == "GET" else {"json": named}
+        path = path.format(name)
+        return api.client.open(path, method=method, headers={"X-API-Key": key}, **body)
+
+    for method, path in (
+        ("GET", "/api/v1/chat/sessions/{}"),
+        ("GET", "/api/chat/get_session?session_id={}"),
+        ("PATCH", "/api/v1/chat/sessions/{}"),
+        ("POST", "/api/chat/update_session_display_name"),
+        ("POST", "/api/v1/chat/sessions/{}/stop"),
+        ("POST", "/api/chat/stop"),
+        ("DELETE", "/api/v1/chat/sessions/{}"),
+        ("GET", "/api/chat/delete_session?session_id={}"),
+    ):
+        assert refusal(send(method, path, "other")) == (403, "key_restricted"), path
+        assert send(method, path, "mine").status_code in (200, 404), path
+    for path in ("/api/v1/chat/sessions/batch-delete", "/api/chat/batch_delete_sessions"):
+        (failed,) = send("POST", path, "other").json["data"]["failed_items"]
+        assert failed["code"] == "key_restricted"
+    for path in ("/api/v1/chat/sessions/new", "/api/chat/new_session", "/api/chat/sessions"):
+        assert refusal(send("GET", path, "")) == (403, "key_restricted"), path
+    assert api.count_rows("chat_session") == 1
+
+
 def test_the_budget_of_a_session_key_spans_all_days(api: Api) -> None:
     key = mint(api, max_turns=2).json["data"]["api_key"]
     assert [say(api, key).status_code for _ in range(3)] == [200, 200, 429]

@@ -164,6 +164,7 @@ def stop_session(body: dict[str, Any], session_id: str) -> Response:
     """
     state = get_state()
     username = find_sent_username(body["username"])
+    get_caller().rules.check_session(session_id)
     with state.db.read() as db:
         session = sessions.find_session(db, session_id)
         if session is None or username:

@@ -70,6 +70,7 @@ def list_sessions(query: dict[str, Any]) -> Response:
     of messengers have a `platform_id` other than `webchat`. With `order_by=updated_at` the most
     recently used session comes first.
     """
+    get_caller().rules.check_session("")  # rejects keys that are bound to one session
     check_username(query["username"])
     # The owner gets the whole list without pages, like in AstrBot.
     bare = get_caller().is_owner and not {"page", "page_size"} & request.args.keys()
@@ -234,6 +235,7 @@ def _create(username: str, config_id: str, display_name: str | None) -> Response
     chosen = state.agents.configs.choose_config(config_id, "")
     config_id = DEFAULT_CONFIG_ID if chosen is None else chosen.id
     get_caller().rules.check_config(config_id)
+    get_caller().rules.check_session("")  # a new session is another one
     kept = None if config_id == DEFAULT_CONFIG_ID else config_id
     key_id = get_caller().root_id
 
