@@ -101,6 +101,19 @@ def _pace(chunks: Iterator[bytes]) -> Iterator[bytes]:
             count, size, since = 0, 0, time.monotonic()
 
 
+def check_is_passed(environ: dict[str, Any]) -> None:
+    """Check that this HTTP server passes the body on.
+
+    :raises ApiError: ``invalid_request`` for chunks whose end the server does not show. Werkzeug
+        then reads an empty body.
+    """
+    if "HTTP_TRANSFER_ENCODING" in environ and not environ.get("wsgi.input_terminated"):
+        raise refuse(
+            "this HTTP server does not pass on bodies with Transfer-Encoding: chunked; "
+            "send Content-Length, or run the server with gunicorn"
+        )
+
+
 def broken_off(request: Request) -> ApiError:
     """Return the error for an incomplete body. The connection is closed after the response."""
     request.environ[_INCOMPLETE_KEY] = True
@@ -163,6 +176,7 @@ def read_body(
     environ = request.environ
     if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
         return b""
+    check_is_passed(environ)
     request.max_content_length = max_bytes
     if _has_arrived(environ, max_bytes):
         return request.get_data(cache=keep)

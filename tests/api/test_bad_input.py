@@ -329,6 +329,15 @@ def test_the_longest_allowed_message_has_room_in_the_memory(make_api: Callable[.
     memory.Reservation(api.state.chat.runs._memory, "one").resize(4 * longest)
 
 
+@pytest.mark.parametrize("path", ["chat", "file"])
+def test_a_body_in_chunks_that_the_server_does_not_pass_on_is_a_400(api: Api, path: str) -> None:
+    answer = api.post(
+        f"/api/v1/{path}", input_stream=io.BytesIO(HELLO), headers={"Transfer-Encoding": "chunked"},
+        content_type="multipart/form-data; boundary=x" if path == "file" else "application/json",
+    )  # fmt: skip
+    check_refused(api, answer, names="send Content-Length, or run the server with gunicorn")
+
+
 def test_bodies_in_chunks_count_what_has_arrived(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api.state.worker.receiving, "_max_bytes_of_one", 1_000_000)
     for spaces, status in ((700_000, 200), (1_400_000, 503)):

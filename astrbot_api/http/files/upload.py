@@ -19,7 +19,7 @@ from ...files.names import find_file_name
 from ...keys.caller import Caller
 from ...runtime.threads import let_others_run
 from ..blueprint import check_coding
-from ..request_body import reading
+from ..request_body import check_is_passed, reading
 
 #: Maximum size of boundaries, headers and ignored fields together.
 _ENVELOPE_BYTES = 1024 * 1024
@@ -194,6 +194,7 @@ def _open_body(request: Request) -> Readable:
     environ = request.environ
     if "_cached_data" in vars(request):  # a hook of the embedding application called get_data()
         return BytesIO(request.get_data())
+    check_is_passed(environ)
     if not environ.get("wsgi.input_terminated"):
         return get_input_stream(environ)
     body: Readable = environ["wsgi.input"]
