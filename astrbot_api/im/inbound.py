@@ -230,7 +230,11 @@ def _is_allowed(bot: Bot, message: InMessage) -> bool:
         return True
     # A topic or thread belongs to its group.
     group = message.session_id.partition("#")[0]
-    return not bot.allow.isdisjoint((message.sender_id, message.session_id, group))
+    ids = (message.sender_id, message.session_id, group)
+    umos = (f"{message.message_type}:{one}" for one in (message.session_id, group))
+    # /sid shows the ids with the bot's, and conversations as UMOs.
+    shown = (f"{bot.id}:{one}" for one in (message.sender_id, *umos))
+    return not bot.allow.isdisjoint((*ids, *shown))
 
 
 def _show_typing(adapter: Adapter, target: Target, turn: OpenTurn) -> None:

@@ -212,11 +212,18 @@ def open_polled(folder: Path, messenger: Telegram, **settings: Any) -> Bot:
     return bot
 
 
-def test_only_allowed_senders_are_answered(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "allow",
+    [
+        pytest.param([42, "-77"], id="as numbers"),
+        pytest.param(["bot:42", "bot:GroupMessage:-77"], id="as /sid shows them"),
+    ],
+)
+def test_only_allowed_senders_are_answered(tmp_path: Path, allow: list[Any]) -> None:
     messenger = Telegram()
     telegram = messenger.telegram
     with telegram:
-        bot = open_polled(tmp_path, messenger, allow=[42, "-77"])
+        bot = open_polled(tmp_path, messenger, allow=allow)
         for text, chat_id, kind, sender in (
             ("ECHO stranger", 7, "private", 7),
             ("ECHO friend", 42, "private", 42),
