@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 from astrbot_api.testing.fake_openai import FakeOpenAI
 from tests.servers import Server, create_key, write_config
 
-from .contestants import WORKERS, make_folder
-from .figures import OURS, Aim, Finding, Panel, Sizes, percentile, spread, take_turns
+from .contestants import WORKERS, make_folder, start_bare
+from .figures import FLASK, OURS, Aim, Finding, Panel, Sizes, percentile, spread, take_turns
 
 _COMPARED = (
     "One client (Python's http.client, one connection) runs one whole turn after another and reads "
     "to `end`, with and without pauses of 50 ms. The endpoint returns four tokens at once. For "
-    "comparison, the same client calls the endpoint and reads to `[DONE]`."
+    "comparison, the same client calls the endpoint and reads to `[DONE]`, and bare Flask, which "
+    "forwards the tokens and stores nothing."
 )
 
 _ENDPOINT = "the endpoint alone"
@@ -31,11 +32,12 @@ _AIM = 7.0
 
 
 class Request(NamedTuple):
-    """A request and its port."""
+    """A request, its port, and text that a complete answer contains."""
 
     port: int
     path: str
     body: dict[str, Any]
+    proof: bytes
     key: str = "-"
 
 
@@ -47,10 +49,11 @@ def measure_lone(sizes: Sizes) -> Finding:
         write_config(folder, model.base_url, agent="titles = false")
         server = stack.enter_context(Server(folder, workers=WORKERS))
         key = create_key(folder, "chat")
+        bare = start_bare(stack, BENCH_MODEL=model.base_url)[FLASK]
+        message = {"username": "bench", "message": "Hello"}
         requests = {
-            OURS: Request(
-                server.port, "/api/v1/chat", {"username": "bench", "message": "Hello"}, key
-            ),
+            OURS: Request(server.port, "/api/v1/chat", message, b'"end"', key),
+            FLASK: Request(bare.port, "/relay", message, b'"data":"."'),
             _ENDPOINT: _ask_endpoint(model.base_url),
         }
         jobs: dict[str, Callable[[], float]] = {
@@ -62,13 +65,16 @@ def measure_lone(sizes: Sizes) -> Finding:
         }
         found = take_turns(jobs, sizes.rounds)
     p50 = {name: spread(values) for name, values in found.items()}
-    ratios = {
-        pause: p50[f"{OURS}, {pause}"].median / p50[f"{_ENDPOINT}, {pause}"].median
-        for pause in _PAUSES_S
-    }
+    ratios, bare_ratios = (
+        {
+            pause: p50[f"{name}, {pause}"].median / p50[f"{_ENDPOINT}, {pause}"].median
+            for pause in _PAUSES_S
+        }
+        for name in (OURS, FLASK)
+    )
     return Finding(
         _COMPARED,
-        {"p50_ms": p50, "ratio_to_endpoint": ratios},
+        {"p50_ms": p50, "ratio_to_endpoint": ratios, "ratio_of_flask_to_endpoint": bare_ratios},
         [
             Aim(f"a single turn, {pause}, ratio to the endpoint", ratio, at_most=_AIM)
             for pause, ratio in ratios.items()
@@ -80,7 +86,7 @@ def measure_lone(sizes: Sizes) -> Finding:
 def _ask_endpoint(base_url: str) -> Request:
     body = {"model": "mock", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
     parts = urlsplit(base_url)
-    return Request(parts.port or 0, f"{parts.path}/chat/completions", body)
+    return Request(parts.port or 0, f"{parts.path}/chat/completions", body, b"[DONE]")
 
 
 def _time_turns(request: Request, pause_s: float) -> float:
@@ -94,6 +100,6 @@ def _time_turns(request: Request, pause_s: float) -> float:
         connection.request("POST", request.path, json.dumps(request.body), headers)
         answer = connection.getresponse().read()
         took_ms.append(1000 * (time.perf_counter() - began))
-        assert b'"end"' in answer or b"[DONE]" in answer, answer[-200:]
+        assert request.proof in answer, answer[-200:]
     connection.close()
     return percentile(took_ms, 50)
