@@ -82,11 +82,11 @@ LONG_DESCRIPTION = _any_case(
 
 LIMIT = _any_case(
     r"(?:limit|max\w{0,30}|at most|context (?:length|size|window)|should be \[\d+,|supports?)"
-    r"[^\d]{0,40}(\d[\d,]{2,})"
+    r"[^\d]{0,40}(\d[\d,]{2,12})"
 )
 ASKED = _any_case(
     r"(?:resulted in|requested|request \(|has|is|got|contains|count \(|input tokens?:?|prompt"
-    r" \()\s*(?:about )?(\d[\d,]{2,})"
+    r" \()\s*(?:about )?(\d[\d,]{2,12})"
 )
 
 #: Ollama, vLLM, llama.cpp, OpenRouter, Groq.
@@ -127,7 +127,7 @@ TOO_MANY_IMAGES = _any_case(
     r"too many images|too much media|number of images|at most [1-9]\d* image"
 )
 IMAGE_LIMIT = _any_case(
-    r"at most (\d+) image|(?:up to|max\w{0,20}(?: is| of|:)?|limit(?: of)?|>)\s*(\d+)"
+    r"at most (\d{1,6}) image|(?:up to|max\w{0,20}(?: is| of|:)?|limit(?: of)?|>)\s*(\d{1,6})"
 )
 
 #: Gemma's templates, Gemini's, Mistral's old ones, o1, Anthropic, JSON schemas of gateways.
@@ -234,8 +234,8 @@ REFUSED = _any_case(
 
 #: The index of the tool in an error text.
 TOOL_PLACES = (
-    _any_case(r"function_?declarations[.\[]+(\d+)"),
-    _any_case(r"tools[.\[]+(\d+)"),
+    _any_case(r"function_?declarations[.\[]+(\d{1,6})"),
+    _any_case(r"tools[.\[]+(\d{1,6})"),
 )
 SCHEMA = _any_case(r"schema|parameters|function|tool|properties|propert")
 

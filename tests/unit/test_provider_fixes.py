@@ -388,6 +388,18 @@ def test_a_long_description_is_cut_and_its_tool_kept(place: str) -> None:
         assert len(endpoint.bodies) == 2
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "maximum context length is 9, you requested {}", "too many images > {}",
+        "at most {} images", "max_tokens: context length {}", "tools[{}] has no schema",
+    ],
+)  # fmt: skip
+def test_a_number_that_is_too_long_is_no_limit(text: str) -> None:
+    body = {"messages": [{"role": "user", "content": [IMAGE]}], "tools": [TOOL], "max_tokens": 9}
+    list(find_fixes(400, text.format("9" * 5000), body))
+
+
 def test_a_limit_of_a_rate_does_not_shorten_the_conversation() -> None:
     text = "ThrottlingException: Too many tokens, please wait before trying again."
     assert list(find_fixes(500, text, {"model": "m", "messages": LONG})) == []
