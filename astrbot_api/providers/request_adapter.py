@@ -86,18 +86,15 @@ class RequestAdapter:
         :param once: Changes for this request only: ``bad_media``, ``old_media``, ``stale`` and
             ``unthought``.
         """
-        adapted = {key: one for key, one in body.items() if key not in self._dropped["field"]}
+        given = {**REASONING_FIELDS, **body} if self.uses_responses else body
+        adapted = {key: one for key, one in given.items() if key not in self._dropped["field"]}
         self._adapt_length(adapted)
         if "no_stream" in self._flags:
             adapted["stream"] = False
             adapted.pop("stream_options", None)
         self._adapt_tools(adapted)
-        wanted: Mapping[str, Any] = {}
-        if self.uses_responses:
-            wanted = REASONING_FIELDS
-        elif "no_effort" in self._flags and "tools" in adapted:
-            wanted = {"reasoning_effort": "none"}
-        adapted |= {key: one for key, one in wanted.items() if key not in self._dropped["field"]}
+        if "no_effort" in self._flags and "tools" in adapted and not self.uses_responses:
+            adapted["reasoning_effort"] = "none"
         rules = replace(
             self._rules,
             plain="stale" in once,

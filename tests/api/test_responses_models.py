@@ -122,6 +122,13 @@ def test_several_calls_keep_the_reasoning_before_each(make_api: MakeApi) -> None
     ]  # fmt: skip
 
 
+def test_the_configs_kind_of_summary_is_asked_for(make_api: MakeApi) -> None:
+    with ResponsesEndpoint(lambda number, body: [message("Hello.")]) as endpoint:
+        extra = 'extra = {reasoning_summary = "detailed"}'
+        make_api(config_of(endpoint, f'api = "responses"\n{extra}')).chat("Hi")
+        assert endpoint.bodies[0]["reasoning"] == {"summary": "detailed"}
+
+
 def test_a_base_url_with_the_path_of_responses_selects_them(make_api: MakeApi) -> None:
     with ResponsesEndpoint(lambda number, body: [message("Hello.")]) as endpoint:
         api = make_api(config_of(endpoint, path="/responses/"))
