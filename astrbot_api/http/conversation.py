@@ -27,6 +27,7 @@ from .auth import check_username, choose_username, get_bound_username, get_calle
 from .chat.modes import RUN_HEADER
 from .idempotency import read_client_key
 from .openai.answering import read_conversation
+from .openai.files import discard_files_if_rejected
 from .openai.parameters import read_function, read_tools
 from .own_runs import find_run_to_decide, make_verdict
 from .sse import CONTENT_TYPE, Rendering, find_abort, stream_response
@@ -131,6 +132,7 @@ def _make_verdict(run: RunRow, answer: Answer) -> Verdict:
     return make_verdict(run, answer.approved, arguments, answer.comment)
 
 
+@discard_files_if_rejected()
 def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
     """Open the turn that a request asks for, or join it if it exists.
 

@@ -395,6 +395,54 @@ def test_files_have_a_total_quota(make_api: Callable[..., Api]) -> None:
     assert "ASTRBOT_MAX_ALL_FILE_BYTES" in refused.json["message"]
 
 
+_PICTURE = {"url": "data:image/png;base64,AAAA"}
+_SENT = [
+    {"type": "image_url", "image_url": _PICTURE},
+    {"type": "text", "text": "What is this?"},
+]
+
+
+def _complete(part: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    messages = [{"role": "user", "content": [*_SENT, part]}]
+    return "openai/chat/completions", {"model": "default", "messages": messages}
+
+
+def _respond(part: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    if part["type"] == "file":
+        part = {"type": "input_file", **part["file"]}
+    else:
+        part = {"type": "input_text", **part}
+    picture = {"type": "input_image", "image_url": _PICTURE["url"]}
+    given = [{"role": "user", "content": [picture, part]}]
+    return "openai/responses", {"model": "default", "input": given}
+
+
+def _converse(part: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    if part["type"] == "file":
+        url = f"/api/v1/files/{part['file']['file_id']}"
+        part = {"type": "file", "mediaType": "text/plain", "url": url}
+    picture = {"type": "file", "mediaType": "image/png", "url": _PICTURE["url"]}
+    messages = [{"id": "m", "role": "user", "parts": [picture, part]}]
+    return "aisdk", {"id": "chat", "messages": messages}
+
+
+@pytest.mark.parametrize("make", [_complete, _respond, _converse])
+def test_a_rejected_request_leaves_none_of_its_files(
+    api: Api, make: Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]
+) -> None:
+    """Clients retry after a 429, and each retry has the files again."""
+    path, body = make({"type": "file", "file": {"file_id": "nope"}})
+    answer = api.post(f"/api/v1/{path}", json=body)
+    assert answer.status_code == 404, answer.text
+    path, body = make({"type": "text", "text": "Please."})
+    key = make_key(api, turns_per_day=1)
+    for status in (200, 429, 429):
+        answer = api.client.post(f"/api/v1/{path}", json=body, headers={"X-API-Key": key})
+        answer.get_data()
+        assert answer.status_code == status, answer.text
+    assert api.count_rows("attachment") == 1
+
+
 def test_unstored_turns_leave_nothing_counted(api: Api) -> None:
     body = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
     for _ in range(3):

@@ -72,6 +72,16 @@ def test_websockets_work_with_threads_and_leave_nothing(
     assert api.state.chat.streams.open_count == 0
 
 
+@pytest.mark.parametrize("part", [{}, {"attachment_id": "nope"}], ids=["no id", "unknown id"])
+def test_a_segment_without_its_attachment_is_an_invalid_message(
+    api: Api, serve: Callable[[Api], int], part: dict[str, str]
+) -> None:
+    message = [{"type": "plain", "text": "Look:"}, {"type": "image", **part}]
+    with WebSocketClient(serve(api), handshake(api.key)) as client:
+        client.send({"username": "alice", "message": message})
+        assert client.receive()["code"] == "INVALID_MESSAGE"
+
+
 def test_a_silent_client_is_pinged_and_then_disconnected(
     make_api: Callable[..., Api], serve: Callable[[Api], int]
 ) -> None:

@@ -27,6 +27,7 @@ _CODES = {
     "missing_field": "INVALID_MESSAGE",
     "invalid_request": "INVALID_MESSAGE",
     "message_empty": "INVALID_MESSAGE",
+    "attachment_not_found": "INVALID_MESSAGE",
 }
 
 _REQUEST = ChatRequestSchema()

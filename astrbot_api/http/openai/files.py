@@ -5,22 +5,51 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import logging
 import string
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from ...db.attachments import find_same
-from ...errors import refuse
+from flask import request
+
+from ...db.attachments import AttachmentRow, find_same
+from ...errors import StorageError, refuse
 from ...files.names import clean_name
 from ...keys.caller import Caller
 from ...runtime.threads import let_others_run, run_native
 from ...state import AppState
+from ..state import get_state
+
+log = logging.getLogger(__name__)
+
+#: Attachments that a request has stored for its turn, in the WSGI environment.
+_STORED_KEY = "astrbot_api.sent_files"
 
 #: Converts the URL-safe alphabet (RFC 4648, 5), and removes line breaks (RFC 2045).
 _TO_BASE64 = str.maketrans("-_", "+/", string.whitespace)
 
 #: Length of a text whose percent-encoding is decoded at once: this takes some milliseconds.
 _PIECE_CHARS = 64 * 1024
+
+
+@contextmanager
+def discard_files_if_rejected() -> Iterator[None]:
+    """Delete the new files of the request's last message if the block raises an exception.
+
+    Otherwise each retry of a rejected request would store them again. Files of earlier messages
+    stay: they are stored once, and another request may already use them.
+    """
+    try:
+        yield
+    except BaseException:
+        for row in request.environ.pop(_STORED_KEY, ()):
+            try:
+                get_state().files.delete(row)
+            except StorageError as error:  # `db sweep` deletes it
+                log.warning("attachment %s of a rejected request: %s", row.attachment_id, error)
+        raise
 
 
 class SentFiles:
@@ -35,12 +64,12 @@ class SentFiles:
         self._username = username
 
     def store(self, data: bytes, name: str) -> str:
-        """Store a file and return its attachment id.
+        """Store a file of the last message and return its attachment id.
 
         :raises ApiError: the error of storing the file.
         """
-        caller = self._caller
-        row = self._state.files.store_bytes(data, name, caller.root_id, caller.rules.username)
+        row = self._store(data, name)
+        request.environ.setdefault(_STORED_KEY, []).append(row)
         return row.attachment_id
 
     def store_once(self, data: bytes, name: str) -> str:
@@ -54,7 +83,11 @@ class SentFiles:
                 db, sha256=sha256, name=clean_name(name), creator=self._username,
                 key_id=self._caller.root_id, username=self._caller.rules.username,
             )  # fmt: skip
-        return self.store(data, name) if known is None else known.attachment_id
+        return (self._store(data, name) if known is None else known).attachment_id
+
+    def _store(self, data: bytes, name: str) -> AttachmentRow:
+        caller = self._caller
+        return self._state.files.store_bytes(data, name, caller.root_id, caller.rules.username)
 
 
 def decode_base64(value: Any, where: str, *, must_be_url: bool = False) -> bytes:

@@ -24,6 +24,7 @@ from .answering import (
     read_conversation,
     wait_for_answer,
 )
+from .files import discard_files_if_rejected
 from .parameters import Parameters, read_parameters
 from .rendering import Completion
 from .schemas import (
@@ -109,8 +110,9 @@ def create_completion(body: dict[str, Any]) -> Response:
     `session_id` the turn is stored, and continues after a disconnect.
     """
     parameters = read_parameters(body)
-    turn = _read_turn(body, parameters)
-    watch = get_state().chat.service.open(turn, find_abort(request))
+    with discard_files_if_rejected():
+        turn = _read_turn(body, parameters)
+        watch = get_state().chat.service.open(turn, find_abort(request))
     completion = Completion(
         watch.run_id,
         body["model"],
