@@ -127,7 +127,7 @@ class ChunkReader:
         :raises ProviderError: when it has no text, no tool call and no media.
         """
         message = self._message
-        if message.has_text or message.media.found or message.calls:
+        if not message.is_empty:
             return
         if self.finish_reason == "content_filter":
             raise ProviderError(failures.FILTERED)

@@ -54,8 +54,13 @@ class MessageReader:
 
     @property
     def has_answer(self) -> bool:
-        """Whether any part of an answer was received."""
-        return self.has_text or self.has_thought or self.media.found or bool(self.calls)
+        """Whether any part of an answer was received, or reasoning."""
+        return self.has_thought or not self.is_empty
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no text, no media and no tool call was received."""
+        return not (self.has_text or self.media.found or self.calls)
 
     def finish(self) -> list[Delta]:
         """Return buffered text and media."""

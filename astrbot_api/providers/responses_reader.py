@@ -119,9 +119,9 @@ class ResponsesReader(ChunkReader):
         status = response.get("status")
         if response.get("error") or status in ("failed", "cancelled"):
             raise self.reported.read_error(response.get("error") or response)
-        output, message = response.get("output"), self._message
+        output = response.get("output")
         items = [one for one in output if isinstance(one, dict)] if isinstance(output, list) else []
-        if not (message.has_text or message.calls or message.media.found):
+        if self._message.is_empty:
             for index, item in enumerate(items):
                 self._read_item(found, item, index)
         elif not self._has_encrypted:
