@@ -344,7 +344,8 @@ def test_what_a_pdf_has_beside_its_pages_is_named() -> None:
     ids=["picture", "picture with a stamp", "strips", "font without Unicode", "drawing"],
 )
 def test_the_pages_of_a_pdf_that_only_their_image_shows_are_named(page: str) -> None:
-    pdf = samples.make_pdf(_TEXT, page, "", page, page)
+    on_letterhead = f"q {_PICTURE} Q BT /F1 2 Tf 9 700 Td ({'Dear Ann, ' * 30}) Tj ET"
+    pdf = samples.make_pdf(_TEXT, page, "", page, page, on_letterhead)
     meta, text = extract_text(io.BytesIO(pdf), "application/pdf", "a.pdf")
     assert meta["images"] == [1, 3, 4]
     assert "as in a scan: 2, 4 to 5." in meta["notes"][0]

@@ -92,11 +92,12 @@ def test_an_alert_is_quoted_with_what_its_text_leaves_out(
     attachments = [
         {"title": "Runbook", "fields": [{"title": "Team", "value": "infra"}]},
         {"title": "A web page", "from_url": "https://a.example"},
+        {"text": "Seen before", "from_url": "https://slack.example/p1", "is_share": True},
     ]
     alert = said("1.1", "New alert", blocks=blocks, attachments=attachments)
     assert (mention(adapter, fake, alert).quoted or "").splitlines() == [
         "@U7: New alert", "Disk is 93 % full", "| host | db1 |", "| host | db1 |", "Runbook",
-        "Team: infra",
+        "Team: infra", "Seen before",
     ]  # fmt: skip
 
 
