@@ -401,6 +401,18 @@ def test_what_servers_write_is_logged_without_their_secrets(
     assert "swordfish" not in shared.read_log()
 
 
+def test_the_log_is_json_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASTRBOT_LOG_FORMAT", "json")
+    with run_sidecar() as sidecar:
+        worker = Worker(sidecar)
+        worker.want(S=stdio())
+        assert worker.say("S", "echo", text="x") == "x"
+        worker.close()
+        wait_for(lambda: "raw is here" in sidecar.read_log())
+        lines = [json.loads(line) for line in sidecar.read_log().splitlines()]
+        assert "MCP server odd | raw is here" in {one["message"] for one in lines}
+
+
 def test_a_server_gets_no_variable_that_is_not_its_own(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

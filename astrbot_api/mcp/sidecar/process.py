@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...runtime.logs import JsonFormatter
 from ..wire import MAX_REQUEST_BYTES, open_listener
 from .hub import Hub
 
@@ -29,9 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parse(arguments)
     level = os.environ.get("ASTRBOT_LOG_LEVEL", "").strip().upper() or "INFO"
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        JsonFormatter()
+        if os.environ.get("ASTRBOT_LOG_FORMAT", "").strip() == "json"
+        else logging.Formatter("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s")
+    )
     logging.basicConfig(
-        format="[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s",
-        level=logging.getLevelNamesMapping().get(level, logging.INFO),
+        handlers=[handler], level=logging.getLevelNamesMapping().get(level, logging.INFO)
     )
     for name in _TOO_TALKATIVE:
         logging.getLogger(name).setLevel(logging.CRITICAL)
