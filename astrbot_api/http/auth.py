@@ -134,9 +134,21 @@ def _to_caller(user: HostUser) -> Caller:
 def get_holder() -> Holder:
     """Return the key that counts the open connections of this request."""
     caller = get_caller()
-    keyless = caller.is_owner or caller.key_prefix == _HOST_PREFIX
-    secret = "" if keyless else name_secret(caller.key_id, caller.key_prefix)
+    secret = name_secret(caller.key_id, caller.key_prefix) if _has_key(caller) else ""
     return Holder(caller.root_id, secret)
+
+
+def require_key() -> None:
+    """Reject the owner's login and users of the application, which have no key.
+
+    :raises ApiError: ``key_restricted``. A 401 would end their login in some clients.
+    """
+    if not _has_key(get_caller()):
+        raise ApiError("key_restricted", f"a login cannot use {request.path}; send an API key")
+
+
+def _has_key(caller: Caller) -> bool:
+    return not caller.is_owner and caller.key_prefix != _HOST_PREFIX
 
 
 def find_header_login(now: Request) -> Login | None:

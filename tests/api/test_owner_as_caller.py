@@ -53,6 +53,8 @@ def test_the_owner_can_use_any_username(owner: Owner) -> None:
     assert owner.data_of("GET", "/api/v1/chat/sessions/mine")["creator"] == "astrbot"
     for path in ("/configs", "/im/bots", "/providers", "/personas", "/plugins", "/conversations"):
         assert owner.ask("GET", f"/api/v1{path}").status_code == 200, path
+    own_key = owner.ask("GET", "/api/v1/keys/self")  # a login has none
+    assert (own_key.status_code, own_key.get_json()["code"]) == (403, "key_restricted")
     assert owner.ask("POST", "/api/v1/auth/logout").get_json()["message"] == "已退出登录"
     assert owner.ask("GET", "/api/v1/configs").get_json()["code"] == "invalid_api_key"
 

@@ -13,7 +13,7 @@ from ...errors import ApiError, refuse
 from ...keys.limits import check_session_keys
 from ...keys.rules import KeyRules, narrow_rules, read_rules
 from ...runtime.clock import now_us
-from ..auth import check_username, get_caller
+from ..auth import check_username, get_caller, require_key
 from ..blueprint import ApiBlueprint
 from ..envelope import ok, ok_secret
 from ..schemas import envelope_of
@@ -47,6 +47,7 @@ def create_session_key(body: dict[str, Any]) -> Response:
     with your key at the latest. Your key needs the scope `chat`. A session key cannot create
     other keys.
     """
+    require_key()
     caller = get_caller()
     if caller.root_id != caller.key_id:
         raise ApiError("key_restricted", "a session key cannot make session keys")
@@ -75,6 +76,7 @@ def get_own_key() -> Response:
     Any valid key may call this. For a session key, the response has its own figures. The
     limits of its parent key also apply and may be reached earlier.
     """
+    require_key()
     caller = get_caller()
     rules = caller.rules
     with get_state().db.read() as db:
