@@ -19,6 +19,7 @@ from ..owner.login import Login
 from ..runtime.addresses import name_customer
 from ..runtime.memory import Reservation
 from ..state import AppState
+from .cors import is_of_host, is_of_named_origin
 from .state import Authenticate, get_http_state, get_state
 
 #: Key of the caller in the WSGI environ.
@@ -59,7 +60,8 @@ def check_request(now: Request, state: AppState, scope: str | None) -> None:
     if key is None:
         owner = find_header_login(now)
         if owner is None:
-            if _may_be_foreign(now, secret) and _admit_host_user(now, state, scope):
+            is_token = _may_be_foreign(now, secret)
+            if is_token and _admit_host_user(now, state, scope, by_token=True):
                 return
             raise ApiError("invalid_api_key", "Invalid API key")
         now.environ[CALLER_KEY] = _to_owner(owner)
@@ -85,11 +87,19 @@ def _may_be_foreign(now: Request, secret: str) -> bool:
     return scheme.lower() == "bearer" and token.strip() == secret and not is_key(secret)
 
 
-def _admit_host_user(now: Request, state: AppState, scope: str | None) -> bool:
+def _admit_host_user(
+    now: Request, state: AppState, scope: str | None, *, by_token: bool = False
+) -> bool:
     """Return whether the embedding application knows the user of a request.
+
+    Requests from pages of other sites have no user: the browser sends the application's cookie
+    with them too (Source: RFC 6454, 7.3, for ``Origin``; WebSockets and forms send it). It sends
+    a token only for sites that CORS allows.
 
     :raises ApiError: if the user lacks the scope.
     """
+    if not is_of_host(now) and not (by_token and is_of_named_origin(now, state.settings)):
+        return False
     user = _find_host_user(now, get_http_state().authenticate)
     if user is None:
         return False
@@ -104,15 +114,8 @@ _HOST_PREFIX = "host"
 
 
 def _find_host_user(request: Request, authenticate: Authenticate | None) -> HostUser | None:
-    """Return the application's logged-in user, or None.
-
-    Requests from pages of other sites have no user: the browser sends the application's
-    cookie with them too (Source: RFC 6454, 7.3, for ``Origin``; WebSockets and forms send it).
-    """
+    """Return the application's logged-in user, or None."""
     if authenticate is None:
-        return None
-    origin = request.headers.get("Origin")
-    if origin is not None and origin.partition("://")[2] != request.host:
         return None
     request.environ[FOREIGN_KEY] = True
     user: Any = authenticate(request)

@@ -45,7 +45,7 @@ class Cors:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._named = frozenset(one.rstrip("/").lower() for one in settings.cors_origins)
+        self._named = _list_named(settings)
 
     def answer_preflight(self, now: Request, configs: ConfigFiles) -> Response | None:
         """Answer a preflight request. Call this before the key is checked: it has none.
@@ -83,6 +83,21 @@ class Cors:
     def _find_origins(self, configs: ConfigFiles) -> frozenset[str]:
         of_widgets = configs.list_origins()
         return self._named | of_widgets if of_widgets else self._named
+
+
+def is_of_host(now: Request) -> bool:
+    """Return whether a page of this host sent a request, or no page."""
+    origin = now.headers.get("Origin")
+    return origin is None or origin.partition("://")[2] == now.host
+
+
+def is_of_named_origin(now: Request, settings: Settings) -> bool:
+    """Return whether a page of an origin in the setting sent a request."""
+    return bool(_find_allowed(now.headers.get("Origin", ""), _list_named(settings)))
+
+
+def _list_named(settings: Settings) -> frozenset[str]:
+    return frozenset(one.rstrip("/").lower() for one in settings.cors_origins)
 
 
 def _find_allowed(origin: str, origins: frozenset[str]) -> str:

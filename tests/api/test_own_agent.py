@@ -232,7 +232,10 @@ def test_a_token_of_the_host_in_the_authorization_header_is_its_own(make: Make) 
     def find_user(request: Request) -> HostUser | None:
         return HostUser("ann") if "ann.jwt" in request.headers["Authorization"] else None
 
-    client = make(lambda messages, context: context.username, authenticate=find_user)
+    page = "https://app.example"
+    client = make(
+        lambda messages, context: context.username, authenticate=find_user, cors_origins=[page]
+    )
 
     def ask(secret: str, **headers: str) -> tuple[int, str]:
         answer = client.post(
@@ -246,6 +249,8 @@ def test_a_token_of_the_host_in_the_authorization_header_is_its_own(make: Make) 
         assert ask(secret) == (401, "invalid_api_key"), secret
     assert ask("Bearer ann.jwt", **{"X-API-Key": "other"}) == (401, "invalid_api_key")
     assert ask("Bearer ann.jwt", Origin="https://evil.example") == (401, "invalid_api_key")
+    assert ask("Bearer ann.jwt", Origin=page) == (200, "ok")
+    assert ask("Basic ann.jwt", Origin=page) == (401, "missing_api_key")
 
 
 def test_a_user_of_the_host_can_use_every_route(make: Make) -> None:

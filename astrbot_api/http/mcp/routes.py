@@ -16,6 +16,7 @@ from ...runtime.version import find_version
 from ..auth import choose_username
 from ..blueprint import ApiBlueprint, read_json
 from ..chat.modes import RUN_HEADER
+from ..cors import is_of_host, is_of_named_origin
 from ..envelope import fail
 from ..idempotency import CODES, PARAMETER, read_client_key
 from ..openai.answering import wait_for_answer
@@ -129,11 +130,7 @@ def _check_origin() -> None:
 
     :raises RpcError: with the status 403.
     """
-    origin = request.headers.get("Origin")
-    if origin is None or origin.partition("://")[2] == request.host:
-        return
-    allowed = {one.rstrip("/").lower() for one in get_state().settings.cors_origins}
-    if "*" not in allowed and origin.lower() not in allowed:
+    if not is_of_host(request) and not is_of_named_origin(request, get_state().settings):
         raise RpcError(
             rpc.INVALID_REQUEST,
             "the Origin is not allowed; add it to ASTRBOT_CORS_ORIGINS",
