@@ -25,7 +25,7 @@ BENCH_STAMP := $(VENV)/.stamp-bench
 # Two pip processes must not run in one environment at the same time.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help install run test lint format type bench check docs picture deploy-check fuzz sequences sdks litellm torture clean worst
+.PHONY: help install run test lint format type bench check docs picture deploy-check fuzz sequences sdks litellm torture clean worst lowest
 .DEFAULT_GOAL := help
 
 help:
@@ -41,6 +41,7 @@ help:
 	@echo "make fuzz     Schemathesis on every operation (ARGS=\"20\": number of examples of each)"
 	@echo "make sdks     langchain, litellm, llama-index, openai-agents with the server (5 minutes)"
 	@echo "make litellm  other providers' formats, through LiteLLM's proxy (1 minute)"
+	@echo "make lowest   the tests with the lowest versions of setup.cfg (ARGS=\"tests/unit\")"
 	@echo "make worst    worst input of every route and reader: is a worker blocked? (10 minutes)"
 	@echo "make torture  faults under load: is anything lost? (ARGS=\"kill --size 0.5\"; ARGS=--list)"
 	@echo "make picture  take the screenshot of the console for the README"
@@ -116,6 +117,20 @@ $(SDKS)/.stamp-%: tests/clients/sdks/%.txt
 	@echo "Installing $* (up to 900 MB, once) ..."
 	@$(PYTHON) -m venv $(SDKS)/$*
 	@$(SDKS)/$*/bin/pip -qq --disable-pip-version-check install --upgrade -r $<
+	@touch $@
+
+# The lowest versions that setup.cfg accepts, in an environment of their own.
+LOWEST := $(VENV)/lowest
+ALL_EXTRAS := local,postgres,redis,s3,mcp,im,chat,media,socks,otel,test
+lowest: $(LOWEST)/.stamp $(NPM_STAMP)
+	@$(LOWEST)/bin/python -m pytest $(or $(ARGS),tests/unit tests/api tests/contract)
+
+$(LOWEST)/.stamp: $(METADATA)
+	@echo "Installing the lowest versions into $(LOWEST) (about 900 MB, once) ..."
+	@$(PYTHON) -m venv --clear $(LOWEST)
+	@$(LOWEST)/bin/pip -qq --disable-pip-version-check install uv
+	@$(LOWEST)/bin/uv -q pip install --python $(LOWEST)/bin/python \
+	    --resolution lowest-direct $(CLIENT) --editable '.[$(ALL_EXTRAS)]'
 	@touch $@
 
 torture: $(RUN_STAMP) $(TEST_STAMP)
