@@ -255,7 +255,7 @@ def make_wav(seconds: float = 0.5, rate: int = 8000) -> bytes:
 
 def make_sound(container: str, codec: str, seconds: float = 0.5) -> bytes:
     """Return a recording in any format that FFmpeg can write."""
-    rates = {"libopus": 48_000, "libopencore_amrnb": 8_000}
+    rates = {"libopus": 48_000}
     import av
 
     out = io.BytesIO()
@@ -269,6 +269,11 @@ def make_sound(container: str, codec: str, seconds: float = 0.5) -> bytes:
             target.mux(stream.encode(frame))
         target.mux(stream.encode(None))
     return out.getvalue()
+
+
+def make_amr(seconds: float = 0.5) -> bytes:
+    """Return a voice message of phones: frames of 20 ms with 4.75 kbit/s (Source: RFC 4867)."""
+    return b"#!AMR\n" + (b"\x04" + bytes(12)) * int(seconds / 0.02)
 
 
 def make_silk(seconds: float = 0.5) -> bytes:

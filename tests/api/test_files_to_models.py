@@ -23,7 +23,7 @@ from .messengers import HookRequest, OneBot, Telegram
 FILES: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "photo": (lambda: samples.make_turned(6), "image", "IMG_0001.jpg"),
     "opus": (lambda: samples.make_sound("ogg", "libopus"), "record", "voice.ogg"),
-    "amr": (lambda: samples.make_sound("amr", "libopencore_amrnb"), "record", "voice.amr"),
+    "amr": (samples.make_amr, "record", "voice.amr"),
     "silk": (samples.make_silk, "record", "voice.silk"),
     "docx": (samples.make_docx, "file", "report.docx"),
 }

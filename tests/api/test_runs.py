@@ -348,7 +348,6 @@ def test_text_written_before_the_log_is_closed_is_in_the_reply(
     api, model, chat = talking
     (run_id,) = active_runs(api)
     wait_until_said(api, run_id, "two")
-    set_worker(api, run_id, "dead")
     journal = api.state.worker.journal
     end_run = journal.end_run
 
@@ -358,6 +357,7 @@ def test_text_written_before_the_log_is_closed_is_in_the_reply(
         return end_run(run, events)
 
     monkeypatch.setattr(journal, "end_run", say_more)
+    set_worker(api, run_id, "dead")  # from here on, the job of the worker may also end the run
     api.state.chat.recovery.recover()
     chat.wait()
     run = api.get(f"/api/v1/chat/runs/{run_id}").get_json()["data"]

@@ -55,7 +55,7 @@ SOUNDS: dict[str, Callable[[], bytes]] = {
     "voice.webm": lambda: samples.make_sound("webm", "libopus"),
     "voice.m4a": lambda: samples.make_sound("mp4", "aac"),
     "voice.flac": lambda: samples.make_sound("flac", "flac"),
-    "voice.amr": lambda: samples.make_sound("amr", "libopencore_amrnb"),
+    "voice.amr": samples.make_amr,
     "voice.caf": lambda: samples.make_sound("caf", "pcm_s16be"),
     "voice.aac": lambda: samples.make_sound("adts", "aac"),
     "slow.wav": lambda: samples.make_sound("wav", "adpcm_ms"),

@@ -307,6 +307,7 @@ def test_a_server_that_dies_in_mid_call_comes_back() -> None:
     async def call(started: Started) -> None:
         with pytest.raises(CallFailed, match="ended during the call"):
             await started.call("die")
+        await started.wait(lambda session: session.status != "running")
         await started.wait(lambda session: session.status == "running")
         assert await started.call("echo", text="back") == (False, [text("back")])
 
