@@ -16,7 +16,7 @@ from ..agent.provider import ReasoningDelta, TextDelta, Usage
 from ..agent.steps import AgentEvent, ToolFinished, ToolStarted
 from ..errors import ProviderError
 from ..messages import MEDIA_TYPES
-from ..providers.failures import describe_status
+from ..providers.failures import describe_status, find_reason
 from .stored import list_objects, parse_object, read_context
 
 #: Beginnings of failure messages that AstrBot sends as the bot's text.
@@ -173,8 +173,11 @@ class AnswerReader:
             found = _STATUS.search(held)
             if not found:
                 raise ProviderError(NO_ANSWER if held == self._text else BROKE_OFF)
-            why = describe_status(int(found[1]))
-            raise ProviderError(f"The model of that AstrBot failed. {why}")
+            status = int(found[1])
+            why = describe_status(status)
+            raise ProviderError(
+                f"The model of that AstrBot failed. {why}", reason=find_reason(status, held)
+            )
         if held:
             yield TextDelta(held)
         if not self._text and not self._known:

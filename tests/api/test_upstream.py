@@ -284,6 +284,30 @@ def test_a_failure_after_a_tool_call_is_an_error(
     assert "LLM" not in text_of(events)
 
 
+@pytest.mark.parametrize(
+    ("said_there", "status", "code"),
+    [
+        ("RateLimitError: Error code: 429 - slow down", 429, "provider_rate_limited"),
+        (
+            "BadRequestError: Error code: 400 - maximum context length is 512 tokens",
+            400, "context_length_exceeded",
+        ),
+        ("InternalServerError: Error code: 500 - x", 502, "provider_error"),
+    ],
+)  # fmt: skip
+def test_a_blocking_response_has_the_status_of_the_models_failure(
+    newer: FakeAstrBot,
+    make_gateway: Callable[..., Api],
+    said_there: str,
+    status: int,
+    code: str,
+) -> None:
+    replay(newer, said(f"LLM 响应错误: All chat models failed: {said_there}"), _SAVED)
+    body = {"username": "alice", "message": "x", "response_mode": "blocking"}
+    answer = make_gateway(newer).post("/api/v1/chat", json=body)
+    assert (answer.status_code, answer.get_json()["code"]) == (status, code)
+
+
 def test_an_answer_about_failures_is_an_answer(
     newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
