@@ -89,7 +89,7 @@ def find_fixes(status: int, text: str, body: Mapping[str, Any]) -> Iterator[Fix]
     if SHORT_IDS.search(text):
         yield Fix("short_ids")
     yield from _find_max_tokens(text, body)
-    if status == 413 and has_images(body["messages"]):
+    if status == 413 and sum(has_images([one]) for one in body["messages"]) > 1:
         yield Fix("old_media")
     if too_long and not _find_tool(text, body.get("tools") or ()):
         yield Fix("too_long", limit=_find_share(text))

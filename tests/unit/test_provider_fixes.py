@@ -366,7 +366,8 @@ def test_old_pictures_are_omitted_if_a_request_is_too_large() -> None:
         StrictEndpoint(lambda number, body: (413, {})) as endpoint,
         pytest.raises(ProviderError, match="with its pictures is too large"),
     ):
-        list(provider_of(endpoint).stream(said, (), ModelOptions(Cancellation())))
+        list(provider_of(endpoint).stream(said[:1], (), ModelOptions(Cancellation())))
+    assert len(endpoint.bodies) == 1
 
 
 @pytest.mark.parametrize("place", ["tools[0].function.description", "tools[0].description"])
