@@ -151,15 +151,16 @@ class Metrics:
         """Count a turn that this stopping worker hands over."""
         self._handovers.inc()
 
-    def note_pickup(self, silent_s: float | None, *, rewound: bool) -> None:
+    def note_rewind(self) -> None:
+        """Count a resumed turn that withdrew the shown part of a step."""
+        self._rewinds.inc()
+
+    def note_pickup(self, silent_s: float | None) -> None:
         """Count a turn that this worker resumes after another worker died.
 
         :param silent_s: Seconds since that worker's last heartbeat, or None if unknown.
-        :param rewound: Whether the shown part of a step was withdrawn.
         """
         self._pickups.inc()
-        if rewound:
-            self._rewinds.inc()
         if silent_s is not None:
             self._lost_s.observe(silent_s)
 

@@ -209,6 +209,9 @@ def test_a_worker_hands_over_unfinished_steps_at_its_deadline(
     assert len(of_type(rest, "rewind")) == 1
     assert shown_text([*seen, *rest]) == _TEXT
     assert sorted(a for a, _ in tools.added) == [1, 2, 3]
+    figures = heir.api.client.get("/metrics").get_data(as_text=True)
+    assert "astrbot_run_rewinds_total 1.0" in figures
+    assert "astrbot_run_pickups_total 0.0" in figures
 
 
 def test_a_call_interrupted_by_a_handover_is_not_repeated(

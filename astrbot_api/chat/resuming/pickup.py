@@ -119,9 +119,11 @@ class Pickups:
                 run.run_id, place, run.worker_id, worker_id, taken.pickups,
                 self._settings.max_pickups,
             )  # fmt: skip
-            self._metrics.note_pickup(silent_s, rewound=rewound)
+            self._metrics.note_pickup(silent_s)
         else:
             log.info("run %s resumes from %s with worker %s", run.run_id, place, worker_id)
+        if rewound:
+            self._metrics.note_rewind()
         self._runs.resume(turn, stored.packed.traceparent)
         return None
 
