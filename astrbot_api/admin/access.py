@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 
 from ..db.audit import AuditEntry, write_audited
 from ..errors import ApiError
-from ..http.auth import find_header_login
+from ..http.auth import find_header_login, read_bearer
 from ..http.state import get_state
 from ..owner.login import Login
 
@@ -94,9 +94,9 @@ def require_owner() -> Login:
 
     :raises ApiError: ``login_required``, ``login_expired`` or ``csrf_failed``.
     """
-    scheme, _, rest = request.headers.get("Authorization", "").strip().partition(" ")
-    if scheme.lower() == "bearer" and rest.strip():
-        return _find(rest.strip())
+    bearer = read_bearer(request)
+    if bearer:
+        return _find(bearer)
     token = request.cookies.get(COOKIE, "")
     if not token:
         raise ApiError("login_required", _NO_LOGIN)

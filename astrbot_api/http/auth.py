@@ -60,7 +60,8 @@ def check_request(now: Request, state: AppState, scope: str | None) -> None:
     if key is None:
         owner = find_header_login(now)
         if owner is None:
-            is_token = _may_be_foreign(now, secret)
+            # Not for a key: a revoked one must not be replaced by the cookie beside it.
+            is_token = read_bearer(now) == secret and not is_key(secret)
             if is_token and _admit_host_user(now, state, scope, by_token=True):
                 return
             raise ApiError("invalid_api_key", "Invalid API key")
@@ -78,15 +79,6 @@ def check_request(now: Request, state: AppState, scope: str | None) -> None:
         guard_request(now, caller, key)
 
 
-def _may_be_foreign(now: Request, secret: str) -> bool:
-    """Return whether this may be a token of the embedding application, such as a JWT.
-
-    A revoked key must not be replaced by the cookie that the browser sends as well.
-    """
-    scheme, _, token = now.headers.get("Authorization", "").strip().partition(" ")
-    return scheme.lower() == "bearer" and token.strip() == secret and not is_key(secret)
-
-
 def _admit_host_user(
     now: Request, state: AppState, scope: str | None, *, by_token: bool = False
 ) -> bool:
@@ -96,6 +88,7 @@ def _admit_host_user(
     with them too (Source: RFC 6454, 7.3, for ``Origin``; WebSockets and forms send it). It sends
     a token only for sites that CORS allows.
 
+    :param by_token: Whether the request has a token that may be the application's, such as a JWT.
     :raises ApiError: if the user lacks the scope.
     """
     if not is_of_host(now) and not (by_token and is_of_named_origin(now, state.settings)):
@@ -160,11 +153,10 @@ def find_header_login(now: Request) -> Login | None:
     Other carriers are ignored: browsers send cookies from pages of other sites too, and
     URLs are written to logs.
     """
-    state = get_state()
-    scheme, _, token = now.headers.get("Authorization", "").strip().partition(" ")
-    if scheme.lower() != "bearer" or state.settings.owner_access == "off":
+    state, token = get_state(), read_bearer(now)
+    if not token or state.settings.owner_access == "off":
         return None
-    return state.owner.find_login(token.strip())
+    return state.owner.find_login(token)
 
 
 def _to_owner(login: Login) -> Caller:
@@ -305,5 +297,14 @@ def read_secret(request: Request) -> str:
     value = request.environ.get("HTTP_X_API_KEY", "").strip()
     if value:
         return str(value)
+    return _read_authorization(request, "bearer", "apikey")
+
+
+def read_bearer(request: Request) -> str:
+    """Return the token in ``Authorization: Bearer``, or ""."""
+    return _read_authorization(request, "bearer")
+
+
+def _read_authorization(request: Request, *schemes: str) -> str:
     scheme, _, rest = request.environ.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
-    return rest.strip() if scheme.lower() in ("bearer", "apikey") else ""
+    return str(rest.strip()) if scheme.lower() in schemes else ""

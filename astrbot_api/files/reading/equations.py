@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable
 from xml.etree import ElementTree as ET
 
+from .office import local_name
+
 #: Returns the LaTeX of the child with a name, or "".
 _Part = Callable[[str], str]
 
@@ -53,7 +55,7 @@ def replace_equations(root: ET.Element, run: str, text: str, block: str = "") ->
     :param block: New name of the elements that contain the equations of a line.
     """
     for one in list(root.iter()):
-        local = _local(one)
+        local = local_name(one)
         if local == "oMathPara" and block:
             one.tag = block
         elif local == "oMath":
@@ -66,19 +68,19 @@ def replace_equations(root: ET.Element, run: str, text: str, block: str = "") ->
 
 def _write(element: ET.Element, depth: int) -> str:
     """Return the LaTeX of an element."""
-    local = _local(element)
+    local = local_name(element)
     if local == "t":
         return element.text or ""
     if depth > _MAX_DEPTH or local.endswith("Pr"):
         return ""
-    children = {_local(one): one for one in reversed(element)}
+    children = {local_name(one): one for one in reversed(element)}
 
     def part(name: str) -> str:
         return _write(children[name], depth + 1) if name in children else ""
 
     def sign(name: str, default: str) -> str:
         properties = children.get(f"{local}Pr", ())
-        found = next((one for one in properties if _local(one) == name), None)
+        found = next((one for one in properties if local_name(one) == name), None)
         return default if found is None else _value(found, default)
 
     if local in _FORMS:
@@ -107,7 +109,3 @@ def _write(element: ET.Element, depth: int) -> str:
 
 def _value(element: ET.Element, default: str) -> str:
     return next((value for name, value in element.items() if name.endswith("val")), default)
-
-
-def _local(element: ET.Element) -> str:
-    return str(element.tag).rpartition("}")[2]

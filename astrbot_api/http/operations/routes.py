@@ -12,6 +12,7 @@ from flask import Blueprint, Response, request
 from ...errors import StorageError
 from ...runtime.metrics import CONTENT_TYPE
 from ...state import AppState
+from ..auth import read_bearer
 from ..state import get_http_state, get_state
 
 
@@ -83,9 +84,7 @@ def _may_see_metrics() -> bool:
     """Return whether the caller has the metrics token, or is local if no token is set."""
     token = get_state().settings.metrics_token
     if token:
-        scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
-        given = sent.strip().encode() if scheme.lower() == "bearer" else b""
-        return hmac.compare_digest(given, token.encode())
+        return hmac.compare_digest(read_bearer(request).encode(), token.encode())
     environ = request.environ
     # A request through a local proxy comes from another machine.
     forwarded = any(name in environ for name in ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED"))
