@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 from dataclasses import fields
 from importlib import import_module
@@ -13,6 +14,7 @@ from pathlib import Path
 import astrbot_api
 from astrbot_api import events, testing
 from astrbot_api.config.settings import Settings
+from astrbot_api.im.telegram import adapter as telegram
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -51,6 +53,11 @@ def test_every_event_is_shown_with_an_example() -> None:
     assert isinstance(examples, ast.Dict)
     keys = [key.value for key in examples.keys if isinstance(key, ast.Constant)]
     assert sorted(keys) == sorted(of_streams)
+
+
+def test_telegrams_webhook_gets_the_same_updates_as_polling() -> None:
+    [updates] = re.findall(r"allowed_updates=(\[.*\])", _read("im.rst"))
+    assert json.loads(updates) == telegram._UPDATES
 
 
 def test_every_public_name_is_in_the_reference() -> None:
