@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from flask import Blueprint, current_app, request
+from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 
 from ..errors import ApiError
@@ -51,11 +52,23 @@ def build_fallback() -> Blueprint:
             provide_automatic_options=False,
             strict_slashes=True,
         )
+    blueprint.record(_match_every_method)
     # Werkzeug routes WebSocket handshakes separately, and would answer them with a bare 400.
     blueprint.add_url_rule(
         "/<path:path>", "unknown", methods=["GET"], websocket=True, provide_automatic_options=False
     )
     return blueprint
+
+
+def _match_every_method(state: BlueprintSetupState) -> None:
+    """Let the rules match other methods, too, such as PROPFIND.
+
+    Otherwise Werkzeug would reject them before the key is checked, with the methods of these rules
+    in ``Allow``. Flask cannot register a rule without methods.
+    """
+    for rule in state.app.url_map.iter_rules():
+        if rule.endpoint.startswith(FALLBACK) and rule.methods == set(METHODS):
+            rule.methods = None
 
 
 def answer_unknown(path: str = "") -> NoReturn:

@@ -62,8 +62,8 @@ def add_request_hooks(blueprint: Blueprint, cors: Cors | None = None) -> None:
         if STARTED_KEY not in now.environ:
             return response  # an earlier hook of the embedding application has answered
         others = now.method == "OPTIONS" and KEEPS_ALLOW_KEY not in now.environ
-        if others and "Allow" in response.headers:
-            # Flask's value includes the methods of the fallback, which accepts all of them.
+        if others and response.status_code == 200:
+            # Flask sets no methods, because the fallback accepts all of them.
             response.headers["Allow"] = ", ".join(find_methods())
         caller = now.environ.get(CALLER_KEY)
         if caller is not None:

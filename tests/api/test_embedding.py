@@ -76,6 +76,11 @@ def test_every_error_below_the_prefix_has_the_apis_shape(host: Flask, tmp_path: 
     for path, status in (("chat", 405), ("nope", 404), ("configs/", 404), ("", 404)):
         answer = client.get(f"/bot/api/v1/{path}", headers=key)
         assert (answer.status_code, answer.is_json) == (status, True), path
+    for path, status in (("chat", 405), ("nope", 404)):  # a method that no route has
+        answer = client.open(f"/bot/api/v1/{path}", method="PROPFIND", headers=key)
+        assert (answer.status_code, answer.is_json) == (status, True), path
+        assert answer.headers.get("Allow") == ("POST, OPTIONS" if status == 405 else None)
+    assert client.open("/bot/api/v1/chat", method="PROPFIND").status_code == 401
     assert client.get("/bot/api/v1/configs").get_json()["message"] == "Missing API key"
     assert client.get("/bot/api/v1/configs", headers=key).get_json()["status"] == "ok"
 
