@@ -65,9 +65,11 @@ format: $(DEV_STAMP)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# Types of the extras' packages are checked, too.
+# Types of the extras' packages are checked, too. TYPED are strict programs of users.
+TYPED := examples/embed/shop.py examples/plugin_hello/plugin_hello tests/typed_app.py
 type: $(DEV_STAMP) $(TEST_STAMP)
 	@$(BIN)/mypy
+	@$(BIN)/mypy $(TYPED)
 
 bench: $(RUN_STAMP) $(TEST_STAMP) $(BENCH_STAMP)
 	@PATH="/usr/sbin:$$PATH" $(BIN)/python bench/run.py $(ARGS)

@@ -106,6 +106,15 @@ def test_type_checkers_see_the_same_names_in_the_same_modules(
 
 
 @DOORS
+def test_the_typed_program_uses_each_name(module: ModuleType, names: list[str]) -> None:
+    tree = ast.parse((Path(__file__).parents[1] / "typed_app.py").read_text(encoding="utf-8"))
+    imports = [one for one in tree.body if isinstance(one, ast.ImportFrom)]
+    assert [
+        sorted(name.name for name in one.names) for one in imports if one.module == module.__name__
+    ] == [sorted(names)]
+
+
+@DOORS
 def test_a_name_that_is_not_there_is_an_attribute_error(
     module: ModuleType, names: list[str]
 ) -> None:
