@@ -165,7 +165,9 @@ class ChatService:
             run = find_run(db, run_id)
         if run is None:
             raise ApiError("run_not_found", f"run not found: {run_id}")
-        return self._watch_row(run, 0, seat, known_message=run.user_message)
+        watch = self._watch_row(run, 0, seat, known_message=run.user_message)
+        watch.joined = True
+        return watch
 
     def _watch_row(
         self,

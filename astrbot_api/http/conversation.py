@@ -27,7 +27,7 @@ from .auth import check_username, choose_username, get_bound_username, get_calle
 from .chat.modes import RUN_HEADER
 from .idempotency import read_client_key
 from .openai.answering import read_conversation
-from .openai.files import discard_files_if_rejected
+from .openai.files import discard_files, discard_files_if_rejected
 from .openai.parameters import read_function, read_tools
 from .own_runs import find_run_to_decide, make_verdict
 from .sse import CONTENT_TYPE, Rendering, find_abort, stream_response
@@ -151,7 +151,7 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
         raise ApiError("message_empty", EMPTY_MESSAGE)
     segments, context = read_conversation(list(asked.messages), username, is_context=asked.is_whole)
     again = _find_last(session_id, username, segments) if asked.regenerates else None
-    return state.chat.service.open(
+    watch = state.chat.service.open(
         TurnRequest(
             username=username,
             segments=segments,
@@ -170,6 +170,9 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
         ),
         find_abort(request),
     )
+    if watch.joined:
+        discard_files()
+    return watch
 
 
 def resume_conversation(session_id: str, username: str) -> Watch | None:

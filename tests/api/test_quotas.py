@@ -443,6 +443,18 @@ def test_a_rejected_request_leaves_none_of_its_files(
     assert api.count_rows("attachment") == 1
 
 
+@pytest.mark.parametrize("make", [_respond, _converse])
+def test_a_repeated_request_stores_its_files_once(
+    api: Api, make: Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]
+) -> None:
+    path, body = make({"type": "text", "text": "Please."})
+    for _ in range(3):
+        answer = api.post(f"/api/v1/{path}", json=body, headers={"Idempotency-Key": "once"})
+        answer.get_data()
+        assert answer.status_code == 200, answer.text
+    assert (api.count_rows("run"), api.count_rows("attachment")) == (1, 1)
+
+
 def test_unstored_turns_leave_nothing_counted(api: Api) -> None:
     body = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
     for _ in range(3):

@@ -28,6 +28,7 @@ class Watch:
     :param is_leaving: Returns whether this worker stops and another should serve the client.
     :param waits: Returns whether a call of the run is undecided.
     :param lead: Events to show first.
+    :ivar joined: Whether the run was started by the same request earlier.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Watch:
         self.session_id = session_id
         self.session = session
         self.seat = seat
+        self.joined = False
         self._reader = reader
         self._pushes = pushes
         self._waiter = waiter

@@ -36,20 +36,27 @@ _PIECE_CHARS = 64 * 1024
 
 @contextmanager
 def discard_files_if_rejected() -> Iterator[None]:
-    """Delete the new files of the request's last message if the block raises an exception.
+    """Discard the files of a request if the block raises an exception.
 
-    Otherwise each retry of a rejected request would store them again. Files of earlier messages
-    stay: they are stored once, and another request may already use them.
+    Otherwise each retry of a rejected request would store them again.
     """
     try:
         yield
     except BaseException:
-        for row in request.environ.pop(_STORED_KEY, ()):
-            try:
-                get_state().files.delete(row)
-            except StorageError as error:  # `db sweep` deletes it
-                log.warning("attachment %s of a rejected request: %s", row.attachment_id, error)
+        discard_files()
         raise
+
+
+def discard_files() -> None:
+    """Delete the new files of this request's last message, which no turn uses.
+
+    Files of earlier messages stay: they are stored once, and another request may already use them.
+    """
+    for row in request.environ.pop(_STORED_KEY, ()):
+        try:
+            get_state().files.delete(row)
+        except StorageError as error:  # `db sweep` deletes it
+            log.warning("attachment %s of a request is unused: %s", row.attachment_id, error)
 
 
 class SentFiles:

@@ -18,7 +18,7 @@ from ...errors import ApiError
 from ..auth import get_holder
 from ..idempotency import CODES, PARAMETER
 from ..openai.answering import answer_json, make_leave, raise_failure, wait_for_answer
-from ..openai.files import discard_files_if_rejected
+from ..openai.files import discard_files, discard_files_if_rejected
 from ..openai.parameters import Parameters
 from ..openai.routes import blp
 from ..schemas import event_stream
@@ -89,6 +89,8 @@ def create_response(body: dict[str, Any]) -> Response:
         turn, repeated = read_turn(body, parameters)
         watch = get_state().chat.service.open(turn, find_abort(request))
     try:
+        if watch.joined:
+            discard_files()
         head = None if turn.entry is not None else make_unstored_head(watch.run_id, repeated)
         fold = begin_fold(watch.run_id, head, parameters)
     except BaseException:
