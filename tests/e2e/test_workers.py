@@ -9,6 +9,8 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from subprocess import run
 from typing import Any
@@ -286,16 +288,20 @@ def test_a_client_that_does_not_read_its_response_is_disconnected(
     with (
         Server(tmp_path, workers=1, app="tests.e2e.impatient_app:build()") as server,
         socket.socket() as client,
+        closing(HTTPConnection("127.0.0.1", server.port)) as reading,
     ):
         fields = {"file": ("a.txt", b"a" * 1_000_000)}
         kept = server.request("POST", "/api/v1/file", key, fields=fields).json()["data"]
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", server.port))
-        path = path.format(kept["attachment_id"])
-        ask = f"GET /api/v1/{path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n"
+        path = "/api/v1/" + path.format(kept["attachment_id"])
+        reading.request("GET", path, headers={"X-API-Key": key})
+        reading.getresponse().read()
+        ask = f"GET {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n"
         client.sendall(ask.encode() * 50)  # more than fits into the kernel's buffers
         own = f"sport = :{server.port} and dport = :{client.getsockname()[1]}"
         command = ["ss", "-tnH", "state", "established", own]
         wait_for(lambda: run(command, capture_output=True, check=True).stdout == b"")
-        assert server.request("GET", "/healthz").status == 200
+        reading.request("GET", "/healthz")
+        assert reading.getresponse().status == 200
         assert "Traceback" not in server.log_path.read_text()
