@@ -89,6 +89,11 @@ class AstrBotAPI:
         tracer_provider: Any = None,
         **settings: Any,
     ) -> None:
+        one: Any  # from code without type checks
+        for one in tools:
+            if not isinstance(one, Tool):
+                kind = type(one).__name__
+                raise TypeError(f"tools= needs Tool objects, as tool() makes them, not a {kind}")
         self._parts = Parts(
             tools=tuple(tools),
             commands={command.name: command for command in commands},

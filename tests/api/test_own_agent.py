@@ -134,6 +134,11 @@ def test_an_agent_that_cannot_be_called_is_refused_at_once(make: Make) -> None:
         make("shop.agent")
 
 
+def test_a_function_that_is_not_a_tool_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match=r"Tool objects, as tool\(\) makes them, not a function"):
+        AstrBotAPI(tools=[lambda: "late"])  # type: ignore[list-item]
+
+
 def test_an_agent_in_an_application_context_keeps_its_kind(make: Make) -> None:
     class Agent:
         resumable = True
