@@ -241,6 +241,30 @@ def test_charts_and_diagrams_are_read() -> None:
     assert table in read(samples.make_pptx(chart=f"<x:a xmlns:x='x'>{_CHART}</x:a>"))
 
 
+def test_each_value_of_a_chart_stands_beside_its_own_label() -> None:
+    def part(name: str, *levels: dict[int, str]) -> str:
+        points = (
+            "".join(f"<pt idx='{at}'><v>{v}</v></pt>" for at, v in one.items()) for one in levels
+        )
+        return f"<{name}>{''.join(f'<lvl>{one}</lvl>' for one in points)}</{name}>"
+
+    def series(name: str, *parts: str) -> str:
+        return f"<ser>{part('tx', {0: name})}{''.join(parts)}</ser>"
+
+    quarters = part("cat", {0: "Q3", 1: "Q4", 2: "Q1"}, {0: "2025", 2: "2026"})
+    bars = series("a", quarters, part("val", {0: "1"})) + series("b", part("val", {2: "2"}))
+    text = read(samples.make_docx(chart=f"<x>{bars}</x>"))
+    assert (
+        "|  | a | b |\n| --- | --- | --- |\n| 2025 Q3 | 1 |  |\n| Q4 |  |  |\n| 2026 Q1 |  | 2 |"
+        in text
+    )
+    first, second = (
+        series(name, part("xVal", {0: x}), part("yVal", {0: y})) for name, x, y in ("a12", "b34")
+    )
+    text = read(samples.make_docx(chart=f"<x>{first}{second}</x>"))
+    assert "|  | a |\n| --- | --- |\n| 1 | 2 |\n\n|  | b |\n| --- | --- |\n| 3 | 4 |" in text
+
+
 def test_the_header_and_the_footer_of_a_letter_are_read_once() -> None:
     box = f"<w:r><w:txbxContent>{word('Tel. 12')}</w:txbxContent></w:r>"
     boxed = (

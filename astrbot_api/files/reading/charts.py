@@ -13,6 +13,9 @@ _MAX_VALUES = 1000
 
 _MAX_SERIES = 50
 
+#: Pairs of an index and a text.
+_Values = tuple[tuple[int, str], ...]
+
 
 def read_charts(package: Package, name: str) -> list[str]:
     """Return the diagrams of a part as lists, and its charts as tables."""
@@ -31,29 +34,41 @@ def _iter_points(diagram: ET.Element) -> Iterator[str]:
 
 
 def _write_chart(chart: ET.Element) -> str:
-    """Return the title of a chart, and a table with a column for each series."""
-    series = list(islice(iter_local(chart, "ser"), _MAX_SERIES))
+    """Return the title of a chart, and a table with a column for each series.
+
+    Series with other labels, such as those of a scatter plot, have a table of their own.
+    """
+    groups: dict[_Values, list[ET.Element]] = {}
+    labels: _Values = ()
+    for one in islice(iter_local(chart, "ser"), _MAX_SERIES):
+        labels = _read_values(one, "cat") or _read_values(one, "xVal") or labels
+        groups.setdefault(labels, []).append(one)
+    tables = [_write_series(dict(labels), series) for labels, series in groups.items()]
     title = next(iter_local(chart, "title"), None)
     shown = "" if title is None else "".join(one.text or "" for one in iter_local(title, "t"))
-    rows: dict[int, list[str]] = {}
-    for column, one in enumerate(series, 1):
-        for name, to in (("cat", 0), ("xVal", 0), ("val", column), ("yVal", column)):
-            for at, value in _iter_values(one, name):
-                rows.setdefault(at, [""] * (len(series) + 1))[to] = value
-    names = [next((value for _, value in _iter_values(one, "tx")), "") for one in series]
-    if not rows:
-        return ""
-    table = [["", *names], *(rows[at] for at in sorted(rows))]
-    return "\n".join([f"[chart: {shown}]" if shown else "[chart]", to_markdown_table(table)])
+    written = "\n\n".join(filter(None, tables))
+    return f"{f'[chart: {shown}]' if shown else '[chart]'}\n{written}" if written else ""
 
 
-def _iter_values(series: ET.Element, name: str) -> Iterator[tuple[int, str]]:
-    """Yield the index and the text of each stored value of a part of a series."""
-    part = next((one for one in series if local_name(one) == name), None)
-    if part is None:
-        return
-    for number, point in enumerate(islice(iter_local(part, "pt"), _MAX_VALUES)):
-        value = next(iter_local(point, "v"), None)
+def _write_series(labels: dict[int, str], series: list[ET.Element]) -> str:
+    names = [next((value for _, value in _read_values(one, "tx")), "") for one in series]
+    columns = [dict(_read_values(one, "val") or _read_values(one, "yVal")) for one in series]
+    columns.insert(0, labels)
+    places = sorted({at for column in columns for at in column})
+    rows = [[column.get(at, "") for column in columns] for at in places]
+    return to_markdown_table([["", *names], *rows]) if rows else ""
+
+
+def _read_values(series: ET.Element, name: str) -> _Values:
+    """Return the index and the text of each stored value of a part of a series.
+
+    A label may have several levels, such as a year and a quarter, the innermost first.
+    """
+    found: dict[int, str] = {}
+    points = (one for part in series if local_name(part) == name for one in iter_local(part, "pt"))
+    for number, point in enumerate(islice(points, _MAX_VALUES)):
         index = point.get("idx", "")
-        text = "" if value is None else value.text or ""
-        yield int(index) if index.isdecimal() else number, text
+        at = int(index) if index.isdecimal() else number
+        texts = [one.text for one in iter_local(point, "v")]
+        found[at] = " ".join(filter(None, (*texts, found.get(at))))
+    return tuple(found.items())
