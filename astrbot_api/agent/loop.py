@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
@@ -44,11 +44,23 @@ class _Step:
 
     text: list[str] = field(default_factory=list)
     calls: dict[int, Call] = field(default_factory=dict)
+    arguments: dict[int, list[str]] = field(default_factory=dict)
     finished: Finished | None = None
 
     def rewind(self, chars: int) -> None:
         said = "".join(self.text)
         self.text = [said[: len(said) - chars]]
+
+    def add_call(self, delta: ToolCallDelta) -> None:
+        call = self.calls.setdefault(delta.index, Call())
+        call.id = call.id or delta.id
+        call.name = call.name or delta.name
+        self.arguments.setdefault(delta.index, []).append(delta.arguments)
+
+    def finish_calls(self, conversation: list[ModelMessage]) -> None:
+        for index, call in self.calls.items():
+            call.arguments = "".join(self.arguments[index])
+        _give_ids(self.calls, conversation)
 
     def is_cut(self) -> bool:
         """Return whether the model ran out of tokens in the middle of its last call."""
@@ -189,10 +201,7 @@ def _ask(
             # A third-party provider may not check for cancellation itself.
             options.cancel.raise_if_cancelled()
             if isinstance(delta, ToolCallDelta):
-                call = step.calls.setdefault(delta.index, Call())
-                call.id = call.id or delta.id
-                call.name = call.name or delta.name
-                call.arguments += delta.arguments
+                step.add_call(delta)
                 continue
             if isinstance(delta, TextDelta):
                 step.text.append(delta.text)
@@ -209,7 +218,7 @@ def _ask(
             deltas.close()
     if step.finished is None:
         yield Finished()
-    _give_ids(step, conversation)
+    step.finish_calls(conversation)
 
 
 def _fit(options: ModelOptions, number: int, offered: Sequence[ToolSpec]) -> ModelOptions:
@@ -227,16 +236,16 @@ def _fit(options: ModelOptions, number: int, offered: Sequence[ToolSpec]) -> Mod
     return replace(options, extra=extra)
 
 
-def _give_ids(step: _Step, conversation: list[ModelMessage]) -> None:
+def _give_ids(calls: Mapping[int, Call], conversation: list[ModelMessage]) -> None:
     """Give each call an id that is unique in the conversation.
 
     Some endpoints send none, or the same ones in each response. Approvals and results belong to an
     id, and interfaces find a call by it.
     """
-    if not step.calls:
+    if not calls:
         return
     seen = {call.get("id") for one in conversation for call in one.get("tool_calls") or ()}
-    for index, call in step.calls.items():
+    for index, call in calls.items():
         if not call.id or call.id in seen:
             call.id = f"call_{index}_{time.time_ns()}"
         seen.add(call.id)

@@ -7,6 +7,7 @@ are extended, and pieces of one block in a list become one block.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import StringIO
 from typing import Any
 
 #: Fields of a delta or message that are not sent back.
@@ -29,7 +30,7 @@ MAX_CHARS = 4_000_000
 
 
 def merge_fields(into: dict[str, Any], piece: Mapping[str, Any]) -> int:
-    """Merge the fields of one piece into ``into``.
+    """Merge the fields of one piece into ``into``. Use :func:`join_pieces` after the last one.
 
     :returns: Approximate number of characters added.
     """
@@ -39,9 +40,9 @@ def merge_fields(into: dict[str, Any], piece: Mapping[str, Any]) -> int:
             continue
         chars += _size(value)
         known = into.get(key)
-        if isinstance(value, str) and isinstance(known, str):
-            grows = key in REASONING_FIELDS or not value.startswith(known)
-            into[key] = known + value if grows else value
+        if isinstance(value, str) and isinstance(known, (str, StringIO)):
+            grows = key in REASONING_FIELDS or not _begins_with(value, known)
+            into[key] = _append(known, value) if grows else value
         elif isinstance(value, list) and isinstance(known, list):
             _merge_list(known, value)
         elif isinstance(value, dict) and isinstance(known, dict):
@@ -52,6 +53,32 @@ def merge_fields(into: dict[str, Any], piece: Mapping[str, Any]) -> int:
         else:
             into[key] = value
     return chars
+
+
+def join_pieces(merged: Any) -> Any:
+    """Return merged fields with their texts as strings."""
+    if isinstance(merged, StringIO):
+        return merged.getvalue()
+    if isinstance(merged, dict):
+        return {key: join_pieces(value) for key, value in merged.items()}
+    return [join_pieces(one) for one in merged] if isinstance(merged, list) else merged
+
+
+def _append(known: str | StringIO, value: str) -> StringIO:
+    """Append to a text. Adding strings would take quadratic time."""
+    if isinstance(known, str):
+        text = StringIO()
+        text.write(known)
+    else:
+        text = known
+    text.write(value)
+    return text
+
+
+def _begins_with(value: str, known: str | StringIO) -> bool:
+    if isinstance(known, str):
+        return value.startswith(known)
+    return len(value) >= known.tell() and value.startswith(known.getvalue())
 
 
 def _merge_object(into: dict[str, Any], piece: Mapping[str, Any]) -> None:
@@ -68,9 +95,10 @@ def _merge_list(into: list[Any], pieces: list[Any]) -> None:
         last = into[-1] if into else None
         if isinstance(piece, dict) and isinstance(last, dict) and _continues(last, piece):
             for key, value in piece.items():
-                known = last.get(key)
-                if key in _GROWING and isinstance(value, str) and isinstance(known, str):
-                    last[key] = known + value
+                known: Any = last.get(key)
+                grows = key in _GROWING and isinstance(known, (str, StringIO))
+                if grows and isinstance(value, str):
+                    last[key] = _append(known, value)
                 elif value is not None or key not in last:
                     last[key] = value
         else:

@@ -11,11 +11,13 @@ import re
 import uuid
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any
 
 from ..agent.provider import ToolCallDelta
+from ..errors import ProviderError
 from ..event_lines import join_surrogates
-from .attached import merge_fields
+from .attached import join_pieces, merge_fields
 from .shapes import to_text
 
 #: Fields of a call that are parsed. Other fields are sent back unchanged.
@@ -28,13 +30,41 @@ _ARGUMENTS = ("arguments", "input", "parameters")
 
 _KNOWN_IN_FUNCTION = frozenset({"name", *_ARGUMENTS})
 
+#: Limits of one answer. A model in a loop writes calls, or the arguments of one, without end.
+_MAX_CALLS = 1000
+_MAX_CHARS = 2_000_000
+
+#: Arguments up to this length may still be an empty object and spaces.
+_EMPTY_CHARS = 100
+
 
 @dataclass(slots=True)
 class _Call:
+    """A call that arrives in pieces. Adding strings would take quadratic time.
+
+    :ivar end: The last character of the arguments that is no space.
+    """
+
     id: str = ""
     name: str = ""
-    arguments: str = ""
+    arguments: StringIO = field(default_factory=StringIO)
+    end: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, arguments: str) -> None:
+        self.arguments.write(arguments)
+        self.end = arguments.rstrip()[-1:] or self.end
+
+    def repeats(self, arguments: str) -> bool:
+        return len(arguments) == self.arguments.tell() and arguments == self.arguments.getvalue()
+
+    def is_object(self) -> bool:
+        if self.end != "}":  # parsing each unfinished piece would take quadratic time
+            return False
+        try:
+            return isinstance(json.loads(self.arguments.getvalue(), strict=False), dict)
+        except (ValueError, RecursionError):
+            return False
 
 
 class CallCollector:
@@ -47,24 +77,34 @@ class CallCollector:
         self._names = names
         self._calls: list[_Call] = []
         self._place_of: dict[int, int] = {}
+        self._chars = 0  # of all arguments
 
     def __bool__(self) -> bool:
         return bool(self._calls)
 
     def add(self, piece: Mapping[str, Any]) -> None:
-        """Add one item of ``tool_calls``, or one ``function_call``."""
+        """Add one item of ``tool_calls``, or one ``function_call``.
+
+        :raises ProviderError: for too many calls, or too long ones.
+        """
         function = _find_function(piece)
         name, call_id = to_text(function.get("name")), to_text(piece.get("id"))
         arguments = _to_json_text(_find_arguments(function))
         call = self._find(read_index(piece.get("index")), call_id, name, arguments)
-        if call.id and call.id == call_id and arguments and arguments == call.arguments:
+        if call.id and call.id == call_id and arguments and call.repeats(arguments):
             return  # some endpoints repeat the whole call in the last chunk
         call.id = call.id or call_id
         _add_name(call, name)
+        self._chars -= call.arguments.tell()
         if _replaces(call.arguments, arguments, bool(call_id or name)):
-            call.arguments = arguments
-        else:
-            call.arguments += arguments
+            call.arguments = StringIO()
+        call.add(arguments)
+        self._chars += call.arguments.tell()
+        if len(self._calls) > _MAX_CALLS or self._chars > _MAX_CHARS:
+            raise ProviderError(
+                "The model wrote tool calls without end: more than "
+                f"{_MAX_CALLS} calls, or {_MAX_CHARS} characters of arguments, in one answer."
+            )
         extra = {key: value for key, value in piece.items() if key not in _KNOWN}
         more = {key: value for key, value in function.items() if key not in _KNOWN_IN_FUNCTION}
         if more:
@@ -78,14 +118,16 @@ class CallCollector:
         extras: list[dict[str, Any]] = []
         seen: set[str] = set()
         for call in self._calls:
-            for at, arguments in enumerate(_split_objects(join_surrogates(call.arguments))):
+            for at, arguments in enumerate(
+                _split_objects(join_surrogates(call.arguments.getvalue()))
+            ):
                 call_id = join_surrogates(call.id)
                 if at or not call_id or call_id in seen:
                     call_id = f"call_{uuid.uuid4().hex[:24]}"
                 seen.add(call_id)
                 name = _find_name(join_surrogates(call.name), self._names)
                 found.append(ToolCallDelta(len(found), call_id, name, arguments))
-                extras.append({} if at else call.extra)
+                extras.append({} if at else join_pieces(call.extra))
         return found, extras
 
     def _find(self, index: int | None, call_id: str, name: str, arguments: str) -> _Call:
@@ -117,7 +159,7 @@ class CallCollector:
             return False
         if name != call.name and name in self._names and call.name in self._names:
             return True  # two calls without arguments
-        return bool(name and arguments) and _is_object(call.arguments)
+        return bool(name and arguments) and call.is_object()
 
 
 def _find_function(piece: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -133,15 +175,16 @@ def _find_arguments(function: Mapping[str, Any]) -> Any:
     return next((function[key] for key in _ARGUMENTS if function.get(key) is not None), None)
 
 
-def _replaces(before: str, now: str, named: bool) -> bool:
+def _replaces(before: StringIO, now: str, named: bool) -> bool:
     """Return whether a piece replaces the arguments received before it.
 
     Some relays start each call with ``{}``. Others repeat the name or id of the call and all
     arguments so far in each piece.
     """
-    if before.strip() == "{}":
+    chars = before.tell()
+    if chars <= _EMPTY_CHARS and before.getvalue().strip() == "{}":
         return now.lstrip()[:1] == "{" and not named
-    return named and before[:1] == "{" and len(now) > len(before) and now.startswith(before)
+    return named and len(now) > chars and now[:1] == "{" and now.startswith(before.getvalue())
 
 
 def _find_name(name: str, names: Container[str]) -> str:
@@ -165,17 +208,8 @@ def _add_name(call: _Call, name: str) -> None:
     """Add a piece of a name, or replace the name if the piece repeats it from its start."""
     if name.startswith(call.name):
         call.name = name
-    elif not call.arguments:
+    elif not call.arguments.tell():
         call.name += name
-
-
-def _is_object(text: str) -> bool:
-    if text.rstrip()[-1:] != "}":  # parsing each unfinished piece would take quadratic time
-        return False
-    try:
-        return isinstance(json.loads(text, strict=False), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _split_objects(text: str) -> list[str]:

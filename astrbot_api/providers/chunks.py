@@ -16,6 +16,7 @@ import orjson
 from ..agent.provider import Delta, Finished
 from ..errors import ProviderError
 from . import failures
+from .attached import join_pieces
 from .calls import read_index
 from .endpoint import Endpoint
 from .finish_reasons import find_finish_reason, find_own_reason, join_finish_reasons
@@ -112,7 +113,7 @@ class ChunkReader:
             reason = "tool_calls" if calls else "stop"
         attached: dict[str, Any] = {}
         if message.attached:
-            attached["fields"] = message.attached
+            attached["fields"] = join_pieces(message.attached)
         if any(extras):
             attached["calls"] = extras
         if attached or calls:

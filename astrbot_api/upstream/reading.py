@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 from ..agent.provider import ReasoningDelta, TextDelta, Usage
@@ -67,12 +68,14 @@ class AnswerReader:
         self.user_message: int | None = None
         self.checkpoint = ""
         self.ended = False
-        self._text = ""  # shown or held back
         self._held = ""  # possible failure message of AstrBot
-        self._reasoning = ""
-        self._said = ""  # all text without the separators between messages
-        self._since = ""  # text since the last "complete"
-        self._current = ""  # text of the message that is being read
+        self._shown_chars = 0  # length of the text that is shown or held back
+        self._ends_line = False  # whether it ends with a line feed
+        # Built in pieces, because adding strings would take quadratic time.
+        self._reasoning = StringIO()
+        self._said = StringIO()  # all text without the separators between messages
+        self._complete_at = 0  # where the text since the last "complete" begins in it
+        self._current_at = 0  # where the message that is being read begins
         self._messages = 0  # messages that were read to their end
         self._between = False  # whether the current message was read to its end
         self._used = Usage()  # by all model calls of the turn, as AstrBot counts
@@ -82,7 +85,7 @@ class AnswerReader:
     @property
     def is_command(self) -> bool:
         """Whether a command answers, not a model. Always true in versions without runs."""
-        return bool(self.checkpoint and self._text and not self.run_id)
+        return bool(self.checkpoint and self._shown_chars and not self.run_id)
 
     def read(self, event: Mapping[str, Any]) -> Iterator[AnswerPart]:
         """Yield the new content of an event."""
@@ -129,12 +132,13 @@ class AnswerReader:
             elif part.get("attachment_id"):
                 name = str(part.get("filename") or "")
                 yield from self._read_file(str(part["attachment_id"]), name)
-        if reasoning.startswith(self._reasoning) and len(reasoning) > len(self._reasoning):
-            yield from self._read_plain("reasoning", reasoning[len(self._reasoning) :])
-        if not text.startswith(self._current):
+        known = self._reasoning.getvalue()
+        if reasoning.startswith(known) and len(reasoning) > len(known):
+            yield from self._read_plain("reasoning", reasoning[len(known) :])
+        if not text.startswith(self._find_current()):
             self._begin_message()
-        if text.startswith(self._current):
-            more = text[len(self._current) :]
+        if text.startswith(current := self._find_current()):
+            more = text[len(current) :]
             self._between = self._between and not more
             yield from self._show_text(more)
         stats = content.get("agent_stats")
@@ -157,9 +161,9 @@ class AnswerReader:
         content = read_context(messages)
         text = "".join(part.get("text", "") for part in content)
         self._begin_message()
-        shown = next((one for one in (self._said, self._current) if text.startswith(one)), None)
-        if shown is not None:
-            self._current = shown
+        if text.startswith(self._said.getvalue()):
+            self._current_at = 0
+        if text.startswith(self._find_current()):
             yield from self.read_stored({"message": content})
             self.ended = True
 
@@ -172,7 +176,7 @@ class AnswerReader:
         if held.lstrip().startswith(_FAILURES):
             found = _STATUS.search(held)
             if not found:
-                raise ProviderError(NO_ANSWER if held == self._text else BROKE_OFF)
+                raise ProviderError(NO_ANSWER if len(held) == self._shown_chars else BROKE_OFF)
             status = int(found[1])
             why = describe_status(status)
             raise ProviderError(
@@ -180,12 +184,12 @@ class AnswerReader:
             )
         if held:
             yield TextDelta(held)
-        if not self._text and not self._known:
+        if not self._shown_chars and not self._known:
             raise ProviderError(NO_ANSWER)
 
     def _read_plain(self, chain_type: Any, data: str) -> Iterator[AnswerPart]:
         if chain_type == "reasoning":
-            self._reasoning += data
+            self._reasoning.write(data)
             yield ReasoningDelta(data)
         elif chain_type == "tool_call":
             yield from self._read_call(parse_object(data))
@@ -199,12 +203,12 @@ class AnswerReader:
             return
         self._begin_message()
         shown = text
-        if self._text and not self._current and not self._text.endswith("\n"):
+        begins = self._said.tell() == self._current_at
+        if self._shown_chars and begins and not self._ends_line:
             shown = "\n\n" + text
-        self._said += text
-        self._since += text
-        self._current += text
-        self._text += shown
+        self._said.write(text)
+        self._shown_chars += len(shown)
+        self._ends_line = shown.endswith("\n")
         held = self._held + shown
         end = self._find_failure(held)
         self._held = held[end:]
@@ -213,7 +217,7 @@ class AnswerReader:
 
     def _find_failure(self, held: str) -> int:
         """Return the position of a possible failure message in the text, or the text's length."""
-        if len(held) == len(self._text):
+        if len(held) == self._shown_chars:
             text = held.lstrip()
             if any(text.startswith(one) or one.startswith(text) for one in _FAILURES):
                 return 0
@@ -222,10 +226,10 @@ class AnswerReader:
 
     def _read_complete(self, data: str) -> Iterator[AnswerPart]:
         """Yield text that only the ``complete`` event contains."""
-        since = self._since
+        since = self._said.getvalue()[self._complete_at :]
         if data.startswith(since):
             yield from self._show_text(data[len(since) :])
-        self._since = ""
+        self._complete_at = self._said.tell()
 
     def _end_message(self) -> None:
         self._messages += 1
@@ -233,7 +237,11 @@ class AnswerReader:
 
     def _begin_message(self) -> None:
         if self._between:
-            self._between, self._current = False, ""
+            self._between, self._current_at = False, self._said.tell()
+
+    def _find_current(self) -> str:
+        """Return the text of the message that is being read."""
+        return self._said.getvalue()[self._current_at :]
 
     def _read_call(self, call: Mapping[str, Any]) -> Iterator[AnswerPart]:
         key = f"call {call.get('id')}"

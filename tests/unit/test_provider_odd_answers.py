@@ -173,6 +173,40 @@ def test_a_packed_body_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "overlong" in failure_of(provider_of(endpoint, max_retries=0)).message
 
 
+@pytest.mark.parametrize("kind", ["calls", "calls without a number", "arguments"])
+def test_calls_without_end_fail_the_answer(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("astrbot_api.providers.calls._MAX_CALLS", 100)
+    monkeypatch.setattr("astrbot_api.providers.calls._MAX_CHARS", 5000)
+
+    def make_piece(number: int) -> bytes:
+        if kind == "arguments":
+            return call(function={"arguments": "a" * 50})
+        index = {"index": number} if kind == "calls" else {}
+        return event({"tool_calls": [{**index, "id": f"c{number}", "function": look("{}")}]})
+
+    for count, fails in ((100, False), (101, True)):
+        with RawEndpoint(answering(*map(make_piece, range(count)), STOP, DONE)) as endpoint:
+            provider = provider_of(endpoint, max_retries=0)
+            if fails:
+                assert "without end" in failure_of(provider, tools=(TOOL,)).message
+            else:
+                assert list(begin(provider, tools=(TOOL,)))
+
+
+def test_attached_texts_are_joined_from_many_pieces() -> None:
+    def make_piece(number: int) -> bytes:
+        details = [{"type": "reasoning.text", "index": 0, "text": f"d{number} "}]
+        return event({"reasoning": f"r{number} ", "reasoning_details": details, "signature": "s"})
+
+    with RawEndpoint(answering(*map(make_piece, range(3)), *HELLO)) as endpoint:
+        (last,) = [one for one in begin(provider_of(endpoint)) if isinstance(one, Finished)]
+    assert last.attached["fields"] == {
+        "reasoning": "r0 r1 r2 ",
+        "reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "d0 d1 d2 "}],
+        "signature": "s",
+    }
+
+
 @pytest.mark.parametrize(
     ("events", "said"),
     [
