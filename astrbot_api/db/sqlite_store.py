@@ -6,6 +6,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,12 +82,12 @@ class SqliteStore:
 
     def read(self) -> _Reading:
         """Borrow a connection. The block must not yield, sleep or call anything that does."""
-        readers = self._get_own().readers
+        own = self._get_own()
         try:
-            db = readers.pop()
+            db = own.readers.pop()
         except IndexError:
             db = self._connect()
-        return _Reading(readers, db)
+        return _Reading(own, db)
 
     def read_aside(self, job: Callable[[peewee.SqliteDatabase], T]) -> T:
         """Run a job in a native thread, with a time limit for its queries."""
@@ -116,8 +117,7 @@ class SqliteStore:
         own = self._own.take()
         if own is not None:
             own.writer.close()
-            for db in (*own.readers, *own.written):
-                db.close()
+            own.close()
 
     def _connect(self) -> peewee.SqliteDatabase:
         create_private_file(self._path)
@@ -154,12 +154,27 @@ class _Own:
 
     def __init__(self, connect: Callable[[], peewee.SqliteDatabase]) -> None:
         self._connect = connect
+        #: Idle connections.
         self.readers: list[peewee.SqliteDatabase] = []
+        self.closed = False
         #: The writer's connection, or empty before the first write.
         self.written: list[peewee.SqliteDatabase] = []
         #: Whether that connection waits for locks of other processes.
         self._waits = True
         self.writer = BatchWriter(self)
+
+    def close(self) -> None:
+        """Close all connections. A borrowed one is closed when it is returned."""
+        self.closed = True
+        self.close_idle()
+        for connection in self.written:
+            connection.close()
+
+    def close_idle(self) -> None:
+        """Close the idle connections. Another thread may do the same."""
+        with suppress(IndexError):
+            while True:
+                self.readers.pop().close()
 
     def begin(self, *, wait: bool) -> bool:
         """Begin a transaction, see :class:`~astrbot_api.db.group_commit.Transaction`."""
@@ -230,17 +245,19 @@ def _run_alone(db: peewee.SqliteDatabase, job: Job) -> Any:
 class _Reading:
     """A borrowed connection. A class is faster than a generator, and each request uses one."""
 
-    __slots__ = ("_db", "_readers")
+    __slots__ = ("_db", "_own")
 
-    def __init__(self, readers: list[peewee.SqliteDatabase], db: peewee.SqliteDatabase) -> None:
-        self._readers = readers
+    def __init__(self, own: _Own, db: peewee.SqliteDatabase) -> None:
+        self._own = own
         self._db = db
 
     def __enter__(self) -> peewee.SqliteDatabase:
         return self._db
 
     def __exit__(self, kind: type[BaseException] | None, error: Any, traceback: object) -> None:
-        self._readers.append(self._db)
+        self._own.readers.append(self._db)
+        if self._own.closed:
+            self._own.close_idle()
         if isinstance(error, (peewee.DatabaseError, sqlite3.Error)):
             raise as_storage_error(error, str(self._db.database)) from error
 

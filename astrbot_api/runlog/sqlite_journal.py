@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -69,10 +69,25 @@ class _Own:
     """The connections and the writer thread of one process: SQLite must not cross a fork."""
 
     def __init__(self) -> None:
+        #: Idle connections.
         self.readers: list[sqlite3.Connection] = []
         #: The writer's connection, or empty before the first write.
         self.writers: list[sqlite3.Connection] = []
         self.thread = NativeThread()
+        self.closed = False
+
+    def close(self) -> None:
+        """Close all connections. A borrowed one is closed when it is returned."""
+        self.closed = True
+        self.close_idle()
+        for connection in self.writers:
+            connection.close()
+
+    def close_idle(self) -> None:
+        """Close the idle connections. Another thread may do the same."""
+        with suppress(IndexError):
+            while True:
+                self.readers.pop().close()
 
 
 class SqliteJournal:
@@ -101,9 +116,9 @@ class SqliteJournal:
 
     def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
         """Return the events of a run after ``number``."""
-        readers = self._get_own().readers
+        own = self._get_own()
         try:
-            connection = readers.pop()
+            connection = own.readers.pop()
         except IndexError:
             connection = self._connect()
         try:
@@ -111,7 +126,9 @@ class SqliteJournal:
         except sqlite3.Error as error:
             connection.close()
             raise StorageError(f"The events of the run could not be read: {error}") from error
-        readers.append(connection)
+        own.readers.append(connection)
+        if own.closed:
+            own.close_idle()
         return found
 
     def take_over(self, run: int, epoch: int, after: int, events: Sequence[Event]) -> bool:
@@ -132,8 +149,7 @@ class SqliteJournal:
         own = self._own.take()
         if own is not None:
             own.thread.close()
-            for connection in (*own.readers, *own.writers):
-                connection.close()
+            own.close()
 
     def _call(self, job: Callable[[sqlite3.Connection], T]) -> T:
         own = self._get_own()

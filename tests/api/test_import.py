@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -521,6 +522,6 @@ def test_the_import_works_on_postgresql(
 
 def test_the_fixture_is_a_valid_database(data: AstrBotData) -> None:
     data.add_recorded(RECORDED)
-    with sqlite3.connect(data.folder / "data_v4.db") as db:
+    with closing(sqlite3.connect(data.folder / "data_v4.db")) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert db.execute("SELECT COUNT(*) FROM platform_message_history").fetchone()[0] > 50

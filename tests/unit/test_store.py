@@ -109,6 +109,14 @@ def test_the_log_names_the_file_that_fails(
     store.close()
 
 
+def test_a_connection_that_is_returned_late_is_closed(tmp_path: Path) -> None:
+    store = sqlite_store.SqliteStore(tmp_path / "some.db")
+    with store.read() as db:
+        store.close()
+        assert db.execute_sql("SELECT 1").fetchone()[0] == 1
+    assert db.is_closed()
+
+
 def test_a_closed_store_refuses(store: Store) -> None:
     store.close()
     with pytest.raises(StorageError, match="closed"), store.read():
