@@ -22,6 +22,10 @@ HEARTBEAT = b": heartbeat\n\n"
 #: Makes the client reconnect after a second: another worker continues the stream.
 _RETRY = b"retry: 1000\n\n"
 
+#: Maximum wait for the first frames of events before a response starts, in seconds. Enough for the
+#: usual retries of a model call.
+_MAX_START_S = 5.0
+
 #: Error text for a protocol whose streams cannot be resumed, sent when this worker stops.
 LEAVING = (
     "The server is restarting. The turn continues, and its answer will be stored in the session."
@@ -113,13 +117,24 @@ def stream_response(
     watched: Watched,
     rendering: Rendering | None = None,
     on_close: Callable[[], None] = lambda: None,
+    check_start: Callable[[], None] | None = None,
 ) -> Response:
     """Return a streaming response with all events of a watch.
 
     :param on_close: Called once, after the stream ends or the client disconnects.
+    :param check_start: Called before the response starts, after the first frames of events, or
+        after :data:`_MAX_START_S` without them. It may raise an ApiError, which is then the
+        response.
     """
     heartbeat_s = get_state().settings.heartbeat_s
     body = StreamBody(watched, heartbeat_s, rendering or Rendering(), on_close)
+    if check_start is not None:
+        try:
+            body.read_start(_MAX_START_S)
+            check_start()
+        except BaseException:
+            body.close()
+            raise
     return Response(body, headers=_HEADERS, content_type=CONTENT_TYPE)
 
 
@@ -171,6 +186,10 @@ class StreamBody:
         self._lead = rendering.begin()
         self._over = False
 
+    def read_start(self, limit_s: float) -> None:
+        """Wait for the first frames of events, which are sent together with the beginning."""
+        self._lead += self._read(limit_s)
+
     def __iter__(self) -> Iterator[bytes]:
         return self
 
@@ -181,7 +200,7 @@ class StreamBody:
         """
         seat = self._watched.seat
         seat.sending_since = None
-        data, self._lead = self._lead or self._read(), b""
+        data, self._lead = self._lead or self._read(self._heartbeat_s), b""
         if not data:
             raise StopIteration
         seat.sending_since = monotonic()
@@ -195,8 +214,8 @@ class StreamBody:
             self._watched.close()
             on_close()
 
-    def _read(self) -> bytes:
-        watched, until = self._watched, monotonic() + self._heartbeat_s
+    def _read(self, silence_s: float) -> bytes:
+        watched, until = self._watched, monotonic() + silence_s
         # Events that the protocol does not show count as silence.
         while not (self._over or watched.seat.revoked):
             if watched.leaving:

@@ -50,9 +50,11 @@ NO_ROOM = (
 MISREAD_CALL = (
     "The model wrote a tool call that its endpoint could not read. Try again, or use another model."
 )
+#: Begins with words of OpenAI's errors, which clients search for. Source: "is_error_str_context_
+#: window_exceeded" of LiteLLM, "_handle_openai_api_error" of langchain-openai, and crewai.
 TOO_LONG = (
-    "The conversation is too long for this model: begin a new one with /reset, or set a smaller "
-    "history_tokens in the config."
+    "The conversation exceeds the context window: this model's maximum context length is shorter. "
+    "Begin a new one with /reset, or set a smaller history_tokens in the config."
 )
 
 

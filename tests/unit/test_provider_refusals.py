@@ -315,7 +315,7 @@ def test_a_message_that_is_too_long_by_itself_fails_and_says_so() -> None:
     too_long = (400, refuse("maximum context length is 10 tokens", code="context_length_exceeded"))
     with StrictEndpoint(lambda number, body: too_long) as endpoint:
         error = failure_of(provider_of(endpoint), "x" * 4000)
-    assert "too long for this model" in error.message
+    assert "exceeds the context window" in error.message
     assert "/reset" in error.message
 
 

@@ -38,8 +38,8 @@ def read_messages(
     """Return the message to answer, and the messages around it.
 
     The user's last message is answered. Later messages are sent to the model unchanged: calls of
-    the caller's tools with their results, or the beginning of an answer. If there is no user
-    message, the instructions are answered. If the user's messages have more than one ``name``, each
+    the caller's tools with their results, or the beginning of an answer. If the user's messages are
+    empty, the instructions are answered. If the user's messages have more than one ``name``, each
     text begins with it, as in groups of messengers.
 
     :param store_earlier: Stores the files of the user's earlier messages. None if the model does
@@ -55,8 +55,11 @@ def read_messages(
     if len({name for one in messages if (name := _find_speaker(one))}) > 1:
         messages = [_begin_with_speaker(one) for one in messages]
     users = [at for at, message in enumerate(messages) if message["role"] == "user"]
-    last = users[-1] if users else len(messages)
-    files = _read_earlier(messages[:last], store_earlier, max_segments) if store_earlier else {}
+    if all(is_empty(messages[at].get("content")) for at in users):
+        users = []  # some clients add an empty message to instructions
+    last = users[-1] if users else -1
+    earlier = messages[: max(last, 0)]
+    files = _read_earlier(earlier, store_earlier, max_segments) if store_earlier else {}
     context = _read_context(messages, last, files)
     if users:
         where = f"messages[{last}].content"
@@ -85,6 +88,15 @@ def check_list(messages: Any) -> list[dict[str, Any]]:
         if not isinstance(message, dict):
             raise refuse(f"messages[{at}] must be an object")
     return messages
+
+
+def is_empty(content: Any) -> bool:
+    """Return whether the content of a message has no text and no file."""
+    texts = content if isinstance(content, list) else [{"text": content or ""}]
+    return all(
+        isinstance(one, dict) and isinstance(text := one.get("text"), str) and not text.strip()
+        for one in texts
+    )
 
 
 def _find_speaker(message: dict[str, Any]) -> str:

@@ -66,6 +66,10 @@ class Completion(ReplyRendering):
             frames += frame_json({**head, "choices": [], "usage": self._to_usage()})
         return frames + _DONE
 
+    def find_early_error(self) -> Event | None:
+        """Return the turn's error if the turn failed before its first output and call."""
+        return None if self.fold.to_parts() else self.fold.error
+
     def find_fault(self) -> str:
         """Return the fault in the whole answer's format, or an empty string."""
         return self.check_text(self.fold.text) if self._finish_reason() == "stop" else ""

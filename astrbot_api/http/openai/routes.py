@@ -122,7 +122,9 @@ def create_completion(body: dict[str, Any]) -> Response:
     )
     leave = make_leave(watch, kept=turn.kept)
     if body["stream"]:
-        return stream_response(watch, completion, leave)
+        return stream_response(
+            watch, completion, leave, lambda: raise_failure(completion.find_early_error(), str)
+        )
     wait_for_answer(watch, completion.fold.add, leave)
     raise_failure(completion.fold.error, completion.find_fault)
     return answer_json(completion.to_object())

@@ -12,6 +12,7 @@ from ...chat.context.supplied import SuppliedContext
 from ...chat.context.thread import SYSTEM_ROLES, read_items
 from ...errors import refuse
 from ...messages import Plain, Segment, require_content, separate_texts
+from ..openai.reading import is_empty
 from .item_parsing import ItemParser, find_reference
 
 #: Maximum number of items in one input.
@@ -67,6 +68,9 @@ class InputReader:
             raise refuse("input must be a string or a list of items")
         if not given and not continues:
             raise refuse("input must have at least one item")
+        if all(is_empty(one.get("content")) for one in given if _is_of_user(one)):
+            # Some clients add an empty message to instructions.
+            given = [one for one in given if not _is_of_user(one)]
         last = _find_last_user(given)
         segments: list[Segment] = []
         items = self.read_all(given, segments, last)
@@ -76,19 +80,20 @@ class InputReader:
         system = [one.text for one in said if one.role in SYSTEM_ROLES and one.text.strip()]
         before = [one for one in said[:cut] if one.role not in SYSTEM_ROLES]
         after = [one for one in said[cut + 1 :] if one.role not in SYSTEM_ROLES]
+        texts = list(filter(None, [instructions.strip(), *system]))
         if last is None:
             before, after = [], before
-            if not after:
-                segments, system = [Plain("\n\n".join(system).strip())], []
-            elif not continues:
-                raise refuse(
-                    "input must have a message of the role user, or continue previous_response_id "
-                    "or conversation"
-                )
-        if last is not None or not after:
+            if not after or not continues:
+                if after and not texts:
+                    raise refuse(
+                        "input must have a message of the role user, or continue "
+                        "previous_response_id or conversation"
+                    )
+                answered = system or texts
+                segments, texts = [Plain("\n\n".join(answered).strip())], texts[: -len(answered)]
+        if last is not None or segments:
             self._check(segments)
-        text = "\n\n".join(filter(None, [instructions.strip(), *system]))
-        return ResponseInput(items, segments, SuppliedContext(text, before, after))
+        return ResponseInput(items, segments, SuppliedContext("\n\n".join(texts), before, after))
 
     def read_all(
         self, given: list[Any], segments: list[Segment], last: int | None = None
@@ -138,11 +143,15 @@ class InputReader:
             )
 
 
+def _is_of_user(item: Any) -> bool:
+    """Return whether an item is a message of the user."""
+    return (
+        isinstance(item, dict)
+        and item.get("role") == "user"
+        and item.get("type") in (None, "message")
+    )
+
+
 def _find_last_user(given: list[Any]) -> int | None:
-    for at in range(len(given) - 1, -1, -1):
-        item = given[at]
-        if not isinstance(item, dict) or item.get("role") != "user":
-            continue
-        if item.get("type") in (None, "message"):
-            return at
-    return None
+    users = [at for at, item in enumerate(given) if _is_of_user(item)]
+    return users[-1] if users else None

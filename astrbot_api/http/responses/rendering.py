@@ -39,6 +39,12 @@ _STATUS = {
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
+#: Reason of a failed turn -> code of OpenAI's API. Codex repeats neither of them at once.
+_ERROR_CODES = {
+    "provider_rate_limited": "rate_limit_exceeded",
+    "context_length_exceeded": "context_length_exceeded",
+}
+
 _TERMINAL = {"completed": "response.completed", "failed": "response.failed"}
 
 
@@ -224,9 +230,9 @@ class ResponseFold(Rendering):
     def _describe_error(self, fault: str) -> dict[str, Any]:
         """Return the error object, with the codes of OpenAI's API."""
         event = self.error or {}
-        limited = event.get("reason") == "provider_rate_limited"
+        code = _ERROR_CODES.get(event.get("reason", ""), "server_error")
         message = fault or event.get("data") or "The turn ended before its answer was complete."
-        return {"code": "rate_limit_exceeded" if limited else "server_error", "message": message}
+        return {"code": code, "message": message}
 
     def _to_usage(self) -> dict[str, Any] | None:
         if not self._stats:

@@ -1,0 +1,175 @@
+"""What frameworks send to OpenAI's API, and what they read in its errors."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pytest
+
+from astrbot_api import Tool
+from astrbot_api.agent.provider import ToolCallDelta
+from astrbot_api.errors import ProviderError
+from astrbot_api.http import sse
+from astrbot_api.providers.failures import TOO_LONG
+from astrbot_api.testing import ScriptedModel
+
+from .conftest import Api
+from .openai_responses import WEATHER
+from .openai_responses import ask as ask_response
+from .test_openai import PATH, ask, connect, nothing_is_left, post
+
+Make = Callable[..., tuple[Api, ScriptedModel]]
+
+#: Content of a user's message that some clients add to instructions.
+EMPTY: list[Any] = ["", " \n", None, [], [{"type": "text", "text": ""}]]
+
+CALL: dict[str, Any] = {
+    "id": "c", "type": "function", "function": {"name": "get_weather", "arguments": "{}"},
+}  # fmt: skip
+
+
+def texts_of(model: ScriptedModel) -> list[tuple[str, str]]:
+    """Return role and text of the messages of the last request to the model."""
+    found = []
+    for one in model.seen[-1]:
+        content = one["content"]
+        text = content if isinstance(content, str) else (content or [{"text": ""}])[-1]["text"]
+        found.append((one["role"], text))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "code"),
+    [
+        ({"reason": "provider_rate_limited", "retry_after_s": 7}, openai.RateLimitError,
+         "provider_rate_limited"),
+        ({"reason": "context_length_exceeded"}, openai.BadRequestError, "context_length_exceeded"),
+        ({}, openai.InternalServerError, "provider_error"),
+    ],
+)  # fmt: skip
+def test_a_stream_that_fails_before_its_first_output_has_the_status_of_the_error(
+    make_scripted: Make, failure: dict[str, Any], kind: type[openai.APIStatusError], code: str
+) -> None:
+    """Frameworks repeat a request, or shorten it, by the class of the error. LiteLLM repeats each
+    stream that fails.
+    """
+    api, _ = make_scripted([ProviderError("no", **failure)])
+    with connect(api) as client, pytest.raises(kind) as failed:
+        ask(client, "Hello", stream=True)
+    assert failed.value.code == code
+    headers = failed.value.response.headers
+    assert headers.get("Retry-After") == ("7" if "retry_after_s" in failure else None)
+    assert headers.get("X-Should-Retry") == ("false" if code == "provider_error" else None)
+    assert nothing_is_left(api)
+
+
+def test_a_stream_that_fails_after_a_tool_ran_is_not_repeated(make_scripted: Make) -> None:
+    ran = []
+    pay = Tool("pay", "Pays.", lambda arguments, context: str(ran.append(arguments)))
+    limited = ProviderError("no", reason="provider_rate_limited")
+    api, _ = make_scripted(
+        lambda messages: [limited if len(messages) > 2 else ToolCallDelta(0, "c", "pay", "{}")],
+        tools=[pay],
+    )
+    answered = post(api, stream=True)
+    assert answered.status_code == 200
+    *_, failed, done = answered.get_data(as_text=True).strip().split("\n\n")
+    assert json.loads(failed.removeprefix("data: "))["error"]["code"] == "provider_rate_limited"
+    assert done == "data: [DONE]"
+    assert ran == [{}]
+
+
+def test_a_stream_of_a_silent_model_starts(
+    make_scripted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "_MAX_START_S", 0.05)
+    started = threading.Event()
+    api, _ = make_scripted([started, "ok"])
+    pieces = iter(post(api, stream=True).response)
+    assert b'"role":"assistant"' in next(pieces)
+    started.set()
+    assert b'"content":"ok"' in b"".join(pieces)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "exceeds the context window",  # langchain-openai
+        "this model's maximum context length is",  # LiteLLM, Aider
+        "maximum context length",  # crewai, agno, gptme
+    ],
+)
+def test_frameworks_find_their_words_in_the_error_of_a_conversation_that_is_too_long(
+    words: str,
+) -> None:
+    assert words in TOO_LONG
+
+
+def test_a_response_of_a_conversation_that_is_too_long_fails_with_openais_code(
+    make_scripted: Make,
+) -> None:
+    """Codex repeats a response that failed with any other code."""
+    api, _ = make_scripted([ProviderError("no", reason="context_length_exceeded")])
+    with connect(api) as client:
+        *_, last = ask_response(client, "Hello", stream=True)
+        assert last.type == "response.failed"
+        again = client.responses.retrieve(last.response.id)
+    assert again.error == last.response.error
+    assert again.error.code == "context_length_exceeded"  # type: ignore[union-attr, comparison-overlap]
+
+
+@pytest.mark.parametrize("content", EMPTY)
+def test_a_completion_of_instructions_and_an_empty_message_answers_the_instructions(
+    make_scripted: Make, content: Any
+) -> None:
+    api, model = make_scripted("ok")
+    messages = [{"role": "system", "content": "Rhyme."}, {"role": "user", "content": content}]
+    assert post(api, messages=messages).status_code == 200
+    assert texts_of(model)[-1] == ("user", "Rhyme.")
+    answer = post(api, messages=messages[1:])
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "message_empty")
+
+
+@pytest.mark.parametrize("content", ["", [], [{"type": "input_text", "text": ""}]])
+def test_a_response_of_instructions_and_an_empty_message_answers_the_instructions(
+    make_scripted: Make, content: Any
+) -> None:
+    """pydantic-ai sends this for an agent without a prompt."""
+    api, model = make_scripted("ok")
+    given = [{"role": "user", "content": content}]
+    with connect(api) as client:
+        ask_response(client, given, instructions="Rhyme.")
+        assert texts_of(model)[-1] == ("user", "Rhyme.")
+        with pytest.raises(openai.BadRequestError) as failed:
+            ask_response(client, given)
+    assert failed.value.code == "message_empty"
+
+
+def test_an_empty_message_after_others_is_still_refused(api: Api) -> None:
+    said = [{"role": "user", "content": "Hi"}, {"role": "user", "content": ""}]
+    assert post(api, messages=said).json["error"]["code"] == "message_empty"
+    body = {"model": "default", "input": said}
+    failed = api.post("/api/v1/openai/responses", json=body)
+    assert failed.json["error"]["code"] == "message_empty"
+
+
+def test_results_of_calls_continue_instructions_without_a_message(make_scripted: Make) -> None:
+    """The second request of an agent without a prompt."""
+    api, model = make_scripted("ok")
+    given = [
+        {"type": "function_call", "call_id": "c", "name": "get_weather", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "sunny"},
+    ]
+    with connect(api) as client:
+        ask_response(client, given, instructions="Report.", tools=[WEATHER])
+    assert texts_of(model)[-3:] == [("user", "Report."), ("assistant", ""), ("tool", "sunny")]
+    messages = [
+        {"role": "system", "content": "Report."}, {"role": "assistant", "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "c", "content": "sunny"},
+    ]  # fmt: skip
+    assert api.post(PATH, json={"model": "default", "messages": messages}).status_code == 200
+    assert texts_of(model)[-3:] == [("user", "Report."), ("assistant", ""), ("tool", "sunny")]
