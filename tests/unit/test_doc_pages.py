@@ -6,10 +6,15 @@ import ast
 import inspect
 import json
 import re
+import textwrap
+import tomllib
+from collections.abc import Callable
 from dataclasses import fields
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
+
+import pytest
 
 import astrbot_api
 from astrbot_api import events, testing
@@ -53,6 +58,21 @@ def test_every_event_is_shown_with_an_example() -> None:
     assert isinstance(examples, ast.Dict)
     keys = [key.value for key in examples.keys if isinstance(key, ast.Constant)]
     assert sorted(keys) == sorted(of_streams)
+
+
+@pytest.mark.parametrize("page", [path.name for path in sorted(DOCS.glob("*.rst"))])
+def test_every_code_block_can_be_parsed(page: str) -> None:
+    parsers: dict[str, Callable[[str], object]] = {
+        "json": json.loads,
+        "toml": tomllib.loads,
+        "python": lambda text: compile(text, page, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT),
+    }
+    block = re.compile(
+        r"^( *)\.\. code-block:: (\w+)\n(?:\1   :.*\n)*\n((?:\1 +.*\n|\n)+)", re.MULTILINE
+    )
+    for _, language, text in block.findall(_read(page)):
+        if language in parsers:
+            parsers[language](textwrap.dedent(text))
 
 
 def test_telegrams_webhook_gets_the_same_updates_as_polling() -> None:
