@@ -431,6 +431,8 @@ def test_the_page_does_not_change_the_style_and_a_low_window_is_filled(
         visitor.say("ECHO\n\n|" + "word|" * 40 + "\n|" + "-|" * 40)
         visitor.wait_until_done()
         assert visitor.find("th").last.bounding_box()["height"] < 40  # the table scrolls
+        visitor.page.evaluate("document.querySelector('main').style.visibility = 'hidden'")
+        sync_api.expect(panel).to_be_hidden()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
