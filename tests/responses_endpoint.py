@@ -59,7 +59,10 @@ class ResponsesEndpoint(RawEndpoint):
         self._advice = advice
         self._whole = whole
         self._change = change
-        self._fields = ending
+        #: Fields of the next responses.
+        self.fields = ending
+        #: Rejections of invalid requests.
+        self.faults: list[Any] = []
         #: Path and body of each request.
         self.requests: list[tuple[str, dict[str, Any]]] = []
 
@@ -81,14 +84,16 @@ class ResponsesEndpoint(RawEndpoint):
                 connection.send_json(400, {"error": error})
                 continue
             played: Any = find_fault(body)
-            if not played:
+            if played:
+                self.faults.append((played, body))
+            else:
                 played = self._script(len(self.bodies), body)
             if isinstance(played, tuple):
                 connection.send_json(*played)
             elif self._whole:
-                connection.send_json(200, make_response(played, **self._fields))
+                connection.send_json(200, make_response(played, **self.fields))
             else:
-                events = self._change(make_events(played, **self._fields))
+                events = self._change(make_events(played, **self.fields))
                 connection.send_stream(*map(frame, events))
 
 

@@ -92,12 +92,15 @@ class ResponsesReader(ChunkReader):
             self._message.read_calls({"id": item.get("call_id"), "function": call, **self._take()})
         elif kind == "message":
             content = item.get("content")
-            if not is_shown and isinstance(content, list):
-                parts = (one for one in content if isinstance(one, dict))
-                text = "".join(to_text(one.get("text") or one.get("refusal")) for one in parts)
+            known = content if isinstance(content, list) else []
+            said = (one for one in known if isinstance(one, dict))
+            text = "".join(to_text(one.get("text") or one.get("refusal")) for one in said)
+            if not is_shown:
                 self._message.read_text(found, text, False)
             self._shown |= places
-            self._message.read(found, self._take(), False)
+            items = self._take()
+            if text.strip():  # a blank message is not returned, and so its reasoning must not be
+                self._message.attached |= items  # several messages become one, with the last's
         elif kind == "image_generation_call" and item.get("result"):
             url = f"data:image/{item.get('output_format') or 'png'};base64,{item['result']}"
             self._message.read(found, {"images": [{"image_url": {"url": url}}]}, False)
@@ -125,20 +128,20 @@ class ResponsesReader(ChunkReader):
             for index, item in enumerate(items):
                 self._read_item(found, item, index)
         elif not self._has_encrypted:
-            self._read_late_reasoning(found, items)
+            self._read_late_reasoning(items)
         details = response.get("incomplete_details")
         reason = to_text(details.get("reason")) if isinstance(details, dict) else ""
         self.finish_reason = _INCOMPLETE.get(reason, "stop" if status != "incomplete" else "length")
         self.ended_alone = True
 
-    def _read_late_reasoning(self, found: list[Delta], items: Sequence[Mapping[str, Any]]) -> None:
+    def _read_late_reasoning(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Read encrypted reasoning that LiteLLM sends only at the end."""
         for item in items:
             self._keep_encrypted(item)
             if self._reasoning and item.get("type") == "function_call":
                 self._message.read_calls({"id": item.get("call_id"), **self._take()})
             elif self._reasoning and item.get("type") == "message":
-                self._message.read(found, self._take(), False)
+                self._message.attached |= self._take()
 
 
 def _list_places(index: Any, one: Mapping[str, Any]) -> set[str]:

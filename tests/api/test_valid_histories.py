@@ -7,12 +7,16 @@ Random sequences of turns with an endpoint as strict as OpenAI's rules. ``make s
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ..responses_endpoint import ResponsesEndpoint, function_call, message, reasoning
 from ..strict_endpoint import StrictEndpoint, call, say, step
 from ..unit.raw_endpoint import DONE, event
 from .conftest import Api
@@ -73,29 +77,29 @@ ANSWERS = st.one_of(
     st.sampled_from([(500, {"error": "x"}), (200, {"choices": None}), (429, {}), (200, [])]),
 )
 
-#: One turn: the model's responses to each request, and whether the turn is stopped.
-TURNS = st.tuples(st.lists(ANSWERS, min_size=1, max_size=4), st.booleans(), st.booleans())
 
+class Sequences:
+    """Plays random answers, and checks that the last request of each session is accepted.
 
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("alternating", [False, True])
-def test_no_later_request_of_a_session_is_rejected(make_api: Any, alternating: bool) -> None:
-    played: dict[str, Any] = {"answers": [], "stop": None}
+    :param end: The last answer, with the text ``ok``.
+    """
 
-    def play(number: int, body: dict[str, Any]) -> Any:
-        if played["stop"] is not None:
-            stop, played["stop"] = played["stop"], None
+    def __init__(self, end: Any) -> None:
+        self._end = end
+        self._answers: list[Any] = []
+        self._stop: Callable[[], object] | None = None
+
+    def next(self) -> Any:
+        """Return the next answer, and stop its turn if asked to."""
+        if self._stop is not None:
+            stop, self._stop = self._stop, None
             stop()
-        return played["answers"].pop(0) if played["answers"] else say("ok")
+        return self._answers.pop(0) if self._answers else self._end
 
-    with StrictEndpoint(play, alternating=alternating) as endpoint:
-        rule = "strict_roles = true" if alternating else ""
-        api: Api = make_api(
-            f'[provider]\ntype = "openai"\nbase_url = "{endpoint.base_url}"\nmodel = "m"\n'
-            f"max_retries = 0\n{rule}\n"
-            '[agent]\ntitles = false\nsystem_prompt = "Be kind."\nmax_steps = 4\n'
-        )
+    def run(self, api: Api, faults: list[Any], answers: st.SearchStrategy[Any]) -> None:
+        """Run sequences of turns: the answers to each request, and whether it is stopped."""
         sessions = iter(range(10**9))
+        turns = st.tuples(st.lists(answers, min_size=1, max_size=4), st.booleans(), st.booleans())
 
         def stop(session: str) -> None:
             headers = {"X-API-Key": api.key}
@@ -104,22 +108,77 @@ def test_no_later_request_of_a_session_is_rejected(make_api: Any, alternating: b
             )
 
         @settings(
-            max_examples=SEQUENCES // 2,
+            max_examples=SEQUENCES // 3,
             database=None,
             suppress_health_check=list(HealthCheck),
         )
-        @given(st.lists(TURNS, min_size=1, max_size=4))
+        @given(st.lists(turns, min_size=1, max_size=4))
         def sequence(turns: list[Any]) -> None:
             session = f"s{next(sessions)}"
-            for answers, stopped, streaming in turns:
-                played["answers"] = list(answers)
-                played["stop"] = (lambda: stop(session)) if stopped else None
+            for given_answers, stopped, streaming in turns:
+                self._answers = list(given_answers)
+                self._stop = partial(stop, session) if stopped else None
                 api.chat("go on", session_id=session, enable_streaming=streaming)
-            played["answers"], played["stop"] = [], None
+            self._answers, self._stop = [], None
             events = api.chat("and now?", session_id=session)
-            assert endpoint.faults == []
-            said = [one["data"] for one in events if one["type"] == "complete"]
-            assert said == ["ok"]
+            assert faults == []
+            assert [one["data"] for one in events if one["type"] == "complete"] == ["ok"]
 
         sequence()
-    assert len(endpoint.bodies) >= SEQUENCES // 2
+
+
+def config_of(base_url: str, rule: str = "") -> str:
+    return (
+        f'[provider]\ntype = "openai"\nbase_url = "{base_url}"\nmodel = "m"\n'
+        f"max_retries = 0\n{rule}\n"
+        '[agent]\ntitles = false\nsystem_prompt = "Be kind."\nmax_steps = 4\n'
+    )
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("alternating", [False, True])
+def test_no_later_request_of_a_session_is_rejected(make_api: Any, alternating: bool) -> None:
+    sequences = Sequences(say("ok"))
+    with StrictEndpoint(lambda *_: sequences.next(), alternating=alternating) as endpoint:
+        rule = "strict_roles = true" if alternating else ""
+        sequences.run(make_api(config_of(endpoint.base_url, rule)), endpoint.faults, ANSWERS)
+    assert len(endpoint.bodies) >= SEQUENCES // 3
+
+
+#: Items of Responses. A reasoning item always belongs to the next item.
+ITEMS = st.one_of(
+    st.builds(
+        lambda name, arguments, id: {**function_call(id), "name": name, "arguments": arguments},
+        st.sampled_from(["calculate", "current_time", "", "no such!", "a.b", "x" * 90, "käse"]),
+        ARGUMENTS.filter(lambda one: isinstance(one, str)),
+        st.sampled_from(["", "call_1", "x" * 80, "a b", "call_é"]),
+    ),
+    st.builds(message, st.sampled_from(["Hello", " ", "", "<think>hm</think>x", "hm</think>y"])),
+)  # fmt: skip
+
+ENDINGS = st.sampled_from(
+    [{}, {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+     {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}},
+     {"status": "failed", "error": {"code": "server_error", "message": "x"}}]
+)  # fmt: skip
+
+
+@pytest.mark.timeout(3600)
+def test_no_later_request_to_responses_is_rejected(make_api: Any) -> None:
+    sequences = Sequences(([[message("ok")]], {}))
+
+    def play(number: int, body: dict[str, Any]) -> Any:
+        items, endpoint.fields = sequences.next()
+        # OpenAI's ids of calls are unique.
+        return [
+            {**one, "call_id": f"{one['call_id']}{at}"} if "call_id" in one else one
+            for at, one in enumerate(chain.from_iterable(items))
+        ]
+
+    item = st.builds(
+        lambda thinks, one: [reasoning("hm"), one] if thinks else [one], st.booleans(), ITEMS
+    )
+    with ResponsesEndpoint(play) as endpoint:
+        api = make_api(config_of(endpoint.base_url, 'api = "responses"'))
+        sequences.run(api, endpoint.faults, st.tuples(st.lists(item, max_size=3), ENDINGS))
+    assert len(endpoint.bodies) >= SEQUENCES // 3
