@@ -81,8 +81,8 @@ def find_fault(validator: Any, values: Mapping[str, Any]) -> str:
         errors = sorted(validator.iter_errors(values), key=lambda one: list(map(str, one.path)))
     except (_TooMuchError, RecursionError):
         return TOO_LARGE
-    except _WrappedReferencingError:
-        return INCOMPLETE
+    except (_WrappedReferencingError, AttributeError, TypeError, ValueError):
+        return INCOMPLETE  # or refers to something that is no schema
     if not errors:
         return ""
     where = ".".join(map(str, errors[0].path))

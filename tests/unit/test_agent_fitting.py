@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -112,6 +112,8 @@ def test_any_schema_becomes_one_that_a_strict_endpoint_takes(name: str) -> None:
     )
 )
 @settings(max_examples=200)
+@example({"$ref": "#/a", "a": None})
+@example({"$ref": "#/a", "a": {"type": {}, "pattern": 1}})
 def test_whatever_a_server_lists_is_fit_for_the_wire(schema: Any) -> None:
     fitted = fit_schema(schema)
     assert find_fault(fitted) == ""
