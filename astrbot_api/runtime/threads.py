@@ -67,10 +67,36 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
         Objects of ``asyncio``, such as open connections, cannot be kept for the next call.
         It cannot start processes; use ``subprocess`` in the tool instead.
     """
+    result: T = _run("async", _run_loop, (work,))
+    return result
+
+
+def _run_loop(work: Coroutine[Any, Any, T]) -> T:
     import asyncio
 
-    result: T = _run("async", asyncio.run, (work,))
-    return result
+    with asyncio.Runner(loop_factory=_make_loop if is_gevent_patched() else None) as runner:
+        return runner.run(work)
+
+
+def _make_loop() -> Any:
+    """Return an event loop for this greenlet, which others of its thread may wake up.
+
+    The threads of its executor are greenlets of the same thread. Since Python 3.14, asyncio takes
+    them for the loop itself, and does not wake it up with their results.
+    """
+    import asyncio
+
+    from gevent import getcurrent
+
+    class Loop(asyncio.SelectorEventLoop):
+        own = getcurrent()
+
+        def call_soon(self, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
+            if getcurrent() is self.own:
+                return super().call_soon(*args, context=context)
+            return self.call_soon_threadsafe(*args, context=context)
+
+    return Loop()
 
 
 def _run(kind: str, job: Callable[..., T], arguments: tuple[Any, ...]) -> T:

@@ -51,7 +51,7 @@ for kind, run in kinds.items():
     gevent.sleep(0)
     with gevent.Timeout(20):
         others = [other(os.getpid) == os.getpid() for name, other in kinds.items() if name != kind]
-        print(kind, all(others), socket.gethostbyname("localhost"))
+        print(kind, all(others), socket.gethostbyname("localhost"), flush=True)
     full.release()
     gevent.joinall(standing)
 pid = os.fork()
