@@ -233,6 +233,15 @@ def test_requests_without_a_user_or_from_another_site_are_anonymous(make: Make) 
     assert client.post("/api/v1/chat", headers=own, json=body).status_code == 200
 
 
+def test_a_link_of_another_site_deletes_no_session(make: Make) -> None:
+    client = make(lambda messages, context: "ok")
+    chat(client, "ann", session_id="of-ann")
+    as_ann = {"User": "ann"}
+    answer = client.get("/api/chat/delete_session?session_id=of-ann", headers=as_ann)
+    assert (answer.status_code, answer.get_json()["code"]) == (401, "missing_api_key")
+    assert client.get("/api/v1/chat/sessions/of-ann", headers=as_ann).status_code == 200
+
+
 def test_a_token_of_the_host_in_the_authorization_header_is_its_own(make: Make) -> None:
     def find_user(request: Request) -> HostUser | None:
         return HostUser("ann") if "ann.jwt" in request.headers["Authorization"] else None
