@@ -296,7 +296,8 @@ def test_a_sheet_with_a_cell_far_away_is_read() -> None:
 
 
 def test_a_notebook_is_read_as_its_cells_without_pictures() -> None:
-    output = {"output_type": "display_data", "data": {"image/png": "A" * 999, "text/plain": "<F>"}}
+    picture = "A" * 9 * 2**20
+    output = {"output_type": "display_data", "data": {"image/png": picture, "text/plain": "<F>"}}
     code = {"cell_type": "code", "source": ["a = 1\n", "a"], "outputs": [output]}
     cells = [{"cell_type": "markdown", "source": "# Title"}, code]
     notebook = json.dumps({"cells": cells, "metadata": {}}).encode()

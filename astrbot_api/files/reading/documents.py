@@ -30,6 +30,9 @@ _FEW_CHARS = 500
 #: Maximum size of a text file that is read, at four bytes per character.
 _MAX_TEXT_BYTES = 4 * MAX_TEXT_CHARS
 
+#: Maximum size of a notebook. Most of its bytes are pictures, which are left out.
+_MAX_NOTEBOOK_BYTES = 32 * 2**20
+
 _TEXT_MIMES = {
     "application/json", "application/xml", "application/javascript", "application/toml",
     "application/yaml", "application/x-yaml", "application/sql", "application/x-sh",
@@ -97,7 +100,10 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     if not is_text and mime != "message/rfc822":
         notes.append("It is not a text or a supported document.")
         return ""
-    data = source.read(_MAX_TEXT_BYTES)
+    is_notebook = suffix == ".ipynb"
+    data = source.read(_MAX_NOTEBOOK_BYTES if is_notebook else _MAX_TEXT_BYTES)
+    if is_notebook and len(data) == _MAX_NOTEBOOK_BYTES:
+        raise Unreadable(f"it is larger than {_MAX_NOTEBOOK_BYTES // 2**20} MiB")
     if mime == "message/rfc822" or suffix in (".eml", ".mht"):
         return _read_mail(data)
     text, assumed = decode(data)
@@ -109,7 +115,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     # A binary file with the extension of a text file.
     if is_binary(text):
         raise Unreadable("its name is that of a text, but its content is binary")
-    if suffix == ".ipynb":
+    if is_notebook:
         text = read_notebook(text)
     return _EMBEDDED.sub(r"\1…", text)
 
