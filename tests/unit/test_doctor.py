@@ -165,8 +165,9 @@ def test_a_redis_that_cannot_keep_the_events_is_reported(
     ("rules", "state", "text", "remedy"),
     [
         ("~astrbot:* &astrbot:* +@all -@dangerous", "ok", "it answers; role and memory not ", ""),
-        ("~other:* &* +@all", "fail", "this user has no permissions", "allow the user ~astrbot:*"),
-        ("~* resetchannels +@all", "fail", "this user has no permissions", "allow the user ~astr"),
+        # The texts of Redis 7 and 8 differ in their first words.
+        ("~other:* &* +@all", "fail", "o permissions", "allow the user ~astrbot:*"),
+        ("~* resetchannels +@all", "fail", "o permissions", "allow the user ~astrbot:*"),
     ],
 )
 def test_a_redis_user_needs_only_the_servers_prefix(
@@ -188,7 +189,7 @@ def test_a_redis_user_needs_only_the_servers_prefix(
         finally:
             client.execute_command("ACL", "DELUSER", "app")
     assert found["state"] == state
-    assert found["text"].startswith(text)
+    assert text in found["text"]
     assert found["remedy"].startswith(remedy)
 
 

@@ -69,7 +69,8 @@ def _describe(store: Store) -> list[str]:
             " FROM information_schema.columns WHERE table_schema = 'public'",
             "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'",
             "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)"
-            " FROM pg_constraint WHERE connamespace = 'public'::regnamespace",
+            # Since PostgreSQL 18, NOT NULL is listed too, with the column's first name.
+            " FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n'",
         ):
             lines += [str(tuple(row)) for row in _rows(store, sql)]
         return sorted(lines)
