@@ -119,7 +119,8 @@ class OpenAIProvider:
     def _open(self, body: Mapping[str, Any], call: Call) -> tuple[AnswerReader, list[Delta] | None]:
         """Send the request until the first delta arrives, changing it after rejections."""
         attempts, adapter = self._endpoint.begin_attempts(), self._get_adapter(body["model"])
-        trial, tries, helped = adapter, 0, list[_Try]()
+        # A copy, since a concurrent request may store the change that this one needs, too.
+        trial, tries, helped = adapter.copy(), 0, list[_Try]()
         once: frozenset[str] = frozenset()
         while True:
             base, adapted = self._endpoint.base, trial.adapt(body, once)
@@ -132,7 +133,6 @@ class OpenAIProvider:
                 words = _CHANGING.sub("", error.text)
                 if helped and helped[-1].words == words:
                     helped.pop()
-                trial = adapter.copy() if trial is adapter else trial
                 fix = next((one for one in found if _apply(one, trial, adapted, once)), None)
                 if fix is not None and tries < _MAX_FIXES:
                     tries += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import pytest
@@ -400,6 +400,26 @@ def test_concurrent_requests_are_changed_after_rejections(field: str, message: s
     with RawEndpoint(handle) as endpoint, ThreadPoolExecutor(2) as threads:
         provider = provider_of(endpoint)
         answers = [threads.submit(ask, provider, tools=TOOLS) for _ in range(2)]
+        assert [text_of(one.result()) for one in answers] == ["ok", "ok"]
+
+
+def test_a_request_is_changed_although_another_one_stored_the_change_meanwhile() -> None:
+    together, stored = threading.Barrier(2), threading.Event()
+
+    def handle(connection: Connection) -> None:
+        while body := connection.read_request()[1]:
+            if "stream_options" in json.loads(body):
+                if together.wait(PATIENCE_S):
+                    stored.wait(PATIENCE_S)
+                connection.send_json(400, refuse("Unrecognized request argument: stream_options"))
+            else:
+                connection.send_stream(*say("ok"))
+
+    with RawEndpoint(handle) as endpoint, ThreadPoolExecutor(2) as threads:
+        provider = provider_of(endpoint)
+        answers = [threads.submit(ask, provider, tools=TOOLS) for _ in range(2)]
+        next(as_completed(answers))
+        stored.set()
         assert [text_of(one.result()) for one in answers] == ["ok", "ok"]
 
 
