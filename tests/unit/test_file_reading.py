@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from email.message import EmailMessage
 from typing import Any
 
 import PIL
@@ -295,9 +296,19 @@ def test_a_sheet_with_a_cell_far_away_is_read() -> None:
     assert "| marmalade | 4711 |  |\n|  |  | 7 |" in read(samples.make_xlsx(far))
 
 
-def test_a_notebook_is_read_as_its_cells_without_pictures() -> None:
-    picture = "A" * 9 * 2**20
-    output = {"output_type": "display_data", "data": {"image/png": picture, "text/plain": "<F>"}}
+def test_all_files_of_a_mail_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("astrbot_api.files.reading.documents._MAX_TEXT_BYTES", 100)
+    mail = EmailMessage()
+    mail.set_content("See the files.")
+    for name in ("a.pdf", "b.pdf"):
+        mail.add_attachment(bytes(500), maintype="application", subtype="pdf", filename=name)
+    text = read(mail.as_bytes(), "a.eml", "message/rfc822")
+    assert text.endswith("[attached: a.pdf, application/pdf]\n[attached: b.pdf, application/pdf]")
+
+
+def test_a_notebook_is_read_as_its_cells_without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("astrbot_api.files.reading.documents._MAX_TEXT_BYTES", 500)
+    output = {"output_type": "display_data", "data": {"image/png": "A" * 999, "text/plain": "<F>"}}
     code = {"cell_type": "code", "source": ["a = 1\n", "a"], "outputs": [output]}
     cells = [{"cell_type": "markdown", "source": "# Title"}, code]
     notebook = json.dumps({"cells": cells, "metadata": {}}).encode()

@@ -30,8 +30,8 @@ _FEW_CHARS = 500
 #: Maximum size of a text file that is read, at four bytes per character.
 _MAX_TEXT_BYTES = 4 * MAX_TEXT_CHARS
 
-#: Maximum size of a notebook. Most of its bytes are pictures, which are left out.
-_MAX_NOTEBOOK_BYTES = 32 * 2**20
+#: The same of a notebook or a mail. Most bytes are pictures and attached files, which are left out.
+_MAX_WHOLE_BYTES = 32 * 2**20
 
 _TEXT_MIMES = {
     "application/json", "application/xml", "application/javascript", "application/toml",
@@ -101,10 +101,11 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         notes.append("It is not a text or a supported document.")
         return ""
     is_notebook = suffix == ".ipynb"
-    data = source.read(_MAX_NOTEBOOK_BYTES if is_notebook else _MAX_TEXT_BYTES)
-    if is_notebook and len(data) == _MAX_NOTEBOOK_BYTES:
-        raise Unreadable(f"it is larger than {_MAX_NOTEBOOK_BYTES // 2**20} MiB")
-    if mime == "message/rfc822" or suffix in (".eml", ".mht"):
+    is_mail = mime == "message/rfc822" or suffix in (".eml", ".mht")
+    data = source.read(_MAX_WHOLE_BYTES if is_notebook or is_mail else _MAX_TEXT_BYTES)
+    if is_notebook and len(data) == _MAX_WHOLE_BYTES:
+        raise Unreadable(f"it is larger than {_MAX_WHOLE_BYTES // 2**20} MiB")
+    if is_mail:
         return _read_mail(data)
     text, assumed = decode(data)
     if assumed:
