@@ -149,12 +149,43 @@ def test_a_response_of_instructions_and_an_empty_message_answers_the_instruction
     assert failed.value.code == "message_empty"
 
 
-def test_an_empty_message_after_others_is_still_refused(api: Api) -> None:
-    said = [{"role": "user", "content": "Hi"}, {"role": "user", "content": ""}]
-    assert post(api, messages=said).json["error"]["code"] == "message_empty"
-    body = {"model": "default", "input": said}
-    failed = api.post("/api/v1/openai/responses", json=body)
-    assert failed.json["error"]["code"] == "message_empty"
+def test_an_empty_message_after_others_reaches_the_model(make_scripted: Make) -> None:
+    """The automatic reply of AutoGen's UserProxyAgent is empty."""
+    api, model = make_scripted("ok")
+    said = [
+        {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": ""},
+    ]  # fmt: skip
+    seen = [("user", "Hi"), ("assistant", "Hello"), ("user", "(no text)")]
+    assert post(api, messages=said).status_code == 200
+    assert texts_of(model)[-3:] == seen
+    answered = api.post("/api/v1/openai/responses", json={"model": "default", "input": said})
+    assert answered.status_code == 200
+    assert texts_of(model)[-3:] == seen
+    in_session = post(api, messages=said, session_id="s1")
+    assert in_session.json["error"]["code"] == "message_empty"
+
+
+def test_a_thread_may_continue_with_the_message_again_and_all_results(make_scripted: Make) -> None:
+    """Semantic Kernel's agents stream this."""
+    calls = [ToolCallDelta(0, "a", "get_weather", "{}"), ToolCallDelta(1, "b", "get_weather", "{}")]
+    scripts: list[Any] = [calls, [ToolCallDelta(0, "c", "get_weather", "{}")], ["ok"]]
+    api, model = make_scripted(lambda messages: scripts.pop(0))
+    given: list[Any] = [{"role": "user", "content": "Weather?"}]
+    previous: dict[str, Any] = {}
+    with connect(api) as client:
+        for results in ([], ["a", "b"], ["c"]):
+            given += [
+                {"type": "function_call_output", "call_id": one, "output": f"of {one}"}
+                for one in results
+            ]
+            answer = ask_response(client, given, tools=[WEATHER], **previous)
+            previous = {"previous_response_id": answer.id}
+    assert answer.output_text == "ok"
+    asked, called = ("user", "Weather?"), ("assistant", "")
+    assert texts_of(model)[1:] == [
+        asked, asked, called, ("tool", "of a"), ("tool", "of b"), asked, called, ("tool", "of c"),
+    ]  # fmt: skip
 
 
 def test_results_of_calls_continue_instructions_without_a_message(make_scripted: Make) -> None:

@@ -119,7 +119,33 @@ def build_supplied(
     system: list[ModelMessage] = (
         [{"role": "system", "content": system_prompt}] if system_prompt else []
     )
-    return [*system, *kept, *after]
+    return [*system, *_place_calls([*kept, *after])]
+
+
+def _place_calls(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
+    """Move calls down to their results if other messages are between them.
+
+    Some clients continue a thread with the user's message again and then the results, and with the
+    results of all its earlier calls. Source: ``invoke_stream`` of Semantic Kernel's agents.
+    """
+    found: list[ModelMessage] = []
+    steps: dict[str, ModelMessage] = {}
+    answered: set[str] = set()
+    for message in messages:
+        call_id = message.get("tool_call_id")
+        step = steps.get(call_id or "")
+        ids = [one["id"] for one in step["tool_calls"]] if step else []
+        if step is not None and answered.isdisjoint(ids) and found[-1] is not step:
+            found = [*(one for one in found if one is not step), step]
+        elif step is not None and call_id in answered:
+            continue
+        for call in message.get("tool_calls") or ():
+            steps[call["id"]] = message
+            answered.discard(call["id"])
+        if call_id:
+            answered.add(call_id)
+        found.append(message)
+    return found
 
 
 def _prepend(content: Content, text: str) -> Content:

@@ -19,6 +19,9 @@ MAX_MESSAGES = 2000
 #: Accepted roles of a message.
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
+#: Stands for an empty message that follows others. Source: AutoGen's "default_auto_reply".
+NO_TEXT = "(no text)"
+
 #: Stores a file's data under a name and returns the attachment id.
 StoreFile = Callable[[bytes, str], str]
 
@@ -64,6 +67,8 @@ def read_messages(
     if users:
         where = f"messages[{last}].content"
         content = messages[last].get("content")
+        if len(users) > 1 and store_earlier and is_empty(content):
+            content = NO_TEXT
         segments = _read_segments(content, where, store_file, max_segments)
     else:
         where = "messages"

@@ -12,7 +12,7 @@ from ...chat.context.supplied import SuppliedContext
 from ...chat.context.thread import SYSTEM_ROLES, read_items
 from ...errors import refuse
 from ...messages import Plain, Segment, require_content, separate_texts
-from ..openai.reading import is_empty
+from ..openai.reading import NO_TEXT, is_empty
 from .item_parsing import ItemParser, find_reference
 
 #: Maximum number of items in one input.
@@ -91,6 +91,8 @@ class InputReader:
                     )
                 answered = system or texts
                 segments, texts = [Plain("\n\n".join(answered).strip())], texts[: -len(answered)]
+        elif len(users) > 1 and is_empty(given[last].get("content")):
+            segments = [Plain(NO_TEXT)]
         if last is not None or segments:
             self._check(segments)
         return ResponseInput(items, segments, SuppliedContext("\n\n".join(texts), before, after))
