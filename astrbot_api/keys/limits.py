@@ -70,10 +70,13 @@ def check_turn(
     session_id: str,
     config_id: str,
     sent: Sequence[AttachmentRow],
+    *,
+    stops_turn: bool = False,
 ) -> None:
     """Reject a turn that its key does not allow.
 
     :param sent: The attachments that its message uses.
+    :param stops_turn: Whether it stops an active turn, and so counts instead of it.
     :raises ApiError: ``key_restricted``, ``rate_limited`` or ``budget_exhausted``.
     """
     guard.rules.check_session(session_id)
@@ -81,7 +84,7 @@ def check_turn(
     check_attachments(db, guard, sent)
     for key_id, rules in guard.counted:
         if rules.limits_turns:
-            _check_counts(db, key_id, rules)
+            _check_counts(db, key_id, rules, stops_turn)
 
 
 def check_attachments(db: peewee.Database, guard: KeyGuard, sent: Sequence[AttachmentRow]) -> None:
@@ -96,10 +99,12 @@ def check_attachments(db: peewee.Database, guard: KeyGuard, sent: Sequence[Attac
             raise ApiError("attachment_not_found", f"attachment not found: {row.attachment_id}")
 
 
-def _check_counts(db: peewee.Database, key_id: str, rules: KeyRules) -> None:
+def _check_counts(db: peewee.Database, key_id: str, rules: KeyRules, stops_turn: bool) -> None:
     lock_name(db, "key", key_id)
     # Count open turns first: a turn that ends meanwhile then counts twice, not zero times.
     active = keyuse.count_active_turns(db, key_id)
+    if stops_turn and active:
+        active -= 1
     if rules.streams is not None and active >= rules.streams:
         raise ApiError(
             "rate_limited",

@@ -13,6 +13,7 @@ from astrbot_api.testing import ScriptedModel
 
 from ..servers import parse_events
 from .conftest import Api
+from .test_guard_rails import make_key, say
 
 Make = Callable[..., tuple[Api, ScriptedModel]]
 
@@ -71,3 +72,34 @@ def test_texts_that_begin_like_the_command_stop_nothing(talking: Api) -> None:
     assert talking.state.chat.runs.active_count == 2
     talking.chat("/stop", session_id="s")
     stream.get_data()
+
+
+@pytest.mark.parametrize("rule", ["streams", "turns_per_day", "max_turns", "tokens_per_day"])
+def test_stop_works_at_the_limit_of_its_key(talking: Api, rule: str) -> None:
+    """The command takes the place of the turn that it stops."""
+    key = make_key(talking, **{rule: 1000 if rule == "tokens_per_day" else 1})
+    stream = talking.post_chat(key, username="alice", session_id="s", message="talk")
+    other = say(talking, key, session_id="s", message="talk too")
+    assert other.status_code == 429
+    for session_id in ("new", "s"):
+        answer = talking.post_chat(key, username="alice", session_id=session_id, message="/stop")
+        assert answer.status_code == (429 if session_id == "new" else 200), answer.text
+    assert texts_of(parse_events(answer.get_data())) == "Stopped."
+    assert parse_events(stream.get_data())[-1]["type"] == "end"
+
+
+def test_stop_works_at_the_limit_of_all_keys(make_scripted: Make) -> None:
+    started, ended = threading.Event(), threading.Event()
+
+    def answer(messages: Any) -> Iterator[Delta]:
+        started.set()
+        while not ended.wait(0.01):
+            yield TextDelta("on and ")
+
+    api, _ = make_scripted(answer, max_runs_per_key=1)
+    stream = begin(api)
+    assert started.wait(10)
+    assert begin(api, "other").status_code == 429
+    assert texts_of(api.chat("/stop", session_id="s")) == "Stopped."
+    stream.get_data()
+    ended.set()

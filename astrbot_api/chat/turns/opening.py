@@ -116,7 +116,7 @@ class TurnOpener:
         run_id = str(uuid.uuid4())
         if request.client_key is not None:
             claim_turn(db, request.client_key, run_id, worker_id)
-        self._check_key_limit(db, request.payer)
+        self._check_key_limit(db, request)
         _note_origin(db, request, run_id)
         found = self._look_up(db, request, chosen)
         session = _enter_session(db, found)
@@ -205,7 +205,10 @@ class TurnOpener:
             _refuse_model_fields(request)
         if request.guard is not None:
             earlier = find_earlier_media(db, request)
-            check_turn(db, request.guard, name, config.id, [*sent, *earlier])
+            check_turn(
+                db, request.guard, name, config.id, [*sent, *earlier],
+                stops_turn=_stops_turn(db, request, session),
+            )  # fmt: skip
         checkpoint = (again and again.user.llm_checkpoint_id) or str(uuid.uuid4())
         return _Found(request, name, session, again, sent, config, provider, checkpoint)
 
@@ -237,11 +240,13 @@ class TurnOpener:
                 headers={"Retry-After": "5"},
             )
 
-    def _check_key_limit(self, db: peewee.Database, payer: str | None) -> None:
-        limit = self._settings.max_runs_per_key
-        if limit and payer:
-            lock_name(db, "key_runs", payer)
-        if limit and payer and keyuse.count_active_turns(db, payer) >= limit:
+    def _check_key_limit(self, db: peewee.Database, request: TurnRequest) -> None:
+        limit, payer = self._settings.max_runs_per_key, request.payer
+        if not limit or not payer:
+            return
+        lock_name(db, "key_runs", payer)
+        # One more stop command, for the last of the running turns.
+        if keyuse.count_active_turns(db, payer) >= limit + asks_to_stop(request.text):
             raise ApiError(
                 "too_many_turns",
                 f"{limit} turns of this API key are running or waiting; wait for them first",
@@ -255,6 +260,13 @@ class TurnOpener:
             if found is not None:
                 return found
         return self._configs.get_default()
+
+
+def _stops_turn(db: peewee.Database, request: TurnRequest, session: SessionRow | None) -> bool:
+    """Return whether a turn is a stop command for an active turn of its session."""
+    if session is None or not asks_to_stop(request.text):
+        return False
+    return bool(runs.list_active_ids(db, session.id))
 
 
 def _find_session(db: peewee.Database, name: str, creator: str) -> SessionRow | None:
