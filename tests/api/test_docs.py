@@ -532,12 +532,12 @@ def test_the_paths_have_the_prefix_of_the_settings(make_api: Callable[..., Api])
     ("query", "accepted", "tag", "title"),
     [
         ("", "", "en", "AstrBot HTTP API"),
-        ("", "de, zh-CN;q=0.9, en;q=0.8", "zh-CN", "AstrBot HTTP 接口"),
+        ("", "de, zh-CN;q=0.9, en;q=0.8", "zh-CN", "AstrBot HTTP API 文档"),
         ("", "en-GB, zh;q=0.5", "en", "AstrBot HTTP API"),
         ("", "fr", "en", "AstrBot HTTP API"),
-        ("?lang=zh", "en", "zh-CN", "AstrBot HTTP 接口"),
+        ("?lang=zh", "en", "zh-CN", "AstrBot HTTP API 文档"),
         ("?lang=en", "zh", "en", "AstrBot HTTP API"),
-        ("?lang=fr", "zh-TW", "zh-CN", "AstrBot HTTP 接口"),
+        ("?lang=fr", "zh-TW", "zh-CN", "AstrBot HTTP API 文档"),
     ],
 )
 def test_the_page_is_in_the_readers_language(

@@ -184,7 +184,7 @@ def proxy_url(prefixed_server: Server) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("language", "tag", "heading"),
-    [("en", "en", "AstrBot HTTP API"), ("zh", "zh-CN", "AstrBot HTTP 接口")],
+    [("en", "en", "AstrBot HTTP API"), ("zh", "zh-CN", "AstrBot HTTP API 文档")],
 )
 def test_the_page_is_in_the_requested_language(
     server: Server, docs: DocsPage, language: str, tag: str, heading: str
