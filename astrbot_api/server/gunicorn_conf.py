@@ -18,7 +18,6 @@ import mmap
 import os
 import signal
 import sys
-import tempfile
 import time
 
 if "peewee" in sys.modules and not _patched_before:
@@ -83,7 +82,9 @@ def on_starting(server):  # type: ignore[no-untyped-def]
 
 def when_ready(server):  # type: ignore[no-untyped-def]
     """Check the configuration files before each reload."""
-    _guard_reload(server)
+    from astrbot_api.server.reloading import guard_reload
+
+    guard_reload(server)
 
 
 def on_reload(server):  # type: ignore[no-untyped-def]
@@ -98,11 +99,12 @@ def post_fork(server, worker):  # type: ignore[no-untyped-def]
     the first start. Later, a worker that restarts during a database outage must not stop all
     other workers.
     """
+    from astrbot_api.server.heads import bound_heads, join_heads
     from astrbot_api.server.refusing import use_json_errors
 
     use_json_errors()
-    _bound_heads()
-    _join_heads()
+    bound_heads()
+    join_heads()
     load = worker.load_wsgi
 
     def load_or_leave() -> None:
@@ -192,10 +194,6 @@ def worker_exit(server, worker):  # type: ignore[no-untyped-def]
     close_app(worker)
 
 
-#: Maximum size of a request head. Ten heads of 700 KB blocked a worker for 2.5 s (Source:
-#: measured with gunicorn 27). nginx's default limit is 32 KB.
-_MAX_HEAD_BYTES = 64 * 1024
-
 #: One byte shared by all workers. It becomes 1 when one of them has loaded the application.
 _has_served = mmap.mmap(-1, 1)
 
@@ -208,77 +206,6 @@ _connections = memoryview(mmap.mmap(-1, 64 * 4)).cast("I")
 #: Pauses before a further start, in seconds. Each start imports the whole application.
 _PAUSES_S = (1, 2, 4, 8, 15)
 
-#: Time limit of the check before a reload, in seconds.
-_CHECK_S = 30.0
-
-
-def _bound_heads() -> None:
-    """Reject request heads and trailers longer than :data:`_MAX_HEAD_BYTES`.
-
-    gunicorn limits only the length and number of fields, which allows 800 KB, and copies the
-    whole buffer for each received piece.
-    """
-    from gunicorn.http.parser import RequestParser
-
-    plain = RequestParser.mesg_class
-
-    class Request(plain):  # type: ignore[valid-type, misc]
-        def parse(self, unreader):  # type: ignore[no-untyped-def]
-            self.max_buffer_headers = _MAX_HEAD_BYTES
-            return super().parse(unreader)
-
-    RequestParser.mesg_class = Request
-
-
-#: Maximum bytes that are copied to be sent together with the head of their response.
-_MAX_JOINED_BYTES = 64 * 1024
-
-
-def _join_heads() -> None:
-    """Send the head of a response together with the first bytes of its body, with fewer calls.
-
-    gunicorn sends them separately, and each send wakes the client up, which took up to 60 us
-    (Source: measured). If the request's body is not read to its end, the head says that the
-    connection is closed (see astrbot_api/http/request_body.py).
-    """
-    from gunicorn.http import wsgi
-
-    class Joined(list):  # type: ignore[type-arg]
-        sendall = list.append
-
-        def send(self, data):  # type: ignore[no-untyped-def]
-            self.append(data)
-            return len(data)
-
-    class Response(wsgi.Response):  # type: ignore[misc]
-        def default_headers(self):  # type: ignore[no-untyped-def]
-            if getattr(self.req.body, "closes_connection", False):
-                self.force_close()
-            return super().default_headers()
-
-        def write(self, arg):  # type: ignore[no-untyped-def]
-            if self.headers_sent or len(arg) > _MAX_JOINED_BYTES:
-                return super().write(arg)
-            joined, sock = Joined(), self.sock  # type: ignore[has-type]
-            self.sock = joined
-            try:
-                super().write(arg)
-            finally:
-                self.sock = sock
-                _send_all(sock, b"".join(joined))
-
-        def _emit_body(self, data):  # type: ignore[no-untyped-def]
-            _send_all(self.sock, b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data)
-
-    wsgi.Response = Response
-
-
-def _send_all(sock, data) -> None:  # type: ignore[no-untyped-def]
-    """Send bytes. gevent's ``sendall`` asks the kernel for its buffer's size each time."""
-    sent = sock.send(data)
-    if sent < len(data):
-        sock.sendall(memoryview(data)[sent:])
-
 
 def _pause_failed(worker) -> None:  # type: ignore[no-untyped-def]
     """Wait longer after each failed start, unless the server stops or is reloaded."""
@@ -287,50 +214,6 @@ def _pause_failed(worker) -> None:  # type: ignore[no-untyped-def]
     until = time.monotonic() + _PAUSES_S[count]
     while worker.alive and time.monotonic() < until:
         time.sleep(0.1)
-
-
-def _guard_reload(server) -> None:  # type: ignore[no-untyped-def]
-    """Keep the workers at a reload (HUP) if a configuration file is invalid.
-
-    gunicorn stops them in any case, even if no new one can start. An application that sets its
-    data directory itself, without the environment, is not checked.
-    """
-    reload = server.reload
-
-    def check_and_reload() -> None:
-        fault = _find_fault() if os.environ.get("ASTRBOT_DATA_DIR") else ""
-        if fault:
-            server.log.error(
-                "not reloaded; the current workers continue with the last valid files: %s", fault
-            )
-        else:
-            reload()
-
-    server.reload = check_and_reload
-
-
-def _find_fault() -> str:
-    """Return why new workers could not start, or an empty string.
-
-    Another process checks it, because this one has old code. It is started without
-    ``subprocess``: gevent's version would replace gunicorn's handler of SIGCHLD.
-    """
-    command = [sys.executable, "-m", "astrbot_api", "check"]
-    with tempfile.TemporaryFile() as output:
-        copies = [(os.POSIX_SPAWN_DUP2, output.fileno(), descriptor) for descriptor in (1, 2)]
-        pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=copies)
-        until = time.monotonic() + _CHECK_S
-        while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
-            if time.monotonic() > until:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                return f"astrbot-api check took more than {_CHECK_S:g} s"
-            time.sleep(0.05)
-        output.seek(0)
-        text = " ".join(output.read().decode(errors="replace").split())
-    if os.waitstatus_to_exitcode(ended[1]) == 0:
-        return ""
-    return text or "astrbot-api check failed"
 
 
 def _raise_open_files() -> None:
