@@ -188,6 +188,33 @@ def test_a_thread_may_continue_with_the_message_again_and_all_results(make_scrip
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("instructions", ["", "Be kind."])
+def test_the_model_gets_a_greeting_before_the_first_message(
+    make_scripted: Make, instructions: str
+) -> None:
+    """Many chat programs and voice agents let the assistant begin."""
+    api, model = make_scripted("ok")
+    said = [
+        {"role": "assistant", "content": "What is your name?"}, {"role": "user", "content": "Ann"},
+    ]  # fmt: skip
+    seen = [("assistant", "What is your name?"), ("user", "Ann")]
+    lead = []
+    if instructions:
+        said.insert(0, {"role": "system", "content": instructions})
+        lead = [("user", "[Instructions of the application]\nBe kind.")]
+    for path, field in ((PATH, "messages"), ("/api/v1/openai/responses", "input")):
+        assert api.post(path, json={"model": "default", field: said}).status_code == 200
+        assert texts_of(model)[1:] == [*lead, *seen]
+
+
+def test_a_thread_that_begins_with_instructions_contains_their_answer(make_scripted: Make) -> None:
+    api, model = make_scripted("What is your name?")
+    with connect(api) as client:
+        first = ask_response(client, [{"role": "developer", "content": "Greet."}])
+        ask_response(client, "Ann", previous_response_id=first.id)
+    assert texts_of(model)[-2:] == [("assistant", "What is your name?"), ("user", "Ann")]
+
+
 def test_results_of_calls_continue_instructions_without_a_message(make_scripted: Make) -> None:
     """The second request of an agent without a prompt."""
     api, model = make_scripted("ok")

@@ -105,17 +105,17 @@ def build_supplied(
             break
         kept.insert(0, message)
     kept = [*past, *kept]
-    while kept and kept[0]["role"] != "user":
-        kept.pop(0)  # its question was dropped
+    while kept and (kept[0]["role"] == "tool" or (room < 0 and kept[0]["role"] != "user")):
+        kept.pop(0)  # its question or its calls were dropped
     asked: list[ModelMessage] = [{"role": "user", "content": content}] if content else []
     kept += asked
     if context.instructions:
         # Prepended to the first message, so that roles still alternate.
         lead = f"{INSTRUCTIONS}\n{context.instructions}\n\n"
-        if kept:
+        if kept and kept[0]["role"] == "user":
             kept[0] = {**kept[0], "content": _prepend(kept[0]["content"], lead)}
         else:
-            kept = [{"role": "user", "content": lead.rstrip()}]
+            kept.insert(0, {"role": "user", "content": lead.rstrip()})
     system: list[ModelMessage] = (
         [{"role": "system", "content": system_prompt}] if system_prompt else []
     )
