@@ -37,11 +37,11 @@ FROM json_each(?) WHERE true
 ON CONFLICT DO NOTHING
 """
 
-# Starts at the row that contains event ?2 + 1. As bytes: events are sent without decoding.
+# Starts at the row that contains event :number + 1. As bytes: events are sent without decoding.
 _READ = """
 SELECT number, CAST(event AS BLOB) FROM event
-WHERE run = ?1 AND number >= COALESCE(
-    (SELECT MAX(number) FROM event WHERE run = ?1 AND number <= ?2 + 1), 0)
+WHERE run = :run AND number >= COALESCE(
+    (SELECT MAX(number) FROM event WHERE run = :run AND number <= :number + 1), 0)
 ORDER BY number
 """
 
@@ -176,7 +176,7 @@ def read_after(db: sqlite3.Connection, run: int, number: int, limit: int) -> Sli
 
 def _read_lines(db: sqlite3.Connection, run: int, number: int, limit: int) -> list[bytes]:
     events: list[bytes] = []
-    with closing(db.execute(_READ, (run, number))) as rows:
+    with closing(db.execute(_READ, {"run": run, "number": number})) as rows:
         for first, lines in rows:
             events += lines.split(b"\n")[number + len(events) + 1 - first :]
             if len(events) >= limit:
