@@ -13,7 +13,7 @@ from flask import Flask, Response, request
 
 from ..config.settings import Settings
 from ..errors import ApiError
-from ..http.auth import read_secret
+from ..http.auth import require_secret
 from ..http.blueprint import read_json_object
 
 #: Method and path below ``/api`` -> endpoint.
@@ -63,8 +63,7 @@ def _name_session(view: Callable[..., Any]) -> Callable[[], Response]:
     """Return a view that takes its session from the query, or from the body of a POST."""
 
     def call_with_session() -> Response:
-        if not read_secret(request):  # a link of another site sends the application's cookie, too
-            raise ApiError("missing_api_key", "Missing API key")
+        require_secret()
         session_id: Any = request.args.get("session_id", "")
         if request.method == "POST":
             session_id = read_json_object(request, keep=True).get("session_id") or session_id

@@ -147,6 +147,17 @@ def _has_key(caller: Caller) -> bool:
     return not caller.is_owner and caller.key_prefix != _HOST_PREFIX
 
 
+def require_secret() -> None:
+    """Reject users of the application whom only a cookie names, on paths that change data by GET.
+
+    Pages of other sites can link to such a path: the browser sends the cookie, and no ``Origin``.
+
+    :raises ApiError: ``missing_api_key``.
+    """
+    if not read_secret(request):
+        raise ApiError("missing_api_key", "Missing API key")
+
+
 def find_header_login(now: Request) -> Login | None:
     """Return the owner's login for a token in ``Authorization: Bearer``, or None.
 

@@ -242,6 +242,17 @@ def test_a_link_of_another_site_deletes_no_session(make: Make) -> None:
     assert client.get("/api/v1/chat/sessions/of-ann", headers=as_ann).status_code == 200
 
 
+def test_a_link_of_another_site_creates_no_session(make: Make) -> None:
+    client, as_ann = make(lambda messages, context: "ok"), {"User": "ann"}
+    for path in ("/api/chat/new_session", "/api/v1/chat/sessions/new"):
+        answer = client.get(path, headers=as_ann)
+        assert (answer.status_code, answer.get_json()["code"]) == (401, "missing_api_key"), path
+    listed = client.get("/api/v1/chat/sessions?username=ann", headers=as_ann).get_json()["data"]
+    assert listed["total"] == 0
+    own = client.post("/api/v1/chat/sessions/new", headers=as_ann, json={})
+    assert own.status_code == 200
+
+
 def test_a_token_of_the_host_in_the_authorization_header_is_its_own(make: Make) -> None:
     def find_user(request: Request) -> HostUser | None:
         return HostUser("ann") if "ann.jwt" in request.headers["Authorization"] else None

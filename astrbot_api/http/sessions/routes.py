@@ -14,7 +14,13 @@ from ...db.message_pages import count_messages, find_page_cursor, list_page
 from ...db.sessions import create_session, describe_session, get_owned_session, rename_session
 from ...db.sessions import list_sessions as read_sessions
 from ...errors import ApiError
-from ..auth import check_username, get_caller, resolve_owner, resolve_username
+from ..auth import (
+    check_username,
+    get_caller,
+    require_secret,
+    resolve_owner,
+    resolve_username,
+)
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..schemas import SESSION_ID, envelope_of
@@ -100,6 +106,7 @@ def create_session_by_get(query: dict[str, Any]) -> Response:
     The `session_id` is a UUID. Calling this before a chat is optional: a chat creates its
     session automatically.
     """
+    require_secret()
     return _create(resolve_username(query["username"]), "", None)
 
 
