@@ -129,7 +129,7 @@ class ProactiveMessages:
             umo = parse_umo(text)
             if umo.platform_id == WEBCHAT:
                 return self._prepare_push(umo, segments, sending)
-            sending.reach.check_target(umo.platform_id, str(umo))
+            self._check_target(umo, sending.reach)
             self._bots.get_running(umo.platform_id)
         except ApiError as error:
             return _refuse_with(error)
@@ -167,8 +167,7 @@ class ProactiveMessages:
         if len(username) > self._settings.max_username_chars:
             raise refuse("Invalid umo: its username is too long")
         owner = username or self._find_owner(session_id)
-        sending.reach.check_target(WEBCHAT, str(umo))
-        sending.reach.check_web_session(session_id, owner)
+        self._check_target(umo, sending.reach)
 
         def job(db: peewee.Database) -> tuple[Outcome, PushedMessage]:
             pushed = self._pusher.push_in(
@@ -183,6 +182,20 @@ class ProactiveMessages:
             return Outcome(str(umo), delivery_id, "sent"), pushed
 
         return job
+
+    def may_see(self, row: DeliveryRow, reach: Reach) -> bool:
+        """Return whether a caller may send to the target of a delivery."""
+        try:
+            self._check_target(parse_umo(row.target), reach)
+        except ApiError:
+            return False
+        return True
+
+    def _check_target(self, umo: Umo, reach: Reach) -> None:
+        reach.check_target(umo.platform_id, str(umo))
+        if umo.platform_id == WEBCHAT:
+            username, session_id = split_webchat(umo.session_id)
+            reach.check_web_session(session_id, username or self._find_owner(session_id))
 
     def _find_owner(self, session_id: str) -> str:
         with self._store.read() as db:

@@ -529,6 +529,40 @@ def test_a_key_sees_only_the_deliveries_that_its_rules_allow(post: Post) -> None
     assert post.client.get(path, headers={"X-API-Key": key}).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("rules", "status"),
+    [
+        (KeyRules(username="alice"), 200),
+        (KeyRules(username="bob"), 404),
+        (KeyRules(username_prefix="b"), 404),
+        (KeyRules(session_id="hers"), 200),
+        (KeyRules(session_id="other"), 404),
+    ],
+)
+@pytest.mark.parametrize("session", ["webchat!alice!hers", "hers"])
+def test_a_key_sees_only_the_deliveries_to_sessions_that_it_may_use(
+    post: Post, session: str, rules: KeyRules, status: int
+) -> None:
+    post.chat(session_id="hers")
+    umo = f"webchat:FriendMessage:{session}"
+    delivery_id = post.send(umo=umo, message="x").get_json()["data"]["delivery_id"]
+    _, key = post.state.db.write(
+        lambda db: keys.create_key(db, "k", ["im"], created_by="test", rules=rules.dump())
+    )
+    path = f"/api/v1/im/deliveries/{delivery_id}"
+    assert post.client.get(path, headers={"X-API-Key": key}).status_code == status
+
+
+def test_a_key_sees_only_the_bots_that_its_rules_allow(post: Post) -> None:
+    listed = post.get("/api/v1/im/bots").get_json()["data"]["bot_ids"]
+    rules = KeyRules(bots=("bot1", "nobody")).dump()
+    _, key = post.state.db.write(
+        lambda db: keys.create_key(db, "k", ["im"], created_by="test", rules=rules)
+    )
+    seen = post.client.get("/api/v1/im/bots", headers={"X-API-Key": key}).get_json()["data"]
+    assert (len(listed) > 1, seen["bot_ids"]) == (True, ["bot1"])
+
+
 def test_a_repeated_message_with_an_idempotency_key_is_sent_once(post: Post) -> None:
     def send(message: str) -> TestResponse:
         headers = {"X-API-Key": post.key, "Idempotency-Key": "report-7"}

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response
 
-from ...db.deliveries import EVENT_PREFIX, DeliveryRow, find_delivery
+from ...db.deliveries import EVENT_PREFIX, find_delivery
 from ...errors import ApiError, refuse
 from ...im.proactive import Sending
 from ..auth import get_caller, get_reach
@@ -53,7 +53,8 @@ def list_bots() -> Response:
     The list includes disabled bots. An id is the first part of a UMO. The built-in platform
     `webchat` is always available and not listed.
     """
-    return ok({"bot_ids": get_state().im.bots.list_ids()})
+    allowed, found = get_caller().rules.bots, get_state().im.bots.list_ids()
+    return ok({"bot_ids": [one for one in found if allowed is None or one in allowed]})
 
 
 @blp.post("/im/message", operation_id="sendOpenApiImMessage")
@@ -98,9 +99,10 @@ def get_delivery(delivery_id: str) -> Response:
 
     Finished deliveries are deleted after some weeks.
     """
+    may_see, reach = get_state().im.proactive.may_see, get_reach()
     with get_state().db.read() as db:
         row = find_delivery(db, delivery_id)
-    if row is None or row.platform_id.startswith(EVENT_PREFIX) or not _may_see(row):
+    if row is None or row.platform_id.startswith(EVENT_PREFIX) or not may_see(row, reach):
         raise ApiError("delivery_not_found", "Delivery not found")
     return ok(describe_delivery(row))
 
@@ -122,15 +124,6 @@ def _send(body: dict[str, Any]) -> Response:
         if claim is not None:
             idempotency.finish(claim.answer(data, status))
     return ok(data, status)
-
-
-def _may_see(row: DeliveryRow) -> bool:
-    """Return whether the key may send to the target of the delivery."""
-    try:
-        get_reach().check_target(row.platform_id, row.target)
-    except ApiError:
-        return False
-    return True
 
 
 def _read_umos(body: dict[str, Any]) -> list[str]:
