@@ -85,6 +85,14 @@ _CREATORS = Prepared(
     .limit(100)
 )
 
+_CREATOR_IN_SESSION = Prepared(
+    MessageAttachment.select(ChatSession.creator)
+    .join(Message, on=(Message.id == MessageAttachment.message))
+    .join(ChatSession, on=(ChatSession.id == Message.session))
+    .where(equals(MessageAttachment.attachment, ChatSession.session_id))
+    .limit(1)
+)
+
 
 def find_attachment(db: peewee.Database, attachment_id: str) -> AttachmentRow | None:
     """Return the attachment with this id, or None."""
@@ -261,13 +269,20 @@ def may_use(
     row: AttachmentRow,
     key_id: str,
     allows_username: Callable[[str], bool],
+    session_id: str | None,
 ) -> bool:
-    """Return whether a key that is bound to usernames may use an attachment.
+    """Return whether a key that is bound to usernames or a session may use an attachment.
 
     It may if a message of one of its users contains the attachment. If no message contains
     it, the key itself must have uploaded it, for one of its users or for no specific user.
+
+    :param session_id: The only session whose messages count, or None for all.
     """
-    creators = [one for (one,) in _CREATORS.execute(db, attachment=row.id)]
+    if session_id is None:
+        found = _CREATORS.execute(db, attachment=row.id)
+    else:
+        found = _CREATOR_IN_SESSION.execute(db, attachment=row.id, session_id=session_id)
+    creators = [one for (one,) in found]
     if not creators:
         theirs = row.username is None or allows_username(row.username)
         return theirs and row.key_id == key_id and not is_used(db, row.id)

@@ -88,14 +88,15 @@ def check_turn(
 
 
 def check_attachments(db: peewee.Database, guard: KeyGuard, sent: Sequence[AttachmentRow]) -> None:
-    """Reject attachments of other users if the key is bound to usernames.
+    """Reject attachments of other users or sessions if the key is bound to some.
 
     :raises ApiError: ``attachment_not_found``.
     """
-    if not guard.rules.binds_username:
+    rules = guard.rules
+    if not rules.binds_files:
         return
     for row in sent:
-        if not may_use(db, row, guard.root_id, guard.rules.allows_username):
+        if not may_use(db, row, guard.root_id, rules.allows_username, rules.session_id):
             raise ApiError("attachment_not_found", f"attachment not found: {row.attachment_id}")
 
 

@@ -107,6 +107,11 @@ class KeyRules:
         """Whether the key may act only as certain usernames."""
         return self.username is not None or self.username_prefix is not None
 
+    @property
+    def binds_files(self) -> bool:
+        """Whether the key may use only the files of certain usernames, or of a session."""
+        return self.binds_username or self.session_id is not None
+
     def allows_username(self, username: str) -> bool:
         """Return whether the key may act as this username."""
         if self.username is not None and username != self.username:

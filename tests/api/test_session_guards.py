@@ -50,6 +50,29 @@ def test_a_key_that_is_bound_to_a_session_sees_no_other(api: Api) -> None:
     assert failed["code"] == "key_restricted"
 
 
+def test_a_key_that_is_bound_to_a_session_sees_no_files_of_others(api: Api) -> None:
+    files = {}
+    for session, username in (("mine", "alice"), ("other", "alice"), ("foreign", "bob")):
+        name = files[session] = upload(api, session.encode(), b"a.txt")["attachment_id"]
+        message = [{"type": "plain", "text": "see"}, {"type": "file", "attachment_id": name}]
+        api.chat(message, session_id=session, username=username)
+    bound = [make_key(api, session_id="mine"), make_key(api, session_id="mine", username="alice")]
+    for key in bound:
+        for path in ("", "/content", "/thumbnail"):
+            for session in ("other", "foreign"):
+                answer = ask(api, key, f"/api/v1/files/{files[session]}{path}")
+                assert refusal(answer) == (404, "attachment_not_found")
+        answer = call(api, key, "DELETE", f"/files/{files['other']}?force=true")
+        assert refusal(answer) == (404, "attachment_not_found")
+        sent = [{"type": "file", "attachment_id": files["other"]}]
+        answer = say(api, key, session_id="mine", message=sent)
+        assert refusal(answer) == (404, "attachment_not_found")
+        with ask(api, key, f"/api/v1/files/{files['mine']}/content") as answer:
+            assert answer.data == b"mine"
+        sent[0]["attachment_id"] = files["mine"]
+        assert say(api, key, session_id="mine", message=sent).status_code == 200
+
+
 def test_an_edit_cannot_use_attachments_of_others(api: Api) -> None:
     theirs = upload(api, b"secret", b"a.txt")["attachment_id"]
     key = make_key(api, username="alice")
@@ -67,6 +90,8 @@ def test_only_a_keys_configs_are_listed_as_models(api: Api) -> None:
     key = make_key(api, configs=["other"])
     models = ask(api, key, "/api/v1/openai/models").json
     assert [one["id"] for one in models["data"]] == ["other"]
+    assert ask(api, key, "/api/v1/openai/models/default").status_code == 403
+    assert ask(api, key, "/api/v1/openai/models/other").status_code == 200
     answer = call(api, key, "POST", "/chat/sessions/new", username="alice")
     assert refusal(answer) == (403, "key_restricted")
     body = {"username": "alice", "config_id": "other"}

@@ -141,8 +141,8 @@ def download_file(query: dict[str, Any]) -> Response:
     """Download an attachment.
 
     Any key with the scope `file` may download any attachment, unless the key is bound to
-    usernames. `Range`, `If-Range`, `If-None-Match` and `HEAD` are supported. Browsers may
-    display images, audio, video and plain text; they save all other files.
+    usernames or a session. `Range`, `If-Range`, `If-None-Match` and `HEAD` are supported.
+    Browsers may display images, audio, video and plain text; they save all other files.
     """
     if not query["attachment_id"].strip():
         raise ApiError("missing_field", "Missing key: attachment_id")
@@ -260,9 +260,9 @@ def _send(attachment_id: str) -> Response:
 
 def _get_row(attachment_id: str) -> AttachmentRow:
     row = get_state().files.get(attachment_id)
-    caller = get_caller()
-    if caller.rules.binds_username:
+    caller, rules = get_caller(), get_caller().rules
+    if rules.binds_files:
         with get_state().db.read() as db:
-            if not may_use(db, row, caller.root_id, caller.rules.allows_username):
+            if not may_use(db, row, caller.root_id, rules.allows_username, rules.session_id):
                 raise ApiError("attachment_not_found", "Attachment not found")
     return row

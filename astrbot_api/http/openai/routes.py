@@ -86,7 +86,9 @@ def get_model(model: str) -> Response:
 
     The response has no data beyond the id.
     """
-    return answer_json(_describe_model(find_config(model)))
+    config = find_config(model)
+    get_caller().rules.check_config(config.id)
+    return answer_json(_describe_model(config))
 
 
 @blp.post("/openai/chat/completions", operation_id="createOpenAIChatCompletion")
