@@ -103,6 +103,50 @@ def test_only_its_users_read_the_file_of_an_earlier_item(make_scripted: Make) ->
     assert len(model.seen) == 1
 
 
+def show_call(*parts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the call of a client's tool, and its output with these parts."""
+    return [
+        {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": list(parts)},
+    ]
+
+
+def test_the_model_gets_the_pictures_of_a_tools_output(make_scripted: Make) -> None:
+    api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
+    url = "data:image/png;base64," + base64.b64encode(PNG).decode()
+    picture = {"type": "input_image", "image_url": url}
+    question = {"role": "user", "content": "Which colour?"}
+    for parts, text in (
+        ([{"type": "input_text", "text": "done"}, picture], "done"),
+        ([picture], "(files: see below)"),
+    ):
+        first = post(api, input=[question, *show_call(*parts)])
+        assert first.status_code == 200
+        *_, asked, called, result, shown = model.seen[-1]
+        assert (asked["content"], called["role"]) == ("Which colour?", "assistant")
+        assert (result["role"], result["content"]) == ("tool", text)
+        assert shown["role"] == "user"
+        assert [part["type"] for part in shown["content"]] == ["text", "image_url"]
+        # The pictures stay in the thread, and the items can be listed.
+        response_id = first.get_json()["id"]
+        assert post(api, input="And now?", previous_response_id=response_id).status_code == 200
+        assert shown in model.seen[-1]
+        with connect(api) as client:
+            output = client.responses.input_items.list(response_id).data[0]
+        assert output.output[-1].file_id  # type: ignore[union-attr]
+    assert api.count_rows("attachment") == 1
+
+
+def test_a_tools_output_cannot_name_a_file_of_others(make_scripted: Make) -> None:
+    api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
+    upload = api.post("/api/v1/file", data={"file": (io.BytesIO(PNG), "a.png")})
+    named = {"type": "input_image", "file_id": upload.get_json()["data"]["attachment_id"]}
+    body = {"model": "default", "input": [{"role": "user", "content": "Hi"}, *show_call(named)]}
+    bound = {"X-API-Key": make_key(api, username="bob")}
+    assert api.client.post(PATH, headers=bound, json=body).status_code == 404
+    assert not model.seen
+
+
 def make_talk_of(picture: bytes) -> list[dict[str, Any]]:
     """Return a whole conversation with a picture in an earlier message."""
     url = "data:image/png;base64," + base64.b64encode(picture).decode()

@@ -96,7 +96,7 @@ def build_supplied(
     :param render: Reads the files of the messages.
     """
     kept: list[ModelMessage] = []
-    after = [one.to_model() for one in context.after]
+    after = [one.to_model(render) for one in context.after]
     room = budget - cost(after)
     for one in reversed(context.messages):
         message = one.to_model(render)

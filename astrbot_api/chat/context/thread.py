@@ -24,6 +24,10 @@ from .supplied import Render, SuppliedMessage
 #: Roles whose messages are instructions.
 SYSTEM_ROLES = ("system", "developer")
 
+#: Text of the message with the files of tools' outputs, and of an output without a text.
+_OF_TOOLS = "[Files of the tools' results]"
+_FILES_FOLLOW = "(files: see below)"
+
 #: Maximum number of entries to read. Each is read alone, since it may have megabytes.
 _MAX_ENTRIES = 1000
 
@@ -73,12 +77,20 @@ def load_thread(
 
 
 def read_items(items: Iterable[Mapping[str, Any] | None]) -> list[SuppliedMessage]:
-    """Convert stored items to messages. Adjacent calls form one message."""
+    """Convert stored items to messages. Adjacent calls form one message.
+
+    The files of tools' outputs follow the outputs as a user's message, since few endpoints accept
+    them in the output itself.
+    """
     found: list[SuppliedMessage] = []
+    files: list[dict[str, Any]] = []
     for at, item in enumerate(items):
         kind = item["type"] if item else ""
         if item is None:
             continue
+        if files and kind != "function_call_output":
+            found.append(_show_files(files))
+            files = []
         if kind == "message":
             found.append(_read_message(item))
         elif kind == "function_call":
@@ -89,7 +101,10 @@ def read_items(items: Iterable[Mapping[str, Any] | None]) -> list[SuppliedMessag
             else:
                 found.append(SuppliedMessage("assistant", "", calls=(call,)))
         elif kind == "function_call_output":
-            found.append(SuppliedMessage("tool", item["output"], call_id=item["call_id"]))
+            text, sent = _read_parts(item["output"])
+            text = text or (_FILES_FOLLOW if sent else "")
+            found.append(SuppliedMessage("tool", text, call_id=item["call_id"]))
+            files += sent
         elif kind == "compaction":
             found.append(SuppliedMessage("assistant", introduce(item["encrypted_content"])))
         elif kind == "mcp_call" and item["output"] is not None:
@@ -97,7 +112,7 @@ def read_items(items: Iterable[Mapping[str, Any] | None]) -> list[SuppliedMessag
             call = _to_call(call_id, item)
             found.append(SuppliedMessage("assistant", "", calls=(call,)))
             found.append(SuppliedMessage("tool", item["output"], call_id=call_id))
-    return found
+    return [*found, _show_files(files)] if files else found
 
 
 def number_parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[int]:
@@ -158,18 +173,31 @@ def _to_answer(
 
 
 def _read_message(item: Mapping[str, Any]) -> SuppliedMessage:
+    text, files = _read_parts(item["content"])
+    segments = [{"type": "plain", "text": text}, *files] if files else ()
+    return SuppliedMessage(item["role"], text, segments=segments)
+
+
+def _read_parts(content: str | Sequence[Mapping[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """Return the text of a message or of a tool's output, and its files as segments."""
+    if isinstance(content, str):
+        return content, []
     texts: list[str] = []
     files: list[dict[str, Any]] = []
-    for part in item["content"]:
+    for part in content:
         if "text" in part or "refusal" in part:
             texts.append(part.get("text") or part.get("refusal") or "")
         elif part.get("file_id"):
             files.append({"type": "file", "attachment_id": part["file_id"], "filename": ""})
         else:
             texts.append(f"[{part['type'].removeprefix('input_')}]")
-    text = "\n".join(filter(None, texts))
-    segments = [{"type": "plain", "text": text}, *files] if files else ()
-    return SuppliedMessage(item["role"], text, segments=segments)
+    return "\n".join(filter(None, texts)), files
+
+
+def _show_files(files: list[dict[str, Any]]) -> SuppliedMessage:
+    return SuppliedMessage(
+        "user", _OF_TOOLS, segments=[{"type": "plain", "text": _OF_TOOLS}, *files]
+    )
 
 
 def _to_call(call_id: str, item: Mapping[str, Any]) -> dict[str, Any]:

@@ -119,7 +119,8 @@ def find_media(
 
 def find_earlier_media(db: peewee.Database, request: TurnRequest) -> list[AttachmentRow]:
     """Find the files in the conversation that the caller sends."""
-    said = request.context.messages if request.context else ()
+    context = request.context
+    said = (*context.messages, *context.after) if context else ()
     ids = {part["attachment_id"] for one in said for part in one.segments
            if "attachment_id" in part}  # fmt: skip
     return list(find_attachments(db, sorted(ids)).values()) if ids else []

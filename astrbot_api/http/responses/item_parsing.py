@@ -61,6 +61,8 @@ class ItemParser:
             kind = "message"
         if kind == "message":
             return self._parse_message(item, where, segments)
+        if kind == "function_call_output":
+            return {"type": kind, **self._parse_call_output(item, where)}
         parse = _PARSERS.get(kind) if isinstance(kind, str) else None
         if parse is None:
             raise refuse(f"{where}.type must be one of {', '.join(ITEM_TYPES)}")
@@ -104,11 +106,21 @@ class ItemParser:
             segments.append(Media(file_id))
         elif role == "user":
             file_id = self._files.read_earlier(part, where)
-        if kind == "input_image":
-            return {"type": kind, "detail": "auto", "file_id": file_id, "image_url": None}
-        filename = part.get("filename")
-        name = filename[:_MAX_NAME_CHARS] if isinstance(filename, str) else None
-        return {"type": "input_file", "file_id": file_id, "filename": name}
+        return _to_file_part(part, file_id)
+
+    def _parse_call_output(self, item: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """Return a tool's output: a text, or a list of parts if it has files."""
+        call_id, output = _text(item, "call_id", where), item.get("output")
+        joined = _join_output(output, f"{where}.output")
+        parts: list[dict[str, Any]] = []
+        for at, part in enumerate(output if isinstance(output, list) else ()):
+            if part["type"] in FILE_TYPES:
+                file_id = self._files.read_earlier(part, f"{where}.output[{at}]")
+                parts.append(_to_file_part(part, file_id))
+            else:
+                parts.append({"type": "input_text", "text": part["text"]})
+        has_files = any(part.get("file_id") for part in parts)
+        return {"call_id": call_id, "output": parts if has_files else joined}
 
 
 def _parse_call(item: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -120,9 +132,13 @@ def _parse_call(item: Mapping[str, Any], where: str) -> dict[str, Any]:
     }
 
 
-def _parse_call_output(item: Mapping[str, Any], where: str) -> dict[str, Any]:
-    output = _join_output(item.get("output"), f"{where}.output")
-    return {"call_id": _text(item, "call_id", where), "output": output}
+def _to_file_part(part: Mapping[str, Any], file_id: str | None) -> dict[str, Any]:
+    """Return a file in the stored form."""
+    if part["type"] == "input_image":
+        return {"type": "input_image", "detail": "auto", "file_id": file_id, "image_url": None}
+    filename = part.get("filename")
+    name = filename[:_MAX_NAME_CHARS] if isinstance(filename, str) else None
+    return {"type": "input_file", "file_id": file_id, "filename": name}
 
 
 def _parse_mcp_call(item: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -182,7 +198,6 @@ def _parse_reasoning(item: Mapping[str, Any], where: str) -> dict[str, Any]:
 #: Type of an item -> parser of its other members.
 _PARSERS: dict[str, Callable[[Mapping[str, Any], str], dict[str, Any]]] = {
     "function_call": _parse_call,
-    "function_call_output": _parse_call_output,
     "reasoning": _parse_reasoning,
     "mcp_call": _parse_mcp_call,
     "mcp_approval_request": _parse_approval_request,

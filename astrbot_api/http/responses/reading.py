@@ -75,8 +75,7 @@ class InputReader:
         segments: list[Segment] = []
         items = self.read_all(given, segments, last)
         said = read_items(items)
-        users = [at for at, one in enumerate(said) if one.role == "user"]
-        cut = users[-1] if last is not None else len(said)
+        cut = len(said if last is None else read_items(items[:last]))
         system = [one.text for one in said if one.role in SYSTEM_ROLES and one.text.strip()]
         before = [one for one in said[:cut] if one.role not in SYSTEM_ROLES]
         after = [one for one in said[cut + 1 :] if one.role not in SYSTEM_ROLES]
@@ -91,7 +90,7 @@ class InputReader:
                     )
                 answered = system or texts
                 segments, texts = [Plain("\n\n".join(answered).strip())], texts[: -len(answered)]
-        elif len(users) > 1 and is_empty(given[last].get("content")):
+        elif any(map(_is_of_user, given[:last])) and is_empty(given[last].get("content")):
             segments = [Plain(NO_TEXT)]
         if last is not None or segments:
             self._check(segments)
