@@ -31,6 +31,12 @@ def test_the_script_is_below_40_kilobytes_and_names_its_licences(api: Api) -> No
     assert not re.search(rb"^(export|import) ", script, re.MULTILINE)
 
 
+def test_no_text_of_the_script_has_several_lines(api: Api) -> None:
+    # The indentation of lines is removed.
+    own = api.client.get("/api/v1/widget.js").text.partition("const CHINESE")[2]
+    assert [line for line in own.splitlines() if line.count("`") % 2] == []
+
+
 def test_only_the_files_that_pages_load_are_served(api: Api) -> None:
     for name in ("temml.min.js", "temml.license.txt"):
         with api.client.get(f"/api/v1/widget/{name}") as answer:
@@ -44,5 +50,6 @@ def test_every_text_of_the_widget_has_a_chinese_translation() -> None:
     used |= set(re.findall(r'"data-label": "([^"]+)"', source))
     used |= set(re.findall(r'\bbutton\("\w+", "([^"]+)"', source))
     used |= set(re.findall(r'\bbutton\("([A-Z]\w+)", \(', source))
+    used |= set(re.findall(r'\[/\S+/, "([^"]+)"\]', source))
     used |= {"Assistant", "You", "Send", "Stop"}  # alternatives
     assert used == load_catalogue("zh", WIDGET).keys()

@@ -219,6 +219,17 @@ def test_a_turn_is_stopped_regenerated_and_edited(browser: Any, site: Site) -> N
         visitor.check()
 
 
+def test_an_error_is_in_the_language_of_the_page(browser: Any, site: Site) -> None:
+    site.lang = "zh-CN"
+    with Visitor(browser, site) as visitor:
+        visitor.open()
+        visitor.say("DROP=2 Hello")
+        sync_api.expect(visitor.find(".bot .note")).to_have_text("回复失败。")
+        visitor.page.reload()
+        visitor.open()
+        sync_api.expect(visitor.find(".bot .note")).to_have_text("回复失败。")
+
+
 def test_a_turn_continues_after_a_reload_and_conversations_are_kept(
     browser: Any, site: Site
 ) -> None:

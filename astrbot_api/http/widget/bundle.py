@@ -52,9 +52,13 @@ def _read(name: str) -> str:
 
 
 def _strip(source: str) -> str:
-    """Remove exports and comments from a part. Comments must be on their own lines."""
+    """Remove exports, comments and indentation from a part.
+
+    Comments must be on their own lines. A text in backticks must not have several lines.
+    """
     source = re.sub(r"^export ", "", source, flags=re.MULTILINE)
-    return _BLOCK_COMMENT.sub("", _LINE_COMMENT.sub("", source))
+    source = _BLOCK_COMMENT.sub("", _LINE_COMMENT.sub("", source))
+    return re.sub(r"^ +", "", source, flags=re.MULTILINE)
 
 
 def _to_function(module: str) -> str:

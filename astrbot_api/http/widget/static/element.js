@@ -17,6 +17,15 @@ const SCRIPT_URL = document.currentScript?.src ?? "";
 const SHEET = new CSSStyleSheet();
 SHEET.replaceSync(STYLE);
 
+// Texts by error code. Their translations replace the server's message, which is English and names
+// settings.
+const ERRORS = [
+  [/_limited|too_many|_busy/, "Too many messages. Try again later."],
+  [/_exhausted/, "The message limit is reached."],
+  [/_error|_interrupted/, "The answer failed."],
+  [/^context_/, "The conversation is too long."],
+];
+
 let ids = 0;
 
 class AstrBotChat extends HTMLElement {
@@ -403,7 +412,7 @@ class AstrBotChat extends HTMLElement {
       if (part.type === "tool_call") for (const call of part.tool_calls) shown.addTool(call.name, call.args, call.result);
       if (part.attachment_id) shown.addFile(part.type, part.attachment_id, part.filename ?? part.type);
     }
-    if (message.content?.error) shown.addNote(message.content.error.message ?? this.#t("The answer failed."));
+    if (message.content?.error) shown.addNote(this.#wordsOf(message.content.error));
     else this.#noteCut(shown, message.content?.agent_stats);
     this.#finish(shown);
   }
@@ -549,7 +558,7 @@ class AstrBotChat extends HTMLElement {
     const problem = stream.reply.error?.message;
     if (problem) {
       if (stream.reply.text === problem) bot.setText("");
-      bot.addNote(problem);
+      bot.addNote(this.#wordsOf(stream.reply.error));
     } else if (failure) this.#showError(failure, () => this.#reload());
     else this.#noteCut(bot, stream.reply.stats);
     if (user) this.#finish(user);
@@ -857,7 +866,9 @@ class AstrBotChat extends HTMLElement {
       if (error.code === "missing_api_key") return this.#t("Log in, or open the complete link that you were given.");
       if (error.code === "invalid_api_key") return this.#t("This link is no longer valid. Ask for a new one.");
     }
-    return error.message || String(error);
+    const text = ERRORS.find(([codes]) => codes.test(error.code))?.[1];
+    const own = this.#t(text);
+    return own !== text ? own : error.message || String(error);
   }
 
   async #copy(text, button) {
