@@ -25,6 +25,7 @@ def create_session_key(
     scopes: Sequence[str] | None = None,
     rules: str | None = None,
     owner_session: str | None = None,
+    secret_prefix: str | None = None,
 ) -> tuple[dict[str, Any], str] | None:
     """Create a short-lived key of a parent key, with which it ends.
 
@@ -32,6 +33,8 @@ def create_session_key(
     :param scopes: The parent's scopes to grant, or None for all.
     :param rules: Its guard rails, or None for the parent's.
     :param owner_session: The owner's login with which it also ends.
+    :param secret_prefix: Prefix of the parent's secret that creates it. With an earlier secret of a
+        rotated key, it ends when that one does.
     :returns: As :func:`create_key`, or None if the parent is unknown, no longer valid,
         or a session key itself.
     """
@@ -43,6 +46,10 @@ def create_session_key(
         if parent.expires_at <= now_us():
             return None
         expires_at = min(expires_at, parent.expires_at)
+    if secret_prefix is not None:
+        old = (ApiKey.parent_id == parent_id) & (ApiKey.replaced == 1)
+        query = ApiKey.select(ApiKey.expires_at).where(old & (ApiKey.key_prefix == secret_prefix))
+        expires_at = min([expires_at, *(one for (one,) in query.tuples().execute(db))])
     own = get_key(db, parent_id)["scopes"]
     return create_key(
         db, name, [one for one in own if scopes is None or one in scopes],

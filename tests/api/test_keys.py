@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,21 @@ def test_an_unknown_key_is_an_error_that_names_it(
     done = run_keys(verb, "no-such")
     assert done.exit_code == 1
     assert "no-such" in done.stderr
+
+
+def test_a_session_key_of_an_old_secret_ends_with_it(api: Api) -> None:
+    def mint(key: str) -> datetime:
+        body = {"username": "alice", "expires_in_s": 86_400}
+        answer = api.client.post("/api/v1/keys/session", headers={"X-API-Key": key}, json=body)
+        return datetime.fromisoformat(answer.json["data"]["expires_at"])
+
+    now = datetime.now(UTC)
+    with api.state.db.read() as db:
+        (only,) = keys.list_keys(db)
+    rotated = api.state.db.write(lambda db: keys.rotate_key(db, only["key_id"], grace_s=3600))
+    assert rotated
+    assert timedelta(minutes=59) < mint(api.key) - now < timedelta(minutes=61)
+    assert mint(rotated[1]) - now > timedelta(hours=23)
 
 
 def test_an_old_secret_expires_at_once_or_after_its_grace_period(api: Api) -> None:

@@ -10,6 +10,7 @@ from flask import Response
 from ...db import keys, keyuse, session_keys
 from ...db.stored import find_account
 from ...errors import ApiError, refuse
+from ...keys.caller import Caller
 from ...keys.limits import check_session_keys
 from ...keys.rules import KeyRules, narrow_rules, read_rules
 from ...runtime.clock import now_us
@@ -61,7 +62,7 @@ def create_session_key(body: dict[str, Any]) -> Response:
     scopes = body["scopes"] or list(SESSION_SCOPES)
     expires_at = now_us() + body["expires_in_s"] * 1_000_000
     row, secret = get_state().db.write(
-        lambda db: _create_session_key(db, caller.key_id, scopes, rules, expires_at)
+        lambda db: _create_session_key(db, caller, scopes, rules, expires_at)
     )
     shown = {name: row[name] for name in ("key_id", "scopes", "rules", "expires_at")}
     return ok_secret({**shown, "api_key": secret})
@@ -112,12 +113,12 @@ def _read_session_rules(body: dict[str, Any], username: str) -> KeyRules:
 
 
 def _create_session_key(
-    db: peewee.Database, key_id: str, scopes: list[str], rules: KeyRules, expires_at: int
+    db: peewee.Database, caller: Caller, scopes: list[str], rules: KeyRules, expires_at: int
 ) -> tuple[dict[str, Any], str]:
-    check_session_keys(db, key_id)
+    check_session_keys(db, caller.key_id)
     made = session_keys.create_session_key(
-        db, key_id, f"session of {rules.username}", expires_at=expires_at, scopes=scopes,
-        rules=rules.dump(),
+        db, caller.key_id, f"session of {rules.username}", expires_at=expires_at, scopes=scopes,
+        rules=rules.dump(), secret_prefix=caller.key_prefix,
     )  # fmt: skip
     if made is None:
         raise ApiError("invalid_api_key", "Invalid API key")
