@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,10 +14,15 @@ import peewee
 from .db import idempotency, runs
 from .db.idempotency import ClientKey, EarlierRequest
 from .db.store import Store
-from .errors import ApiError, AstrBotError
+from .errors import ApiError, AstrBotError, StorageError
+
+log = logging.getLogger(__name__)
 
 #: Maximum number of rows that one transaction prunes.
 _PRUNED_AT_ONCE = 1000
+
+#: Maximum number of claims that are kept while the database cannot release them.
+_MAX_UNRELEASED = 10_000
 
 
 class TurnExists(AstrBotError):
@@ -83,6 +89,8 @@ class Idempotency:
     def __init__(self, store: Store, get_worker_id: Callable[[], str]) -> None:
         self._store = store
         self._get_worker_id = get_worker_id
+        #: Claims to release when the database accepts writes again, and ``even_if_answered``.
+        self._unreleased: dict[ClientKey, tuple[Claim, bool]] = {}
 
     @contextmanager
     def claim(self, key: ClientKey | None) -> Iterator[Claim | None]:
@@ -102,7 +110,7 @@ class Idempotency:
             yield claim
         except BaseException as error:
             if claim.earlier is None:
-                self._release(claim, even_if_answered=isinstance(error, ApiError))
+                self._release_or_keep(claim, even_if_answered=isinstance(error, ApiError))
             raise
 
     def check(self, key: ClientKey) -> None:
@@ -136,6 +144,27 @@ class Idempotency:
                 db, claim.key, claim.worker_id, even_if_answered=even_if_answered
             )
         )
+
+    def _release_or_keep(self, claim: Claim, *, even_if_answered: bool) -> None:
+        """Release a claim, now or later. On a full disk, even a deletion fails."""
+        try:
+            self._release(claim, even_if_answered=even_if_answered)
+        except StorageError as error:
+            log.error("a request with an Idempotency-Key is released later: %s", error)
+            if len(self._unreleased) < _MAX_UNRELEASED:
+                self._unreleased[claim.key] = claim, even_if_answered
+
+    def retry(self) -> None:
+        """Release claims that could not be released before. A chore.
+
+        Until then, requests with the same key are rejected, as if this one were still handled.
+        """
+        for key, (claim, even_if_answered) in list(self._unreleased.items()):
+            try:
+                self._release(claim, even_if_answered=even_if_answered)
+            except StorageError:
+                return
+            del self._unreleased[key]
 
     def prune(self) -> None:
         """Remove keys older than a day. A chore."""

@@ -344,6 +344,7 @@ def _add_chores(state: AppState) -> None:
     chores.add(chat.inbox.seats.close_stuck, every_s=1.0)
     chores.add(lambda: chat.inbox.seats.end_invalid(state.keys.usage.list_valid), every_s=2.0)
     chores.add(lambda: prune_journal(worker.journal, settings.run_log_keep_s), every_s=30.0)
+    chores.add(worker.idempotency.retry, every_s=1.0)
     chores.add(worker.idempotency.prune, every_s=600.0)
     chores.add(state.keys.quotas.refresh, every_s=15.0)
     chores.add(state.uploads.remove_expired, every_s=60.0)

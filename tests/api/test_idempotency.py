@@ -13,6 +13,7 @@ from astrbot_api.agent.provider import Delta, TextDelta
 from astrbot_api.db import idempotency, leases
 from astrbot_api.db.models.keys import ApiKey
 from astrbot_api.db.models.runs import IdempotentRequest, Worker
+from astrbot_api.errors import StorageError
 from astrbot_api.runtime.clock import now_us
 from astrbot_api.testing import ScriptedModel
 
@@ -64,6 +65,26 @@ def test_a_repeated_request_joins_a_running_turn(make_scripted: Make) -> None:
     texts = [stream.get_data() for stream in streams]
     assert texts[0] == texts[1]
     assert len(model.seen) == 1
+
+
+def test_a_claim_that_a_full_disk_kept_is_released_later(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = api.state.db.write
+    written: list[Any] = []
+
+    def fill_after_the_claim(job: Any, **options: Any) -> Any:
+        written.append(job)
+        if len(written) > 1:
+            raise StorageError("database or disk is full")
+        return write(job, **options)
+
+    with monkeypatch.context() as full:
+        full.setattr(api.state.db, "write", fill_after_the_claim)
+        check_code(send_file(api, "f"), 503, "storage_error")
+        api.state.worker.idempotency.retry()  # the disk is still full
+    api.state.worker.idempotency.retry()
+    assert send_file(api, "f").status_code == 200
 
 
 @pytest.mark.parametrize("mode", ["blocking", "background"])
