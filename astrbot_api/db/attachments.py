@@ -115,6 +115,7 @@ def find_same(
     creator: str,
     key_id: str | None,
     username: str | None,
+    session_id: str | None,
 ) -> AttachmentRow | None:
     """Return a user's attachment with these bytes, or None.
 
@@ -123,6 +124,7 @@ def find_same(
     :param creator: The user. Attachments without messages also match.
     :param key_id: The key that uploaded it.
     :param username: The user for whom a key that is bound to one username uploaded it.
+    :param session_id: The only session whose messages count, or None for all.
     """
     uses = MessageAttachment.select(MessageAttachment.id).where(
         MessageAttachment.attachment == Attachment.id
@@ -132,6 +134,8 @@ def find_same(
         .join(ChatSession, on=(ChatSession.id == Message.session))
         .where(ChatSession.creator == creator)
     )
+    if session_id is not None:
+        own = own.where(ChatSession.session_id == session_id)
     query = (
         Attachment.select()
         .where(Attachment.sha256 == sha256, Attachment.name == name)

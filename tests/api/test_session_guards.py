@@ -14,7 +14,7 @@ from astrbot_api.testing import ScriptedModel
 
 from ..servers import parse_events
 from .conftest import Api
-from .test_guard_rails import ask, make_key, refusal, say
+from .test_guard_rails import ask, make_key, mint, refusal, say
 from .uploading import upload
 
 SESSIONS = "/api/v1/chat/sessions"
@@ -71,6 +71,23 @@ def test_a_key_that_is_bound_to_a_session_sees_no_files_of_others(api: Api) -> N
             assert answer.data == b"mine"
         sent[0]["attachment_id"] = files["mine"]
         assert say(api, key, session_id="mine", message=sent).status_code == 200
+
+
+def test_a_key_of_one_session_may_send_a_file_that_another_session_has(api: Api) -> None:
+    data = "data:text/plain;base64,aGVsbG8="
+    file = {"type": "input_file", "filename": "a.txt", "file_data": data}
+    asked = {"role": "user", "content": [{"type": "input_text", "text": "see"}, file]}
+    whole = [asked, {"role": "assistant", "content": "ok"}, {"role": "user", "content": "and?"}]
+    parent = make_key(api, username="alice")
+    other, mine = (
+        mint(api, parent, session_id=name).json["data"]["api_key"] for name in ("other", "mine")
+    )
+    stored = []
+    for key, sent in ((other, [asked]), (mine, whole), (mine, whole)):
+        answer = call(api, key, "POST", "/openai/responses", model="default", input=sent)
+        assert answer.status_code == 200, answer.get_data()
+        stored.append(api.count_rows("attachment"))
+    assert stored == [1, 2, 2]
 
 
 def test_an_edit_cannot_use_attachments_of_others(api: Api) -> None:

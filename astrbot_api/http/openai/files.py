@@ -84,11 +84,12 @@ class SentFiles:
 
         :raises ApiError: the error of storing the file, if the user does not have it already.
         """
+        rules = self._caller.rules
         sha256 = run_native(hashlib.sha256, data).hexdigest()
         with self._state.db.read() as db:
             known = find_same(
                 db, sha256=sha256, name=clean_name(name), creator=self._username,
-                key_id=self._caller.root_id, username=self._caller.rules.username,
+                key_id=self._caller.root_id, username=rules.username, session_id=rules.session_id,
             )  # fmt: skip
         return (self._store(data, name) if known is None else known).attachment_id
 
