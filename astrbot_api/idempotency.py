@@ -18,8 +18,8 @@ from .errors import ApiError, AstrBotError, StorageError
 
 log = logging.getLogger(__name__)
 
-#: Maximum number of rows that one transaction prunes.
-_PRUNED_AT_ONCE = 1000
+#: Maximum number of rows that one transaction prunes or releases.
+_ROWS_AT_ONCE = 1000
 
 #: Maximum number of claims that are kept while the database cannot release them.
 _MAX_UNRELEASED = 10_000
@@ -110,7 +110,7 @@ class Idempotency:
             yield claim
         except BaseException as error:
             if claim.earlier is None:
-                self._release_or_keep(claim, even_if_answered=isinstance(error, ApiError))
+                self._release(claim, even_if_answered=isinstance(error, ApiError))
             raise
 
     def check(self, key: ClientKey) -> None:
@@ -132,6 +132,7 @@ class Idempotency:
         worker_id = self._get_worker_id()
         earlier = self._store.write(lambda db: idempotency.claim(db, key, worker_id=worker_id))
         if earlier is None:
+            self._unreleased.pop(key, None)  # this worker's lease had expired meanwhile
             return Claim(key, worker_id)
         check_same(key, earlier)
         if earlier.status is None or earlier.answer is None:
@@ -139,16 +140,9 @@ class Idempotency:
         return Claim(key, worker_id, StoredAnswer(earlier.status, earlier.answer))
 
     def _release(self, claim: Claim, *, even_if_answered: bool) -> None:
-        self._store.write(
-            lambda db: idempotency.release(
-                db, claim.key, claim.worker_id, even_if_answered=even_if_answered
-            )
-        )
-
-    def _release_or_keep(self, claim: Claim, *, even_if_answered: bool) -> None:
         """Release a claim, now or later. On a full disk, even a deletion fails."""
         try:
-            self._release(claim, even_if_answered=even_if_answered)
+            self._store.write(lambda db: _release(db, claim, even_if_answered))
         except StorageError as error:
             log.error("a request with an Idempotency-Key is released later: %s", error)
             if len(self._unreleased) < _MAX_UNRELEASED:
@@ -159,17 +153,29 @@ class Idempotency:
 
         Until then, requests with the same key are rejected, as if this one were still handled.
         """
-        for key, (claim, even_if_answered) in list(self._unreleased.items()):
-            try:
-                self._release(claim, even_if_answered=even_if_answered)
-            except StorageError:
-                return
-            del self._unreleased[key]
+        released = list(self._unreleased.values())[:_ROWS_AT_ONCE]
+        if not released:
+            return
+
+        def job(db: peewee.Database) -> None:
+            for claim, even_if_answered in released:
+                _release(db, claim, even_if_answered)
+
+        try:
+            self._store.write(job)
+        except StorageError:
+            return
+        for claim, _ in released:
+            self._unreleased.pop(claim.key, None)
 
     def prune(self) -> None:
         """Remove keys older than a day. A chore."""
-        while self._store.write(lambda db: idempotency.prune(db, _PRUNED_AT_ONCE)):
+        while self._store.write(lambda db: idempotency.prune(db, _ROWS_AT_ONCE)):
             pass
+
+
+def _release(db: peewee.Database, claim: Claim, even_if_answered: bool) -> None:
+    idempotency.release(db, claim.key, claim.worker_id, even_if_answered=even_if_answered)
 
 
 def _in_flight() -> ApiError:
