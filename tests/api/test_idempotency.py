@@ -71,19 +71,19 @@ def test_a_claim_that_a_full_disk_kept_is_released_later(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = api.state.db.write
-    written: list[Any] = []
 
-    def fill_after_the_claim(job: Any, **options: Any) -> Any:
-        written.append(job)
-        if len(written) > 1:
+    def write_until_the_claim(job: Any, **options: Any) -> Any:
+        if api.count_rows("idempotency"):
             raise StorageError("database or disk is full")
         return write(job, **options)
 
     with monkeypatch.context() as full:
-        full.setattr(api.state.db, "write", fill_after_the_claim)
+        full.setattr(api.state.db, "write", write_until_the_claim)
         check_code(send_file(api, "f"), 503, "storage_error")
         api.state.worker.idempotency.retry()  # the disk is still full
+        assert api.count_rows("idempotency") == 1
     api.state.worker.idempotency.retry()
+    assert api.count_rows("idempotency") == 0
     assert send_file(api, "f").status_code == 200
 
 
