@@ -86,6 +86,22 @@ def test_calculate_answers_in_a_turn(make_scripted: Make) -> None:
     assert "unexpected" in ask(api, "calculate", expression="1", more=1)
 
 
+def test_calls_of_a_provider_may_arrive_in_pieces(make_scripted: Make) -> None:
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        if messages[-1]["role"] == "tool":
+            yield TextDelta(" ".join(one["content"] for one in messages[-2:]))
+            return
+        for at in (0, 1):
+            yield ToolCallDelta(at, f"c{at}", "calculate", "")
+        for piece in ('{"expression"', ': "6 * ', '7"}'):
+            yield ToolCallDelta(0, "", "", piece)
+            yield ToolCallDelta(1, "", "", piece.replace("7", "8"))
+
+    api, _ = make_scripted(answer)
+    (whole,) = [one for one in api.chat("Hi") if one["type"] == "complete"]
+    assert whole["data"] == "42 48"
+
+
 @pytest.mark.parametrize(
     "arguments", ['{"expression": "1\\ud83d"}', '{"expression": "1\n", "n": 99999999999999999999}']
 )

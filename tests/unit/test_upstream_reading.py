@@ -1,0 +1,37 @@
+"""The text of an AstrBot's answer in several messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from astrbot_api.agent.provider import TextDelta
+from astrbot_api.upstream.reading import AnswerReader
+
+SAVED = {"type": "message_saved", "data": {"id": 1}}
+END = {"type": "end", "data": ""}
+
+
+def plain(text: str) -> dict[str, Any]:
+    return {"type": "plain", "data": text, "chain_type": None}
+
+
+def complete(text: str) -> dict[str, Any]:
+    return {"type": "complete", "data": text}
+
+
+def read(*events: dict[str, Any]) -> str:
+    reader = AnswerReader()
+    parts = [part for event in events for part in reader.read(event)]
+    parts += reader.finish()
+    return "".join(part.text for part in parts if isinstance(part, TextDelta))
+
+
+def test_a_complete_event_adds_only_the_text_that_its_message_lacks() -> None:
+    first = (plain("Hel"), complete("Hello"), SAVED)
+    assert read(*first, plain("Wor"), complete("World"), SAVED, END) == "Hello\n\nWorld"
+    assert read(*first, plain("World"), complete("World"), SAVED, END) == "Hello\n\nWorld"
+
+
+def test_each_message_begins_on_a_new_line() -> None:
+    for text, joined in (("one", "one\n\ntwo"), ("one\n", "one\ntwo"), ("one\r\n", "one\r\ntwo")):
+        assert read(plain(text), SAVED, plain("two"), SAVED, END) == joined
