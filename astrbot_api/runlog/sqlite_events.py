@@ -52,11 +52,13 @@ INSERT INTO epoch (run, epoch, since) VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET epoch = excluded.epoch, since = excluded.since
 """
 
+# Only runs with something to know, usually none: each row releases the GIL, too.
 _KNOWN = """
-SELECT value,
-    (SELECT epoch FROM epoch WHERE run = value AND since > ?),
-    EXISTS (SELECT 1 FROM ended WHERE run = value)
+SELECT value, epoch.epoch, ended.run IS NOT NULL
 FROM json_each(?)
+LEFT JOIN epoch ON epoch.run = value AND epoch.since > ?
+LEFT JOIN ended ON ended.run = value
+WHERE epoch.run IS NOT NULL OR ended.run IS NOT NULL
 """
 
 # Only of runs that begin: with many long runs, looking at the first row of each reads more pages
@@ -83,8 +85,11 @@ class _Known(NamedTuple):
     :param epoch: That of the worker that has taken it over, or 0.
     """
 
-    epoch: int
-    ended: bool
+    epoch: int = 0
+    ended: bool = False
+
+
+_UNKNOWN = _Known()
 
 
 def append(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
@@ -96,7 +101,7 @@ def append(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
     known = _find_known(db, [piece.run for piece in pieces])
     refused, begun = set[int](), list[int]()
     for piece in pieces:
-        of_run = known[piece.run]
+        of_run = known.get(piece.run, _UNKNOWN)
         if piece.epoch < of_run.epoch or (of_run.ended and piece.first > 1):
             refused.add(piece.run)
         elif piece.first == 1:
@@ -114,8 +119,8 @@ def append(db: sqlite3.Connection, pieces: Sequence[Piece]) -> set[int]:
 
 
 def _find_known(db: sqlite3.Connection, runs: Sequence[int]) -> dict[int, _Known]:
-    rows = db.execute(_KNOWN, (now_us() - EPOCH_KEPT_US, orjson.dumps(runs).decode()))
-    return {run: _Known(epoch or 0, ended) for run, epoch, ended in rows}
+    rows = db.execute(_KNOWN, (orjson.dumps(runs).decode(), now_us() - EPOCH_KEPT_US))
+    return {run: _Known(epoch or 0, bool(ended)) for run, epoch, ended in rows}
 
 
 def _find_used(
@@ -123,7 +128,7 @@ def _find_used(
 ) -> Sequence[int]:
     """Return the runs of which the journal has an end or events, although they begin."""
     with_events = {run for (run,) in db.execute(_WITH_EVENTS, (orjson.dumps(begun).decode(),))}
-    return [run for run in begun if run in with_events or known[run].ended]
+    return [run for run in begun if run in with_events or (run in known and known[run].ended)]
 
 
 def take_over(
@@ -131,7 +136,7 @@ def take_over(
 ) -> bool:
     """Add the first events of a worker that takes over a run. False if it is too late."""
     piece = Piece(run, after + 1, [*map(encode_event, events)], epoch=epoch)
-    known = _find_known(db, [run])[run]
+    known = _find_known(db, [run]).get(run, _UNKNOWN)
     if epoch < known.epoch or known.ended or _find_last(db, run) != after:
         return False
     _add_rows(db, list(_iter_rows(piece)))
