@@ -306,6 +306,20 @@ def test_all_files_of_a_mail_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text.endswith("[attached: a.pdf, application/pdf]\n[attached: b.pdf, application/pdf]")
 
 
+def test_a_mail_over_the_limit_says_that_its_end_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mail = EmailMessage()
+    mail.set_content("See the file.")
+    mail.add_attachment(bytes(2**20), maintype="application", subtype="pdf", filename="a.pdf")
+    data = mail.as_bytes()
+    cases = ((len(data), []), (2**20, ["Only its first 1 MiB were read."]))
+    for limit, notes in cases:
+        monkeypatch.setattr("astrbot_api.files.reading.documents._MAX_WHOLE_BYTES", limit)
+        facts, _ = extract_text(io.BytesIO(data), "message/rfc822", "a.eml")
+        assert facts["notes"] == notes
+
+
 def test_a_notebook_is_read_as_its_cells_without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("astrbot_api.files.reading.documents._MAX_TEXT_BYTES", 500)
     output = {"output_type": "display_data", "data": {"image/png": "A" * 999, "text/plain": "<F>"}}

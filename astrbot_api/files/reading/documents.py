@@ -103,9 +103,12 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     is_notebook = suffix == ".ipynb"
     is_mail = mime == "message/rfc822" or suffix in (".eml", ".mht")
     data = source.read(_MAX_WHOLE_BYTES if is_notebook or is_mail else _MAX_TEXT_BYTES)
-    if is_notebook and len(data) == _MAX_WHOLE_BYTES:
+    is_cut = len(data) == _MAX_WHOLE_BYTES and bool(source.read(1))
+    if is_notebook and is_cut:
         raise Unreadable(f"it is larger than {_MAX_WHOLE_BYTES // 2**20} MiB")
     if is_mail:
+        if is_cut:
+            notes.append(f"Only its first {_MAX_WHOLE_BYTES // 2**20} MiB were read.")
         return _read_mail(data)
     text, assumed = decode(data)
     if assumed:
