@@ -70,7 +70,11 @@ class Turn:
         idempotency_key: str = "",
         retry_s: float = 120.0,
     ) -> None:
-        self.reply = Reply(run_id=run_id)
+        self._reply = Reply(run_id=run_id)
+        # Deltas that are not in the reply yet. Adding each to its text would copy the text.
+        self._new_text: list[str] = []
+        self._new_reasoning: list[str] = []
+        self._received_chars = 0
         self.ended = False
         self.last_number = after
         self.username = username
@@ -83,6 +87,18 @@ class Turn:
         self._begun = False
         self._cut_completes = 0
         self._skipped = 0
+
+    @property
+    def reply(self) -> Reply:
+        """The reply so far."""
+        reply = self._reply
+        if self._new_text:
+            reply.text += "".join(self._new_text)
+            self._new_text.clear()
+        if self._new_reasoning:
+            reply.reasoning += "".join(self._new_reasoning)
+            self._new_reasoning.clear()
+        return reply
 
     def next_call(self) -> Call:
         """Return the next request: the question, or the resume of its run."""
@@ -177,15 +193,15 @@ class Turn:
 
         Repeated events do not change it.
         """
-        chars = len(self.reply.text), len(self.reply.reasoning)
-        return (self.last_number or 0, *chars, self._parser.comments)
+        return (self.last_number or 0, self._received_chars, self._parser.comments)
 
     def _is_pushed(self, raw: dict[str, Any], number: int | None) -> bool:
-        if number is not None or not self.reply.run_id:
+        run_id = self._reply.run_id
+        if number is not None or not run_id:
             return False
         named = raw.get("message_id")
         if named is not None:
-            return str(named) != self.reply.run_id
+            return str(named) != run_id
         # attachment_saved and message_saved have no run id.
         return self.last_number is not None and raw.get("type") != "run_snapshot"
 
@@ -199,10 +215,13 @@ class Turn:
 
     def _fold(self, event: Event) -> list[Event]:
         """Add an event to the reply. Return the events for the caller."""
-        reply = self.reply
         self._begun = True
         if event.pushed:
             return [event]
+        if isinstance(event, (TextDelta, ReasoningDelta)):
+            self._add_delta(event)
+            return [event]
+        reply = self.reply
         if isinstance(event, ApprovalRequired):
             call = {"id": event.id, "name": event.name, "arguments": event.arguments}
             # The event is repeated if another worker takes over the run.
@@ -211,11 +230,7 @@ class Turn:
         reply.waiting.clear()  # the turn continues after all decisions
         if isinstance(event, RunSnapshot):
             return [event, *self._catch_up(event)]
-        if isinstance(event, TextDelta):
-            reply.text += event.text
-        elif isinstance(event, ReasoningDelta):
-            reply.reasoning += event.text
-        elif isinstance(event, SessionStarted):
+        if isinstance(event, SessionStarted):
             reply.session_id = event.session_id
         elif isinstance(event, RunStarted):
             reply.run_id = event.run_id
@@ -241,8 +256,14 @@ class Turn:
             self._fold_parts(event)
         return [event]
 
+    def _add_delta(self, event: TextDelta | ReasoningDelta) -> None:
+        pieces = self._new_text if isinstance(event, TextDelta) else self._new_reasoning
+        pieces.append(event.text)
+        self._received_chars += len(event.text)
+        self._reply.waiting.clear()  # the turn continues after all decisions
+
     def _fold_parts(self, event: Event) -> None:
-        reply = self.reply
+        reply = self._reply
         if isinstance(event, ToolCall):
             reply.tool_calls.append(
                 {"id": event.id, "name": event.name, "arguments": event.arguments, "result": None}
@@ -273,11 +294,13 @@ class Turn:
         whole = "".join(texts)
         if not whole.startswith(self.reply.text):
             self.reply.text = whole
+            self._received_chars += len(whole)
             return []
         missed = whole[len(self.reply.text) :]
         self.reply.text = whole
         if not missed:
             return []
+        self._received_chars += len(missed)
         raw = {"type": "plain", "data": missed, "streaming": True, "chain_type": None}
         return [parse_event(raw)]
 
