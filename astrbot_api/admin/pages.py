@@ -12,6 +12,7 @@ import orjson
 from flask import Response, redirect, render_template, request, send_from_directory
 from werkzeug.wrappers import Response as BaseResponse
 
+from ..error_codes import ERROR_CODES
 from ..errors import ApiError
 from ..http.state import get_state
 from ..owner.login import Login
@@ -22,6 +23,7 @@ from ..translations import (
     choose_language,
     load_catalogue,
     make_gettext,
+    translate_text,
 )
 from .access import AdminBlueprint, find_page_login
 
@@ -167,8 +169,15 @@ def _admin_root() -> str:
 
 @cache
 def _make_catalogue() -> tuple[bytes, str]:
-    """Return the script with the Chinese texts, and its ETag."""
-    body = b"export default " + orjson.dumps(load_catalogue("zh", OWNER_PAGES)) + b";\n"
+    """Return the script with the Chinese texts, and its ETag.
+
+    The key of an error code is ``code:`` and the code.
+    """
+    texts = dict(load_catalogue("zh", OWNER_PAGES))
+    for one in ERROR_CODES.values():
+        meaning = translate_text(one.meaning, "zh") + translate_text(one.remedy, "zh")
+        texts[f"code:{one.code}"] = meaning.replace("`", "")
+    body = b"export default " + orjson.dumps(texts) + b";\n"
     return body, hashlib.sha256(body).hexdigest()[:32]
 
 

@@ -315,7 +315,7 @@ def test_editing_a_key_changes_only_the_edited_fields(owner: Owner, server: Serv
     assert owner.complaints == []
 
 
-def test_revoked_key_is_reported_in_the_console(owner: Owner, server: Server) -> None:
+def test_revoked_key_is_reported_in_the_language_of_the_page(owner: Owner, server: Server) -> None:
     owner.log_in()
     made, headers = create_key(server, "chat")
     owner.go("console")
@@ -325,7 +325,11 @@ def test_revoked_key_is_reported_in_the_console(owner: Owner, server: Server) ->
     ended = {"key_id": made["key_id"]}
     server.request("POST", "/api/apikey/revoke", headers=headers, json=ended)
     owner.say("hi again")
-    owner.page.locator(".note.bad", has_text="401").wait_for()
+    note = owner.page.locator(".note.bad", has_text="401")
+    note.wait_for()
+    assert "Invalid API key" in note.inner_text()
+    meaning = "The key is unknown, revoked, deleted or expired."
+    assert (owner.text(meaning) in note.inner_text()) == (owner.language == "zh")
 
 
 def test_an_unsent_message_is_kept_and_sent_again(owner: Owner, server: Server) -> None:

@@ -85,7 +85,7 @@ export class Attaching {
       request.send(form);
     });
     if (request.status === 200 && request.response?.data) return request.response.data;
-    if (request.status) throw new ApiFault(request.response?.message ?? request.statusText, request.status);
+    if (request.status) throw new ApiFault(request.response?.message ?? request.statusText, request.status, request.response?.code);
     throw new ApiFault(t("The server does not respond. Is it running?"), 0, "offline");
   }
 

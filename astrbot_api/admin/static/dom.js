@@ -52,9 +52,15 @@ export const freshId = () => `x${++lastId}`;
 
 // Requests to the server
 
+/** Return the meaning of an error in the page's language, with the server's English message. */
+export function explain(message, code) {
+  const meaning = catalogue[`code:${code}`];
+  return meaning ? `${meaning}（${message}）` : message;
+}
+
 export class ApiFault extends Error {
   constructor(message, status, code) {
-    super(message);
+    super(explain(message, code));
     this.status = status;
     this.code = code;
   }

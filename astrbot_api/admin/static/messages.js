@@ -1,6 +1,6 @@
 // Display of messages: in the console during a stream, and in sessions from the database.
 
-import { ago, copy, h, icon, t } from "./dom.js";
+import { ago, copy, explain, h, icon, t } from "./dom.js";
 import { renderMarkdown } from "./markdown.js";
 
 /** Create an element for a file. `load(id)` returns its blob. */
@@ -97,7 +97,7 @@ export function storedAnswer(content, load, time) {
     else if (part.type === "plain") box.append(h("div", { class: "bubble rich" }, renderMarkdown(part.text ?? "")));
     else box.append(mediaElement(part.type, part.attachment_id, part.filename, load));
   }
-  if (content.error) box.append(h("p", { class: "note bad" }, content.error.message));
+  if (content.error) box.append(h("p", { class: "note bad" }, explain(content.error.message, content.error.code)));
   box.append(...cutNotes(content.agent_stats));
   return box;
 }
@@ -252,7 +252,7 @@ export class LiveAnswer {
       this.media = null;
     } else if (event.type === "error") {
       this.#draw();
-      this.#add(h("p", { class: "note bad", role: "alert" }, event.data), "error");
+      this.#add(h("p", { class: "note bad", role: "alert" }, explain(event.data, event.code)), "error");
     } else if (event.type === "rewind") {
       this.#draw();
       this.#rewind(event.data);
