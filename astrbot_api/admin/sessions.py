@@ -16,8 +16,7 @@ from ..db.sessions import SessionRow, find_session
 from ..db.store import Store
 from ..errors import ApiError, refuse
 from ..http.envelope import ok
-from ..http.files.download import send_attachment
-from ..http.files.origin import redirect_opened
+from ..http.files.origin import open_or_send
 from ..http.state import get_state
 from .access import AdminBlueprint, note_action, read_cursor
 
@@ -81,11 +80,8 @@ def delete_session() -> Response:
 @blp.get("/file")
 def get_file() -> Response:
     """Send an attachment of a message."""
-    state = get_state()
-    row = state.files.get(request.args.get("attachment_id", ""))
-    return redirect_opened(request, row) or send_attachment(
-        request, row, state.files, state.settings.accel_redirect_prefix
-    )
+    row = get_state().files.get(request.args.get("attachment_id", ""))
+    return open_or_send(request, row)
 
 
 def _get_session(db: Any) -> SessionRow:

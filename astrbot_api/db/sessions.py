@@ -40,6 +40,13 @@ class SessionRow:
     edition: int = 0
 
 
+def make_umo(platform_id: str, session_id: str, username: str) -> str:
+    """Return the UMO of a session. A messenger's session has it as its name."""
+    if platform_id != WEBCHAT:
+        return session_id
+    return f"{WEBCHAT}:FriendMessage:{WEBCHAT}!{username}!{session_id}"
+
+
 _COLUMNS = (
     ChatSession.id, ChatSession.session_id, ChatSession.platform_id, ChatSession.creator,
     ChatSession.display_name, ChatSession.config_id, ChatSession.context_after,

@@ -272,10 +272,17 @@ def _to_integer(name: str, value: Any) -> int:
 
 
 class PageNumber(ma.fields.Integer):
-    """A page number or page size. Accepts every form that ``int()`` does, such as ``+2``."""
+    """A page number or page size, clamped. Accepts every form that ``int()`` does, such as ``+2``.
+
+    :param maximum: By default, the largest integer that every JSON parser supports.
+    """
+
+    def __init__(self, maximum: int = 2**31 - 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.maximum = maximum
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         try:
-            return int(value)
+            return min(max(1, int(value)), self.maximum)
         except ValueError as error:
             raise ma.ValidationError("page and page_size must be integers") from error

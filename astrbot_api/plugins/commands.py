@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..agent.cancel import Cancellation
-from ..db.sessions import WEBCHAT, SessionRow
+from ..db.sessions import SessionRow, make_umo
 from ..db.store import Store
 
 
@@ -44,7 +44,7 @@ class CommandContext:
 
         It identifies the conversation for proactive messages: ``platform:message type:session``.
         """
-        return make_umo(self.session, self.username)
+        return make_umo(self.session.platform_id, self.session.session_id, self.username)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +81,3 @@ class Command:
                 f"command {self.name!r}: an async function cannot be a command; "
                 "write a plain one that calls run_async"
             )
-
-
-def make_umo(session: SessionRow, username: str) -> str:
-    """Return the UMO of a session. A messenger's session has it as its name."""
-    if session.platform_id != WEBCHAT:
-        return session.session_id
-    return f"{WEBCHAT}:FriendMessage:{WEBCHAT}!{username}!{session.session_id}"

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 from urllib3.fields import format_multipart_header_param
 
+from ..db.sessions import WEBCHAT, make_umo
 from ..errors import ProviderError
 from ..runtime.outbound import Answer, Call
 from .stored import list_objects
@@ -92,7 +93,7 @@ class AstrBotClient(UpstreamTransport):
         :raises UpstreamError: if there is no response.
         """
         query = urlencode({
-            "umo": f"webchat:FriendMessage:webchat!{username}!{session_id}",
+            "umo": make_umo(WEBCHAT, session_id, username),
             "include_history": "true", "sort_by": "updated_at", "page_size": _MAX_CONTEXTS,
         })  # fmt: skip
         path = f"/api/v1/conversations?{query}"

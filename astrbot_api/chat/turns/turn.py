@@ -17,11 +17,10 @@ from ...agent.steps import Resumption
 from ...config.agents import AgentConfig, ProviderConfig
 from ...db.attachments import AttachmentRow
 from ...db.idempotency import ClientKey
-from ...db.sessions import WEBCHAT, SessionRow
+from ...db.sessions import WEBCHAT, SessionRow, make_umo
 from ...events import Event
 from ...keys.rules import KeyGuard
 from ...messages import Plain, Segment, plain_text
-from ...plugins.commands import make_umo
 from ...plugins.context import TurnContext
 from ...runlog.log import RunLog
 from ...runtime.clock import to_iso
@@ -143,7 +142,6 @@ class Resumed:
     :param at: Checkpoint at which the agent resumes, or None to start over.
     :param reply: Counters of the reply so far, see :meth:`.reply.Reply.to_state`.
     :param pictures: Ids of pictures sent by the tools of the last step.
-    :param begun: Whether the turn had begun.
     """
 
     events: Sequence[Event]
@@ -163,7 +161,6 @@ class OpenTurn:
     :param stopped: Number of earlier turns that a ``/stop`` has stopped.
     :param resumed: Progress of an earlier worker, or None if the turn begins here.
     :param pinned: Set once no other worker can resume the turn.
-    :param span: Trace span of the turn.
     """
 
     run_id: str
@@ -211,7 +208,8 @@ class OpenTurn:
     @property
     def umo(self) -> str:
         """Unified message origin of the conversation."""
-        return make_umo(self.session, self.request.username)
+        session = self.session
+        return make_umo(session.platform_id, session.session_id, self.request.username)
 
     @property
     def text(self) -> str:

@@ -85,7 +85,7 @@ def build_files_origin() -> Blueprint:
     return blueprint
 
 
-def redirect_opened(asked: Request, row: AttachmentRow) -> Response | None:
+def _redirect_opened(asked: Request, row: AttachmentRow) -> Response | None:
     """Return a redirect to the files origin, or None if this origin sends the attachment."""
     settings = get_state().settings
     if not settings.files_origin or asked.headers.get("Sec-Fetch-Dest", "") not in _OPENED:
@@ -96,6 +96,14 @@ def redirect_opened(asked: Request, row: AttachmentRow) -> Response | None:
     link = f"{settings.files_origin}{path}?until={until}&signature={signature}"
     headers = {"Location": link, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
     return Response(status=302, headers=headers)
+
+
+def open_or_send(asked: Request, row: AttachmentRow) -> Response:
+    """Return the bytes of an attachment, or a redirect to the origin of files."""
+    state = get_state()
+    return _redirect_opened(asked, row) or send_attachment(
+        asked, row, state.files, state.settings.accel_redirect_prefix
+    )
 
 
 def _sign(settings: Settings, attachment_id: str, until: str) -> str:

@@ -24,8 +24,8 @@ from ..schemas import (
     plain_response,
 )
 from ..state import get_state
-from .download import send_attachment, send_thumbnail
-from .origin import redirect_opened
+from .download import send_thumbnail
+from .origin import open_or_send
 from .schemas import (
     ATTACHMENT_ID,
     UPLOAD_BODY,
@@ -251,11 +251,7 @@ def _content_of(incoming: Incoming) -> bytes:
 
 
 def _send(attachment_id: str) -> Response:
-    state = get_state()
-    row = _get_row(attachment_id)
-    return redirect_opened(request, row) or send_attachment(
-        request, row, state.files, state.settings.accel_redirect_prefix
-    )
+    return open_or_send(request, _get_row(attachment_id))
 
 
 def _get_row(attachment_id: str) -> AttachmentRow:

@@ -11,7 +11,7 @@ from flask import Response
 
 from ...db.conversations import list_conversations as read_conversations
 from ...db.messages import list_messages_before
-from ...db.sessions import WEBCHAT
+from ...db.sessions import WEBCHAT, make_umo
 from ...errors import ApiError
 from ...im.umo import Umo, parse_umo, split_webchat
 from ...messages import plain_text
@@ -22,12 +22,9 @@ from ..envelope import ok
 from ..state import get_state
 from .schemas import CONVERSATION, CONVERSATIONS, NOTHING, ConversationQuerySchema
 
-#: Limits of ``history`` and of a page.
+#: Limits of ``history``.
 _MAX_HISTORY = 100
 _MAX_HISTORY_CHARS = 500_000
-_MAX_PAGE_SIZE = 100
-_MAX_PAGE = 2**31 - 1
-
 
 blp = ApiBlueprint(
     "conversations", __name__, tag="All conversations", scope="data",
@@ -45,8 +42,7 @@ def list_conversations(query: dict[str, Any]) -> Response:
 
     A key that is limited to some usernames only sees their sessions.
     """
-    page = min(max(1, query["page"]), _MAX_PAGE)
-    size = min(max(1, query["page_size"]), _MAX_PAGE_SIZE)
+    page, size = query["page"], query["page_size"]
     found, total = _read(query, limit=size, offset=(page - 1) * size)
     # All rows share the size limit of one response.
     chars = _MAX_HISTORY_CHARS // max(1, len(found)) if query["include_history"] else 0
@@ -149,8 +145,7 @@ def _describe(row: dict[str, Any], history_chars: int) -> dict[str, Any]:
     :param history_chars: Maximum length of the messages in characters, or 0 to omit them.
     """
     platform, creator = row["platform_id"], row["creator"]
-    inner = f"{WEBCHAT}!{creator}!{row['session_id']}"
-    umo = f"{WEBCHAT}:FriendMessage:{inner}" if platform == WEBCHAT else row["session_id"]
+    umo = make_umo(platform, row["session_id"], creator)
     _, kind, last = (*umo.split(":", 2), "", "")[:3]
     described = {
         "platform_id": platform, "user_id": umo, "cid": row["session_id"],

@@ -111,6 +111,7 @@ class ConversationQuerySchema(RequestSchema):
         PageNumber,
         "Maximum number of conversations per page, clamped to 1 to 100.",
         20,
+        maximum=100,
         load_default=20,
     )
     search = _text_filter("Text to search in title, user and id.", "trip")

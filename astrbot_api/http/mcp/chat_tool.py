@@ -21,6 +21,7 @@ from ...messages import check_text, parse_chat_message
 from ..auth import get_caller
 from ..configs.routes import list_own_configs
 from ..conversation import find_config_id
+from ..replies import describe_file
 from ..sse import HEARTBEAT, LEAVING, Rendering, decode_own, find_abort, frame_json
 from ..state import get_state
 from .messages import Call
@@ -215,10 +216,7 @@ class ChatAnswer(Rendering):
         if truncated:
             result["truncated"] = True
         if self.fold.files:
-            names = ("attachment_id", "type", "filename")
-            result["attachments"] = [
-                {name: part[name] for name in names} for part in self.fold.files
-            ]
+            result["attachments"] = list(map(describe_file, self.fold.files))
         content = [{"type": "text", "text": text}]
         return self.call.answer(
             {

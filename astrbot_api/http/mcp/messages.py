@@ -132,7 +132,6 @@ def find_id(value: Any) -> str | int | None:
 def check_stateless(call: Call, find_header: Callable[[str], str | None]) -> None:
     """Validate ``_meta`` and the headers of a request of the stateless version.
 
-    :param find_header: Returns a header of the request.
     :raises RpcError: if a value is missing, or a header differs from the body.
     """
     meta = call.params.get("_meta")

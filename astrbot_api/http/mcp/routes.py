@@ -19,7 +19,7 @@ from ..chat.modes import RUN_HEADER
 from ..cors import is_of_host, is_of_named_origin
 from ..envelope import fail
 from ..idempotency import CODES, PARAMETER, read_client_key
-from ..openai.answering import wait_for_answer
+from ..openai.answering import answer_json, wait_for_answer
 from ..sse import stream_response
 from ..state import get_state
 from . import messages as rpc
@@ -101,7 +101,7 @@ def call_server() -> Response:
         return _answer_message(body, version, username)
     except RpcError as error:
         answer = rpc.describe_error(error, rpc.find_id(body))
-        return _to_response(answer, rpc.find_status(error, version))
+        return answer_json(answer, rpc.find_status(error, version))
 
 
 def _read_body() -> Any:
@@ -148,12 +148,12 @@ def _answer_message(value: Any, version: str, username: str) -> Response:
     with _wrong_requests():
         client_key = read_client_key("mcp", value)
     if call.method != "tools/call" or not _wants_stream():
-        return _to_response(_answer_call(call, username, client_key))
+        return answer_json(_answer_call(call, username, client_key))
     _check_tool(call)
     try:
         watch = open_chat(call, username, client_key)
     except ApiError as error:
-        return _to_response(describe_refusal(call, error))
+        return answer_json(describe_refusal(call, error))
     runs = get_state().chat.runs
 
     def leave() -> None:
@@ -194,7 +194,7 @@ def _answer_batch(values: list[Any], version: str, username: str) -> Response:
                 answers.append(_answer_call(call, username, None))
         except RpcError as error:
             answers.append(rpc.describe_error(error, rpc.find_id(value)))
-    return _to_response(answers) if answers else Response(status=202)
+    return answer_json(answers) if answers else Response(status=202)
 
 
 def _read_call(value: Any, version: str) -> Call | None:
@@ -273,7 +273,3 @@ def _chat(call: Call, username: str, client_key: ClientKey | None) -> Answer:
 
 def _wants_stream() -> bool:
     return "text/event-stream" in request.headers.get("Accept", "")
-
-
-def _to_response(value: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status, mimetype="application/json")

@@ -52,7 +52,6 @@ def read_conversation(
     Its files are stored as attachments of the caller.
 
     :param given: Messages in the format of OpenAI's chat completions.
-    :param username: Owner of the conversation.
     :param is_context: Whether the earlier messages are the context of the turn.
     :raises ApiError: the errors of :func:`~.reading.read_messages`, or of storing a file.
     """
@@ -111,7 +110,6 @@ def wait_for_answer(
 def raise_failure(error: Event | None, find_fault: Callable[[], str]) -> None:
     """Raise the error of a failed turn, if it failed.
 
-    :param error: The turn's ``error`` event.
     :param find_fault: Returns the fault in the answer's format, or an empty string.
     :raises ApiError: with the status and headers that control the retries of OpenAI's SDKs.
     """
@@ -125,6 +123,6 @@ def raise_failure(error: Event | None, find_fault: Callable[[], str]) -> None:
         raise ApiError("provider_error", fault, headers=_DO_NOT_RETRY)
 
 
-def answer_json(value: dict[str, Any]) -> Response:
-    """Return a JSON response without this API's envelope, as OpenAI's clients expect."""
-    return Response(orjson.dumps(value), mimetype="application/json")
+def answer_json(value: Any, status: int = 200) -> Response:
+    """Return a JSON response without this API's envelope, as other protocols expect."""
+    return Response(orjson.dumps(value), status, mimetype="application/json")

@@ -32,7 +32,7 @@ class SessionQuerySchema(RequestSchema):
         PageNumber, "The page number, starting at 1. Smaller values count as 1.", 1, load_default=1
     )
     page_size = request_field(
-        PageNumber, "Sessions per page, clamped to 1 to 100.", 20, load_default=20
+        PageNumber, "Sessions per page, clamped to 1 to 100.", 20, load_default=20, maximum=100
     )
     platform_id = request_field(
         Text, "List only the sessions of this platform.", "webchat", load_default=""
@@ -88,6 +88,7 @@ class SessionDetailQuerySchema(OwnerQuerySchema):
         PageNumber,
         "Maximum number of messages per page, clamped to 1 to 1000. The default is 1000.",
         50,
+        maximum=1000,
         load_default=None,
         allow_none=True,
     )
