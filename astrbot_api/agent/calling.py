@@ -51,10 +51,8 @@ class Call:
 class StepCalls:
     """The calls of one step.
 
-    :param results: Results by call id.
     :param shown: Ids of the calls that clients have seen, or None if the calls are new.
     :param pending: Ids of calls that a person must approve and that have not begun.
-    :param decisions: Decisions by call id.
     """
 
     calls: list[Call]

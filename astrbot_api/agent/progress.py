@@ -25,7 +25,6 @@ class ToolProgress:
 class ProgressReporter:
     """Implements ``context.report_progress(progress, total, message)`` of a tool.
 
-    :param call_id: Id of the call.
     :param put: Receives the events. Reports that follow too fast, or after the call, are dropped.
     """
 

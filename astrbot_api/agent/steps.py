@@ -104,7 +104,6 @@ class Decision:
 class Resumption:
     """Where a run resumes: at its last checkpoint.
 
-    :param step: Step of the checkpoint.
     :param messages: Messages of all checkpoints, in order. The last one has calls.
     :param results: Known results of these calls, by call id.
     :param shown: Ids of the calls that clients have seen, or None if the calls are new.

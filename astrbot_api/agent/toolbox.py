@@ -46,7 +46,6 @@ class Toolbox:
     :param timeout_s: Time limit of a call, unless the tool has its own.
     :param max_chars: Maximum length of a result. Longer results are truncated.
     :param max_tools: Maximum number of tools to offer, since endpoints refuse more.
-    :param limits: Limits on the calls of the turn.
     :param asides: Runs the calls. It belongs to the application, to count abandoned calls over all
         turns.
     """

@@ -131,7 +131,6 @@ class ChatService:
     ) -> Watch:
         """Return a watch of a reader's events and of messages pushed into the session.
 
-        :param session: The session's number.
         :param known_message: Number of the newest message that the client has.
         :param lead: Events to send first.
         """

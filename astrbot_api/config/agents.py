@@ -224,7 +224,6 @@ class _ConfigSchema(KnownKeys):
 def read_config(path: Path, shown_path: str) -> AgentConfig:
     """Read and check one config file.
 
-    :param path: The file.
     :param shown_path: The file's path in messages.
     :raises SettingsError: with file, key and error, in one line.
     """

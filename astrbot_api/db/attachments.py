@@ -299,7 +299,6 @@ def list_unused(
     """Return attachments without messages, ordered by number.
 
     :param older_than_us: Only attachments created before this time, in microseconds.
-    :param after: Only attachments with a higher number.
     """
     uses = MessageAttachment.select(MessageAttachment.id).where(
         MessageAttachment.attachment == Attachment.id

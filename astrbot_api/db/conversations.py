@@ -26,11 +26,8 @@ def list_conversations(
     """Return a page of sessions, most recently used first, and their total.
 
     :param words: Text that the title, the username or the session id must contain.
-    :param username: Only sessions of this user.
     :param prefix: Only sessions of users with this prefix.
     :param hidden: Exclude sessions of these users.
-    :param session_id: Only this session.
-    :param platforms: Only sessions of these platforms.
     """
     query = ChatSession.select()
     if words:

@@ -35,8 +35,6 @@ class PendingRow:
     """A message without a turn yet: a row of its table.
 
     :param event_key: The stored form of its event id.
-    :param message: The message as JSON.
-    :param received_at: In microseconds.
     """
 
     bot_id: str

@@ -63,7 +63,6 @@ def create_key(
 
     :param expires_at: Expiry in microseconds, instead of ``expires_in_days``.
     :param rules: Its guard rails as JSON; see :mod:`astrbot_api.keys.rules`.
-    :param parent_id: The parent of a session key.
     :param owner_session: The owner's login with which it ends.
     :returns: The key as :func:`describe_key` returns it, and the secret, which
         is not stored.
@@ -165,7 +164,6 @@ def update_key(db: peewee.Database, key_id: str, changes: Mapping[str, Any]) -> 
 
     :param changes: Any of ``name``, ``scopes``, ``rules`` (JSON or None) and
         ``expires_at`` (microseconds or None).
-    :returns: Whether the key exists.
     """
     old = ApiKey.select(ApiKey.rules, ApiKey.expires_at).where(ApiKey.key_id == key_id)
     before = old.dicts().first(db) or {}

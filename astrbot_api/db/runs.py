@@ -211,7 +211,6 @@ def list_waiting_of(
     """Return the numbers of a session's runs that wait for the person who started them.
 
     :param sender_id: The person; a group has several.
-    :param run_id: Only this run.
     """
     query = (
         Run.select(Run.id)

@@ -29,9 +29,7 @@ def queue_reply(
     Runs in the transaction that stores the bot's message. After a crash the turn is
     either repeated or its reply is queued, never both or neither.
 
-    :param content: The stored content of the bot's message.
     :param traceparent: The trace context of the turn.
-    :returns: Whether a reply was queued.
     """
     event = find_event_of_run(db, run_id)
     if event is None:

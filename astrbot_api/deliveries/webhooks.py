@@ -68,7 +68,6 @@ class Announcer:
         """Queue that a message was stored.
 
         :param saved: The message's id and its time in microseconds.
-        :param content: The content as stored in the history.
         """
         self.queue(
             db,

@@ -237,10 +237,7 @@ class Attachments:
         return done
 
     def remove_stale_uploads(self, *, dry_run: bool = False) -> int:
-        """Remove temporary files of uploads aborted by a crash.
-
-        :returns: The number of files.
-        """
+        """Remove temporary files of uploads aborted by a crash."""
         return remove_stale(self._temporary_dir, dry_run=dry_run)
 
     def delete_blob(self, blob: str) -> bool:

@@ -38,7 +38,6 @@ class Incoming:
     :param name: The client's name of the file. It is sanitised here.
     :param key_id: The key whose quota counts, or None if no key sends the file.
     :param username: The only username of the key, if it is bound to one.
-    :param limit_bytes: Maximum size.
     :param refusal: Error to raise if the file is larger.
     :param check_disk: Called in a native thread for each piece; raises when the disk is full.
     :param attachment_id: Id of the later attachment, or empty for a new id.
@@ -137,7 +136,6 @@ def remove_stale(folder: Path, *, older_than_s: float = STALE_S, dry_run: bool =
     """Remove temporary files left by a crash.
 
     :param dry_run: Whether to count the files without removing them.
-    :returns: The number of files.
     """
     before = time.time() - older_than_s
     removed = 0

@@ -113,7 +113,6 @@ class Uploads:
     def put_chunk(self, upload_id: str, number: int, incoming: Incoming, sender: Sender) -> int:
         """Store a complete chunk, and replace an earlier one with this number.
 
-        :returns: The number of received chunks.
         :raises ApiError: ``upload_not_found`` or ``invalid_request``.
         """
         row = self.get(upload_id, sender)

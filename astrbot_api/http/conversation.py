@@ -96,7 +96,6 @@ def continue_with_answers(
 
     Calls that are already decided stay unchanged, since the request may be a retry.
 
-    :param username: The username in the request.
     :returns: The run, the number of its last event that asked for one of these approvals, and the
         watch. The watch is None while other calls of the run are undecided.
     :raises ApiError: ``approval_not_found``, or the error of a rejected decision.

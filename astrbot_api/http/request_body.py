@@ -126,7 +126,6 @@ def reading(request: Request, max_bytes: int) -> Iterator[None]:
 
     The timeout of each read does not stop a client that sends one byte now and then.
 
-    :param max_bytes: Maximum size of the body or part.
     :raises ApiError: if the client disconnects, stalls, is too slow or sends malformed
         chunks. The connection is closed after the response.
     """

@@ -194,7 +194,6 @@ def envelope_of(name: str, data: ma.Schema | ma.fields.Field[Any]) -> ma.Schema:
     """Return the schema of a successful response.
 
     :param name: Name of the schema in the OpenAPI document.
-    :param data: Schema or field of its ``data``.
     """
     if isinstance(data, ma.Schema):
         data = ma.fields.Nested(data, metadata={"description": "The requested data."})

@@ -42,10 +42,7 @@ class RichText:
         return self.show_links(lambda address: False).text
 
     def show_links(self, keep: Callable[[str], object]) -> RichText:
-        """Return the text with the URLs of links in parentheses instead of their spans.
-
-        :param keep: Whether a link stays a span, by its URL.
-        """
+        """Return the text with the URLs of links in parentheses instead of their spans."""
         shown = [one for one in self.spans if one.kind == LINK and not keep(one.value)]
         if not shown:
             return self

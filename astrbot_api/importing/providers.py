@@ -37,7 +37,6 @@ def read_providers(
     """Return the usable providers by id, the default provider first.
 
     :param config: The config. If it lists no providers, the default config's are used.
-    :param fallback: The default config.
     """
     entries = _list(config, "provider") or _list(fallback, "provider")
     sources = {

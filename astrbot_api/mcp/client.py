@@ -46,7 +46,6 @@ class McpTools:
 
     It connects on first use. A forked process opens its own connection.
 
-    :param list_configs: Returns the current configs.
     :param socket_path: The sidecar's socket, or empty without a sidecar.
     """
 

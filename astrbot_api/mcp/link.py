@@ -54,7 +54,6 @@ class Link:
     Works with threads and with gevent's greenlets. One thread reads, and each
     call waits in its own thread.
 
-    :param path: The sidecar's socket.
     :param on_state: Takes each ``state`` message.
     :param on_lost: Called when connecting fails or the connection is lost.
     :param on_quiet: Called when no data has arrived for some time.
@@ -107,7 +106,6 @@ class Link:
 
         :param request: ``tool`` and ``arguments``, ``uri``, or ``prompt`` and ``arguments``.
         :param report: Called with progress by the reading thread, so it must not block.
-        :returns: The ``result`` message.
         :raises ToolError: when the call fails, with the reason.
         :raises RunCancelled: when ``cancel`` fires. The server is notified.
         """

@@ -28,11 +28,7 @@ SLOW_EVENT_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Implementation:
-    """One plugin's method for one hook.
-
-    :param names: Names of its parameters.
-    :param settings: The plugin's settings in this config.
-    """
+    """One plugin's method for one hook."""
 
     plugin: str
     hook: str

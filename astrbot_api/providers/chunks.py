@@ -32,7 +32,6 @@ class Reading:
 
     :param provider: Id of the endpoint, stored with the fields that it gets back.
     :param shown_provider: Id of the provider in the config.
-    :param model: Model in the request.
     :param tags: Names of the tags around reasoning.
     :param tools: Names of the tools in the request.
     :param sound_format: Audio format in the request, if any.

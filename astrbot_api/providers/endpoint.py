@@ -159,7 +159,6 @@ class Endpoint:
     ) -> None:
         """Wait until a failed request can be sent again, maybe to another base URL.
 
-        :param base: Base URL of the failed request.
         :raises ProviderError: when the request is not to be sent again.
         :raises RunCancelled: when the run is cancelled meanwhile.
         """

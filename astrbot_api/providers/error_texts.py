@@ -142,7 +142,6 @@ def redact(text: str, api_keys: Iterable[str]) -> str:
     """Prepare an endpoint's text for the log.
 
     :param text: Text of the endpoint or of a library.
-    :param api_keys: The keys of the provider.
     :returns: At most 500 characters, with keys redacted and control characters escaped.
     """
     # Truncate last: half a key would not be recognised.

@@ -115,7 +115,6 @@ _CREDENTIALS = re.compile(
 class EndpointRefusal(ProviderError):
     """Raised when the endpoint responds with an error status, or names one in the body.
 
-    :param status: The HTTP status.
     :param text: The endpoint's error text, unchanged.
     :param retry_after_s: Delay that the endpoint asks for, in seconds.
     """

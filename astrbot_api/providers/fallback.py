@@ -24,7 +24,6 @@ class FallbackProvider:
     A model chosen by the caller applies to the first provider. The others use their own model.
 
     :param chain: Provider tables in order of preference.
-    :param get_provider: Returns the provider of a table.
     """
 
     def __init__(

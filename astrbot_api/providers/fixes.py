@@ -76,7 +76,6 @@ def find_fixes(status: int, text: str, body: Mapping[str, Any]) -> Iterator[Fix]
     """Yield changes after which the endpoint may accept the request, the most likely first.
 
     :param text: The endpoint's error text, unchanged.
-    :param body: The rejected request.
     """
     text = text[:_MAX_CHARS]
     if is_misread_call(text):
@@ -152,8 +151,6 @@ def _find_room(text: str, asked: int) -> int:
     """Return the length of an answer that fits behind a short conversation, or 0.
 
     A conversation of more than half of the limit is shortened instead.
-
-    :param asked: The rejected length.
     """
     found = _BOTH.search(text)
     limit = int(next(filter(None, found.groups()))) if found else 0

@@ -113,7 +113,6 @@ class LocalProvider:
         """Call the model once and stream its answer.
 
         :param messages: The conversation, oldest first.
-        :param tools: Tools that the model may call.
         :param options: Cancellation and further body fields.
         :raises ProviderError: when the model does not start, drops the connection, or
             cannot read the newest message because of its length.

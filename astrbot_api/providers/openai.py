@@ -83,7 +83,6 @@ class OpenAIProvider:
         """Call the model once and stream its answer.
 
         :param messages: The conversation, oldest first. Invalid messages are repaired.
-        :param tools: Tools that the model may call. May be empty.
         :param options: Model, cancellation and further body fields.
         :returns: Deltas. Tool calls are complete, and the last delta is a
             :class:`~astrbot_api.agent.provider.Finished`.

@@ -41,10 +41,7 @@ _MIN_TOKENS = 16
 
 
 def rename_fields(text: str, body: Mapping[str, Any]) -> str:
-    """Return an error text with the names that the fields have in chat completions.
-
-    :param body: The request for chat completions.
-    """
+    """Return an error text with the names that the fields have in chat completions."""
     for name, known in _NAMES.items():
         text = text.replace(name, known)
     length = "max_tokens" if "max_tokens" in body else "max_completion_tokens"

@@ -41,10 +41,7 @@ def _mark(name: str) -> str:
 
 
 class SafeNames:
-    """Renames tools for the wrapped provider, and restores the names in its answers.
-
-    :param provider: Receives safe names only.
-    """
+    """Renames tools for the wrapped provider, and restores the names in its answers."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider

@@ -16,8 +16,6 @@ class TracedProvider:
     """A provider that adds a span for each call: model, token counts, time of the first token.
 
     Source of the attribute names: https://opentelemetry.io/docs/specs/semconv/gen-ai/.
-
-    :param span: Parent of the spans.
     """
 
     provider: Provider

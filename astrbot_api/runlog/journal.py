@@ -30,7 +30,6 @@ class Piece:
     :param run: The run's number.
     :param first: The number of the first of ``events``; events count from 1.
     :param events: The events, each one line of JSON.
-    :param ended: Whether the run ends with these events.
     :param epoch: The number of worker changes of the run when this worker got it.
     """
 

@@ -31,7 +31,6 @@ class ForkServer:
     def open(self, module: str, file: int | None) -> socket.socket:
         """Return the socket of a new child.
 
-        :param module: The module that the child imports.
         :param file: Descriptor of an open file that the child inherits, or None.
         :raises OSError: when the fork server cannot be started.
         """

@@ -171,7 +171,6 @@ class Metrics:
     def note_delivery(self, bot: str, outcome: str) -> None:
         """Count an attempt to deliver a message.
 
-        :param bot: The id of the bot.
         :param outcome: ``sent``, ``failed`` (permanently) or ``retried``.
         """
         self._deliveries.labels(bot, outcome).inc()
@@ -185,7 +184,6 @@ class Metrics:
         """Set the size of the stored data, its growth, and the free space of the disk.
 
         :param stored: See :class:`astrbot_api.db.stored.Stored`.
-        :param free_bytes: Free space, or None if unknown.
         """
         for kind in _KINDS:
             self._stored.labels(kind).set(getattr(stored, kind))

@@ -40,7 +40,6 @@ class Once:
     ) -> T:
         """Return the value of ``find``, or of ``make`` if ``find`` returns None.
 
-        :param find: Returns the stored value, or None.
         :param make: Creates the value and stores it.
         :param cancel: Ends the wait.
         :raises NotMadeInTime: when another caller did not finish in time.

@@ -141,7 +141,6 @@ def start_beside(job: Callable[..., Any], *arguments: Any, name: str) -> None:
 
     A plain greenlet starts several times as fast as a patched thread.
 
-    :param name: Name of the thread.
     :raises RuntimeError: when no thread can be started.
     """
     if is_gevent_patched():

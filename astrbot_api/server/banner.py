@@ -23,7 +23,6 @@ class Banner:
     :param url: Base URL for clients on this machine, with the prefix.
     :param data_dir: Absolute path of the data directory.
     :param is_default_dir: Whether commands find the data directory without ``--data-dir``.
-    :param choice: The chosen model.
     :param first_key: Secret of a newly created key, or None.
     :param first_owner: Name and password of a newly created owner, or None.
     :param pages: Whether the owner's pages are enabled.

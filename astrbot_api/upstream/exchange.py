@@ -61,7 +61,6 @@ class UpstreamTurn:
     """A turn that an AstrBot answers.
 
     :param segments: The message as clients send it, with this server's attachment ids.
-    :param sent: Attachments of the message.
     :param payer: The key among which slots are shared fairly.
     :param receive_file: Stores a file of the answer and announces it.
     """

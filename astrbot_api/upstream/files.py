@@ -40,7 +40,6 @@ class ExchangedFiles:
     ) -> str:
         """Return AstrBot's id of a file, after an upload if necessary.
 
-        :param place: Identifies the AstrBot.
         :raises ProviderError: if the upload fails.
         """
         key = (place, f"{row.sha256} {row.name}")

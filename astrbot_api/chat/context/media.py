@@ -86,9 +86,6 @@ class MediaReader:
     ) -> Content:
         """Return a user message's content.
 
-        :param segments: The stored segments.
-        :param quotes: Texts that the message quotes.
-        :param cancel: Cancels the reading of files.
         :raises RunCancelled: if cancelled.
         """
         text = plain_text(list(segments))

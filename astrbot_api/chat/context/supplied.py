@@ -26,7 +26,6 @@ class SuppliedMessage:
     """One message. ``role`` is ``user``, ``assistant`` or ``tool``.
 
     :param calls: Assistant's calls of the caller's tools, in the format for models.
-    :param call_id: The call that a tool message answers.
     :param segments: The stored message, if it has files to read.
     """
 
@@ -156,10 +155,7 @@ def _prepend(content: Content, text: str) -> Content:
 
 
 def write_transcript(context: SuppliedContext, text: str) -> str:
-    """Return the conversation and the new message as one text, for agents with their own history.
-
-    :param text: Text of the new message.
-    """
+    """Return conversation and new message as one text, for agents with their own history."""
     lines = [f"{INSTRUCTIONS}\n{context.instructions}"] if context.instructions else []
     lines += [one.to_text() for one in context.messages]
     if not lines and not context.after:

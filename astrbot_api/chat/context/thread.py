@@ -37,7 +37,6 @@ class ThreadEntry:
     """The entry stored with a turn that is a response.
 
     :param key_id: The key that owns it.
-    :param request_json: The request.
     :param input_json: The items of its input.
     :param previous: The entry to continue, or None to begin a thread.
     :param newest: Whether it continues the newest entry of its session.
@@ -57,7 +56,6 @@ def load_thread(
 
     The newest entry is always included, since the input may hold results of its calls.
 
-    :param previous: Number of the newest entry.
     :param budget: Maximum tokens of the messages.
     """
     instructions: list[str] = []

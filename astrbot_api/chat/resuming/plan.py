@@ -44,7 +44,6 @@ def make_plan(
 ) -> Plan:
     """Return where and how a run resumes.
 
-    :param seen: All its events, in order.
     :param by_model: Whether a model answers. Each tool call then has a stored step.
     :param streaming: Whether text is shown in pieces.
     :param approvals: The run's requests for approval.

@@ -55,7 +55,6 @@ def list_closing_events(run: RunRow, reply: MessageRow | None) -> list[Event]:
 def list_unsaid_events(run_id: str, stored: Parts, said: Parts) -> list[Event]:
     """Return events for the rest of a stored reply that was not shown.
 
-    :param stored: The parts of the reply.
     :param said: The shown parts, a prefix of the stored ones.
     """
     shown: list[Event] = []

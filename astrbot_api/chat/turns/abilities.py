@@ -67,10 +67,7 @@ class Abilities:
     def begin_turn(
         self, config: AgentConfig, context: TurnContext, rules: KeyRules = NO_RULES
     ) -> TurnAbilities:
-        """Return the abilities of a turn with this config.
-
-        :param rules: Rules of the turn's key.
-        """
+        """Return the abilities of a turn with this config."""
         chosen = self._plugins.choose(config)
         hooks = chosen.begin_turn(context, self._asides, config.plugins.hook_timeout_s)
         commands = {
@@ -96,8 +93,6 @@ class Abilities:
         """Return the tools that a config and a key allow, the application's own first.
 
         Tools beyond the limit are dropped from the end and logged.
-
-        :param rules: Rules of the turn's key.
         """
         settings = config.tools
         toolbox = Toolbox(

@@ -77,7 +77,6 @@ class StepStore:
         If a step cannot be stored, the turn continues, but no other worker can resume it, now or
         later. Only a turn that must wait fails.
 
-        :param reasoning: All reasoning of the turn.
         :param pictures: Attachment ids in each message with pictures of this step.
         :raises RunLost: if another worker has the run.
         :raises StorageError: if a step with calls to approve, or a step before it, is not stored.

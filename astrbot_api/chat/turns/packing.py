@@ -31,7 +31,6 @@ _PLAIN = (
 class PackedRequest:
     """A stored request.
 
-    :param config_id: The chosen config.
     :param segments: The message, or None if it is stored as a message of the session.
     :param replaces: Number of the answer to delete when the new answer is stored.
     :param traceparent: The trace that the turn belongs to.

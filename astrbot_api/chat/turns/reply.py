@@ -21,7 +21,6 @@ class Reply:
     """Converts the agent's output into events, and folds them into the stored message.
 
     :param streaming: Whether text is sent in pieces, or once at the end.
-    :param show_reasoning: Whether reasoning is shown and stored.
     :param max_chars: Maximum length of answer and reasoning together, in characters.
     :param count_events: Returns the number of the run's events.
     """
@@ -127,7 +126,6 @@ class Reply:
 
         :param events: The events of the reply so far.
         :param state: From :meth:`to_state`, or empty if no step was complete.
-        :param steps: From :meth:`to_steps`.
         """
         for event in events:
             self._fold.add(event)

@@ -158,7 +158,6 @@ class Runs:
 
         Their workers are notified, and also poll for stop requests.
 
-        :param stopped: Ids of the runs.
         :returns: How many of the runs had not ended.
         :raises StorageError: if the request cannot be stored.
         """
@@ -175,7 +174,6 @@ class Runs:
     def stop_session(self, session: int, key_id: str | None = None) -> int:
         """Stop a session's running and waiting turns; return their number.
 
-        :param session: The session's number.
         :param key_id: Stop only the turns of this key, or all if None.
         """
         with self._store.read() as db:

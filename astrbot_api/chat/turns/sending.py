@@ -108,7 +108,6 @@ class FileOutbox:
     def send(self, source: Path | str | bytes, filename: str) -> str:
         """Store a file and show it; return its attachment id.
 
-        :param source: A path, or the bytes.
         :raises ToolError: if the file cannot be read or stored. The model gets the error.
         """
         content = Path(source) if isinstance(source, str) else source

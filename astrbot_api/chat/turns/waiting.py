@@ -148,7 +148,6 @@ def _check_long(db: peewee.Database, payer: str | None) -> None:
 class Decided:
     """Result of a decision.
 
-    :param calls: The decided calls.
     :param left: Number of the run's undecided calls. The run resumes at 0.
     """
 

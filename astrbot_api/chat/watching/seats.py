@@ -32,7 +32,6 @@ class Holder:
 class Seat:
     """One open connection.
 
-    :param holder: Owner of the connection.
     :param abort: Closes the connection, or None if the transport cannot.
     """
 

@@ -142,7 +142,6 @@ def _write_numbers(pages: Sequence[int]) -> str:
 def render_pages(source: BinaryIO, numbers: Sequence[int], max_side_px: int) -> tuple[Any, bytes]:
     """Render pages as JPEG images.
 
-    :param numbers: Indices of the pages.
     :returns: ``{"note": sentence, "sizes": [bytes, …]}``, and the concatenated images.
     """
     document = open_pdf(source)

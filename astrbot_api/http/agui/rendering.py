@@ -40,7 +40,6 @@ class AguiStream(ReplyRendering):
     """The AG-UI events of one turn.
 
     :param thread_id: The client's id of the conversation.
-    :param client_run_id: The client's id of the run.
     :param run_id: The server's id of the run.
     :param names: Prefix of message ids, or empty for ``run_id``.
     :param is_current: Whether the client supports version 1.0.

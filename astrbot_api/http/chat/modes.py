@@ -106,11 +106,7 @@ def answer_background(watch: Watch) -> Response:
 
 
 def describe_failure(event: Event, headers: Mapping[str, str]) -> ApiError:
-    """Return the error of a failed turn, with the status of its error code.
-
-    :param event: The turn's ``error`` event.
-    :param headers: Headers of the response.
-    """
+    """Return the error of a failed turn, with the status of its error code."""
     code = str(event.get("reason") or event["code"])
     if code not in STATUS_OF_CODE:
         code = "internal_error"

@@ -22,7 +22,6 @@ _DONE = frame(b"[DONE]")
 class Completion(ReplyRendering):
     """One chat completion, built from the events of its turn.
 
-    :param model: The ``model`` of the request.
     :param session_id: Session of the stored turn, or empty if the turn is not stored.
     :param include_usage: Whether a stream ends with a chunk that has ``usage``.
     :param check_text: Returns the fault in an answer's format, or an empty string.

@@ -34,7 +34,6 @@ def complete_document(
     """Add examples, limits and scopes, and remove unused components.
 
     :param document: The document built from the routes; changed in place.
-    :param settings: The limits of the server.
     :param scopes: Tag -> scope that a key needs for its routes.
     :returns: The document, with its members in reading order.
     """

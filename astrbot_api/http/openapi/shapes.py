@@ -24,10 +24,7 @@ def make_reference(name: str) -> Schema:
 
 
 def _object(text: str, types: Sequence[str], members: Mapping[str, Schema]) -> Schema:
-    """Return the schema of an object with a ``type``. Members without ``optional`` are required.
-
-    :param text: Description of the object.
-    """
+    """Return the schema of an object with a ``type``. Members without ``optional`` are required."""
     named = member("string", "The type.", types[0], enum=list(types))
     required = ["type", *(name for name, one in members.items() if "optional" not in one)]
     shown = {

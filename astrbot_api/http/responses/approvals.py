@@ -42,7 +42,6 @@ def continue_with_approvals(body: Mapping[str, Any]) -> tuple[EntryRow, RunRow]:
 
     A retry of the same request returns the response stored by the first one.
 
-    :returns: The new response, and the run.
     :raises ApiError: ``approval_not_found``, ``approval_decided``, and the errors of a response and
         of a decision.
     """

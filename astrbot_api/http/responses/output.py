@@ -31,10 +31,7 @@ class Output:
     _frames: list[bytes] = field(default_factory=list)
 
     def emit(self, kind: str, *, always: bool = False, **fields: Any) -> None:
-        """Number an event, and add a frame for it if the client does not have the event.
-
-        :param always: Add a frame even if the client has the event.
-        """
+        """Number an event, and add a frame for it if the client does not have the event."""
         number = self._number
         self._number += 1
         if always or number > self.after:
@@ -105,7 +102,6 @@ class Output:
         """Remove the most recent output from the items. Events that were sent stay valid.
 
         :param taken: Data of the ``rewind`` event.
-        :param calls: Number of calls to remove.
         """
         left = {"message": taken["chars"], "reasoning": taken.get("reasoning_chars", 0)}
         files = taken.get("files", 0)

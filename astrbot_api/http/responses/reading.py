@@ -58,7 +58,6 @@ class InputReader:
 
         The user's last message is answered. Items after it are sent to the model unchanged.
 
-        :param value: The field ``input``.
         :param continues: Whether the response continues a thread, so results of calls suffice as
             input.
         :raises ApiError: ``invalid_request`` or ``message_empty``.

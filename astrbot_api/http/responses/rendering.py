@@ -52,7 +52,6 @@ _TERMINAL = {"completed": "response.completed", "failed": "response.failed"}
 class ResponseFold(Rendering):
     """One response, built from the events of its run.
 
-    :param run_id: Id of the run.
     :param head: Fields of the response object that do not depend on the run.
     :param find_end: Returns the run's status, and its end in seconds since 1970. Returns None if
         the run is not stored.

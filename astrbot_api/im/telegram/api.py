@@ -57,7 +57,6 @@ class TelegramRefusal(PlatformError):
     """A response with ``ok: false``.
 
     :param status: ``error_code``.
-    :param words: ``description``.
     :param migrated_to: Id of the supergroup that replaced the group, or None.
     """
 
@@ -104,7 +103,6 @@ class TelegramRefusal(PlatformError):
 class _MultipartBody:
     """A form with one file, written while it is sent. The file is never in memory.
 
-    :param fields: The other fields of the form.
     :param name: Name of the file's field.
     """
 

@@ -28,7 +28,6 @@ async def list_offers(name: str, client: Any) -> dict[str, Any]:
 
     Resources or prompts that cannot be listed are logged and left empty.
 
-    :param name: The server's name, for the log.
     :raises MCPError: when the tools cannot be listed.
     """
     can = client.server_capabilities

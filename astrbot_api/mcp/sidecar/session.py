@@ -108,7 +108,6 @@ class ServerSession:
         """Call a tool, read a resource, or render a prompt.
 
         :param request: It has ``tool``, ``uri`` or ``prompt``, see :mod:`..wire`.
-        :param report: Takes the progress of a call.
         :returns: Whether the tool reported an error, and the parts of its result.
         :raises CallFailed: when the call has no result.
         """
