@@ -118,6 +118,7 @@ def stream_response(
     rendering: Rendering | None = None,
     on_close: Callable[[], None] = lambda: None,
     check_start: Callable[[], None] | None = None,
+    on_disconnect: Callable[[], None] = lambda: None,
 ) -> Response:
     """Return a streaming response with all events of a watch.
 
@@ -125,9 +126,10 @@ def stream_response(
     :param check_start: Called before the response starts, after the first frames of events, or
         after :data:`_MAX_START_S` without them. It may raise an ApiError, which is then the
         response.
+    :param on_disconnect: Called before ``on_close`` if the client disconnects before the end.
     """
     heartbeat_s = get_state().settings.heartbeat_s
-    body = StreamBody(watched, heartbeat_s, rendering or Rendering(), on_close)
+    body = StreamBody(watched, heartbeat_s, rendering or Rendering(), on_close, on_disconnect)
     if check_start is not None:
         try:
             body.read_start(_MAX_START_S)
@@ -178,11 +180,13 @@ class StreamBody:
         heartbeat_s: float,
         rendering: Rendering,
         on_close: Callable[[], None],
+        on_disconnect: Callable[[], None],
     ) -> None:
         self._watched = watched
         self._heartbeat_s = heartbeat_s
         self._rendering = rendering
         self._on_close: Callable[[], None] | None = on_close
+        self._on_disconnect = on_disconnect
         self._lead = rendering.begin()
         self._over = False
 
@@ -208,10 +212,13 @@ class StreamBody:
 
     def close(self) -> None:
         """Release the stream's resources. A second call does nothing."""
+        gone = not (self._over or self._watched.leaving)
         self._over = True
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
             self._watched.close()
+            if gone:
+                self._on_disconnect()
             on_close()
 
     def _read(self, silence_s: float) -> bytes:

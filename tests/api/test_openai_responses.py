@@ -184,6 +184,36 @@ def test_a_background_response_is_retrieved_and_cancelled(make_scripted: Make) -
         assert events[-1]["response"]["status"] == "cancelled"
 
 
+@pytest.mark.parametrize(
+    ("more", "headers", "status"),
+    [
+        ({}, {}, "cancelled"),
+        ({"background": True}, {}, "completed"),
+        ({}, {"Idempotency-Key": "k1"}, "completed"),
+    ],
+)
+def test_a_disconnect_stops_a_stream_that_the_client_cannot_resume(
+    make_scripted: Make, more: dict[str, Any], headers: dict[str, str], status: str
+) -> None:
+    """The stop button of chat programs closes the connection."""
+    go_on = threading.Event()
+    api, _ = make_scripted(["Begun", go_on, " and ended"])
+    streamed = api.post(
+        PATH, json={"model": "default", "input": "Go.", "stream": True, **more}, headers=headers
+    )
+    data = b""
+    while b"Begun" not in data:
+        data += next(iter(streamed.response))
+    (first, *_) = read_events(data)
+    streamed.close()
+    if status == "completed":
+        go_on.set()
+    assert api.state.chat.runs.wait_until_idle(30)
+    found = api.get(f"{PATH}/{first['response']['id']}").get_json()
+    text = "Begun" if status == "cancelled" else "Begun and ended"
+    assert (found["status"], found["output"][0]["content"][0]["text"]) == (status, text)
+
+
 def test_a_key_cancels_and_deletes_while_all_its_streams_are_open(make_scripted: Make) -> None:
     begun, never = threading.Event(), threading.Event()
 

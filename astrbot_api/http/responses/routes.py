@@ -17,7 +17,7 @@ from ...db.runs import RunRow
 from ...errors import ApiError
 from ..auth import get_holder
 from ..idempotency import CODES, PARAMETER
-from ..openai.answering import answer_json, make_leave, raise_failure, wait_for_answer
+from ..openai.answering import answer_json, make_leave, make_stop, raise_failure, wait_for_answer
 from ..openai.files import discard_files, discard_files_if_rejected
 from ..openai.parameters import Parameters
 from ..openai.routes import blp
@@ -80,7 +80,9 @@ def create_response(body: dict[str, Any]) -> Response:
     request's `tools` ends the turn; send its result as `function_call_output`. The response is
     stored in a session of the user, unless `store` is false. Continue it with
     `previous_response_id`. With a tool of the type `mcp`, a response may end with an
-    `mcp_approval_request`; answer it with an `mcp_approval_response` in the next request.
+    `mcp_approval_request`; answer it with an `mcp_approval_response` in the next request. A
+    disconnect stops a stream's turn, unless it runs in the `background`, or has an
+    `Idempotency-Key`.
     """
     parameters = read_parameters(body)
     if answers_approvals(body):
@@ -98,7 +100,8 @@ def create_response(body: dict[str, Any]) -> Response:
         raise
     leave = make_leave(watch, kept=turn.kept)
     if body["stream"]:
-        return stream_response(watch, fold, leave)
+        continues = body["background"] or turn.client_key is not None
+        return _stream(watch, fold, leave, continues=continues)
     return _answer_whole(watch, fold, leave, background=body["background"], kept=turn.kept)
 
 
@@ -125,8 +128,21 @@ def _continue(body: dict[str, Any]) -> Response:
     watch = get_state().chat.service.resume(run, 0, get_holder(), find_abort(request))
     assert watch is not None  # a watch after event 0 always has events
     if body["stream"]:
-        return stream_response(watch, fold)
+        return _stream(watch, fold, lambda: None, continues=body["background"])
     return _answer_whole(watch, fold, lambda: None, background=body["background"], kept=True)
+
+
+def _stream(
+    watch: Watch, fold: ResponseFold, leave: Callable[[], None], *, continues: bool
+) -> Response:
+    """Return the typed events of a response.
+
+    :param continues: Whether the turn continues when the client disconnects. OpenAI's clients have
+        no other way to stop it: they cancel only responses in the background. Source:
+        https://developers.openai.com/api/docs/guides/background
+    """
+    on_disconnect = (lambda: None) if continues else make_stop(watch)
+    return stream_response(watch, fold, leave, on_disconnect=on_disconnect)
 
 
 def _answer_whole(
