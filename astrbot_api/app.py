@@ -16,11 +16,11 @@ from .errors import ApiError, refuse
 from .extension import AstrBotAPI
 from .http.api import add_fallback
 from .http.cors import Cors
+from .http.draining import drain_later
 from .http.envelope import fail
 from .http.fallback import FALLBACK, find_api_root
 from .http.openai_errors import ROOT_FALLBACK
 from .http.operations.routes import build_operations
-from .http.request_body import drain_later
 
 _StartResponse = Callable[..., Any]
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 import peewee
 
 from ..config.settings import Settings
-from ..db import deliveries
+from ..db import deliveries, delivery_claims
 from ..db.deliveries import EVENT_PREFIX, DeliveryRow
 from ..db.store import Store
 from ..errors import AstrBotError, StorageError
@@ -162,7 +162,7 @@ class Outbox:
         busy = [bot_id for bot_id, count in counts.items() if count >= of_bot]
         judge = self._lease.can_declare_dead()
         with self._store.read() as db:
-            due = deliveries.next_due(db, busy, judge=judge)
+            due = delivery_claims.next_due(db, busy, judge=judge)
         if due is None:
             return _POLL_S
         now = now_us()
@@ -170,7 +170,7 @@ class Outbox:
             return min(_POLL_S, (due - now) / 1e6)
         worker_id = self._lease.get_worker_id()
         for row in self._store.write(
-            lambda db: deliveries.claim(db, worker_id, of_bot, busy, judge=judge)
+            lambda db: delivery_claims.claim(db, worker_id, of_bot, busy, judge=judge)
         ):
             self._sending[row.id] = row.platform_id
             threading.Thread(
@@ -187,8 +187,8 @@ class Outbox:
 
         def job(db: peewee.Database) -> None:
             # A delivery whose result could not be stored is still claimed by this live worker.
-            deliveries.free_own(db, worker_id, list(self._sending))
-            deliveries.pull_in(db, now_us() + int(_MAX_PAUSE_S * 1e6))
+            delivery_claims.free_own(db, worker_id, list(self._sending))
+            delivery_claims.pull_in(db, now_us() + int(_MAX_PAUSE_S * 1e6))
             deliveries.prune(db, keep_us=keep_us)
 
         self._store.write(job)
@@ -198,7 +198,7 @@ class Outbox:
 
         def note(what: Confirmed) -> bool:
             return self._store.write(
-                lambda db: deliveries.note_progress(
+                lambda db: delivery_claims.note_progress(
                     db, row, worker_id,
                     parts=what.parts, chars=what.chars, platform_ids=what.platform_ids,
                 )
@@ -240,7 +240,7 @@ class Outbox:
             if row.attempts > self._settings.im_max_attempts:
                 # Its workers died each time, so it may be the cause.
                 raise PlatformError("Too many attempts; the delivery was given up.")
-            if row.error == deliveries.WORKER_DIED_TWICE:
+            if row.error == delivery_claims.WORKER_DIED_TWICE:
                 raise PlatformError(row.error)
             send(row, confirmed, note)
         except ClaimLost:
@@ -253,7 +253,7 @@ class Outbox:
             return
         self._settle(
             row, "sent", confirmed,
-            lambda db, what: deliveries.finish(
+            lambda db, what: delivery_claims.finish(
                 db, row, worker_id, "sent", error=None, platform_ids=what.platform_ids
             ),
         )  # fmt: skip
@@ -271,8 +271,10 @@ class Outbox:
         def job(db: peewee.Database, what: Confirmed) -> bool:
             if again:
                 due_at = now_us() + int(1e6 * self._pause_s(row.attempts, failure))
-                return deliveries.requeue(db, row, worker_id, error=failure.message, due_at=due_at)
-            kept = deliveries.finish(
+                return delivery_claims.requeue(
+                    db, row, worker_id, error=failure.message, due_at=due_at
+                )
+            kept = delivery_claims.finish(
                 db, row, worker_id, "failed",
                 error=failure.message, platform_ids=what.platform_ids,
             )  # fmt: skip

@@ -1,28 +1,17 @@
-"""Read request bodies with limits on size and time, and drain the bodies of rejected requests.
+"""Read request bodies with limits on size and time.
 
-A request that is rejected early (no key, body too large) leaves its body unread.
-gunicorn then reads the rest in steps of 1 KiB, copies its buffer each time and never
-yields to the hub (Source: measured with gunicorn 27; 200 MB from an unauthenticated
-client blocked a worker for 6.5 s). Closing the connection at once is no alternative:
-the TCP reset makes many clients lose the response.
-
-Such a response says ``Connection: close``. A proxy whose client gave up in the middle of its body
-may otherwise send the next request on the same connection, whose start would be read as the rest
-of that body (Source: observed with HAProxy 2.6 and a client that speaks HTTP/2).
+:mod:`astrbot_api.http.draining` handles the rest of a body after the response.
 """
 
 from __future__ import annotations
 
-import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from typing import Any
 
-from flask import Request, Response
+from flask import Request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from ..errors import ApiError, refuse
@@ -34,15 +23,7 @@ BODY_SILENCE_S = 60.0
 
 #: Time limit of a whole body: this many seconds, plus its size divided by the minimum rate.
 _BODY_S = 30.0
-_SLOWEST_BYTES_PER_S = 16 * 1024
-
-#: The same for sending a long response.
-_SEND_S = 30.0
-
-#: The class of sockets without gevent.
-_Socket: type[socket.socket] = socket.socket
-if is_gevent_patched():
-    _Socket = import_module("gevent.monkey").get_original("socket", "socket")
+SLOWEST_BYTES_PER_S = 16 * 1024
 
 #: Rate limit for small chunks: reading ``_CHUNKS`` chunks takes at least ``_CHUNKS_S`` seconds if
 #: they average below ``_SMALL_CHUNK_BYTES``. Each chunk costs 10 microseconds of CPU at any size.
@@ -51,22 +32,12 @@ _SMALL_CHUNK_BYTES = 256
 _CHUNKS_S = 0.05
 
 #: Environ key that marks a request with an incomplete body.
-_INCOMPLETE_KEY = "astrbot_api.body_broke_off"
-
-#: Bodies up to this size are awaited for a moment before the response, and drained by gunicorn.
-_SMALL_BYTES = 64 * 1024
-
-#: Seconds to wait for the rest of a small body, which often follows its headers in another packet.
-_SOON_S = 0.05
+INCOMPLETE_KEY = "astrbot_api.body_broke_off"
 
 _PIECE_BYTES = 256 * 1024
 
 #: Advice for a client whose message is too large.
 MESSAGE_REMEDY = " (ASTRBOT_MAX_JSON_BYTES); upload files with POST /files and send their ids"
-
-#: Limits of draining. Beyond either one the connection is closed.
-_MAX_BYTES = 1024 * 1024 * 1024
-_MAX_S = 30.0
 
 
 def limit_silence(request: Request) -> None:
@@ -77,7 +48,7 @@ def limit_silence(request: Request) -> None:
     """
     environ = request.environ
     if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
-        _set_timeout(environ, BODY_SILENCE_S)
+        set_timeout(environ, BODY_SILENCE_S)
     if "HTTP_TRANSFER_ENCODING" in environ:
         # gunicorn parses all chunks of one read at once (Source: gunicorn.http.body; measured,
         # a million chunks of one byte blocked a worker for 8 s).
@@ -116,7 +87,7 @@ def check_is_passed(environ: dict[str, Any]) -> None:
 
 def broken_off(request: Request) -> ApiError:
     """Return the error for an incomplete body. The connection is closed after the response."""
-    request.environ[_INCOMPLETE_KEY] = True
+    request.environ[INCOMPLETE_KEY] = True
     return refuse("the request body broke off")
 
 
@@ -132,7 +103,7 @@ def reading(request: Request, max_bytes: int) -> Iterator[None]:
     length = request.content_length
     expected = max_bytes if length is None else min(length, max_bytes)
     try:
-        with _time_limit(_BODY_S + expected / _SLOWEST_BYTES_PER_S):
+        with limit_time(_BODY_S + expected / SLOWEST_BYTES_PER_S):
             yield
     except (OSError, ClientDisconnected) as error:
         # Raised by the server and Werkzeug if the client disconnected or stalled.
@@ -141,12 +112,13 @@ def reading(request: Request, max_bytes: int) -> Iterator[None]:
         # gunicorn's errors for malformed chunks are not subclasses of OSError.
         if type(error).__module__ != "gunicorn.http.errors":
             raise
-        request.environ[_INCOMPLETE_KEY] = True
+        request.environ[INCOMPLETE_KEY] = True
         raise refuse("the chunks of the request body are malformed") from error
 
 
 @contextmanager
-def _time_limit(timeout_s: float) -> Iterator[None]:
+def limit_time(timeout_s: float) -> Iterator[None]:
+    """Raise TimeoutError in a block that takes longer. Only under gevent."""
     if not is_gevent_patched():
         yield  # other servers limit this themselves
         return
@@ -236,102 +208,9 @@ def _iter_pieces(request: Request, reservation: Reservation) -> Iterator[bytes]:
         let_others_run()
 
 
-def drain_later(request: Request, response: Response) -> None:
-    """Drain the rest of the body after the response was sent. Limit the time to send it."""
-    environ = request.environ
-    _set_timeout(environ, None)
-    _limit_sending(environ.get("gunicorn.socket"), response)
-    if _INCOMPLETE_KEY in environ:
-        response.call_on_close(lambda: _close(environ.get("gunicorn.socket")))
-        return
-    if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
-        return  # no body, the most frequent case
-    # If the server does not end the input itself, a read could block forever.
-    if not environ.get("wsgi.input_terminated"):
-        return
-    if _is_left(request):
-        with suppress(AttributeError):
-            environ["wsgi.input"].closes_connection = True
-        response.call_on_close(lambda: _drain(environ))
-
-
-def _limit_sending(connection: socket.socket | None, response: Response) -> None:
-    """Close the connection of a client that does not read a long response.
-
-    Otherwise it would hold the response, and its place, forever. Streams, whose length is unknown,
-    have limits of their own.
-    """
-    if connection is None:
-        return
-    whole = response.is_sequence
-    size = sum(map(len, response.response)) if whole else response.content_length or 0
-    if size > _SMALL_BYTES:
-        limit_s = _SEND_S + size / _SLOWEST_BYTES_PER_S
-        timer = threading.Timer(limit_s, _abort, [connection])
-        timer.daemon = True
-        timer.start()
-        response.call_on_close(timer.cancel)
-
-
-def _abort(connection: socket.socket) -> None:
-    """Shut a connection down while another greenlet writes to it, which then fails with EPIPE.
-
-    gevent's own ``shutdown`` raises another error there, which gunicorn logs with a traceback.
-    """
-    with suppress(OSError), _Socket(fileno=os.dup(connection.fileno())) as raw:
-        raw.shutdown(socket.SHUT_RDWR)
-
-
-def _is_left(request: Request) -> bool:
-    """Return whether a part of the body has not arrived, even after a short wait."""
-    environ = request.environ
-    source = environ["wsgi.input"]
-    reader: Any = getattr(source, "reader", None)
-    if "HTTP_TRANSFER_ENCODING" in environ:
-        return getattr(reader, "parser", True) is not None
-    if not hasattr(reader, "length"):
-        return (request.content_length or 0) > _SMALL_BYTES
-    if reader.length <= reader.unreader.buf.getbuffer().nbytes:
-        return False
-    if reader.length > _SMALL_BYTES:
-        return True
-    _set_timeout(environ, _SOON_S)
-    with suppress(OSError), _time_limit(_SOON_S):  # slow, or disconnected
-        source.read(reader.length)
-    _set_timeout(environ, None)
-    return bool(reader.length)
-
-
-def _set_timeout(environ: dict[str, Any], timeout_s: float | None) -> None:
+def set_timeout(environ: dict[str, Any], timeout_s: float | None) -> None:
+    """Set the timeout of each read from the connection, or None for no timeout."""
     connection: socket.socket | None = environ.get("gunicorn.socket")
     if connection is not None:
         with suppress(OSError):
             connection.settimeout(timeout_s)
-
-
-def _drain(environ: dict[str, Any]) -> None:
-    read = environ["wsgi.input"].read
-    connection: socket.socket | None = environ.get("gunicorn.socket")
-    until = time.monotonic() + _MAX_S
-    left = _MAX_BYTES
-    timeout_s = None if connection is None else connection.gettimeout()
-    try:
-        while left > 0 and (rest_s := until - time.monotonic()) > 0:
-            _set_timeout(environ, rest_s)
-            piece = read(_PIECE_BYTES)
-            if not piece:
-                return
-            left -= len(piece)
-            let_others_run()
-        _close(connection)
-    except Exception:  # disconnected, timed out, or malformed chunks
-        _close(connection)
-    finally:
-        _set_timeout(environ, timeout_s)
-
-
-def _close(connection: socket.socket | None) -> None:
-    """Close the connection, because the start of the next request is unknown."""
-    if connection is not None:
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)

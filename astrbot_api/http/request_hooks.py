@@ -14,9 +14,10 @@ from .accesslog import STARTED_KEY, log_request
 from .auth import CALLER_KEY, check_request
 from .blueprint import ApiBlueprint
 from .cors import Cors
+from .draining import drain_later
 from .envelope import find_request_id
 from .fallback import find_methods
-from .request_body import drain_later, limit_silence
+from .request_body import limit_silence
 from .state import EXTENSION, get_http_state
 
 _SPAN_KEY = "astrbot_api.span"

@@ -31,7 +31,7 @@ def join_heads() -> None:
 
     gunicorn sends them separately, and each send wakes the client up, which took up to 60 us
     (Source: measured). If the request's body is not read to its end, the head says that the
-    connection is closed (see :mod:`astrbot_api.http.request_body`).
+    connection is closed (see :mod:`astrbot_api.http.draining`).
     """
     wsgi.Response = _JoinedResponse
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from astrbot_api.db import deliveries, keys
+from astrbot_api.db import deliveries, delivery_claims, keys
 from astrbot_api.db.models.deliveries import Delivery
 from astrbot_api.db.models.runs import Worker
 from astrbot_api.db.models.sessions import ChatSession
@@ -447,8 +447,8 @@ def test_a_dead_workers_delivery_continues_after_the_last_confirmed_part(post: P
         delivery_id = deliveries.add_delivery(
             db, platform_id="bot1", target=UMO, content=content, reply_to="7"
         )
-        (row,) = deliveries.claim(db, "dead", 10)
-        deliveries.note_progress(db, row, "dead", parts=1, chars=0, platform_ids=["p0"])
+        (row,) = delivery_claims.claim(db, "dead", 10)
+        delivery_claims.note_progress(db, row, "dead", parts=1, chars=0, platform_ids=["p0"])
         return delivery_id
 
     delivery_id = post.state.db.write(leave_behind)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from flask import Flask
 
 from astrbot_api import create_app
-from astrbot_api.http import request_body
+from astrbot_api.http import draining
 
 
 def build() -> Flask:
     """Return an application that closes the connection of a client that does not read."""
-    request_body._SEND_S, request_body._SLOWEST_BYTES_PER_S = 0.1, 2**40
+    draining._SEND_S, draining.SLOWEST_BYTES_PER_S = 0.1, 2**40
     return create_app()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.config.settings import Settings
-from astrbot_api.db import deliveries, leases
+from astrbot_api.db import deliveries, delivery_claims, leases
 from astrbot_api.db.deliveries import DeliveryRow
 from astrbot_api.db.store import Store, open_store
 
@@ -32,12 +32,12 @@ def add(store: Store, target: str, text: str = "x", **options: Any) -> str:
 
 
 def claim(store: Store, worker: str = "w1") -> list[DeliveryRow]:
-    return store.write(lambda db: deliveries.claim(db, worker, 100))
+    return store.write(lambda db: delivery_claims.claim(db, worker, 100))
 
 
 def finish(store: Store, row: DeliveryRow, worker: str = "w1") -> bool:
     return store.write(
-        lambda db: deliveries.finish(db, row, worker, "sent", error=None, platform_ids=["1"])
+        lambda db: delivery_claims.finish(db, row, worker, "sent", error=None, platform_ids=["1"])
     )
 
 
@@ -60,11 +60,11 @@ def test_a_bot_that_has_enough_on_its_way_is_left_out(store: Store) -> None:
     other = store.write(
         lambda db: deliveries.add_delivery(db, platform_id="qq", target="b", content=["x"])
     )
-    rows = store.write(lambda db: deliveries.claim(db, "w1", 100, ["tg", "sl"]))
+    rows = store.write(lambda db: delivery_claims.claim(db, "w1", 100, ["tg", "sl"]))
     assert [row.delivery_id for row in rows] == [other]
     with store.read() as db:
-        assert deliveries.next_due(db) is not None
-        assert deliveries.next_due(db, ["tg"]) is None
+        assert delivery_claims.next_due(db) is not None
+        assert delivery_claims.next_due(db, ["tg"]) is None
 
 
 def test_two_workers_never_claim_the_same(store: Store) -> None:
@@ -74,7 +74,7 @@ def test_two_workers_never_claim_the_same(store: Store) -> None:
         taken = list(
             pool.map(
                 lambda number: store.write(
-                    lambda db: deliveries.claim(db, f"w{number % 2 + 1}", 5)
+                    lambda db: delivery_claims.claim(db, f"w{number % 2 + 1}", 5)
                 ),
                 range(16),
             )
@@ -87,11 +87,11 @@ def test_a_dead_workers_delivery_is_free_and_its_word_counts_no_more(store: Stor
     delivery_id = add(store, "a")
     (row,) = claim(store, "gone")
     with store.read() as db:
-        assert deliveries.next_due(db) is not None
+        assert delivery_claims.next_due(db) is not None
     (again,) = claim(store, "w1")
     assert (again.delivery_id, again.attempts) == (delivery_id, 2)
     assert not store.write(
-        lambda db: deliveries.note_progress(db, row, "gone", parts=1, chars=0, platform_ids=[])
+        lambda db: delivery_claims.note_progress(db, row, "gone", parts=1, chars=0, platform_ids=[])
     )
     assert not finish(store, row, "gone")
     assert finish(store, again)
@@ -132,8 +132,8 @@ def test_a_lease_that_the_clock_left_behind_is_not_taken_for_death_before_it_may
         lambda db: db.execute_sql("UPDATE worker SET lease_until = 1")
     )  # the clock jumped ahead
     with store.read() as db:
-        assert deliveries.next_due(db, judge=False) is None
-    assert store.write(lambda db: deliveries.claim(db, "w2", 9, judge=False)) == []
+        assert delivery_claims.next_due(db, judge=False) is None
+    assert store.write(lambda db: delivery_claims.claim(db, "w2", 9, judge=False)) == []
     assert [one.id for one in claim(store, "w2")] == [taken.id]
 
 
@@ -161,8 +161,8 @@ def test_a_delivery_scheduled_before_the_clock_was_set_back_is_due_again(
     soon = add(store, "two")
     assert [row.delivery_id for row in claim(store)] == [soon]
     hour_us = 3_600_000_000
-    assert store.write(lambda db: deliveries.pull_in(db, now + 48 * hour_us)) == 0
-    assert store.write(lambda db: deliveries.pull_in(db, now + hour_us)) == 1
+    assert store.write(lambda db: delivery_claims.pull_in(db, now + 48 * hour_us)) == 0
+    assert store.write(lambda db: delivery_claims.pull_in(db, now + hour_us)) == 1
     assert [row.target for row in claim(store)] == ["one"]
 
 
@@ -172,11 +172,11 @@ def test_the_outbox_reads_only_the_indexes_of_what_is_not_finished(tmp_path: Pat
     with made.read() as db:
         for statement, index in (
             (deliveries._LINE, "delivery_line (target=?)"),
-            (deliveries._PROMOTE, "delivery_line (target=?)"),
-            (deliveries._HAS_DEAD, "delivery_sending"),
-            (deliveries._FREE_DEAD, "delivery_sending"),
-            (deliveries._next_due(1), "delivery_due"),
-            (deliveries._claim(1, skip_locked=False), "delivery_due (due_at<?)"),
+            (delivery_claims._PROMOTE, "delivery_line (target=?)"),
+            (delivery_claims._HAS_DEAD, "delivery_sending"),
+            (delivery_claims._FREE_DEAD, "delivery_sending"),
+            (delivery_claims._next_due(1), "delivery_due"),
+            (delivery_claims._claim(1, skip_locked=False), "delivery_due (due_at<?)"),
         ):
             steps = explain(db, statement)
             assert any(step.endswith(f"INDEX {index}") for step in steps), steps
@@ -187,16 +187,16 @@ def test_the_outbox_reads_only_the_indexes_of_what_is_not_finished(tmp_path: Pat
 def test_a_delivery_with_which_two_workers_died_is_set_aside(store: Store) -> None:
     add(store, "a")
     errors = [row.error for worker in ("gone", "gone", "w1") for row in claim(store, worker)]
-    assert errors == [None, deliveries.WORKER_DIED, deliveries.WORKER_DIED_TWICE]
+    assert errors == [None, delivery_claims.WORKER_DIED, delivery_claims.WORKER_DIED_TWICE]
 
 
 def test_a_delivery_that_went_on_meanwhile_is_not_set_aside(store: Store) -> None:
     add(store, "a")
     for part in (1, 2, 3):
         (row,) = claim(store, "gone")
-        assert row.error in (None, deliveries.WORKER_DIED)
+        assert row.error in (None, delivery_claims.WORKER_DIED)
         store.write(
-            lambda db, row=row, part=part: deliveries.note_progress(  # type: ignore[misc]
+            lambda db, row=row, part=part: delivery_claims.note_progress(  # type: ignore[misc]
                 db, row, "gone", parts=part, chars=part, platform_ids=[]
             )
         )

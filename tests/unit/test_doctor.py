@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from astrbot_api.cli.main import main
 from astrbot_api.config.files import ConfigFiles
-from astrbot_api.db import deliveries, keys
+from astrbot_api.db import deliveries, delivery_claims, keys
 from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.testing.fake_telegram import FakeTelegram
 
@@ -219,8 +219,10 @@ def test_the_last_delivery_of_a_bot_and_a_webhook_is_reported(tmp_path: Path) ->
 
     def fail(db: Any) -> None:
         deliveries.add_delivery(db, platform_id="tg", target="tg:FriendMessage:1", content=[])
-        (row,) = deliveries.claim(db, "w", 1)
-        deliveries.finish(db, row, "w", "failed", error="The platform said no", platform_ids=[])
+        (row,) = delivery_claims.claim(db, "w", 1)
+        delivery_claims.finish(
+            db, row, "w", "failed", error="The platform said no", platform_ids=[]
+        )
 
     store.write(fail)
     store.close()

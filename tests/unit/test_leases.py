@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from astrbot_api.config.settings import Settings
-from astrbot_api.db import deliveries, idempotency, leases
+from astrbot_api.db import delivery_claims, idempotency, leases
 from astrbot_api.db.store import open_store
 from astrbot_api.server.doctor import examine
 from astrbot_api.worker.chores import Chores
@@ -44,7 +44,7 @@ def test_a_worker_is_alive_for_a_host_with_another_clock(
             assert leases.has_successor(db, "here")
             assert leases.has_successor(db, "there")
             assert (leases.find_silence_s(db, "there", 15.0) or 0.0) < MINUTE_S
-            assert not deliveries.next_due(db, judge=True)
+            assert not delivery_claims.next_due(db, judge=True)
         earlier = store.write(lambda db: idempotency.claim(db, request, worker_id="there"))
         assert earlier is not None
         assert earlier.in_flight

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import peewee
 
@@ -16,7 +14,7 @@ from ...config.settings import Settings
 from ...db import runs
 from ...db.runs import RunRow
 from ...db.store import Store
-from ...errors import ApiError, RunCancelled, StorageError, StoreClosed
+from ...errors import ApiError, RunCancelled, StorageError
 from ...events import Event
 from ...runlog.log import RunLog
 from ...runlog.signals.signals import STOP_RUNS, Signals
@@ -27,21 +25,17 @@ from ...runtime.tracing import NO_TRACING, Span, Tracing, hash_name, set_current
 from .answering import Answer, AnswerServices
 from .commands import asks_to_stop
 from .opening import TurnOpener
+from .order import SessionOrder
 from .outcome import LOST, Outcome, RunLost
 from .turn import OpenTurn, TurnRequest
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two polls of a turn that waits for another worker's turn.
-_POLL_S = 0.1
-
 
 class Runs:
     """Starts each turn in a thread of its own (a greenlet under gevent).
 
-    Turns of one session run one after another, across workers, in the order of their rows. A
-    finished turn wakes the waiting turns of the same worker. A turn that waits for another worker
-    polls the database.
+    Turns of one session run one after another, across workers, in the order of their rows.
     """
 
     def __init__(
@@ -68,7 +62,7 @@ class Runs:
         self._active: dict[str, OpenTurn] = {}
         self._memory = services.memory
         self._reservations: dict[str, Reservation] = {}
-        self._waiting: dict[int, set[threading.Event]] = defaultdict(set)
+        self._order = SessionOrder(store, services.handover)
         self._draining = self._closing = self._leaving = False
         self._idle = threading.Event()
         self._idle.set()
@@ -233,7 +227,7 @@ class Runs:
         try:
             if turn.ahead:
                 began = time.monotonic()
-                if not self._wait_for_place(turn):
+                if not self._order.wait(turn):
                     return
                 self._metrics.note_run(turn.run_id, "running")
                 self._metrics.note_queue_wait(time.monotonic() - began)
@@ -278,56 +272,6 @@ class Runs:
             headers={"traceparent": traceparent} if traceparent else None,
         )
 
-    def _wait_for_place(self, turn: OpenTurn) -> bool:
-        """Wait until all earlier turns of the session have ended.
-
-        :returns: False if the turn was handed over because this worker stops.
-        :raises RunCancelled: if the turn is cancelled while it waits.
-        """
-        session, woken = turn.session.id, threading.Event()
-        with self._lock:
-            self._waiting[session].add(woken)
-        try:
-            with turn.cancel.on_cancel(woken.set):
-                while not self._try_begin(turn, woken):
-                    if self._handover.release_between_steps(turn):
-                        return False
-                    woken.wait(_POLL_S)
-                return True
-        except StoreClosed:
-            turn.log.lose()  # the run stays open, and the next start resumes it
-            return False
-        finally:
-            with self._lock:
-                self._waiting[session].discard(woken)
-                if not self._waiting[session]:
-                    del self._waiting[session]
-
-    def _try_begin(self, turn: OpenTurn, woken: threading.Event) -> bool:
-        """Mark the turn as running if no earlier turn of its session is left; return whether it is.
-
-        A turn keeps waiting while the database is unavailable.
-
-        :raises RunCancelled: if the turn is cancelled.
-        :raises RunLost: if another worker has ended the run.
-        """
-        woken.clear()
-        turn.cancel.raise_if_cancelled()
-        try:
-            with self._store.read() as db:
-                if runs.has_earlier_run(db, turn.session.id, turn.number):
-                    return False
-            number, worker_id = turn.number, turn.worker_id
-            start = partial(runs.start_run, number=number, worker_id=worker_id)
-            if not self._store.write(start, quick=True):
-                raise RunLost
-        except StoreClosed:
-            raise
-        except StorageError as error:
-            log.warning("run %s waits for the database: %s", turn.run_id, error)
-            return False
-        return True
-
     def knows(self, run: RunRow) -> bool:
         """Return whether this worker has a running or waiting run."""
         return run.run_id in self._active
@@ -345,10 +289,9 @@ class Runs:
                 self._metrics.note_run(turn.run_id, "")
                 if reservation := self._reservations.pop(turn.run_id, None):
                     reservation.resize(0)
-            for woken in self._waiting.get(turn.session.id, ()):
-                woken.set()
             if not self._active:
                 self._idle.set()
+        self._order.wake(turn.session.id)
 
 
 def _write(
