@@ -181,8 +181,12 @@ def _make_pieces(item: Item, place: dict[str, Any]) -> list[dict[str, Any]]:
             found.append(text)
         whole = {"type": "response.output_text.done", **own, "text": part["text"], "logprobs": []}
         found.append(whole)
-    own = {"type": "response.function_call_arguments.delta", **place}
-    return found + [{**own, "delta": piece} for piece in _halve(item.get("arguments", ""))]
+    if arguments := item.get("arguments"):
+        own = {**place, "type": "response.function_call_arguments.delta"}
+        found += ({**own, "delta": piece} for piece in _halve(arguments))
+        whole = {"arguments": arguments, "name": item["name"]}
+        found.append({**place, "type": "response.function_call_arguments.done", **whole})
+    return found
 
 
 def _halve(text: str) -> list[str]:

@@ -34,7 +34,8 @@ class ResponsesReader(ChunkReader):
 
     def __init__(self, reading: Reading, endpoint: Endpoint) -> None:
         super().__init__(reading, endpoint)
-        self._shown: set[str] = set()  # places of items of which text or reasoning was received
+        self._shown: set[tuple[str, str]] = set()  # kinds and places of items with pieces
+        self._begun: dict[str, dict[str, Any]] = {}  # incomplete calls, by each of their places
         self._reasoning: list[dict[str, Any]] = []  # items before the next message or call
         self._has_encrypted = False
 
@@ -58,38 +59,61 @@ class ResponsesReader(ChunkReader):
         return found
 
     def _read_event(self, found: list[Delta], kind: str, event: Mapping[str, Any]) -> None:
-        message = self._message
-        if kind in (*_TEXT, *_THOUGHT):
-            self._shown |= _list_places(event.get("output_index"), event)
+        message, index = self._message, event.get("output_index")
         if kind in _TEXT:
+            self._shown.add(("message", _list_places(index, event)[0]))
             message.read_text(found, event.get("delta") or "", False)
         elif kind in _THOUGHT:
+            self._shown.add(("reasoning", _list_places(index, event)[0]))
             message.read_reasoning(found, event.get("delta"))
         elif kind == "response.reasoning_summary_part.added":
             if event.get("summary_index"):
                 message.read_reasoning(found, "\n\n")
         elif kind == "response.output_item.done":
-            self._read_item(found, event.get("item"), event.get("output_index"))
+            self._read_item(found, event.get("item"), index)
         elif kind in _ENDS:
             response = event.get("response")
             self._end(found, response if isinstance(response, dict) else {})
         elif kind not in _WAITS:
             message.has_progress = True  # such as pieces of arguments, or a search
+            self._note_call(kind, event, index)
+
+    def _note_call(self, kind: str, event: Mapping[str, Any], index: Any) -> None:
+        """Keep what is known of a call, as some gateways omit a part of it, or all, at its end.
+
+        Source: issues 12652 of SGLang (no end), 1004 of CLIProxyAPI (no name).
+        """
+        item = event.get("item")
+        if kind == "response.output_item.added" and isinstance(item, dict):
+            if item.get("type") == "function_call":
+                for place in _list_places(index, item):
+                    self._begun[place] = item
+        elif kind == "response.function_call_arguments.done" and event.get("arguments"):
+            self._find_begun(index, event)["arguments"] = event["arguments"]
+
+    def _find_begun(self, index: Any, one: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the incomplete call of an event or item, or an empty object."""
+        places = reversed(_list_places(index, one))  # several calls of LiteLLM have one index
+        return next((self._begun[place] for place in places if place in self._begun), {})
 
     def _read_item(self, found: list[Delta], item: Any, index: Any) -> None:
         """Read a complete item of the output."""
         if not isinstance(item, dict):
             return
-        kind, places = item.get("type"), _list_places(index, item)
-        is_shown = bool(places & self._shown)
+        kind = item.get("type")
+        places = {(str(kind), place) for place in _list_places(index, item)}
+        is_shown = not places.isdisjoint(self._shown)
         if kind == "reasoning":
             parts = item.get("summary") or item.get("content")
             if not is_shown and isinstance(parts, list):
                 self._message.read_reasoning(found, "\n\n".join(map(find_thought, parts)))
             self._keep_encrypted(item)
         elif kind == "function_call":
-            call = {key: item.get(key) for key in ("name", "arguments")}
-            self._message.read_calls({"id": item.get("call_id"), "function": call, **self._take()})
+            begun = self._find_begun(index, item)
+            call = {key: item.get(key) or begun.get(key) for key in ("name", "arguments")}
+            call_id = item.get("call_id") or begun.get("call_id")
+            self._message.read_calls({"id": call_id, "function": call, **self._take()})
+            begun["type"] = ""  # complete
         elif kind == "message":
             content = item.get("content")
             known = content if isinstance(content, list) else []
@@ -127,27 +151,35 @@ class ResponsesReader(ChunkReader):
         if self._message.is_empty:
             for index, item in enumerate(items):
                 self._read_item(found, item, index)
-        elif not self._has_encrypted:
-            self._read_late_reasoning(items)
+        else:
+            self._read_late(found, items)
+        for begun in self._begun.values():
+            if begun["type"]:
+                self._read_item(found, begun, None)
         details = response.get("incomplete_details")
         reason = to_text(details.get("reason")) if isinstance(details, dict) else ""
         self.finish_reason = _INCOMPLETE.get(reason, "stop" if status != "incomplete" else "length")
         self.ended_alone = True
 
-    def _read_late_reasoning(self, items: Sequence[Mapping[str, Any]]) -> None:
-        """Read encrypted reasoning that LiteLLM sends only at the end."""
-        for item in items:
-            self._keep_encrypted(item)
-            if self._reasoning and item.get("type") == "function_call":
+    def _read_late(self, found: list[Delta], items: Sequence[Mapping[str, Any]]) -> None:
+        """Read what LiteLLM sends only at the end: encrypted reasoning, or calls after a text."""
+        has_encrypted, has_calls = self._has_encrypted, bool(self._message.calls)
+        for index, item in enumerate(items):
+            kind = item.get("type")
+            if not has_encrypted:
+                self._keep_encrypted(item)
+            if kind == "function_call" and not has_calls:
+                self._read_item(found, item, index)
+            elif kind == "function_call" and not has_encrypted and self._reasoning:
                 self._message.read_calls({"id": item.get("call_id"), **self._take()})
-            elif self._reasoning and item.get("type") == "message":
+            elif kind == "message" and not has_encrypted and self._reasoning:
                 self._message.attached |= self._take()
 
 
-def _list_places(index: Any, one: Mapping[str, Any]) -> set[str]:
+def _list_places(index: Any, one: Mapping[str, Any]) -> list[str]:
     """Return the index and the id of an item or of an event's item.
 
     llama.cpp sends no indices. Copilot sends another id in each event.
     """
     known = (index, one.get("item_id") or one.get("id"))
-    return {str(value) for value in known if value is not None} or {""}
+    return [str(value) for value in known if value is not None] or [""]

@@ -165,6 +165,9 @@ def without(event: dict[str, Any], *names: str) -> dict[str, Any]:
         lambda events: [without(one, "output_index") for one in events if not is_piece(one)],
         lambda events: [without(one, "item_id", "item") for one in events],
         lambda events: [without(one, "output_index", "item_id", "item") for one in events],
+        lambda events: [
+            {**one, "output_index": 0} for one in events if not (is_piece(one) and of_message(one))
+        ],
     ],
 )
 def test_each_text_of_a_gateway_is_shown_once(make_api: MakeApi, change: Change) -> None:
@@ -172,6 +175,43 @@ def test_each_text_of_a_gateway_is_shown_once(make_api: MakeApi, change: Change)
     with ResponsesEndpoint(lambda number, body: said, change=change) as endpoint:
         events = make_api(config_of(endpoint, 'api = "responses"')).chat("Hi")
     assert (thoughts_of(events), text_of(events)) == ("Hm.", "Hello.")
+
+
+def at_end_of_call(event: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """Return the event with other fields of its item, if it ends the call."""
+    ends = event["type"] == "response.output_item.done" and event["output_index"] == 1
+    return {**event, "item": {**event["item"], **fields}} if ends else event
+
+
+def without_output(event: dict[str, Any]) -> dict[str, Any]:
+    response = event.get("response")
+    return {**event, "response": {**response, "output": []}} if response else event
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        # SGLang's router, LiteLLM, CLIProxyAPI, and a gateway with the pieces alone.
+        lambda events: [
+            without_output(one)
+            for one in events
+            if one["type"] != "response.output_item.done" or not of_message(one)
+        ],
+        lambda events: [one for one in events if not of_message(one)],
+        lambda events: [at_end_of_call(one, name="") for one in events],
+        lambda events: [without_output(at_end_of_call(one, arguments="")) for one in events],
+    ],
+)
+def test_a_call_without_its_end_is_read(make_api: MakeApi, change: Change) -> None:
+    def play(number: int, body: dict[str, Any]) -> Any:
+        return [message("It is 42.")] if has_output(body) else [message("I see."), function_call()]
+
+    with ResponsesEndpoint(play, change=change) as endpoint:
+        events = make_api(config_of(endpoint, 'api = "responses"')).chat("What is 6*7?")
+        *_, call, result = endpoint.bodies[-1]["input"]
+    assert text_of(events) == "I see.It is 42."
+    assert call["arguments"] == function_call()["arguments"]
+    assert result["output"].startswith("42")
 
 
 def test_encrypted_reasoning_that_comes_only_at_the_end_is_returned(make_api: MakeApi) -> None:
