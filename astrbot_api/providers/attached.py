@@ -28,6 +28,9 @@ _GROWING = ("text", "summary", "thinking", "data", "content", "reasoning")
 #: Maximum size of the attached fields of one answer, in characters. A signature has thousands.
 MAX_CHARS = 4_000_000
 
+#: Maximum depth of a field. orjson writes 254 levels.
+_MAX_DEPTH = 100
+
 
 def merge_fields(into: dict[str, Any], piece: Mapping[str, Any]) -> int:
     """Merge the fields of one piece into ``into``. Use :func:`join_pieces` after the last one.
@@ -38,7 +41,10 @@ def merge_fields(into: dict[str, Any], piece: Mapping[str, Any]) -> int:
     for key, value in piece.items():
         if value is None or value == "" or value == []:
             continue
-        chars += _size(value)
+        try:
+            chars += _size(value)
+        except RecursionError:
+            continue  # it could not be stored
         known = into.get(key)
         if isinstance(value, str) and isinstance(known, (str, StringIO)):
             grows = key in REASONING_FIELDS or not _begins_with(value, known)
@@ -118,9 +124,11 @@ def _continues(last: Mapping[str, Any], piece: Mapping[str, Any]) -> bool:
     return (grows and not encrypted) or piece.get("index") is not None
 
 
-def _size(value: Any) -> int:
+def _size(value: Any, depth: int = 0) -> int:
     if isinstance(value, str):
         return len(value)
+    if depth > _MAX_DEPTH:
+        raise RecursionError
     if isinstance(value, Mapping):
-        return sum(len(str(key)) + _size(one) for key, one in value.items())
-    return sum(map(_size, value)) if isinstance(value, list) else 8
+        return sum(len(str(key)) + _size(one, depth + 1) for key, one in value.items())
+    return sum(_size(one, depth + 1) for one in value) if isinstance(value, list) else 8

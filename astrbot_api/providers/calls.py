@@ -17,7 +17,7 @@ from typing import Any
 from ..agent.provider import ToolCallDelta
 from ..errors import ProviderError
 from ..event_lines import join_surrogates
-from .attached import join_pieces, merge_fields
+from .attached import MAX_CHARS, join_pieces, merge_fields
 from .shapes import to_text
 
 #: Fields of a call that are parsed. Other fields are sent back unchanged.
@@ -33,6 +33,9 @@ _KNOWN_IN_FUNCTION = frozenset({"name", *_ARGUMENTS})
 #: Limits of one answer. A model in a loop writes calls, or the arguments of one, without end.
 _MAX_CALLS = 1000
 _MAX_CHARS = 2_000_000
+
+#: Maximum length of a name that is sent in pieces.
+_MAX_NAME_CHARS = 1000
 
 #: Arguments up to this length may still be an empty object and spaces.
 _EMPTY_CHARS = 100
@@ -59,7 +62,7 @@ class _Call:
         return len(arguments) == self.arguments.tell() and arguments == self.arguments.getvalue()
 
     def is_object(self) -> bool:
-        if self.end != "}":  # parsing each unfinished piece would take quadratic time
+        if self.end != "}":
             return False
         try:
             return isinstance(json.loads(self.arguments.getvalue(), strict=False), dict)
@@ -78,6 +81,7 @@ class CallCollector:
         self._calls: list[_Call] = []
         self._place_of: dict[int, int] = {}
         self._chars = 0  # of all arguments
+        self._extra_chars = 0  # of all unknown fields
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -100,20 +104,19 @@ class CallCollector:
             call.arguments = StringIO()
         call.add(arguments)
         self._chars += call.arguments.tell()
-        if len(self._calls) > _MAX_CALLS or self._chars > _MAX_CHARS:
-            raise ProviderError(
-                "The model wrote tool calls without end: more than "
-                f"{_MAX_CALLS} calls, or {_MAX_CHARS} characters of arguments, in one answer."
-            )
+        _check_size(len(self._calls), self._chars)
         extra = {key: value for key, value in piece.items() if key not in _KNOWN}
         more = {key: value for key, value in function.items() if key not in _KNOWN_IN_FUNCTION}
         if more:
             extra["function"] = more
-        if extra:
-            merge_fields(call.extra, extra)
+        if extra and self._extra_chars < MAX_CHARS:
+            self._extra_chars += merge_fields(call.extra, extra)
 
     def finish(self) -> tuple[list[ToolCallDelta], list[dict[str, Any]]]:
-        """Return the calls with unique ids, and the unknown fields of each call."""
+        """Return the calls with unique ids, and the unknown fields of each call.
+
+        :raises ProviderError: for too many calls.
+        """
         found: list[ToolCallDelta] = []
         extras: list[dict[str, Any]] = []
         seen: set[str] = set()
@@ -127,6 +130,7 @@ class CallCollector:
                 seen.add(call_id)
                 name = _find_name(join_surrogates(call.name), self._names)
                 found.append(ToolCallDelta(len(found), call_id, name, arguments))
+                _check_size(len(found), 0)
                 extras.append({} if at else join_pieces(call.extra))
         return found, extras
 
@@ -159,7 +163,16 @@ class CallCollector:
             return False
         if name != call.name and name in self._names and call.name in self._names:
             return True  # two calls without arguments
-        return bool(name and arguments) and call.is_object()
+        # Parsing at each piece would take quadratic time.
+        return bool(name) and arguments.lstrip()[:1] == "{" and call.is_object()
+
+
+def _check_size(calls: int, chars: int) -> None:
+    if calls > _MAX_CALLS or chars > _MAX_CHARS:
+        raise ProviderError(
+            "The model wrote tool calls without end: more than "
+            f"{_MAX_CALLS} calls, or {_MAX_CHARS} characters of arguments, in one answer."
+        )
 
 
 def _find_function(piece: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -208,7 +221,7 @@ def _add_name(call: _Call, name: str) -> None:
     """Add a piece of a name, or replace the name if the piece repeats it from its start."""
     if name.startswith(call.name):
         call.name = name
-    elif not call.arguments.tell():
+    elif not call.arguments.tell() and len(call.name) < _MAX_NAME_CHARS:
         call.name += name
 
 
@@ -243,4 +256,7 @@ def _iter_objects(text: str) -> Iterator[str]:
 def _to_json_text(value: Any) -> str:
     if value is None or isinstance(value, str):
         return value or ""
-    return json.dumps(value, ensure_ascii=False)
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return ""

@@ -173,7 +173,7 @@ def test_a_packed_body_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "overlong" in failure_of(provider_of(endpoint, max_retries=0)).message
 
 
-@pytest.mark.parametrize("kind", ["calls", "calls without a number", "arguments"])
+@pytest.mark.parametrize("kind", ["calls", "calls without a number", "arguments", "objects"])
 def test_calls_without_end_fail_the_answer(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("astrbot_api.providers.calls._MAX_CALLS", 100)
     monkeypatch.setattr("astrbot_api.providers.calls._MAX_CHARS", 5000)
@@ -181,6 +181,8 @@ def test_calls_without_end_fail_the_answer(kind: str, monkeypatch: pytest.Monkey
     def make_piece(number: int) -> bytes:
         if kind == "arguments":
             return call(function={"arguments": "a" * 50})
+        if kind == "objects":
+            return call(function={"arguments": f'{{"a":{number}}}'})
         index = {"index": number} if kind == "calls" else {}
         return event({"tool_calls": [{**index, "id": f"c{number}", "function": look("{}")}]})
 
@@ -191,6 +193,40 @@ def test_calls_without_end_fail_the_answer(kind: str, monkeypatch: pytest.Monkey
                 assert "without end" in failure_of(provider, tools=(TOOL,)).message
             else:
                 assert list(begin(provider, tools=(TOOL,)))
+
+
+def test_the_unknown_parts_of_a_call_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("astrbot_api.providers.calls.MAX_CHARS", 500)
+    pieces = [call(function={"name": f"n{at:03}"}, **{f"field{at}": "x" * 50}) for at in range(300)]
+    found = deltas(answering(*pieces, STOP, DONE))
+    (made,) = [one for one in found if isinstance(one, ToolCallDelta)]
+    (last,) = [one for one in found if isinstance(one, Finished)]
+    assert len(made.name) == 1000
+    assert len(last.attached["calls"][0]) == 10
+
+
+def test_a_call_is_not_parsed_at_each_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    monkeypatch.setattr(
+        "astrbot_api.providers.calls._Call.is_object",
+        lambda self: parsed.append(self.arguments.getvalue()),
+    )
+    pieces = ['{"a":[', '{"b":1}', ',{"b":2}', ',{"b":3}', "]}"]
+    found = deltas(answering(*(call(function=look(one)) for one in pieces), STOP, DONE))
+    (made,) = [one for one in found if isinstance(one, ToolCallDelta)]
+    assert made.arguments == "".join(pieces)
+    assert parsed == ['{"a":[']
+
+
+@pytest.mark.parametrize("depth", [90, 600])
+def test_deep_fields_and_arguments_do_not_fail_the_answer(depth: int) -> None:
+    deep = json.loads('{"a":' * depth + "1" + "}" * depth)
+    hello = event({"content": "Hello", "odd": deep})
+    made = call(id="c", function=look(deep), odd=deep)
+    found = deltas(answering(hello, made, STOP, DONE))
+    (last,) = [one for one in found if isinstance(one, Finished)]
+    assert text_of(found) == "Hello"
+    assert ("fields" in last.attached) is (depth == 90)
 
 
 def test_attached_texts_are_joined_from_many_pieces() -> None:
