@@ -186,6 +186,16 @@ def _json_bodies(size: int) -> Iterator[tuple[str, bytes]]:
         "earlier messages",
         b'{"model":"default","messages":[%s{"role":"user","content":"x"}]}' % (earlier * 1_999),
     )
+    calls = (b'{"id":"%x","function":{"name":"f"}}' % at for at in range(min(9_000, size // 60)))
+    results = (
+        b',{"role":"tool","tool_call_id":"%x","content":""}' % at
+        for at in reversed(range(min(1_997, size // 120)))
+    )
+    yield (
+        "calls with results",
+        b'{"model":"default","messages":[{"role":"user","content":"x"},'
+        b'{"role":"assistant","tool_calls":[%s]}%s]}' % (b",".join(calls), b"".join(results)),
+    )
 
 
 def _form_bodies() -> Iterator[tuple[str, bytes]]:

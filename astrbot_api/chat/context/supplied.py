@@ -127,24 +127,34 @@ def _place_calls(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
     Some clients continue a thread with the user's message again and then the results, and with the
     results of all its earlier calls. Source: ``invoke_stream`` of Semantic Kernel's agents.
     """
-    found: list[ModelMessage] = []
-    steps: dict[str, ModelMessage] = {}
+    found: list[ModelMessage | None] = []
+    steps: dict[str, _Step] = {}
     answered: set[str] = set()
     for message in messages:
-        call_id = message.get("tool_call_id")
-        step = steps.get(call_id or "")
-        ids = [one["id"] for one in step["tool_calls"]] if step else []
-        if step is not None and answered.isdisjoint(ids) and found[-1] is not step:
-            found = [*(one for one in found if one is not step), step]
-        elif step is not None and call_id in answered:
-            continue
-        for call in message.get("tool_calls") or ():
-            steps[call["id"]] = message
-            answered.discard(call["id"])
-        if call_id:
+        call_id = message.get("tool_call_id") or ""
+        step = steps.get(call_id)
+        if step is not None:
+            if call_id in answered:
+                continue
             answered.add(call_id)
+            if not step.has_result and step.place < len(found) - 1:
+                found.append(found[step.place])
+                found[step.place], step.place = None, len(found) - 1
+            step.has_result = True
+        if calls := message.get("tool_calls"):
+            ids = [call["id"] for call in calls]
+            steps |= dict.fromkeys(ids, _Step(len(found)))
+            answered.difference_update(ids)
         found.append(message)
-    return found
+    return [one for one in found if one is not None]
+
+
+@dataclass(slots=True)
+class _Step:
+    """The place of a message with calls, and whether a result of one of them follows it."""
+
+    place: int
+    has_result: bool = False
 
 
 def _prepend(content: Content, text: str) -> Content:
