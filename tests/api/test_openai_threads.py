@@ -147,6 +147,19 @@ def test_a_tools_output_cannot_name_a_file_of_others(make_scripted: Make) -> Non
     assert not model.seen
 
 
+def test_an_added_tools_output_cannot_name_a_file_of_others(make_scripted: Make) -> None:
+    api, _ = make_scripted(echo)
+    upload = api.post("/api/v1/file", data={"file": (io.BytesIO(PNG), "a.png")})
+    named = {"type": "input_image", "file_id": upload.get_json()["data"]["attachment_id"]}
+    added = {"items": show_call(named)}
+    bound = {"X-API-Key": make_key(api, username="bob")}
+    path = "/api/v1/openai/conversations"
+    assert api.client.post(path, headers=bound, json=added).status_code == 404
+    made = api.client.post(path, headers=bound, json={}).get_json()
+    path = f"{path}/{made['id']}/items"
+    assert api.client.post(path, headers=bound, json=added).status_code == 404
+
+
 def make_talk_of(picture: bytes) -> list[dict[str, Any]]:
     """Return a whole conversation with a picture in an earlier message."""
     url = "data:image/png;base64," + base64.b64encode(picture).decode()

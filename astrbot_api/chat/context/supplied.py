@@ -69,10 +69,14 @@ class SuppliedContext:
     after: Sequence[SuppliedMessage] = ()
     previous: int | None = None
 
+    def list_messages(self) -> list[SuppliedMessage]:
+        """Return all messages, without the one to answer."""
+        return [*self.messages, *self.after]
+
     def list_texts(self) -> list[str]:
         """Return all texts, with the arguments of calls."""
         texts = [self.instructions]
-        for one in (*self.messages, *self.after):
+        for one in self.list_messages():
             texts.append(one.text)
             texts += [str(call["function"]["arguments"]) for call in one.calls]
         return texts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from ...errors import ApiError
 from ...keys.limits import check_attachments
 from ...keys.rules import KeyGuard
 from ...messages import Media, Segment, keep_found, parse_stored_message, resolve_media
-from .turn import TurnRequest
+from ..context.supplied import SuppliedMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +117,8 @@ def find_media(
     return resolve(segments, found), list(rows.values())
 
 
-def find_earlier_media(db: peewee.Database, request: TurnRequest) -> list[AttachmentRow]:
-    """Find the files in the conversation that the caller sends."""
-    context = request.context
-    said = (*context.messages, *context.after) if context else ()
+def find_earlier_media(db: peewee.Database, said: Iterable[SuppliedMessage]) -> list[AttachmentRow]:
+    """Find the files in messages that the caller sends as a conversation."""
     ids = {part["attachment_id"] for one in said for part in one.segments
            if "attachment_id" in part}  # fmt: skip
     return list(find_attachments(db, sorted(ids)).values()) if ids else []

@@ -204,7 +204,8 @@ class TurnOpener:
         if self._own_agent or config.upstream is not None:
             _refuse_model_fields(request)
         if request.guard is not None:
-            earlier = find_earlier_media(db, request)
+            said = request.context.list_messages() if request.context else ()
+            earlier = find_earlier_media(db, said)
             check_turn(
                 db, request.guard, name, config.id, [*sent, *earlier],
                 stops_turn=_stops_turn(db, request, session),

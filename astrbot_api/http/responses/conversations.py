@@ -10,8 +10,9 @@ import orjson
 import peewee
 from flask import Response
 
+from ...chat.context.thread import read_items
+from ...chat.turns.editing import find_earlier_media
 from ...db import response_conversations, responses, sessions
-from ...db.attachments import find_attachments
 from ...db.response_conversations import ConversationRow
 from ...errors import ApiError, refuse
 from ...keys.limits import check_attachments
@@ -225,12 +226,10 @@ def _check_files(added: list[dict[str, Any]]) -> None:
 
     :raises ApiError: ``attachment_not_found``.
     """
-    messages = [one for one in added if one["type"] == "message"]
-    ids = {part["file_id"] for one in messages for part in one["content"] if part.get("file_id")}
     guard = get_caller().guard
-    if ids and guard is not None:
+    if guard is not None:
         with get_state().db.read() as db:
-            check_attachments(db, guard, list(find_attachments(db, ids).values()))
+            check_attachments(db, guard, find_earlier_media(db, read_items(added)))
 
 
 def _iter_items(
