@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from astrbot_api.http import sse
 from astrbot_api.providers.failures import TOO_LONG
 from astrbot_api.testing import ScriptedModel
 
+from ..contract.wire import PNG
 from .conftest import Api
 from .openai_responses import WEATHER
 from .openai_responses import ask as ask_response
@@ -164,6 +166,32 @@ def test_an_empty_message_after_others_reaches_the_model(make_scripted: Make) ->
     assert texts_of(model)[-3:] == seen
     in_session = post(api, messages=said, session_id="s1")
     assert in_session.json["error"]["code"] == "message_empty"
+
+
+@pytest.mark.parametrize("text", ["", "Look"])
+def test_a_picture_with_a_text_of_its_own_is_not_empty(make_scripted: Make, text: str) -> None:
+    """Some clients send all fields of a part, so those of other types are empty."""
+    api, model = make_scripted("ok", provider='modalities = ["text", "image"]')
+    url = "data:image/png;base64," + base64.b64encode(PNG).decode()
+    rules = {"role": "system", "content": "Rhyme."}
+    picture = {"type": "image_url", "image_url": {"url": url}, "text": text}
+    assert post(api, messages=[rules, {"role": "user", "content": [picture]}]).status_code == 200
+    shown = {"type": "input_image", "image_url": url, "text": text}
+    body = {"model": "default", "input": [rules, {"role": "user", "content": [shown]}]}
+    assert api.post("/api/v1/openai/responses", json=body).status_code == 200
+    for seen in model.seen:
+        assert [part["type"] for part in seen[-1]["content"]] == ["text", "image_url"]
+
+
+def test_an_empty_message_continues_a_thread(make_scripted: Make) -> None:
+    api, model = make_scripted("ok")
+    with connect(api) as client:
+        first = ask_response(client, [{"role": "user", "content": "Hi"}])
+        for more in ({}, {"instructions": "Rhyme."}):
+            client.responses.create(
+                model="default", input="", previous_response_id=first.id, **more
+            )
+            assert texts_of(model)[-1] == ("user", "(no text)")
 
 
 def test_a_thread_may_continue_with_the_message_again_and_all_results(make_scripted: Make) -> None:

@@ -97,11 +97,19 @@ def check_list(messages: Any) -> list[dict[str, Any]]:
 
 def is_empty(content: Any) -> bool:
     """Return whether the content of a message has no text and no file."""
-    texts = content if isinstance(content, list) else [{"text": content or ""}]
-    return all(
-        isinstance(one, dict) and isinstance(text := one.get("text"), str) and not text.strip()
-        for one in texts
-    )
+    if content is None:
+        return True
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    return all(map(_is_empty_text, parts))
+
+
+def _is_empty_text(part: Any) -> bool:
+    if not isinstance(part, dict):
+        return False
+    kind, text = part.get("type"), part.get("text")
+    # Some clients send pictures with an empty text.
+    is_text = isinstance(kind, str) and kind.endswith("text")
+    return is_text and isinstance(text, str) and not text.strip()
 
 
 def _find_speaker(message: dict[str, Any]) -> str:

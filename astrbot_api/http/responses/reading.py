@@ -67,7 +67,8 @@ class InputReader:
             raise refuse("input must be a string or a list of items")
         if not given and not continues:
             raise refuse("input must have at least one item")
-        if all(is_empty(one.get("content")) for one in given if _is_of_user(one)):
+        replies = continues and bool(given) and _is_of_user(given[-1])
+        if not replies and all(is_empty(one.get("content")) for one in given if _is_of_user(one)):
             # Some clients add an empty message to instructions.
             given = [one for one in given if not _is_of_user(one)]
         last = _find_last_user(given)
@@ -89,7 +90,7 @@ class InputReader:
                     )
                 answered = system or texts
                 segments, texts = [Plain("\n\n".join(answered).strip())], texts[: -len(answered)]
-        elif any(map(_is_of_user, given[:last])) and is_empty(given[last].get("content")):
+        elif is_empty(given[last].get("content")):  # it follows other messages
             segments = [Plain(NO_TEXT)]
         if last is not None or segments:
             self._check(segments)
