@@ -60,15 +60,23 @@ def build_fallback() -> Blueprint:
     return blueprint
 
 
+class _EveryMethod(set[str]):
+    """Methods of a rule that matches every method."""
+
+    def __contains__(self, method: object) -> bool:
+        return True
+
+
 def _match_every_method(state: BlueprintSetupState) -> None:
     """Let the rules match other methods, too, such as PROPFIND.
 
     Otherwise Werkzeug would reject them before the key is checked, with the methods of these rules
-    in ``Allow``. Flask cannot register a rule without methods.
+    in ``Allow``. Not None, which also matches every method: extensions expect Flask's sets, such as
+    flasgger.
     """
     for rule in state.app.url_map.iter_rules():
         if rule.endpoint.startswith(FALLBACK) and rule.methods == set(METHODS):
-            rule.methods = None
+            rule.methods = _EveryMethod(METHODS)
 
 
 def answer_unknown(path: str = "") -> NoReturn:

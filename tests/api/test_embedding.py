@@ -85,6 +85,12 @@ def test_every_error_below_the_prefix_has_the_apis_shape(host: Flask, tmp_path: 
     assert client.get("/bot/api/v1/configs", headers=key).get_json()["status"] == "ok"
 
 
+def test_extensions_find_a_set_of_methods_in_every_rule(host: Flask) -> None:
+    """flasgger calls ``rule.methods.difference`` for the rules of the whole application."""
+    for rule in host.url_map.iter_rules():
+        assert isinstance(rule.methods, set), rule.rule
+
+
 def test_an_unexpected_exception_is_json_with_an_id_and_no_traceback(
     host: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
