@@ -193,9 +193,11 @@ class ProactiveMessages:
 
     def _check_target(self, umo: Umo, reach: Reach) -> None:
         reach.check_target(umo.platform_id, str(umo))
-        if umo.platform_id == WEBCHAT:
-            username, session_id = split_webchat(umo.session_id)
-            reach.check_web_session(session_id, username or self._find_owner(session_id))
+        if umo.platform_id != WEBCHAT:
+            reach.rules.check_session(str(umo))  # its conversation is the session of this name
+            return
+        username, session_id = split_webchat(umo.session_id)
+        reach.check_web_session(session_id, username or self._find_owner(session_id))
 
     def _find_owner(self, session_id: str) -> str:
         with self._store.read() as db:

@@ -8,7 +8,7 @@ request nothing.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -138,6 +138,10 @@ class KeyRules:
         """:raises ApiError: ``key_restricted`` unless the key may send through this bot."""
         if self.bots is not None and bot_id not in self.bots:
             _refuse("bots", f"may not send through the bot {bot_id!r}")
+
+    def choose_bots(self, bot_ids: Iterable[str]) -> list[str]:
+        """Return the bots that the key may send through."""
+        return [one for one in bot_ids if self.bots is None or one in self.bots]
 
     def check_umo(self, umo: str) -> None:
         """:raises ApiError: ``key_restricted`` unless the key may send to this target."""

@@ -508,6 +508,8 @@ def test_a_deleted_attachment_fails_its_delivery(make_post: Callable[..., Post])
         (KeyRules(username="bob"), "webchat:FriendMessage:lobby", 403),
         (KeyRules(session_id="room"), "webchat:FriendMessage:room", 200),
         (KeyRules(session_id="room"), "webchat:FriendMessage:lobby", 403),
+        (KeyRules(session_id="room"), UMO, 403),
+        (KeyRules(session_id=UMO), UMO, 200),
     ],
 )
 def test_a_key_sends_only_where_its_rules_allow(
@@ -557,10 +559,15 @@ def test_a_key_sees_only_the_bots_that_its_rules_allow(post: Post) -> None:
     listed = post.get("/api/v1/im/bots").get_json()["data"]["bot_ids"]
     rules = KeyRules(bots=("bot1", "nobody")).dump()
     _, key = post.state.db.write(
-        lambda db: keys.create_key(db, "k", ["im"], created_by="test", rules=rules)
+        lambda db: keys.create_key(db, "k", ["im", "data"], created_by="test", rules=rules)
     )
-    seen = post.client.get("/api/v1/im/bots", headers={"X-API-Key": key}).get_json()["data"]
-    assert (len(listed) > 1, seen["bot_ids"]) == (True, ["bot1"])
+
+    def look(path: str) -> Any:
+        return post.client.get(f"/api/v1{path}", headers={"X-API-Key": key}).get_json()["data"]
+
+    assert (len(listed) > 1, look("/im/bots")["bot_ids"]) == (True, ["bot1"])
+    platforms = look("/conversations/filter-options")["bots"]
+    assert [one["id"] for one in platforms] == ["webchat", "bot1"]
 
 
 def test_a_repeated_message_with_an_idempotency_key_is_sent_once(post: Post) -> None:

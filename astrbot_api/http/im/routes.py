@@ -53,8 +53,8 @@ def list_bots() -> Response:
     The list includes disabled bots. An id is the first part of a UMO. The built-in platform
     `webchat` is always available and not listed.
     """
-    allowed, found = get_caller().rules.bots, get_state().im.bots.list_ids()
-    return ok({"bot_ids": [one for one in found if allowed is None or one in allowed]})
+    bot_ids = get_state().im.bots.list_ids()
+    return ok({"bot_ids": get_caller().rules.choose_bots(bot_ids)})
 
 
 @blp.post("/im/message", operation_id="sendOpenApiImMessage")

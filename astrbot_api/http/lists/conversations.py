@@ -63,9 +63,10 @@ def list_conversations(query: dict[str, Any]) -> Response:
 def list_filters() -> Response:
     """List the platforms of conversations.
 
-    The platforms are the web chat and the bots.
+    The platforms are the web chat and the bots that the key may use.
     """
-    names = [WEBCHAT, *sorted(get_state().im.bots.list_ids())]
+    bots = get_caller().rules.choose_bots(get_state().im.bots.list_ids())
+    names = [WEBCHAT, *sorted(bots)]
     return ok({"bots": [{"id": name, "type": name} for name in names]})
 
 
