@@ -90,7 +90,8 @@ class Idempotency:
         self._store = store
         self._get_worker_id = get_worker_id
         #: Claims to release when the database accepts writes again, and ``even_if_answered``.
-        self._unreleased: dict[ClientKey, tuple[Claim, bool]] = {}
+        #: Without the hash of the request, because another one may claim the key in the meantime.
+        self._unreleased: dict[tuple[str, str], tuple[Claim, bool]] = {}
 
     @contextmanager
     def claim(self, key: ClientKey | None) -> Iterator[Claim | None]:
@@ -132,7 +133,7 @@ class Idempotency:
         worker_id = self._get_worker_id()
         earlier = self._store.write(lambda db: idempotency.claim(db, key, worker_id=worker_id))
         if earlier is None:
-            self._unreleased.pop(key, None)  # this worker's lease had expired meanwhile
+            self._unreleased.pop(_name(key), None)  # this worker's lease had expired meanwhile
             return Claim(key, worker_id)
         check_same(key, earlier)
         if earlier.status is None or earlier.answer is None:
@@ -146,7 +147,7 @@ class Idempotency:
         except StorageError as error:
             log.error("a request with an Idempotency-Key is released later: %s", error)
             if len(self._unreleased) < _MAX_UNRELEASED:
-                self._unreleased[claim.key] = claim, even_if_answered
+                self._unreleased[_name(claim.key)] = claim, even_if_answered
 
     def retry(self) -> None:
         """Release claims that could not be released before. A chore.
@@ -166,12 +167,16 @@ class Idempotency:
         except StorageError:
             return
         for claim, _ in released:
-            self._unreleased.pop(claim.key, None)
+            self._unreleased.pop(_name(claim.key), None)
 
     def prune(self) -> None:
         """Remove keys older than a day. A chore."""
         while self._store.write(lambda db: idempotency.prune(db, _ROWS_AT_ONCE)):
             pass
+
+
+def _name(key: ClientKey) -> tuple[str, str]:
+    return key.key_id, key.word
 
 
 def _release(db: peewee.Database, claim: Claim, even_if_answered: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -85,6 +86,24 @@ def test_a_claim_that_a_full_disk_kept_is_released_later(
     api.state.worker.idempotency.retry()
     assert api.count_rows("idempotency") == 0
     assert send_file(api, "f").status_code == 200
+
+
+def test_a_later_claim_is_not_released_by_an_earlier_failure(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(job: Any, **options: Any) -> Any:
+        raise StorageError("database or disk is full")
+
+    work = api.state.worker.idempotency
+    first, second = (idempotency.ClientKey("key", "word", f"push:{n}") for n in "12")
+    with monkeypatch.context() as full, suppress(StorageError), work.claim(first):
+        full.setattr(api.state.db, "write", fail)
+        fail(None)
+    # Another worker has handled the request after this worker's lease had expired.
+    api.state.db.write(lambda db: idempotency.forget(db, first))
+    with work.claim(second):
+        work.retry()
+        assert api.count_rows("idempotency") == 1
 
 
 @pytest.mark.parametrize("mode", ["blocking", "background"])
