@@ -228,8 +228,8 @@ def error(
     ``code`` is stable, and ``data`` is a message for people. The answer so far is stored, and the
     message has an ``error`` in the history. ``message_saved`` is missing if nothing could be
     stored. ``reason``, if known, is the error code of a blocking response
-    (``provider_rate_limited``, ``context_length_exceeded``). ``retry_after_s`` is the time to wait
-    in seconds, as requested by the model's endpoint.
+    (``provider_rate_limited``, ``provider_refused``, ``context_length_exceeded``).
+    ``retry_after_s`` is the time to wait in seconds, as requested by the model's endpoint.
     """
     known = {"reason": reason, "retry_after_s": retry_after_s}
     return {

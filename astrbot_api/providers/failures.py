@@ -111,6 +111,9 @@ _CREDENTIALS = re.compile(
     r"\bkey|token|credential|authori[sz]|authentic|\barn:|密钥", re.IGNORECASE
 )
 
+#: Words of errors with status 400 about the server's key (Gemini, xAI).
+_ABOUT_KEY = re.compile(r"\bapi[ _-]?key", re.IGNORECASE)
+
 
 class EndpointRefusal(ProviderError):
     """Raised when the endpoint responds with an error status, or names one in the body.
@@ -167,4 +170,9 @@ def find_reason(status: int, text: str) -> str:
         return "provider_rate_limited"
     if status in (400, 413, 422, 500) and is_too_long(text):
         return "context_length_exceeded"
+    cause_is_elsewhere = (
+        is_misread_call(text) or is_balance_used_up(text) or _ABOUT_KEY.search(text)
+    )
+    if status in (400, 413, 415, 422) and not cause_is_elsewhere:
+        return "provider_refused"
     return ""

@@ -50,6 +50,7 @@ def texts_of(model: ScriptedModel) -> list[tuple[str, str]]:
         ({"reason": "provider_rate_limited", "retry_after_s": 7}, openai.RateLimitError,
          "provider_rate_limited"),
         ({"reason": "context_length_exceeded"}, openai.BadRequestError, "context_length_exceeded"),
+        ({"reason": "provider_refused"}, openai.BadRequestError, "provider_refused"),
         ({}, openai.InternalServerError, "provider_error"),
     ],
 )  # fmt: skip
@@ -111,17 +112,24 @@ def test_frameworks_find_their_words_in_the_error_of_a_conversation_that_is_too_
     assert words in TOO_LONG
 
 
-def test_a_response_of_a_conversation_that_is_too_long_fails_with_openais_code(
-    make_scripted: Make,
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("context_length_exceeded", "context_length_exceeded"),
+        ("provider_refused", "invalid_prompt"),
+    ],
+)
+def test_a_response_that_would_fail_again_has_openais_code(
+    make_scripted: Make, reason: str, code: str
 ) -> None:
-    """Codex repeats a response that failed with any other code."""
-    api, _ = make_scripted([ProviderError("no", reason="context_length_exceeded")])
+    """Codex repeats a response that failed with most other codes."""
+    api, _ = make_scripted([ProviderError("no", reason=reason)])
     with connect(api) as client:
         *_, last = ask_response(client, "Hello", stream=True)
         assert last.type == "response.failed"
         again = client.responses.retrieve(last.response.id)
     assert again.error == last.response.error
-    assert again.error.code == "context_length_exceeded"  # type: ignore[union-attr, comparison-overlap]
+    assert again.error.code == code  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("content", EMPTY)

@@ -68,7 +68,7 @@ _EXAMPLE_STREAM = (
     "username_reserved", "config_not_found", "provider_not_found", "model_not_found",
     "session_of_another_user", "body_too_large", "unsupported_media_type", "too_many_turns",
     "too_many_streams", "server_busy", "shutting_down", "provider_error",
-    "provider_rate_limited", "context_length_exceeded", "run_interrupted",
+    "provider_rate_limited", "provider_refused", "context_length_exceeded", "run_interrupted",
     "turn_timeout", *CODES,
 )  # fmt: skip
 def send_chat_message(body: dict[str, Any]) -> Response:

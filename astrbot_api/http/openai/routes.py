@@ -101,7 +101,7 @@ def get_model(model: str) -> Response:
     "missing_field", "message_empty", "username_reserved", "model_not_found",
     "session_of_another_user", "quota_exceeded", "too_many_turns", "too_many_streams",
     "server_busy", "shutting_down", "provider_error", "provider_rate_limited",
-    "context_length_exceeded", "run_interrupted", "turn_timeout",
+    "provider_refused", "context_length_exceeded", "run_interrupted", "turn_timeout",
 )  # fmt: skip
 def create_completion(body: dict[str, Any]) -> Response:
     """Create a chat completion with OpenAI's API.

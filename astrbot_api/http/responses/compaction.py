@@ -41,8 +41,8 @@ _PROMPT = (
 @blp.raises(
     "missing_field", "username_reserved", "model_not_found", "response_not_found", "item_not_found",
     "attachment_not_found", "key_restricted", "too_many_turns", "too_many_streams", "server_busy",
-    "shutting_down", "provider_error", "provider_rate_limited", "context_length_exceeded",
-    "run_interrupted", "turn_timeout",
+    "shutting_down", "provider_error", "provider_rate_limited", "provider_refused",
+    "context_length_exceeded", "run_interrupted", "turn_timeout",
 )  # fmt: skip
 def compact_response(body: dict[str, Any]) -> Response:
     """Compact a conversation into a summary by the model.

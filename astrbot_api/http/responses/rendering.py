@@ -39,8 +39,9 @@ _STATUS = {
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
-#: Reason of a failed turn -> code of OpenAI's API. Codex repeats neither of them at once.
+#: Reason of a failed turn -> code of OpenAI's API. Codex repeats none of them at once.
 _ERROR_CODES = {
+    "provider_refused": "invalid_prompt",
     "provider_rate_limited": "rate_limit_exceeded",
     "context_length_exceeded": "context_length_exceeded",
 }

@@ -70,7 +70,8 @@ def _describe(description: str) -> dict[int, Any]:
     "missing_field", "message_empty", "username_reserved", "model_not_found", "response_not_found",
     "conversation_not_found", "item_not_found", "attachment_not_found", "quota_exceeded",
     "too_many_turns", "too_many_streams", "server_busy", "shutting_down", "provider_error",
-    "provider_rate_limited", "context_length_exceeded", "run_interrupted", "turn_timeout",
+    "provider_rate_limited", "provider_refused", "context_length_exceeded", "run_interrupted",
+    "turn_timeout",
     "approval_not_found", "approval_decided", "run_not_found", *CODES,
 )  # fmt: skip
 def create_response(body: dict[str, Any]) -> Response:
