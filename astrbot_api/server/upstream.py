@@ -34,7 +34,7 @@ def begin_with_upstream(folder: Path, base_url: str, api_key: str) -> list[Upstr
 
     A later start with the same AstrBot changes nothing, so that a container may keep the option.
 
-    :returns: The tests with a warning.
+    :returns: The tests with a warning, or one about another key at a later start.
     :raises SettingsError: if a default config without this AstrBot exists, or chat is not
         possible. Nothing is written then.
     """
@@ -43,7 +43,10 @@ def begin_with_upstream(folder: Path, base_url: str, api_key: str) -> list[Upstr
     if path.exists():
         ours = read_config(path, f"configs/{path.name}").upstream
         if ours is not None and ours.base_url == upstream.base_url:
-            return []
+            if ours.resolve_api_key() == upstream.resolve_api_key():
+                return []
+            text = f"--upstream-key is ignored, because {path} has another key"
+            return [UpstreamCheck("warn", text, "correct api_key there if AstrBot's key changed")]
         raise SettingsError(
             f"--upstream is for the first start, but {path} exists; edit its [upstream] table"
         )

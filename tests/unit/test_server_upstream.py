@@ -17,7 +17,9 @@ def test_a_later_start_with_the_same_astrbot_changes_nothing(tmp_path: Path) -> 
     path = tmp_path / "configs" / "default.toml"
     path.write_text(path.read_text() + "max_waiting = 7\n")
     written = path.read_text()
-    assert begin_with_upstream(tmp_path, f"{astrbot.url}/api/v1", "abk_other") == []
+    assert begin_with_upstream(tmp_path, f"{astrbot.url}/api/v1", astrbot.key) == []
+    (check,) = begin_with_upstream(tmp_path, astrbot.url, "abk_other")
+    assert check.text == f"--upstream-key is ignored, because {path} has another key"
     assert path.read_text() == written
 
 
