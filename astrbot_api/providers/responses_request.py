@@ -74,8 +74,9 @@ def _set_reasoning(found: dict[str, Any]) -> None:
     reasoning = _merge(found, "reasoning", given)
     if summary is not None and reasoning.get("effort") != "none":
         _merge(found, "reasoning", {"summary": summary})
-    if found.pop("encrypted_content", False):
-        found["include"] = [*found.get("include", ()), "reasoning.encrypted_content"]
+    included = found.get("include", [])
+    if found.pop("encrypted_content", False) and isinstance(included, list):
+        found["include"] = [*included, "reasoning.encrypted_content"]
 
 
 def _set_text(found: dict[str, Any]) -> None:

@@ -334,7 +334,7 @@ def test_odd_values_in_events_and_settings_do_not_fail_the_turn(make_api: MakeAp
             connection.send_stream(*map(frame, [*found[:-1], *odd]))
 
     with Odd(lambda number, body: []) as endpoint:
-        extra = 'extra = {reasoning = "high", text = 1, verbosity = "low"}'
+        extra = 'extra = {reasoning = "high", text = 1, verbosity = "low", include = 1}'
         api = make_api(config_of(endpoint, f'api = "responses"\n{extra}'))
         assert text_of(api.chat("Hi")) == "Hello."
 
