@@ -6,6 +6,8 @@ import gzip
 import re
 from pathlib import Path
 
+import pytest
+
 from astrbot_api.http import widget
 from astrbot_api.translations import WIDGET, load_catalogue
 
@@ -42,6 +44,26 @@ def test_only_the_files_that_pages_load_are_served(api: Api) -> None:
         with api.client.get(f"/api/v1/widget/{name}") as answer:
             assert answer.status_code == 200
     assert api.client.get("/api/v1/widget/element.js").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("provider_error", "The answer failed."),
+        ("run_interrupted", "The answer failed."),
+        ("storage_error", "This failed. Try again later."),
+        ("rate_limited", "Too many messages. Try again later."),
+        ("server_busy", "Too many messages. Try again later."),
+        ("session_busy", "Wait for the end of the answer."),
+        ("budget_exhausted", "The message limit is reached."),
+        ("context_length_exceeded", "The conversation is too long."),
+        ("quota_exceeded", None),
+    ],
+)
+def test_the_widget_names_what_failed(code: str, text: str | None) -> None:
+    source = (STATIC / "element.js").read_text(encoding="utf-8")
+    texts = re.findall(r'\[/(\S+)/, "([^"]+)"\]', source)
+    assert next((one for codes, one in texts if re.search(codes, code)), None) == text
 
 
 def test_every_text_of_the_widget_has_a_chinese_translation() -> None:

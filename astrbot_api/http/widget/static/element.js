@@ -20,9 +20,12 @@ SHEET.replaceSync(STYLE);
 // Texts by error code. Their translations replace the server's message, which is English and names
 // settings.
 const ERRORS = [
+  [/session_busy/, "Wait for the end of the answer."],
   [/_limited|too_many|_busy/, "Too many messages. Try again later."],
   [/_exhausted/, "The message limit is reached."],
-  [/_error|_interrupted/, "The answer failed."],
+  [/provider_|upstream_|_interrupted/, "The answer failed."],
+  // Also of an upload or a list.
+  [/_error/, "This failed. Try again later."],
   [/^context_/, "The conversation is too long."],
 ];
 
