@@ -72,10 +72,7 @@ class ResponsesEndpoint(RawEndpoint):
         return [body for path, body in self.requests if path == "/v1/responses"]
 
     def _serve(self, connection: Connection) -> None:
-        while True:
-            head, raw = connection.read_request()
-            if not head:
-                return
+        for head, raw in connection.iter_requests():
             path, body = head.split()[1], json.loads(raw)
             self.requests.append((path, body))
             if path != "/v1/responses":

@@ -53,16 +53,25 @@ def serve(app: Any) -> Iterator[str]:
     server.server_close()
 
 
+#: A config that answers without a model.
+MOCK_CONFIG = 'name = "default"\n[provider]\ntype = "mock"\n[agent]\ntitles = false\n'
+
+
+def add_config(data_dir: Path, text: str, name: str = "default") -> Path:
+    """Write a config file."""
+    folder = data_dir / "configs"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
 def write_config(
     data_dir: Path, base_url: str, *, name: str = "default", provider: str = "", agent: str = ""
 ) -> Path:
     """Write a config whose model is at ``base_url``, with additional lines in its tables."""
-    folder = data_dir / "configs"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.toml"
     text = _DEFAULT_CONFIG.format(base_url=base_url, provider=provider, agent=agent)
-    path.write_text(text, encoding="utf-8")
-    return path
+    return add_config(data_dir, text, name)
 
 
 def create_key(data_dir: Path, *scopes: str, name: str = "test", database_url: str = "") -> str:

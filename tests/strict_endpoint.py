@@ -91,10 +91,7 @@ class StrictEndpoint(RawEndpoint):
         self.faults: list[str] = []
 
     def _serve(self, connection: Connection) -> None:
-        while True:
-            head, raw = connection.read_request()
-            if not head:
-                return
+        for head, raw in connection.iter_requests():
             body = json.loads(raw) if raw else {}
             self.heads.append(head)
             self.bodies.append(body)

@@ -19,7 +19,7 @@ from astrbot_api.testing.fake_openai import FakeOpenAI
 from astrbot_api.testing.scripted_model import Script
 
 from ..astrbot_data import AstrBotData
-from ..servers import parse_events
+from ..servers import add_config, parse_events
 
 _MOCK_CONFIG = 'name = "default"\n[provider]\ntype = "mock"\n'
 
@@ -98,8 +98,7 @@ def make_api(
 
     def make(config: str = _MOCK_CONFIG, **settings: Any) -> Api:
         folder = tmp_path / f"app{len(made)}"
-        (folder / "configs").mkdir(parents=True)
-        (folder / "configs" / "default.toml").write_text(config, encoding="utf-8")
+        add_config(folder, config)
         database = {f"ASTRBOT_{name.upper()}": value for name, value in new_database().items()}
         made.append(Api(create_app({"ASTRBOT_DATA_DIR": str(folder), **database, **settings})))
         return made[-1]

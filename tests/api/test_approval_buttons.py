@@ -10,6 +10,7 @@ import pytest
 
 from astrbot_api import create_app
 
+from ..servers import add_config
 from .messengers import HookRequest, Slack, Telegram
 from .test_im_platforms import SETTINGS, Bot
 
@@ -45,8 +46,7 @@ class Pressing(Bot):
 @pytest.fixture(params=[Telegram, Slack], ids=lambda one: one.type)
 def bot(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pressing]:
     messenger = request.param()
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "default.toml").write_text(_CONFIG)
+    add_config(tmp_path, _CONFIG)
     with messenger.fake:
         (tmp_path / "bots.toml").write_text(messenger.table())
         opened = Pressing(create_app({"ASTRBOT_DATA_DIR": str(tmp_path), **SETTINGS}))

@@ -20,6 +20,7 @@ from astrbot_api.testing.fake_platform import FakeResponse
 
 from .. import samples
 from ..im_platforms import PNG
+from ..servers import add_config
 from ..waiting import wait_for
 from .conftest import Api
 from .messengers import MESSENGERS, HookRequest, Messenger, OneBot, Slack, Telegram, Webhook
@@ -57,10 +58,7 @@ class Bot(Api):
 
 
 def open_bot(folder: Path, messenger: Messenger, **more: Any) -> Bot:
-    (folder / "configs").mkdir()
-    (folder / "configs" / "default.toml").write_text(
-        '[provider]\ntype = "mock"\n[agent]\ntitles = false\n'
-    )
+    add_config(folder, '[provider]\ntype = "mock"\n[agent]\ntitles = false\n')
     (folder / "bots.toml").write_text(messenger.table())
     app = create_app({"ASTRBOT_DATA_DIR": str(folder), **SETTINGS, **more})
     bot = Bot(app)

@@ -12,6 +12,8 @@ from astrbot_api.config import files, watched
 from astrbot_api.owner import passwords
 from astrbot_api.testing import make_app
 
+from ..servers import add_config
+
 PASSWORD = "a long enough password"
 
 CONFIG = """
@@ -43,8 +45,7 @@ def show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Show]:
     for module in (files, watched):
         monkeypatch.setattr(module, "_RECHECK_S", 0.0)
     monkeypatch.setattr(watched, "_SETTLED_S", 0.0)
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "support.toml").write_text(CONFIG, encoding="utf-8")
+    add_config(tmp_path, CONFIG, "support")
     with make_app(data_dir=tmp_path, admin_password=PASSWORD) as made:
         client = made.app.test_client(use_cookies=False)
         body = {"username": "astrbot", "password": PASSWORD}

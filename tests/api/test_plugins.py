@@ -34,7 +34,7 @@ from astrbot_api.extension import AppState
 from astrbot_api.plugins.hookspecs import HOOKS
 from astrbot_api.testing import ScriptedModel
 
-from ..servers import FAILED, ROOT
+from ..servers import FAILED, ROOT, add_config
 from ..waiting import wait_for
 from .conftest import Api
 
@@ -624,10 +624,7 @@ def test_plugins_list_shows_the_reason(tmp_path: Path) -> None:
     write_plugin(tmp_path, "good", GOOD)
     write_plugin(tmp_path, "bad", "import no_such_module")
     write_plugin(tmp_path, "off", GOOD)
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "default.toml").write_text(
-        '[plugins]\ndisabled = ["off"]\n[plugins.good]\nx = 1\n'
-    )
+    add_config(tmp_path, '[plugins]\ndisabled = ["off"]\n[plugins.good]\nx = 1\n')
     done = CliRunner().invoke(main, ["plugins", "list", "--data-dir", str(tmp_path)])
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["bad", "failed", "folder", "plugins/bad"]
@@ -681,8 +678,7 @@ def test_the_example_runs_from_a_folder_and_its_own_tests_pass(
     tmp_path: Path, make_api: Callable[..., Api], pytester_run: Callable[[Path], int]
 ) -> None:
     shutil.copytree(EXAMPLE, tmp_path / "plugins" / "hello")
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "default.toml").write_text('[provider]\ntype = "mock"\n')
+    add_config(tmp_path, '[provider]\ntype = "mock"\n')
     api = make_api(ASTRBOT_DATA_DIR=str(tmp_path))
     check_example(api)
     api.state.close()

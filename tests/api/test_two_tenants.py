@@ -41,6 +41,7 @@ from astrbot_api.db.models.runs import (
 from astrbot_api.db.models.sessions import ChatSession, Message, Note, SessionCount, SessionSummary
 from astrbot_api.keys.rules import read_rules
 
+from ..servers import MOCK_CONFIG, add_config
 from ..websocket import WebSocketClient, handshake
 from .conftest import Api
 from .test_guard_rails import mint
@@ -447,9 +448,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     from astrbot_api import create_app
 
     folder = tmp_path_factory.mktemp("tenants")
-    (folder / "configs").mkdir()
-    config = 'name = "default"\n[provider]\ntype = "mock"\n[agent]\ntitles = false\n'
-    (folder / "configs" / "default.toml").write_text(config, encoding="utf-8")
+    add_config(folder, MOCK_CONFIG)
     settings = {"ASTRBOT_DATA_DIR": str(folder), "ASTRBOT_HEARTBEAT_S": "0.05"}
     api = Api(create_app(settings))
     yield api

@@ -12,12 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ..servers import Server, create_key
+from ..servers import MOCK_CONFIG, Server, add_config, create_key
 from .npm_packages import NPM, find_node
 
 pytestmark = pytest.mark.e2e
-
-_CONFIG = 'name = "default"\n[provider]\ntype = "mock"\n[agent]\ntitles = false\n'
 
 #: Includes this environment's programs, because a generator formats its code with ruff.
 _PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -35,8 +33,7 @@ _TSCONFIG = {
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data_dir = tmp_path_factory.mktemp("generated")
-    (data_dir / "configs").mkdir()
-    (data_dir / "configs" / "default.toml").write_text(_CONFIG, encoding="utf-8")
+    add_config(data_dir, MOCK_CONFIG)
     with Server(data_dir) as made:
         yield made
 

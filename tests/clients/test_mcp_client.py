@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ..servers import Server, create_key
+from ..servers import MOCK_CONFIG, Server, add_config, create_key
 from .npm_packages import make_do
 
 pytest.importorskip("mcp")
@@ -23,14 +23,11 @@ from mcp.shared.exceptions import MCPError
 
 pytestmark = pytest.mark.e2e
 
-_CONFIG = 'name = "default"\n[provider]\ntype = "mock"\n[agent]\ntitles = false\n'
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data_dir = tmp_path_factory.mktemp("mcp")
-    (data_dir / "configs").mkdir()
-    (data_dir / "configs" / "default.toml").write_text(_CONFIG, encoding="utf-8")
+    add_config(data_dir, MOCK_CONFIG)
     with Server(data_dir) as made:
         yield made
 

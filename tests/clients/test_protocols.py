@@ -7,20 +7,17 @@ from typing import Any
 
 import pytest
 
-from ..servers import Server, create_key
+from ..servers import MOCK_CONFIG, Server, add_config, create_key
 from .npm_packages import Do, make_do
 
 pytestmark = pytest.mark.e2e
-
-_CONFIG = 'name = "default"\n[provider]\ntype = "mock"\n[agent]\ntitles = false\n'
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data_dir = tmp_path_factory.mktemp("protocols")
-    (data_dir / "configs").mkdir()
-    (data_dir / "configs" / "default.toml").write_text(_CONFIG, encoding="utf-8")
-    careful = _CONFIG.replace("default", "careful") + '[tools]\napprove = ["calculate"]\n'
+    add_config(data_dir, MOCK_CONFIG)
+    careful = MOCK_CONFIG.replace("default", "careful") + '[tools]\napprove = ["calculate"]\n'
     (data_dir / "configs" / "careful.toml").write_text(careful, encoding="utf-8")
     with Server(data_dir) as made:
         yield made

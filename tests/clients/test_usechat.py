@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import pytest
 from werkzeug.wrappers import Response
 
-from tests.servers import serve
+from tests.servers import MOCK_CONFIG, add_config, serve
 
 from ..e2e.test_owner_pages import browser, pytestmark
 from ..servers import Server, create_key
@@ -22,8 +22,6 @@ from ..waiting import wait_for
 from .npm_packages import NPM, find_node
 
 __all__ = ["browser", "pytestmark"]
-
-_CONFIG = 'name = "default"\n[provider]\ntype = "mock"\n[agent]\ntitles = false\n'
 
 _PAGE = (
     '<!doctype html><meta charset="utf-8"><title>A chat</title><div id="root"></div>'
@@ -65,8 +63,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def server(module_dir: Path, site: str) -> Iterator[Server]:
-    (module_dir / "configs").mkdir()
-    (module_dir / "configs" / "default.toml").write_text(_CONFIG, encoding="utf-8")
+    add_config(module_dir, MOCK_CONFIG)
     with Server(module_dir, ASTRBOT_CORS_ORIGINS=site) as started:
         yield started
 

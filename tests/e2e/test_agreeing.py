@@ -13,7 +13,7 @@ import pytest
 from astrbot_api.testing import FakeTelegram
 
 from ..mcp_servers.running import run_sidecar, server_table
-from ..servers import Server, create_key
+from ..servers import Server, add_config, create_key
 from ..waiting import wait_for
 from .agreeing_app import CALLS
 
@@ -68,8 +68,7 @@ class Case:
 
 @pytest.fixture(scope="module")
 def case(module_dir: Path) -> Iterator[Case]:
-    (module_dir / "configs").mkdir()
-    (module_dir / "configs" / "default.toml").write_text(_CONFIG + server_table())
+    add_config(module_dir, _CONFIG + server_table())
     key = create_key(module_dir, "chat")
     app = "tests.e2e.agreeing_app:create_agreeing_app()"
     with FakeTelegram() as telegram, run_sidecar() as sidecar:

@@ -14,7 +14,7 @@ import urllib3
 
 from astrbot_api.testing import FakeAstrBot
 
-from ..servers import ROOT, Server, create_key, parse_events
+from ..servers import ROOT, Server, add_config, create_key, parse_events
 from ..waiting import wait_for
 from .crowd import chat_at_once
 
@@ -25,10 +25,10 @@ _CLIENTS = 64
 
 def write_upstream(data_dir: Path, astrbot: FakeAstrBot) -> None:
     name, password = astrbot.owner
-    (data_dir / "configs").mkdir()
-    (data_dir / "configs" / "default.toml").write_text(
+    add_config(
+        data_dir,
         f'[upstream]\nbase_url = "{astrbot.url}"\napi_key = "{astrbot.key}"\n'
-        f'owner_username = "{name}"\nowner_password = "{password}"\n'
+        f'owner_username = "{name}"\nowner_password = "{password}"\n',
     )
 
 

@@ -24,7 +24,7 @@ from PIL import Image
 from astrbot_api.testing.fake_openai import FakeOpenAI
 from astrbot_api.testing.odd_network import CuttingProxy
 
-from ..servers import Server, create_key, iter_events
+from ..servers import Server, add_config, create_key, iter_events
 from ..waiting import wait_for
 from .crowd import chat_at_once
 from .real_astrbot import RealAstrBot
@@ -52,10 +52,10 @@ def astrbot(
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, astrbot: RealAstrBot) -> Iterator[Server]:
     data_dir = tmp_path_factory.mktemp("gateway")
-    (data_dir / "configs").mkdir()
-    (data_dir / "configs" / "default.toml").write_text(
+    add_config(
+        data_dir,
         f'[upstream]\nbase_url = "{astrbot.url}"\napi_key = "{astrbot.key}"\n'
-        f'owner_username = "astrbot"\nowner_password = "{astrbot.password}"\n'
+        f'owner_username = "astrbot"\nowner_password = "{astrbot.password}"\n',
     )
     with Server(data_dir, ASTRBOT_WORKER_LEASE_S="2") as server:
         yield server

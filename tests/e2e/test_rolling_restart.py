@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ..servers import Server, create_key, iter_events
+from ..servers import Server, add_config, create_key, iter_events
 from ..steps_app import CONFIG, expected_text
 from ..waiting import wait_for
 
@@ -23,8 +23,7 @@ pytestmark = pytest.mark.e2e
 
 def start_server(data_dir: Path, graceful_s: int) -> Server:
     """Start a server whose model waits in its second step for the file ``gate``."""
-    (data_dir / "configs").mkdir(exist_ok=True)
-    (data_dir / "configs" / "default.toml").write_text(CONFIG)
+    add_config(data_dir, CONFIG)
     return Server(
         data_dir, app="tests.steps_app:create_steps_app()",
         ASTRBOT_GRACEFUL_TIMEOUT_S=str(graceful_s),

@@ -20,11 +20,9 @@ from typing import Any
 
 from astrbot_api.db.keys import PUBLIC_SCOPES
 
-from ..servers import Server, create_key
+from ..servers import MOCK_CONFIG, Server, add_config, create_key
 
 ROOT = Path(__file__).parent
-
-_CONFIG = 'name = "default"\n[provider]\ntype = "mock"\n[agent]\ntitles = false\n'
 
 #: Its messages cannot be delivered, and the signature of its events cannot be guessed.
 _BOTS = """\
@@ -88,8 +86,7 @@ def fuzz(data_dir: Path, with_key: list[str], without_key: list[str]) -> str:
 
 def write_files(data_dir: Path) -> None:
     """Write a config and a bot."""
-    (data_dir / "configs").mkdir()
-    (data_dir / "configs" / "default.toml").write_text(_CONFIG, encoding="utf-8")
+    add_config(data_dir, MOCK_CONFIG)
     (data_dir / "bots.toml").write_text(_BOTS, encoding="utf-8")
 
 

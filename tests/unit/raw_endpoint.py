@@ -6,7 +6,7 @@ import json
 import select
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 #: Maximum wait for events that should happen at once.
@@ -47,6 +47,11 @@ class Connection:
             if name.lower() == "content-length":
                 size = int(value)
         return text, self._file.read(size)
+
+    def iter_requests(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the head and the body of each request until the client closes."""
+        while (request := self.read_request())[0]:
+            yield request
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)

@@ -228,10 +228,7 @@ def test_a_refusal_is_cured(
     error = {"error": {"message": text, "type": "invalid_request_error", "code": None}}
 
     def handle(connection: Connection) -> None:
-        while True:
-            head, raw = connection.read_request()
-            if not head:
-                return
+        for _, raw in connection.iter_requests():
             body = json.loads(raw)
             if refused(body):
                 if inside:  # an error without a status in a stream that started normally

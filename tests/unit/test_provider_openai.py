@@ -91,10 +91,7 @@ def test_first_listed_model_is_used_where_none_is_named_and_asked_for_once() -> 
     asked: list[str] = []
 
     def handle(connection: Connection) -> None:
-        while request := connection.read_request():
-            head, body = request
-            if not head:
-                return
+        for head, body in connection.iter_requests():
             asked.append(head.split(" HTTP")[0])
             if head.startswith("GET"):
                 connection.send_json(200, {"data": [{"id": "alpha"}, {"id": "beta"}]})
@@ -151,10 +148,7 @@ def test_endpoint_without_stream_options_is_asked_without_them_from_then_on() ->
     asked: list[bool] = []
 
     def handle(connection: Connection) -> None:
-        while True:
-            head, body = connection.read_request()
-            if not head:
-                return
+        for _, body in connection.iter_requests():
             asked.append("stream_options" in json.loads(body))
             if asked[-1]:
                 error = {"message": "Unrecognized request argument: stream_options"}
@@ -187,10 +181,7 @@ def test_model_that_takes_no_tools_is_asked_without_them_from_then_on(
     asked: list[bool] = []
 
     def handle(connection: Connection) -> None:
-        while True:
-            head, body = connection.read_request()
-            if not head:
-                return
+        for _, body in connection.iter_requests():
             asked.append("tools" in json.loads(body))
             if asked[-1]:
                 connection.send_json(status, {"error": {"message": message}})

@@ -111,10 +111,7 @@ def test_keys_take_turns_and_a_refused_one_rests(status: int, error: Any) -> Non
     used: list[str] = []
 
     def handle(connection: Connection) -> None:
-        while True:
-            head, _ = connection.read_request()
-            if not head:
-                return
+        for head, _ in connection.iter_requests():
             used.append(head.partition("Bearer ")[2][:5])
             if used[-1] == "key-1":
                 connection.send_json(status, error)
@@ -361,10 +358,7 @@ def test_addresses_are_taken_as_people_write_them(written: str, asked: str) -> N
 )
 def test_a_missing_version_is_added(missing: Any) -> None:
     def handle(connection: Connection) -> None:
-        while True:
-            head, _ = connection.read_request()
-            if not head:
-                return
+        for head, _ in connection.iter_requests():
             if head.startswith("POST /v1/chat/completions "):
                 connection.send_stream(*say("ok"))
             else:

@@ -34,10 +34,7 @@ class Llama:
         self.looked = threading.Event()
 
     def handle(self, connection: Connection) -> None:
-        while True:
-            head, body = connection.read_request()
-            if not head:
-                return
+        for head, body in connection.iter_requests():
             if head.startswith("GET /health "):
                 self.looks += 1
                 up = self.looks > self.loading
