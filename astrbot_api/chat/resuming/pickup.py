@@ -24,8 +24,8 @@ from ...runtime.metrics import Metrics
 from ...runtime.threads import let_others_run
 from ...worker.lease import WorkerLease
 from ..turns.checkpoints import StoredStep, read_steps
+from ..turns.choosing import choose_provider
 from ..turns.editing import find_media
-from ..turns.opening import choose_provider
 from ..turns.packing import PackedRequest, unpack_request
 from ..turns.running import Runs
 from ..turns.turn import OpenTurn, Resumed

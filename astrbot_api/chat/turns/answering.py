@@ -125,7 +125,8 @@ class Answer:
         except RunLost:
             outcome = self._end_cancelled("interrupted")
         except Exception as error:
-            outcome = self._end_failed(error)
+            content = self._reply.to_content()
+            outcome = Outcome.of_failure(error, self._turn.run_id, content)
         finally:
             self._conversation.release()
         if outcome is None or self._turn.log.lost:
@@ -159,10 +160,6 @@ class Answer:
         if reason == "interrupted":
             return Outcome("interrupted", "run_interrupted", _INTERRUPTED, content)
         return Outcome("stopped", content=content)
-
-    def _end_failed(self, error: Exception) -> Outcome:
-        """Return the outcome of a failure, with the reply so far."""
-        return Outcome.of_failure(error, self._turn.run_id, self._reply.to_content())
 
     def _run(self) -> Generator[Event, None, Outcome | None]:
         """Yield the reply's events; return the outcome, or None if the turn continues later."""

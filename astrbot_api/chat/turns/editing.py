@@ -130,7 +130,7 @@ def check_idle(db: peewee.Database, session: SessionRow) -> None:
         raise ApiError(
             "session_busy",
             "a turn of this session is running; wait for its end or stop it",
-            headers={"Retry-After": "2"},
+            retry_after_s=2,
         )
 
 

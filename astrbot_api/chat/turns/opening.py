@@ -27,6 +27,7 @@ from ...runlog.log import RunLog, Sink
 from ...runtime.tracing import current_span
 from ...worker.lease import WorkerLease
 from ..context.thread import ThreadEntry
+from .choosing import choose_provider, refuse_model_fields
 from .commands import asks_to_decide, asks_to_stop
 from .editing import LastTurn, find_earlier_media, find_last_turn, find_media
 from .packing import pack_request
@@ -202,7 +203,7 @@ class TurnOpener:
         config = chosen or self._config_of(session)
         provider = choose_provider(config, request)
         if self._own_agent or config.upstream is not None:
-            _refuse_model_fields(request)
+            refuse_model_fields(request)
         if request.guard is not None:
             said = request.context.list_messages() if request.context else ()
             earlier = find_earlier_media(db, said)
@@ -235,11 +236,7 @@ class TurnOpener:
         # A full queue must still accept a stop command.
         limit = self._settings.max_turns_per_session * (2 if asks_to_stop(request.text) else 1)
         if ahead >= limit:
-            raise ApiError(
-                "too_many_turns",
-                f"{ahead} turns of this session are running or waiting; wait for them first",
-                headers={"Retry-After": "5"},
-            )
+            raise _too_many(f"{ahead} turns of this session")
 
     def _check_key_limit(self, db: peewee.Database, request: TurnRequest) -> None:
         limit, payer = self._settings.max_runs_per_key, request.payer
@@ -248,11 +245,7 @@ class TurnOpener:
         lock_name(db, "key_runs", payer)
         # One more stop command, for the last of the running turns.
         if keyuse.count_active_turns(db, payer) >= limit + asks_to_stop(request.text):
-            raise ApiError(
-                "too_many_turns",
-                f"{limit} turns of this API key are running or waiting; wait for them first",
-                headers={"Retry-After": "5"},
-            )
+            raise _too_many(f"{limit} turns of this API key")
 
     def _config_of(self, session: SessionRow | None) -> AgentConfig:
         """Return the config that a session last used, or the default if it no longer exists."""
@@ -312,43 +305,9 @@ def _find_again(
     return find_last_turn(db, session, request.answers_again)
 
 
-def choose_provider(config: AgentConfig, request: TurnRequest) -> ProviderConfig:
-    """Return the provider of a turn: the selected one, or the config's default.
-
-    :raises ApiError: ``provider_not_found``, or ``model_not_found`` if the provider lists its
-        models without this one. With a session key, a provider without a list allows only its own
-        model.
-    """
-    provider = config.provider
-    if config.upstream is not None:
-        return provider  # the upstream AstrBot checks the model
-    if request.provider_id:
-        found = config.providers.get(request.provider_id)
-        if found is None:
-            raise ApiError(
-                "provider_not_found", f"selected_provider not found: {request.provider_id}"
-            )
-        provider = found
-    listed = provider.models
-    if not listed and request.guard is not None and request.guard.key_id != request.guard.root_id:
-        # Session keys reach untrusted clients, which must not choose an expensive model.
-        listed = (provider.model,)
-    if request.model and listed and request.model not in listed:
-        raise ApiError("model_not_found", f"selected_model not found: {request.model}")
-    return provider
-
-
-def _refuse_model_fields(request: TurnRequest) -> None:
-    """Refuse model fields if something other than a model answers.
-
-    :raises ApiError: ``invalid_request``.
-    """
-    if request.caller_tools:
-        raise ApiError("invalid_request", "tools: this config answers without a model of its own")
-    if "response_format" in request.model_fields:
-        raise ApiError(
-            "invalid_request", "response_format: this config answers without a model of its own"
-        )
+def _too_many(turns: str) -> ApiError:
+    message = f"{turns} are running or waiting; wait for them first"
+    return ApiError("too_many_turns", message, retry_after_s=5)
 
 
 def _find_previous(

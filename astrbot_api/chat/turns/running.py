@@ -94,10 +94,8 @@ class Runs:
             and the refusals of :meth:`TurnOpener.open`.
         """
         if self._closing:
-            raise ApiError(
-                "shutting_down", "The server is shutting down; try again.",
-                headers={"Retry-After": "1"},
-            )  # fmt: skip
+            message = "The server is shutting down; try again."
+            raise ApiError("shutting_down", message, retry_after_s=1)
         if len(self._active) >= self._settings.max_runs_per_worker:
             raise _busy(f"{len(self._active)} turns are running on this worker; try again later.")
         reservation = Reservation(self._memory, request.payer or "")
@@ -308,4 +306,4 @@ def _write(
 
 
 def _busy(message: str) -> ApiError:
-    return ApiError("server_busy", message, headers={"Retry-After": "5"})
+    return ApiError("server_busy", message, retry_after_s=5)

@@ -135,11 +135,11 @@ class Seats:
             raise ApiError(
                 "too_many_streams",
                 f"{limit} {self._noun} of this API key are open on this worker; close one first",
-                headers={"Retry-After": "5"},
+                retry_after_s=5,
             )
         if len(self._taken) >= self._settings.max_streams_per_worker:
             raise ApiError(
                 "server_busy",
                 f"{len(self._taken)} {self._noun} are open on this worker; try again later",
-                headers={"Retry-After": "5"},
+                retry_after_s=5,
             )

@@ -8,7 +8,7 @@ import marshmallow as ma
 
 from ...chat.turns.turn import TurnRequest
 from ...config.settings import Settings
-from ...errors import ApiError
+from ...errors import refuse
 from ...keys.caller import Caller
 from ...messages import check_text, parse_chat_message, to_whole
 from ..fields import AnyObject, Flag, Text, Username
@@ -243,7 +243,7 @@ def read_streaming(body: dict[str, Any]) -> bool:
     if flag is None:
         flag = body["enable_streaming"]
     elif not isinstance(flag, bool):
-        raise ApiError("invalid_request", "flags.enable_streaming must be true or false")
+        raise refuse("flags.enable_streaming must be true or false")
     return True if flag is None else bool(flag)
 
 
@@ -252,12 +252,9 @@ def _read_session_id(value: Any, max_chars: int) -> str:
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise ApiError("invalid_request", "session_id must be a string")
+        raise refuse("session_id must be a string")
     text = str(value).strip()
     check_text("session_id", text)
     if len(text) > max_chars:
-        raise ApiError(
-            "invalid_request",
-            f"session_id has {len(text)} characters; at most {max_chars} are allowed",
-        )
+        raise refuse(f"session_id has {len(text)} characters; at most {max_chars} are allowed")
     return text
