@@ -6,17 +6,15 @@ Works with AstrBot 4.25 to 4.29. Features are detected from the answers, not fro
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os.path import splitext
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from urllib3.fields import format_multipart_header_param
-
 from ..db.sessions import WEBCHAT, make_umo
 from ..errors import ProviderError
+from ..runtime.multipart import FileForm
 from ..runtime.outbound import Answer, Call
 from .stored import list_objects
 from .transport import UpstreamRefusal, UpstreamTransport, iter_events, read_envelope
@@ -134,26 +132,12 @@ class AstrBotClient(UpstreamTransport):
 
     def upload(self, file: UpstreamFile, call: Call) -> str:
         """Upload a file and return AstrBot's attachment id."""
-        mark = f"----astrbot-api-{uuid.uuid4().hex}"
-        # UTF-8 as browsers send it. Servers do not decode other percent-encoding.
-        filename = format_multipart_header_param("filename", _fit_name(file.name))
-        head = (
-            f'--{mark}\r\nContent-Disposition: form-data; name="file"; {filename}\r\n'
-            f"Content-Type: {file.mime}\r\n\r\n"
-        ).encode()
-        tail = f"\r\n--{mark}--\r\n".encode()
-
-        def iter_body() -> Iterator[bytes]:
-            yield head
-            yield from file.chunks
-            yield tail
-
-        headers = {
-            "Content-Type": f"multipart/form-data; boundary={mark}",
-            "Content-Length": str(len(head) + file.size_bytes + len(tail)),
-        }
+        form = FileForm(
+            {}, "file", filename=_fit_name(file.name), mime=file.mime, size_bytes=file.size_bytes,
+            iter_bytes=lambda: file.chunks,
+        )  # fmt: skip
         data = read_envelope(
-            self.send("POST", "/api/v1/file", call, body=iter_body(), headers=headers)
+            self.send("POST", "/api/v1/file", call, body=form, headers=form.headers)
         )
         return str(data["attachment_id"])
 

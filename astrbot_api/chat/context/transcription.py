@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import uuid
+
+from urllib3.filepost import encode_multipart_formdata
 
 from ...config.transcription import TranscriptionConfig
 from ...db import filetexts
@@ -49,19 +50,10 @@ class Transcriber:
         return text
 
     def _ask(self, config: TranscriptionConfig, wav: bytes, cancel: Cancellable | None) -> str:
-        mark = f"----astrbot-api-{uuid.uuid4().hex}"
         fields = {"model": config.model, "response_format": "json", "language": config.language}
-        head = "".join(
-            f'--{mark}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-            for name, value in fields.items()
-            if value
-        )
-        head += (
-            f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="voice.wav"\r\n'
-            "Content-Type: audio/wav\r\n\r\n"
-        )
-        body = head.encode() + wav + f"\r\n--{mark}--\r\n".encode()
-        headers = {"Content-Type": f"multipart/form-data; boundary={mark}"}
+        given = {name: value for name, value in fields.items() if value}
+        body, kind = encode_multipart_formdata({**given, "file": ("voice.wav", wav, "audio/wav")})
+        headers = {"Content-Type": kind}
         if config.resolve_api_key():
             headers["Authorization"] = f"Bearer {config.resolve_api_key()}"
         outbound = self._outbounds.setdefault(config.proxy, Outbound(proxy=config.proxy))

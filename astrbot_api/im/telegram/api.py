@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +12,7 @@ import orjson
 
 from ...deliveries.http import HttpResponse, PlatformError, PlatformHttp
 from ...files.storage.protocol import BlobReader
+from ...runtime.multipart import FileForm
 from ..adapter import OutFile
 from .local import is_plain, open_local, split_local
 
@@ -20,10 +20,6 @@ from .local import is_plain, open_local, split_local
 _MAX_WORDS_CHARS = 300
 
 DEFAULT_BASE_URL = "https://api.telegram.org"
-
-#: Escapes of characters that would end a quoted name, as browsers write them.
-#: Source: the HTML standard, "multipart form data".
-_ESCAPES = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 
 #: The token after ``/bot`` in a URL grants full control of the bot.
 _TOKEN_IN_PATH = re.compile(r"/bot\d+:[\w-]+")
@@ -100,38 +96,6 @@ class TelegramRefusal(PlatformError):
         return ""
 
 
-class _MultipartBody:
-    """A form with one file, written while it is sent. The file is never in memory.
-
-    :param name: Name of the file's field.
-    """
-
-    def __init__(self, fields: Mapping[str, str], name: str, file: OutFile) -> None:
-        boundary = secrets.token_hex(16)
-        head = [
-            f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'
-            for key, value in fields.items()
-        ]
-        head.append(
-            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; '
-            f'filename="{file.filename.translate(_ESCAPES)}"\r\n'
-            f"Content-Type: {file.mime}\r\n\r\n"
-        )
-        self._head = "".join(head).encode()
-        self._tail = f"\r\n--{boundary}--\r\n".encode()
-        self._file = file
-        size_bytes = len(self._head) + file.size_bytes + len(self._tail)
-        self.headers = {
-            "Content-Type": f"multipart/form-data; boundary={boundary}",
-            "Content-Length": str(size_bytes),
-        }
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield self._head
-        yield from self._file.iter_bytes()
-        yield self._tail
-
-
 class TelegramApi:
     """The Bot API with one bot's token."""
 
@@ -163,7 +127,10 @@ class TelegramApi:
             key: value if isinstance(value, str) else orjson.dumps(value).decode()
             for key, value in parameters.items()
         }
-        body = _MultipartBody(fields, name, file)
+        body = FileForm(
+            fields, name, filename=file.filename, mime=file.mime, size_bytes=file.size_bytes,
+            iter_bytes=file.iter_bytes,
+        )  # fmt: skip
         response = self._http.request(
             "POST", self._address(method), headers=body.headers, body=body,
             timeout_s=self._timeout_s,
