@@ -104,7 +104,7 @@ def read_json(req: Request, max_bytes: int, *, keep: bool = False, remedy: str =
     check_coding(req)
     _check_charset(req, body)
     try:
-        return load_json(body.removeprefix(BOM_UTF8))
+        return load_json(body)
     except (JsonDepthError, orjson.JSONDecodeError) as error:
         raise ApiError("malformed_json", f"the request body is not valid JSON: {error}") from error
     except JsonLimitError as error:

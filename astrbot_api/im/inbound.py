@@ -110,6 +110,12 @@ class Inbound:
             if not _has_content(message):
                 return
         files = [self._fetch(adapter, file) for file in message.files[:_MAX_FILES]]
+        if len(message.files) > _MAX_FILES:
+            files.append(
+                Plain(
+                    f"\n[Only the first {_MAX_FILES} of {len(message.files)} files were received.]"
+                )
+            )
         self._begin(bot, adapter, message, files)
 
     def prune(self) -> None:
@@ -179,7 +185,12 @@ class Inbound:
         if message.quoted:
             number = message.platform_message_id or ""
             segments.append(Reply(number, _clean(message.quoted)[:max_chars]))
-        text = _clean(message.text).strip()[:max_chars]
+        text = _clean(message.text).strip()
+        if len(text) > max_chars:
+            text = (
+                f"{text[:max_chars]}\n"
+                f"[The rest of the message was cut off: it has more than {max_chars} characters.]"
+            )
         if text:
             segments.append(Plain(text))
         return segments + files

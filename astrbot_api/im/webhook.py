@@ -12,7 +12,6 @@ Signatures: :mod:`astrbot_api.deliveries.signing`.
 from __future__ import annotations
 
 import base64
-import binascii
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +26,7 @@ from ..deliveries.http import HttpResponse, PlatformError, PlatformHttp
 from ..deliveries.signing import check_secret, sign, verify
 from ..messages import MEDIA_TYPES
 from ..runtime.bounded_json import load_json
+from ..runtime.decoding import decode_base64
 from ..runtime.threads import run_native
 from ..runtime.tracing import current_span
 from .adapter import (
@@ -45,6 +45,9 @@ from .adapter import (
 )
 
 _MAX_WORDS_CHARS = 200
+
+#: Maximum number of segments of an incoming message.
+_MAX_SEGMENTS = 100
 
 #: Blanks around a session's id do not survive in a UMO. The reply would reach another session.
 _SESSION_ID = ma.validate.Regexp(
@@ -188,6 +191,8 @@ def _read_message(event_id: str, body: Any) -> InMessage:
 
     :raises ValueError: or ``ValidationError``, if it is invalid.
     """
+    if not isinstance(body, dict):
+        raise ValueError("the body must be a JSON object")
     loaded = _MessageSchema().load(body)
     text, files = _read_segments(loaded["message"])
     if not text and not files:
@@ -211,6 +216,10 @@ def _read_segments(message: Any) -> tuple[str, tuple[InFile, ...]]:
         return message.strip(), ()
     if not isinstance(message, list):
         raise ValueError("message: must be a string or a list of segments")
+    if len(message) > _MAX_SEGMENTS:
+        raise ValueError(
+            f"message: has {len(message)} segments; at most {_MAX_SEGMENTS} are allowed"
+        )
     texts, files = [], []
     for at, one in enumerate(message):
         if isinstance(one, dict) and one.get("type") == "plain":
@@ -220,15 +229,14 @@ def _read_segments(message: Any) -> tuple[str, tuple[InFile, ...]]:
             continue
         try:
             file = _FileSchema().load(one)
-            data = run_native(_decode, file["data"])
-        except (ma.ValidationError, binascii.Error) as error:
+        except ma.ValidationError as error:
             raise ValueError(f"message[{at}].{_explain(error)}") from error
+        try:
+            data = run_native(decode_base64, file["data"])
+        except ValueError as error:
+            raise ValueError(f"message[{at}].data: must be base64") from error
         files.append(InFile(file["type"], file["filename"], data=data))
     return "".join(texts).strip(), tuple(files)
-
-
-def _decode(data: str) -> bytes:
-    return base64.b64decode(data, validate=True)
 
 
 def _explain(error: Exception) -> str:
@@ -237,8 +245,6 @@ def _explain(error: Exception) -> str:
         return f"{place}: {what}"
     if isinstance(error, orjson.JSONDecodeError):
         return "the body is not valid JSON"
-    if isinstance(error, binascii.Error):
-        return "data: must be base64"
     return str(error)
 
 

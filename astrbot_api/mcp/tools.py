@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import logging
 import mimetypes
@@ -14,13 +13,11 @@ from typing import Any
 from ..agent.tools import Tool, ToolContext
 from ..config.mcp import McpServerConfig
 from ..errors import ToolError
+from ..runtime.decoding import decode_base64
 
 log = logging.getLogger(__name__)
 
 _MAX_NAME_CHARS = 128
-
-#: The alphabet of base64 for URLs, and the usual one.
-_USUAL_ALPHABET = str.maketrans("-_", "+/")
 
 
 #: Sends a request to one server: :meth:`.link.Link.call` without its key.
@@ -150,15 +147,6 @@ def _bind(tool: str, ask: Ask) -> Callable[[Mapping[str, Any], ToolContext], str
     return call
 
 
-def _decode(data: str) -> bytes:
-    """Decode base64, also in its alphabet for URLs and without padding.
-
-    :raises ValueError: if it is no base64.
-    """
-    text = "".join(data.split()).translate(_USUAL_ALPHABET)
-    return base64.b64decode(text + "=" * (-len(text) % 4))
-
-
 def _show(part: Mapping[str, Any], context: ToolContext) -> str:
     """Return the model's text for a part of a result, and send a file to the user."""
     if part["type"] == "text":
@@ -168,7 +156,7 @@ def _show(part: Mapping[str, Any], context: ToolContext) -> str:
     if "." not in name:
         name += mimetypes.guess_extension(mime) or ""
     try:
-        content = _decode(part["data"])
+        content = decode_base64(part["data"])
     except ValueError:
         return f"[{name}: {mime}, cannot be read]"
     try:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any
 
 from ..agent.provider import MediaDelta
 from ..errors import ProviderError
+from ..runtime.decoding import decode_base64
 
 #: Maximum size of one answer's media, encoded, in bytes.
 _MAX_CHARS = 64 * 1024 * 1024
@@ -81,9 +81,9 @@ class MediaCollector:
 
     def finish(self) -> list[MediaDelta]:
         """Return the audio, or an empty list if none was received."""
-        pieces, self._pieces = self._pieces, []
-        # Each piece may be encoded separately, with its own padding.
-        sound = b"".join(map(_decode_bytes, pieces))
+        text, self._pieces = "".join(self._pieces), []
+        # A piece may end anywhere, or be encoded separately, with its own padding.
+        sound = b"".join(map(_decode_bytes, re.split("=+", text)))
         if not sound:
             return []
         self.found = True
@@ -138,8 +138,8 @@ def _decode(data: str, ending: str, name: str) -> MediaDelta | str:
 
 def _decode_bytes(data: str) -> bytes:
     try:
-        return base64.b64decode("".join(data.split()) + "=" * (-len(data) % 4))
-    except (binascii.Error, ValueError):
+        return decode_base64(data)
+    except ValueError:
         return b""
 
 

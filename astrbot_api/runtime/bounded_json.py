@@ -7,6 +7,7 @@ check.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from typing import Any
 
 import orjson
@@ -31,13 +32,14 @@ class JsonDepthError(JsonLimitError):
 def load_json(
     text: bytes | str, *, max_members: int = MAX_MEMBERS, max_depth: int = MAX_DEPTH
 ) -> Any:
-    """Parse a JSON text.
+    """Parse a JSON text. A byte order mark before it is ignored (RFC 8259, 8.1).
 
     :raises JsonLimitError: before parsing, when the text has too many members.
     :raises JsonDepthError: before parsing, when the text is nested too deeply.
     :raises orjson.JSONDecodeError: when the text is not JSON.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    data = data.removeprefix(BOM_UTF8)
     if len(data) <= max_members:
         if data.count(b"[") + data.count(b"{") > max_depth:
             _check_structure(data, max_members, max_depth)

@@ -1,9 +1,11 @@
-"""Detection of text encodings, for attachments, tools and previews."""
+"""Detection of text encodings, for attachments, tools and previews; and decoding of base64."""
 
 from __future__ import annotations
 
+import base64
 import codecs
 import re
+import string
 
 from chardetng_py import detect
 
@@ -242,3 +244,19 @@ def _guess_western(sample: bytes, high: bytes, signs: str) -> str:
     if "û" in signs and "õ" in signs:
         return "windows-1250"  # Hungarian
     return "windows-1252"
+
+
+#: Converts the URL-safe alphabet (RFC 4648, 5), and removes line breaks (RFC 2045).
+_TO_BASE64 = str.maketrans("-_", "+/", string.whitespace)
+
+
+def decode_base64(text: str) -> bytes:
+    """Decode base64, also with line breaks, without padding, URL-safe or in a ``data:`` URL.
+
+    :raises ValueError: if it is not base64.
+    """
+    head, comma, rest = text.partition(",")
+    if comma and head[:5].lower() == "data:" and head.lower().endswith(";base64"):
+        text = rest
+    data = text.translate(_TO_BASE64).rstrip("=")  # padding may be missing (RFC 4648, 3.2)
+    return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)

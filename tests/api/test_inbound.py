@@ -191,6 +191,13 @@ def test_an_unreadable_event_gets_400(bot_app: BotApp) -> None:
     assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
 
 
+def test_a_compressed_event_gets_415(bot_app: BotApp) -> None:
+    headers = {"X-Token": "a-token", "Content-Encoding": "gzip"}
+    answer = bot_app.client.post("/api/v1/hooks/bot1", headers=headers, data=b"\x1f\x8b")
+    assert answer.status_code == 415
+    assert "Content-Encoding gzip is not supported" in answer.get_json()["message"]
+
+
 def test_a_large_event_gets_413(make_bot_app: Any) -> None:
     bot_app = make_bot_app(max_hook_bytes=2000)
     assert bot_app.deliver(event="1", text="x" * 3000).status_code == 413
@@ -228,6 +235,12 @@ def test_a_file_that_cannot_be_fetched_does_not_prevent_the_answer(make_bot_app:
     said = bot_app.ask("Read this", files={"note.txt": "The code is 4711."})
     assert "Read this" in said
     assert "note.txt could not be received" in said
+
+
+def test_files_above_the_limit_are_reported(bot_app: BotApp) -> None:
+    said = bot_app.ask("Read these", files={f"{at:02}.txt": f"note {at}" for at in range(12)})
+    assert "note 9" in said
+    assert "Only the first 10 of 12 files were received" in said
 
 
 @pytest.mark.parametrize("polls", [False, True])
@@ -363,6 +376,7 @@ def test_a_quoted_message_reaches_the_model(bot_app: BotApp) -> None:
 def test_a_quoted_message_is_cut_as_the_message_itself(make_bot_app: Any) -> None:
     said = make_bot_app(max_message_chars=100).ask("y" * 200, quoted="x" * 200)
     assert (said.count("x"), said.count("y")) == (100, 100)
+    assert "The rest of the message was cut off: it has more than 100 characters" in said
 
 
 def test_a_failed_turn_is_answered_with_a_sentence(make_bot_app: Any) -> None:

@@ -192,6 +192,8 @@ def test_an_old_request_is_refused(fake: FakeWebhookReceiver, adapter: Adapter, 
         ([5], {}, "message[0]"),
         ([{"type": "plain"}], {}, "message[0].text: must be a string"),
         ([{"type": "image", "data": "###"}], {}, "message[0].data: must be base64"),
+        ([{"type": "image", "data": "A"}], {}, "message[0].data: must be base64"),
+        ([{"type": "plain", "text": "a"}] * 101, {}, "message: has 101 segments; at most 100"),
         ([{"type": "image", "url": "http://127.0.0.1/"}], {}, "message[0].data"),
         ([{"type": "dance", "data": ""}], {}, "message[0].type"),
         ("Hi", {"message_type": "X"}, "message_type"),
@@ -216,6 +218,24 @@ def test_a_body_that_is_no_object_is_refused(
 ) -> None:
     reception = adapter.receive(make_request(sign(fake.secret, "e1", body), body))
     assert (reception.status, reception.messages) == (400, ())
+    assert b"the body " in reception.body
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["iVBO\r\nRwo=", "iVBORwo", "data:image/png;base64,iVBORwo=", " iVBORwo=\n"],
+)
+def test_base64_is_read_in_all_its_forms(
+    fake: FakeWebhookReceiver, adapter: Adapter, data: str
+) -> None:
+    reception = receive(adapter, fake, [{"type": "image", "data": data}])
+    assert reception.messages[0].files[0].data == b"\x89PNG\n"
+
+
+def test_a_byte_order_mark_is_ignored(fake: FakeWebhookReceiver, adapter: Adapter) -> None:
+    body = b'\xef\xbb\xbf{"session_id": "42", "message": "Hi"}'
+    reception = adapter.receive(make_request(sign(fake.secret, "e1", body), body))
+    assert reception.messages[0].text == "Hi"
 
 
 def read_examples() -> list[str]:

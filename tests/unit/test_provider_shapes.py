@@ -126,6 +126,26 @@ def test_a_picture_in_the_text_without_an_end_is_not_held(monkeypatch: pytest.Mo
         images.feed("A" * 1000)
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ["SUQzBAAA//+A"],
+        ["SUQzBAAA__-A"],
+        ["SUQz\nBAAA", "\n//+A\n"],
+        ["SUQzB", "AAA//", "+A"],
+        ["SUQ=", "MwQ=", "AAD/", "/4A="],
+        ["data:audio/mpeg;base64,SUQzBAAA", "//+A"],
+    ],
+)
+def test_recordings_are_read_in_all_forms_of_base64(pieces: list[str]) -> None:
+    sound = generated.MediaCollector("mp3")
+    for one in pieces:
+        sound.add_audio({"data": one})
+    (made,) = sound.finish()
+    assert made.data.startswith(b"ID3\x04")
+    assert made.data.endswith(b"\xff\xff\x80")
+
+
 def call(arguments: Any = '{"a":1}', **fields: Any) -> dict[str, Any]:
     return {"index": 0, "id": "c", "function": {"name": "look", "arguments": arguments}, **fields}
 

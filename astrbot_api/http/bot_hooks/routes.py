@@ -10,7 +10,7 @@ from flask import Response, request
 from ...errors import ApiError
 from ...im.adapter import BadSignature, InboundRequest
 from ..auth import make_reservation
-from ..blueprint import ApiBlueprint
+from ..blueprint import ApiBlueprint, check_coding
 from ..request_body import read_body
 from ..schemas import plain_response
 from ..state import get_state
@@ -31,8 +31,8 @@ _ANSWER = plain_response(
 )
 
 _CODES = (
-    "invalid_request", "bad_signature", "bot_not_found", "body_too_large", "server_busy",
-    "shutting_down", "storage_error",
+    "invalid_request", "unsupported_media_type", "bad_signature", "bot_not_found",
+    "body_too_large", "server_busy", "shutting_down", "storage_error",
 )  # fmt: skip
 
 
@@ -69,6 +69,7 @@ def confirm_hook(bot_id: str) -> Response:
 def _receive(bot_id: str) -> Response:
     state = get_state()
     state.im.bots.get_running(bot_id)  # rejects unknown bots before the body is read
+    check_coding(request)
     read = InboundRequest(
         method=request.method,
         headers={name.lower(): value for name, value in request.headers.items()},

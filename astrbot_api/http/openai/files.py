@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import logging
-import string
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -18,6 +15,7 @@ from ...db.attachments import AttachmentRow, find_same
 from ...errors import StorageError, refuse
 from ...files.names import clean_name
 from ...keys.caller import Caller
+from ...runtime import decoding
 from ...runtime.threads import let_others_run, run_native
 from ...state import AppState
 from ..state import get_state
@@ -26,9 +24,6 @@ log = logging.getLogger(__name__)
 
 #: Attachments that a request has stored for its turn, in the WSGI environment.
 _STORED_KEY = "astrbot_api.sent_files"
-
-#: Converts the URL-safe alphabet (RFC 4648, 5), and removes line breaks (RFC 2045).
-_TO_BASE64 = str.maketrans("-_", "+/", string.whitespace)
 
 #: Length of a text whose percent-encoding is decoded at once: this takes some milliseconds.
 _PIECE_CHARS = 64 * 1024
@@ -110,11 +105,8 @@ def decode_base64(value: Any, where: str, *, must_be_url: bool = False) -> bytes
                 return _unquote(rest)
             value, must_be_url = _unquote(rest).decode("latin-1") if "%" in rest else rest, False
         if not must_be_url:
-            data = value.translate(_TO_BASE64).rstrip("=")  # padding may miss (RFC 4648, 3.2)
-            try:
-                return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
-            except (binascii.Error, ValueError):
-                pass
+            with suppress(ValueError):
+                return decoding.decode_base64(value)
     raise refuse(f"{where} must be base64 in a data: URL; other URLs are not fetched")
 
 

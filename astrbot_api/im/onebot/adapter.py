@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import io
@@ -16,6 +15,7 @@ import orjson
 from ...deliveries.http import PlatformError, PlatformHttp
 from ...files.storage.protocol import BlobReader
 from ...runtime.bounded_json import load_json
+from ...runtime.decoding import decode_base64
 from ..adapter import BadSignature, InboundRequest, InMessage, OutFile, Reception, Target
 from ..markdown import read_markdown
 from ..piecewise import PiecewiseAdapter, check_size
@@ -138,7 +138,7 @@ class OneBotAdapter(PiecewiseAdapter):
                 continue
             found = found if isinstance(found, dict) else {}
             if found.get("base64"):
-                return io.BytesIO(base64.b64decode(found["base64"]))
+                return io.BytesIO(decode_base64(found["base64"]))
             url = str(found.get("url") or "")
             if url.startswith(("http://", "https://")):
                 self._check_host(url)
