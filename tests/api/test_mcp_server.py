@@ -64,7 +64,15 @@ def test_progress_is_sent_on_request(api: Api) -> None:
     assert {one["params"]["progressToken"] for one in news} == {"p"}
     steps = [one["params"]["progress"] for one in news]
     assert steps == sorted(set(steps))
-    assert last["result"]["content"] == [{"type": "text", "text": "Hello from mock."}]
+    assert last["result"]["content"][0] == {"type": "text", "text": "Hello from mock."}
+
+
+def test_a_model_that_sees_only_the_content_can_continue_the_conversation(api: Api) -> None:
+    """Continue's CLI and openai-agents give their model the texts, not the structured content."""
+    first = post(api, chat()).get_json()["result"]
+    answer, others = [one["text"] for one in first["content"]]
+    assert answer == "Hello from mock."
+    assert json.loads(others) == {"session_id": first["structuredContent"]["session_id"]}
 
 
 def test_a_long_answer_is_cut_to_one_line(make_scripted: Make) -> None:

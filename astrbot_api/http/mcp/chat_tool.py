@@ -217,10 +217,12 @@ class ChatAnswer(Rendering):
             result["truncated"] = True
         if self.fold.files:
             result["attachments"] = list(map(describe_file, self.fold.files))
-        content = [{"type": "text", "text": text}]
+        # Many clients give their model only "content", which then needs the session's id, too.
+        others = {key: value for key, value in result.items() if key not in ("text", "run_id")}
+        texts = [text, encode_line(others).decode()]
         return self.call.answer(
             {
-                "content": content,
+                "content": [{"type": "text", "text": one} for one in texts],
                 "structuredContent": result,
                 "isError": self.fold.error is not None,
             }
