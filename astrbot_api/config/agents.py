@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from .tables import (
     key,
     make_schema,
     read_toml,
+    resolve_key,
 )
 from .transcription import TranscriptionConfig
 from .upstream import CONFIG_SEPARATOR, UpstreamConfig, UpstreamSchema
@@ -85,9 +85,9 @@ class ProviderConfig:
         key only if the file names the variable.
         """
         if self.api_key or self.api_key_env or self.api_keys:
-            return (self.api_key or os.environ.get(self.api_key_env, "")).strip()
+            return resolve_key(self.api_key, self.api_key_env)
         if urlsplit(self.base_url).hostname == "api.openai.com":
-            return os.environ.get("OPENAI_API_KEY", "").strip()
+            return resolve_key("", "OPENAI_API_KEY")
         return ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import tomllib
 import types
 import typing
@@ -185,6 +186,11 @@ check_variable = ma.validate.Regexp(
     r"([A-Za-z_][A-Za-z0-9_]*)?\Z",
     error="Must be the name of an environment variable. A key itself belongs into api_key.",
 )
+
+
+def resolve_key(value: str, variable: str) -> str:
+    """Return a key from the file, or from the variable that the file names."""
+    return (value or os.environ.get(variable, "")).strip()
 
 
 def check_proxy(value: str) -> None:

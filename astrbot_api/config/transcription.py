@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from marshmallow.validate import Length, Range
 
-from .tables import REQUIRED, BaseUrl, check_proxy, check_variable, key
+from .tables import REQUIRED, BaseUrl, check_proxy, check_variable, key, resolve_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,4 +27,4 @@ class TranscriptionConfig:
 
     def resolve_api_key(self) -> str:
         """Return the key from the file, or from the variable in ``api_key_env``."""
-        return (self.api_key or os.environ.get(self.api_key_env, "")).strip()
+        return resolve_key(self.api_key, self.api_key_env)

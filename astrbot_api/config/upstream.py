@@ -19,6 +19,7 @@ from .tables import (
     key,
     make_schema,
     remove_tails,
+    resolve_key,
 )
 
 #: Paths of AstrBot's API, which users may paste with its base URL.
@@ -58,7 +59,7 @@ class UpstreamConfig:
 
     def resolve_api_key(self) -> str:
         """Return AstrBot's API key from the file, or from the variable in ``api_key_env``."""
-        return (self.api_key or os.environ.get(self.api_key_env, "")).strip()
+        return resolve_key(self.api_key, self.api_key_env)
 
     def resolve_owner_password(self) -> str:
         """Return the owner's password from the file, or from the configured variable."""

@@ -11,6 +11,7 @@ import peewee
 
 from ..runtime.clock import now_us, to_iso, to_iso_or_none
 from .key_secrets import generate_secret, hash_secret
+from .legacy_keys import placeholder
 from .locks import for_update, lock_name
 from .models.keys import ApiKey, ApiKeyScope, KeyUse, LegacyKey
 from .prepared import Prepared, equals, param
@@ -126,8 +127,8 @@ def rotate_key(
 def _keep_old_secret(db: peewee.Database, old: ApiKey, until: int) -> None:
     """Keep a key's current secret valid until a time, in microseconds."""
     kept_id, digest = str(uuid.uuid4()), old.digest
-    if digest == f"legacy:{old.key_id}":  # an imported key that is still unused
-        digest = f"legacy:{kept_id}"
+    if digest == placeholder(old.key_id):  # an imported key that is still unused
+        digest = placeholder(kept_id)
         LegacyKey.update(key_id=kept_id).where(LegacyKey.key_id == old.key_id).execute(db)
     ApiKey.insert(
         key_id=kept_id, name=old.name, key_prefix=old.key_prefix, digest=digest,

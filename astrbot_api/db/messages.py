@@ -109,7 +109,7 @@ def list_messages_before(
     db: peewee.Database,
     session: int,
     *,
-    before: int,
+    before: int = 2**63 - 1,
     after: int = 0,
     limit: int,
     max_chars: int = MAX_HISTORY_CHARS,

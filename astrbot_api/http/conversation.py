@@ -248,7 +248,7 @@ def _find_last(session_id: str, username: str, segments: Sequence[Segment]) -> i
         session = sessions.find_session(db, session_id) if session_id else None
         if session is None or session.creator != username:
             return None
-        newest, _ = messages.list_messages_before(db, session.id, before=2**63 - 1, limit=2)
+        newest, _ = messages.list_messages_before(db, session.id, limit=2)
     said = "".join(one.text for one in segments if isinstance(one, Plain))
     for row in newest:
         if row.content.get("type") == "user":

@@ -87,15 +87,7 @@ class StepStore:
         turn.log.wait_until_written(_JOURNAL_S)
         held = "" if turn.request.streaming else reasoning[begun:]
         self._reasoning_chars = len(reasoning)
-        packed = orjson.dumps(
-            {
-                "messages": _pack(checkpoint.messages, pictures),
-                "reply": reply,
-                **({"reasoning": held} if held else {}),
-                **({"pending": checkpoint.pending} if checkpoint.pending else {}),
-            }
-        )
-        data = packed.decode() if checkpoint.pending or len(packed) <= _MAX_BYTES else None
+        data = _encode(checkpoint, reply, held, pictures)
         event = turn.log.count_events()
 
         def job(db: peewee.Database) -> None:
@@ -144,6 +136,21 @@ def read_steps(rows: Sequence[CheckpointRow]) -> list[StoredStep]:
 def list_calls(step: StoredStep) -> list[str]:
     """Return the ids of the calls of a step."""
     return [call["id"] for call in step.messages[-1]["tool_calls"]]
+
+
+def _encode(
+    checkpoint: Checkpoint, reply: Mapping[str, Any], held: str, pictures: Sequence[Sequence[str]]
+) -> str | None:
+    """Return a step as JSON, or None if it is too long. A step that must wait is never."""
+    packed = orjson.dumps(
+        {
+            "messages": _pack(checkpoint.messages, pictures),
+            "reply": reply,
+            **({"reasoning": held} if held else {}),
+            **({"pending": checkpoint.pending} if checkpoint.pending else {}),
+        }
+    )
+    return packed.decode() if checkpoint.pending or len(packed) <= _MAX_BYTES else None
 
 
 def _pack(

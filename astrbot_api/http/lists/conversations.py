@@ -168,9 +168,7 @@ def _describe(row: dict[str, Any], history_chars: int) -> dict[str, Any]:
 def _read_history(session: int, max_chars: int) -> str:
     """Return the newest messages as JSON text in AstrBot's format of conversations."""
     with get_state().db.read() as db:
-        found, _ = list_messages_before(
-            db, session, before=2**63 - 1, limit=_MAX_HISTORY, max_chars=max_chars
-        )
+        found, _ = list_messages_before(db, session, limit=_MAX_HISTORY, max_chars=max_chars)
     messages = [
         {
             "role": "user" if one.content.get("type") == "user" else "assistant",

@@ -57,7 +57,7 @@ def _reset(context: CommandContext) -> str:
     last = context.message_number
     if last is None:  # the command itself was not stored
         with context.store.read() as db:
-            newest, _ = messages.list_messages_before(db, session, before=2**63 - 1, limit=1)
+            newest, _ = messages.list_messages_before(db, session, limit=1)
         last = newest[0].id if newest else 0
     context.store.write(lambda db: sessions.forget_context(db, session, last))
     return "The earlier conversation is forgotten."
