@@ -8,6 +8,7 @@ original (:mod:`.checking`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,9 @@ from .keywords import (
 #: Maximum depth and number of parts to convert. Anything deeper allows any value.
 _MAX_DEPTH = 24
 _MAX_PARTS = 4000
+
+#: An index of a list in a reference. Python's ``isdigit`` accepts more, which ``int`` rejects.
+_INDEX = re.compile(r"[0-9]{1,9}")
 
 _COUNTS = {
     "string": ("minLength", "maxLength"),
@@ -211,7 +215,7 @@ def find_local(root: Any, reference: str) -> Any:
         key = name.replace("~1", "/").replace("~0", "~")
         if isinstance(here, Mapping):
             here = here.get(key)
-        elif isinstance(here, list) and key.isdigit() and int(key) < len(here):
+        elif isinstance(here, list) and _INDEX.fullmatch(key) and int(key) < len(here):
             here = here[int(key)]
         else:
             return None

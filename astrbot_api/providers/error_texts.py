@@ -127,8 +127,8 @@ def read_status(error: Any) -> int:
         return 0
     for key in ("code", "status", "status_code", "http_status", "statusCode"):
         value = error.get(key)
-        if isinstance(value, str) and value.isdigit():
-            value = int(value)
+        if isinstance(value, str) and re.fullmatch("[45][0-9]{2}", value):
+            return int(value)
         if isinstance(value, int) and 400 <= value < 600:
             return value
     inner = error.get("error")

@@ -40,6 +40,7 @@ ODD: dict[str, Any] = {
     "ref to itself": {"$ref": "#"},
     "ref in a circle": {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}},
     "ref to nothing": {"properties": {"a": {"$ref": "#/$defs/none"}}},
+    "ref to an odd index": {"anyOf": [{"$ref": "#/anyOf/²"}, {"$ref": f"#/anyOf/{'9' * 5000}"}]},
     "ref elsewhere": {"properties": {"a": {"$ref": "http://127.0.0.1/x.json"}}},
     "anyOf": {"anyOf": [{"properties": {"a": {"type": "array"}}}, {"type": "null"}]},
     "oneOf": {"oneOf": [NESTED, {"required": ["b"], "properties": {"b": {}}}]},

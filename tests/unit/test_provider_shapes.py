@@ -297,6 +297,8 @@ def test_events_in_other_spellings_are_read(body: bytes) -> None:
         b'{"success":false,"errorMessage":"boom here"}', b'{"resultMsg":"boom here"}',
         b'{"Response":{"Error":{"Code":"X","Message":"boom here"}}}',
         b'{"error":true,"message":"boom here"}', b'{"error":"boom here","code":429}',
+        '{"error":{"message":"boom here","code":"²"}}'.encode(),
+        b'{"error":{"message":"boom here","code":"%b"}}' % (b"9" * 5000),
         b'{"error":{"message":"Provider returned error","code":400,"metadata":{"raw":'
         b'"{\\"error\\":{\\"message\\":\\"boom here\\"}}"}}}',
         HELLO + b"event: error\ndata: boom here\n\n", HELLO + b'error: {"message":"boom here"}\n\n',
