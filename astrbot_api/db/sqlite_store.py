@@ -6,7 +6,6 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +13,7 @@ import peewee
 
 from ..errors import SettingsError, StorageError, StoreClosed
 from ..runtime.filelock import lock_file
-from ..runtime.per_process import PerProcess
+from ..runtime.per_process import OwnConnections, PerProcess
 from ..runtime.private_files import create_private_file
 from ..runtime.threads import run_disk
 from . import counting, migrating
@@ -149,39 +148,22 @@ def _read_for_a_time(reading: _Reading, job: Callable[[peewee.SqliteDatabase], T
             connection.set_progress_handler(None, 0)
 
 
-class _Own:
-    """The connections and the writer of one process: SQLite must not cross a fork."""
+class _Own(OwnConnections[peewee.SqliteDatabase]):
+    """The connections and the writer of one process."""
 
     def __init__(self, connect: Callable[[], peewee.SqliteDatabase]) -> None:
+        super().__init__()
         self._connect = connect
-        #: Idle connections.
-        self.readers: list[peewee.SqliteDatabase] = []
-        self.closed = False
-        #: The writer's connection, or empty before the first write.
-        self.written: list[peewee.SqliteDatabase] = []
         #: Whether that connection waits for locks of other processes.
         self._waits = True
         self.writer = BatchWriter(self)
 
-    def close(self) -> None:
-        """Close all connections. A borrowed one is closed when it is returned."""
-        self.closed = True
-        self.close_idle()
-        for connection in self.written:
-            connection.close()
-
-    def close_idle(self) -> None:
-        """Close the idle connections. Another thread may do the same."""
-        with suppress(IndexError):
-            while True:
-                self.readers.pop().close()
-
     def begin(self, *, wait: bool) -> bool:
         """Begin a transaction, see :class:`~astrbot_api.db.group_commit.Transaction`."""
-        if not self.written:
-            self.written.append(self._connect())
+        if not self.writers:
+            self.writers.append(self._connect())
         # Raw SQL: peewee has no statement for either, and its own take four times as long.
-        execute = self.written[0].connection().execute
+        execute = self.writers[0].connection().execute
         if wait != self._waits:
             execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS if wait else 0}")
             self._waits = wait
@@ -191,12 +173,12 @@ class _Own:
             if wait or "locked" not in str(error):
                 raise
             return False
-        counting.begin_batch(self.written[0])
+        counting.begin_batch(self.writers[0])
         return True
 
     def run(self, jobs: Sequence[Job], until: float | None) -> list[Any | BaseException]:
         """Run jobs in the transaction. Each has a savepoint, unless there is only one."""
-        db = self.written[0]
+        db = self.writers[0]
         outcomes: list[Any | BaseException] = []
         try:
             if len(jobs) == 1:  # rolling back the transaction undoes the job
@@ -212,7 +194,7 @@ class _Own:
 
     def commit(self) -> None:
         """Write the counts of the jobs and commit."""
-        db = self.written[0]
+        db = self.writers[0]
         try:
             counting.end_batch(db)
             db.connection().execute("COMMIT")

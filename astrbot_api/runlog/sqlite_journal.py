@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 from ..errors import SettingsError, StorageError
 from ..events import Event
 from ..runtime.filelock import lock_file
-from ..runtime.per_process import PerProcess
+from ..runtime.per_process import OwnConnections, PerProcess
 from ..runtime.private_files import create_private_file
 from ..runtime.threads import NativeThread
 from . import sqlite_events
@@ -65,29 +65,12 @@ PRAGMA wal_autocheckpoint = 4000;
 """
 
 
-class _Own:
-    """The connections and the writer thread of one process: SQLite must not cross a fork."""
+class _Own(OwnConnections[sqlite3.Connection]):
+    """The connections and the writer thread of one process."""
 
     def __init__(self) -> None:
-        #: Idle connections.
-        self.readers: list[sqlite3.Connection] = []
-        #: The writer's connection, or empty before the first write.
-        self.writers: list[sqlite3.Connection] = []
+        super().__init__()
         self.thread = NativeThread()
-        self.closed = False
-
-    def close(self) -> None:
-        """Close all connections. A borrowed one is closed when it is returned."""
-        self.closed = True
-        self.close_idle()
-        for connection in self.writers:
-            connection.close()
-
-    def close_idle(self) -> None:
-        """Close the idle connections. Another thread may do the same."""
-        with suppress(IndexError):
-            while True:
-                self.readers.pop().close()
 
 
 class SqliteJournal:

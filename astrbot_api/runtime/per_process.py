@@ -9,9 +9,16 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from contextlib import suppress
+from typing import Generic, Protocol, TypeVar
+
+
+class _Closable(Protocol):
+    def close(self) -> object: ...
+
 
 T = TypeVar("T")
+C = TypeVar("C", bound=_Closable)
 
 # Number of forks between the first process and this one.
 _forks = [0]
@@ -70,3 +77,27 @@ class PerProcess(Generic[T]):
         The next :meth:`get` creates a new value.
         """
         return self._values.pop(_forks[0], None)
+
+
+class OwnConnections(Generic[C]):
+    """The connections of one process to an SQLite file: they must not cross a fork."""
+
+    def __init__(self) -> None:
+        #: Idle connections.
+        self.readers: list[C] = []
+        #: The writer's connection, or empty before the first write.
+        self.writers: list[C] = []
+        self.closed = False
+
+    def close(self) -> None:
+        """Close all connections. A borrowed one is closed when it is returned."""
+        self.closed = True
+        self.close_idle()
+        for connection in self.writers:
+            connection.close()
+
+    def close_idle(self) -> None:
+        """Close the idle connections. Another thread may do the same."""
+        with suppress(IndexError):
+            while True:
+                self.readers.pop().close()
