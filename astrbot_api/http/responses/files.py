@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ...errors import ApiError, refuse
@@ -27,7 +27,16 @@ class ItemFiles:
     def __init__(self, state: AppState, caller: Caller, username: str) -> None:
         self._files = SentFiles(state, caller, username)
         self._most = state.settings.max_segments
-        self._earlier = 0
+        self._skipped = 0
+
+    def limit_earlier(self, items: Iterable[Any]) -> None:
+        """Let :meth:`read_earlier` read only the newest files with data.
+
+        The client cannot remove the others from its history.
+
+        :param items: The items of the request without its last message, unchecked.
+        """
+        self._skipped = max(0, sum(map(_count_data, items)) - self._most)
 
     def read(self, part: Mapping[str, Any], where: str) -> str:
         """Return the attachment id of a file in the last message, and store its data.
@@ -39,7 +48,7 @@ class ItemFiles:
         return self._files.store(*_decode(part, where))
 
     def read_earlier(self, part: Mapping[str, Any], where: str) -> str | None:
-        """Return the attachment id of a file in an earlier message, or None if it has no data.
+        """Return the attachment id of a file in an earlier item, or None if it is not read.
 
         Clients send the data again with each request, so data that the user already has is not
         stored again.
@@ -50,12 +59,9 @@ class ItemFiles:
             return _read_id(part, where)
         if not _has_data(part):
             return None
-        self._earlier += 1
-        if self._earlier > self._most:
-            raise refuse(
-                f"{where} is one file too many: earlier messages may have at most {self._most} "
-                "files as data; send file_id, or continue with previous_response_id"
-            )
+        if self._skipped:
+            self._skipped -= 1
+            return None
         data, name = _decode(part, where)
         try:
             return self._files.store_once(data, name)
@@ -63,6 +69,20 @@ class ItemFiles:
             raise ApiError(
                 error.code, f"{where}: {error.message}", headers=error.headers
             ) from error
+
+
+def _count_data(item: Any) -> int:
+    """Return the number of files with data in an earlier message or in a tool's output."""
+    if not isinstance(item, dict):
+        return 0
+    parts = item.get("output") if item.get("type") == "function_call_output" else None
+    if item.get("role") == "user" and item.get("type") in (None, "message"):
+        parts = item.get("content")
+    return sum(
+        isinstance(part, dict) and part.get("type") in FILE_TYPES
+        and not isinstance(part.get("file_id"), str) and _has_data(part)
+        for part in (parts if isinstance(parts, list) else ())
+    )  # fmt: skip
 
 
 def _has_data(part: Mapping[str, Any]) -> bool:

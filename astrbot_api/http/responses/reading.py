@@ -106,6 +106,7 @@ class InputReader:
         """
         if len(given) > MAX_ITEMS:
             raise refuse(f"input has {len(given)} items; at most {MAX_ITEMS} are allowed")
+        self.parser.limit_files(one for at, one in enumerate(given) if at != last)
         room, found = self.max_referred_bytes, []
         for at, item in enumerate(given):
             if (item_id := find_reference(item, f"input[{at}]")) is None:
