@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import random
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from ..errors import SettingsError, StorageError, StoreClosed
+from ..runtime.fair_semaphore import FairSemaphore
 from ..runtime.per_process import PerProcess
 from . import counting, migrating
 from .failures import MAX_READ_S, PATIENCE_S, as_storage_error, as_unknown_outcome
@@ -99,7 +99,7 @@ class PostgresStore:
         self._pool = PerProcess(self._open_pool)
         # Only writes wait for locks. The rest of the pool is therefore always free for reads.
         writers = max(1, pool_size * 3 // 4)
-        self._writers = PerProcess(lambda: threading.BoundedSemaphore(writers))
+        self._writers = PerProcess(lambda: FairSemaphore(writers))
         self._refused_at = self._trusted_from = -math.inf
         self._closed = False
 
