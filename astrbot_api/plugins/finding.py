@@ -8,8 +8,8 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache, partial
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -140,8 +140,14 @@ def _forget(root: str) -> None:
             del sys.modules[name]
 
 
+@lru_cache(maxsize=1)
+def _read_entry_points(import_path: tuple[str, ...]) -> EntryPoints:
+    """Read the entry points of the installed packages: 5 ms, so once for all applications."""
+    return entry_points(group=ENTRY_POINT_GROUP)
+
+
 def _iter_entry_points() -> Iterator[FoundPlugin]:
-    found = entry_points(group=ENTRY_POINT_GROUP)
+    found = _read_entry_points(tuple(sys.path))
     for one in sorted(found, key=lambda point: (point.name, point.value)):
         where = f"{one.dist.name} {one.dist.version}" if one.dist else one.value
         yield FoundPlugin(one.name, ENTRY_POINT, where, partial(_load_entry_point, one))
