@@ -36,8 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude collected tests from garbage collection, which saves a tenth of the CPU time."""
+    """Collect garbage as rarely as a worker does, which saves a fifth of the CPU time."""
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,25 @@ _OPTIONS = {
     "deadlock_timeout": "50ms",
 }
 
+#: Deletes all rows and restarts the sequences, without checks of foreign keys. Most tables are
+#: empty, and TRUNCATE takes three times as long because it replaces the files of each table.
+_EMPTY = """
+DO $$ DECLARE name text; used bool; BEGIN
+SET LOCAL session_replication_role = replica;
+FOR name IN SELECT format('%I', tablename) FROM pg_tables
+    WHERE schemaname = 'public' AND tablename <> 'schema_migration'
+LOOP
+    EXECUTE 'SELECT EXISTS (SELECT 1 FROM ' || name || ')' INTO used;
+    IF used THEN EXECUTE 'DELETE FROM ' || name; END IF;
+END LOOP;
+FOR name IN SELECT format('%I', sequencename) FROM pg_sequences
+    WHERE schemaname = 'public' AND last_value IS NOT NULL
+LOOP
+    EXECUTE 'ALTER SEQUENCE ' || name || ' RESTART';
+END LOOP;
+END $$
+"""
+
 #: Recovery after a crash is slow on a busy machine.
 _START_LIMIT_S = 120.0
 
@@ -123,14 +142,9 @@ class Postgres:
         import psycopg
 
         with psycopg.connect(url, autocommit=True) as connection:
-            rows = connection.execute(
-                "SELECT tablename FROM pg_tables"
-                " WHERE schemaname = 'public' AND tablename <> 'schema_migration'"
-            ).fetchall()
-            names = ", ".join(f'"{name}"' for (name,) in rows)
             for left in range(5, -1, -1):
                 try:
-                    connection.execute(f"TRUNCATE {names} RESTART IDENTITY")  # type: ignore[arg-type]
+                    connection.execute(_EMPTY)
                     return
                 except psycopg.errors.DeadlockDetected:  # with an application's last statement
                     if not left:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import peewee
 import pytest
 from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.test import TestResponse
 
 from astrbot_api import create_app
+from astrbot_api.db import migrating
 from astrbot_api.http.state import HttpState, get_http_state
 from astrbot_api.owner import passwords
 from astrbot_api.testing import ScriptedApp, ScriptedModel, make_app
@@ -74,6 +77,31 @@ class Api(ScriptedApp):
         """Count the rows of a table."""
         with self.state.db.read() as db:
             return int(db.execute_sql(f"SELECT COUNT(*) FROM {table}").fetchone()[0])
+
+
+@cache
+def _make_tables() -> tuple[peewee.SqliteDatabase, list[str]]:
+    """Return a database in memory with all tables, and the names of the migrations."""
+    db = peewee.SqliteDatabase(":memory:", thread_safe=False, check_same_thread=False)
+    db.connect()
+    return db, migrating.upgrade(db)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _copied_tables() -> Iterator[None]:
+    """Copy the tables of a new SQLite file: creating them takes a third of an app's start."""
+    tables, names = _make_tables()
+    real = migrating.upgrade
+
+    def upgrade(db: peewee.Database) -> list[str]:
+        if not isinstance(db, peewee.SqliteDatabase) or db.get_tables():
+            return real(db)
+        tables.connection().backup(db.connection())
+        return list(names)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrating, "upgrade", upgrade)
+        yield
 
 
 @pytest.fixture

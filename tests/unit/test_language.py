@@ -64,7 +64,9 @@ def test_docstrings_and_comments_have_no_banned_word(folder: str) -> None:
         f"{path}:{line}: {word}"
         for path in list_files(f"{folder}/**/*.py")
         if path != "tests/unit/test_language.py"
-        for start, text in iter_prose((ROOT / path).read_text(encoding="utf-8"))
+        for source in [(ROOT / path).read_text(encoding="utf-8")]
+        if BANNED.search(source)  # parsing takes most of the time
+        for start, text in iter_prose(source)
         for line, word in list_banned(start, text)
     ]
     assert found == []
