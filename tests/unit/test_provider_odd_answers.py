@@ -229,6 +229,22 @@ def test_deep_fields_and_arguments_do_not_fail_the_answer(depth: int) -> None:
     assert ("fields" in last.attached) is (depth == 90)
 
 
+def test_an_attached_text_that_is_repeated_as_a_whole_is_not_doubled() -> None:
+    texts = ("ab", "cd", "abcd")
+    pieces = [event({"signature": one}) for one in texts]
+    pieces += [call(function=look(), signature=one) for one in texts]
+    (last,) = [one for one in deltas(answering(*pieces, *HELLO)) if isinstance(one, Finished)]
+    assert last.attached["fields"] == {"signature": "abcd"}
+    assert last.attached["calls"] == [{"signature": "abcd"}]
+
+
+def test_the_pieces_of_a_field_of_a_call_are_joined() -> None:
+    pieces = [call(function=look(), signature=one) for one in ("ab", "cd")]
+    found = deltas(answering(*pieces, STOP, DONE))
+    (last,) = [one for one in found if isinstance(one, Finished)]
+    assert last.attached["calls"] == [{"signature": "abcd"}]
+
+
 def test_attached_texts_are_joined_from_many_pieces() -> None:
     def make_piece(number: int) -> bytes:
         details = [{"type": "reasoning.text", "index": 0, "text": f"d{number} "}]
