@@ -161,6 +161,20 @@ def test_only_the_newest_files_of_a_long_history_are_read(make_scripted: Make) -
     assert api.count_rows("attachment") == 3
 
 
+def test_the_newest_of_too_many_pictures_are_shown(
+    make_scripted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("astrbot_api.chat.turns.conversation.MAX_SUPPLIED_CHARS", 150)
+    api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
+    upload = api.post("/api/v1/file", data={"file": (io.BytesIO(PNG), "a.png")})
+    named = {"type": "input_image", "file_id": upload.get_json()["data"]["attachment_id"]}
+    question = {"role": "user", "content": "Hi"}
+    assert post(api, input=[question, *3 * show_call(named)]).status_code == 200
+    shown = [one["content"] for one in model.seen[-1] if one["role"] == "user"]
+    assert [isinstance(one, list) for one in shown] == [False, False, True, True]
+    assert "not shown" in shown[1]
+
+
 def test_a_tools_output_cannot_name_a_file_of_others(make_scripted: Make) -> None:
     api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
     upload = api.post("/api/v1/file", data={"file": (io.BytesIO(PNG), "a.png")})

@@ -42,6 +42,9 @@ _PCM_HEAD = struct.Struct("<8s8sIH")
 #: Maximum size of one message's files in base64 characters. Endpoints reject more.
 _MAX_CARRIED_CHARS = 20 * 2**20
 
+#: The same of all messages that a caller sends with its request.
+MAX_SUPPLIED_CHARS = 4 * _MAX_CARRIED_CHARS
+
 
 @dataclass(frozen=True, slots=True)
 class MediaLimits:

@@ -96,10 +96,10 @@ def build_supplied(
     :param content: Content of the new message. If empty, the model answers the messages after it.
     :param budget: Maximum tokens of the caller's conversation. The oldest messages are dropped.
     :param past: Messages of the thread, within the budget.
-    :param render: Reads the files of the messages.
+    :param render: Reads the files of the messages, the newest first.
     """
     kept: list[ModelMessage] = []
-    after = [one.to_model(render) for one in context.after]
+    after = [one.to_model(render) for one in reversed(context.after)][::-1]
     room = budget - cost(after)
     for one in reversed(context.messages):
         message = one.to_model(render)

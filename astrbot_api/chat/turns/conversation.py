@@ -18,12 +18,15 @@ from ...messages import Plain, Segment, plain_text
 from ...runtime.memory import MemoryBudget, Reservation
 from ..context.budget import cost
 from ..context.history import build_messages, fill_prompt
-from ..context.media import Content, MediaLimits, MediaReader, measure_files
+from ..context.media import MAX_SUPPLIED_CHARS, Content, MediaLimits, MediaReader, measure_files
 from ..context.recent import RecentMessages
 from ..context.summary import Summariser
 from ..context.supplied import SuppliedContext, build_supplied
 from ..context.thread import load_thread
 from .turn import OpenTurn
+
+#: End of a message without its files.
+_NO_ROOM = "\n[Its files are not shown: those of later messages use up the space.]"
 
 
 class TurnConversation:
@@ -168,16 +171,23 @@ class TurnConversation:
         """Return the caller's conversation, after the thread that it continues."""
         budget = self._turn.config.agent.history_tokens
 
-        def render(segments: Sequence[dict[str, Any]]) -> Content:
-            return self._media.render(segments, (), self._limits, self._turn.cancel)
+        carried = 0
 
-        past: list[ModelMessage] = []
+        def render(segments: Sequence[dict[str, Any]]) -> Content:
+            nonlocal carried
+            if carried >= MAX_SUPPLIED_CHARS:
+                return plain_text(list(segments)) + _NO_ROOM
+            content = self._media.render(segments, (), self._limits, self._turn.cancel)
+            carried += measure_files([{"role": "user", "content": content}])
+            return content
+
+        content, past = render(wire), list[ModelMessage]()
         if context.previous is not None:
             said, past = load_thread(self._store, context.previous, render, budget)
             instructions = "\n\n".join(filter(None, [*said, context.instructions]))
             context = replace(context, instructions=instructions)
         return build_supplied(
-            context, render(wire),
+            context, content,
             system_prompt=system_prompt, budget=budget - cost(past), past=past, render=render,
         )  # fmt: skip
 
