@@ -57,6 +57,13 @@ def test_a_run_keeps_the_ids_of_its_client(make_scripted: Make) -> None:
     assert [one["content"]["type"] for one in stored["messages"]] == ["bot", "user"]
 
 
+def test_a_number_is_a_username(make_scripted: Make) -> None:
+    api, _ = make_scripted("Hello there.")
+    read(post(api, forwardedProps={"username": 42, "config": None}))
+    listed = api.get("/api/v1/chat/sessions?username=42").get_json()["data"]
+    assert listed["total"] == 1
+
+
 def test_context_of_the_interface_is_an_instruction(make_scripted: Make) -> None:
     api, model = make_scripted("ok")
     assistant = {"id": "m0", "role": "assistant", "content": "Hi."}
@@ -138,6 +145,9 @@ def test_files_of_the_user_are_stored(api: Api, part: dict[str, Any]) -> None:
         ({"resume": [{"interruptId": "i", "status": "resolved"}]}, "resume"),
         ({"tools": [{"name": ""}]}, "tools[0].name must"),
         ({"forwardedProps": {"username": "a" * 300}}, "username"),
+        ({"forwardedProps": {"username": ["alice"]}}, "forwardedProps.username"),
+        ({"forwardedProps": {"username": True}}, "forwardedProps.username"),
+        ({"forwardedProps": {"config": {"id": "default"}}}, "forwardedProps.config"),
     ],
 )
 def test_an_invalid_request_names_its_field(api: Api, body: dict[str, Any], named: str) -> None:

@@ -9,6 +9,7 @@ from flask import Response
 from ...chat.watching.watch import Watch
 from ...errors import refuse
 from ...event_lines import MAX_LINE_BYTES, encode_line
+from ...messages import to_whole
 from ..blueprint import ApiBlueprint
 from ..conversation import (
     Conversation,
@@ -108,5 +109,13 @@ def run_agent(body: dict[str, Any]) -> Response:
 
 
 def _read_prop(props: dict[str, Any], name: str) -> str:
-    value = props.get(name)
-    return value.strip() if isinstance(value, str) else ""
+    """Return a member of ``forwardedProps``. An integer is converted to its digits.
+
+    :raises ApiError: ``invalid_request``, with the name of the member.
+    """
+    value = to_whole(props.get(name))
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str | None):
+        raise refuse(f"forwardedProps.{name} must be a string")
+    return (value or "").strip()
