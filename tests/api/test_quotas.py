@@ -443,6 +443,15 @@ def test_a_rejected_request_leaves_none_of_its_files(
     assert api.count_rows("attachment") == 1
 
 
+def test_a_rejected_request_keeps_the_files_of_earlier_messages(api: Api) -> None:
+    """Other requests may already use them."""
+    path, body = _complete({"type": "file", "file": {"file_id": "nope"}})
+    earlier = [{"role": "user", "content": _SENT}, {"role": "assistant", "content": "A cat."}]
+    body["messages"] = [*earlier, *body["messages"]]
+    assert api.post(f"/api/v1/{path}", json=body).status_code == 404
+    assert api.count_rows("attachment") == 1
+
+
 @pytest.mark.parametrize("make", [_respond, _converse])
 def test_a_repeated_request_stores_its_files_once(
     api: Api, make: Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]

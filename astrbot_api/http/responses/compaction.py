@@ -12,7 +12,6 @@ from ...chat.context.compacted import pack
 from ...errors import ApiError, refuse
 from ..auth import get_caller
 from ..openai.answering import answer_json, make_leave, raise_failure, wait_for_answer
-from ..openai.files import discard_files_if_rejected
 from ..sse import find_abort
 from ..state import get_state
 from .opening import read_turn
@@ -85,11 +84,10 @@ def _answer(body: dict[str, Any], given: list[Any]) -> dict[str, Any]:
     options = {key: value for key, value in body.items() if value or key == "model"}
     whole = OpenAIResponseRequestSchema().load({**options, "input": given, "store": False})
     parameters = read_parameters(whole)
-    with discard_files_if_rejected():
-        turn, repeated = read_turn(whole, parameters)
-        # The model only writes a summary, so it must not call the config's tools.
-        turn = replace(turn, model_fields={**turn.model_fields, "tool_choice": "none"})
-        watch = get_state().chat.service.open(turn, find_abort(request))
+    turn, repeated = read_turn(whole, parameters)
+    # The model only writes a summary, so it must not call the config's tools.
+    turn = replace(turn, model_fields={**turn.model_fields, "tool_choice": "none"})
+    watch = get_state().chat.service.open(turn, find_abort(request))
     fold = begin_fold(watch.run_id, make_unstored_head(watch.run_id, repeated), parameters)
     fold.hide_events()
     wait_for_answer(watch, fold.add, make_leave(watch, kept=turn.kept))
