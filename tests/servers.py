@@ -26,6 +26,10 @@ from .waiting import wait_for
 
 ROOT = Path(__file__).parent.parent
 
+#: Keeps idle connections open for a minute. A busy machine needs more than the usual 5 seconds
+#: between two requests.
+KEEP_CONNECTIONS = {"GUNICORN_CMD_ARGS": "--keep-alive=60"}
+
 _DEFAULT_CONFIG = """\
 name = "default"
 [provider]
@@ -181,7 +185,10 @@ class Server:
         return int(shown.split("pid=")[1].split(",")[0])
 
     def connect_to_each_worker(self, key: str, count: int = 2) -> list[http.client.HTTPConnection]:
-        """Return open connections, half of them to each of the two workers."""
+        """Return open connections, half of them to each of the two workers.
+
+        To use them later, start the server with ``**KEEP_CONNECTIONS``.
+        """
         workers = wait_for(lambda: len(found := self.list_workers()) == 2 and found)
         made = []
         for frozen in workers:

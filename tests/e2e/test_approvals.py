@@ -20,7 +20,7 @@ from astrbot_api.testing.fake_openai import FakeOpenAI
 from ..clock import Clock
 from ..postgres import Postgres
 from ..redis_server import RedisServer
-from ..servers import Server, create_key, parse_events, write_config
+from ..servers import KEEP_CONNECTIONS, Server, create_key, parse_events, write_config
 from ..waiting import wait_for
 from .paying_app import LEDGER
 
@@ -75,7 +75,8 @@ def world(
     request: pytest.FixtureRequest, tmp_path: Path, fake_model: FakeOpenAI
 ) -> Iterator[World]:
     clock, ledger = Clock(tmp_path / "clock"), tmp_path / "ledger"
-    environ = {**clock.environ, LEDGER: str(ledger), "ASTRBOT_WORKER_LEASE_S": "2"}
+    environ = {**clock.environ, **KEEP_CONNECTIONS, LEDGER: str(ledger)}
+    environ["ASTRBOT_WORKER_LEASE_S"] = "2"
     url, hosts = "", 1
     if request.param == "two hosts":
         postgres: Postgres = request.getfixturevalue("postgres")

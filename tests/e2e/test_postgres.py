@@ -17,7 +17,7 @@ import pytest
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
 from ..postgres import Postgres
-from ..servers import Server, create_key, iter_events, parse_events, write_config
+from ..servers import KEEP_CONNECTIONS, Server, create_key, iter_events, parse_events, write_config
 from ..waiting import wait_for
 
 pytestmark = pytest.mark.e2e
@@ -31,7 +31,8 @@ def url(postgres: Postgres) -> str:
 @pytest.fixture(scope="module")
 def server(module_dir: Path, fake_model: FakeOpenAI, url: str) -> Iterator[Server]:
     write_config(module_dir, fake_model.base_url, agent="titles = false")
-    with Server(module_dir, ASTRBOT_DATABASE_URL=url, ASTRBOT_WORKER_LEASE_S="60") as running:
+    environ = {**KEEP_CONNECTIONS, "ASTRBOT_DATABASE_URL": url, "ASTRBOT_WORKER_LEASE_S": "60"}
+    with Server(module_dir, **environ) as running:
         yield running
 
 
