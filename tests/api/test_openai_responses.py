@@ -528,10 +528,13 @@ def test_a_failure_is_a_status_or_the_last_event(make_scripted: Make) -> None:
         with pytest.raises(openai.RateLimitError) as failed:
             ask(client, "?")
         assert failed.value.response.headers["Retry-After"] == "7"
-        events = list(ask(client, "?", stream=True))
-        assert events[-1].type == "response.failed"
-        assert events[-1].response.error.code == "rate_limit_exceeded"
-        again = client.responses.retrieve(events[-1].response.id)
+        with pytest.raises(openai.APIError) as raised:
+            list(ask(client, "?", stream=True))
+        assert raised.value.code == "rate_limit_exceeded"
+        last = read_events(post(api, stream=True).get_data())[-1]
+        assert last["type"] == "response.failed"
+        assert last["response"]["error"]["code"] == "rate_limit_exceeded"
+        again = client.responses.retrieve(last["response"]["id"])
     assert again.status == "failed"
     assert again.output_text == "It is"
 

@@ -127,20 +127,22 @@ class ResponseFold(Rendering):
         if ended["status"] == "in_progress":
             return self.output.take_frames()
         kind = _TERMINAL.get(ended["status"], "response.incomplete")
+        if ended["error"] is not None:
+            self._emit_error(ended["error"]["code"], ended["error"]["message"])
         # A client that has more events than the stored run still needs a final event.
         self.output.emit(kind, always=True, response=ended)
         return self.output.take_frames()
 
     def fail(self, error: StorageError) -> bytes:
         """Return the final frames if reading the events fails."""
-        self.output.emit("error", code="server_error", message=str(error), param=None)
+        self._emit_error("server_error", str(error))
         return self.output.take_frames()
 
     def leave(self) -> bytes:
         """Return the final frames if the worker stops. A background response can be resumed."""
         if self.head["background"]:
             return super(ResponseFold, self).leave()
-        self.output.emit("error", code="server_error", message=LEAVING, param=None)
+        self._emit_error("server_error", LEAVING)
         return self.output.take_frames()
 
     def add(self, event: Event) -> None:
@@ -226,6 +228,15 @@ class ResponseFold(Rendering):
             "output": self.output.list_items(),
             "usage": self._to_usage(),
         }
+
+    def _emit_error(self, code: str, message: str) -> None:
+        """Emit an error that OpenAI's SDKs raise. LangChain ignores ``response.failed``.
+
+        Source: the SDKs raise if an event has ``error``; the reference describes the other members.
+        """
+        fields = {"code": code, "message": message, "param": None}
+        error = {"type": "server_error", **fields}
+        self.output.emit("error", always=True, **fields, error=error)
 
     def _describe_error(self, fault: str) -> dict[str, Any]:
         """Return the error object, with the codes of OpenAI's API."""
