@@ -200,6 +200,13 @@ def without_output(event: dict[str, Any]) -> dict[str, Any]:
         lambda events: [one for one in events if not of_message(one)],
         lambda events: [at_end_of_call(one, name="") for one in events],
         lambda events: [without_output(at_end_of_call(one, arguments="")) for one in events],
+        # An end without an id, so that the call could be read twice.
+        lambda events: [
+            without_output({**one, "item": without(one["item"], "call_id")})
+            if "item" in one
+            else without_output(one)
+            for one in events
+        ],
     ],
 )
 def test_a_call_without_its_end_is_read(make_api: MakeApi, change: Change) -> None:

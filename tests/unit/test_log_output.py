@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 
+from astrbot_api.server.json_log import JsonLines
 from astrbot_api.server.log_output import set_up_logging
 
 #: A worker of another application: only the log is set up.
@@ -44,3 +47,13 @@ def test_a_log_level_never_prevents_the_start(
     assert logging.getLevelName(OWN.level) == level
     warned = "ASTRBOT_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR" in capfd.readouterr().err
     assert warned == (text in ("verbose", "10"))
+
+
+def test_a_traceback_of_gunicorn_is_a_field_of_its_line() -> None:
+    try:
+        raise ValueError("why")
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "failed", (), sys.exc_info())
+    line = json.loads(JsonLines().format(record))
+    assert (line["level"], line["message"]) == ("ERROR", "failed")
+    assert line["exception"].endswith("ValueError: why")

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from astrbot_api.server.heads import _send_all
+
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "astrbot_api" / "server" / "gunicorn_conf.py"
 DEPLOY = ROOT / "deploy" / "gunicorn.conf.py"
@@ -156,3 +158,21 @@ start(False)
 print(pauses)
 """
     assert run_python(program).stdout == "[1, 2, 4, 8, 15, 15, 0]\n"
+
+
+def test_bytes_beyond_the_buffer_of_a_connection_are_sent() -> None:
+    sent: list[bytes] = []
+
+    class Narrow:
+        """Takes four bytes at once."""
+
+        def send(self, data: bytes) -> int:
+            sent.append(data[:4])
+            return len(sent[-1])
+
+        def sendall(self, data: memoryview) -> None:
+            sent.append(bytes(data))
+
+    _send_all(Narrow(), b"abc")
+    _send_all(Narrow(), b"abcdef")
+    assert sent == [b"abc", b"abcd", b"ef"]
