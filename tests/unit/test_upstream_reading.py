@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from astrbot_api.agent.provider import TextDelta
+from astrbot_api.errors import ProviderError
+from astrbot_api.upstream import reading
 from astrbot_api.upstream.reading import AnswerReader
 
 SAVED = {"type": "message_saved", "data": {"id": 1}}
@@ -35,3 +39,23 @@ def test_a_complete_event_adds_only_the_text_that_its_message_lacks() -> None:
 def test_each_message_begins_on_a_new_line() -> None:
     for text, joined in (("one", "one\n\ntwo"), ("one\n", "one\ntwo"), ("one\r\n", "one\r\ntwo")):
         assert read(plain(text), SAVED, plain("two"), SAVED, END) == joined
+
+
+def test_the_context_continues_an_answer_of_several_messages() -> None:
+    reader = AnswerReader()
+    parts = [one for event in (plain("one"), SAVED, plain("two")) for one in reader.read(event)]
+    parts += reader.read_context([{"role": "assistant", "content": one} for one in ("one", "two!")])
+    assert reader.ended
+    assert "".join(one.text for one in parts if isinstance(one, TextDelta)) == "one\n\ntwo!"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"), [("", reading.NO_ANSWER), ("Hello.", reading.BROKE_OFF)]
+)
+def test_a_failure_message_is_an_error_that_names_whether_text_came_before(
+    text: str, error: str
+) -> None:
+    failure = plain("LLM 响应错误: unknown")
+    with pytest.raises(ProviderError) as failed:
+        read(*((plain(text), SAVED) if text else ()), failure, SAVED, END)
+    assert str(failed.value) == error
