@@ -75,6 +75,9 @@ def test_pages_allow_no_inline_script_or_style(
 def test_the_login_opens_only_pages_of_the_owner(owned: Api, page: str, opened: str) -> None:
     form = owned.client.get("/admin/login", query_string={"next": page})
     assert f'data-next="{opened}"' in form.text
+    owned.client.post("/api/auth/login", json={"username": "astrbot", "password": PASSWORD})
+    again = owned.client.get("/admin/login", query_string={"next": page})
+    assert again.headers["Location"] == f"/admin/{opened}"
 
 
 def test_the_root_redirects_to_the_pages_below_a_prefix(make_api: Callable[..., Api]) -> None:
