@@ -274,6 +274,24 @@ def test_the_events_of_many_runs_share_a_transaction(journal: Journal) -> None:
     assert all(len(journal.read_after(log.run, 0).events) == 10 for log in logs)
 
 
+def test_a_connection_that_is_returned_late_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[sqlite3.Connection] = []
+    journal = SqliteJournal(tmp_path / "events.db")
+
+    def read(db: sqlite3.Connection, *args: Any) -> Any:
+        used.append(db)
+        journal.close()
+        return read_after(db, *args)
+
+    read_after = sqlite_events.read_after
+    monkeypatch.setattr(sqlite_events, "read_after", read)
+    assert journal.read_after(7, 0).events == []
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        used[0].execute("SELECT 1")
+
+
 def test_a_transaction_reads_no_row_for_each_run(tmp_path: Path) -> None:
     # Each row releases the GIL. A busy worker took 5 ms to get it back, 500 times.
     SqliteJournal(tmp_path / "events.db").close()
