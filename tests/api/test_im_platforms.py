@@ -226,18 +226,21 @@ def test_only_allowed_senders_are_answered(tmp_path: Path, allow: list[Any]) -> 
             ("ECHO stranger", 7, "private", 7),
             ("ECHO friend", 42, "private", 42),
             ("@tea_bot ECHO group", -77, "supergroup", 7),
+            ("@tea_bot ECHO topic", -77, "supergroup", 7),
             ("@tea_bot ECHO other", -78, "supergroup", 7),
             ("@tea_bot ECHO friend there", -78, "supergroup", 42),
         ):
             who = {"id": sender, "is_bot": False, "first_name": "X"}
             update = telegram.make_update(text, chat_id=chat_id, chat_type=kind)
             update["message"]["from"] = who
+            if text.endswith("topic"):
+                update["message"] |= {"is_topic_message": True, "message_thread_id": 5}
             telegram.queue(update)
-        assert sorted(text.rpartition("ECHO ")[2] for text in bot.texts(3)) == [
-            "friend", "friend there", "group",
+        assert sorted(text.rpartition("ECHO ")[2] for text in bot.texts(4)) == [
+            "friend", "friend there", "group", "topic",
         ]  # fmt: skip
         wait_for(lambda: telegram.unconfirmed == 0)
-        assert bot.count_rows("run") == 3
+        assert bot.count_rows("run") == 4
         bot.state.close()
 
 
