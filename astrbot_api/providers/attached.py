@@ -6,7 +6,7 @@ are extended, and pieces of one block in a list become one block.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from io import StringIO
 from typing import Any
 
@@ -129,6 +129,9 @@ def _size(value: Any, depth: int = 0) -> int:
         return len(value)
     if depth > _MAX_DEPTH:
         raise RecursionError
+    parts: Iterable[Any] = ()
     if isinstance(value, Mapping):
-        return sum(len(str(key)) + _size(one, depth + 1) for key, one in value.items())
-    return sum(_size(one, depth + 1) for one in value) if isinstance(value, list) else 8
+        parts = (*value, *value.values())
+    elif isinstance(value, list):
+        parts = value
+    return 8 + sum(_size(one, depth + 1) for one in parts)

@@ -205,6 +205,13 @@ def test_the_unknown_parts_of_a_call_are_bounded(monkeypatch: pytest.MonkeyPatch
     assert len(last.attached["calls"][0]) == 10
 
 
+def test_empty_parts_of_a_call_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("astrbot_api.providers.calls.MAX_CHARS", 500)
+    pieces = [call(function=look("{}" if at == 0 else ""), parts=[{}]) for at in range(300)]
+    (last,) = [one for one in deltas(answering(*pieces, STOP, DONE)) if isinstance(one, Finished)]
+    assert 1 < len(last.attached["calls"][0]["parts"]) < 100
+
+
 def test_a_call_is_not_parsed_at_each_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[str] = []
     monkeypatch.setattr(
