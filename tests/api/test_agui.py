@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +13,11 @@ from ag_ui.core import Event
 from pydantic import TypeAdapter
 
 from astrbot_api.agent.provider import ReasoningDelta, Rewind, TextDelta
+from astrbot_api.chat.turns.turn import OpenTurn
 from astrbot_api.testing import ScriptedModel
 
 from ..contract.wire import PNG
+from ..waiting import wait_for
 from .conftest import Api
 from .test_openai_tools import call_weather
 
@@ -55,6 +58,21 @@ def test_a_run_keeps_the_ids_of_its_client(make_scripted: Make) -> None:
     assert events[1]["messageId"] == f"{answer.headers['X-Run-ID']}-1"
     stored = api.get("/api/v1/chat/sessions/t1/messages?username=alice").get_json()["data"]
     assert [one["content"]["type"] for one in stored["messages"]] == ["bot", "user"]
+
+
+def test_an_ended_turn_is_freed_without_the_garbage_collector(make_scripted: Make) -> None:
+    def count() -> int:
+        return sum(isinstance(one, OpenTurn) for one in gc.get_objects())
+
+    api, _ = make_scripted("Hello there.")
+    gc.collect()
+    before = count()
+    gc.disable()
+    try:
+        read(post(api))
+        wait_for(lambda: count() <= before)
+    finally:
+        gc.enable()
 
 
 def test_a_number_is_a_username(make_scripted: Make) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import peewee
 
@@ -132,7 +133,8 @@ class Runs:
         self._begin(turn)
 
     def _begin(self, turn: OpenTurn) -> None:
-        turn.log.on_lost = lambda: turn.cancel.cancel("interrupted")
+        # Not the turn itself: that cycle would keep its texts until a full garbage collection.
+        turn.log.on_lost = partial(turn.cancel.cancel, "interrupted")
         with self._lock:
             self._active[turn.run_id] = turn
             self._idle.clear()
