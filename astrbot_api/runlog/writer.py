@@ -118,16 +118,20 @@ class JournalWriter:
             self._wait_for_pace()
             for event in (self._wake, self._awaited, self._urgent):
                 event.clear()
-            with self._lock:
-                logs = list(self._refused | self._marked)
-                self._marked, self._refused = {}, {}
             try:
-                self._write(logs)
+                # Not a variable of this loop: it would keep ended logs until the next ones.
+                self._write(self._take_marked())
             except Exception:
                 # Every stream depends on this thread: it must survive any error.
                 log.exception("events could not be written")
             if self._closed and not self._marked:
                 return
+
+    def _take_marked(self) -> list[RunLog]:
+        with self._lock:
+            logs = list(self._refused | self._marked)
+            self._marked, self._refused = {}, {}
+        return logs
 
     def _wait_for_pace(self) -> None:
         """Wait until another transaction is worthwhile and allowed, or until one is urgent."""

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from astrbot_api.agent.provider import ReasoningDelta, Rewind, TextDelta
 from astrbot_api.chat.turns.turn import OpenTurn
+from astrbot_api.runlog.log import RunLog
 from astrbot_api.testing import ScriptedModel
 
 from ..contract.wire import PNG
@@ -62,7 +63,7 @@ def test_a_run_keeps_the_ids_of_its_client(make_scripted: Make) -> None:
 
 def test_an_ended_turn_is_freed_without_the_garbage_collector(make_scripted: Make) -> None:
     def count() -> int:
-        return sum(isinstance(one, OpenTurn) for one in gc.get_objects())
+        return sum(isinstance(one, OpenTurn | RunLog) for one in gc.get_objects())
 
     api, _ = make_scripted("Hello there.")
     gc.collect()
