@@ -176,6 +176,7 @@ def test_a_background_response_is_retrieved_and_cancelled(make_scripted: Make) -
         threading.Thread(target=lambda: (cancelled.join(), released.set())).start()
         stopped = client.responses.cancel(first.id)
         assert (stopped.status, stopped.output_text) == ("cancelled", "Begun")
+        assert stopped.output[0].status == "incomplete"
         assert client.responses.cancel(first.id).status == "cancelled"
         events = stream_again(api, first.id)
         assert [one["type"] for one in events[:3]] == [
@@ -514,7 +515,10 @@ def test_an_answer_cut_at_the_token_limit_is_incomplete(make_scripted: Make) -> 
         assert (whole.status, whole.incomplete_details.reason) == (
             "incomplete", "max_output_tokens",
         )  # fmt: skip
+        assert whole.output[0].status == "incomplete"
+        assert client.responses.retrieve(whole.id).output[0].status == "incomplete"
         events = list(ask(client, "?", stream=True))
+    assert (events[-2].type, events[-2].item.status) == ("response.output_item.done", "incomplete")
     assert events[-1].type == "response.incomplete"
 
 
@@ -535,7 +539,7 @@ def test_a_failure_is_a_status_or_the_last_event(make_scripted: Make) -> None:
         assert last["type"] == "response.failed"
         assert last["response"]["error"]["code"] == "rate_limit_exceeded"
         again = client.responses.retrieve(last["response"]["id"])
-    assert again.status == "failed"
+    assert (again.status, again.output[0].status) == ("failed", "incomplete")
     assert again.output_text == "It is"
 
 

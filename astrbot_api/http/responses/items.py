@@ -102,6 +102,8 @@ class OutputItem:
     call: dict[str, Any] = field(default_factory=dict)
     output: str | None = None
     done: bool = False
+    #: Whether the answer ended within the item's text.
+    cut: bool = False
     #: Whether a rewind removed the call.
     dropped: bool = False
 
@@ -125,7 +127,8 @@ class OutputItem:
         if self.kind == "reasoning":
             summary = [{"type": "summary_text", "text": text}] if text else []
             return {**shown, "summary": summary, "encrypted_content": None}
-        shown["status"] = "completed" if self.done else "in_progress"
+        ended = "incomplete" if self.cut else "completed"
+        shown["status"] = ended if self.done else "in_progress"
         if self.kind == "message":
             return {**shown, "role": "assistant", "content": [text_part(text, self.annotations)]}
         called = {"name": self.call["name"], "arguments": text}

@@ -116,8 +116,13 @@ class Output:
             elif calls and not item.dropped:
                 item.dropped, calls = True, calls - 1
 
-    def close(self) -> None:
-        """End all open items."""
+    def close(self, *, cut: bool = False) -> None:
+        """End all open items.
+
+        :param cut: Whether the answer ended early, within the open item.
+        """
+        if self._open is not None:
+            self._open.cut = cut
         self.close_open()
         for item in self._items:
             if not item.done:

@@ -180,12 +180,13 @@ class ResponseFold(Rendering):
         for event in events:
             self.add(event)
 
-    def close_items(self) -> None:
-        """End all open items."""
-        self.output.close_open()
+    def close_items(self, *, cut: bool = False) -> None:
+        """End all open items. The last one is incomplete if the answer ended early."""
+        if self._held:
+            self.output.close_open()
         for call in list(self._held.values()):
             self._show_call(call)
-        self.output.close()
+        self.output.close(cut=cut)
 
     def find_fault(self) -> str:
         """Return the fault in the whole answer's format, or an empty string."""
@@ -208,8 +209,6 @@ class ResponseFold(Rendering):
             # Events after the decision are not added yet, even if the run has continued.
             status, ended = "completed" if self.asks else "in_progress", False
             ended_at = ended_at or int(time.time())
-        if ended:
-            self.close_items()
         if ended and status in ("queued", "in_progress"):
             # The end of the run is not stored, or the run itself is not.
             status = "failed" if self.error else "completed"
@@ -219,6 +218,8 @@ class ResponseFold(Rendering):
             status, error = "failed", self._describe_error(fault)
         elif status == "completed" and reason:
             status = "incomplete"
+        if ended:
+            self.close_items(cut=status != "completed" and not fault)
         return {
             **self.head,
             "status": status,
