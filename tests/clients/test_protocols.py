@@ -155,5 +155,5 @@ def test_an_agui_agent_is_interrupted_for_an_approval_and_continues(
 def test_an_agui_agent_gets_the_error_of_a_turn(do: Do) -> None:
     done = do("runFails")
     (event,) = done["events"]
-    assert event["code"] == "provider_error"
+    assert event["code"] == "provider_refused"
     assert "400" in event["message"]
