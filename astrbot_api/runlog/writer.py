@@ -41,8 +41,10 @@ _LINGER_S = 0.01
 #: within them, such as a command's, needs one transaction instead of two.
 _SHORT_S = 0.001
 
-#: Maximum seconds for which a transaction under load waits for the event loop to be idle.
+#: Maximum seconds for which a transaction under load waits for the event loop to be idle, at
+#: least and if sending takes long.
 _GATHER_S = 0.02
+_MAX_LONG_S = 0.2
 
 #: Seconds until rejected events are written again.
 _RETRY_S = 1.0
@@ -144,13 +146,14 @@ class JournalWriter:
         if not quiet:
             self._left = min(self._left, 1.0)
             # The streams send the released events. The longer that takes, the more events the
-            # next transaction should have, because each costs every stream a write.
+            # next transaction should have, because each costs every stream a write. A worker that
+            # becomes idle has time for another transaction at once.
             began = time.monotonic()
             time.sleep(0)
             sending_s = time.monotonic() - began
+            time.sleep((1.0 - self._left) * _PACE_S)
             long_s = _SENDING_TIMES * (sending_s - _PACE_S) * self._going_share
-            time.sleep(max((1.0 - self._left) * _PACE_S, long_s))
-            wait_until_idle(_GATHER_S)
+            wait_until_idle(min(max(long_s, _GATHER_S), _MAX_LONG_S))
         elif self._left < 1.0 and not self._closed:
             self._urgent.wait((1.0 - self._left) * _PACE_S)
         self._refill()
