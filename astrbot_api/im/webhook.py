@@ -58,6 +58,9 @@ _OTHER_ID = ma.validate.Regexp(
     r"[^\0]{0,200}\Z", error="must have at most 200 characters and no U+0000"
 )
 
+#: Many systems number their conversations and users.
+_IDS = ("session_id", "sender_id", "message_id")
+
 
 class SettingsSchema(ma.Schema):
     """Settings of a bot of type ``webhook``."""
@@ -68,18 +71,33 @@ class SettingsSchema(ma.Schema):
     timeout_s = ma.fields.Integer(load_default=30, validate=ma.validate.Range(1, 600))
 
 
-class _FileSchema(ma.Schema):
+class _InboundSchema(ma.Schema):
+    """An inbound object. Unknown keys are ignored, and ``null`` counts as absent."""
+
+    class Meta:
+        unknown = ma.EXCLUDE
+
+    @ma.pre_load
+    def read_loosely(self, data: Any, **_: Any) -> Any:
+        """Remove keys without a value, and write ids that are numbers as texts."""
+        if not isinstance(data, dict):
+            return data
+        return {
+            key: str(value) if key in _IDS and type(value) is int else value
+            for key, value in data.items()
+            if value is not None
+        }
+
+
+class _FileSchema(_InboundSchema):
     """A file of an inbound message."""
 
     type = ma.fields.String(required=True, validate=ma.validate.OneOf(MEDIA_TYPES))
     filename = ma.fields.String(load_default="file", validate=ma.validate.Length(1, 255))
     data = ma.fields.String(required=True)
 
-    class Meta:
-        unknown = ma.EXCLUDE
 
-
-class _MessageSchema(ma.Schema):
+class _MessageSchema(_InboundSchema):
     """An inbound message. Its ``message`` is parsed separately."""
 
     type = ma.fields.String(load_default="message", validate=ma.validate.Equal("message"))
@@ -90,12 +108,9 @@ class _MessageSchema(ma.Schema):
     sender_id = ma.fields.String(load_default="", validate=_OTHER_ID)
     sender_name = ma.fields.String(load_default="", validate=ma.validate.Length(max=200))
     addressed = ma.fields.Boolean(load_default=True)
-    quoted = ma.fields.String(load_default=None, allow_none=True)
-    message_id = ma.fields.String(load_default=None, allow_none=True, validate=_OTHER_ID)
+    quoted = ma.fields.String(load_default=None)
+    message_id = ma.fields.String(load_default=None, validate=_OTHER_ID)
     message = ma.fields.Raw(required=True)
-
-    class Meta:
-        unknown = ma.EXCLUDE
 
 
 def build(bot: Bot, http: PlatformHttp) -> WebhookAdapter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import textwrap
 import time
@@ -143,6 +144,18 @@ def test_a_message_is_read(fake: FakeWebhookReceiver, adapter: Adapter) -> None:
     assert (message.text, message.quoted, message.addressed) == ("Hello", "before", True)
 
 
+def test_numbers_are_ids_and_null_is_absent(fake: FakeWebhookReceiver, adapter: Adapter) -> None:
+    picture = {"type": "image", "filename": None, "data": base64.b64encode(PNG).decode()}
+    nulls = dict.fromkeys(("type", "message_type", "sender_name", "addressed", "quoted"))
+    body = {"session_id": 42, "sender_id": 7, "message_id": 9, "message": [picture], **nulls}
+    raw = json.dumps(body).encode()
+    [message] = adapter.receive(make_request(sign(fake.secret, "e1", raw), raw)).messages
+    assert (message.session_id, message.sender_id, message.platform_message_id) == ("42", "7", "9")
+    assert (message.message_type, message.sender_name) == ("FriendMessage", "")
+    assert (message.addressed, message.quoted) == (True, None)
+    assert message.files[0].filename == "file"
+
+
 def test_pictures_and_files_come_in(fake: FakeWebhookReceiver, adapter: Adapter) -> None:
     segments = [
         {"type": "plain", "text": "What is it?"},
@@ -198,6 +211,9 @@ def test_an_old_request_is_refused(fake: FakeWebhookReceiver, adapter: Adapter, 
         ([{"type": "dance", "data": ""}], {}, "message[0].type"),
         ("Hi", {"message_type": "X"}, "message_type"),
         ("Hi", {"session_id": ""}, "session_id"),
+        ("Hi", {"session_id": None}, "session_id: Missing"),
+        ("Hi", {"session_id": True}, "session_id: Not a valid string"),
+        ("Hi", {"session_id": 1.5}, "session_id: Not a valid string"),
         ("Hi", {"session_id": "42 "}, "session_id: must have 1 to 200 characters, no blanks"),
         ("Hi", {"session_id": "4\0002"}, "session_id"),
         ("Hi", {"sender_id": "4\0002"}, "sender_id"),
