@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_block.table import escapedSplit
 from markdown_it.rules_inline import emphasis, strikethrough
 
-from .rich_text import BOLD, CODE, ITALIC, LINK, PRE, QUOTE, STRIKE, RichText, Span
+from .rich_text import BOLD, CODE, ITALIC, LINK, PRE, QUOTE, STRIKE, RichText, Span, count_units
 
 if TYPE_CHECKING:
     from markdown_it.rules_inline import StateInline
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _MAX_CHARS = 100_000
 
 _MAX_NESTING = 40
+
+#: Cells of a table are padded to at most this width. One long cell would multiply the text.
+_MAX_PADDED = 60
 
 _INLINE = {"strong": BOLD, "em": ITALIC, "s": STRIKE}
 _RULE = "—" * 8
@@ -48,6 +51,15 @@ def read_markdown(text: str) -> RichText:
     reader.read_blocks(tokens)
     rich = reader.finish()
     return rich if rich.text.strip() else RichText(text)
+
+
+def read_fitting(text: str, max_units: int) -> RichText:
+    """Parse Markdown, or return it as it is if its text would be too long.
+
+    A formatted table may be longer than its Markdown.
+    """
+    rich = read_markdown(text)
+    return rich if count_units(rich.text) <= max_units else RichText(text)
 
 
 @cache
@@ -269,7 +281,10 @@ def _align_table(rows: list[list[str]]) -> list[str]:
     columns = max(len(row) for row in rows)
     padded = [row + [""] * (columns - len(row)) for row in rows]
     lines = [list(zip_longest(*(cell.split("\n") for cell in row), fillvalue="")) for row in padded]
-    widths = [max(_width(line[at]) for row in lines for line in row) for at in range(columns)]
+    widths = [
+        min(_MAX_PADDED, max(_width(line[at]) for row in lines for line in row))
+        for at in range(columns)
+    ]
     lined = [
         " | ".join(
             cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)

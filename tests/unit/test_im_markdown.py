@@ -72,6 +72,12 @@ def test_a_table_is_laid_out_in_columns_also_with_wide_letters() -> None:
     assert [one.kind for one in rich.spans] == ["pre"]
 
 
+def test_a_long_cell_does_not_multiply_a_table() -> None:
+    rows = "".join(f"| {number} | b |\n" for number in range(60))
+    text = f"| a | b |\n|---|---|\n| {'long ' * 300}| b |\n{rows}"
+    assert len(read_markdown(text).text) < 3 * len(text)
+
+
 def test_a_cell_of_a_table_may_have_several_lines() -> None:
     rich = read_markdown("| a<br>b | c |\n|---|---|\n| 1. x <br/>2. y | `<br>` |\n|  |  |\n| z | |")
     assert [line.rstrip() for line in rich.text.split("\n")] == [

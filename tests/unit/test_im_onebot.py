@@ -91,6 +91,15 @@ def test_a_long_text_arrives_in_pieces_that_are_reported(fake: FakeOneBot, outbo
     assert outbox.steps == [(0, 3000), (0, 3000), (1, 0)]
 
 
+def test_a_table_that_would_be_too_long_arrives_as_markdown(
+    fake: FakeOneBot, outbox: Outbox
+) -> None:
+    table = "| a | b |\n|---|---|\n" + f"| {'x' * 59} | y |\n" + "| z | y |\n" * 100
+    outbox.send(table, to="123")
+    [message] = fake.wait_for_messages(1)
+    assert message["message"][0]["data"]["text"] == table.strip()
+
+
 def test_pictures_recordings_and_files_arrive_with_their_bytes(
     fake: FakeOneBot, outbox: Outbox
 ) -> None:

@@ -17,7 +17,7 @@ from ...files.storage.protocol import BlobReader
 from ...runtime.bounded_json import load_json
 from ...runtime.decoding import decode_base64
 from ..adapter import BadSignature, InboundRequest, InMessage, OutFile, Reception, Target
-from ..markdown import read_markdown
+from ..markdown import read_fitting
 from ..piecewise import PiecewiseAdapter, check_size
 from .api import OneBotApi, file_reference
 from .inbound import EventReader
@@ -69,7 +69,7 @@ class OneBotAdapter(PiecewiseAdapter):
     def _send_text(self, address: _Chat, text: str) -> Sequence[str]:
         if self._settings["format"] == "markdown":
             # QQ shows no formatting, so the markup is removed.
-            text = read_markdown(text).to_plain()
+            text = read_fitting(text, _MAX_TEXT_UNITS).to_plain()
         return self._deliver(address, write_segments(text, in_group=address.kind == "group"))
 
     def _send_file(self, address: _Chat, file: OutFile) -> Sequence[str]:

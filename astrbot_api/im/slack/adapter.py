@@ -14,9 +14,8 @@ from ...deliveries.http import PlatformError, PlatformHttp
 from ...files.storage.protocol import BlobReader
 from ...runtime.bounded_json import load_json
 from ..adapter import BadSignature, Choice, InboundRequest, InMessage, OutFile, Reception, Target
-from ..markdown import read_markdown
+from ..markdown import read_fitting
 from ..piecewise import PiecewiseAdapter, check_size
-from ..rich_text import RichText
 from .api import SlackApi
 from .inbound import EventReader
 from .mrkdwn import escape, write_mrkdwn
@@ -142,9 +141,7 @@ class SlackAdapter(PiecewiseAdapter):
     def _write(self, text: str) -> str:
         if self._settings["format"] == "plain":
             return escape(text)
-        rich = read_markdown(text)
-        # A formatted table may be much longer than its Markdown.
-        return write_mrkdwn(rich if len(rich.text) < 2 * _MAX_TEXT_UNITS else RichText(text))
+        return write_mrkdwn(read_fitting(text, 2 * _MAX_TEXT_UNITS))
 
     def _send_file(self, address: Mapping[str, str], file: OutFile) -> Sequence[str]:
         check_size(file, _MAX_FILE_BYTES, "Slack")
