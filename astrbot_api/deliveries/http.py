@@ -11,6 +11,7 @@ import orjson
 
 from ..errors import AstrBotError
 from ..runtime.outbound import Answer, Call, Outbound, OutboundError
+from ..runtime.pauses import read_retry_after
 
 #: Maximum size of a response, in bytes.
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -68,11 +69,8 @@ class HttpResponse:
 
     @property
     def retry_after_s(self) -> float | None:
-        """The header ``Retry-After`` in seconds, or None if it is not a number."""
-        try:
-            return max(0.0, float(self.headers["retry-after"]))
-        except (KeyError, ValueError):
-            return None
+        """The pause of the header ``Retry-After`` in seconds, or None."""
+        return read_retry_after(self.headers.get("retry-after"))
 
 
 class PlatformHttp:

@@ -14,10 +14,10 @@ import orjson
 from ..config.agents import ProviderConfig
 from ..errors import ProviderError
 from ..runtime.outbound import Answer, Call, Outbound, OutboundError
+from ..runtime.pauses import read_pause
 from . import error_texts, failures
 from .base_url import BaseUrl
 from .key_ring import KeyRing
-from .pauses import read_pause
 from .sse import NotAnAnswer
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import math
 import re
 
 from ..errors import ProviderError
+from ..runtime.pauses import read_pause_in_words
 from .error_texts import find_words, quote, with_words
-from .pauses import read_pause_in_words
 from .quirks import is_balance_used_up, is_misread_call, is_too_long, may_pass
 
 UNREACHABLE = (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import email.utils
 import itertools
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -72,6 +74,24 @@ def test_an_answer_that_breaks_off_is_retryable(http: PlatformHttp, answer: byte
         http.request("GET", endpoint.base_url)
     assert caught.value.retryable
     assert "127.0.0.1" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("header", "least_s", "most_s"),
+    [
+        ("7", 7.0, 7.0),
+        (email.utils.format_datetime(datetime.now(UTC) + timedelta(hours=9)), 8 * 3600, 9 * 3600),
+        ("Mon, 01 Jan 2001 00:00:00 GMT", 0.0, 0.0),
+    ],
+)
+def test_retry_after_is_a_number_or_a_date(
+    http: PlatformHttp, header: str, least_s: float, most_s: float
+) -> None:
+    head = f"HTTP/1.1 429 Slow\r\nRetry-After: {header}\r\nContent-Length: 0\r\n\r\n"
+    with RawEndpoint(answering(head.encode())) as endpoint:
+        pause_s = http.request("GET", endpoint.base_url).to_error("Slow.").retry_after_s
+    assert pause_s is not None
+    assert least_s <= pause_s <= most_s
 
 
 def drip(connection: Connection) -> None:

@@ -14,7 +14,7 @@ from astrbot_api.agent.provider import ModelOptions
 from astrbot_api.errors import ProviderError
 from astrbot_api.providers.error_texts import find_words
 from astrbot_api.providers.fixes import find_fixes
-from astrbot_api.providers.pauses import read_pause, read_retry_after
+from astrbot_api.runtime.pauses import read_pause, read_retry_after
 
 from ..strict_endpoint import StrictEndpoint, call, say
 from .openai_asking import (

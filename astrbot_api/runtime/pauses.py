@@ -1,4 +1,4 @@
-"""Retry delays of endpoints, from response headers or error texts."""
+"""Retry delays that other servers ask for, in response headers or error texts."""
 
 from __future__ import annotations
 
