@@ -349,11 +349,12 @@ def _add_chores(state: AppState) -> None:
     chores.add(state.keys.quotas.refresh, every_s=15.0)
     chores.add(state.uploads.remove_expired, every_s=60.0)
     chores.add(
-        lambda: remove_old_rows(state.db, settings.audit_days, settings.response_days),
+        lambda: remove_old_rows(
+            state.db, settings.audit_days, settings.response_days, settings.im_keep_days
+        ),
         every_s=600.0,
     )
     # The outbox starts together with the worker's other background work.
     chores.add(im.outbox.start)
     chores.add(im.pollers.check, every_s=min(settings.worker_lease_s / 3, 2.0))
-    chores.add(im.inbound.prune, every_s=60.0)
     chores.add(im.inbound.pending.check, every_s=15.0)

@@ -18,7 +18,7 @@ from contextlib import suppress
 import peewee
 
 from ..config.settings import Settings
-from ..db import deliveries, delivery_claims
+from ..db import delivery_claims
 from ..db.deliveries import EVENT_PREFIX, DeliveryRow
 from ..db.store import Store
 from ..errors import AstrBotError, StorageError
@@ -182,14 +182,12 @@ class Outbox:
         if time.monotonic() - self._maintained_at < _MAINTAIN_S:
             return
         self._maintained_at = time.monotonic()
-        keep_us = int(self._settings.im_keep_days * 86_400e6)
         worker_id = self._lease.get_worker_id()
 
         def job(db: peewee.Database) -> None:
             # A delivery whose result could not be stored is still claimed by this live worker.
             delivery_claims.free_own(db, worker_id, list(self._sending))
             delivery_claims.pull_in(db, now_us() + int(_MAX_PAUSE_S * 1e6))
-            deliveries.prune(db, keep_us=keep_us)
 
         self._store.write(job)
 

@@ -118,11 +118,6 @@ class Inbound:
             )
         self._begin(bot, adapter, message, files)
 
-    def prune(self) -> None:
-        """Delete events that no platform redelivers any more. A periodic task."""
-        keep_us = int(self._settings.im_keep_days * 86_400e6)
-        self._store.write(lambda db: inbound.prune_events(db, keep_us))
-
     def _begin_pending(self, bot_id: str, message: InMessage) -> None:
         bot, adapter = self._bots.get_running(bot_id)
         self.take(bot, adapter, message, in_place=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import peewee
 import pytest
 from werkzeug.test import TestResponse
 
@@ -19,6 +20,7 @@ from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.im.adapter import Target
 from astrbot_api.keys.rules import KeyRules
 from astrbot_api.testing import make_app
+from astrbot_api.worker.chores import remove_old_rows
 
 from ..fake_messenger import FakeMessenger
 from ..waiting import wait_for
@@ -477,9 +479,20 @@ def test_a_worker_that_lost_its_claim_stops_sending(post: Post) -> None:
 
 def test_old_deliveries_are_deleted(post: Post) -> None:
     delivery_id = post.send(umo=UMO, message="x").get_json()["data"]["delivery_id"]
-    assert post.state.db.write(lambda db: deliveries.prune(db, keep_us=-1)) == 1
+    remove_old_rows(post.state.db, 90, 30, -1)
     answer = post.get(f"/api/v1/im/deliveries/{delivery_id}")
     assert (answer.status_code, answer.get_json()["code"]) == (404, "delivery_not_found")
+
+
+def test_more_old_deliveries_than_fit_a_transaction_are_deleted(post: Post) -> None:
+    def send_many(db: peewee.Database) -> None:
+        for _ in range(501):
+            deliveries.add_delivery(db, platform_id="webchat", target="x", content=[], sent_as=())
+
+    post.state.db.write(send_many)
+    remove_old_rows(post.state.db, 90, 30, -1)
+    with post.state.db.read() as db:
+        assert Delivery.select().count(db) == 0
 
 
 def test_a_deleted_attachment_fails_its_delivery(make_post: Callable[..., Post]) -> None:

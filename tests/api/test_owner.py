@@ -438,11 +438,11 @@ def test_a_use_that_could_not_be_stored_is_stored_later(
 
 def test_old_entries_are_removed(owned: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     log_in(owned.client, "no")
-    remove_old_rows(owned.state.db, 90, 30)
+    remove_old_rows(owned.state.db, 90, 30, 30)
     assert actions(owned) == ["login_failed"]
     later = keys.now_us() + 91 * keys.DAY_US
     monkeypatch.setattr("astrbot_api.worker.chores.now_us", lambda: later)
-    remove_old_rows(owned.state.db, 90, 30)
+    remove_old_rows(owned.state.db, 90, 30, 30)
     assert actions(owned) == []
 
 

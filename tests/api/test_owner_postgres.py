@@ -58,7 +58,7 @@ def test_owner_manages_keys_and_reads_the_pages_data(owned: Api) -> None:
     new = post("rotate", key_id=made["key_id"], grace_s=60)
     assert post("revoke", key_id=new["key_id"]) == {}
     assert post("delete", key_id=new["key_id"]) == {}
-    remove_old_rows(owned.state.db, 90, 30)
+    remove_old_rows(owned.state.db, 90, 30, 30)
     assert client.post("/api/auth/logout", headers=headers).status_code == 200
 
 

@@ -169,7 +169,7 @@ def test_unused_turns_of_an_expired_key_are_released(
         lambda db: ApiKey.update(expires_at=1).where(ApiKey.parent_id.is_null(False)).execute(db)
     )
     # Two turns are used. The keys themselves are deleted an hour later.
-    remove_old_rows(shop.state.db, 90, 30)
+    remove_old_rows(shop.state.db, 90, 30, 30)
     assert shop.count_rows("visit") == 1
     second = admit(shop, first["visitor"])
     assert read_rules(shop, second["api_key"])["max_turns"] == 10
