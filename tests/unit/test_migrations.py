@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 
 from astrbot_api.config.settings import Settings
 from astrbot_api.db import migrating
-from astrbot_api.db.models import ALL_MODELS, POSTGRES_MODELS, is_postgres
+from astrbot_api.db.models import list_models
 from astrbot_api.db.store import Store, open_store
 from astrbot_api.errors import SettingsError
 
@@ -107,8 +107,7 @@ def test_a_new_database_has_the_tables_of_the_models_and_no_others(stores: list[
     store = stores[0]
     assert store.upgrade() == ALL_MIGRATIONS
     with store.read() as db:
-        models = (*ALL_MODELS, *(POSTGRES_MODELS if is_postgres(db) else ()))
-        names = {model._meta.table_name for model in models} | {"schema_migration"}
+        names = {model._meta.table_name for model in list_models(db)} | {"schema_migration"}
         assert set(db.get_tables()) - {"sqlite_sequence"} == names
 
 
@@ -128,7 +127,7 @@ def test_the_last_development_state_is_taken_over(stores: list[Store]) -> None:
     if old.dialect == "postgres":
         frame = 'data: {"a":"\u00e9"}\nid: 1\n\n'
         _run(old, f"INSERT INTO run_event VALUES (7, 1, '{frame}')")
-    assert old.upgrade() == ALL_MIGRATIONS[1:]
+    assert old.upgrade() == ALL_MIGRATIONS
     if old.dialect == "postgres":
         assert _rows(old, "SELECT event FROM run_event") == [('{"a":"\u00e9"}'.encode(),)]
     assert old.list_migrations() == [(name, True) for name in ALL_MIGRATIONS]
@@ -151,6 +150,29 @@ def test_a_state_of_the_development_before_its_last_is_refused(
         _run(stores[0], "DROP TABLE bot_lease", sql)
     with pytest.raises(SettingsError, match="`astrbot-api db upgrade` of commit 971b0fa"):
         stores[0].upgrade()
+
+
+def _note_migrations(store: Store, names: Collection[str]) -> None:
+    values = ", ".join(f"('{name}', '2026-01-01')" for name in names)
+    _run(store, f"INSERT INTO schema_migration (name, applied) VALUES {values}")
+
+
+def test_the_last_state_before_the_migrations_were_squashed_is_recognized(
+    stores: list[Store],
+) -> None:
+    store = stores[0]
+    store.upgrade()
+    _note_migrations(store, migrating._SQUASHED)
+    assert store.upgrade() == []
+    assert store.list_migrations() == [(name, True) for name in ALL_MIGRATIONS]
+
+
+def test_a_state_before_the_last_squashed_migration_is_refused(stores: list[Store]) -> None:
+    store = stores[0]
+    store.upgrade()
+    _note_migrations(store, migrating._SQUASHED - {"0022_edition"})
+    with pytest.raises(SettingsError, match="`astrbot-api db upgrade` of commit 6164ac8"):
+        store.upgrade()
 
 
 def test_a_later_migration_runs_on_an_old_database_and_not_on_a_new_one(

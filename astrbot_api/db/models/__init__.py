@@ -26,7 +26,12 @@ def is_postgres(db: peewee.Database) -> bool:
     return isinstance(db, peewee.PostgresqlDatabase)
 
 
+def list_models(db: peewee.Database) -> tuple[type[Table], ...]:
+    """Return the tables of this kind of database."""
+    return ALL_MODELS + (POSTGRES_MODELS if is_postgres(db) else ())
+
+
 def create_tables(db: peewee.Database) -> None:
     """Create all tables of this kind of database, with their indexes."""
-    for model in (*ALL_MODELS, *(POSTGRES_MODELS if is_postgres(db) else ())):
+    for model in list_models(db):
         peewee.SchemaManager(model, db).create_all(safe=False)
