@@ -22,7 +22,6 @@ from collections.abc import Mapping
 
 from .error_codes import ERROR_CODES
 
-#: HTTP status by code.
 STATUS_OF_CODE = {code: one.status for code, one in ERROR_CODES.items()}
 
 #: Messages of ``error`` events by code.

@@ -20,8 +20,6 @@ from .access import MAX_NUMBER, AdminBlueprint, get_address, get_owner
 blp = AdminBlueprint("approvals", __name__, url_prefix="/admin/data/approvals")
 
 _PAGE = 30
-
-#: Maximum length of an id in a lookup.
 _MAX_ID_CHARS = 255
 
 

@@ -22,7 +22,6 @@ blp = AdminBlueprint("auth", __name__, url_prefix="/auth", public=True)
 
 # Error text of the recorded server.
 _BAD_BODY = "Invalid request payload"
-#: Maximum size of a login's body.
 _MAX_LOGIN_BYTES = 8 * 1024
 
 _LOGGED_OUT = "已退出登录"

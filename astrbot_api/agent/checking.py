@@ -22,7 +22,6 @@ _MAX_DEPTH = 60
 class ArgumentCheck:
     """Checks the arguments of one tool.
 
-    :param name: The tool's name, for the log.
     :param schema: The tool author's schema, in any draft.
     :param fitted: The schema for the model, used if the author's schema is invalid.
     """

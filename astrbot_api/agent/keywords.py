@@ -9,7 +9,6 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-#: Types of JSON values.
 _TYPES = frozenset({"string", "number", "integer", "boolean", "array", "object", "null"})
 
 #: Formats that endpoints accept. Source: OpenAI's guide "Structured model outputs".

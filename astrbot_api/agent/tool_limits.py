@@ -12,7 +12,6 @@ import orjson
 class ToolLimits:
     """Limits of one turn.
 
-    :param max_calls: Maximum number of calls.
     :param max_seconds: Maximum sum of the calls' durations.
     :param max_output_chars: Maximum total length of the results.
     :param max_repeats: Number of steps in which the same call may give the same result.

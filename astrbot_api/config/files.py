@@ -23,7 +23,6 @@ from .watched import InvalidFile, is_settled
 
 log = logging.getLogger(__name__)
 
-#: Id of the config that is used by default.
 DEFAULT_CONFIG_ID = "default"
 
 #: Interval between checks of the folder, in seconds.

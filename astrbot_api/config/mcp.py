@@ -52,7 +52,6 @@ class McpServerConfig:
     :param cwd: Working directory of the program, or empty for the server's.
     :param url: URL of a server with streamable HTTP.
     :param transport: ``http``, ``sse`` (the older one), or ``auto``, which detects it.
-    :param headers: Headers of each request to it.
     :param token_env: Variable with a token, sent as ``Authorization: Bearer``.
     :param oauth: Its validated ``[mcp.NAME.oauth]`` table, or empty.
     :param timeout_s: Timeout of a call, or None for ``agent.tool_timeout_s``.
@@ -76,10 +75,7 @@ class McpServerConfig:
     trust_hints: bool = False
 
     def to_definition(self, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Return the data for a connection to the server, including secrets.
-
-        :param environ: The environment variables, ``os.environ`` by default.
-        """
+        """Return the data for a connection to the server, including secrets."""
         environ = os.environ if environ is None else environ
         if not self.command:
             headers = dict(self.headers)

@@ -26,7 +26,6 @@ GIB = 1024 * MIB
 #: Types of attachments; ``record`` is audio.
 ATTACHMENT_TYPES = ("image", "record", "video", "file")
 
-#: Minimum length of an owner's password.
 MIN_PASSWORD_CHARS = 8
 
 _ORIGIN = r"https?://[^/\s*]+"

@@ -63,7 +63,6 @@ _NAMES = [field.name for field in fields(DeliveryRow)]
 #: The columns of a :class:`DeliveryRow`, see :func:`to_rows`.
 FIELDS = [getattr(Delivery, name) for name in _NAMES]
 
-#: Condition for the queue of a target.
 UNFINISHED_OF_TARGET = DELIVERY_UNFINISHED & equals(Delivery.target)
 
 _LINE = Prepared(

@@ -16,7 +16,6 @@ from .locks import for_update, lock_name
 from .models.keys import ApiKey, ApiKeyScope, KeyUse, LegacyKey
 from .prepared import Prepared, equals, param
 
-#: Maximum length of a key's name.
 MAX_NAME_CHARS = 200
 
 #: The four scopes of the published API.
@@ -34,7 +33,6 @@ ALL_SCOPES = (
 #: Scopes that another one includes. Source: answers of AstrBot 4.29.3 to keys with one scope.
 INCLUDED_IN = {"provider": "config"}
 
-#: One day in microseconds.
 DAY_US = 24 * 60 * 60 * 1_000_000
 
 _PARENT = Prepared(ApiKey.select(ApiKey.parent_id).where(equals(ApiKey.key_id)))

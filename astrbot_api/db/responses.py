@@ -25,7 +25,6 @@ _DAY_US = 86_400_000_000
 #: The kind that counts their bytes. Their outputs are messages and count separately.
 _KIND = "messages"
 
-#: Number of rows that one transaction deletes.
 _FORGOTTEN_AT_ONCE = 500
 
 

@@ -13,10 +13,8 @@ from ..errors import AstrBotError
 from ..runtime.outbound import Answer, Call, Outbound, OutboundError
 from ..runtime.pauses import read_retry_after
 
-#: Maximum size of a response, in bytes.
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
-#: Maximum duration of a download, in seconds.
 MAX_DOWNLOAD_S = 300.0
 
 #: Maximum duration of reading a body that is ignored, so that its connection can be reused.

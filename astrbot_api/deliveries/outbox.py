@@ -33,7 +33,6 @@ from .waiting import DeliveryWaiters
 
 log = logging.getLogger(__name__)
 
-#: Maximum number of deliveries that one worker sends at the same time.
 _MAX_SENDING = 64
 
 #: Maximum number of deliveries of one bot or webhook that one worker sends, and of one batch.
@@ -48,7 +47,6 @@ _POLL_S = 1.0
 #: Maximum pause between two attempts, in seconds, even if the platform asks for more.
 _MAX_PAUSE_S = 3600.0
 
-#: Maximum pause of the exponential backoff, in seconds.
 _MAX_BACKOFF_S = 600.0
 
 #: Seconds between two cleanups by one worker.

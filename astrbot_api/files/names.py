@@ -11,7 +11,6 @@ from urllib.parse import unquote_to_bytes
 
 from ..runtime.decoding import decode, find_codec
 
-#: Maximum length of a name, in characters.
 MAX_NAME_CHARS = 255
 
 #: Maximum length of an extension that is kept when a name is truncated.

@@ -11,8 +11,6 @@ from ..runtime.clock import now_us
 from .attachments import Attachments
 
 _DAY_US = 24 * 60 * 60 * 1_000_000
-
-#: Number of attachments per query.
 _PAGE = 500
 
 

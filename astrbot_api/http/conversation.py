@@ -41,10 +41,8 @@ _OUR_FILE = re.compile(
 #: Maximum length of a URL that is matched, in characters.
 _MAX_URL_CHARS = 2000
 
-#: Maximum number of approval answers in one request.
 MAX_ANSWERS = 100
 
-#: Maximum length of an id that is looked up.
 _MAX_ID_CHARS = 255
 
 #: Accepted names of the member that holds a tool's parameters, a JSON schema.

@@ -18,7 +18,6 @@ from .blueprint import ApiBlueprint
 from .openai_errors import expects_openai_errors
 from .state import get_state
 
-#: All methods that routes can have.
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 #: Paths that a route with a variable would match too, and the methods of their own routes.

@@ -55,10 +55,7 @@ class Text(ma.fields.String):
 
 
 class BoundedList(ma.fields.List[Any]):
-    """A list whose length is checked first. Loading stops at the first invalid element.
-
-    :param max_items: Maximum number of elements.
-    """
+    """A list whose length is checked first. Loading stops at the first invalid element."""
 
     def __init__(self, inner: Any, *, max_items: int, **kwargs: Any) -> None:
         metadata = {"maxItems": max_items, **kwargs.pop("metadata", {})}

@@ -19,7 +19,6 @@ from .fields import optional_object, optional_text, request_field
 from .schemas import RequestSchema
 from .state import get_state
 
-#: Maximum length of a decision's comment.
 MAX_COMMENT_CHARS = 2000
 
 #: Longer ids are truncated before the lookup.

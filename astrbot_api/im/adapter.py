@@ -34,7 +34,6 @@ from ..files.storage.protocol import BlobReader
 
 MessageType = Literal["FriendMessage", "GroupMessage", "OtherMessage"]
 
-#: Conversation types in a UMO.
 MESSAGE_TYPES: tuple[MessageType, ...] = ("FriendMessage", "GroupMessage", "OtherMessage")
 
 FileType = Literal["image", "record", "video", "file"]

@@ -9,7 +9,6 @@ from ..errors import ApiError, refuse
 from ..messages import check_text
 from .adapter import MESSAGE_TYPES, MessageType
 
-#: Maximum length of a UMO.
 MAX_UMO_CHARS = 1024
 
 

@@ -45,8 +45,6 @@ from .adapter import (
 )
 
 _MAX_WORDS_CHARS = 200
-
-#: Maximum number of segments of an incoming message.
 _MAX_SEGMENTS = 100
 
 #: Blanks around a session's id do not survive in a UMO. The reply would reach another session.

@@ -21,7 +21,6 @@ ROUNDS = 100_000
 #: Hashes with more rounds are rejected: checking one would block a core.
 _MAX_ROUNDS = 1_000_000
 
-#: Size of a hash in bytes -> its algorithm.
 _ALGORITHM_OF_SIZE = {20: "sha1", 32: "sha256", 48: "sha384", 64: "sha512"}
 
 _SELF_DESCRIBED = re.compile(

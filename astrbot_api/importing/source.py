@@ -31,13 +31,11 @@ _SUFFIXES = ("", "-wal", "-journal")
 #: Number of attempts to copy a database that is being written to.
 _COPY_ATTEMPTS = 5
 
-#: Number of rows per page.
 PAGE_ROWS = 200
 
 #: Longer values are returned as None.
 MAX_VALUE_CHARS = 16 * 1024 * 1024
 
-#: Maximum size of a JSON file, in bytes.
 _MAX_JSON_BYTES = 16 * 1024 * 1024
 
 

@@ -111,7 +111,6 @@ class Caller:
     guard: KeyGuard | None = None
     #: The state of its request rate, or None if the rate is not limited.
     rate: RateState | None = None
-    #: Whether the caller is the logged-in owner.
     is_owner: bool = False
 
     @property

@@ -35,7 +35,6 @@ class Limit:
     code: str
 
 
-#: Maximum number of valid session keys of one key.
 MAX_SESSION_KEYS = 10_000
 
 #: All limits of a key; ``tests/api/test_shared_limits.py`` tests each of them.

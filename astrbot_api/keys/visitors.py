@@ -37,8 +37,6 @@ _MAX_VISITS = 1000
 #: Rate and concurrency limits of one visitor.
 _REQUESTS_PER_MINUTE = 120
 _STREAMS = 3
-
-#: Maximum length of a visitor's token.
 _MAX_TOKEN_CHARS = 500
 
 
@@ -89,7 +87,6 @@ class Visitors:
     ) -> Admission:
         """Create a key for a visitor.
 
-        :param address: The client's address.
         :param token: The token of an earlier visit. An invalid token makes a new visitor.
         :raises ApiError: ``widget_closed``, ``visits_exhausted`` or ``too_many_keys``.
         """

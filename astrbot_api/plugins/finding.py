@@ -17,7 +17,6 @@ from typing import Any
 from ..config.agents import RESERVED_PLUGIN_NAMES
 from .context import PluginError
 
-#: Group of the entry points of plugins.
 ENTRY_POINT_GROUP = "astrbot_api.plugins"
 
 BUILT_IN = "built-in"

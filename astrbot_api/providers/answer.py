@@ -37,8 +37,6 @@ class AnswerReader:
     """One answer of an endpoint.
 
     This is not a generator, because each level of generators slows down greenlet switches.
-
-    :param read_timeout_s: Maximum time without data, in seconds.
     """
 
     def __init__(

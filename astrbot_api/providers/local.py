@@ -38,8 +38,6 @@ _START_TIMEOUT_S = 30.0
 #: First and longest pause between two health checks, in seconds.
 _FIRST_LOOK_S = 0.05
 _LOOK_S = 0.5
-
-#: Timeout of a health check, in seconds.
 _HEALTH_TIMEOUT_S = 1.0
 
 #: Upper estimate of the tokens that the chat template adds to a message.
@@ -50,7 +48,6 @@ def resolve_auto(config: ProviderConfig, environ: Mapping[str, str]) -> Provider
     """Resolve a provider table of type ``auto`` to a concrete type.
 
     :param config: The provider table. Its other settings are kept.
-    :param environ: The environment variables.
     :returns: A table of type ``openai`` or ``local``. A table of another type than
         ``auto`` is returned unchanged.
     :raises ProviderError: when no variable names a model.

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-#: Path of the operation.
 PATH = "/responses"
 
 #: The field of a message or call with the reasoning items before it.

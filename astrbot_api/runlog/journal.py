@@ -14,7 +14,6 @@ from typing import Protocol
 
 from ..events import Event
 
-#: Maximum number of events in one read.
 READ_LIMIT = 500
 
 #: Microseconds for which an epoch rejects a run that starts with event 1. A worker that lost

@@ -108,7 +108,6 @@ return 1
 #: Seconds between two lines about failures in the log.
 _LOG_EVERY_S = 10.0
 
-#: Maximum number of runs that one call of ``prune`` deletes.
 _PRUNED_AT_ONCE = 200
 
 #: Maximum number of attempts to end a run while another worker still adds to it.

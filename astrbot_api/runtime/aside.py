@@ -85,8 +85,6 @@ class AsideError(AstrBotError):
 class Limits:
     """Resource limits of one job.
 
-    :param cpu_s: CPU time in seconds.
-    :param wall_s: Wall time in seconds.
     :param memory_bytes: Memory beyond that of the new process.
     :param output_bytes: Size of the result.
     """

@@ -65,7 +65,6 @@ class Call:
 
     As a context manager it ends a blocked read on cancellation and at the time limit.
 
-    :param headers: Additional headers of each request.
     :param limit_s: Time limit in seconds for all requests, including connecting.
     """
 
@@ -79,7 +78,6 @@ class Call:
         self.cancel = cancel
         self.headers = headers or {}
         self.deadline = None if limit_s is None else time.monotonic() + limit_s
-        #: Whether the connection was reused.
         self.reused = False
         self._connection: Owned | None = None
         self._sock: Any = None

@@ -39,7 +39,6 @@ class Route:
 
     :param may_connect: Returns whether an address is allowed, or None to allow all.
     :param tunnel: HTTP proxy that opens a tunnel to a checked address, or None.
-    :param socks: SOCKS proxy, or None.
     """
 
     call: Call

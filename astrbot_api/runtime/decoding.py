@@ -18,7 +18,6 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
-#: Size of the sample for detection, in bytes.
 _SAMPLE_BYTES = 256 * 1024
 
 #: A multibyte character in UTF-8 without overlong forms (Source: RFC 3629, 4).

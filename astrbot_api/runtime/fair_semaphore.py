@@ -11,8 +11,6 @@ class FairSemaphore:
 
     With ``threading.Semaphore``, a caller that releases a place can take it again before a waiting
     caller runs. If all others do so, one caller waits until its timeout.
-
-    :param count: Number of concurrent callers.
     """
 
     def __init__(self, count: int) -> None:

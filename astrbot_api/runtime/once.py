@@ -41,7 +41,6 @@ class Once:
         """Return the value of ``find``, or of ``make`` if ``find`` returns None.
 
         :param make: Creates the value and stores it.
-        :param cancel: Ends the wait.
         :raises NotMadeInTime: when another caller did not finish in time.
         :raises RunCancelled: when the wait was cancelled.
         """

@@ -134,7 +134,6 @@ class Outbound:
         A host is resolved once, all its addresses are checked, and the
         connection goes to one of them. So DNS rebinding has no effect. A
         proxy gets a tunnel request for a checked address.
-    :param find_addresses: Resolves a host name.
     :param pool_size: Maximum number of idle connections per host.
     """
 

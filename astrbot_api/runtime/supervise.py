@@ -20,7 +20,6 @@ class Supervisor:
     this process dies, even by SIGKILL. Its standard output is discarded.
 
     :param name: Name of the process in the lines for ``report``.
-    :param command: Program and arguments.
     :param environ: Complete environment of the process.
     :param report: Called with one line for the operator, from another thread.
     :param pass_fds: File descriptors that the process inherits.

@@ -131,7 +131,6 @@ class Tracing:
         """Export the remaining spans, up to ``timeout_s`` seconds."""
 
 
-#: Disabled tracing.
 NO_TRACING = Tracing()
 
 

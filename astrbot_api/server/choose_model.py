@@ -23,7 +23,6 @@ from ..errors import SettingsError
 from ..providers.local import DEFAULT_OPENAI_MODEL
 from ..providers.local_model import find_demo_gguf
 
-#: Ollama's default address.
 OLLAMA_URL = "http://127.0.0.1:11434"
 
 #: Timeout for Ollama, in seconds. It runs on this machine.
@@ -66,7 +65,6 @@ def choose_model(
 
     :param providers: Provider tables of all configs, the default config's first. It
         determines the model; the others only determine whether the embedded model is needed.
-    :param environ: The environment variables.
     :param list_ollama: Lists the models of an Ollama on this machine. Called only if needed.
     :param find_demo: Finds the demonstration model's file.
     :param can_embed: Returns whether llama.cpp is installed.

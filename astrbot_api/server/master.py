@@ -32,7 +32,6 @@ _SIGNALS = (
 class Master:
     """gunicorn's master as a child process.
 
-    :param command: Program and arguments.
     :param environ: The complete environment of the process.
     :param banner: Printed when the server responds.
     """

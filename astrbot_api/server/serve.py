@@ -52,7 +52,6 @@ def run_server(
 ) -> int:
     """Serve until a signal stops the server.
 
-    :param host: Address to listen on.
     :param port: TCP port, or 0 for any free port.
     :param workers: Number of worker processes. None means ``WEB_CONCURRENCY``, else 2.
     :param data_dir: Created if missing. None means the setting ``data_dir``.

@@ -45,7 +45,6 @@ class FakeAstrBot(FakePlatform):
 
     :param version: Version to imitate.
     :param max_chats: Number of concurrent chats above which it fails as the real one does.
-    :param scopes: Scopes of its key.
     :ivar key: An API key.
     :ivar asked: Received messages as ``(username, session_id, text)``.
     :ivar uploaded: Received files as ``(name, type)``.

@@ -19,7 +19,6 @@ from multipart import MultipartError, MultipartParser, parse_options_header
 #: Maximum number of recorded requests and messages.
 _MAX_REMEMBERED = 5000
 
-#: Maximum size of a request body, in bytes.
 _MAX_BODY_BYTES = 256 * 1024 * 1024
 
 _WAIT_S = 30.0

@@ -110,7 +110,6 @@ class FakeSlack(FakePlatform):
         """Return the headers and the body of Slack's request for a pressed button.
 
         :param message: The message with the button, from :attr:`messages`.
-        :param label: Text of the button.
         """
         buttons = message["blocks"][-1]["elements"]
         button = next(one for one in buttons if one["text"]["text"] == label)

@@ -50,7 +50,6 @@ class Refusal(Exception):
 class FakeTelegram(FakePlatform):
     """The Bot API of one bot.
 
-    :param token: The accepted token.
     :param username: Name of the bot, without ``@``.
     """
 
@@ -110,7 +109,6 @@ class FakeTelegram(FakePlatform):
         """Return the update for a pressed button.
 
         :param message: The message with the button, from :attr:`messages`.
-        :param label: Text of the button.
         """
         keys = [one for row in message["reply_markup"]["inline_keyboard"] for one in row]
         chat = message["chat_id"]

@@ -21,10 +21,7 @@ from .fake_platform import FakePlatform, FakeRequest, FakeResponse
 
 
 class FakeWebhookReceiver(FakePlatform):
-    """A system that receives signed messages at its :attr:`url` and creates signed requests.
-
-    :param secret: The secret of the bot.
-    """
+    """A system that receives signed messages at its :attr:`url` and creates signed requests."""
 
     def __init__(self, secret: str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw") -> None:
         super().__init__()

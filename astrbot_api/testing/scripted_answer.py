@@ -17,9 +17,7 @@ _ID = "chatcmpl-mock"
 class ScriptedAnswer:
     """One completion that the fake endpoint sends.
 
-    :param writer: The connection.
     :param body: The request, which names the model and may request the usage.
-    :param script: The answer.
     """
 
     def __init__(self, writer: asyncio.StreamWriter, body: dict[str, Any], script: Script) -> None:

@@ -51,10 +51,7 @@ class UpstreamRefusal(UpstreamError):
 
 
 class UpstreamTransport:
-    """Connections to one AstrBot. Thread-safe.
-
-    :param config: URL, key and timeouts.
-    """
+    """Connections to one AstrBot. Thread-safe."""
 
     def __init__(self, config: UpstreamConfig) -> None:
         self._config = config

@@ -10,7 +10,6 @@ import orjson
 
 from ...agent.provider import ModelMessage
 
-#: Length of a shortened tool result, in characters.
 SHORT_RESULT_CHARS = 200
 
 #: Tokens counted for a picture or a recording.

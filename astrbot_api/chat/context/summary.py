@@ -30,7 +30,6 @@ class Summariser:
     """Summarises with the config's own model.
 
     :param options: Model and cancellation of the current turn.
-    :param max_chars: Maximum length of a summary.
     """
 
     store: Store

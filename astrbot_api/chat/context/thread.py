@@ -21,7 +21,6 @@ from .compacted import introduce
 from .steps import to_steps
 from .supplied import Render, SuppliedMessage
 
-#: Roles whose messages are instructions.
 SYSTEM_ROLES = ("system", "developer")
 
 #: Text of the message with the files of tools' outputs, and of an output without a text.
@@ -36,8 +35,6 @@ _MAX_ENTRIES = 1000
 class ThreadEntry:
     """The entry stored with a turn that is a response.
 
-    :param key_id: The key that owns it.
-    :param input_json: The items of its input.
     :param previous: The entry to continue, or None to begin a thread.
     :param newest: Whether it continues the newest entry of its session.
     """
@@ -55,8 +52,6 @@ def load_thread(
     """Return the instructions and the messages of a thread, oldest first.
 
     The newest entry is always included, since the input may hold results of its calls.
-
-    :param budget: Maximum tokens of the messages.
     """
     instructions: list[str] = []
     messages: list[ModelMessage] = []

@@ -168,7 +168,6 @@ class Outcomes:
     def replace_reply(self, message_id: int, outcome: Outcome) -> None:
         """Replace the stored message of an ended run.
 
-        :param message_id: The message's number.
         :raises StorageError: if the database cannot store it.
         """
 

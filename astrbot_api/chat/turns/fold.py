@@ -29,7 +29,6 @@ class ReplyFold:
         self.user_message: dict[str, Any] | None = None
         self.message_id: int | None = None
         self.stats: dict[str, Any] | None = None
-        #: The ``error`` event, if there was one.
         self.error: Event | None = None
         self._parts: list[dict[str, Any]] = []
         self._calls: dict[str, dict[str, Any]] = {}

@@ -38,7 +38,6 @@ class Outcome:
 
     :param status: ``completed``, ``stopped``, ``failed`` or ``interrupted``.
     :param code: Error code of a failure or interruption, empty otherwise.
-    :param message: Error message for people.
     :param reason: A code with more detail than ``code``, or empty.
     :param retry_after_s: Seconds to wait, as requested by the model's endpoint.
     :param content: The bot's message without its error, or None if there is nothing to store.
@@ -61,10 +60,7 @@ class Outcome:
     def of_failure(
         cls, error: Exception, run_id: str, content: Mapping[str, Any] | None
     ) -> Outcome:
-        """Return the outcome of a turn that an exception ended, and log an unexpected one.
-
-        :param content: The reply so far, or None.
-        """
+        """Return the outcome of a turn that an exception ended, and log an unexpected one."""
         code, reason, retry_after_s = "internal_error", "", None
         if isinstance(error, ProviderError):
             code, message = error.code, error.message

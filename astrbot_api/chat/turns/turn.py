@@ -34,7 +34,6 @@ class Origin:
     """The messenger message that a turn answers.
 
     :param platform: Type of the bot.
-    :param sender_name: The sender's display name on the platform.
     :param reply_to: The platform's id of the message.
     """
 

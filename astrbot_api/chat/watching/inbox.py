@@ -37,7 +37,6 @@ _MAX_WAITING = 1000
 #: Maximum number of messages, of all users, that a resuming client may have missed.
 MAX_MISSED = 20_000
 
-#: Messages to read at a time.
 _READ_AT_ONCE = 20
 
 #: Maximum number of overlong messages to remember per worker. SQLite needs milliseconds to skip

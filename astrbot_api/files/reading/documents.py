@@ -21,7 +21,6 @@ from .slides import read_pptx
 from .word import read_docx
 from .workbooks import read_workbook
 
-#: Maximum text of one document, in characters.
 MAX_TEXT_CHARS = 2_000_000
 
 #: A document with pictures and less text is shown as its pictures.

@@ -13,7 +13,6 @@ from typing import Any
 #: Colours in the output of terminals.
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
-#: Maximum length of one output, in characters.
 _MAX_OUTPUT_CHARS = 20_000
 
 

@@ -26,7 +26,6 @@ _MAX_JPEG_PIXELS = 220_000_000
 #: Maximum size of a lossless PNG, in bytes. Larger images become JPEG.
 _MAX_PNG_BYTES = 1_500_000
 
-#: Lossy formats.
 _LOSSY = {"JPEG", "MPO", "HEIF", "AVIF", "JPEG2000"}
 
 Image.MAX_IMAGE_PIXELS = None  # this module has lower limits

@@ -12,7 +12,6 @@ from ..openai.schemas import TOOL_CALL_ID, TOOL_MEMBERS, TOOL_NAME
 from ..schemas import RequestSchema, enum_of, member, object_schema
 from .reading import ROLES
 
-#: Maximum length of ``runId``, in characters.
 _MAX_ID_CHARS = 255
 
 _MESSAGE = object_schema(

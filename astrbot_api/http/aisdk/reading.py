@@ -15,7 +15,6 @@ from ..openai.reading import check_list
 from ..own_runs import MAX_COMMENT_CHARS
 from ..replies import to_text
 
-#: Roles of a ``UIMessage``.
 ROLES = ("system", "user", "assistant")
 
 

@@ -26,7 +26,6 @@ _FOLDER_OF_ASSET = {
     "start.js": _OWN,
 }
 
-#: Seconds for which browsers cache the assets.
 _ASSET_MAX_AGE_S = 3600
 
 # The style sheet of Swagger UI contains its images as data: URLs. Swagger UI needs no

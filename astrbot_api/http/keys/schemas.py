@@ -8,7 +8,6 @@ from ...keys.rules import MAX_NUMBER
 from ..fields import BoundedList, WholeNumber, any_value, optional_text, required_text
 from ..schemas import RequestSchema, flag, mapping, number, text, text_list, time
 
-#: The scopes that a session key can have.
 SESSION_SCOPES = ("chat", "file")
 
 _KEY_ID = ("The key's id.", "3fb5931f-04eb-45b4-8515-48f20d7224d1")

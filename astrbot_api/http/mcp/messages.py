@@ -22,7 +22,6 @@ VERSIONS = (*HANDSHAKE_VERSIONS, STATELESS_VERSION)
 #: The only version with batches, and the default of a request without a version.
 BATCH_VERSION = "2025-03-26"
 
-#: Maximum number of messages in a batch.
 MAX_BATCH = 20
 
 PARSE_ERROR = -32700

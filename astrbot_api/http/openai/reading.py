@@ -13,10 +13,8 @@ from ...messages import Media, Plain, Segment, check_text, require_content, sepa
 from ..replies import to_text
 from .files import decode_base64
 
-#: Maximum number of messages in one request.
 MAX_MESSAGES = 2000
 
-#: Accepted roles of a message.
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 #: Stands for an empty message that follows others. Source: AutoGen's "default_auto_reply".
@@ -26,7 +24,6 @@ NO_TEXT = "(no text)"
 StoreFile = Callable[[bytes, str], str]
 
 
-#: Types of a part that are files.
 _FILE_TYPES = ("image_url", "input_audio", "file")
 
 

@@ -48,7 +48,6 @@ class OpenapiDocuments:
 
     :param make: Returns the document built from the routes, which is completed here.
         Called once.
-    :param settings: The limits of the server.
     :param scopes: Tag -> scope that a key needs for its routes.
     """
 

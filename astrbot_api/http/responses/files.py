@@ -11,10 +11,8 @@ from ...messages import check_text
 from ...state import AppState
 from ..openai.files import SentFiles, decode_base64
 
-#: Types of parts that are files.
 FILE_TYPES = ("input_image", "input_file", "input_audio")
 
-#: Maximum length of a file id.
 _MAX_ID_CHARS = 256
 
 

@@ -15,10 +15,8 @@ from ..own_runs import MAX_COMMENT_CHARS
 from .files import FILE_TYPES, ItemFiles
 from .items import join_name
 
-#: Accepted roles of a message.
 ROLES = ("user", "assistant", "system", "developer")
 
-#: Accepted types of input items.
 ITEM_TYPES = (
     "message", "function_call", "function_call_output", "reasoning", "mcp_call",
     "mcp_approval_request", "mcp_approval_response", "item_reference", "compaction",
@@ -39,10 +37,7 @@ def find_reference(item: Any, where: str) -> str | None:
 
 
 class ItemParser:
-    """Parser of the items of one request.
-
-    :param files: Reads the files of messages.
-    """
+    """Parser of the items of one request."""
 
     def __init__(self, files: ItemFiles) -> None:
         self._files = files

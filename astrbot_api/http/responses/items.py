@@ -24,7 +24,6 @@ _PREFIXES = {
     "compaction": "cmp",
 }
 
-#: Item types without a status.
 _WITHOUT_STATUS = ("reasoning", "mcp_approval_request", "mcp_approval_response", "compaction")
 
 _ITEM_ID = re.compile(r"[a-z]{2,4}_([0-9a-f]{32})([0-9a-f]{4})")

@@ -15,7 +15,6 @@ from ...messages import Plain, Segment, require_content, separate_texts
 from ..openai.reading import NO_TEXT, is_empty
 from .item_parsing import ItemParser, find_reference
 
-#: Maximum number of items in one input.
 MAX_ITEMS = 2000
 
 #: Returns an item in the stored form, by its id.

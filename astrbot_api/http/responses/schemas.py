@@ -8,14 +8,12 @@ import marshmallow as ma
 
 from ..schemas import flag, list_of, mapping, number, text
 
-#: Example of a stream's event.
 STREAM_EXAMPLE = (
     'event: response.output_text.delta\ndata: {"type":"response.output_text.delta",'
     '"sequence_number":4,"item_id":"msg_7254cd9a814f498ea2022c1777b1bd2d8000",'
     '"output_index":0,"content_index":0,"delta":"Hello","logprobs":[]}\n\n'
 )
 
-#: Examples of ids.
 RESPONSE_ID = "resp_7254cd9a814f498ea2022c1777b1bd2d"
 CONVERSATION_ID = "conv_7254cd9a814f498ea2022c1777b1bd2d"
 

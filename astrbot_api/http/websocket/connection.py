@@ -50,7 +50,6 @@ _FRAMES_PER_S = 2_000
 #: Close codes of RFC 6455, 7.4.1.
 NORMAL, PROTOCOL_ERROR, POLICY, TOO_BIG, RESTART, TRY_AGAIN = 1000, 1002, 1008, 1009, 1012, 1013
 
-#: Maximum length of the reason in a close frame, in bytes.
 _MAX_REASON_BYTES = 123
 
 

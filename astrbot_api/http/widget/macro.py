@@ -21,7 +21,6 @@ def make_chat_macro(url_prefix: str) -> Callable[..., Markup]:
         """Return the script tag and the element of the chat.
 
         :param nonce: Nonce of the page's content security policy, or empty.
-        :param suggestions: Suggested messages.
         :param attributes: Attributes of the element, with ``_`` instead of ``-``. Attributes
             with the value None or False are omitted.
         """

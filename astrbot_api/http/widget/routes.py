@@ -9,7 +9,6 @@ from ..blueprint import ApiBlueprint
 from ..schemas import path_parameter, plain_response
 from .bundle import STATIC, make_script
 
-#: Seconds for which browsers cache the script.
 _MAX_AGE_S = 3600
 
 #: Files that the widget or its page load on demand.

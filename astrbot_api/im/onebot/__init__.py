@@ -14,7 +14,6 @@ from ..adapter import Bot
 from ..piecewise import PiecewiseSettings
 from .adapter import OneBotAdapter
 
-#: Hosts of files in QQ messages.
 _QQ_HOSTS = ("qq.com", "qq.com.cn", "qpic.cn")
 
 

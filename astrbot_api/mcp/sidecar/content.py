@@ -118,7 +118,6 @@ def describe_tool(tool: Any) -> dict[str, Any]:
 class Kept:
     """The descriptions of one list that fit into the protocol's limits. Others are logged.
 
-    :param server: The server's name, for the log.
     :param kind: ``tool``, ``resource`` or ``prompt``, for the log.
     :param max_entries: Maximum number of entries, or None for any.
     """

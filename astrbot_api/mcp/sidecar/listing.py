@@ -13,7 +13,6 @@ from .content import Kept, describe_tool
 
 log = logging.getLogger(__name__)
 
-#: Maximum number of pages of a list.
 _MAX_PAGES = 100
 
 #: Takes a cursor and returns a page.

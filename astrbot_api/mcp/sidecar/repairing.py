@@ -55,7 +55,6 @@ def read_message(line: bytes) -> Any:
 class RepairedTransport:
     """A transport of the SDK's ``Client`` that repairs incoming results.
 
-    :param server: Name of the server, for the log.
     :param on_question: Called with the method of a request that this client does not support.
     """
 
@@ -111,10 +110,7 @@ class _RepairedStream:
 
 
 def repair_result(server: str, result: dict[str, Any]) -> None:
-    """Repair a result in place, so that one invalid part does not invalidate the others.
-
-    :param server: Name of the server, for the log.
-    """
+    """Repair a result in place, so that one invalid part does not invalidate the others."""
     if isinstance(result.get("tools"), list):
         result["tools"] = repair_tools(server, result["tools"])
     for key, model in _LISTED.items():

@@ -46,7 +46,6 @@ _STEADY_S = 60.0
 #: Start timeout in seconds. The command may download the server first.
 _START_TIMEOUT_S = 120.0
 
-#: Timeout for listing tools, resources and prompts, in seconds.
 _LIST_TIMEOUT_S = 30.0
 
 #: Pause before a new subscription to changes, and before listing after a change, in seconds.

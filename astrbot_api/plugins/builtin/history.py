@@ -19,11 +19,8 @@ from ..hookspecs import hookimpl
 #: Number of messages, newest first, and total characters that one search reads.
 MAX_MESSAGES = 5000
 MAX_CHARS = 2_000_000
-
-#: Maximum length of the searched words.
 MAX_WORDS_CHARS = 200
 
-#: Messages to read at a time.
 _PAGE = 20
 
 #: Maximum number of results, and their length.

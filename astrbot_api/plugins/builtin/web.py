@@ -53,7 +53,6 @@ class Fetcher:
     """Fetches one text and follows redirects.
 
     :param deadline: Latest ``time.monotonic`` at which it must be complete.
-    :param find_addresses: Resolves a host name.
     :param may_connect: Returns whether connecting to an address is allowed.
     """
 
