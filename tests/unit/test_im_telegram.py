@@ -12,6 +12,7 @@ import pytest
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.errors import SettingsError
 from astrbot_api.im.adapter import Adapter, BadSignature, InMessage, Target
+from astrbot_api.im.telegram import adapter as telegram
 from astrbot_api.testing import FakeTelegram
 from tests.im_platforms import (
     DOCUMENT,
@@ -39,7 +40,8 @@ def fake() -> Iterator[FakeTelegram]:
 
 
 @pytest.fixture
-def adapter(fake: FakeTelegram) -> Iterator[Adapter]:
+def adapter(fake: FakeTelegram, monkeypatch: pytest.MonkeyPatch) -> Iterator[Adapter]:
+    monkeypatch.setattr(telegram, "_ALBUM_WAIT_S", 0.0)
     with open_adapter("telegram", token=fake.token, base_url=fake.url) as adapter:
         yield adapter
 
@@ -566,6 +568,28 @@ def test_an_album_is_one_message(adapter: Adapter, fake: FakeTelegram) -> None:
     assert (first.text, len(first.files)) == ("What are they?", 3)
     assert (second.text, len(second.files)) == ("", 1)
     assert first.event_id != second.event_id
+
+
+def test_an_album_that_arrives_slowly_is_one_message(adapter: Adapter, fake: FakeTelegram) -> None:
+    size = {"file_id": "f", "width": 1, "height": 1}
+    album = [fake.make_update(photo=[size], media_group_id="12") for _ in range(3)]
+
+    class Stop(threading.Event):
+        """Lets the next updates arrive during each wait."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            if album:
+                fake.queue(fake.make_update("of another", chat_id=2222222))
+                fake.queue(album.pop())
+            return False
+
+    fake.queue(album.pop())
+    batches = adapter.poll(Stop())
+    first, *others = next(batches)
+    assert len(first.files) == 3
+    assert [one.text for one in others] == ["of another"] * 2
+    fake.queue(fake.make_update("next"))
+    assert [one.text for one in next(batches)] == ["next"]
 
 
 def test_a_forwarded_album_names_its_author_once(adapter: Adapter, fake: FakeTelegram) -> None:

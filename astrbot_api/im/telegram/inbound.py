@@ -54,22 +54,17 @@ class UpdateReader:
     def read_batch(self, updates: Iterable[Any]) -> list[InMessage]:
         """Return the messages of updates, with each album joined to one message.
 
-        Telegram sends the files of an album as consecutive messages.
+        Telegram sends each file of an album as a message.
         """
-        found: list[InMessage] = []
-        album: tuple[Any, Any] | None = None
+        found: dict[Any, InMessage] = {}
         for update in updates:
             message = self.read(update)
             if message is None:
                 continue
-            group = update.get("message", {}).get("media_group_id")
-            this = (message.session_id, group) if group else None
-            if this is not None and this == album:
-                found[-1] = _join(found[-1], message)
-            else:
-                found.append(message)
-            album = this
-        return found
+            album = update["message"]["media_group_id"] if is_of_album(update) else None
+            key = (message.session_id, album) if album else message.event_id
+            found[key] = _join(found[key], message) if album and key in found else message
+        return list(found.values())
 
     def _read_message(self, message: dict[str, Any]) -> InMessage | None:
         sender = message.get("sender_chat") or message.get("from") or {}
@@ -192,6 +187,12 @@ def _join(first: InMessage, more: InMessage) -> InMessage:
         addressed=first.addressed or more.addressed,
         quoted=first.quoted or more.quoted,
     )
+
+
+def is_of_album(update: Any) -> bool:
+    """Return whether an update is a message of an album."""
+    message = update.get("message") if isinstance(update, dict) else None
+    return isinstance(message, dict) and bool(message.get("media_group_id"))
 
 
 def find_pressed(update: Any) -> str:
