@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +32,9 @@ _BUSY_TIMEOUT_MS = 30_000
 #: SQLite steps between two checks of the time limit of :meth:`SqliteStore.read_aside`.
 _STEPS = 10_000
 
+#: Fault of a file that is no longer at its path.
+_MOVED = "the file was moved, deleted or replaced while the server was running; restart the server"
+
 _PRAGMAS = {
     "journal_mode": "wal",
     # Safe against a crash of the process. A power cut may lose the last
@@ -56,7 +60,7 @@ class SqliteStore:
     dialect = "sqlite"
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = path.absolute()  # the application may change its folder
         self._own = PerProcess(lambda: _Own(self._connect))
         self._closed = False
 
@@ -107,8 +111,9 @@ class SqliteStore:
             raise as_storage_error(error, str(self._path)) from error
 
     def describe_fault(self, look: object) -> str:
-        """Return an empty text: reads never wait, and one thread writes."""
-        return ""
+        """Return whether the file is gone. Otherwise reads never wait, and one thread writes."""
+        own = self._own.current
+        return _MOVED if own is not None and own.has_moved() else ""
 
     def close(self) -> None:
         """Stop the writer and close every connection. The store cannot be used afterwards."""
@@ -156,12 +161,29 @@ class _Own(OwnConnections[peewee.SqliteDatabase]):
         self._connect = connect
         #: Whether that connection waits for locks of other processes.
         self._waits = True
+        #: Inode of its file, 0 before the first write.
+        self._inode = 0
         self.writer = BatchWriter(self)
+
+    def has_moved(self) -> bool:
+        """Return whether the path no longer leads to the file that the writer has open.
+
+        SQLite continues to write to the old file in WAL mode, and a restart would lose all of it.
+        """
+        if not self._inode:
+            return False
+        try:
+            return os.stat(self.writers[0].database).st_ino != self._inode
+        except OSError:
+            return True
 
     def begin(self, *, wait: bool) -> bool:
         """Begin a transaction, see :class:`~astrbot_api.db.group_commit.Transaction`."""
         if not self.writers:
             self.writers.append(self._connect())
+            self._inode = os.stat(self.writers[0].database).st_ino
+        elif self.has_moved():
+            raise sqlite3.OperationalError(_MOVED)
         # Raw SQL: peewee has no statement for either, and its own take four times as long.
         execute = self.writers[0].connection().execute
         if wait != self._waits:

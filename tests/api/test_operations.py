@@ -97,6 +97,26 @@ def test_a_link_to_an_unmounted_disk_is_reported(api: Api) -> None:
     assert found["message"].startswith(f"files cannot be stored in {folder}")
 
 
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_database_file_that_was_replaced_takes_no_data_until_a_restart(
+    make_api: Callable[..., Api], monkeypatch: pytest.MonkeyPatch, restored: bool
+) -> None:
+    monkeypatch.setattr(checks, "_FRESH_S", 0.0)
+    api = make_api(database_url="")
+    path = api.state.settings.database_path
+    body = {"message": "Hello", "username": "alice", "response_mode": "blocking"}
+    assert api.post("/api/v1/chat", json=body).status_code == 200
+    saved = path.rename(path.with_name("saved.db"))
+    if restored:
+        path.write_bytes(saved.read_bytes())
+    assert api.post("/api/v1/chat", json=body).get_json()["code"] == "storage_error"
+    found = api.client.get("/readyz").get_json()["checks"]["database"]
+    assert found["message"].endswith("restart the server")
+    saved.rename(path)
+    assert api.post("/api/v1/chat", json=body).status_code == 200
+    assert api.client.get("/readyz").status_code == 200
+
+
 def test_a_hanging_check_is_reported_and_not_started_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
