@@ -172,8 +172,8 @@ class AppState:
         worker.aside.close()
         worker.journal_writer.close()
         try:
+            self.chat.outcomes.retry()  # first: replies matter more than counts
             self.keys.usage.flush()
-            self.chat.outcomes.retry()
         finally:
             worker.lease.close()
             worker.signals.close()

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ApiError, SettingsError
-from ..runtime.private_files import open_private
+from ..runtime.private_files import write_new_private_file
 from .agents import AgentConfig, choose_upstream_config, read_config
 from .upstream import CONFIG_SEPARATOR
 from .watched import InvalidFile, is_settled
@@ -95,12 +95,7 @@ class ConfigFiles:
         """Write ``configs/default.toml`` if it does not exist."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{DEFAULT_CONFIG_ID}.toml"
-        try:
-            # Private, because users may write a key into it.
-            with open(path, "x", encoding="utf-8", opener=open_private) as file:
-                file.write(_DEFAULT_TOML)
-        except FileExistsError:
-            pass
+        write_new_private_file(path, _DEFAULT_TOML)  # users may write a key into it
         return path
 
     def load_all(self) -> None:

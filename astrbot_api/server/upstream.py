@@ -9,7 +9,7 @@ from ..config.agents import read_config
 from ..config.files import DEFAULT_CONFIG_ID
 from ..config.upstream import UpstreamConfig, normalize_base_url
 from ..errors import SettingsError
-from ..runtime.private_files import open_private
+from ..runtime.private_files import write_new_private_file
 from ..upstream.checking import UpstreamCheck, check_upstream
 
 _TOML = """\
@@ -56,6 +56,5 @@ def begin_with_upstream(folder: Path, base_url: str, api_key: str) -> list[Upstr
             raise SettingsError(f"--upstream: {check.text}; {check.remedy}")
     text = _TOML.format(base_url=json.dumps(upstream.base_url), api_key=json.dumps(api_key))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "x", encoding="utf-8", opener=open_private) as file:
-        file.write(text)
+    write_new_private_file(path, text)
     return [check for check in checks if check.state == "warn"]

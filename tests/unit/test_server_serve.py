@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -164,6 +165,20 @@ def test_a_data_directory_without_locks_is_named(
     done = CliRunner().invoke(main, ["serve", "--port", "0", "--data-dir", str(tmp_path)])
     assert done.exit_code == 2
     assert f"{tmp_path} is on a file system without locks (No locks available)" in done.output
+
+
+def test_a_first_start_on_a_full_disk_names_the_file_and_leaves_no_part_of_it(
+    tmp_path: Path,
+) -> None:
+    # A limit on files behaves like a full disk, and needs no file system of its own.
+    start = "from astrbot_api.cli.main import main; main(['serve', '--port', '0'])"
+    command = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", sys.executable, "-Bc", start]
+    environ = {**os.environ, "ASTRBOT_DATA_DIR": str(tmp_path / "data")}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    path = tmp_path / "data" / "configs" / "default.toml"
+    assert done.stderr == f"astrbot-api: {path}: {os.strerror(errno.EFBIG)}\n"
+    assert done.returncode == 2
+    assert list(path.parent.iterdir()) == []
 
 
 def test_port_0_is_any_free_one() -> None:
