@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from .agent.steps import ToolFinished, ToolStarted
     from .agent.tools import Tool, ToolAttachment, ToolContext
     from .app import create_app
-    from .chat.turns.commands import AskModel, Command, CommandContext
     from .config.settings import Settings
     from .errors import (
         ApiError,
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from .http.extensions.sites import RouteCaller, public_route
     from .http.operations.routes import build_operations
     from .keys.caller import HostUser
+    from .plugins.commands import AskModel, Command, CommandContext
     from .plugins.context import Handled, Host, TurnContext
     from .plugins.hookspecs import hookimpl
     from .runtime.threads import run_async
@@ -74,7 +74,7 @@ _NAMES = {
     "agent.steps": ("ToolFinished", "ToolStarted"),
     "agent.tools": ("Tool", "ToolAttachment", "ToolContext"),
     "app": ("create_app",),
-    "chat.turns.commands": ("AskModel", "Command", "CommandContext"),
+    "plugins.commands": ("AskModel", "Command", "CommandContext"),
     "config.settings": ("Settings",),
     "errors": (
         "ApiError",

@@ -12,7 +12,6 @@ from .admin.register import register_admin
 from .agent.custom_agent import Agent, AgentOutput, list_outputs, make_agent, may_resume
 from .agent.provider import ModelMessage, Provider
 from .agent.tools import Tool, ToolContext
-from .chat.turns.commands import Command
 from .config.settings import load_settings
 from .errors import SettingsError
 from .http.api import build_api
@@ -23,6 +22,7 @@ from .http.state import EXTENSION, HTTP_EXTENSION, AccessLog, Authenticate, Http
 from .http.websocket.sockets import WebSockets
 from .http.widget.macro import make_chat_macro
 from .im.adapter import AdapterModule
+from .plugins.commands import Command
 from .state import AppState
 from .wiring import Parts, build_state
 

@@ -25,7 +25,6 @@ from .chat.resuming.recovery import Recovery, prune_journal
 from .chat.service import ChatService
 from .chat.turns.abilities import Abilities
 from .chat.turns.answering import AnswerServices
-from .chat.turns.commands import Command
 from .chat.turns.ending import Outcomes
 from .chat.turns.handover import Handover
 from .chat.turns.opening import TurnOpener
@@ -64,6 +63,7 @@ from .mcp.client import McpTools
 from .owner.login import OwnerLogin, create_first_owner
 from .owner.secret_key import load_secret
 from .plugins.builtin import BUILT_IN_PLUGINS
+from .plugins.commands import Command
 from .plugins.finding import APPLICATION, BUILT_IN, find_plugins, from_classes
 from .plugins.registry import Plugins
 from .providers.registry import Providers
@@ -310,7 +310,7 @@ def _build_chat(base: _Base) -> ChatArea:
     )
     followers = Followers(signals)
     follower = RunFollower(store, worker.journal, followers, recovery, runs.find_log)
-    streams = Seats(settings, "streams", metrics.note_streams)
+    streams = Seats(settings, "streams", metrics.streams.inc)
     return ChatArea(
         service=ChatService(store, worker.journal, followers, runs, follower, board, streams),
         runs=runs,

@@ -47,11 +47,7 @@ class SessionRemover:
 
         number = self._store.write(job).id
         self._stop_runs(number)
-        self._empty(number, _MAX_BATCHES_AT_ONCE)
-
-    def empty(self, number: int) -> None:
-        """Delete the rest of one removed session, except for parts in use."""
-        self._empty(number, _MAX_BATCHES_AT_ONCE)
+        self.empty(number)
 
     def empty_removed(self) -> None:
         """Delete the rest of removed sessions. Runs periodically."""
@@ -61,15 +57,15 @@ class SessionRemover:
         for number in numbers:
             if left <= 0:
                 return
-            left -= self._empty(number, left)
+            left -= self.empty(number, left)
             self._last_looked_at = number
         if len(numbers) < _MAX_SESSIONS:
             self._last_looked_at = 0
 
-    def _empty(self, number: int, max_batches: int) -> int:
-        """Delete in batches; return the number of batches."""
+    def empty(self, number: int, max_batches: int | None = None) -> int:
+        """Delete the rest of a removed session, except for parts in use; return the batches."""
         done = 0
-        while done < max_batches:
+        while done < (max_batches or _MAX_BATCHES_AT_ONCE):
             done += 1
             if not self._store.write(lambda db: removal.empty_session(db, number, _BATCH)):
                 break

@@ -110,7 +110,7 @@ def list_pending(
 
 
 def find_call(db: peewee.Database, approval_id: str) -> tuple[str, str] | None:
-    """Return a call's run id and its arguments as JSON, or None if the call is gone."""
+    """Return a call's run id and its arguments as JSON, or None if the call or its run is gone."""
     query = RunApproval.select(Run.run_id, RunApproval.args).join(
         Run, on=(Run.id == RunApproval.run)
     )
@@ -142,13 +142,6 @@ def list_approvals(db: peewee.Database, run: int) -> list[ApprovalRow]:
     query = RunApproval.select(*_COLUMNS).where(RunApproval.run == run)
     order = (RunApproval.created_at, RunApproval.approval_id)
     return [ApprovalRow(*row) for row in query.order_by(*order).tuples().execute(db)]
-
-
-def find_run_id(db: peewee.Database, approval_id: str) -> str | None:
-    """Return the run id of a call, or None if the call is unknown or its run has ended."""
-    query = Run.select(Run.run_id).join(RunApproval, on=(RunApproval.run == Run.id))
-    found = query.where(RunApproval.approval_id == approval_id).tuples().execute(db)
-    return next((run_id for (run_id,) in found), None)
 
 
 def has_pending(db: peewee.Database, run: int) -> bool:

@@ -244,11 +244,6 @@ def delete_attachment(db: peewee.Database, row: AttachmentRow) -> str | None:
     return row.blob
 
 
-def lock_total(db: peewee.Database, key_id: str) -> None:
-    """Lock a key's total until the end of the transaction."""
-    lock_name(db, "attachment_total", key_id)
-
-
 def lock_row(db: peewee.Database, attachment_number: int) -> None:
     """Lock an attachment against use by new messages until the end of the transaction."""
     query = Attachment.select(Attachment.id).where(Attachment.id == attachment_number)

@@ -190,11 +190,6 @@ def replace_content(db: peewee.Database, number: int, content: dict[str, Any]) -
     MessageAttachment.delete().where(MessageAttachment.message == number).execute(db)
 
 
-def delete_message(db: peewee.Database, number: int) -> None:
-    """Delete a message and its links to attachments."""
-    delete_messages(db, [number])
-
-
 def delete_messages(db: peewee.Database, numbers: Sequence[int]) -> None:
     """Delete messages with their links to attachments, and reduce their payers' counts."""
     _change_edition(db, numbers)

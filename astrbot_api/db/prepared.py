@@ -52,7 +52,9 @@ def equals(*fields: peewee.Field[Any]) -> Any:
     return reduce(and_, (field == param(field.name) for field in fields))
 
 
-class _JoinText(peewee.ColumnBase):
+class JoinText(peewee.ColumnBase):
+    """The aggregate that joins the texts of a column."""
+
     def __init__(self, node: Any, separator: str) -> None:
         self._node = node
         self._separator = separator
@@ -61,11 +63,6 @@ class _JoinText(peewee.ColumnBase):
         # STRING_AGG exists only since SQLite 3.44.
         name = "group_concat" if ctx.state.param == "?" else "string_agg"
         return ctx.sql(peewee.Function(name, (self._node, self._separator)))
-
-
-def join_text(node: Any, separator: str) -> Any:
-    """Return the aggregate that joins the texts of a column."""
-    return _JoinText(node, separator)
 
 
 class Prepared:

@@ -42,20 +42,18 @@ _CONVERSATION = Prepared(
 
 
 def add_conversation(
-    db: peewee.Database, session: int, key_id: str, metadata: dict[str, Any]
+    db: peewee.Database,
+    session: int,
+    key_id: str,
+    metadata: dict[str, Any],
+    created_at: int | None = None,
 ) -> None:
     """Mark a session as a conversation."""
-    _insert_conversation(db, session, key_id, metadata, now_us())
-
-
-def _insert_conversation(
-    db: peewee.Database, session: int, key_id: str, metadata: dict[str, Any], created_at: int
-) -> None:
     text = orjson.dumps(metadata).decode()
     size = stored.size_of(text)
     insert(
         db, ResponseConversation, session=session, key_id=key_id, metadata=text,
-        created_at=created_at, size_bytes=size,
+        created_at=now_us() if created_at is None else created_at, size_bytes=size,
     )  # fmt: skip
     counting.add(db, key_id, _KIND, 0, size)
 
@@ -78,7 +76,7 @@ def is_conversation(db: peewee.Database, session: int) -> bool:
 def set_metadata(db: peewee.Database, row: ConversationRow, metadata: dict[str, Any]) -> None:
     """Replace the metadata of a conversation."""
     remove_conversation(db, row.session)
-    _insert_conversation(db, row.session, row.key_id, metadata, row.created_at)
+    add_conversation(db, row.session, row.key_id, metadata, row.created_at)
 
 
 def remove_conversation(db: peewee.Database, session: int) -> None:

@@ -12,6 +12,7 @@ import peewee
 from ..config.settings import Settings
 from ..db import attachments as rows
 from ..db.attachments import AttachmentRow
+from ..db.locks import lock_name
 from ..db.store import Store
 from ..errors import ApiError, StorageError
 from ..idempotency import AnswerToStore
@@ -300,7 +301,7 @@ class Attachments:
         :raises ApiError: ``quota_exceeded``.
         """
         if key_id is not None:
-            rows.lock_total(db, key_id)
+            lock_name(db, "attachment_total", key_id)
         self._quotas.check_file(db, key_id, size_bytes)
 
 

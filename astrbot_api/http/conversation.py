@@ -102,10 +102,10 @@ def continue_with_answers(
         raise refuse(f"the request answers {len(answers)} calls; at most {MAX_ANSWERS} are allowed")
     state = get_state()
     with state.db.read() as db:
-        run_id = approvals.find_run_id(db, answers[0].approval_id[:_MAX_ID_CHARS])
-    if run_id is None:
+        found = approvals.find_call(db, answers[0].approval_id[:_MAX_ID_CHARS])
+    if found is None:
         raise ApiError("approval_not_found", f"approval not found: {answers[0].approval_id[:100]}")
-    run = find_run_to_decide(run_id, username or get_bound_username())
+    run = find_run_to_decide(found[0], username or get_bound_username())
     verdicts = {
         one.approval_id[:_MAX_ID_CHARS]: _make_verdict(run, one) for one in reversed(answers)
     }
@@ -119,7 +119,7 @@ def continue_with_answers(
     # A client that knows the id can answer before the event is stored.
     after = max(numbers, default=0)
     with state.db.read() as db:
-        run = runs.find_run(db, run_id) or run
+        run = runs.find_run(db, run.run_id) or run
     return run, after, state.chat.service.resume(run, after, get_holder(), find_abort(request))
 
 

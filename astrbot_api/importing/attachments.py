@@ -37,14 +37,10 @@ class AttachmentImport:
 
     def __post_init__(self) -> None:
         self._table = self.source.find_table("attachment_id", "path")
+        self.tables = [self._table]
         folder = self.source.folder
         # Resolved once: the folder itself may be a link to another disk.
         self._roots = ((folder / _FOLDER).resolve(), folder.resolve())
-
-    @property
-    def tables(self) -> list[str]:
-        """Names of the tables that are read."""
-        return [self._table.name] if self._table else []
 
     def run(self) -> None:
         """Import, or report what would be imported."""

@@ -53,11 +53,7 @@ class ConfigImport:
     def __post_init__(self) -> None:
         self._default: Mapping[str, Any] = {}
         self._personas = self.source.find_table(("persona_id", "name"), ("system_prompt", "prompt"))
-
-    @property
-    def tables(self) -> list[str]:
-        """Names of the tables that are read."""
-        return [self._personas.name] if self._personas else []
+        self.tables = [self._personas]
 
     def run(self) -> None:
         """Import, or report what would be imported."""

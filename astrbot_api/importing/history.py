@@ -50,11 +50,7 @@ class HistoryImport:
         history = find("content", "sender_id", "platform_id", _SESSION_COLUMNS)
         self._history = history if history and history.is_numbered else None
         self._column = self._find_session_column()
-
-    @property
-    def tables(self) -> list[str]:
-        """Names of the tables that are read."""
-        return [table.name for table in (self._session_table, self._history) if table]
+        self.tables = [self._session_table, self._history]
 
     def run(self) -> None:
         """Import, or report what would be imported."""

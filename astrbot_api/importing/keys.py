@@ -77,11 +77,7 @@ class KeyImport:
     def __post_init__(self) -> None:
         self._salt_use = ""
         self._table = self.source.find_table("key_prefix", ("key_id", "id"), "scopes", _HASHES)
-
-    @property
-    def tables(self) -> list[str]:
-        """Names of the tables that are read."""
-        return [self._table.name] if self._table else []
+        self.tables = [self._table]
 
     def run(self) -> None:
         """Import, or report what would be imported.

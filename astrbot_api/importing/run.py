@@ -94,7 +94,7 @@ def import_astrbot(
         wanted += ["messages"] if "sessions" in kinds else []
         if apply:
             _note_in_audit(store, [tallies[name] for name in wanted])
-        known = {name for part in parts.values() for name in part.tables}
+        known = {table.name for part in parts.values() for table in part.tables if table}
         return Report(apply, [tallies[name] for name in wanted], _count_others(source, known))
 
 

@@ -58,7 +58,7 @@ class Metrics:
             "request_seconds", "Time until the response headers.", ["route"],
             buckets=_REQUEST_S, **own,
         )  # fmt: skip
-        self._streams = Gauge("streams_open", "Open streams.", **live)
+        self.streams = Gauge("streams_open", "Open streams.", **live)
         active = Gauge("runs_active", "Running or queued turns.", ["state"], **live)
         runs = Counter("runs", "Finished turns.", ["status"], **own)
         tokens = Counter("tokens", "Tokens, as counted by the models.", ["kind"], **own)
@@ -66,19 +66,19 @@ class Metrics:
         self._active: Callable[[str], Any] = cache(active.labels)
         self._runs: Callable[[str], Any] = cache(runs.labels)
         self._tokens: Callable[[str], Any] = cache(tokens.labels)
-        self._checkpoints = Counter("run_checkpoints", "Stored steps of turns.", **own)
-        self._handovers = Counter(
+        self.checkpoints = Counter("run_checkpoints", "Stored steps of turns.", **own)
+        self.handovers = Counter(
             "run_handovers", "Turns that a stopping worker handed over to another worker.", **own
         )
         self._pickups = Counter("run_pickups", "Turns resumed after their worker died.", **own)
-        self._rewinds = Counter(
+        self.rewinds = Counter(
             "run_rewinds", "Resumed turns that withdrew the shown part of a step.", **own
         )
         self._lost_s = Histogram(
             "run_pickup_seconds", "Time from a dead worker's last heartbeat to the resumed turn.",
             buckets=_WAIT_S, **own,
         )  # fmt: skip
-        self._queue_s = Histogram(
+        self.queue_s = Histogram(
             "run_queue_seconds", "Time that a turn waited for earlier turns of its session.",
             buckets=_WAIT_S, **own,
         )  # fmt: skip
@@ -113,10 +113,6 @@ class Metrics:
         found[0].inc()
         found[1].observe(took_s)
 
-    def note_streams(self, change: int) -> None:
-        """Count an opened (1) or closed (-1) stream."""
-        self._streams.inc(change)
-
     def note_run(self, run_id: str, state: str) -> None:
         """Set the state of a turn of this worker.
 
@@ -143,18 +139,6 @@ class Metrics:
         if stats["time_to_first_token"] > 0:
             self._first_token_s.observe(stats["time_to_first_token"])
 
-    def note_checkpoint(self) -> None:
-        """Count a stored step of a turn."""
-        self._checkpoints.inc()
-
-    def note_handover(self) -> None:
-        """Count a turn that this stopping worker hands over."""
-        self._handovers.inc()
-
-    def note_rewind(self) -> None:
-        """Count a resumed turn that withdrew the shown part of a step."""
-        self._rewinds.inc()
-
     def note_pickup(self, silent_s: float | None) -> None:
         """Count a turn that this worker resumes after another worker died.
 
@@ -163,10 +147,6 @@ class Metrics:
         self._pickups.inc()
         if silent_s is not None:
             self._lost_s.observe(silent_s)
-
-    def note_queue_wait(self, waited_s: float) -> None:
-        """Record the time that a turn waited for earlier turns of its session."""
-        self._queue_s.observe(waited_s)
 
     def note_delivery(self, bot: str, outcome: str) -> None:
         """Count an attempt to deliver a message.

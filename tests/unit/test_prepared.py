@@ -14,7 +14,7 @@ from astrbot_api.db.models.files import AttachmentTotal
 from astrbot_api.db.models.keys import ApiKeyScope
 from astrbot_api.db.models.runs import RUN_ACTIVE, Run
 from astrbot_api.db.models.sessions import Note, SessionCount
-from astrbot_api.db.prepared import Prepared, join_text, param, params
+from astrbot_api.db.prepared import JoinText, Prepared, param, params
 from astrbot_api.db.store import Store, open_store
 
 from ..postgres import Postgres
@@ -121,7 +121,7 @@ def test_rows_are_counted_up_and_returned(store: Store) -> None:
 
 def test_texts_are_joined_on_both(store: Store) -> None:
     joined = Prepared(
-        ApiKeyScope.select(join_text(ApiKeyScope.scope, " ")).where(
+        ApiKeyScope.select(JoinText(ApiKeyScope.scope, " ")).where(
             ApiKeyScope.key_id == param("key_id")
         )
     )

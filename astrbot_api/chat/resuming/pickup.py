@@ -123,7 +123,7 @@ class Pickups:
         else:
             log.info("run %s resumes from %s with worker %s", run.run_id, place, worker_id)
         if rewound:
-            self._metrics.note_rewind()
+            self._metrics.rewinds.inc()
         self._runs.resume(turn, stored.packed.traceparent)
         return None
 

@@ -30,16 +30,6 @@ ExtraTools = Callable[[AgentConfig], Sequence[Tool]]
 ListPrompts = Callable[[AgentConfig], Sequence[Prompt]]
 
 
-def no_extra_tools(config: AgentConfig) -> Sequence[Tool]:
-    """Return no tools."""
-    return ()
-
-
-def no_prompts(config: AgentConfig) -> Sequence[Prompt]:
-    """Return no prompts."""
-    return ()
-
-
 class Abilities:
     """Tools, commands and hooks of one application.
 
@@ -53,8 +43,8 @@ class Abilities:
         tools: Sequence[Tool],
         commands: Mapping[str, Command],
         plugins: Plugins,
-        extra_tools: ExtraTools = no_extra_tools,
-        list_prompts: ListPrompts = no_prompts,
+        extra_tools: ExtraTools = lambda config: (),
+        list_prompts: ListPrompts = lambda config: (),
     ) -> None:
         self._tools = tools
         self._commands = commands

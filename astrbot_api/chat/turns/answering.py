@@ -22,6 +22,7 @@ from ...event_lines import join_surrogates
 from ...events import Event
 from ...files.attachments import Attachments
 from ...keys.rules import NO_RULES
+from ...plugins.commands import Command
 from ...plugins.context import Handled
 from ...providers.registry import Providers
 from ...providers.traced import TracedProvider
@@ -36,7 +37,7 @@ from ..context.supplied import write_transcript
 from .abilities import Abilities, TurnAbilities
 from .checkpoints import StepStore
 from .commanding import choose_commands, run_command
-from .commands import Command, find_command
+from .commands import find_command
 from .conversation import TurnConversation, replace_text
 from .ending import Outcomes
 from .handover import Handover
@@ -255,7 +256,7 @@ class Answer:
         seen = self._conversation.take_seen()
         self._steps.save(checkpoint, reply.to_state(), reply.reasoning, seen)
         self._calls = {one["id"] for one in checkpoint.messages[-1]["tool_calls"]}
-        self._services.metrics.note_checkpoint()
+        self._services.metrics.checkpoints.inc()
 
     def _restore(self, resumed: Resumed) -> None:
         """Restore the progress of the worker that began the turn."""

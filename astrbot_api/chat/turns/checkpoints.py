@@ -50,10 +50,7 @@ class StoredStep:
 
 
 class StepStore:
-    """Stores the steps of one turn.
-
-    :param reply: Returns the counters of the reply, see :meth:`.reply.Reply.to_state`.
-    """
+    """Stores the steps of one turn."""
 
     def __init__(self, store: Store, turn: OpenTurn) -> None:
         self._store = store

@@ -11,8 +11,8 @@ from ...db import runs
 from ...db.approvals import ApprovalRow
 from ...db.store import Store
 from ...errors import RunCancelled, StorageError
+from ...plugins.commands import AskModel, Command, CommandContext
 from .abilities import TurnAbilities
-from .commands import AskModel, Command, CommandContext
 from .outcome import CommandFailed
 from .turn import OpenTurn
 from .waiting import decide, describe_decision, split_run_id

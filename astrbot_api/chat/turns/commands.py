@@ -12,15 +12,6 @@ from ...errors import ToolError
 from ...mcp.prompts import Prompt
 from ...plugins.commands import AskModel, Command, CommandContext
 
-__all__ = [
-    "AskModel",
-    "Command",
-    "CommandContext",
-    "asks_to_decide",
-    "asks_to_stop",
-    "find_command",
-]
-
 #: This command runs before its turn comes, and stops the turns ahead of it.
 _STOP = "stop"
 

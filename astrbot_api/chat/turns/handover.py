@@ -131,6 +131,6 @@ class Handover:
     def _note_released(self, turns: Iterable[OpenTurn]) -> None:
         for turn in turns:
             log.info("run %s is released by worker %s, which stops", turn.run_id, turn.worker_id)
-            self._metrics.note_handover()
+            self._metrics.handovers.inc()
             turn.log.lose()
         self._signals.publish(FREE_RUNS, "")

@@ -230,7 +230,7 @@ class Runs:
                 if not self._order.wait(turn):
                     return
                 self._metrics.note_run(turn.run_id, "running")
-                self._metrics.note_queue_wait(time.monotonic() - began)
+                self._metrics.queue_s.observe(time.monotonic() - began)
                 turn.span.add_event("astrbot.run.started")
             answer = Answer(self._services, turn)
             _write(turn, answer, answer.observe)
@@ -254,7 +254,15 @@ class Runs:
     def _close(self, turn: OpenTurn) -> None:
         turn.log.close()
         turn.span.end()
-        self._forget(turn)
+        with self._lock:
+            if self._active.get(turn.run_id) is turn:  # it may have been resumed here
+                del self._active[turn.run_id]
+                self._metrics.note_run(turn.run_id, "")
+                if reservation := self._reservations.pop(turn.run_id, None):
+                    reservation.resize(0)
+            if not self._active:
+                self._idle.set()
+        self._order.wake(turn.session.id)
 
     def _begin_span(self, turn: OpenTurn, traceparent: str | None = None) -> Span:
         return self._tracing.begin(
@@ -281,17 +289,6 @@ class Runs:
             turn = self._active.get(run_id)
             if turn is not None:
                 turn.cancel.cancel("stopped")
-
-    def _forget(self, turn: OpenTurn) -> None:
-        with self._lock:
-            if self._active.get(turn.run_id) is turn:  # it may have been resumed here
-                del self._active[turn.run_id]
-                self._metrics.note_run(turn.run_id, "")
-                if reservation := self._reservations.pop(turn.run_id, None):
-                    reservation.resize(0)
-            if not self._active:
-                self._idle.set()
-        self._order.wake(turn.session.id)
 
 
 def _write(

@@ -240,7 +240,7 @@ def delete_response(response_id: str) -> Response:
     def job(db: peewee.Database) -> bool:
         responses.clear_entry(db, entry)
         for number in filter(None, (run.user_message, run.bot_message)):
-            messages.delete_message(db, number)
+            messages.delete_messages(db, [number])
         empty = not message_pages.count_messages(db, entry.session)
         return empty and not response_conversations.is_conversation(db, entry.session)
 
