@@ -187,12 +187,15 @@ class StreamBody:
         self._rendering = rendering
         self._on_close: Callable[[], None] | None = on_close
         self._on_disconnect = on_disconnect
-        self._lead = rendering.begin()
+        self._ready = rendering.begin()
         self._over = False
 
     def read_start(self, limit_s: float) -> None:
-        """Wait for the first frames of events, which are sent together with the beginning."""
-        self._lead += self._read(limit_s)
+        """Wait for the first frames of events, which are sent together with the beginning.
+
+        :raises StorageError: if the events cannot be read.
+        """
+        self._read(limit_s)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -204,7 +207,13 @@ class StreamBody:
         """
         seat = self._watched.seat
         seat.sending_since = None
-        data, self._lead = self._lead or self._read(self._heartbeat_s), b""
+        if not self._ready:
+            try:
+                self._read(self._heartbeat_s)
+            except StorageError as error:
+                self._over = True
+                self._ready += self._rendering.fail(error)
+        data, self._ready = self._ready, b""
         if not data:
             raise StopIteration
         seat.sending_since = monotonic()
@@ -221,23 +230,22 @@ class StreamBody:
                 self._on_disconnect()
             on_close()
 
-    def _read(self, silence_s: float) -> bytes:
+    def _read(self, silence_s: float) -> None:
         watched, until = self._watched, monotonic() + silence_s
         # Events that the protocol does not show count as silence.
         while not (self._over or watched.seat.revoked):
             if watched.leaving:
                 self._over = True
-                return self._rendering.leave()
-            try:
-                events = watched.take(max(until - monotonic(), 0.0))
-            except StorageError as error:
-                self._over = True
-                return self._rendering.fail(error)
+                self._ready += self._rendering.leave()
+                return
+            events = watched.take(max(until - monotonic(), 0.0))
             data = self._rendering.render(events)
+            self._ready += data
             if watched.ended:
                 self._over = True
-                return data + self._rendering.finish()
+                self._ready += self._rendering.finish()
+                return
             if data or not events or monotonic() >= until:
-                return data or self._rendering.wait()
+                self._ready += b"" if data else self._rendering.wait()
+                return
         self._over = True
-        return b""

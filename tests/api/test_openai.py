@@ -18,6 +18,8 @@ import pytest
 
 from astrbot_api import Tool
 from astrbot_api.agent.provider import Delta, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from astrbot_api.chat.watching.watch import Watch
+from astrbot_api.errors import StorageError
 from astrbot_api.http.openai.rendering import Completion
 from astrbot_api.testing import ScriptedModel
 from astrbot_api.testing.fake_openai import FakeOpenAI
@@ -447,6 +449,31 @@ def test_errors_have_the_classes_of_openais_client(api: Api, client: openai.Open
     assert broken.value.code == "provider_error"
     with pytest.raises(openai.NotFoundError):
         client.embeddings.create(model="default", input="x")
+    assert nothing_is_left(api)
+
+
+def test_unreadable_events_are_a_status_before_the_first_output_and_an_error_after_it(
+    make_scripted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> Any:
+        raise StorageError("The database is away.")
+
+    begun = threading.Event()
+    api, _ = make_scripted([TextDelta("It is"), begun, TextDelta(" done")])
+    with connect(api) as client:
+        stream = ask(client, "?", stream=True)
+        while not next(stream).choices[0].delta.content:
+            pass
+        monkeypatch.setattr(Watch, "take", fail)
+        begun.set()
+        with pytest.raises(openai.APIError, match="The database is away") as late:
+            list(stream)
+        assert late.value.code == "storage_error"
+        with pytest.raises(openai.InternalServerError, match="The database is away") as early:
+            ask(client, "?", stream=True)
+    assert (early.value.status_code, early.value.code) == (503, "storage_error")
+    assert api.state.chat.streams.open_count == 0
+    assert api.state.chat.runs.wait_until_idle(30)
     assert nothing_is_left(api)
 
 

@@ -517,30 +517,71 @@ def test_an_answer_cut_at_the_token_limit_is_incomplete(make_scripted: Make) -> 
         )  # fmt: skip
         assert whole.output[0].status == "incomplete"
         assert client.responses.retrieve(whole.id).output[0].status == "incomplete"
+        conversation = client.conversations.create().id
+        ask(client, "?", conversation=conversation)
+        listed = client.conversations.items.list(conversation).data
+        assert [one.status for one in listed] == ["incomplete", "completed"]  # type: ignore[union-attr]
         events = list(ask(client, "?", stream=True))
     assert (events[-2].type, events[-2].item.status) == ("response.output_item.done", "incomplete")
     assert events[-1].type == "response.incomplete"
 
 
-def test_a_failure_is_a_status_or_the_last_event(make_scripted: Make) -> None:
+@pytest.mark.parametrize(
+    ("reason", "status", "code", "kind"),
+    [
+        ("provider_rate_limited", 429, "rate_limit_exceeded", "rate_limit_error"),
+        ("provider_refused", 400, "invalid_prompt", "invalid_request_error"),
+        ("context_length_exceeded", 400, "context_length_exceeded", "invalid_request_error"),
+        ("", 502, "server_error", "server_error"),
+    ],
+)
+def test_a_failure_is_a_status_or_the_last_event(
+    make_scripted: Make, reason: str, status: int, code: str, kind: str
+) -> None:
     def answer(messages: Any) -> Iterator[Delta]:
         yield TextDelta("It is")
-        raise ProviderError("no", reason="provider_rate_limited", retry_after_s=7)
+        raise ProviderError("no", reason=reason, retry_after_s=7)
 
     api, _ = make_scripted(answer)
     with connect(api) as client:
-        with pytest.raises(openai.RateLimitError) as failed:
+        with pytest.raises(openai.APIStatusError) as failed:
             ask(client, "?")
+        assert (failed.value.status_code, failed.value.type) == (status, kind)
         assert failed.value.response.headers["Retry-After"] == "7"
         with pytest.raises(openai.APIError) as raised:
             list(ask(client, "?", stream=True))
-        assert raised.value.code == "rate_limit_exceeded"
+        assert (raised.value.code, raised.value.type) == (code, kind)
         last = read_events(post(api, stream=True).get_data())[-1]
         assert last["type"] == "response.failed"
-        assert last["response"]["error"]["code"] == "rate_limit_exceeded"
+        assert last["response"]["error"]["code"] == code
         again = client.responses.retrieve(last["response"]["id"])
+        conversation = client.conversations.create().id
+        with pytest.raises(openai.APIStatusError):
+            ask(client, "?", conversation=conversation)
+        listed = client.conversations.items.list(conversation).data
     assert (again.status, again.output[0].status) == ("failed", "incomplete")
     assert again.output_text == "It is"
+    assert listed[0].status == "incomplete"  # type: ignore[union-attr]
+
+
+def test_a_stream_whose_end_cannot_be_read_ends_with_an_error(
+    make_scripted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> Any:
+        raise StorageError("The database is away.")
+
+    ends = threading.Event()
+    api, _ = make_scripted([TextDelta("It is"), ends, TextDelta(" done")])
+    stream = post(api, stream=True).iter_encoded()
+    events = []
+    while not any("delta" in one for one in events):
+        events += read_events(next(stream))
+    monkeypatch.setattr(runs, "find_run", fail)
+    ends.set()
+    events += read_events(b"".join(stream))
+    assert [one["sequence_number"] for one in events] == list(range(len(events)))
+    assert [one.get("delta") for one in events[-2:]] == [" done", None]
+    assert (events[-1]["type"], events[-1]["message"]) == ("error", "The database is away.")
 
 
 #: Request bodies and the text of each error.

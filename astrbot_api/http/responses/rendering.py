@@ -17,9 +17,10 @@ from ...chat.resuming.following import REBUILT_FROM
 from ...chat.turns.waiting import name_approval
 from ...chat.watching.watch import Numbered
 from ...db.responses import Pause
-from ...errors import StorageError
+from ...errors import STATUS_OF_CODE, StorageError
 from ...events import CLOSING, Event, decode_event
 from ...messages import MEDIA_TYPES
+from ..openai_errors import describe_failure
 from ..replies import count_tokens
 from ..sse import LEAVING, Rendering
 from .output import Output
@@ -47,6 +48,12 @@ _ERROR_CODES = {
 }
 
 _TERMINAL = {"completed": "response.completed", "failed": "response.failed"}
+
+
+def ended_early(run_status: str, stats: Mapping[str, Any]) -> bool:
+    """Return whether the last item of an ended run is incomplete."""
+    cut = _STATUS.get(run_status) in ("cancelled", "failed")
+    return cut or stats.get("finish_reason") in _INCOMPLETE
 
 
 @dataclass(slots=True)
@@ -235,8 +242,9 @@ class ResponseFold(Rendering):
 
         Source: the SDKs raise if an event has ``error``; the reference describes the other members.
         """
-        fields = {"code": code, "message": message, "param": None}
-        error = {"type": "server_error", **fields}
+        status = STATUS_OF_CODE.get((self.error or {}).get("reason", ""), 500)
+        error = describe_failure(code, message, status)
+        fields = {name: error[name] for name in ("code", "message", "param")}
         self.output.emit("error", always=True, **fields, error=error)
 
     def _describe_error(self, fault: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from ..openai.parameters import read_format
 from ..state import get_state
 from . import items
 from .parameters import asks_for_approvals
-from .rendering import WAITING, ResponseFold
+from .rendering import WAITING, ResponseFold, ended_early
 
 _RESPONSE_ID = re.compile(r"resp_([0-9a-f]{32})")
 _CONVERSATION_ID = re.compile(r"conv_([0-9a-f]{32})")
@@ -151,7 +151,8 @@ def list_entry(entry: EntryRow) -> list[dict[str, Any]]:
         fold = make_fold(entry, lambda text: "")
         fold.hide_events()
         fold.add_own_events(list_own_events(entry))
-        fold.close_items()
+        stats = (entry.reply.content.get("agent_stats") or {}) if entry.reply else {}
+        fold.close_items(cut=entry.paused is None and ended_early(entry.status, stats))
         removed = {items.OUTPUT_FROM + number for number in entry.removed}
         found += [one for one in fold.output.list_items() if int(one["id"][-4:], 16) not in removed]
     return found
