@@ -11,6 +11,8 @@ import pytest
 
 from astrbot_api.agent.provider import ModelMessage, TextDelta
 from astrbot_api.db.models.runs import Run
+from astrbot_api.errors import StorageError
+from astrbot_api.http.mcp import routes
 from astrbot_api.testing import ScriptedModel
 
 from ..waiting import wait_for
@@ -298,3 +300,16 @@ def test_a_rejected_request_is_an_error_of_both_protocols(api: Api) -> None:
     assert (answer.status_code, body["code"]) == (401, "invalid_api_key")
     assert (body["jsonrpc"], body["id"]) == ("2.0", None)
     assert body["error"] == {"code": -32000, "message": "Invalid API key"}
+
+
+def test_an_unavailable_database_is_an_error_of_both_protocols(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> None:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(routes, "list_resources", fail)
+    answer = post(api, call("resources/list"))
+    body = answer.get_json()
+    assert (answer.status_code, body["code"]) == (503, "storage_error")
+    assert body["error"] == {"code": -32000, "message": "the disk is full"}

@@ -17,7 +17,6 @@ from ..auth import choose_username
 from ..blueprint import ApiBlueprint, read_json
 from ..chat.modes import RUN_HEADER
 from ..cors import is_of_host, is_of_named_origin
-from ..envelope import fail
 from ..idempotency import CODES, PARAMETER, read_client_key
 from ..openai.answering import answer_json, wait_for_answer
 from ..sse import stream_response
@@ -50,18 +49,22 @@ _INSTRUCTIONS = (
 
 _CAPABILITIES: dict[str, Any] = {"tools": {}, "resources": {}}
 
+#: Beginning of each error of the API.
+_ENVELOPE = b'{"status":"error"'
+
 Answer = dict[str, Any]
 
 
-@blp.errorhandler(ApiError)
-def _fail(error: ApiError) -> Response:
-    """Return an error of the API, such as a wrong key, which is also a JSON-RPC error.
+@blp.after_request
+def _add_error(answer: Response) -> Response:
+    """Make an error of the API, such as a wrong key, also a JSON-RPC error.
 
     The client for Python shows no other errors.
     """
-    answer = fail(error)
-    described = rpc.describe_error(RpcError(rpc.REFUSED, error.message), None)
-    answer.set_data(orjson.dumps({**answer.get_json(), **described}))
+    if answer.mimetype == "application/json" and answer.data.startswith(_ENVELOPE):
+        error = answer.get_json()
+        described = rpc.describe_error(RpcError(rpc.REFUSED, error["message"]), None)
+        answer.set_data(orjson.dumps({**error, **described}))
     return answer
 
 
