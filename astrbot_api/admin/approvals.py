@@ -12,7 +12,7 @@ from ..db.approvals import LISTED_ARGS_CHARS, PendingCall
 from ..errors import ApiError, refuse
 from ..http.blueprint import read_json_object
 from ..http.envelope import ok
-from ..http.own_runs import MAX_COMMENT_CHARS, check_owner_decides
+from ..http.own_runs import check_owner_decides, read_comment
 from ..http.state import get_state
 from ..runtime.clock import to_iso
 from .access import MAX_NUMBER, AdminBlueprint, get_address, get_owner
@@ -55,13 +55,12 @@ def get_arguments() -> Response:
 def decide_approval() -> Response:
     """Approve or reject a call. After the last pending call, the turn continues."""
     body = read_json_object(request)
-    approval_id, comment = body.get("id"), body.get("comment", "")
+    approval_id = body.get("id")
     if not isinstance(approval_id, str):
         raise ApiError("missing_field", "Missing key: id")
     if body.get("decision") not in ("approve", "reject"):
         raise refuse("decision must be approve or reject")
-    if not isinstance(comment, str) or len(comment) > MAX_COMMENT_CHARS:
-        raise refuse(f"comment must be a text of at most {MAX_COMMENT_CHARS} characters")
+    comment = read_comment("comment", body.get("comment"))
     run_id, _ = _find(approval_id)
     state = get_state()
     with state.db.read() as db:

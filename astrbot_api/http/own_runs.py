@@ -14,6 +14,7 @@ from ..chat.turns.waiting import Decided
 from ..db import runs
 from ..db.runs import RunRow
 from ..errors import ApiError, refuse
+from ..messages import check_text
 from .auth import check_username, get_bound_username, get_caller
 from .fields import optional_object, optional_text, request_field
 from .schemas import RequestSchema
@@ -23,6 +24,22 @@ MAX_COMMENT_CHARS = 2000
 
 #: Longer ids are truncated before the lookup.
 _MAX_ID_CHARS = 255
+
+
+def read_comment(name: str, value: Any) -> str:
+    """Return the comment of a decision, which is empty if the value is None.
+
+    :param name: Name of the field, for the error.
+    :raises ApiError: ``invalid_request``.
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise refuse(f"{name} must be a string")
+    if len(value) > MAX_COMMENT_CHARS:
+        raise refuse(f"{name} must have at most {MAX_COMMENT_CHARS} characters")
+    check_text(name, value)
+    return value
 
 
 class RunOwnerSchema(RequestSchema):

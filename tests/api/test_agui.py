@@ -31,6 +31,11 @@ USER = {"id": "m1", "role": "user", "content": "Hello"}
 TOOL = {"name": "get_weather", "description": "The weather.", "parameters": {"type": "object"}}
 
 
+def _reject(comment: str) -> dict[str, Any]:
+    payload = {"approved": False, "comment": comment}
+    return {"interruptId": "i", "status": "resolved", "payload": payload}
+
+
 def post(api: Api, *messages: Any, **body: Any) -> Any:
     sent = {"threadId": "t1", "runId": "r1", "messages": list(messages) or [USER], **body}
     return api.post("/api/v1/agui", json=sent)
@@ -162,6 +167,7 @@ def test_files_of_the_user_are_stored(api: Api, part: dict[str, Any]) -> None:
         ({"context": [{}]}, "context[0]"),
         ({"state": "a" * 200_000}, "state"),
         ({"resume": [{"interruptId": "i", "status": "resolved"}]}, "resume"),
+        ({"resume": [_reject("x" * 2001)]}, "resume[0].payload.comment must have at most 2000"),
         ({"tools": [{"name": ""}]}, "tools[0].name must"),
         ({"forwardedProps": {"username": "a" * 300}}, "username"),
         ({"forwardedProps": {"username": ["alice"]}}, "forwardedProps.username"),

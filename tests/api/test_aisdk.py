@@ -206,6 +206,15 @@ def test_an_invalid_request_names_its_field(api: Api, body: dict[str, Any], name
     assert named in answer.get_json()["message"]
 
 
+@pytest.mark.parametrize("reason", [5, "x" * 2001, "\0"])
+def test_an_invalid_reason_of_a_decision_is_refused(api: Api, reason: Any) -> None:
+    part: dict[str, Any] = {"type": "tool-a", "toolCallId": "c", "state": "approval-responded"}
+    part["approval"] = {"id": "x", "approved": False, "reason": reason}
+    answer = post(api, messages=[{"id": "m", "role": "assistant", "parts": [part]}])
+    assert answer.status_code == 400
+    assert "parts[0].approval.reason must" in answer.get_json()["message"]
+
+
 def test_a_request_answers_a_bounded_number_of_calls(api: Api) -> None:
     part: dict[str, Any] = {"type": "tool-a", "toolCallId": "c", "state": "approval-responded"}
     part["approval"] = {"id": "x"}

@@ -12,7 +12,7 @@ from ...errors import refuse
 from ...messages import check_text
 from ..conversation import MAX_ANSWERS, Answer, make_file_part
 from ..openai.reading import check_list
-from ..own_runs import MAX_COMMENT_CHARS
+from ..own_runs import read_comment
 
 #: Accepted roles of a message. Messages with a role of the second line are skipped.
 ROLES = (
@@ -85,11 +85,7 @@ def _read_entry(entry: Any, where: str) -> Answer:
         raise refuse(f"{where}.payload.approved must be true or false")
     if arguments is not None and not isinstance(arguments, dict):
         raise refuse(f"{where}.payload.arguments must be an object")
-    comment = payload.get("comment") or ""
-    if not isinstance(comment, str):
-        raise refuse(f"{where}.payload.comment must be a string")
-    comment = comment[:MAX_COMMENT_CHARS]
-    check_text(f"{where}.payload.comment", comment)
+    comment = read_comment(f"{where}.payload.comment", payload.get("comment"))
     return Answer(entry["interruptId"], approved, comment, arguments)
 
 

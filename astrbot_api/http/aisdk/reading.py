@@ -12,7 +12,7 @@ from ...errors import refuse
 from ...messages import check_text
 from ..conversation import Answer, make_file_part
 from ..openai.reading import check_list
-from ..own_runs import MAX_COMMENT_CHARS
+from ..own_runs import read_comment
 from ..replies import to_text
 
 ROLES = ("system", "user", "assistant")
@@ -49,9 +49,8 @@ def read_answers(message: dict[str, Any]) -> list[Answer]:
         said = part.get("approval")
         if not isinstance(said, dict) or not isinstance(said.get("id"), str):
             raise refuse(f"parts[{at}].approval.id must be a string")
-        reason = said.get("reason")
-        comment = reason[:MAX_COMMENT_CHARS] if isinstance(reason, str) else ""
-        check_text(f"parts[{at}].approval", said["id"] + comment)
+        check_text(f"parts[{at}].approval.id", said["id"])
+        comment = read_comment(f"parts[{at}].approval.reason", said.get("reason"))
         found.append(Answer(said["id"], said.get("approved") is True, comment))
     return found
 

@@ -11,7 +11,7 @@ from typing import Any
 from ...chat.context.compacted import unpack
 from ...errors import refuse
 from ...messages import Media, Plain, Segment, check_text
-from ..own_runs import MAX_COMMENT_CHARS
+from ..own_runs import read_comment
 from .files import FILE_TYPES, ItemFiles
 from .items import join_name
 
@@ -162,9 +162,7 @@ def _parse_approval(item: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(approve, bool):
         raise refuse(f"{where}.approve must be true or false")
     if reason is not None:
-        reason = _text(item, "reason", where, limit=None)
-        if len(reason) > MAX_COMMENT_CHARS:
-            raise refuse(f"{where}.reason must have at most {MAX_COMMENT_CHARS} characters")
+        read_comment(f"{where}.reason", reason)
     request_id = _text(item, "approval_request_id", where)
     return {"approval_request_id": request_id, "approve": approve, "reason": reason}
 
