@@ -147,6 +147,14 @@ def _bind(tool: str, ask: Ask) -> Callable[[Mapping[str, Any], ToolContext], str
     return call
 
 
+def _find_extension(mime: str) -> str:
+    """Return the extension of a MIME type, or an empty string."""
+    found = mimetypes.guess_extension(mime)
+    # Python lacks common types, such as audio/wav and, in some versions, image/webp.
+    media = re.fullmatch(r"(?:image|audio|video)/([a-z0-9]{2,5})", mime)
+    return found or (f".{media[1]}" if media else "")
+
+
 def _show(part: Mapping[str, Any], context: ToolContext) -> str:
     """Return the model's text for a part of a result, and send a file to the user."""
     if part["type"] == "text":
@@ -154,7 +162,7 @@ def _show(part: Mapping[str, Any], context: ToolContext) -> str:
         return text
     name, mime = part["name"], part["mime"]
     if "." not in name:
-        name += mimetypes.guess_extension(mime) or ""
+        name += _find_extension(mime)
     try:
         content = decode_base64(part["data"])
     except ValueError:

@@ -78,7 +78,10 @@ def test_a_single_message_is_answered_with_the_sessions_history(make_scripted: M
     assert [one["content"] for one in model.seen[-1]][-3:] == ["First", "ok", "Second"]
 
 
-def test_the_servers_tools_are_shown_with_their_results_and_files(make_scripted: Make) -> None:
+@pytest.mark.parametrize(("name", "shown"), [("cat.png", "image/png"), ("cat", "image/*")])
+def test_the_servers_tools_are_shown_with_their_results_and_files(
+    make_scripted: Make, name: str, shown: str
+) -> None:
     def answer(messages: Any) -> Iterator[Delta]:
         if messages[-1]["role"] == "user":
             yield ToolCallDelta(0, "c1", "draw", '{"what": "a cat"}')
@@ -86,7 +89,7 @@ def test_the_servers_tools_are_shown_with_their_results_and_files(make_scripted:
             yield TextDelta("Here.")
 
     def draw(arguments: Any, context: Any) -> str:
-        context.send_file(PNG, "cat.png")
+        context.send_file(PNG, name)
         return "done"
 
     api, _ = make_scripted(answer, tools=[Tool("draw", "Draw.", draw)])
@@ -98,7 +101,7 @@ def test_the_servers_tools_are_shown_with_their_results_and_files(make_scripted:
     result = next(one for one in chunks if one["type"] == "tool-output-available")
     assert result["output"].startswith("done")
     file = next(one for one in chunks if one["type"] == "file")
-    assert file["mediaType"] == "image/png"
+    assert file["mediaType"] == shown
     assert api.get(file["url"]).get_data() == PNG
     steps = [one["type"] for one in chunks if one["type"] in ("start-step", "finish-step")]
     assert steps == ["start-step", "finish-step"] * 2

@@ -97,6 +97,15 @@ def test_base64_is_read_in_all_its_forms(data: str) -> None:
     assert "cannot be read" not in run(Answers(picture(data)))
 
 
+@pytest.mark.parametrize(
+    ("mime", "name"),
+    [("audio/wav", "x.wav"), ("image/webp", "x.webp"), ("image/svg+xml", "x.svg"), ("a/b", "x")],
+)
+def test_a_file_without_an_extension_gets_that_of_its_type(mime: str, name: str) -> None:
+    part = {"type": "file", "name": "x", "mime": mime, "data": "eA=="}
+    assert run(Answers(part)).startswith(f"[{name}: {mime}, 1 bytes;")
+
+
 def test_a_picture_that_cannot_be_shown_is_named() -> None:
     said = run(Answers(picture()))
     assert said == (

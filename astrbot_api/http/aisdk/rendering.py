@@ -25,6 +25,10 @@ _DONE = frame(b"[DONE]")
 #: Finish reason of a turn -> that of the SDK. All others become ``stop``.
 _FINISH_REASONS = {"length": "length", "content_filter": "content-filter"}
 
+#: Type of an attachment -> media type of a file whose name has no known extension.
+_ANY_OF = {"image": "image/*", "record": "audio/*", "video": "video/*"}
+_UNKNOWN = "application/octet-stream"
+
 Chunk = dict[str, Any]
 
 
@@ -149,7 +153,7 @@ class UIMessageStream(ReplyRendering):
             yield {"type": f"{kind}-end", "id": part_id}
 
     def _show_file(self, part: dict[str, Any]) -> Chunk:
-        media_type = guess_type(part["filename"])[0] or "application/octet-stream"
+        media_type = guess_type(part["filename"])[0] or _ANY_OF.get(part["type"], _UNKNOWN)
         url = f"{self.files_url}/{part['attachment_id']}/content"
         return {"type": "file", "url": url, "mediaType": media_type}
 
