@@ -33,6 +33,14 @@ def test_an_odd_tool_is_taken_and_does_not_cost_the_others(bad: dict[str, Any]) 
     assert repaired[1] == GOOD
 
 
+def test_a_tool_that_only_runs_as_a_task_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    optional, required = (
+        {**GOOD, "name": one, "execution": {"taskSupport": one}} for one in ("optional", "required")
+    )
+    assert repair_tools("odd", [required, optional]) == [optional]
+    assert "skipped tool 'required': it only runs as a task" in caplog.text
+
+
 def test_what_has_no_name_is_left_out_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert repair_tools("odd", [7, {}, {"name": 3}, GOOD]) == [GOOD]
     assert "MCP server odd: skipped a tool without a name" in caplog.text

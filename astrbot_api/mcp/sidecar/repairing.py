@@ -227,12 +227,19 @@ def _find_media(block: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def repair_tools(server: str, tools: list[Any]) -> list[dict[str, Any]]:
-    """Return valid tools. Skip and log entries without a name."""
+    """Return valid tools. Skip and log those without a name, and those that only run as a task.
+
+    Source: Model Context Protocol 2025-11-25, tasks, tool-level negotiation.
+    """
     repaired = []
     for tool in tools:
         name = tool.get("name") if isinstance(tool, Mapping) else None
         if not isinstance(name, str) or not name:
             log.error("MCP server %s: skipped a tool without a name", server)
+            continue
+        execution = tool.get("execution")
+        if isinstance(execution, Mapping) and execution.get("taskSupport") == "required":
+            log.warning("MCP server %s: skipped tool %.100r: it only runs as a task", server, name)
             continue
         repaired.append(_repair_tool(name, tool))
     return repaired
