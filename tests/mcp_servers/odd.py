@@ -4,6 +4,8 @@
 
     python odd.py            # over standard input and output
     python odd.py --http     # streamable HTTP; prints its URL
+    python odd.py --http --json    # without event streams
+    python odd.py --http --sse     # the older transport HTTP+SSE
 
 ``--mark PATH``: each call of ``wait`` writes its process id there when it starts. ``--prefix
 TEXT``: a prefix for the results of ``echo``.
@@ -143,6 +145,8 @@ def main() -> None:
     """Serve until standard input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--http", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--sse", action="store_true")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--prefix", default="")
     parser.add_argument("--mark", type=Path)
@@ -153,9 +157,11 @@ def main() -> None:
         server.run("stdio")
         return
     listener = socket.create_server(("127.0.0.1", options.port))
-    print(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", flush=True)
+    path = "sse" if options.sse else "mcp"
+    print(f"http://127.0.0.1:{listener.getsockname()[1]}/{path}", flush=True)
     threading.Thread(target=_end_with_stdin, daemon=True).start()
-    app = server.streamable_http_app()
+    streamable = server.streamable_http_app(json_response=options.json)
+    app = server.sse_app() if options.sse else streamable
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listener])
 

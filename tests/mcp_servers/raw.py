@@ -8,7 +8,8 @@ It has those tools of ``odd.py`` that tests of a server's life cycle need. ``SCR
 object:
 
 - ``tools``, ``resources``, ``resourceTemplates``, ``prompts``: lists, sent unchanged
-- ``results``: result of each tool, by name; other tools are those of :data:`TOOLS`
+- ``results``: result of each tool, by name, or an object with an ``error``; other tools are those
+  of :data:`TOOLS`
 - ``read``, ``prompt``: responses to these requests
 - ``first``: text that is written before everything else
 - ``page``: number of entries per page
@@ -96,7 +97,8 @@ class RawServer:
     def _answer(self, message: dict[str, Any]) -> None:
         number, params = message["id"], message.get("params") or {}
         try:
-            self.send(id=number, result=self._find_result(message["method"], params, number))
+            result = self._find_result(message["method"], params, number)
+            self.send(id=number, **(result if "error" in result else {"result": result}))
         except LookupError:
             self.send(id=number, error={"code": -32601, "message": "there is no such method"})
 

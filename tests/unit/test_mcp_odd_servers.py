@@ -314,6 +314,17 @@ def test_a_server_that_dies_in_mid_call_comes_back() -> None:
     use({}, call)
 
 
+def test_an_error_with_the_code_of_a_lost_connection_does_not_end_the_session() -> None:
+    error = {"code": -32000, "message": "rate limited"}
+
+    async def call(started: Started) -> None:
+        with pytest.raises(CallFailed, match="refused: rate limited"):
+            await started.call("limited")
+        assert not (await started.call("echo", text="x"))[0]
+
+    use({"results": {"limited": {"error": error}}}, call)
+
+
 def test_a_changed_list_is_read_again() -> None:
     async def call(started: Started) -> None:
         assert (await started.call("change"))[1] == [text("changed")]
@@ -336,7 +347,7 @@ def test_a_huge_result_is_cut_and_an_endless_one_ends_the_server() -> None:
     async def call(started: Started) -> None:
         _, (cut, note) = await started.call("huge", chars=3_000_000)
         assert (len(cut["text"]), note["text"][:4]) == (512 * 1024, "[cut")
-        with pytest.raises(CallFailed, match="ended during the call"):
+        with pytest.raises(CallFailed, match="was stopped: it wrote a line of more than 16777216"):
             await started.call("huge", chars=17 * 1024 * 1024)
 
     use({}, call)

@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("mcp", reason="the extra mcp is not installed: make test")
 
+from astrbot_api.mcp.sidecar import http as mcp_http
 from astrbot_api.mcp.sidecar import session as mcp_session
 from astrbot_api.mcp.sidecar import stdio as mcp_stdio
 from astrbot_api.mcp.sidecar.http import UrlServer
@@ -22,6 +23,7 @@ from astrbot_api.mcp.sidecar.hub import Hub
 from astrbot_api.mcp.sidecar.session import ServerSession
 from astrbot_api.mcp.sidecar.stdio import StdioServer
 
+from ..mcp_servers.running import run_http_server
 from ..servers import serve
 from ..waiting import LIMIT_S, wait_for
 
@@ -103,6 +105,65 @@ def test_a_compressed_response_is_not_unpacked(caplog: pytest.LogCaptureFixture)
     with serve(answer) as url:
         asyncio.run(until_down({"name": "odd", "url": url, "headers": {}}))
     assert "a compressed response, which was not accepted" in caplog.text
+
+
+def test_the_other_transport_is_tried_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("405 Method Not Allowed", [])
+        return []
+
+    with serve(refuse) as url:
+        asyncio.run(until_down({"name": "odd", "url": url, "headers": {}}, times=3))
+    said = [one for one in caplog.messages if "trying HTTP+SSE" in one]
+    assert [one.endswith("restarting in 0.001 s") for one in said] == [True, True]
+
+
+def use_url(url: str, *calls: Mapping[str, Any]) -> list[Any]:
+    """Start a session with a server and return the results of calls, or the errors."""
+
+    async def scenario() -> list[Any]:
+        running = asyncio.Event()
+
+        def note() -> None:
+            if session.status == "running":
+                running.set()
+
+        session = ServerSession(
+            {"name": "odd", "url": url, "headers": {}}, note, first_pause_s=0.01
+        )
+        async with asyncio.timeout(LIMIT_S):
+            await running.wait()
+            jobs = [session.execute(one, ignore) for one in calls]
+            results = [(await asyncio.gather(job, return_exceptions=True))[0] for job in jobs]
+            await session.stop()
+        return results
+
+    return asyncio.run(scenario())
+
+
+async def ignore(progress: Any) -> None:
+    """Take the progress of a call."""
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_result_that_is_too_large_fails_only_its_call(
+    flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcp_http, "MAX_LINE_BYTES", 100_000)
+    with run_http_server(*flags) as (_, url):
+        failed, answer = use_url(
+            url,
+            {"tool": "long", "arguments": {"chars": 200_000}},
+            {"tool": "echo", "arguments": {"text": "x"}},
+        )
+    assert "100000 byte" in str(failed)
+    assert answer == (False, [{"type": "text", "text": "x"}])
+
+
+def test_a_result_over_the_older_transport_may_be_large() -> None:
+    with run_http_server("--sse") as (_, url):
+        [answer] = use_url(url, {"tool": "long", "arguments": {"chars": 2_000_000}})
+    assert answer[1][1]["text"] == "[cut: the text has 2000000 characters]"
 
 
 async def talk(program: str, take: Callable[[Any, Any], Awaitable[None]]) -> str:

@@ -34,6 +34,11 @@ QUESTIONS = ("elicitation/create", "sampling/createMessage", "roots/list")
 _MISSING_CAPABILITY = -32021
 
 
+#: Beginnings of the SDK's error texts for a lost connection, and for a server with a URL that no
+#: longer knows the session. Their codes do not suffice: servers use -32000 for errors of any kind.
+_ENDED = ("Connection closed", "SSE stream ended", "Session terminated")
+
+
 class CallFailed(Exception):
     """Raised when a call has no result. The text is for the model."""
 
@@ -46,6 +51,14 @@ def find_unsupported(error: Any) -> str:
     if error.code == _MISSING_CAPABILITY:
         return "a capability of clients"
     return next((one for one in QUESTIONS if one in error.message), "")
+
+
+def ends_session(error: Any) -> bool:
+    """Return whether an error means that the server's session has ended.
+
+    :param error: The SDK's ``MCPError``.
+    """
+    return bool(error.message.startswith(_ENDED))
 
 
 async def make_call(

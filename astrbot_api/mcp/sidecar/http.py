@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 import httpx2
-from mcp.client.sse import sse_client
+from mcp.client import sse
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import sse_within_origin
 
 from ...runtime.addresses import find_proxy
 from .oauth import make_auth
@@ -72,7 +73,10 @@ async def _connect_sse(
     def make(*_: Any, **options: Any) -> httpx2.AsyncClient:
         return make_client()
 
-    async with sse_client(url, httpx_client_factory=make) as streams:
+    # The limit of an event is 1 MiB by default, less than a screenshot. The client has no parameter
+    # for it.
+    sse.sse_within_origin = partial(sse_within_origin, max_event_size=MAX_LINE_BYTES)  # type: ignore[attr-defined]
+    async with sse.sse_client(url, httpx_client_factory=make) as streams:
         yield streams
 
 
@@ -133,7 +137,8 @@ class _BoundedStream(httpx2.AsyncByteStream):
         async for chunk in self._inner:
             room -= len(chunk)
             if room < 0:
-                raise httpx2.RemoteProtocolError(f"a response of more than {MAX_LINE_BYTES} bytes")
+                # Of all exceptions, only this one fails the call instead of the session.
+                raise httpx2.StreamError(f"a response of more than {MAX_LINE_BYTES} bytes")
             yield chunk
 
     async def aclose(self) -> None:

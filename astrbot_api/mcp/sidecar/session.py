@@ -11,7 +11,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..wire import DOWN, RUNNING, STARTING
-from .calling import UNSUPPORTED, CallFailed, Parts, Progress, find_unsupported, make_call
+from .calling import (
+    UNSUPPORTED,
+    CallFailed,
+    Parts,
+    Progress,
+    ends_session,
+    find_unsupported,
+    make_call,
+)
 
 try:
     import mcp_types
@@ -52,8 +60,8 @@ _LIST_TIMEOUT_S = 30.0
 _LISTEN_PAUSE_S = 5.0
 _CHANGE_PAUSE_S = 0.1
 
-#: Error text of the SDK when a server with a URL no longer knows the session.
-_NO_SESSION = "Session terminated"
+#: End of a session with a server that only has the older transport.
+_SWITCHED = "rejects streamable HTTP; trying HTTP+SSE"
 
 #: Maximum length of a server's error text, in characters.
 _MAX_REASON_CHARS = 2000
@@ -89,6 +97,7 @@ class ServerSession:
         self._unsupported = 0
         self._client: Any = None
         self._url_server: Any = None
+        self._stdio: Any = None
         #: Reason why a running server is unusable, or empty.
         self._fault = ""
         self._lost = asyncio.Event()
@@ -133,8 +142,7 @@ class ServerSession:
                 raise CallFailed(self._explain_end())
             return work.result()
         except MCPError as error:
-            gone = error.code == mcp_types.CONNECTION_CLOSED or error.message == _NO_SESSION
-            if lost.is_set() or gone:
+            if lost.is_set() or ends_session(error):
                 lost.set()  # nothing else detects this for a server with a URL
                 raise CallFailed(self._explain_end()) from error
             if method := find_unsupported(error):
@@ -163,7 +171,8 @@ class ServerSession:
         return "is not running; it is being restarted"
 
     def _explain_end(self) -> str:
-        return f"the MCP server {self.name} ended during the call; it is being restarted"
+        said = (self._stdio and self._stdio.fault) or "ended during the call"
+        return f"the MCP server {self.name} {said}; it is being restarted"
 
     async def _keep_running(self) -> None:
         if missing:
@@ -178,10 +187,11 @@ class ServerSession:
                 pause_s, before = self._first_pause_s, ""
             ending = self._redact(ending)
             level = logging.DEBUG if ending == before else logging.WARNING
-            log.log(level, "MCP server %s %s; restarting in %g s", self.name, ending, pause_s)
+            wait_s = self._first_pause_s if ending == _SWITCHED else pause_s
+            log.log(level, "MCP server %s %s; restarting in %g s", self.name, ending, wait_s)
             before = ending
             self._change(DOWN)
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(wait_s)
             pause_s = min(2 * pause_s, self._max_pause_s)
 
     async def _run_once(self) -> str:
@@ -190,14 +200,13 @@ class ServerSession:
         :returns: Text about the end of the session.
         """
         self._lost, self._listed, self._fault = asyncio.Event(), asyncio.Event(), ""
-        stdio = None
         if "command" in self._definition:
-            stdio = StdioServer(self._definition, self._redact, self._lost.set)
+            self._stdio = StdioServer(self._definition, self._redact, self._lost.set)
         elif self._url_server is None:
             self._url_server = UrlServer(self._definition)
         opened = False
         try:
-            inner = stdio or self._url_server.connect()
+            inner = self._stdio or self._url_server.connect()
             transport = RepairedTransport(self.name, inner, self._note_unsupported)
             client = Client(transport, message_handler=self._handle, cache=None)
             async with contextlib.AsyncExitStack() as stack:
@@ -208,13 +217,13 @@ class ServerSession:
         except TimeoutError:
             return "did not respond in time"
         except Exception as error:
-            if stdio is None and not opened and self._url_server.switch_transport():
-                return "rejects streamable HTTP; trying HTTP+SSE"
-            ended = self._fault or (stdio and stdio.ending)
+            if self._stdio is None and not opened and self._url_server.switch_transport():
+                return _SWITCHED
+            ended = self._fault or (self._stdio and self._stdio.ending)
             return ended or f"cannot be used: {_describe(error)}"
         finally:
             self._lost.set()
-        return (stdio and stdio.ending) or "was lost"
+        return (self._stdio and self._stdio.ending) or "was lost"
 
     async def _serve(self, client: Any) -> None:
         """List tools, resources and prompts now and after each change, until the session ends."""
@@ -273,7 +282,7 @@ class ServerSession:
                     async for _ in changes:
                         self._listed.set()
             except MCPError as error:
-                if error.code != mcp_types.CONNECTION_CLOSED:
+                if not ends_session(error):
                     return  # the server does not support subscriptions
             except SubscriptionLost:
                 pass

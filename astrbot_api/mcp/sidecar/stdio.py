@@ -57,6 +57,8 @@ class StdioServer:
         self._on_end = on_end
         #: Text about the process's end, or empty if unknown.
         self.ending = ""
+        #: Reason why this client stops the process, or empty.
+        self.fault = ""
         self._log_until, self._log_lines = 0.0, 0
         self._stack = contextlib.AsyncExitStack()
 
@@ -91,7 +93,7 @@ class StdioServer:
                 finally:
                     with anyio.CancelScope(shield=True):
                         stopped = await stop_process(process)
-                    self.ending = self.ending or stopped
+                    self.ending = self.fault or stopped
                     tasks.cancel_scope.cancel()
         finally:
             logger.cancel()
@@ -113,7 +115,7 @@ class StdioServer:
                         continue
                     await to_session.send(SessionMessage(message))
             except ValueError:  # longer than the limit
-                self.ending = f"was stopped: it wrote a line of more than {MAX_LINE_BYTES} bytes"
+                self.fault = f"was stopped: it wrote a line of more than {MAX_LINE_BYTES} bytes"
             except (anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
                 return
             finally:
