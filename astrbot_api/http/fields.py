@@ -128,9 +128,10 @@ def query_flag(
     return request_field(ma.fields.Boolean, description, example, load_default=default)
 
 
-def optional_flag(description: str, *, default: bool, example: bool) -> Flag:
+def optional_flag(description: str, *, default: bool, example: bool, **options: Any) -> Flag:
     """Return a :class:`Flag` with a documented default."""
-    return Flag(metadata={"description": description, "default": default, "example": example})
+    metadata = {"description": description, "default": default, "example": example}
+    return Flag(metadata=metadata, **options)
 
 
 def query_choice(

@@ -11,12 +11,21 @@ from ...config.settings import Settings
 from ...errors import refuse
 from ...keys.caller import Caller
 from ...messages import check_text, parse_chat_message, to_whole
-from ..fields import AnyObject, Flag, Text, Username
+from ..fields import (
+    Username,
+    any_value,
+    optional_flag,
+    optional_object,
+    optional_text,
+    request_field,
+)
 from ..openapi.shapes import MESSAGE_PART
+from ..schemas import RequestSchema, mapping, number, text
 from .modes import MODES, STREAMING
 
 # Error text of the recorded AstrBot. Like AstrBot, this server ignores the field ``files``.
 _NO_MESSAGE = "Missing key: message or files"
+_WRONG_MODE = "response_mode must be streaming, blocking or background"
 
 
 #: OpenAPI schema of a message.
@@ -35,18 +44,10 @@ MESSAGE: dict[str, Any] = {
 }
 
 
-def _optional(description: str, **kwargs: Any) -> Text:
-    metadata = {"description": description, **kwargs.pop("metadata", {})}
-    return Text(load_default="", allow_none=True, metadata=metadata, **kwargs)
-
-
-class ChatRequestSchema(ma.Schema):
+class ChatRequestSchema(RequestSchema):
     """Request for a turn. Unknown fields are ignored."""
 
     carries_message = True
-
-    class Meta:
-        unknown = ma.EXCLUDE
 
     username = Username()
     message = ma.fields.Raw(
@@ -54,109 +55,69 @@ class ChatRequestSchema(ma.Schema):
         error_messages={"required": _NO_MESSAGE, "null": _NO_MESSAGE},
         metadata=MESSAGE,
     )
-    session_id = ma.fields.Raw(
-        load_default=None,
-        allow_none=True,
-        metadata={
-            "description": (
-                "Id of the session. If it is absent, `null` or blank, a new session gets a UUID "
-                "as its id. An unknown id creates a session with that id."
-            ),
-            "type": ["string", "integer"],  # apispec adds null
-            "example": "my_session_001",
-        },
+    session_id = any_value(
+        "Id of the session. If it is absent, `null` or blank, a new session gets a UUID as its id. "
+        "An unknown id creates a session with that id.",
+        "my_session_001",
+        type=["string", "integer"],  # apispec adds null
     )
-    conversation_id = ma.fields.Raw(
-        load_default=None,
-        allow_none=True,
-        metadata={
-            "description": "Alias of `session_id`, used if that is absent or `null`.",
-            "type": ["string", "integer"],
-            "example": "my_session_001",
-        },
+    conversation_id = any_value(
+        "Alias of `session_id`, used if that is absent or `null`.",
+        "my_session_001",
+        type=["string", "integer"],
     )
-    enable_streaming = Flag(
-        metadata={
-            "description": (
-                "With `true` (the default), the answer comes in many `plain` events, with `false` "
-                "in one. The response is a stream in both cases."
-            ),
-            "default": True,
-            "example": True,
-        }
+    enable_streaming = optional_flag(
+        "With `true` (the default), the answer comes in many `plain` events, with `false` in one. "
+        "The response is a stream in both cases.",
+        default=True,
+        example=True,
     )
-    response_mode = ma.fields.String(
+    response_mode = request_field(
+        ma.fields.String,
+        "`streaming` (the default) returns a stream of events. `blocking` returns one JSON object "
+        "at the end of the turn. `background` returns the turn's ids at once.",
+        STREAMING,
         load_default=STREAMING,
         allow_none=True,
-        validate=ma.validate.OneOf(
-            MODES, error="response_mode must be streaming, blocking or background"
-        ),
-        error_messages={"invalid": "response_mode must be streaming, blocking or background"},
-        metadata={
-            "description": (
-                "`streaming` (the default) returns a stream of events. `blocking` returns one "
-                "JSON object at the end of the turn. `background` returns the turn's ids at once."
-            ),
-            "example": STREAMING,
-        },
+        validate=ma.validate.OneOf(MODES, error=_WRONG_MODE),
+        error_messages={"invalid": _WRONG_MODE},
     )
-    config_id = _optional(
+    config_id = optional_text(
         "Id of the config for this session from now on. Takes precedence over `config_name`. "
         "`default` resets it.",
-        metadata={"example": "default"},
+        "default",
     )
-    config_name = _optional(
+    config_name = optional_text(
         "Name of the config for this session from now on. An ambiguous name is rejected.",
-        metadata={"example": "default"},
+        "default",
     )
-    selected_provider = _optional(
-        "A provider of the config, for this turn only.", metadata={"example": "openai"}
-    )
-    selected_model = _optional(
-        "A model of the provider, for this turn only.", metadata={"example": "gpt-5-mini"}
-    )
-    skip_user_history = Flag(
+    selected_provider = optional_text("A provider of the config, for this turn only.", "openai")
+    selected_model = optional_text("A model of the provider, for this turn only.", "gpt-5-mini")
+    skip_user_history = optional_flag(
+        "With `true`, the user's message is answered but not stored.",
+        default=False,
+        example=False,
         data_key="_skip_user_history",
-        metadata={
-            "description": "With `true`, the user's message is answered but not stored.",
-            "default": False,
-            "example": False,
-        },
     )
-    flags = AnyObject(
-        load_default=None,
-        allow_none=True,
-        metadata={
-            "description": (
-                "The member `enable_streaming` takes precedence over the field. Other members are "
-                "ignored."
-            ),
-            "example": {"enable_streaming": True},
-        },
+    flags = optional_object(
+        "The member `enable_streaming` takes precedence over the field. Other members are ignored.",
+        {"enable_streaming": True},
     )
 
 
-_SESSION = {"description": "Id of the session.", "example": "my_session_001"}
-_RUN = {
-    "description": "Id of the turn's run. Also in the header `X-Run-ID`.",
-    "example": "7254cd9a-814f-498e-a202-2c1777b1bd2d",
-}
+_SESSION = ("Id of the session.", "my_session_001")
+_RUN = (
+    "Id of the turn's run. Also in the header `X-Run-ID`.", "7254cd9a-814f-498e-a202-2c1777b1bd2d",
+)  # fmt: skip
 
 
 class FinishedTurnSchema(ma.Schema):
     """A finished turn."""
 
-    session_id = ma.fields.String(metadata=_SESSION)
-    run_id = ma.fields.String(metadata=_RUN)
-    message = ma.fields.String(
-        metadata={
-            "description": "Text of the whole answer.",
-            "example": "Hello! How can I help you?",
-        }
-    )
-    reasoning = ma.fields.String(
-        metadata={"description": "Text of the whole reasoning.", "example": ""}
-    )
+    session_id = text(*_SESSION)
+    run_id = text(*_RUN)
+    message = text("Text of the whole answer.", "Hello! How can I help you?")
+    reasoning = text("Text of the whole reasoning.", "")
     parts = ma.fields.List(
         ma.fields.Dict(),
         metadata={
@@ -166,40 +127,32 @@ class FinishedTurnSchema(ma.Schema):
             "example": [{"type": "plain", "text": "Hello! How can I help you?"}],
         },
     )
-    agent_stats = ma.fields.Dict(
-        allow_none=True,
-        metadata={
-            "description": "Token counts and times, or `null` for a command's answer.",
-            "example": {
-                "token_usage": {"input_other": 20, "input_cached": 0, "output": 7},
-                "start_time": 1795452257.75,
-                "end_time": 1795452258.76,
-                "time_to_first_token": 0.21,
-            },
+    agent_stats = mapping(
+        "Token counts and times, or `null` for a command's answer.",
+        {
+            "token_usage": {"input_other": 20, "input_cached": 0, "output": 7},
+            "start_time": 1795452257.75,
+            "end_time": 1795452258.76,
+            "time_to_first_token": 0.21,
         },
+        none=True,
     )
-    message_id = ma.fields.Integer(
-        allow_none=True, metadata={"description": "Number of the stored answer.", "example": 2}
-    )
+    message_id = number("Number of the stored answer.", 2, none=True)
 
 
 class BegunTurnSchema(ma.Schema):
     """A turn that has started."""
 
-    session_id = ma.fields.String(metadata=_SESSION)
-    run_id = ma.fields.String(metadata=_RUN)
-    user_message = ma.fields.Dict(
-        allow_none=True,
-        metadata={
-            "description": (
-                "`data` of the event `user_message_saved`, or `null` if the message is not stored."
-            ),
-            "example": {
-                "id": 1,
-                "created_at": "2026-11-23T16:41:51.860786+00:00",
-                "llm_checkpoint_id": "0a6b9f0e-8a6d-4b8e-93f5-2a1f0f3d8f65",
-            },
+    session_id = text(*_SESSION)
+    run_id = text(*_RUN)
+    user_message = mapping(
+        "`data` of the event `user_message_saved`, or `null` if the message is not stored.",
+        {
+            "id": 1,
+            "created_at": "2026-11-23T16:41:51.860786+00:00",
+            "llm_checkpoint_id": "0a6b9f0e-8a6d-4b8e-93f5-2a1f0f3d8f65",
         },
+        none=True,
     )
 
 
@@ -253,8 +206,8 @@ def _read_session_id(value: Any, max_chars: int) -> str:
         return ""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise refuse("session_id must be a string")
-    text = str(value).strip()
-    check_text("session_id", text)
-    if len(text) > max_chars:
-        raise refuse(f"session_id has {len(text)} characters; at most {max_chars} are allowed")
-    return text
+    name = str(value).strip()
+    check_text("session_id", name)
+    if len(name) > max_chars:
+        raise refuse(f"session_id has {len(name)} characters; at most {max_chars} are allowed")
+    return name
