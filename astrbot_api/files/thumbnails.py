@@ -8,7 +8,8 @@ from collections import OrderedDict
 from ..db.attachments import AttachmentRow
 from ..errors import ApiError, Unreadable
 from ..runtime.aside import AsideError
-from .reading.reader import GRAB_FRAMES, PREPARE_PICTURE, RENDER_PAGES, FileReader, MadeOnce
+from ..runtime.once import Once
+from .reading.reader import GRAB_FRAMES, PREPARE_PICTURE, RENDER_PAGES, FileReader
 
 #: Available sizes of the longer side, in pixels. Other sizes are rounded up.
 SIDES_PX = (64, 128, 256, 512, 1024)
@@ -23,7 +24,7 @@ class Thumbnails:
     def __init__(self, reader: FileReader) -> None:
         self._reader = reader
         self._lock = threading.Lock()
-        self._once = MadeOnce()
+        self._once = Once()
         self._bytes = 0
         self._kept: OrderedDict[tuple[str, int], tuple[str, bytes]] = OrderedDict()
 

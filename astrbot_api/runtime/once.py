@@ -7,13 +7,10 @@ import time
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
+from .aside import MAX_WAIT_S, AsideError
 from .calls import Cancellable
 
 T = TypeVar("T")
-
-
-class NotMadeInTime(Exception):
-    """Raised when another caller did not finish in time."""
 
 
 class Once:
@@ -25,7 +22,7 @@ class Once:
     :param max_wait_s: Maximum wait for another caller, in seconds.
     """
 
-    def __init__(self, max_wait_s: float) -> None:
+    def __init__(self, max_wait_s: float = MAX_WAIT_S) -> None:
         self._max_wait_s = max_wait_s
         self._lock = threading.Lock()
         #: Waiting callers, by the key of the value that is being created.
@@ -41,7 +38,7 @@ class Once:
         """Return the value of ``find``, or of ``make`` if ``find`` returns None.
 
         :param make: Creates the value and stores it.
-        :raises NotMadeInTime: when another caller did not finish in time.
+        :raises AsideError: ``busy`` when another caller did not finish in time.
         :raises RunCancelled: when the wait was cancelled.
         """
         until = time.monotonic() + self._max_wait_s
@@ -78,4 +75,4 @@ class Once:
                 made.wait(max(0.0, left_s))
             cancel.raise_if_cancelled()
         if not made.is_set():
-            raise NotMadeInTime
+            raise AsideError("busy", "another one makes it")

@@ -19,10 +19,11 @@ from ...db.attachments import AttachmentRow, find_attachments
 from ...db.store import Store
 from ...errors import AstrBotError, RunCancelled, ToolError, Unreadable
 from ...files.attachments import Attachments
-from ...files.reading.reader import FileReader, MadeOnce
+from ...files.reading.reader import FileReader
 from ...messages import MEDIA_TYPES, plain_text
 from ...runtime.aside import AsideError
 from ...runtime.calls import Cancellable
+from ...runtime.once import Once
 from .prepared_files import MAX_SOUND_BYTES, PreparedFiles
 from .transcription import Transcriber
 
@@ -78,7 +79,7 @@ class MediaReader:
         self._transcriber = transcriber
         self._attachments = attachments
         self._files = PreparedFiles(attachments, reader)
-        self._once = MadeOnce()
+        self._once = Once()
 
     def render(
         self,

@@ -22,9 +22,9 @@ from ...files.reading.reader import (
     RENDER_PAGES,
     TO_WAV,
     FileReader,
-    MadeOnce,
 )
 from ...runtime.calls import Cancellable
+from ...runtime.once import Once
 from ...runtime.threads import run_native
 
 #: Maximum size of a recording that is sent unchanged, and of a converted one, in bytes.
@@ -69,7 +69,7 @@ class PreparedFiles:
         self._attachments = attachments
         self._reader = reader
         self._kept = _Kept(_KEPT_CHARS)
-        self._once = MadeOnce()
+        self._once = Once()
 
     def get_picture(
         self, attachment: AttachmentRow, side_px: int, cancel: Cancellable | None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, TypeVar
 
 from ...db.attachments import AttachmentRow
 from ...errors import Unreadable
-from ...runtime.aside import MAX_WAIT_S, Aside, AsideError, Job, Limits
+from ...runtime.aside import Aside, Job, Limits
 from ...runtime.calls import Cancellable
-from ...runtime.once import NotMadeInTime, Once
 from ..attachments import Attachments
 
 T = TypeVar("T")
@@ -27,29 +25,6 @@ GRAB_FRAMES = Job("astrbot_api.files.reading.sound:grab_frames", _SOUND)
 
 #: Maximum size of a file read into memory, in bytes. Files in S3 cannot be opened locally.
 _MAX_READ_BYTES = 32 * 2**20
-
-
-class MadeOnce(Once):
-    """Deduplicates the processing of files, see :class:`~astrbot_api.runtime.once.Once`."""
-
-    def __init__(self) -> None:
-        super().__init__(MAX_WAIT_S)
-
-    def make(
-        self,
-        key: Hashable,
-        find: Callable[[], T | None],
-        make: Callable[[], T],
-        cancel: Cancellable | None = None,
-    ) -> T:
-        """Return the value of ``find``, or of ``make`` if ``find`` returns None.
-
-        :raises AsideError: ``busy`` when another caller did not finish in time.
-        """
-        try:
-            return super().make(key, find, make, cancel)
-        except NotMadeInTime as error:
-            raise AsideError("busy", "another one makes it") from error
 
 
 class FileReader:
