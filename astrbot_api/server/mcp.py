@@ -7,20 +7,17 @@ at any time, even during a restart. If no config has an MCP server, no sidecar i
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
-import shutil
 import socket
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 from ..mcp.sidecar import main as mcp_main
 from ..mcp.wire import open_listener
+from ..runtime.locked_folder import make_locked_folder, remove_locked_folder
 from ..runtime.supervise import Supervisor
 
 #: Setting with the sidecar's socket, for the workers.
@@ -29,10 +26,8 @@ SOCKET_VARIABLE = "ASTRBOT_MCP_SOCKET"
 #: Maximum length of a Unix socket's path, in bytes (Source: unix(7); macOS has 104).
 _MAX_PATH_BYTES = 103
 
-#: Prefix of the sockets' folders, and the minimum age in seconds at which an unlocked folder
-#: is removed.
+#: Prefix of the sockets' folders.
 _PREFIX = "astrbot-mcp-"
-_STALE_S = 60.0
 
 
 @contextlib.contextmanager
@@ -49,43 +44,18 @@ def run_mcp_sidecar(
     if environ.get(SOCKET_VARIABLE):
         yield {}
         return
-    folder = _make_folder()
-    lock = os.open(folder, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    parent = tempfile.gettempdir()
+    if len(os.fsencode(parent)) + len(_PREFIX) + len("12345678/mcp.sock") >= _MAX_PATH_BYTES:
+        parent = "/tmp"
+    # A connection to the socket would also detect a killed server, but would start the sidecar of
+    # a running one. So the folder is locked.
+    folder, lock = make_locked_folder(_PREFIX, parent)
     try:
         path = folder / "mcp.sock"
         with open_listener(path) as listener, _started_on_demand(listener, environ, report):
             yield {SOCKET_VARIABLE: str(path)}
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
-
-
-def _make_folder() -> Path:
-    """Create a private folder with a random name and a short path."""
-    parent = tempfile.gettempdir()
-    if len(os.fsencode(parent)) + len(_PREFIX) + len("12345678/mcp.sock") >= _MAX_PATH_BYTES:
-        parent = "/tmp"
-    _remove_stale(Path(parent))
-    return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-
-
-def _remove_stale(parent: Path) -> None:
-    """Remove the folders of killed servers, whose locks are free.
-
-    A connection to the socket would also detect a killed server, but would start the sidecar
-    of a running one.
-    """
-    for folder in parent.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # another user's, or in use
-            if time.time() - folder.stat().st_mtime < _STALE_S:
-                continue  # possibly created just now and not locked yet
-            lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(lock)
+        remove_locked_folder(folder, lock)
 
 
 @contextlib.contextmanager

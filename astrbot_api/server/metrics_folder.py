@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
-import time
-from contextlib import suppress
 from pathlib import Path
 
+from ..runtime.locked_folder import make_locked_folder, remove_locked_folder
+
 _PREFIX = "astrbot-metrics-"
-
-#: Locked by the master while it runs. The workers inherit the lock.
-_LOCK = "lock"
-
-#: Age of a folder whose master must have locked it, in seconds.
-_BEGUN_S = 60.0
 
 #: Minimum free space of a folder in memory, in bytes. When it is full, each worker is killed by
 #: SIGBUS, because prometheus_client maps its files into memory.
 _MIN_FREE_BYTES = 16 * 1024 * 1024
 
 #: The folder that this master has created, and its open lock.
-_own: list[tuple[str, int]] = []
+_own: list[tuple[Path, int]] = []
 
 
 def make_metrics_folder(parent: str | None) -> None:
@@ -36,10 +29,8 @@ def make_metrics_folder(parent: str | None) -> None:
     if not folder:
         if parent is None or shutil.disk_usage(parent).free < _MIN_FREE_BYTES:
             parent = tempfile.gettempdir()
-        _remove_left(Path(parent))
-        folder = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        _own.append((folder, _lock(Path(folder))))
+        _own.append(make_locked_folder(_PREFIX, parent))
+        folder = os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_own[-1][0])
     os.makedirs(folder, exist_ok=True)
     for name in os.listdir(folder):
         if name.endswith(".db"):
@@ -48,31 +39,6 @@ def make_metrics_folder(parent: str | None) -> None:
 
 def remove_metrics_folder() -> None:
     """Remove the folder if this master has created it."""
-    for folder, lock in _own:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+    for own in _own:
+        remove_locked_folder(*own)
     _own.clear()
-
-
-def _remove_left(parent: Path) -> None:
-    """Remove the folders of masters that were killed."""
-    for folder in parent.glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # it is in use, or belongs to another user
-            if time.time() - folder.stat().st_mtime > _BEGUN_S:
-                lock = _lock(folder)
-                shutil.rmtree(folder, ignore_errors=True)
-                os.close(lock)
-
-
-def _lock(folder: Path) -> int:
-    """Lock a folder and return the descriptor of the lock.
-
-    :raises OSError: when another process has locked it.
-    """
-    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise
-    return lock
