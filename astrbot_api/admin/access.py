@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from ..db.audit import AuditEntry, write_audited
+from ..db.audit import AuditEntry
 from ..errors import ApiError
 from ..http.auth import find_header_login, read_bearer
 from ..http.state import get_state
@@ -82,8 +82,7 @@ def get_login() -> Login:
 
 def note_action(action: str, subject: str, detail: str) -> None:
     """Add an action of the owner to the audit log, in its own transaction."""
-    entry = AuditEntry(action, get_owner(), get_address(), subject, detail)
-    write_audited(get_state().db, lambda db: None, lambda _: entry)
+    AuditEntry(action, get_owner(), get_address(), subject, detail).write(get_state().db)
 
 
 def require_owner() -> Login:

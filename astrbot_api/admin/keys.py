@@ -128,13 +128,10 @@ def delete_named_key(key_id: str) -> Response:
     return _end(key_id, "key_deleted", keys.delete_key)
 
 
-def _end(key_id: str, action: str, job: Callable[[peewee.Database, str], object]) -> Response:
-    def find_and_change(db: peewee.Database) -> dict[str, Any] | None:
-        row = keys.find_key(db, key_id)
-        job(db, key_id)
-        return row
-
-    _write(action, find_and_change)
+def _end(
+    key_id: str, action: str, job: Callable[[peewee.Database, str], dict[str, Any] | None]
+) -> Response:
+    _write(action, lambda db: job(db, key_id))
     return ok({})
 
 

@@ -248,6 +248,3 @@ def _show_turn(talk: Conversation, line: str, console: Any) -> None:
     for file in stream.reply.attachments:
         name = escape(file["filename"].translate(_CONTROLS))
         console.print(f"[dim]{file['type']}: {name} ({file['attachment_id']})[/dim]")
-
-
-__all__ = ["ChatError", "Conversation", "chat_command"]

@@ -190,11 +190,10 @@ def rotate_key(key_id: str, grace_s: int, as_json: bool, settings: Settings) -> 
         settings,
         lambda db: keys.rotate_key(db, key_id, grace_s=grace_s),
         lambda made: (
-            key_entry(
+            made
+            and key_entry(
                 "key_rotated", made[0], actor="cli", detail=f"grace of the old secret {grace_s} s"
             )
-            if made
-            else None
         ),
     )
     if rotated is None:
@@ -301,18 +300,14 @@ def _write(
 
 
 def _change(
-    key_id: str, done: str, as_json: bool, settings: Settings, job: Callable[[Any], bool]
+    key_id: str,
+    done: str,
+    as_json: bool,
+    settings: Settings,
+    job: Callable[[Any], dict[str, Any] | None],
 ) -> None:
-
-    def find_and_change(db: Any) -> dict[str, Any] | None:
-        row = keys.find_key(db, key_id)
-        job(db)
-        return row
-
     action = f"key_{done}"
-    if not _write(
-        settings, find_and_change, lambda row: key_entry(action, row, actor="cli") if row else None
-    ):
+    if not _write(settings, job, lambda row: row and key_entry(action, row, actor="cli")):
         raise click.ClickException(f"there is no key with the id {key_id}")
     click.echo(json.dumps({"key_id": key_id, done: True}) if as_json else f"{done}: {key_id}")
 

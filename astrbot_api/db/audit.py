@@ -56,6 +56,11 @@ class AuditEntry:
             detail=_clean(self.detail),
         ).execute(db)
 
+    def write(self, store: Store) -> None:
+        """Store the entry in a transaction of its own, then log it."""
+        store.write(self.store)
+        self.log()
+
     def log(self) -> None:
         """Write the log line. Not in the writer thread, because logging takes a lock."""
         log.info(

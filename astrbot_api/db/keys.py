@@ -136,14 +136,14 @@ def _keep_old_secret(db: peewee.Database, old: ApiKey, until: int) -> None:
     ).execute(db)  # fmt: skip
 
 
-def revoke_key(db: peewee.Database, key_id: str) -> bool:
-    """Revoke a key. Return whether it exists."""
-    now = now_us()
+def revoke_key(db: peewee.Database, key_id: str) -> dict[str, Any] | None:
+    """Revoke a key. Return it as it was before, or None if it does not exist."""
+    key, now = find_key(db, key_id), now_us()
     end_session_keys(db, key_id)
-    query = ApiKey.update(
-        revoked_at=peewee.fn.COALESCE(ApiKey.revoked_at, now), updated_at=now
-    ).where(ApiKey.key_id == key_id)
-    return bool(query.execute(db))
+    ApiKey.update(revoked_at=peewee.fn.COALESCE(ApiKey.revoked_at, now), updated_at=now).where(
+        ApiKey.key_id == key_id
+    ).execute(db)
+    return key
 
 
 def end_session_keys(db: peewee.Database, key_id: str, *, old_secrets: bool = True) -> None:
@@ -186,16 +186,18 @@ def update_key(db: peewee.Database, key_id: str, changes: Mapping[str, Any]) -> 
     return True
 
 
-def delete_key(db: peewee.Database, key_id: str) -> bool:
-    """Delete a key with its scopes and session keys. Return whether it existed."""
+def delete_key(db: peewee.Database, key_id: str) -> dict[str, Any] | None:
+    """Delete a key with its scopes and session keys. Return it, or None if it did not exist."""
     # Lock first, as creation and rotation do: a session key in creation is then seen below.
     for_update(db, ApiKey.select(ApiKey.key_id).where(ApiKey.key_id == key_id)).first(db)
+    key = find_key(db, key_id)
     children = ApiKey.select(ApiKey.key_id).where(ApiKey.parent_id == key_id)
     ApiKeyScope.delete().where(ApiKeyScope.key_id.in_(children)).execute(db)
     ApiKey.delete().where(ApiKey.parent_id == key_id).execute(db)
     for model in (KeyUse, LegacyKey, ApiKeyScope):
         model.delete().where(model.key_id == key_id).execute(db)
-    return bool(ApiKey.delete().where(ApiKey.key_id == key_id).execute(db))
+    ApiKey.delete().where(ApiKey.key_id == key_id).execute(db)
+    return key
 
 
 def list_keys(db: peewee.Database) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.settings import Settings
-from ..db.audit import AuditEntry, write_audited
+from ..db.audit import AuditEntry
 from ..db.store import Store
 from ..files.attachments import Attachments
 from . import KINDS
@@ -101,8 +101,7 @@ def import_astrbot(
 def _note_in_audit(store: Store, tallies: list[Tally]) -> None:
     taken = ", ".join(f"{tally.kind} {tally.imported}" for tally in tallies if tally.imported)
     if taken:
-        entry = AuditEntry("data_imported", "cli", subject="AstrBot", detail=taken)
-        write_audited(store, lambda db: None, lambda _: entry)
+        AuditEntry("data_imported", "cli", subject="AstrBot", detail=taken).write(store)
 
 
 def _count_others(source: Source, known: set[str]) -> dict[str, int]:

@@ -205,8 +205,7 @@ class OwnerLogin:
             self._waiting -= 1
 
     def _note(self, action: str, name: str, address: str) -> None:
-        entry = AuditEntry(action, name, address)
-        write_audited(self._store, lambda db: None, lambda _: entry)
+        AuditEntry(action, name, address).write(self._store)
 
 
 def _is_browser(subject: str) -> bool:

@@ -205,7 +205,9 @@ class _OpenTelemetry(Tracing):
             return self.start(name, kind, attributes, self._propagator.extract(headers))
         if isinstance(parent, _Span):
             return parent.begin(name, kind, attributes)
-        return self.start(name, kind, attributes, self._api.set_span_in_context(_no_parent(self)))
+        # With the invalid span, OpenTelemetry does not read its context variable.
+        no_parent = self._api.set_span_in_context(self._api.INVALID_SPAN)
+        return self.start(name, kind, attributes, no_parent)
 
     def start(self, name: str, kind: Kind, attributes: Attributes, context: Any) -> Span:
         """Start a span within an OpenTelemetry context."""
@@ -264,11 +266,6 @@ class _Span(Span):
 
     def to_headers(self) -> dict[str, str]:
         return self._tracing.to_headers(self._context)
-
-
-def _no_parent(tracing: _OpenTelemetry) -> Any:
-    """Return a no-op span, so that OpenTelemetry does not read its context variable."""
-    return tracing._api.INVALID_SPAN
 
 
 def _build_provider() -> Any:

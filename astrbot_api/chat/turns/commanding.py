@@ -72,7 +72,5 @@ def _decide(store: Store, turn: OpenTurn, approved: bool, comment: str) -> list[
 
     calls = store.write(job)
     for call in calls:
-        entry = describe_decision(call, approved, actor=turn.request.username)
-        store.write(entry.store)
-        entry.log()
+        describe_decision(call, approved, actor=turn.request.username).write(store)
     return [call.tool for call in calls]

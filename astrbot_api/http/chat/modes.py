@@ -77,12 +77,9 @@ def answer_blocking(watch: Watch) -> Response:
     if fold.error is not None:
         raise describe_failure(fold.error, {RUN_HEADER: watch.run_id})
     described = _describe(watch.run_id, fold)
-    if asked and fold.message_id is None:
-        waits = {**described, "status": "waiting", "approvals": asked}
-        answer = ok(waits, 202)
-        answer.headers[RUN_HEADER] = watch.run_id
-        return answer
-    answer = ok(described)
+    if waits := bool(asked) and fold.message_id is None:
+        described |= {"status": "waiting", "approvals": asked}
+    answer = ok(described, 202 if waits else 200)
     answer.headers[RUN_HEADER] = watch.run_id
     return answer
 
