@@ -174,6 +174,17 @@ def test_parameters_reach_the_models_endpoint(passing: Api, fake_model: FakeOpen
     assert fake_model.requests()[-1]["response_format"] == STRICT
 
 
+def test_tool_choice_can_name_the_allowed_tools(passing: Api, fake_model: FakeOpenAI) -> None:
+    # A list of tools in Pydantic AI's tool_choice.
+    other = {"type": "function", "function": {"name": "other"}}
+    named = {"mode": "required", "tools": [other]}
+    allowed = {"type": "allowed_tools", "allowed_tools": named}
+    assert post(passing, tools=[WEATHER, other], tool_choice=allowed).status_code == 200
+    sent = fake_model.requests()[-1]
+    assert [one["function"]["name"] for one in sent["tools"]] == ["other"]
+    assert sent["tool_choice"] == "required"
+
+
 @pytest.mark.parametrize(
     ("form", "text", "status"),
     [
@@ -219,6 +230,7 @@ def test_an_answer_has_the_requested_format(
         {"tools": [{"type": "function", "function": {"name": "a", "parameters": {"type": 7}}}]},
         {"tool_choice": "required"},
         {"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "other"}}},
+        {"tools": [WEATHER], "tool_choice": {"type": "allowed_tools", "allowed_tools": []}},
         {"response_format": {"type": "grammar"}},
         {"response_format": {"type": "json_schema"}},
         {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": 7}}},

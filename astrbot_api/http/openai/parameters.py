@@ -28,9 +28,6 @@ MAX_SCHEMA_MEMBERS = 20_000
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-#: String values of ``tool_choice``.
-_CHOICES = ("none", "auto", "required")
-
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
@@ -53,10 +50,8 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
     refuse_others(body, _REFUSED)
     fields = read_passed(body, PASSED)
     tools = read_tools(body.get("tools"), _read_tool)
-    choice = _read_choice(body.get("tool_choice"), tools)
-    if choice == "none":
-        tools = []
-    elif choice is not None:
+    choice, tools = read_choice(body.get("tool_choice"), tools, _find_name)
+    if choice is not None:
         fields["tool_choice"] = choice
     form, check_text = _read_format(body.get("response_format"))
     if form is not None:
@@ -216,19 +211,40 @@ def read_function(function: Mapping[str, Any], where: str) -> ToolSpec:
     return {"type": "function", "function": spec}
 
 
-def _read_choice(choice: Any, tools: list[ToolSpec]) -> Any:
-    """Return the ``tool_choice`` for the model, or None if the request has no choice."""
-    if choice is None or (not tools and choice in ("auto", "none")):
-        return None
+def read_choice(
+    choice: Any, tools: list[ToolSpec], find_name: Callable[[Mapping[str, Any]], Any]
+) -> tuple[Any, list[ToolSpec]]:
+    """Return the ``tool_choice`` for the model if it has one, and the tools that it allows.
+
+    :param find_name: Returns the name of a function in the request's format.
+    :raises ApiError: ``invalid_request``.
+    """
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
+        form = choice.get("allowed_tools", choice)  # only chat completions have this member
+        allowed = form.get("tools") if isinstance(form, dict) else None
+        if not isinstance(allowed, list):
+            raise refuse("tool_choice must have a list of the allowed tools")
+        names = [find_name(one) for one in allowed if isinstance(one, dict)]
+        tools = [spec for spec in tools if spec["function"]["name"] in names]
+        choice = form.get("mode", "auto")
+    if choice == "none":
+        return None, []
+    if choice is None or (choice == "auto" and not tools):
+        return None, tools
     if not tools:
         raise refuse("tool_choice needs tools; send tools, or leave out tool_choice")
-    if isinstance(choice, str) and choice in _CHOICES:
-        return choice
-    function = choice.get("function") if isinstance(choice, dict) else None
-    name = function.get("name") if isinstance(function, dict) else None
-    if name not in [spec["function"]["name"] for spec in tools]:
-        raise refuse("tool_choice must be none, auto or required, or name one of tools")
-    return {"type": "function", "function": {"name": name}}
+    if choice in ("auto", "required"):
+        return choice, tools
+    if isinstance(choice, dict) and choice.get("type", "function") == "function":
+        name = find_name(choice)
+        if name in [spec["function"]["name"] for spec in tools]:
+            return {"type": "function", "function": {"name": name}}, tools
+    raise refuse("tool_choice must be none, auto, required or allowed_tools, or name one of tools")
+
+
+def _find_name(tool: Mapping[str, Any]) -> Any:
+    function = tool.get("function")
+    return function.get("name") if isinstance(function, dict) else None
 
 
 def _read_format(form: Any) -> tuple[dict[str, Any] | None, Callable[[str], str]]:

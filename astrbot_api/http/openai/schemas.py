@@ -172,10 +172,12 @@ class CompletionRequestSchema(RequestSchema):
         anyOf=[{"type": "array", "items": _TOOL, "maxItems": MAX_TOOLS}, {"type": "null"}],
     )  # fmt: skip
     tool_choice = any_value(
-        "`auto`, `none`, `required`, or one of `tools`. Applies to the first step of the turn.",
+        "`auto`, `none`, `required`, `allowed_tools`, or one of `tools`. Applies to the first "
+        "step of the turn.",
         "auto",
         anyOf=[
             {"enum": ["none", "auto", "required", None]},
+            {"type": "object", "required": ["type", "allowed_tools"]},
             {
                 "type": "object",
                 "required": ["function"],

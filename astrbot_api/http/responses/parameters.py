@@ -18,6 +18,7 @@ from ..openai.parameters import (
     WORD,
     Parameters,
     Refused,
+    read_choice,
     read_format,
     read_function,
     read_passed,
@@ -72,7 +73,7 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
         given = [tool for tool, _ in placed]
         places = {f"tools[{at}]": place for at, (_, place) in enumerate(placed)}
     tools = read_tools(given, lambda tool, at: _read_tool(tool, places[at]))
-    choice, tools = _read_choice(body.get("tool_choice"), tools)
+    choice, tools = read_choice(body.get("tool_choice"), tools, _find_name)
     if choice is not None:
         fields["tool_choice"] = choice
     form = read_object(text, "format", "text.")
@@ -155,32 +156,8 @@ def _read_tool(tool: Any, where: str) -> ToolSpec:
     return read_function(tool, where)
 
 
-def _read_choice(choice: Any, tools: list[ToolSpec]) -> tuple[Any, list[ToolSpec]]:
-    """Return the ``tool_choice`` for the model, and the tools that it allows."""
-    names = [spec["function"]["name"] for spec in tools]
-    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
-        allowed = choice.get("tools")
-        if not isinstance(allowed, list):
-            raise refuse("tool_choice.tools must be a list")
-        wanted = [
-            join_name(one.get("namespace"), str(one.get("name"))) if isinstance(one, dict) else None
-            for one in allowed
-        ]
-        tools = [spec for spec in tools if spec["function"]["name"] in wanted]
-        choice = choice.get("mode", "auto")
-    if choice == "none":
-        return None, []
-    if choice is None or (choice == "auto" and not tools):
-        return None, tools
-    if not tools:
-        raise refuse("tool_choice needs tools; send tools, or leave out tool_choice")
-    if choice in ("auto", "required"):
-        return choice, tools
-    if isinstance(choice, dict) and choice.get("type") == "function":
-        name = choice.get("name")
-        if name in names:
-            return {"type": "function", "function": {"name": name}}, tools
-    raise refuse("tool_choice must be none, auto, required or allowed_tools, or name one of tools")
+def _find_name(tool: Mapping[str, Any]) -> str:
+    return join_name(tool.get("namespace"), str(tool.get("name")))
 
 
 def read_object(body: Mapping[str, Any], name: str, where: str = "") -> Mapping[str, Any]:
