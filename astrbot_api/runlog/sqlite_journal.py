@@ -162,7 +162,8 @@ class SqliteJournal:
         boot = _read_boot()
         try:
             with closing(self._connect()) as connection:
-                if connection.execute("PRAGMA user_version").fetchone()[0] != boot:
+                checked = connection.execute("PRAGMA user_version").fetchone()[0]
+                if not boot or checked != boot:
                     (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
                     if answer != "ok":
                         raise sqlite3.DatabaseError(answer)

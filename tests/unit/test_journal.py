@@ -449,17 +449,20 @@ def test_a_journal_out_of_reach_is_an_error_and_comes_back(
     journal.close()
 
 
+@pytest.mark.parametrize("boot", [4711, 0])  # 0: /proc/sys is hidden, as by ProcSubset=pid
 def test_a_file_that_a_power_cut_has_broken_is_put_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, boot: int
 ) -> None:
     path = tmp_path / "events.db"
+    read_boot = "astrbot_api.runlog.sqlite_journal._read_boot"
+    monkeypatch.setattr(read_boot, lambda: boot and boot - 1)
     first = SqliteJournal(path)
     first.append([Piece(7, 1, [b"x" * 4000] * 50)])
     first.close()
     data = bytearray(path.read_bytes())
     data[4096 * 3 : 4096 * 9] = bytes(4096 * 6)
     path.write_bytes(data)
-    monkeypatch.setattr("astrbot_api.runlog.sqlite_journal._read_boot", lambda: 4711)
+    monkeypatch.setattr(read_boot, lambda: boot)
     second = SqliteJournal(path)
     second.append([Piece(8, 1, lines(1, 2))])
     assert second.read_after(7, 0).events == []
