@@ -23,7 +23,7 @@ from ..db import (
     visits,
 )
 from ..db.store import Store
-from ..errors import AstrBotError
+from ..errors import AstrBotError, StoreClosed
 from ..runtime.clock import now_us
 from ..runtime.per_process import PerProcess
 
@@ -82,13 +82,15 @@ class Chores:
         while not closed.wait(_TICK_S):
             now = time.monotonic()
             for chore in self._chores:
-                if chore.due_at <= now:
+                if chore.due_at <= now and not closed.is_set():
                     chore.due_at = now + chore.every_s
                     self._do(chore)
 
     def _do(self, chore: _Chore) -> None:
         try:
             chore.job()
+        except StoreClosed:
+            pass  # the application was closed meanwhile
         except AstrBotError as error:
             log.error("a chore of the worker failed, and will be tried again: %s", error)
         except Exception:

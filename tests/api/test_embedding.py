@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -213,6 +214,28 @@ def test_two_applications_of_one_process_share_nothing(tmp_path: Path) -> None:
 def test_a_second_init_app_is_rejected(host: Flask) -> None:
     with pytest.raises(SettingsError, match="already"):
         AstrBotAPI(host)
+
+
+def test_closing_an_application_during_a_background_job_logs_no_error(
+    host: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = host.extensions["astrbot_api"]
+    chores, begun, closed = state.worker.chores, threading.Event(), threading.Event()
+
+    def read() -> None:
+        begun.set()
+        closed.wait(30)
+        state.keys.usage.list_valid(["abk_x"])
+
+    chores.add(read)
+    others = set(threading.enumerate())
+    chores.start()
+    [thread] = set(threading.enumerate()) - others
+    assert begun.wait(30)
+    state.close()
+    closed.set()
+    thread.join(30)
+    assert caplog.messages == []
 
 
 def test_an_application_that_matches_hosts_is_rejected(tmp_path: Path) -> None:
