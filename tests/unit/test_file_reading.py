@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from email.message import EmailMessage
@@ -15,7 +16,9 @@ from astrbot_api.errors import Unreadable
 from astrbot_api.files.reading import office
 from astrbot_api.files.reading.documents import extract_text
 from astrbot_api.files.reading.pictures import prepare_picture
+from astrbot_api.files.reading.reader import PREPARE_PICTURE
 from astrbot_api.files.reading.shown import show_pages
+from astrbot_api.runtime.aside import Aside
 from astrbot_api.runtime.decoding import decode
 
 from .. import samples
@@ -611,6 +614,14 @@ def test_a_large_jpeg_is_scaled_down_and_turned() -> None:
     _, picture = prepare(data, 400)
     assert picture.size == (300, 400)
     assert is_red(picture, 299, 200)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
+def test_a_photo_of_48_megapixels_is_read_within_the_limits(format: str) -> None:
+    data = samples.save(samples.make_picture((8064, 6048)), format)
+    with contextlib.closing(Aside()) as aside:
+        meta, _ = aside.run(PREPARE_PICTURE, data, {"max_side_px": 1568})
+    assert (meta["width"], meta["height"]) == (1568, 1176)
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded() -> None:

@@ -18,7 +18,7 @@ _FORMATS = {
 }  # fmt: skip
 
 #: Maximum number of decoded pixels: a small file could otherwise fill the memory.
-_MAX_PIXELS = 25_000_000
+_MAX_PIXELS = 50_000_000
 
 #: Maximum number of pixels of a JPEG, which can be decoded at an eighth of its size.
 _MAX_JPEG_PIXELS = 220_000_000
@@ -53,17 +53,16 @@ def prepare_picture(source: BinaryIO, max_side_px: int) -> tuple[Any, bytes]:
             many = "pages" if name == "TIFF" else "pictures"
             notes.append(f"It has several {many}; the first is shown.")
         if name in ("JPEG", "MPO"):
-            picture.draft(None, (max_side_px * 2, max_side_px * 2))
+            _draft(picture, max_side_px)
         _check_pixels(*picture.size, _MAX_PIXELS)
         size, mode = picture.size, picture.mode
         profile = picture.info.get("icc_profile")
-        if name not in ("JPEG", "MPO") or picture.mode not in ("RGB", "L"):
-            upright = _to_rgb(ImageOps.exif_transpose(picture), profile)
-            upright.thumbnail((max_side_px, max_side_px))
-        else:  # scale first, because the rotation copies the image
+        if mode in ("RGB", "RGBA", "L") and "transparency" not in picture.info:
+            # Scale first, because each further step copies the image.
             picture.getexif()  # must be read before the pixels
             picture.thumbnail((max_side_px, max_side_px))
-            upright = _to_rgb(ImageOps.exif_transpose(picture), profile)
+        upright = _to_rgb(ImageOps.exif_transpose(picture), profile)
+        upright.thumbnail((max_side_px, max_side_px))
     unscaled = upright.width * upright.height == size[0] * size[1]
     lossless = name not in _LOSSY and (unscaled or mode == "RGBA")
     mime, data = _save(upright, lossless)
@@ -79,6 +78,16 @@ def _open(source: BinaryIO) -> Image.Image:
     is_jpeg = picture.format in ("JPEG", "MPO")
     _check_pixels(*picture.size, _MAX_JPEG_PIXELS if is_jpeg else _MAX_PIXELS)
     return picture
+
+
+def _draft(picture: Image.Image, max_side_px: int) -> None:
+    """Let a JPEG be decoded at a half, a quarter or an eighth, if it is large enough."""
+    width, height = picture.size
+    for scale in (1, 2, 4, 8):
+        fits = width * height <= _MAX_PIXELS * scale**2
+        if fits and max(width, height) < 2 * scale * max_side_px:
+            break
+    picture.draft(None, (max(1, width // scale), max(1, height // scale)))
 
 
 def _check_pixels(width: int, height: int, limit: int) -> None:

@@ -14,8 +14,11 @@ from ..attachments import Attachments
 T = TypeVar("T")
 
 EXTRACT_TEXT = Job("astrbot_api.files.reading.documents:extract_text")
-PREPARE_PICTURE = Job("astrbot_api.files.reading.pictures:prepare_picture")
-RENDER_PAGES = Job("astrbot_api.files.reading.shown:show_pages")
+
+# A decoder needs up to 8 bytes per pixel, and phones take photos of 50 megapixels.
+_PICTURE = Limits(memory_bytes=512 * 2**20)
+PREPARE_PICTURE = Job("astrbot_api.files.reading.pictures:prepare_picture", _PICTURE)
+RENDER_PAGES = Job("astrbot_api.files.reading.shown:show_pages", _PICTURE)
 
 # FFmpeg maps much memory, and a recording of minutes has tens of megabytes of samples.
 _SOUND = Limits(cpu_s=20, wall_s=60.0, memory_bytes=512 * 2**20)
