@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import peewee
 
 from ..runtime.clock import now_us
 from .leases import LIVING_WORKERS
+from .locks import lock_name
 from .models.deliveries import BotLease, InboundEvent, InboundPending
 from .prepared import Prepared, equals, param, params
 
@@ -35,6 +35,7 @@ class PendingRow:
     """A message without a turn yet: a row of its table.
 
     :param event_key: The stored form of its event id.
+    :param umo: Its conversation, whose messages are processed in order, by one worker.
     """
 
     bot_id: str
@@ -42,6 +43,7 @@ class PendingRow:
     worker_id: str
     message: str
     received_at: int
+    umo: str
 
 
 _ADD = Prepared(
@@ -75,10 +77,18 @@ _TAKE_LEASE = Prepared(
     )
 )
 
-_LIST_PENDING = Prepared(
+_LIST_WAITING = Prepared(
     InboundPending.select()
-    .where(equals(InboundPending.worker_id) | InboundPending.worker_id.not_in(LIVING_WORKERS))
+    .where(equals(InboundPending.umo))
     .order_by(InboundPending.received_at)
+    .limit(param("limit"))
+)
+
+_LIST_CONVERSATIONS = Prepared(
+    InboundPending.select(InboundPending.umo, InboundPending.worker_id)
+    .where(equals(InboundPending.worker_id) | InboundPending.worker_id.not_in(LIVING_WORKERS))
+    .group_by(InboundPending.umo, InboundPending.worker_id)
+    .order_by(peewee.fn.MIN(InboundPending.received_at))
     .limit(param("limit"))
 )
 
@@ -137,38 +147,47 @@ def drop_bot_lease(db: peewee.Database, bot_id: str, worker_id: str) -> None:
 
 
 def add_pending(
-    db: peewee.Database, bot_id: str, event_id: str, worker_id: str, message: str
-) -> bool:
-    """Store a message. False if it is already stored."""
+    db: peewee.Database, bot_id: str, event_id: str, *, umo: str, worker_id: str, message: str
+) -> None:
+    """Append a message to its conversation, unless it is already stored.
+
+    :param worker_id: The worker that processes the conversation if no message is waiting.
+    """
+    lock_name(db, "pending", umo)
+    waiting = list_waiting(db, umo, 1)
     query = InboundPending.insert(
         bot_id=bot_id,
         event_id=to_key(event_id),
-        worker_id=worker_id,
+        worker_id=waiting[0].worker_id if waiting else worker_id,
         message=message,
         received_at=now_us(),
+        umo=umo,
     )
-    return bool(query.on_conflict_ignore().as_rowcount().execute(db))
+    query.on_conflict_ignore().execute(db)
 
 
-def list_pending(db: peewee.Database, worker_id: str, limit: int) -> list[PendingRow]:
-    """Return the oldest messages of a worker and of dead workers."""
-    rows = _LIST_PENDING.execute(db, worker_id=worker_id, now=time.time(), limit=limit)
-    return [PendingRow(*row) for row in rows]
+def list_waiting(db: peewee.Database, umo: str, limit: int) -> list[PendingRow]:
+    """Return the oldest messages of a conversation."""
+    return [PendingRow(*row) for row in _LIST_WAITING.execute(db, umo=umo, limit=limit)]
 
 
-def claim_pending(db: peewee.Database, row: PendingRow, worker_id: str) -> bool:
-    """Claim a message for a worker. False if another worker was first."""
-    held = _is_pending(row.bot_id, row.event_key) & (InboundPending.worker_id == row.worker_id)
+def list_conversations(db: peewee.Database, worker_id: str, limit: int) -> list[tuple[str, str]]:
+    """Return the oldest conversations of a worker and of dead workers, with the worker."""
+    rows = _LIST_CONVERSATIONS.execute(db, worker_id=worker_id, now=time.time(), limit=limit)
+    return [(umo, holder) for umo, holder in rows]
+
+
+def claim_conversation(db: peewee.Database, umo: str, holder: str, worker_id: str) -> bool:
+    """Claim a dead worker's messages. False if another worker was first."""
+    held = (InboundPending.umo == umo) & (InboundPending.worker_id == holder)
     return bool(InboundPending.update(worker_id=worker_id).where(held).execute(db))
 
 
-def drop_pending(db: peewee.Database, bot_id: str, event_key: str) -> None:
+def drop_pending(db: peewee.Database, row: PendingRow) -> None:
     """Delete a message that has its turn, or will never have one."""
-    InboundPending.delete().where(_is_pending(bot_id, event_key)).execute(db)
-
-
-def _is_pending(bot_id: str, event_key: str) -> Any:
-    return (InboundPending.bot_id == bot_id) & (InboundPending.event_id == event_key)
+    lock_name(db, "pending", row.umo)
+    dropped = (InboundPending.bot_id == row.bot_id) & (InboundPending.event_id == row.event_key)
+    InboundPending.delete().where(dropped).execute(db)
 
 
 def to_key(event_id: str) -> str:

@@ -81,13 +81,11 @@ class Inbound:
             self.take(bot, adapter, message)
         return reception
 
-    def take(
-        self, bot: Bot, adapter: Adapter, message: InMessage, *, in_place: bool = False
-    ) -> None:
+    def take(self, bot: Bot, adapter: Adapter, message: InMessage) -> None:
         """Start the turn that answers a message, unless it has one or needs none.
 
-        :param in_place: Fetch the files before returning. Used for polled platforms: they can
-            wait, and they discard a message once it is confirmed.
+        If files must be fetched first, the message is only stored.
+
         :raises ApiError: if the message is not stored. The platform should redeliver it.
         """
         if not message.addressed or not (_has_content(message) or message.more):
@@ -98,13 +96,25 @@ class Inbound:
                 bot.id, message.sender_id, message.session_id,
             )  # fmt: skip
             return
+        umo = _name_conversation(bot, message)
         with self._store.read() as db:
             if inbound.is_known(db, bot.id, message.event_id):
                 return
-        waits = message.more or any(file.data is None for file in message.files)
-        if waits and not in_place:
-            self.pending.add(bot.id, message)
-            return
+            others_wait = not message.files and inbound.list_waiting(db, umo, 1)
+        if message.more or others_wait or any(file.data is None for file in message.files):
+            self.pending.add(bot.id, umo, message)
+        else:
+            self._answer(bot, adapter, message)
+
+    def _begin_pending(self, bot_id: str, message: InMessage) -> None:
+        bot, adapter = self._bots.get_running(bot_id)
+        with self._store.read() as db:
+            if inbound.is_known(db, bot_id, message.event_id):
+                return
+        self._answer(bot, adapter, message)
+
+    def _answer(self, bot: Bot, adapter: Adapter, message: InMessage) -> None:
+        """Fetch what a message refers to, and start its turn."""
         if message.more:
             message = _complete(adapter, message)
             if not _has_content(message):
@@ -117,10 +127,6 @@ class Inbound:
                 )
             )
         self._begin(bot, adapter, message, files)
-
-    def _begin_pending(self, bot_id: str, message: InMessage) -> None:
-        bot, adapter = self._bots.get_running(bot_id)
-        self.take(bot, adapter, message, in_place=True)
 
     def _fetch(self, adapter: Adapter, file: InFile) -> Segment:
         """Store a file as an attachment. On failure, return a text that names the file."""
@@ -138,12 +144,11 @@ class Inbound:
         return Media(row.attachment_id, row.type, row.name)
 
     def _begin(self, bot: Bot, adapter: Adapter, message: InMessage, files: list[Segment]) -> None:
-        umo = Umo(bot.id, message.message_type, message.session_id)
         origin = Origin(
             bot_id=bot.id,
             platform=bot.type,
             event_id=message.event_id,
-            umo=str(umo),
+            umo=_name_conversation(bot, message),
             sender_name=_clean(message.sender_name).strip()[:255] or message.sender_id,
             is_group=message.message_type == "GroupMessage",
             reply_to=message.platform_message_id,
@@ -216,6 +221,10 @@ def _read(adapter: Adapter, bot_id: str, request: InboundRequest) -> Reception:
         log.warning("the hook of the bot %s cannot parse a request: %r", bot_id, error)
         message = "The request does not have this messenger's format"
         raise refuse(message) from error
+
+
+def _name_conversation(bot: Bot, message: InMessage) -> str:
+    return str(Umo(bot.id, message.message_type, message.session_id))
 
 
 def _has_content(message: InMessage) -> bool:

@@ -2,7 +2,8 @@
 
 A platform waits only a few seconds for the response and does not redeliver a confirmed
 message. The message is therefore stored first. If a worker dies while it fetches the files,
-another worker continues.
+another worker continues. Later messages of the conversation wait, so that they are answered
+in order. Other conversations do not wait.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 
 import orjson
+import peewee
 
 from ..db import inbound
-from ..db.inbound import PendingRow, to_key
+from ..db.inbound import PendingRow
 from ..db.store import Store
 from ..errors import ApiError, StorageError
 from ..runtime.clock import now_us
@@ -24,15 +27,18 @@ from .adapter import InFile, InMessage
 
 log = logging.getLogger(__name__)
 
-#: Maximum number of messages whose files this worker fetches at once.
+#: Maximum number of conversations whose files this worker fetches at once.
 _MAX_FETCHING = 20
+
+#: Maximum number of waiting messages of a conversation.
+_MAX_WAITING = 50
 
 #: Time limit for retries after temporary errors, such as a disabled bot.
 _RETRY_LIMIT_US = 3_600_000_000
 
 
 class PendingMessages:
-    """The messages whose files are being fetched.
+    """The messages whose files are being fetched, and those that wait for them.
 
     :param begin: Fetches the files of a bot's message and starts its turn. It raises
         ``ApiError`` or ``StorageError`` for temporary errors.
@@ -45,29 +51,33 @@ class PendingMessages:
         self._lease = lease
         self._begin = begin
         self._lock = threading.Lock()
-        self._fetching: set[tuple[str, str]] = set()
+        self._fetching: set[str] = set()
 
-    def add(self, bot_id: str, message: InMessage) -> None:
-        """Store a message and start to fetch its files, once per platform message id.
+    def add(self, bot_id: str, umo: str, message: InMessage) -> None:
+        """Store a message, once per platform message id, and start to fetch its files.
 
-        :raises ApiError: ``server_busy`` or a storage error. The message is then not stored.
+        :raises ApiError: ``server_busy`` or a storage error. The platform then redelivers the
+            message.
         """
-        key = (bot_id, to_key(message.event_id))
-        mine = self._claim(key)
+        claimed = self._claim(umo)
         try:
             worker_id, text = self._lease.get_worker_id(), write_message(message)
-            stored = self._store.write(
-                lambda db: inbound.add_pending(db, bot_id, message.event_id, worker_id, text)
-            )
+
+            def job(db: peewee.Database) -> None:
+                if len(inbound.list_waiting(db, umo, _MAX_WAITING)) >= _MAX_WAITING:
+                    raise _refuse("Too many messages of this conversation are waiting")
+                inbound.add_pending(
+                    db, bot_id, message.event_id, umo=umo, worker_id=worker_id, message=text
+                )
+
+            self._store.write(job)
         except BaseException:
-            if mine:
-                self._leave(key)
+            if claimed:
+                self._leave(umo)
             raise
-        # Of two simultaneous deliveries, both wait for the write and only one starts fetching.
-        if mine and stored:
-            self._start(key, message)
-        elif mine:
-            self._leave(key)
+        # The thread that had the conversation may have ended before the message was stored.
+        if claimed or self._claim(umo):
+            self._start(umo)
 
     def check(self) -> None:
         """Resume messages after a failure or a worker's death. A periodic task."""
@@ -75,64 +85,72 @@ class PendingMessages:
             return
         worker_id = self._lease.get_worker_id()
         with self._store.read() as db:
-            rows = inbound.list_pending(db, worker_id, 2 * _MAX_FETCHING)
-        for row in rows:
-            key = (row.bot_id, row.event_key)
-            if key in self._fetching:
-                continue
-            if now_us() - row.received_at > _RETRY_LIMIT_US:
-                log.error("a message to the bot %s is dropped after 1 h of failures", row.bot_id)
-                self._drop(key)
-            elif len(self._fetching) < _MAX_FETCHING:
-                self._resume(key, row, worker_id)
+            found = inbound.list_conversations(db, worker_id, 2 * _MAX_FETCHING)
+        for umo, holder in found:
+            if len(self._fetching) < _MAX_FETCHING and self._claim(umo):
+                self._resume(umo, holder, worker_id)
 
-    def _resume(self, key: tuple[str, str], row: PendingRow, worker_id: str) -> None:
-        if not self._claim(key):
-            return
-        claimed = False
+    def _resume(self, umo: str, holder: str, worker_id: str) -> None:
+        started = False
         try:
-            claimed = self._store.write(lambda db: inbound.claim_pending(db, row, worker_id))
+            started = holder == worker_id or self._store.write(
+                lambda db: inbound.claim_conversation(db, umo, holder, worker_id)
+            )
         finally:
-            if not claimed:
-                self._leave(key)
-        if claimed:
-            self._start(key, read_message(row.message))
+            if not started:
+                self._leave(umo)
+        if started:
+            self._start(umo)
 
-    def _claim(self, key: tuple[str, str]) -> bool:
+    def _claim(self, umo: str) -> bool:
         with self._lock:
-            if key in self._fetching:
+            if umo in self._fetching:
                 return False
             if len(self._fetching) >= _MAX_FETCHING:
-                raise ApiError("server_busy", "Too many files are being fetched; try again later.")
-            self._fetching.add(key)
+                raise _refuse("Too many files are being fetched")
+            self._fetching.add(umo)
             return True
 
-    def _leave(self, key: tuple[str, str]) -> None:
+    def _leave(self, umo: str) -> None:
         with self._lock:
-            self._fetching.discard(key)
+            self._fetching.discard(umo)
 
-    def _start(self, key: tuple[str, str], message: InMessage) -> None:
-        threading.Thread(
-            target=self._work, args=(key, message), name="inbound", daemon=True
-        ).start()
+    def _start(self, umo: str) -> None:
+        threading.Thread(target=self._work, args=(umo,), name="inbound", daemon=True).start()
 
-    def _work(self, key: tuple[str, str], message: InMessage) -> None:
+    def _work(self, umo: str) -> None:
+        """Process the messages of a conversation, until there are none or one must wait."""
         try:
-            try:
-                self._begin(key[0], message)
-            except (ApiError, StorageError) as error:
-                log.warning("a message to the bot %s will be retried: %s", key[0], error)
-                return
-            except Exception:
-                log.exception("a message to the bot %s is lost", key[0])
-            self._drop(key)
+            while (row := self._find_next(umo)) is not None and self._process(row):
+                self._store.write(partial(inbound.drop_pending, row=row))
         except StorageError as error:
-            log.warning("a message to the bot %s will be processed again: %s", key[0], error)
+            log.warning("the messages of %s will be processed later: %s", umo, error)
         finally:
-            self._leave(key)
+            self._leave(umo)
 
-    def _drop(self, key: tuple[str, str]) -> None:
-        self._store.write(lambda db: inbound.drop_pending(db, *key))
+    def _find_next(self, umo: str) -> PendingRow | None:
+        """Return the oldest message of a conversation, if it is this worker's."""
+        worker_id = self._lease.get_worker_id()
+        with self._store.read() as db:
+            waiting = inbound.list_waiting(db, umo, 1)
+        return waiting[0] if waiting and waiting[0].worker_id == worker_id else None
+
+    def _process(self, row: PendingRow) -> bool:
+        """Return whether a message is done: it has its turn, or will never have one."""
+        try:
+            self._begin(row.bot_id, read_message(row.message))
+        except (ApiError, StorageError) as error:
+            if now_us() - row.received_at <= _RETRY_LIMIT_US:
+                log.warning("a message to the bot %s will be retried: %s", row.bot_id, error)
+                return False
+            log.error("a message to the bot %s is dropped after 1 h of failures", row.bot_id)
+        except Exception:
+            log.exception("a message to the bot %s is lost", row.bot_id)
+        return True
+
+
+def _refuse(what: str) -> ApiError:
+    return ApiError("server_busy", f"{what}; try again later.")
 
 
 def write_message(message: InMessage) -> str:

@@ -114,7 +114,7 @@ class Pollers:
             pause_s = _FIRST_PAUSE_S
             while not poll.stop.is_set():
                 try:
-                    self._inbound.take(poll.bot, poll.adapter, message, in_place=True)
+                    self._inbound.take(poll.bot, poll.adapter, message)
                     break
                 except (ApiError, StorageError) as error:
                     log.warning("a message to the bot %s will be retried: %s", poll.bot.id, error)

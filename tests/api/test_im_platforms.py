@@ -244,7 +244,7 @@ def test_only_allowed_senders_are_answered(tmp_path: Path, allow: list[Any]) -> 
         bot.state.close()
 
 
-def test_a_polled_message_is_confirmed_after_its_files_are_stored(tmp_path: Path) -> None:
+def test_a_polled_message_is_confirmed_before_its_files_are_fetched(tmp_path: Path) -> None:
     messenger = Telegram()
     telegram = messenger.telegram
     release, download = threading.Event(), telegram._download
@@ -259,11 +259,10 @@ def test_a_polled_message_is_confirmed_after_its_files_are_stored(tmp_path: Path
         photo = [{"file_id": telegram.add_file(PNG, "a.jpg"), "width": 1, "height": 1}]
         telegram.queue(telegram.make_update(photo=photo))
         telegram.wait_for_request("/a.jpg")
-        assert telegram.unconfirmed == 1
+        wait_for(lambda: telegram.unconfirmed == 0)
         assert bot.count_rows("run") == 0
         release.set()
         bot.texts(1)
-        wait_for(lambda: telegram.unconfirmed == 0)
         bot.state.close()
 
 

@@ -19,6 +19,7 @@ from astrbot_api.db.models.deliveries import InboundPending
 from astrbot_api.db.models.sessions import ChatSession
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.errors import ApiError, StorageError
+from astrbot_api.im import pending as pending_messages
 from astrbot_api.testing import make_app
 
 from ..fake_messenger import FakeMessenger, to_message
@@ -62,12 +63,25 @@ class BotApp(Api):
         )
         return "".join(self.messenger.texts()[before:])
 
+    def list_asked(self, umo: str = "bot1:FriendMessage:s1") -> list[str]:
+        """Return the texts of the users' messages in a session."""
+        path = f"/api/v1/chat/sessions/{umo}?username={umo}"
+        history = self.get(path).get_json()["data"]["history"]
+        parts = [one["content"]["message"] for one in history if one["content"]["type"] == "user"]
+        return ["".join(part.get("text", "") for part in message) for message in parts]
+
     def read_session(self, umo: str) -> tuple[Any, ...]:
         """Return creator, platform and is_group of a session."""
         with self.state.db.read() as db:
             query = ChatSession.select().where(ChatSession.session_id == umo)
             session = query.get(db)
         return session.creator, session.platform_id, session.is_group
+
+
+def find_with(words: str, texts: list[str]) -> str:
+    """Return all texts in one, if the words are in it."""
+    joined = "".join(texts)
+    return joined if words in joined else ""
 
 
 def echo(messages: list[ModelMessage]) -> Iterator[Delta]:
@@ -278,18 +292,78 @@ def test_a_message_whose_worker_dies_while_fetching_is_answered_by_another(
     assert asked.wait(60)
     assert dying.deliver(**told).status_code == 200
     assert other.deliver(**told).status_code == 200
+    assert other.deliver(event="8", text="Thanks").status_code == 200
     other.state.im.inbound.pending.check()
-    assert other.messenger.texts() == [], "the one that fetches is alive"
+    wait_for(lambda: [one.name for one in threading.enumerate()].count("inbound") == 1)
+    assert other.count_rows("run") == 0, "the one that fetches is alive"
 
     dying.state.db.write(lambda db: drop_lease(db, dying.state.worker.lease.get_worker_id()))
     other.state.im.inbound.pending.check()
     # Either application may send the other one's answer.
-    wait_for(lambda: "4711." in "".join(other.messenger.texts() + dying.messenger.texts()))
+    texts = wait_for(lambda: find_with("Thanks", other.messenger.texts() + dying.messenger.texts()))
+    assert "4711." in texts
     wait_for(lambda: other.count_rows("inbound_pending") == 0)
     other.state.im.inbound.pending.check()
     late.set()
     wait_for(lambda: "inbound" not in [one.name for one in threading.enumerate()])
-    assert other.count_rows("run") == 1
+    assert other.list_asked() == ["Read this", "Thanks"]
+
+
+@pytest.mark.parametrize("polls", [False, True])
+def test_a_slow_file_delays_only_its_conversation(make_bot_app: Any, polls: bool) -> None:
+    lines = "polls = true\n" if polls else ""
+    bot_app = make_bot_app(bots=BOTS.format(config="default") + lines)
+    asked, late = threading.Event(), threading.Event()
+    _, adapter = bot_app.state.im.bots.get_running("bot1")
+    fetch = adapter.open_file
+
+    def hang(source: str) -> Any:
+        asked.set()
+        assert late.wait(60)
+        return fetch(source)
+
+    adapter.open_file = hang
+    told = [
+        {"event": "1", "text": "Read this", "files": {"note.txt": "4711"}},
+        {"event": "2", "text": "Which number?"},
+        {"event": "3", "text": "Hello", "session": "another"},
+    ]
+    if polls:
+        bot_app.messenger.inbox += [to_message(one) for one in told]
+        bot_app.state.im.pollers.check()
+    else:
+        assert [bot_app.deliver(**one).status_code for one in told] == [200] * 3
+    assert asked.wait(30)
+    wait_for(lambda: bot_app.messenger.texts() == ["You said: Hello"])
+    late.set()
+    texts = wait_for(lambda: find_with("Which number?", bot_app.messenger.texts()))
+    assert "4711" in texts
+    assert bot_app.list_asked() == ["Read this", "Which number?"]
+    wait_for(lambda: bot_app.count_rows("inbound_pending") == 0)
+
+
+def test_a_conversation_has_a_bounded_number_of_waiting_messages(
+    make_bot_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending_messages, "_MAX_WAITING", 2)
+    bot_app = make_bot_app()
+    asked, late = threading.Event(), threading.Event()
+    _, adapter = bot_app.state.im.bots.get_running("bot1")
+
+    def hang(source: str) -> Any:
+        asked.set()
+        assert late.wait(60)
+        raise PlatformError("it was only slow")
+
+    adapter.open_file = hang
+    statuses = [
+        bot_app.deliver(event="1", files={"a.txt": "4711"}).status_code,
+        *(bot_app.deliver(event=name, text="Hello").status_code for name in "234"),
+    ]
+    assert statuses == [200, 200, 503, 503]
+    late.set()
+    wait_for(lambda: len(bot_app.messenger.sent) == 2)
+    assert bot_app.deliver(event="4", text="Hello").status_code == 200
 
 
 def test_a_message_with_a_file_waits_while_the_server_is_full(make_bot_app: Any) -> None:
@@ -328,7 +402,7 @@ def test_a_redelivered_message_is_acknowledged_only_after_it_is_stored(
 
     def add(refused: list[StorageError]) -> None:
         try:
-            pending.add("bot1", message)
+            pending.add("bot1", "bot1:FriendMessage:s1", message)
         except StorageError as error:
             refused.append(error)
 
@@ -353,7 +427,7 @@ def test_messages_of_a_missing_bot_are_dropped(
     bot_app = make_bot_app()
     pending = bot_app.state.im.inbound.pending
     message = to_message({"event": "1", "text": "Read", "files": {"a.txt": "4711"}})
-    pending.add("gone", message)
+    pending.add("gone", "gone:FriendMessage:s1", message)
     wait_for(lambda: "will be retried: Bot not found" in caplog.text)
     bot_app.state.db.write(
         lambda db: InboundPending.update(

@@ -46,6 +46,40 @@ def test_only_old_events_are_forgotten(store: Store) -> None:
     assert add(store, "1")
 
 
+def test_a_conversation_is_processed_in_order_by_one_worker(store: Store) -> None:
+    def wait(event_id: str, worker_id: str, umo: str = "tg:FriendMessage:1") -> None:
+        store.write(
+            lambda db: inbound.add_pending(
+                db, "tg", event_id, umo=umo, worker_id=worker_id, message="{}"
+            )
+        )
+
+    def waiting() -> list[tuple[str, str]]:
+        with store.read() as db:
+            rows = inbound.list_waiting(db, "tg:FriendMessage:1", 10)
+        return [(row.event_key, row.worker_id) for row in rows]
+
+    wait("1", "w1")
+    wait("2", "w2")
+    wait("2", "w2")
+    wait("3", "w2", "tg:FriendMessage:2")
+    assert waiting() == [("1", "w1"), ("2", "w1")]
+    store.write(lambda db: leases.renew_lease(db, "w2", 60.0))
+    with store.read() as db:
+        assert inbound.list_conversations(db, "w2", 10) == [
+            ("tg:FriendMessage:1", "w1"), ("tg:FriendMessage:2", "w2"),
+        ]  # fmt: skip
+    for claimed in (True, False):
+        assert claimed == store.write(
+            lambda db: inbound.claim_conversation(db, "tg:FriendMessage:1", "w1", "w2")
+        )
+    assert waiting() == [("1", "w2"), ("2", "w2")]
+    with store.read() as db:
+        first = inbound.list_waiting(db, "tg:FriendMessage:1", 1)[0]
+    store.write(lambda db: inbound.drop_pending(db, first))
+    assert waiting() == [("2", "w2")]
+
+
 def test_a_bot_is_polled_by_one_worker_until_that_dies(store: Store) -> None:
     def take(worker: str) -> bool:
         return store.write(lambda db: inbound.take_bot_lease(db, "tg", worker))

@@ -70,19 +70,21 @@ add_index("inbound_event_received", InboundEvent.received_at)
 
 
 class InboundPending(Table):
-    """A message, as JSON, whose files a worker is downloading."""
+    """A message, as JSON, whose files or whose predecessor's files a worker is downloading."""
 
     bot_id = TextField()
     event_id = TextField()
     worker_id = TextField()
     message = TextField()
     received_at = Whole()
+    umo = TextField(default="", constraints=[Default("''")])
 
     class Meta:
         primary_key = CompositeKey("bot_id", "event_id")
 
 
 add_index("inbound_pending_received", InboundPending.received_at)
+add_index("inbound_pending_umo", InboundPending.umo, InboundPending.received_at)
 
 
 class BotLease(Table):
