@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-
 from ..db.attachments import AttachmentRow
 from ..errors import ApiError, Unreadable
 from ..runtime.aside import AsideError
+from ..runtime.lru_cache import LruCache
 from ..runtime.once import Once
 from .reading.reader import GRAB_FRAMES, PREPARE_PICTURE, RENDER_PAGES, FileReader
 
@@ -23,10 +21,8 @@ class Thumbnails:
 
     def __init__(self, reader: FileReader) -> None:
         self._reader = reader
-        self._lock = threading.Lock()
         self._once = Once()
-        self._bytes = 0
-        self._kept: OrderedDict[tuple[str, int], tuple[str, bytes]] = OrderedDict()
+        self._kept = LruCache[tuple[str, int], tuple[str, bytes]](_KEPT_BYTES)
 
     def get(self, row: AttachmentRow, side_px: int) -> tuple[str, bytes]:
         """Return the media type and the bytes of a thumbnail.
@@ -38,7 +34,7 @@ class Thumbnails:
         key = (row.sha256, side_px)
         try:
             return self._once.make(
-                key, lambda: self._find(key), lambda: self._keep(key, self._make(row, side_px))
+                key, lambda: self._kept.get(key), lambda: self._keep(key, self._make(row, side_px))
             )
         except Unreadable as error:
             raise _refuse(str(error)) from error
@@ -47,21 +43,8 @@ class Thumbnails:
                 raise ApiError("server_busy", f"{error.words}; try again later") from error
             raise _refuse(error.words) from error
 
-    def _find(self, key: tuple[str, int]) -> tuple[str, bytes] | None:
-        with self._lock:
-            known = self._kept.get(key)
-            if known is not None:
-                self._kept.move_to_end(key)
-            return known
-
     def _keep(self, key: tuple[str, int], made: tuple[str, bytes]) -> tuple[str, bytes]:
-        with self._lock:
-            self._kept[key] = made
-            self._bytes = sum(len(data) for _, data in self._kept.values())
-            while self._bytes > _KEPT_BYTES:
-                _, (_, data) = self._kept.popitem(last=False)
-                self._bytes -= len(data)
-        return made
+        return self._kept.put(key, made, len(made[1]))
 
     def _make(self, row: AttachmentRow, side_px: int) -> tuple[str, bytes]:
         if row.type == "image":

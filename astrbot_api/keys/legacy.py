@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
@@ -19,6 +18,7 @@ from ..db.key_secrets import KeyRow, find_valid_key, hash_secret
 from ..db.legacy_keys import LegacyKey, find_legacy_keys, replace_hash
 from ..db.store import Store
 from ..errors import ApiError
+from ..runtime.lru_cache import LruCache
 from ..runtime.threads import run_hash
 
 #: Length of a key's prefix that is stored in the clear.
@@ -68,9 +68,9 @@ class LegacyKeys:
         self._now = now
         self._lock = threading.Lock()
         self._places = threading.BoundedSemaphore(_MAX_WAITING)
-        self._wrong: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._wrong = LruCache[tuple[str, str], bool](_MAX_REMEMBERED)
         self._worker_budget = _Budget(_WORKER_BURST, _WORKER_PER_S, now)
-        self._budgets: OrderedDict[str, _Budget] = OrderedDict()
+        self._budgets = LruCache[str, _Budget](_MAX_REMEMBERED)
 
     def find(self, secret: str) -> KeyRow | None:
         """Return the imported key of a secret, and replace its hash by our own.
@@ -109,27 +109,18 @@ class LegacyKeys:
             if not (budget.has_room() and self._worker_budget.has_room()):
                 raise _busy()
             if run_hash(legacy.matches, secret):
-                self._budgets.pop(legacy.key_id, None)
+                self._budgets.pop(legacy.key_id)
                 self._store.write(partial(replace_hash, key_id=legacy.key_id, secret=secret))
                 with self._store.read() as db:
                     return find_valid_key(db, secret)
             budget.take()
             self._worker_budget.take()
-            self._remember(fingerprint, legacy.key_id)
+            self._wrong.put((fingerprint, legacy.key_id), True)
         return None
 
     def _budget_of(self, key_id: str) -> _Budget:
         budget = self._budgets.get(key_id)
-        if budget is None:
-            budget = self._budgets[key_id] = _Budget(_KEY_BURST, _KEY_PER_S, self._now)
-            if len(self._budgets) > _MAX_REMEMBERED:
-                self._budgets.popitem(last=False)
-        return budget
-
-    def _remember(self, fingerprint: str, key_id: str) -> None:
-        self._wrong[fingerprint, key_id] = None
-        if len(self._wrong) > _MAX_REMEMBERED:
-            self._wrong.popitem(last=False)
+        return budget or self._budgets.put(key_id, _Budget(_KEY_BURST, _KEY_PER_S, self._now))
 
 
 def _busy() -> ApiError:

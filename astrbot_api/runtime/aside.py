@@ -17,7 +17,7 @@ import logging
 import socket
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +36,7 @@ from .fork_server import (
     read_exactly,
     send_frame,
 )
+from .lru_cache import LruCache
 from .per_process import PerProcess
 
 log = logging.getLogger(__name__)
@@ -241,18 +242,12 @@ class _Failures:
     """Remembered failures of jobs."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._known: OrderedDict[str, tuple[AsideError | Unreadable, float]] = OrderedDict()
+        self._known = LruCache[str, tuple[AsideError | Unreadable, float]](_MAX_FAILURES)
 
     def raise_known(self, known: str) -> None:
-        with self._lock:
-            error, until = self._known.get(known, (None, 0.0))
-            if error is None:
-                return
-            if until < time.monotonic():
-                del self._known[known]
-                return
-            self._known.move_to_end(known)
+        error, until = self._known.get(known) or (None, 0.0)
+        if error is None or until < time.monotonic():
+            return
         if isinstance(error, Unreadable):
             raise Unreadable(str(error))
         raise AsideError(error.cause, "as before")
@@ -262,10 +257,7 @@ class _Failures:
         if not known or cause in ("busy", "unavailable"):
             return
         until = time.monotonic() + _SLOW_S if cause == "time" else float("inf")
-        with self._lock:
-            self._known[known] = error, until
-            while len(self._known) > _MAX_FAILURES:
-                self._known.popitem(last=False)
+        self._known.put(known, (error, until))
 
 
 @dataclass(slots=True, eq=False)

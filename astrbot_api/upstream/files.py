@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import closing
 
@@ -13,6 +11,7 @@ from ..agent.cancel import Cancellation
 from ..db.attachments import AttachmentRow
 from ..errors import AstrBotError, ProviderError
 from ..files.attachments import Attachments, Readable
+from ..runtime.lru_cache import LruCache
 from ..runtime.outbound import Call
 from .client import AstrBotClient, UpstreamFile
 from .reading import UpstreamAttachment
@@ -32,8 +31,7 @@ class ExchangedFiles:
 
     def __init__(self, attachments: Attachments) -> None:
         self._attachments = attachments
-        self._lock = threading.Lock()
-        self._uploads: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
+        self._uploads = LruCache[tuple[str, str], tuple[str, float]](_MAX_UPLOADS)
 
     def upload(
         self, client: AstrBotClient, place: str, row: AttachmentRow, cancel: Cancellation
@@ -43,8 +41,7 @@ class ExchangedFiles:
         :raises ProviderError: if the upload fails.
         """
         key = (place, f"{row.sha256} {row.name}")
-        with self._lock:
-            known, uploaded_at = self._uploads.get(key, ("", 0.0))
+        known, uploaded_at = self._uploads.get(key) or ("", 0.0)
         if known and time.monotonic() - uploaded_at < _UPLOAD_KEPT_S:
             return known
         with closing(self._attachments.open_reader(row, 0, row.size_bytes)) as reader:
@@ -58,10 +55,7 @@ class ExchangedFiles:
                 raise ProviderError(
                     f"The file {row.name} could not be uploaded to AstrBot: {error}"
                 ) from error
-        with self._lock:
-            self._uploads[key] = (there, time.monotonic())
-            while len(self._uploads) > _MAX_UPLOADS:
-                self._uploads.popitem(last=False)
+        self._uploads.put(key, (there, time.monotonic()))
         return there
 
     def fetch(

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import base64
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +22,7 @@ from ...files.reading.reader import (
     FileReader,
 )
 from ...runtime.calls import Cancellable
+from ...runtime.lru_cache import LruCache
 from ...runtime.once import Once
 from ...runtime.threads import run_native
 
@@ -68,7 +67,7 @@ class PreparedFiles:
     def __init__(self, attachments: Attachments, reader: FileReader) -> None:
         self._attachments = attachments
         self._reader = reader
-        self._kept = _Kept(_KEPT_CHARS)
+        self._kept = LruCache[tuple[str, str], Made](_KEPT_CHARS)
         self._once = Once()
 
     def get_picture(
@@ -173,8 +172,7 @@ class PreparedFiles:
 
         def make_and_keep() -> Made:
             made = make()
-            self._kept.put(key, made)
-            return made
+            return self._kept.put(key, made, made.chars)
 
         return self._once.make(key, lambda: self._kept.get(key), make_and_keep, cancel)
 
@@ -205,27 +203,3 @@ def _describe_video(meta: dict[str, Any]) -> str:
     length = f"{meta['seconds']:g} seconds" if meta["seconds"] else "of unknown length"
     size = f", {meta['width']} x {meta['height']} pixels" if meta.get("width") else ""
     return f"It is {length} long{size}." if meta["seconds"] else f"It is {length}{size}."
-
-
-class _Kept:
-    """Least-recently-used cache of converted files, limited in characters."""
-
-    def __init__(self, max_chars: int) -> None:
-        self._max_chars = max_chars
-        self._chars = 0
-        self._lock = threading.Lock()
-        self._made: OrderedDict[tuple[str, str], Made] = OrderedDict()
-
-    def get(self, key: tuple[str, str]) -> Made | None:
-        with self._lock:
-            made = self._made.get(key)
-            if made is not None:
-                self._made.move_to_end(key)
-            return made
-
-    def put(self, key: tuple[str, str], made: Made) -> None:
-        with self._lock:
-            self._chars += made.chars - self._made.pop(key, Made()).chars
-            self._made[key] = made
-            while self._chars > self._max_chars:
-                self._chars -= self._made.popitem(last=False)[1].chars

@@ -7,8 +7,6 @@ deleted, by any worker, so what is kept never differs from the database.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 from ...db.messages import MessageRow, list_messages_before
 from ...db.store import Store, read_patiently
+from ...runtime.lru_cache import LruCache
 from ...runtime.threads import let_others_run
 from .budget import PastTurn
 
@@ -74,9 +73,7 @@ class RecentMessages:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lock = threading.Lock()
-        self._sessions: OrderedDict[int, _Kept] = OrderedDict()
-        self._bytes = 0
+        self._sessions = LruCache[int, _Kept](_MAX_BYTES)
 
     def read(self, session: int, span: Span, own_message: int | None = None) -> Reading:
         """Begin to read messages.
@@ -88,8 +85,7 @@ class RecentMessages:
 
     def count_bytes(self) -> int:
         """Return the estimated memory of all kept messages."""
-        with self._lock:
-            return sum(kept.size_bytes for kept in self._sessions.values())
+        return self._sessions.size
 
     def list_rows(self, session: int, *, before: int, after: int) -> tuple[list[MessageRow], bool]:
         """Read a page from the database: the messages, newest first, and whether there are more."""
@@ -100,22 +96,14 @@ class RecentMessages:
 
     def keep(self, session: int, kept: _Kept) -> None:
         """Keep messages, unless they need too much memory."""
-        if not kept.items or kept.size_bytes > _MAX_SESSION_BYTES:
-            return
-        with self._lock:
-            earlier = self._sessions.pop(session, None)
-            self._bytes += kept.size_bytes - (earlier.size_bytes if earlier else 0)
-            self._sessions[session] = kept
-            while self._bytes > _MAX_BYTES:
-                self._bytes -= self._sessions.popitem(last=False)[1].size_bytes
+        if kept.items and kept.size_bytes <= _MAX_SESSION_BYTES:
+            self._sessions.put(session, kept, kept.size_bytes)
 
     def _take(self, session: int, span: Span, own_message: int | None) -> _Kept | None:
         """Remove what is kept of a session, and return it if this turn can use it."""
-        with self._lock:
-            kept = self._sessions.pop(session, None)
-            if kept is None:
-                return None
-            self._bytes -= kept.size_bytes
+        kept = self._sessions.pop(session)
+        if kept is None:
+            return None
         waited = own_message is not None and kept.last_question > own_message
         return None if kept.span != span or waited else kept
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +14,7 @@ from ...db.store import Store
 from ...errors import AstrBotError, StoreClosed
 from ...events import encode_event, inbox_message, inbox_opened
 from ...runlog.signals.signals import PUSHED, Signals
+from ...runtime.lru_cache import LruCache
 from ...runtime.threads import let_others_run
 from .pushes import Board
 from .seats import Holder, Seat, Seats
@@ -67,7 +68,7 @@ class InboxFeed:
         self._seen = 0
         self._shown: set[int] = set()
         #: Sizes of messages that are too long for one event, so that each is measured once.
-        self._long: OrderedDict[int, int] = OrderedDict()
+        self._long = LruCache[int, int](_MAX_LONG)
         self._running = False
         self._wake = threading.Event()
         signals.subscribe(PUSHED, lambda payload: self.wake())
@@ -130,14 +131,12 @@ class InboxFeed:
 
         :raises StorageError: if the messages cannot be read.
         """
-        known = {one: self._long[one] for one in numbers if one in self._long}
+        known = {one: size for one in numbers if (size := self._long.get(one))}
         with self._store.read() as db:
             found = rows.read_messages(db, numbers, username, long=known)
         for one in found:
             if one.message["content"] is None:
-                self._long[one.message["id"]] = one.size_bytes
-        while len(self._long) > _MAX_LONG:
-            self._long.popitem(last=False)
+                self._long.put(one.message["id"], one.size_bytes)
         return [(one.session_id, one.message) for one in found]
 
     def _enter(self, inbox: Inbox) -> int:
