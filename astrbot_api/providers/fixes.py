@@ -11,41 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .quirks import (
-    ALTERNATE,
-    ASKED,
-    BAD_IMAGE,
-    IMAGE_LIMIT,
-    LIMIT,
-    LONG_DESCRIPTION,
-    MEANT,
-    NO_AUDIO,
-    NO_EFFORT,
-    NO_IMAGES,
-    NO_PARTS,
-    NO_PREFILL,
-    NO_STREAM,
-    NO_SYSTEM,
-    NO_TOOLS,
-    REFUSED,
-    SCHEMA,
-    SHORT_IDS,
-    STALE,
-    TOO_MANY_IMAGES,
-    TOOL_PLACES,
-    UNKNOWN_FIELD,
-    UNTHOUGHT,
-    WANTS_MAX_TOKENS,
-    WANTS_OBJECT,
-    WANTS_REASONING,
-    WANTS_RESPONSES,
-    WANTS_SIGNATURE,
-    WANTS_TEXT,
-    WANTS_TOOL_NAME,
-    WANTS_TOOLS,
-    is_misread_call,
-    is_too_long,
-)
+from . import quirks
 
 #: Required fields of a request.
 _NEEDED = frozenset({"model", "messages", "stream"})
@@ -78,47 +44,47 @@ def find_fixes(status: int, text: str, body: Mapping[str, Any]) -> Iterator[Fix]
     :param text: The endpoint's error text, unchanged.
     """
     text = text[:_MAX_CHARS]
-    if is_misread_call(text):
+    if quirks.is_misread_call(text):
         return
-    too_long = status == 413 or is_too_long(text)
+    too_long = status == 413 or quirks.is_too_long(text)
     if status == 429 and not re.search(r"request too large", text, re.IGNORECASE):
         return
     if status not in (400, 404, 413, 415, 422, 429) and status < 500:
         return
-    if SHORT_IDS.search(text):
+    if quirks.SHORT_IDS.search(text):
         yield Fix("short_ids")
     yield from _find_max_tokens(text, body)
     if status == 413 and sum(has_images([one]) for one in body["messages"]) > 1:
         yield Fix("old_media")
     if too_long and not _find_tool(text, body.get("tools") or ()):
         yield Fix("too_long", limit=_find_share(text))
-    if status >= 500 and not MEANT.search(text):
+    if status >= 500 and not quirks.MEANT.search(text):
         return
-    if body.get("stream") and NO_STREAM.search(text):
+    if body.get("stream") and quirks.NO_STREAM.search(text):
         yield Fix("no_stream")
-    if WANTS_SIGNATURE.search(text):
+    if quirks.WANTS_SIGNATURE.search(text):
         yield Fix("signature")
-    if WANTS_REASONING.search(text):
+    if quirks.WANTS_REASONING.search(text):
         yield Fix("reasoning")
-    if WANTS_RESPONSES.search(text):
+    if quirks.WANTS_RESPONSES.search(text):
         yield Fix("responses")
-    if "tools" in body and NO_EFFORT.search(text):
+    if "tools" in body and quirks.NO_EFFORT.search(text):
         yield Fix("no_effort")
-    if REFUSED.search(text):
+    if quirks.REFUSED.search(text):
         for name in body:
             if _is_distinct(name) and _names(text, name):
                 yield Fix("field", name)
     yield from _find_in_tools(text, body)
     yield from _find_in_messages(text, body["messages"])
-    if UNKNOWN_FIELD.search(text):
+    if quirks.UNKNOWN_FIELD.search(text):
         yield from _find_unknown_fields(text, body)
-    if STALE.search(text):
+    if quirks.STALE.search(text):
         yield Fix("stale")
 
 
 def _find_max_tokens(text: str, body: Mapping[str, Any]) -> Iterator[Fix]:
     """Yield changes of the answer's length limit."""
-    if WANTS_MAX_TOKENS.search(text) and not any(name in body for name in _MAX_TOKENS):
+    if quirks.WANTS_MAX_TOKENS.search(text) and not any(name in body for name in _MAX_TOKENS):
         yield Fix("wants_max_tokens")
     if re.search(r"use '?\"?`?max_completion_tokens", text, re.IGNORECASE) and "max_tokens" in body:
         yield Fix("max_completion_tokens")
@@ -133,7 +99,7 @@ def _find_max_tokens(text: str, body: Mapping[str, Any]) -> Iterator[Fix]:
             yield Fix("max_tokens", limit=room)
     elif lower:
         yield Fix("max_tokens", limit=max(lower))
-    elif name == "max_completion_tokens" and UNKNOWN_FIELD.search(text):
+    elif name == "max_completion_tokens" and quirks.UNKNOWN_FIELD.search(text):
         yield Fix("old_max_tokens")
 
 
@@ -161,12 +127,12 @@ def _find_room(text: str, asked: int) -> int:
 
 def _find_in_tools(text: str, body: Mapping[str, Any]) -> Iterator[Fix]:
     tools = body.get("tools") or ()
-    if not tools and WANTS_TOOLS.search(text):
+    if not tools and quirks.WANTS_TOOLS.search(text):
         yield Fix("calls_as_text")
     unnamed = any(one["role"] == "tool" and not one.get("name") for one in body["messages"])
-    if unnamed and WANTS_TOOL_NAME.search(text) and not re.search(r"tools[.\[]", text):
+    if unnamed and quirks.WANTS_TOOL_NAME.search(text) and not re.search(r"tools[.\[]", text):
         yield Fix("tool_names")
-    if long := LONG_DESCRIPTION.search(text):
+    if long := quirks.LONG_DESCRIPTION.search(text):
         yield Fix("description", limit=int(long[1]))
     tool = _find_tool(text, tools)
     strict = any("strict" in one.get("function", ()) for one in tools)
@@ -174,7 +140,7 @@ def _find_in_tools(text: str, body: Mapping[str, Any]) -> Iterator[Fix]:
         yield Fix("no_strict")
     if tool:
         yield Fix("tool", tool)
-    if tools and NO_TOOLS.search(text):
+    if tools and quirks.NO_TOOLS.search(text):
         yield Fix("no_tools")
 
 
@@ -182,33 +148,37 @@ def _find_in_messages(text: str, messages: Sequence[Mapping[str, Any]]) -> Itera
     if _has_parts(messages):
         if limit := _find_image_limit(text):
             yield Fix("max_images", limit=limit)
-        if BAD_IMAGE.search(text) and not re.search(r"(does|do|is) not support|n't support", text):
+        if quirks.BAD_IMAGE.search(text) and not re.search(
+            r"(does|do|is) not support|n't support", text
+        ):
             yield Fix("bad_media")
-        for kind, pattern in (("no_images", NO_IMAGES), ("no_audio", NO_AUDIO)):
+        for kind, pattern in (("no_images", quirks.NO_IMAGES), ("no_audio", quirks.NO_AUDIO)):
             if pattern.search(text):
                 yield Fix(kind)
-        if NO_PARTS.search(text):
+        if quirks.NO_PARTS.search(text):
             yield Fix("no_media")
-    if any(one["role"] in ("system", "developer") for one in messages) and NO_SYSTEM.search(text):
+    if any(one["role"] in ("system", "developer") for one in messages) and quirks.NO_SYSTEM.search(
+        text
+    ):
         yield Fix("no_system")
     ends = [one["role"] for one in messages[-1:]]
-    if ends == ["assistant"] and NO_PREFILL.search(text):
+    if ends == ["assistant"] and quirks.NO_PREFILL.search(text):
         yield Fix("no_prefill")
-    if ALTERNATE.search(text):
+    if quirks.ALTERNATE.search(text):
         yield Fix("strict_roles")
     steps = [one for one in messages if one.get("tool_calls")]
-    if steps and UNTHOUGHT.search(text):
+    if steps and quirks.UNTHOUGHT.search(text):
         yield Fix("unthought")
-    if steps and WANTS_OBJECT.search(text):
+    if steps and quirks.WANTS_OBJECT.search(text):
         yield Fix("object_results")
-    if steps and WANTS_TEXT.search(text):
+    if steps and quirks.WANTS_TEXT.search(text):
         yield Fix("no_null")
         yield Fix("filled")
 
 
 def _find_image_limit(text: str) -> int:
     """Return the number of images that the endpoint accepts, or 0 if the error is about others."""
-    found = IMAGE_LIMIT.search(text) if TOO_MANY_IMAGES.search(text) else None
+    found = quirks.IMAGE_LIMIT.search(text) if quirks.TOO_MANY_IMAGES.search(text) else None
     return int(next(filter(None, found.groups()))) if found else 0
 
 
@@ -255,14 +225,14 @@ def name_of(tool: Mapping[str, Any]) -> str:
 
 def _find_tool(text: str, tools: Sequence[Mapping[str, Any]]) -> str:
     """Return the name of the rejected tool, or an empty string if the text names none."""
-    if not tools or not SCHEMA.search(text):
+    if not tools or not quirks.SCHEMA.search(text):
         return ""
     names = list(map(name_of, tools))
     # Longest first, because a name may be part of another name.
     for name in sorted(filter(None, names), key=len, reverse=True):
         if re.search(rf"['\"`]{re.escape(name)}['\"`]", text):
             return name
-    place = next(filter(None, (one.search(text) for one in TOOL_PLACES)), None)
+    place = next(filter(None, (one.search(text) for one in quirks.TOOL_PLACES)), None)
     if place and int(place[1]) < len(names):
         return names[int(place[1])]
     named = re.search(r"(?:tool|function)\s+([A-Za-z0-9_-]{1,64})", text)
@@ -271,8 +241,8 @@ def _find_tool(text: str, tools: Sequence[Mapping[str, Any]]) -> str:
 
 def _find_share(text: str) -> float:
     """Return the share of the request that fits, or 0 if the error names no numbers."""
-    limit, asked = LIMIT.search(text), None
-    for found in ASKED.finditer(text):
+    limit, asked = quirks.LIMIT.search(text), None
+    for found in quirks.ASKED.finditer(text):
         asked = max(asked or 0, int(found[1].replace(",", "")))
     if limit is None or not asked:
         return 0.0
