@@ -71,7 +71,7 @@ def _send_no_message(message: Any) -> str:
     raise ToolError("messages cannot be sent here")
 
 
-def _report_nothing(progress: float, total: float | None = None, message: str = "") -> None:
+def report_nothing(progress: float, total: float | None = None, message: str = "") -> None:
     """Ignore a report."""
 
 
@@ -106,7 +106,7 @@ class ToolContext:
     attachments: tuple[ToolAttachment, ...] = ()
     send_file: Callable[[Path | str | bytes, str], str] = _send_no_file
     send_message: Callable[[Any], str] = _send_no_message
-    report_progress: Callable[..., None] = _report_nothing
+    report_progress: Callable[..., None] = report_nothing
     settings: Mapping[str, Any] = field(default_factory=dict)
     payer: str | None = None
     idempotency_key: str = ""

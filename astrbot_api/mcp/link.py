@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from ..agent.cancel import Cancellation
+from ..agent.tools import report_nothing
 from ..errors import ToolError
 from .wire import MAX_REPLY_BYTES, MAX_REQUEST_BYTES, VERSION
 
@@ -29,10 +30,6 @@ _CHUNK_BYTES = 256 * 1024
 
 #: Takes the ``progress`` of a call, its ``total`` or None if unknown, and a message.
 Report = Callable[[float, float | None, str], None]
-
-
-def _ignore(progress: float, total: float | None, message: str) -> None:
-    """Do nothing."""
 
 
 class _Pending:
@@ -100,7 +97,7 @@ class Link:
         key: str,
         request: Mapping[str, Any],
         cancel: Cancellation,
-        report: Report = _ignore,
+        report: Report = report_nothing,
     ) -> dict[str, Any]:
         """Send a request to a server and wait for its result.
 

@@ -76,7 +76,7 @@ def test_a_server_that_ignores_the_end_of_its_input_is_ended_by_force(
     )
 
     async def start_and_stop() -> int:
-        async with StdioServer(python(deaf, PID_FILE=str(file)), str, lambda: None):
+        async with StdioServer(python(deaf, PID_FILE=str(file)), str, lambda: None).connect():
             await asyncio.to_thread(wait_for, lambda: file.exists() and file.read_text())
             return int(file.read_text())
 
@@ -170,7 +170,7 @@ async def talk(program: str, take: Callable[[Any, Any], Awaitable[None]]) -> str
     """Run a program as a server and return its result."""
     ended = asyncio.Event()
     server = StdioServer(python(program), lambda text: text, ended.set)
-    async with server as (read, write):
+    async with server.connect() as (read, write):
         await take(read, write)
         await asyncio.wait_for(ended.wait(), LIMIT_S)
     return server.ending

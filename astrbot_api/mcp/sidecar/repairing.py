@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import mcp_types
@@ -52,24 +53,16 @@ def read_message(line: bytes) -> Any:
     )
 
 
-class RepairedTransport:
-    """A transport of the SDK's ``Client`` that repairs incoming results.
+@asynccontextmanager
+async def repair_transport(
+    server: str, inner: Any, on_question: Callable[[str], None]
+) -> AsyncIterator[Any]:
+    """Open a transport of the SDK's ``Client``, and repair its incoming results.
 
     :param on_question: Called with the method of a request that this client does not support.
     """
-
-    def __init__(self, server: str, inner: Any, on_question: Callable[[str], None]) -> None:
-        self._server = server
-        self._inner = inner
-        self._on_question = on_question
-
-    async def __aenter__(self) -> Any:
-        read, write = await self._inner.__aenter__()
-        return _RepairedStream(self._server, read, self._on_question), write
-
-    async def __aexit__(self, *exc_info: Any) -> bool | None:
-        ended: bool | None = await self._inner.__aexit__(*exc_info)
-        return ended
+    async with inner as (read, write):
+        yield _RepairedStream(server, read, on_question), write
 
 
 class _RepairedStream:

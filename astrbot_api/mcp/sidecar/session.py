@@ -29,7 +29,7 @@ try:
 
     from .http import UrlServer
     from .listing import list_offers
-    from .repairing import RepairedTransport
+    from .repairing import repair_transport
     from .stdio import StdioServer
 except ImportError as error:
     #: Error text if the SDK is not installed, else None.
@@ -206,8 +206,8 @@ class ServerSession:
             self._url_server = UrlServer(self._definition)
         opened = False
         try:
-            inner = self._stdio or self._url_server.connect()
-            transport = RepairedTransport(self.name, inner, self._note_unsupported)
+            server = self._stdio or self._url_server
+            transport = repair_transport(self.name, server.connect(), self._note_unsupported)
             client = Client(transport, message_handler=self._handle, cache=None)
             async with contextlib.AsyncExitStack() as stack:
                 async with asyncio.timeout(_START_TIMEOUT_S):

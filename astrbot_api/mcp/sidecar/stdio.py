@@ -39,7 +39,7 @@ _LOG_PERIOD_S = 10.0
 
 
 class StdioServer:
-    """One process of a server, as a transport of the SDK's ``Client``.
+    """One process of a server.
 
     :param definition: ``name``, ``command``, ``env`` and ``cwd``.
     :param redact: Removes secrets from a line for the log.
@@ -60,16 +60,10 @@ class StdioServer:
         #: Reason why this client stops the process, or empty.
         self.fault = ""
         self._log_until, self._log_lines = 0.0, 0
-        self._stack = contextlib.AsyncExitStack()
-
-    async def __aenter__(self) -> Any:
-        return await self._stack.enter_async_context(self._run())
-
-    async def __aexit__(self, *exc_info: Any) -> bool | None:
-        return await self._stack.__aexit__(*exc_info)
 
     @contextlib.asynccontextmanager
-    async def _run(self) -> AsyncIterator[Any]:
+    async def connect(self) -> AsyncIterator[Any]:
+        """Start the process, and stop it at the end. A transport of the SDK's ``Client``."""
         process = await asyncio.create_subprocess_exec(
             *self._definition["command"],
             stdin=asyncio.subprocess.PIPE,
