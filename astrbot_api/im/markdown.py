@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -65,17 +65,9 @@ def read_fitting(text: str, max_units: int) -> RichText:
 @cache
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": _MAX_NESTING})
-    parser.inline.ruler.at("emphasis", _read_stars)
-    parser.inline.ruler.at("strikethrough", _read_tildes)
+    parser.inline.ruler.at("emphasis", partial(_read_marks, read=emphasis.tokenize))
+    parser.inline.ruler.at("strikethrough", partial(_read_marks, read=strikethrough.tokenize))
     return parser.enable(["strikethrough", "table"]).disable(["reference", "code", "lheading"])
-
-
-def _read_stars(state: StateInline, silent: bool) -> bool:
-    return _read_marks(state, silent, emphasis.tokenize)
-
-
-def _read_tildes(state: StateInline, silent: bool) -> bool:
-    return _read_marks(state, silent, strikethrough.tokenize)
 
 
 def _read_marks(

@@ -20,7 +20,7 @@ from ..adapter import BadSignature, InboundRequest, InMessage, OutFile, Receptio
 from ..markdown import read_fitting
 from ..piecewise import PiecewiseAdapter, check_size
 from .api import OneBotApi, file_reference
-from .inbound import EventReader
+from .inbound import read_event
 from .references import fetch_references
 from .segments import list_file_calls, write_segments
 
@@ -46,7 +46,6 @@ class OneBotAdapter(PiecewiseAdapter):
         self._api = OneBotApi(
             http, settings["base_url"], settings["access_token"], settings["timeout_s"]
         )
-        self._reader = EventReader()
 
     def receive(self, request: InboundRequest) -> Reception:
         """Parse an event that the implementation posted."""
@@ -59,7 +58,7 @@ class OneBotAdapter(PiecewiseAdapter):
             event = load_json(request.body)
         except ValueError:
             return Reception(status=400)
-        message = self._reader.read(event)
+        message = read_event(event)
         # 204 means: no quick operation.
         return Reception(() if message is None else (message,), status=204)
 

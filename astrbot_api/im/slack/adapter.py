@@ -130,18 +130,16 @@ class SlackAdapter(PiecewiseAdapter):
             {"type": "section", "text": {"type": "plain_text", "text": text}},
             {"type": "actions", "elements": buttons},
         ]
-        message = {**address, "text": escape(text), "blocks": blocks}
-        sent = self._api.call("chat.postMessage", message)
-        return (str(sent.get("ts", "")),)
+        return self._post({**address, "text": escape(text), "blocks": blocks})
 
     def _send_text(self, address: Mapping[str, str], text: str) -> Sequence[str]:
-        sent = self._api.call("chat.postMessage", {**address, "text": self._write(text)})
-        return (str(sent.get("ts", "")),)
-
-    def _write(self, text: str) -> str:
         if self._settings["format"] == "plain":
-            return escape(text)
-        return write_mrkdwn(read_fitting(text, 2 * _MAX_TEXT_UNITS))
+            return self._post({**address, "text": escape(text)})
+        rich = read_fitting(text, 2 * _MAX_TEXT_UNITS)
+        return self._post({**address, "text": write_mrkdwn(rich)})
+
+    def _post(self, message: Mapping[str, Any]) -> Sequence[str]:
+        return (str(self._api.call("chat.postMessage", message).get("ts", "")),)
 
     def _send_file(self, address: Mapping[str, str], file: OutFile) -> Sequence[str]:
         check_size(file, _MAX_FILE_BYTES, "Slack")
