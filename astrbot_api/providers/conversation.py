@@ -248,11 +248,8 @@ def _make_object(arguments: Any) -> str:
     if isinstance(arguments, Mapping):
         return orjson.dumps(dict(arguments), option=orjson.OPT_NON_STR_KEYS).decode()
     text = arguments if isinstance(arguments, str) else ""
-    try:
-        if isinstance(orjson.loads(text), dict):
-            return text
-    except orjson.JSONDecodeError:
-        pass
+    if _is_object(text):
+        return text
     try:
         return orjson.dumps(parse_arguments(text)).decode()
     except (ValueError, TypeError):
@@ -261,12 +258,14 @@ def _make_object(arguments: Any) -> str:
 
 def _make_result_object(text: str) -> str:
     """Return a tool's result as the JSON text of an object."""
+    return text if _is_object(text) else orjson.dumps({"result": join_surrogates(text)}).decode()
+
+
+def _is_object(text: str) -> bool:
     try:
-        if isinstance(orjson.loads(text), dict):
-            return text
+        return isinstance(orjson.loads(text), dict)
     except orjson.JSONDecodeError:
-        pass
-    return orjson.dumps({"result": join_surrogates(text)}).decode()
+        return False
 
 
 def _match_results(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
-import struct
+import wave
 from collections.abc import Mapping
 from typing import Any
 
@@ -150,7 +151,8 @@ def _find_ending(data: bytes) -> str:
 
 
 def _add_wav_head(data: bytes) -> bytes:
-    form = struct.pack("<HHIIHH", 1, 1, _PCM_RATE_HZ, _PCM_RATE_HZ * 2, 2, 16)
-    size = len(data)
-    head = b"RIFF" + struct.pack("<I", 36 + size) + b"WAVEfmt " + struct.pack("<I", 16) + form
-    return head + b"data" + struct.pack("<I", size) + data
+    made = io.BytesIO()
+    with wave.open(made, "wb") as sound:
+        sound.setparams((1, 2, _PCM_RATE_HZ, 0, "NONE", ""))
+        sound.writeframesraw(data)
+    return made.getvalue()

@@ -82,16 +82,6 @@ def make_leave(watch: Watch, *, kept: bool) -> Callable[[], None]:
     return leave
 
 
-def make_stop(watch: Watch) -> Callable[[], None]:
-    """Return a function that stops a turn."""
-    runs = get_state().chat.runs
-
-    def stop() -> None:
-        runs.stop([watch.run_id])
-
-    return stop
-
-
 def wait_for_answer(
     watch: Watch, add: Callable[[Event], None], leave: Callable[[], None], remedy: str = ""
 ) -> None:

@@ -17,7 +17,7 @@ from ...db.runs import RunRow
 from ...errors import ApiError
 from ..auth import get_holder
 from ..idempotency import CODES, PARAMETER
-from ..openai.answering import answer_json, make_leave, make_stop, raise_failure, wait_for_answer
+from ..openai.answering import answer_json, make_leave, raise_failure, wait_for_answer
 from ..openai.files import discard_files, discard_files_if_rejected
 from ..openai.parameters import Parameters
 from ..openai.routes import blp
@@ -142,8 +142,13 @@ def _stream(
         no other way to stop it: they cancel only responses in the background. Source:
         https://developers.openai.com/api/docs/guides/background
     """
-    on_disconnect = (lambda: None) if continues else make_stop(watch)
-    return stream_response(watch, fold, leave, on_disconnect=on_disconnect)
+    active_runs = get_state().chat.runs
+
+    def stop() -> None:
+        if not continues:
+            active_runs.stop([watch.run_id])
+
+    return stream_response(watch, fold, leave, on_disconnect=stop)
 
 
 def _answer_whole(

@@ -191,7 +191,11 @@ def make_fold(
     def find_end() -> tuple[str, int | None] | None:
         if ends is not None:
             return "completed", ends.at
-        return _find_end(state, run_id) if run is None else _end_of(run)
+        known = run
+        if known is None:
+            with state.db.read() as db:
+                known = runs.find_run(db, run_id)
+        return None if known is None else (known.status, _to_seconds(known.finished_at))
 
     tools = (entry.request or {}).get("tools")
     return ResponseFold(
@@ -293,11 +297,5 @@ def _list_asked(state: AppState, run_id: str) -> list[Event]:
     return [event for event in said if event["type"] == "approval_required"]
 
 
-def _find_end(state: AppState, run_id: str) -> tuple[str, int | None] | None:
-    with state.db.read() as db:
-        run = runs.find_run(db, run_id)
-    return None if run is None else _end_of(run)
-
-
-def _end_of(run: RunRow) -> tuple[str, int | None]:
-    return run.status, None if run.finished_at is None else run.finished_at // 1_000_000
+def _to_seconds(time_us: int | None) -> int | None:
+    return None if time_us is None else time_us // 1_000_000
