@@ -239,7 +239,7 @@ def test_invalid_json_is_a_parse_error(api: Api) -> None:
 
 def test_a_rejected_turn_is_an_error_of_the_tool(api: Api) -> None:
     for arguments in (
-        {"config": "nowhere"}, {"message": " "}, {"message": 7}, {"session_id": []},
+        {"config_id": "nowhere"}, {"message": " "}, {"message": 7}, {"session_id": []},
         {"session_id": "a\0b"},
     ):  # fmt: skip
         result = post(api, chat(arguments=arguments)).get_json()["result"]

@@ -79,7 +79,7 @@ def test_every_client_can_ask_the_agent_and_gets_its_progress(run: Callable[[Job
 
     tool, first, again, news = run(job)
     assert tool.name == "chat"
-    assert tool.input_schema["properties"]["config"]["enum"] == ["default"]
+    assert tool.input_schema["properties"]["config_id"]["enum"] == ["default"]
     assert first.content[0].text == first.structured_content["text"] == "Hello from mock."
     assert "".join(news) == "Hello from mock."
     assert len(news) > 1
@@ -106,7 +106,7 @@ def test_every_client_can_read_the_sessions(run: Callable[[Job], Any]) -> None:
 def test_every_client_gets_the_reason_of_an_error(run: Callable[[Job], Any]) -> None:
     async def job(client: Client) -> Any:
         failed = await client.call_tool("chat", {"message": "FAIL=400"})
-        refused = await client.call_tool("chat", {"message": "Hello", "config": "nowhere"})
+        refused = await client.call_tool("chat", {"message": "Hello", "config_id": "nowhere"})
         with pytest.raises(MCPError, match="Unknown tool"):
             await client.call_tool("else", {})
         return failed, refused

@@ -78,7 +78,8 @@ def describe_chat() -> dict[str, Any]:
                     "type": "string",
                     "description": "The conversation to continue. By default a new one.",
                 },
-                "config": config,
+                # Not "config": LangChain drops an argument of that name without an error.
+                "config_id": config,
             },
             "required": ["message"],
         },
@@ -109,7 +110,7 @@ def open_chat(call: Call, username: str, client_key: ClientKey | None) -> Watch:
             ),
             session_id=session_id,
             shown_session_id=session_id,
-            config_id=find_config_id(_read_text(arguments, "config")),
+            config_id=find_config_id(_read_text(arguments, "config_id")),
             key_id=caller.key_id,
             guard=caller.guard,
             client_key=client_key,

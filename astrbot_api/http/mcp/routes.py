@@ -81,8 +81,8 @@ def _add_error(answer: Response) -> Response:
 def call_server() -> Response:
     """Answer a message of MCP (streamable HTTP, versions 2025-03-26 to 2026-07-28).
 
-    The tool `chat` sends a `message` to an agent, optionally with `session_id` and `config`. The
-    response is an event stream. With a `progressToken` the stream has the text as progress. The
+    The tool `chat` sends a `message` to an agent, optionally with `session_id` and `config_id`.
+    The response is an event stream. With a `progressToken` the stream has the text as progress. The
     sessions of the username are resources. There are no protocol sessions: any worker answers any
     message, and `GET` returns 405.
     """
