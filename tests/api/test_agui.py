@@ -32,7 +32,7 @@ TOOL = {"name": "get_weather", "description": "The weather.", "parameters": {"ty
 
 
 def _reject(comment: str) -> dict[str, Any]:
-    payload = {"approved": False, "comment": comment}
+    payload = {"approved": False, "reason": comment}
     return {"interruptId": "i", "status": "resolved", "payload": payload}
 
 
@@ -167,7 +167,7 @@ def test_files_of_the_user_are_stored(api: Api, part: dict[str, Any]) -> None:
         ({"context": [{}]}, "context[0]"),
         ({"state": "a" * 200_000}, "state"),
         ({"resume": [{"interruptId": "i", "status": "resolved"}]}, "resume"),
-        ({"resume": [_reject("x" * 2001)]}, "resume[0].payload.comment must have at most 2000"),
+        ({"resume": [_reject("x" * 2001)]}, "resume[0].payload.reason must have at most 2000"),
         ({"tools": [{"name": ""}]}, "tools[0].name must"),
         ({"forwardedProps": {"username": "a" * 300}}, "username"),
         ({"forwardedProps": {"username": ["alice"]}}, "forwardedProps.username"),

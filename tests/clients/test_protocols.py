@@ -130,10 +130,10 @@ def test_an_agui_agent_gets_the_servers_tool_calls(do: Do) -> None:
     [
         ({"approved": True}, "42"),
         (
-            {"approved": True, "arguments": {"expression": "6*8"}},
+            {"approved": True, "editedArgs": {"expression": "6*8"}},
             "A person approved this call with",
         ),
-        ({"approved": False, "comment": "dear"}, "error: this call was rejected: dear."),
+        ({"approved": False, "reason": "dear"}, "error: this call was rejected: dear."),
     ],
     ids=["approve", "edit", "reject"],
 )

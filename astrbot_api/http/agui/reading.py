@@ -80,12 +80,12 @@ def _read_entry(entry: Any, where: str) -> Answer:
     payload = entry.get("payload")
     if entry.get("status") != "resolved" or not isinstance(payload, dict):
         raise refuse(f"{where}.status must be cancelled, or resolved with an object as payload")
-    approved, arguments = payload.get("approved"), payload.get("arguments")
+    approved, arguments = payload.get("approved"), payload.get("editedArgs")
     if not isinstance(approved, bool):
         raise refuse(f"{where}.payload.approved must be true or false")
     if arguments is not None and not isinstance(arguments, dict):
-        raise refuse(f"{where}.payload.arguments must be an object")
-    comment = read_comment(f"{where}.payload.comment", payload.get("comment"))
+        raise refuse(f"{where}.payload.editedArgs must be an object")
+    comment = read_comment(f"{where}.payload.reason", payload.get("reason"))
     return Answer(entry["interruptId"], approved, comment, arguments)
 
 

@@ -20,13 +20,15 @@ from ..sse import frame_json
 #: Version of the protocol. Source: ``PROTOCOL_VERSION`` of ``@ag-ui/core``.
 PROTOCOL_VERSION = "1.0"
 
-#: Schema of the ``payload`` in an entry of ``resume``, which answers an interrupt.
+#: Schema of the ``payload`` in an entry of ``resume``, which answers an interrupt. With
+#: ``editedArgs``, user interfaces let a person edit the call.
+#: Source: https://docs.ag-ui.com/concepts/interrupts, approve with edits.
 RESPONSE_SCHEMA = {
     "type": "object",
     "properties": {
         "approved": {"type": "boolean"},
-        "comment": {"type": "string"},
-        "arguments": {"type": "object"},
+        "reason": {"type": "string"},
+        "editedArgs": {"type": "object"},
     },
     "required": ["approved"],
 }

@@ -60,8 +60,8 @@ _PAYLOAD = object_schema(
     ("approved",),
     {
         "approved": member("boolean", "Whether the call is approved.", True),
-        "comment": member(["string", "null"], "A comment for the model.", ""),
-        "arguments": member(["object", "null"], "Arguments that replace those of the call.", None),
+        "reason": member(["string", "null"], "A comment for the model.", ""),
+        "editedArgs": member(["object", "null"], "Arguments that replace those of the call.", None),
     },
     description="The decision.",
     example={"approved": True},
@@ -135,7 +135,7 @@ class RunAgentInputSchema(RequestSchema):
     )
     resume = any_value(
         "Answers to the interrupts of the previous run. `payload` has `approved`, and optionally "
-        "`comment` or new `arguments`. `cancelled` rejects the call.",
+        "`reason` or new `editedArgs`. `cancelled` rejects the call.",
         [],
         type="array", items={"oneOf": [_RESOLVED, _CANCELLED]}, maxItems=MAX_ANSWERS,
     )  # fmt: skip
