@@ -201,6 +201,8 @@ def test_files_of_earlier_messages_reach_the_model(make_scripted: Make) -> None:
         ({"tools": {"a b": {}}}, "tools[0].name must"),
         ({"tools": [7]}, "tools[0]"),
         ({"config": "nowhere"}, "nowhere"),
+        ({"config": {"modelName": "nowhere"}}, "nowhere"),
+        ({"config": {"modelName": ["x"]}}, "config must be a string"),
     ],
 )
 def test_an_invalid_request_names_its_field(api: Api, body: dict[str, Any], named: str) -> None:

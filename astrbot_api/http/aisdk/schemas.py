@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..fields import AnyObject, any_value, optional_text, query_flag
+from typing import Any
+
+from ..fields import AnyObject, Text, any_value, optional_text, query_flag
 from ..openai.parameters import MAX_TOOLS
 from ..openai.reading import MAX_MESSAGES
 from ..openai.schemas import TOOL_MEMBERS, TOOL_NAME
@@ -49,6 +51,14 @@ _TOOLS = [
 ]
 
 
+class _ConfigName(Text):
+    """Id or name of a config. assistant-ui sends an object with its ``modelName`` instead."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        name = (value.get("modelName") or "") if isinstance(value, dict) else value
+        return super()._deserialize(name, attr, data, **kwargs)
+
+
 class ResumeQuerySchema(RequestSchema):
     """Query of a resumed chat."""
 
@@ -93,8 +103,15 @@ class UIChatSchema(RequestSchema):
         "the key.",
         "alice", max_chars="max_username_chars",
     )  # fmt: skip
-    config = optional_text(
-        "Id or name of a config. By default the session's config, or the default config.", "default"
+    config = _ConfigName(
+        load_default="",
+        allow_none=True,
+        metadata={
+            "type": ["string", "integer", "object"],
+            "description": "Id or name of a config, or an object with it as `modelName`. By "
+            "default the session's config, or the default config.",
+            "example": "default",
+        },
     )
     approvals = query_flag(
         "With `true`, a call that needs approval sends a `tool-approval-request`, which the SDK "
