@@ -168,15 +168,11 @@ def count_session(db: peewee.Database, creator: str, platform_id: str) -> None:
 
 def count_session_less(db: peewee.Database, session: SessionRow) -> None:
     """Reduce the creator's number of sessions by one. With the last one, the name goes, too."""
-    query = (
-        SessionCount.update(sessions=SessionCount.sessions - 1)
-        .where(SessionCount.creator == session.creator)
-        .where(SessionCount.platform_id == session.platform_id)
-        .returning(SessionCount.id, SessionCount.sessions)
+    row = (SessionCount.creator == session.creator) & (
+        SessionCount.platform_id == session.platform_id
     )
-    for number, left in query.tuples().execute(db):
-        if left <= 0:
-            SessionCount.delete().where(SessionCount.id == number).execute(db)
+    SessionCount.update(sessions=SessionCount.sessions - 1).where(row).execute(db)
+    SessionCount.delete().where(row & (SessionCount.sessions == 0)).execute(db)
 
 
 def pay_less(db: peewee.Database, session: SessionRow) -> None:
