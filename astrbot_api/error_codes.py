@@ -215,7 +215,8 @@ _TABLE = (
         "the API key may make 60 requests a minute (its rule requests_per_minute); wait 7 s"),
     ErrorCode("too_many_keys", 429, "The key has the maximum number of session keys.",
         "Create session keys with a shorter lifetime.",
-        "the API key has 10000 valid session keys; let them expire sooner"),
+        "the API key has 10000 session keys that are valid or ended within the last 10 minutes; "
+        "create fewer, or let them expire sooner"),
     ErrorCode("budget_exhausted", 429,
         "The key has used up its turns or tokens; "
         "Retry-After, if sent, is the time until it has more.",

@@ -39,18 +39,20 @@ _ADD = Prepared(
 )
 
 
-# The turns of session keys count for their parent.
-_OWN = ApiKey.select(ApiKey.key_id).where(
-    equals(ApiKey.key_id) | (ApiKey.parent_id == param("key_id"))
-)
+def _count_runs(which: Any) -> Prepared:
+    """Return the statement that counts such runs of a key and its session keys.
 
-_ACTIVE = Prepared(Run.select(peewee.fn.COUNT(Run.id)).where(RUN_ACTIVE & Run.key_id.in_(_OWN)))
+    It goes from the runs to their keys: a key has few runs, but thousands of session keys.
+    """
+    of_key = Run.key_id == ApiKey.key_id
+    own = (Run.key_id == param("key_id")) | (ApiKey.parent_id == param("key_id"))
+    query = Run.select(peewee.fn.COUNT(Run.id)).join(ApiKey, peewee.JOIN.LEFT_OUTER, on=of_key)
+    return Prepared(query.where(which & own))
 
-_LONG_WAITING = Prepared(
-    Run.select(peewee.fn.COUNT(Run.id)).where(
-        RUN_WAITING & Run.key_id.in_(_OWN) & (length_of(Run.request) > param("size_bytes"))
-    )
-)
+
+ACTIVE = _count_runs(RUN_ACTIVE)
+
+_LONG_WAITING = _count_runs(RUN_WAITING & (length_of(Run.request) > param("size_bytes")))
 
 _TURNS = Prepared(
     KeyUse.select(
@@ -102,7 +104,7 @@ def add_lost_turn(db: peewee.Database, key_id: str | None) -> None:
 
 def count_active_turns(db: peewee.Database, key_id: str) -> int:
     """Return how many turns of a key and its session keys run or wait."""
-    return int(_ACTIVE.execute(db, key_id=key_id).fetchone()[0])
+    return int(ACTIVE.execute(db, key_id=key_id).fetchone()[0])
 
 
 def count_long_waiting(db: peewee.Database, key_id: str, size_bytes: int) -> int:

@@ -11,9 +11,10 @@ from ..runtime.clock import now_us
 from .keys import create_key, get_key
 from .locks import for_update
 from .models.keys import ApiKey, ApiKeyScope, KeyUse
+from .models.runs import RUN_ACTIVE, RUN_WAITING, Run
 
-#: Retention of an expired session key, in microseconds, so that its holder gets a clear error.
-_KEPT_US = 60 * 60 * 1_000_000
+#: Minutes for which an ended session key still counts, and is kept.
+KEPT_MINUTES = 10
 
 
 def create_session_key(
@@ -59,19 +60,22 @@ def create_session_key(
 
 
 def purge_session_keys(db: peewee.Database, limit: int = 1000) -> int:
-    """Delete session keys that ended more than an hour ago, at most ``limit``.
+    """Delete session keys that ended some time ago and have no turn, at most ``limit``.
 
-    Their usage is already counted for their parents.
+    Their usage is already counted for their parents, and a turn's usage when it ends.
 
     :returns: The number of deleted keys.
     """
-    before = now_us() - _KEPT_US
+    before = _kept_from()
     ended = (
         ApiKey.select(ApiKey.key_id)
         .where(ApiKey.parent_id.is_null(False))
         .where((ApiKey.expires_at < before) | (ApiKey.revoked_at < before))
         .limit(limit)
     )
+    for unfinished in (RUN_ACTIVE, RUN_WAITING):
+        used = Run.select(Run.key_id).where(unfinished & Run.key_id.is_null(False))
+        ended = ended.where(ApiKey.key_id.not_in(used))
     ids = [key_id for (key_id,) in ended.tuples().execute(db)]
     for model in (ApiKeyScope, KeyUse, ApiKey) if ids else ():
         model.delete().where(model.key_id.in_(ids)).execute(db)
@@ -89,9 +93,15 @@ def count_by_maker(db: peewee.Database) -> dict[str, tuple[int, int]]:
 
 
 def count_session_keys(db: peewee.Database, key_id: str, limit: int) -> int:
-    """Return the number of valid session keys of a key, at most ``limit``."""
-    valid = ApiKey.select(ApiKey.key_id).where((ApiKey.parent_id == key_id) & _is_valid())
-    return int(valid.limit(limit).count(db))
+    """Return the number of a key's session keys, without earlier ones, at most ``limit``."""
+    since = _kept_from()
+    kept = (ApiKey.expires_at > since) & (peewee.fn.COALESCE(ApiKey.revoked_at, since + 1) > since)
+    query = ApiKey.select(ApiKey.parent_id).where((ApiKey.parent_id == key_id) & kept)
+    return int(query.limit(limit).count(db))
+
+
+def _kept_from() -> int:
+    return now_us() - KEPT_MINUTES * 60 * 1_000_000
 
 
 def _is_valid() -> Any:

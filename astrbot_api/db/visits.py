@@ -35,10 +35,12 @@ def settle_ended(db: peewee.Database, whose: Any = None) -> None:
 
     :param whose: A condition on visits, or None for all. Their rows and keys must still exist.
     """
+    # Starts from the visits: there are many more keys that have ended.
     ended = ApiKey.select(ApiKey.key_id).where(
-        (ApiKey.expires_at <= now_us()) | ApiKey.revoked_at.is_null(False)
+        (ApiKey.key_id == Visit.key_id)
+        & ((ApiKey.expires_at <= now_us()) | ApiKey.revoked_at.is_null(False))
     )
-    which = (Visit.settled == 0) & Visit.key_id.in_(ended)
+    which = (Visit.settled == 0) & peewee.fn.EXISTS(ended)
     Visit.update(turns=_used(), settled=1).where(which if whose is None else which & whose).execute(
         db
     )

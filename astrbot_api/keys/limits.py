@@ -35,6 +35,7 @@ class Limit:
     code: str
 
 
+#: Maximum number of session keys of one key, with those that ended a moment ago.
 MAX_SESSION_KEYS = 10_000
 
 #: All limits of a key; ``tests/api/test_shared_limits.py`` tests each of them.
@@ -154,6 +155,7 @@ def check_session_keys(db: peewee.Database, key_id: str) -> None:
     if session_keys.count_session_keys(db, key_id, MAX_SESSION_KEYS) >= MAX_SESSION_KEYS:
         raise ApiError(
             "too_many_keys",
-            f"the API key has {MAX_SESSION_KEYS} valid session keys; let them expire sooner",
+            f"the API key has {MAX_SESSION_KEYS} session keys that are valid or ended within the "
+            f"last {session_keys.KEPT_MINUTES} minutes; create fewer, or let them expire sooner",
             retry_after_s=60,
         )

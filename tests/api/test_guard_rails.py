@@ -24,9 +24,10 @@ from astrbot_api.cli.main import main
 from astrbot_api.db import keys, keyuse, ratecounts, session_keys
 from astrbot_api.db.models.keys import ApiKey
 from astrbot_api.errors import SettingsError
-from astrbot_api.keys import rates
+from astrbot_api.keys import limits, rates
 from astrbot_api.keys.rules import NO_RULES, narrow_rules, read_rules
 
+from ..query_plans import explain
 from ..waiting import LIMIT_S
 from .conftest import Api
 from .uploading import PNG
@@ -605,6 +606,49 @@ def test_a_session_key_expires_and_is_removed(api: Api, monkeypatch: pytest.Monk
     assert api.state.db.write(session_keys.purge_session_keys) == 1
     assert api.count_rows("api_key") == 1
     assert api.count_rows("api_key_scope") == len(keys.PUBLIC_SCOPES)
+
+
+def test_ended_session_keys_count_until_they_may_be_removed(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_SESSION_KEYS", 2)
+    for _ in range(2):
+        assert mint(api, expires_in_s=60).status_code == 200
+    ended = keys.now_us() + 61_000_000
+    monkeypatch.setattr(session_keys, "now_us", lambda: ended)
+    refused = mint(api)
+    assert (*refusal(refused), refused.headers["Retry-After"]) == (429, "too_many_keys", "60")
+    kept_us = session_keys.KEPT_MINUTES * 60_000_000
+    monkeypatch.setattr(session_keys, "now_us", lambda: ended + kept_us)
+    assert mint(api).status_code == 200
+
+
+def test_a_session_key_is_removed_after_its_turn(
+    make_scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def answer(_: Any) -> list[Delta]:
+        begun.set()
+        may_end.wait(30)
+        return [TextDelta("done")]
+
+    api, _ = make_scripted(answer)
+    key = mint(api, expires_in_s=60).json["data"]["api_key"]
+    assert say(api, key, response_mode="background").status_code == 202
+    assert begun.wait(30)
+    now = keys.now_us()
+    monkeypatch.setattr(session_keys, "now_us", lambda: now + keys.DAY_US)
+    assert api.state.db.write(session_keys.purge_session_keys) == 0
+    may_end.set()
+    api.state.chat.runs.wait_until_idle(30)
+    assert api.state.db.write(session_keys.purge_session_keys) == 1
+
+
+def test_counting_a_keys_turns_reads_no_list_of_its_session_keys(api: Api) -> None:
+    with api.state.db.read() as db:
+        plan = explain(db, keyuse.ACTIVE)
+    assert not [step for step in plan if "api_key_parent" in step], plan
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ from .test_visitors import (  # noqa: F401
 del test_no_filename_escapes_the_folder_or_causes_a_500  # noqa: F821  # long, and of names alone
 del test_the_secret_is_stored_nowhere  # noqa: F821
 del test_a_key_is_checked_by_one_indexed_read  # noqa: F821
+del test_counting_a_keys_turns_reads_no_list_of_its_session_keys  # noqa: F821
 del test_a_page_of_messages_reads_only_the_index  # noqa: F821
 del test_the_search_for_runs_of_dead_workers_reads_no_ended_run  # noqa: F821
 del test_a_page_uses_an_index_and_sorts_only_its_own_rows  # noqa: F821
