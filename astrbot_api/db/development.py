@@ -30,6 +30,7 @@ def take_over(db: peewee.Database) -> None:
     """Change the tables to the current ones, and count the data that each key has stored."""
     for statement in _CONVERT_EVENTS if is_postgres(db) else ():
         db.execute_sql(statement)
+    db.execute_sql("DROP INDEX api_key_parent")  # it has more columns now
     _add_missing(db)
     size = "OCTET_LENGTH({})" if is_postgres(db) else "LENGTH(CAST({} AS BLOB))"
     db.execute_sql(
