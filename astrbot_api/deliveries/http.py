@@ -94,6 +94,7 @@ class PlatformHttp:
         timeout_s: float = 30.0,
         max_bytes: int = MAX_ANSWER_BYTES,
         status_only: bool = False,
+        limit_s: float | None = None,
     ) -> HttpResponse:
         """Send one request and read the whole response.
 
@@ -102,12 +103,13 @@ class PlatformHttp:
             a ``Content-Length`` in the headers.
         :param timeout_s: Limit for connecting, for each pause between bytes, and
             for the response body.
-        :param status_only: Drop a body that is too long, too slow or incomplete. The whole
-            request takes at most twice ``timeout_s``.
+        :param status_only: Drop a body that is too slow or incomplete, and the rest of one that is
+            too long.
+        :param limit_s: Maximum duration of the whole request.
         :raises PlatformError: when there is no response (retryable), or when it is larger
             than ``max_bytes``.
         """
-        call = Call(limit_s=2 * timeout_s) if status_only else None
+        call = None if limit_s is None else Call(limit_s=limit_s)
         answer = self._send(method, url, headers, json, body, timeout_s, call)
         try:
             data, more = answer.read_all(max_bytes, _DRAIN_S if status_only else timeout_s)

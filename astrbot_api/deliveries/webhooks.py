@@ -164,7 +164,8 @@ class Announcer:
         }
         answer = self._http.request(
             "POST", webhook.url, body=body, headers=headers,
-            timeout_s=webhook.timeout_s, max_bytes=_MAX_ANSWER_BYTES, status_only=True,
+            timeout_s=webhook.timeout_s, limit_s=2 * webhook.timeout_s,
+            max_bytes=_MAX_ANSWER_BYTES, status_only=True,
         )  # fmt: skip
         if not 200 <= answer.status < 300:
             raise answer.to_error(f"The receiver responded with status {answer.status}.")

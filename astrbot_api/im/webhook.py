@@ -152,6 +152,8 @@ class WebhookAdapter(Adapter):
         response = self._http.request(
             "POST", self._settings["url"], body=body, timeout_s=self._settings["timeout_s"],
             headers={"Content-Type": "application/json", **headers, **current_span().to_headers()},
+            # The status decides. A message that was accepted must not be sent again.
+            status_only=True,
         )  # fmt: skip
         ids = _read_response(response)
         progress(Sent(len(message.parts), platform_ids=ids))

@@ -29,6 +29,7 @@ from tests.im_platforms import (
     make_request,
     open_adapter,
 )
+from tests.unit.raw_endpoint import Connection, RawEndpoint
 
 
 @pytest.fixture
@@ -118,6 +119,19 @@ def test_statuses_are_retried_or_final(
         Outbox(adapter).send("Hi", to="42")
     assert (caught.value.retryable, caught.value.retry_after_s) == (retryable, 4.0)
     assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("rest", [b"Content-Length: 100\r\n\r\n{", b"Content-Length: x\r\n\r\n"])
+def test_a_message_is_sent_even_if_the_response_breaks_off(rest: bytes) -> None:
+    def answer(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(b"HTTP/1.1 200 OK\r\n" + rest)
+
+    with (
+        RawEndpoint(answer) as endpoint,
+        open_adapter("webhook", url=endpoint.base_url, secret="s" * 16) as adapter,
+    ):
+        assert Outbox(adapter).send("Hi", to="42").platform_ids == ()
 
 
 def test_connection_refused_is_retryable(fake: FakeWebhookReceiver, adapter: Adapter) -> None:
