@@ -307,7 +307,14 @@ def test_a_file_of_a_shared_channel_comes_in_by_its_id(adapter: Adapter, fake: F
 
 
 @pytest.mark.parametrize(
-    "url", ["https://evil.example/x", "http://files.slack.com/x", "https://slack.com.evil/x", ""]
+    "url",
+    [
+        "https://evil.example/x",
+        "http://files.slack.com/x",
+        "https://slack.com.evil/x",
+        "https://evilslack.com/x",
+        "",
+    ],
 )
 def test_the_token_goes_to_slack_only(adapter: Adapter, fake: FakeSlack, url: str) -> None:
     file = fake.add_file(PNG) | {"url_private_download": url or "x", "url_private": "x"}
