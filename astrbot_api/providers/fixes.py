@@ -207,7 +207,9 @@ def _is_distinct(name: str) -> bool:
 #: Alternative names of a field in error texts.
 _INNER_NAMES = {
     "stream_options": "|include_usage",
-    "reasoning_effort": "|think value|not support thinking",  # Ollama
+    # Ollama; Gemini; OpenRouter.
+    "reasoning_effort": "|think value|not support thinking|thinking level"
+    "|only works in thinking mode|reasoning is mandatory",
 }
 
 

@@ -126,6 +126,7 @@ class OpenAIProvider:
             try:
                 opened = self._begin(adapted, call, trial)
                 _keep(helped, adapter, body["model"])
+                adapter.note_accepted(adapted)
                 return opened
             except (failures.EndpointRefusal, failures.ReportedError) as error:
                 found = list(self._find_fixes(error, trial, adapted))

@@ -205,7 +205,7 @@ WANTS_OBJECT = _any_case(r"function_?response\.response")
 #: Missing fields of a message: DeepSeek and Moonshot; Gemini.
 WANTS_REASONING = _any_case(
     r"(missing|must|required|needs?|absent|without)[^.]{0,80}(reasoning_content|reasoning)\b"
-    r"|(reasoning_content)[^.]{0,60}(missing|must|required|passed back)"
+    r"|(reasoning_?content|content\[\]\.thinking)[^.]{0,60}(missing|must|required|passed back)"
 )
 WANTS_SIGNATURE = _any_case(r"missing[^.]{0,30}thought_?signature")
 
@@ -218,12 +218,13 @@ STALE = _any_case(
     r"|items are not persisted"
 )
 
-#: OpenAI, Azure, Groq, Mistral (pydantic), Gemini, serde, Go, Ollama, LiteLLM.
+#: OpenAI, Azure, Groq, Mistral (pydantic), Gemini, serde, Go, Ollama, LiteLLM, OpenRouter.
 UNKNOWN_FIELD = _any_case(
     r"unrecogni[sz]ed|unknown|unsupported|not support|n't support|not permitted|not allowed"
     r"|unexpected|extra (inputs?|fields?)|cannot find field|no longer|deprecated|additional "
     r"propert|not a valid (parameter|field)|invalid (parameter|argument|field)|does not accept"
     r"|too large|at most|must be less|should be in|not (a )?recogni[sz]ed|unavailable now"
+    r"|no endpoints"
 )
 
 #: Weaker words, enough for a field whose name is not an ordinary word.

@@ -16,6 +16,7 @@ import orjson
 from ..agent.provider import ModelMessage
 from .conversation import Rules, make_valid
 from .fixes import Fix, name_of
+from .omissions import Omissions
 from .responses_request import REASONING_FIELDS
 
 #: Lengths to which tool results are truncated in a long conversation, in characters.
@@ -60,10 +61,9 @@ class RequestAdapter:
     def __init__(self, provider: str, rules: Rules, *, responses: bool = False) -> None:
         self._provider = provider
         self._rules = rules
-        self._dropped: dict[str, frozenset[str]] = {
-            "field": frozenset(), "message_field": frozenset(), "call_field": frozenset(),
-            "tool": frozenset(),
-        }  # fmt: skip
+        #: Fields of messages and of their calls that are omitted, by kind.
+        self._dropped = {"message_field": frozenset[str](), "call_field": frozenset[str]()}
+        self._fields, self._tools = Omissions(unknown_after=3), Omissions()
         self._flags = frozenset({"responses"} if responses else ())
         #: Maxima by kind, see :data:`_LIMITS`.
         self._limits: Mapping[str, int] = {}
@@ -87,7 +87,7 @@ class RequestAdapter:
             ``unthought``.
         """
         given = {**REASONING_FIELDS, **body} if self.uses_responses else body
-        adapted = {key: one for key, one in given.items() if key not in self._dropped["field"]}
+        adapted = {key: one for key, one in given.items() if not self._fields.omits(key, one)}
         self._adapt_length(adapted)
         if "no_stream" in self._flags:
             adapted["stream"] = False
@@ -157,6 +157,15 @@ class RequestAdapter:
                 return ""
             self._limits = {**self._limits, kind: limit}
             return f"{_LIMITS[kind]} {limit}"
+        if kind == "field":
+            if not self._fields.add(fix.name, body[fix.name]):
+                return ""
+            return f"rejects this value of the field {fix.name}: it is omitted from now on"
+        if kind == "tool":
+            tool = next(one for one in body["tools"] if name_of(one) == fix.name)
+            if not self._tools.add(fix.name, tool):
+                return ""
+            return f"rejects the tool {fix.name}: it is omitted from now on"
         if kind in self._dropped:
             if fix.name in self._dropped[kind]:
                 return ""
@@ -173,10 +182,15 @@ class RequestAdapter:
         words = "accepts no tools" if kind == "no_tools" else f"needs the change {kind}"
         return f"{words}: later requests are adapted"
 
+    def note_accepted(self, body: Mapping[str, Any]) -> None:
+        """Store what the endpoint accepts."""
+        self._fields.note_accepted(body.keys())
+
     def copy(self) -> RequestAdapter:
         """Return a copy for trying changes with one request."""
         trial = copy.copy(self)
         trial._dropped = dict(self._dropped)
+        trial._fields, trial._tools = copy.copy(self._fields), copy.copy(self._tools)
         return trial
 
     def _add_length(self, fix: Fix, messages: Sequence[ModelMessage]) -> str:
@@ -194,11 +208,11 @@ class RequestAdapter:
         )
 
     def _choose_tools(self, tools: Sequence[Mapping[str, Any]]) -> list[Any]:
-        refused = self._dropped["tool"]
-        kept = [one for one in tools if name_of(one) not in refused]
         if max_chars := self._limits.get("description"):
-            kept = [_cut_description(one, max_chars) for one in kept]
-        return list(map(_drop_strict, kept)) if "no_strict" in self._flags else kept
+            tools = [_cut_description(one, max_chars) for one in tools]
+        if "no_strict" in self._flags:
+            tools = list(map(_drop_strict, tools))
+        return [one for one in tools if not self._tools.omits(name_of(one), one)]
 
     def _find_unfit_parts(self, once: frozenset[str]) -> frozenset[str]:
         unfit: set[str] = set()

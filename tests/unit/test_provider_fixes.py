@@ -159,7 +159,12 @@ KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
         "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `text`.",
         "When `thinking` is enabled, a final message must start with a thinking block"]),
     ("thinking", has("reasoning_effort"), {"reasoning_effort": "medium"}, USER, [
-        'think value "medium" is not supported for this model', '"m" does not support thinking']),
+        'think value "medium" is not supported for this model', '"m" does not support thinking',
+        "Thinking level MINIMAL is not supported for this model. Please retry with other thinking "
+        "level.", "Budget 0 is invalid. This model only works in thinking mode.",
+        "Reasoning is mandatory for this endpoint and cannot be disabled."]),
+    ("a choice of a tool", has("tool_choice"), {"tool_choice": "required"}, USER, [
+        "No endpoints found that support the provided 'tool_choice' value."]),
     ("a result in words", has_text_result, {}, STEP, [
         "Invalid value at 'contents[2].parts[0].function_response.response' "
         '(type.googleapis.com/google.protobuf.Struct), "r"']),

@@ -240,6 +240,54 @@ def test_a_field_that_is_refused_is_left_out_from_then_on() -> None:
         assert endpoint.bodies[-1]["temperature"] == 1
 
 
+def test_a_refused_value_does_not_disable_its_field_for_others() -> None:
+    def play(number: int, body: dict[str, Any]) -> Any:
+        if body.get("temperature", 0) > 1:
+            return 400, refuse("temperature: range: 0..1")
+        return say("ok")
+
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint, extra={"temperature": 0.3})
+        ask(provider)
+        for value in (1.1, 1.2, 1.3, 1.4, 1.1):
+            assert text_of(ask(provider, extra={"temperature": value})) == "ok"
+        ask(provider)
+    sent = [one.get("temperature") for one in endpoint.bodies]
+    assert sent == [0.3, 1.1, None, 1.2, None, 1.3, None, 1.4, None, None, 0.3]
+
+
+def test_an_unknown_field_is_left_out_after_a_few_values() -> None:
+    def play(number: int, body: dict[str, Any]) -> Any:
+        return (400, refuse("Unknown parameter: 'seed'.")) if "seed" in body else say("ok")
+
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint)
+        for seed in range(6):
+            assert text_of(ask(provider, extra={"seed": seed})) == "ok"
+    assert [one.get("seed") for one in endpoint.bodies] == [
+        0, None, 1, None, 2, None, None, None, None,
+    ]  # fmt: skip
+
+
+def test_a_refused_tool_does_not_disable_another_of_its_name() -> None:
+    bad = [
+        {"type": "function", "function": {**TOOLS[0]["function"], "parameters": {"x": number}}}
+        for number in range(4)
+    ]
+
+    def play(number: int, body: dict[str, Any]) -> Any:
+        if any(one in bad for one in body.get("tools", ())):
+            return 400, refuse("Invalid schema for function 'look': bad")
+        return say("ok")
+
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint)
+        for tool in bad:
+            assert text_of(ask(provider, tools=[tool])) == "ok"
+        ask(provider, tools=TOOLS)
+    assert endpoint.bodies[-1]["tools"] == TOOLS
+
+
 def test_a_tool_that_is_refused_is_left_out_and_named_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
