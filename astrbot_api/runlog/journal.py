@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 from ..events import Event
 
-READ_LIMIT = 500
+#: Maximum number of events in one read, and the bytes after which it ends. A stream holds them
+#: for as long as its client does not read them.
+READ_LIMIT, READ_BYTES = 500, 256 * 1024
 
 #: Microseconds for which an epoch rejects a run that starts with event 1. A worker that lost
 #: its lease must not restart a run that another worker has taken over. An older epoch belongs
@@ -56,6 +59,19 @@ class Slice:
     closed: bool
 
 
+def is_full(events: Sequence[bytes]) -> bool:
+    """Return whether a read ended at a limit, so that more events may follow."""
+    return len(events) >= READ_LIMIT or sum(map(len, events)) >= READ_BYTES
+
+
+def cut(events: list[bytes]) -> list[bytes]:
+    """Return the first events, until they have :data:`READ_BYTES`."""
+    if sum(map(len, events)) < READ_BYTES:
+        return events
+    sizes = accumulate(map(len, events))
+    return events[: 1 + next(at for at, size in enumerate(sizes) if size >= READ_BYTES)]
+
+
 class JournalGap(Exception):
     """The journal has lost events before a piece, so nothing was stored.
 
@@ -85,7 +101,7 @@ class Journal(Protocol):
         """
 
     def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
-        """Return at most ``limit`` events of a run after ``number``.
+        """Return events of a run after ``number``: at most ``limit``, and :data:`READ_BYTES`.
 
         :raises StorageError: when the events cannot be read.
         """

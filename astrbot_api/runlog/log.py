@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..events import CLOSING, OPENING, Event, encode_event
-from .journal import Piece
+from .journal import Piece, cut
 
 #: Bytes of written events that a run keeps in memory.
 #: A reader that needs older events reads the journal.
@@ -115,7 +115,7 @@ class RunLog:
         self._sink.mark(self, awaited=self._released < self._appended, ended=True)
 
     def read_after(self, number: int) -> list[bytes] | None:
-        """Return the visible events after ``number``, without waiting.
+        """Return visible events after ``number``, up to :data:`READ_BYTES`, without waiting.
 
         :returns: The events, or None if they are no longer in memory.
         """
@@ -123,7 +123,7 @@ class RunLog:
         dropped, lines = self._kept
         if number < dropped:
             return None
-        return lines[number - dropped : max(number, released) - dropped]
+        return cut(lines[number - dropped : max(number, released) - dropped])
 
     def add_waiter(self, waiter: threading.Event) -> None:
         """Register an event that is set whenever there are new events to read."""
@@ -162,6 +162,8 @@ class RunLog:
             self._written = piece.last
         if piece.ended:
             self._closed = True
+            if self._bytes > _WINDOW_BYTES:  # nothing is appended any more
+                self._drop_written()
         self._release_closing()
         self._wake()
 

@@ -12,7 +12,7 @@ from ..db.postgres_store import PostgresStore
 from ..errors import StorageError
 from ..events import Event, encode_event
 from ..runtime.clock import now_us
-from .journal import EPOCH_KEPT_US, READ_LIMIT, Piece, Slice
+from .journal import EPOCH_KEPT_US, READ_BYTES, READ_LIMIT, Piece, Slice
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,11 @@ ON CONFLICT (run) DO UPDATE SET epoch = EXCLUDED.epoch, since = EXCLUDED.since
 # One statement, so that the end and the events come from the same snapshot.
 _READ = """
 SELECT (SELECT last FROM run_event_end WHERE run = %s),
-    ARRAY(SELECT event FROM run_event WHERE run = %s AND number > %s ORDER BY number LIMIT %s)
+    ARRAY(
+        SELECT event FROM (
+            SELECT number, event, sum(octet_length(event)) OVER (ORDER BY number) AS size
+            FROM run_event WHERE run = %s AND number > %s ORDER BY number LIMIT %s
+        ) AS first WHERE size - octet_length(event) < %s ORDER BY number)
 """
 
 _LAST = "SELECT COALESCE(MAX(number), 0) FROM run_event WHERE run = %s"
@@ -89,7 +93,7 @@ class PostgresJournal:
     def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
         """Return the events of a run after ``number``."""
         with self._store.read() as db:
-            values = (run, run, number, limit)
+            values = (run, run, number, limit, READ_BYTES)
             last, events = db.connection().execute(_READ, values).fetchone()  # type: ignore[no-untyped-call]
         if last is None:
             return Slice(events, closed=False)

@@ -16,7 +16,7 @@ from ..errors import StorageError
 from ..events import Event, encode_event
 from ..runtime.clock import now_us
 from ..runtime.redis_client import open_redis
-from .journal import EPOCH_KEPT_US, READ_LIMIT, JournalGap, Piece, Slice
+from .journal import EPOCH_KEPT_US, READ_BYTES, READ_LIMIT, JournalGap, Piece, Slice
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +105,24 @@ redis.call('SET', KEYS[3], ARGV[1], 'EX', EPOCH)
 return 1
 """.replace("KEEP", str(_KEEP_AT_MOST_S)).replace("EPOCH", str(EPOCH_KEPT_US // 1_000_000))
 
+# KEYS: the stream, its end. ARGV: the first number, maximum events, maximum bytes.
+# Returns the end or false, and the events up to the first gap.
+_READ = """
+local events, number, size, page = {}, tonumber(ARGV[1]), 0, nil
+repeat
+  page = redis.call('XRANGE', KEYS[1], string.format('%d-0', number), '+', 'COUNT', 16)
+  for _, entry in ipairs(page) do
+    local gap = tonumber(string.match(entry[1], '^%d+')) ~= number
+    if gap or #events >= tonumber(ARGV[2]) or size >= tonumber(ARGV[3]) then
+      page = {}
+      break
+    end
+    events[#events+1], number, size = entry[2][2], number + 1, size + #entry[2][2]
+  end
+until #page < 16
+return {redis.call('GET', KEYS[2]), events}
+"""
+
 #: Seconds between two lines about failures in the log.
 _LOG_EVERY_S = 10.0
 
@@ -128,6 +146,7 @@ class RedisJournal:
         self._append = self._client.register_script(_APPEND)
         self._end = self._client.register_script(_END)
         self._take = self._client.register_script(_TAKE)
+        self._read = self._client.register_script(_READ)
 
     def append(self, pieces: Sequence[Piece]) -> Collection[int]:
         """Store events of any number of runs, and return the runs whose events were rejected.
@@ -153,19 +172,9 @@ class RedisJournal:
     def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
         """Return the events of a run after ``number``, up to the first gap."""
         stream, ending, _ = self._keys_of(run)
-
-        def read() -> Any:
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.get(ending)
-            pipeline.xrange(stream, min=f"{number + 1}-0", count=limit)
-            return pipeline.execute()
-
-        last, entries = self._ask(read)
-        events: list[bytes] = []
-        for key, fields in entries:
-            if int(key.partition(b"-")[0]) != number + len(events) + 1:
-                break
-            events.append(fields[b"e"] if b"e" in fields else _read_frame(fields[b"f"]))
+        values = [number + 1, limit, READ_BYTES]
+        last, lines = self._ask(lambda: self._read([stream, ending], values))
+        events = [_read_frame(line) if line.startswith(b"data:") else line for line in lines]
         return Slice(events, closed=last is not None and number + len(events) >= int(last))
 
     def take_over(self, run: int, epoch: int, after: int, events: Sequence[Event]) -> bool:

@@ -15,7 +15,7 @@ import orjson
 
 from ..events import Event, encode_event
 from ..runtime.clock import now_us
-from .journal import EPOCH_KEPT_US, Piece, Slice
+from .journal import EPOCH_KEPT_US, READ_BYTES, Piece, Slice, cut
 
 log = logging.getLogger(__name__)
 
@@ -184,9 +184,9 @@ def _read_lines(db: sqlite3.Connection, run: int, number: int, limit: int) -> li
     with closing(db.execute(_READ, {"run": run, "number": number})) as rows:
         for first, lines in rows:
             events += lines.split(b"\n")[number + len(events) + 1 - first :]
-            if len(events) >= limit:
+            if len(events) >= limit or sum(map(len, events)) >= READ_BYTES:
                 break
-    return events[:limit]
+    return cut(events[:limit])
 
 
 def end_run(db: sqlite3.Connection, run: int, events: Sequence[Event]) -> bool:

@@ -105,6 +105,7 @@ def post_fork(server, worker):  # type: ignore[no-untyped-def]
     use_json_errors()
     bound_heads()
     join_heads()
+    _map_large_blocks()
     load = worker.load_wsgi
 
     def load_or_leave() -> None:
@@ -224,6 +225,20 @@ def _raise_open_files() -> None:
     wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _map_large_blocks() -> None:
+    """Let glibc map each block of 128 KiB or more, so that freed ones go back to the system.
+
+    That is its default, too, until a first such block is freed. Then it keeps them: after ten
+    answers of 5.5 MB a worker kept 370 MB instead of 113 (Source: measured).
+    Source: mallopt(3), M_MMAP_THRESHOLD = -3.
+    """
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl and macOS have none
+    if mallopt is not None:
+        mallopt(-3, 128 * 1024)
 
 
 def _die_with_parent(server) -> None:  # type: ignore[no-untyped-def]

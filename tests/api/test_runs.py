@@ -208,7 +208,7 @@ def wait_until_journaled(api: Api, run_id: str) -> None:
     with api.state.db.read() as db:
         run = runs.find_run(db, run_id)
     assert run is not None
-    wait_for(lambda: api.state.worker.journal.read_after(run.id, 0).closed)
+    wait_for(lambda: api.state.worker.journal.read_after(run.id, 2**31).closed)
 
 
 def wait_until_said(api: Api, run_id: str, text: str) -> None:
@@ -295,6 +295,38 @@ def test_a_run_is_resumed_while_it_runs(talking: Talking) -> None:
     )
     assert said == "one two three"
     assert rest[-1]["type"] == "end"
+    chat.wait()
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_stream_holds_only_a_part_of_a_long_answer(
+    make_scripted: Callable[..., Any], *, running: bool
+) -> None:
+    long, said, go_on = "x" * 40_000, threading.Event(), threading.Event()
+
+    def answer(_: object) -> Iterator[Any]:
+        yield from [long] * 20
+        said.set()
+        yield go_on
+
+    api, _ = make_scripted(answer)
+    chat = Background(api)
+    assert said.wait(30)
+    (run_id,) = active_runs(api)
+    if not running:
+        go_on.set()
+        chat.wait()
+        wait_until_journaled(api, run_id)
+    chunks = api.get(f"/api/v1/chat/runs/{run_id}/stream").iter_encoded()
+    sizes, shown = [0], 0
+    for chunk in chunks:
+        assert len(chunk) < 530_000, sizes  # two events of the maximum size
+        sizes.append(len(chunk))
+        deltas = [one["data"] for one in parse_events(chunk) if one["type"] == "plain"]
+        shown += sum(map(len, deltas))
+        if shown == 20 * len(long):
+            go_on.set()
+    assert shown == 20 * len(long)
     chat.wait()
 
 

@@ -98,6 +98,16 @@ def test_a_long_run_is_read_in_parts(journal: Journal) -> None:
     )
 
 
+def test_a_run_of_large_events_is_read_in_small_parts(journal: Journal) -> None:
+    large = [b'{"n":%d,"x":"%s"}' % (number, b"x" * 100_000) for number in range(1, 41)]
+    journal.append([Piece(7, 1, large, ended=True)])
+    seen: list[bytes] = []
+    while not (found := journal.read_after(7, len(seen))).closed:
+        assert 0 < len(found.events) <= 3
+        seen += found.events
+    assert seen + found.events == large
+
+
 def test_a_piece_that_is_written_again_may_have_grown(journal: Journal) -> None:
     # After a commit with an unknown outcome, the writer sends the piece again with later events.
     journal.append([Piece(7, 1, lines(1, 3))])

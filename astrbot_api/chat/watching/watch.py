@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from ...events import encode_event
-from ...runlog.journal import READ_LIMIT
+from ...runlog.journal import is_full
 from ...runlog.reading import RunReader
 from .pushes import Pushes, list_push_events
 from .seats import Seat
@@ -113,7 +113,7 @@ class Watch:
         if lines:
             # If a decision came a moment ago, more events follow.
             self._paused = lines[-1].startswith(APPROVAL_REQUIRED) and self._waits()
-        if len(lines) >= READ_LIMIT or (lines and not begun):
+        if is_full(lines) or (lines and not begun):
             self._waiter.set()  # one read may not return all events
         return list(enumerate(lines, first))
 
