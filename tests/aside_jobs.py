@@ -25,6 +25,13 @@ def grow(source: BinaryIO) -> tuple[Any, bytes]:
         held.append(bytearray(2**20))
 
 
+def fill(source: BinaryIO) -> tuple[Any, bytes]:
+    """Leave no memory for an error message."""
+    held: tuple[Any, ...] = ()
+    while True:
+        held = (held,)
+
+
 def crash(source: BinaryIO) -> tuple[Any, bytes]:
     ctypes.string_at(0)
     raise AssertionError

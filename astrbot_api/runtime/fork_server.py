@@ -41,6 +41,9 @@ REQUEST, RESULT, UNREADABLE, FAILED = b"R", b"=", b"?", b"!"
 #: Exit status of a child that has responded. It differs from 0 because a library may call exit(0).
 _ANSWERED = 42
 
+#: Exit status of a child without memory, which may not even be able to respond.
+_NO_MEMORY = 43
+
 #: End of each frame, to detect a child that was killed while writing.
 FRAME_END = b"."
 
@@ -55,9 +58,11 @@ _MAPPED_BYTES = 2**30
 #: Niceness of a child, so that it does not delay the workers' streams.
 _NICENESS = 10
 
+#: Exit code -> cause. Codes below 0 are signals.
 _CAUSES = {
-    signal.SIGXCPU: "cpu",
-    signal.SIGKILL: "cpu",  # the hard CPU limit, or the kernel's OOM killer
+    _NO_MEMORY: "memory",
+    -signal.SIGXCPU: "cpu",
+    -signal.SIGKILL: "cpu",  # the hard CPU limit, or the kernel's OOM killer
 }
 
 
@@ -172,8 +177,7 @@ class _Server:
                 child = self._children.pop(pid)
                 code = os.waitstatus_to_exitcode(status)
                 if code != _ANSWERED and child.connection.fileno() in self._by_descriptor:
-                    cause = _CAUSES.get(signal.Signals(-code), "crash") if code < 0 else "crash"
-                    _fail(child.connection, cause, f"ended with {code}")
+                    _fail(child.connection, _CAUSES.get(code, "crash"), f"ended with {code}")
                 self._forget(child)
 
     def _forget(self, child: _Child) -> None:
@@ -194,6 +198,8 @@ def run_child(connection: socket.socket, file: int | None) -> None:
         _limit(request["cpu_s"], request["memory_bytes"])
         _answer(connection, request, source)
         connection.shutdown(socket.SHUT_WR)
+    except MemoryError:
+        os._exit(_NO_MEMORY)
     except OSError:  # the caller has disconnected
         pass
     finally:
@@ -209,18 +215,10 @@ def _answer(connection: socket.socket, request: dict[str, Any], source: BinaryIO
         return send_frame(connection, RESULT, text, body)
     except Unreadable as error:
         return send_frame(connection, UNREADABLE, json.dumps(str(error)).encode())
-    except MemoryError:
-        return _fail(connection, "memory", "")
-    except OSError as error:
-        if isinstance(error, ConnectionError):
-            raise
-        return _fail(connection, "damaged", _describe(error))
+    except (ConnectionError, MemoryError):
+        raise
     except BaseException as error:
-        return _fail(connection, "damaged", _describe(error))
-
-
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:300]
+        return _fail(connection, "damaged", f"{type(error).__name__}: {error}"[:300])
 
 
 def _limit(cpu_s: int, memory_bytes: int) -> None:
