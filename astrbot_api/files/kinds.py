@@ -102,7 +102,12 @@ def _charset_of(head: bytes) -> str | None:
 def _text_mime(name: str) -> str | None:
     """Return the media type of a text with this name, or None if the name is not that of a text."""
     guessed, _ = _BY_EXTENSION.guess_type(f"x/{name}")
-    return guessed if guessed and _TEXT_LIKE.match(guessed) else None
+    return guessed if guessed and is_text_type(guessed) else None
+
+
+def is_text_type(mime: str) -> bool:
+    """Return whether files of a media type are texts."""
+    return _TEXT_LIKE.match(mime) is not None
 
 
 def _without_signature(head: bytes) -> tuple[str, str]:

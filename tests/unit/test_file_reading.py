@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from astrbot_api.errors import Unreadable
+from astrbot_api.files.kinds import detect_kind
 from astrbot_api.files.reading import office
 from astrbot_api.files.reading.documents import extract_text
 from astrbot_api.files.reading.pictures import prepare_picture
-from astrbot_api.files.reading.reader import PREPARE_PICTURE
+from astrbot_api.files.reading.reader import EXTRACT_TEXT, PREPARE_PICTURE
 from astrbot_api.files.reading.shown import show_pages
 from astrbot_api.runtime.aside import Aside
 from astrbot_api.runtime.decoding import decode
@@ -40,6 +41,7 @@ def read(data: bytes, name: str = "file", mime: str = "application/octet-stream"
         (samples.make_epub(), "a.epub", ["# First\n\nmarmalade\n\nthe end"]),
         (samples.HTML, "a.html", ["## Prices", "- marmalade", "| item |", "| 4711 |"]),
         (samples.RTF, "a.rtf", ["The word is café 日."]),
+        (rb"{\rtf1 \u-10179?\u-8704? yes}", "b.rtf", ["\N{GRINNING FACE} yes"]),
         (samples.MAIL, "a.eml", ["Subject: 报告", "is **café**"]),
         (samples.MAIL, "b.eml", ["[attached: bill.pdf, application/pdf]"]),
         (samples.make_archive({"a/b.txt": "hello"}), "a.zip", ["with 1 files", "a/b.txt, 5"]),
@@ -151,6 +153,11 @@ _NOTED = (
             [],
         ),
         (
+            b"<table><colgroup><col><col></colgroup><tr><td>A<td>B<tr><td>1|2<td>3</table>",
+            ["| A | B |\n| --- | --- |\n| 1\\|2 | 3 |"],
+            [],
+        ),
+        (
             b'<?xml version="1.0" encoding="UTF-8"?><html><body><p>chapter</p></body></html>',
             ["chapter"],
             ["xml"],
@@ -162,7 +169,7 @@ _NOTED = (
         ),
     ],
     ids=["nested", "merged", "notes", "sheet", "slide", "odt", "mail", "mail in mail",
-         "Japanese mail", "empty text", "implied ends", "xhtml", "html"],
+         "Japanese mail", "empty text", "implied ends", "columns", "xhtml", "html"],
 )  # fmt: skip
 def test_what_real_documents_have_is_read(
     data: bytes, wanted: list[str], unwanted: list[str]
@@ -170,6 +177,27 @@ def test_what_real_documents_have_is_read(
     text = read(data, "a.eml" if data.startswith(b"From") else "a.html")
     assert [one for one in wanted if one not in text] == [], text
     assert [one for one in unwanted if one in text] == [], text
+
+
+#: A run as Word writes it.
+_RUN = (
+    '<w:r w:rsidRPr="00A77B3E"><w:rPr>%s<w:rFonts w:ascii="Times New Roman" w:cs="Arial" '
+    'w:eastAsia="SimSun"/><w:sz w:val="24"/><w:lang w:val="en-US"/></w:rPr>'
+    '<w:t xml:space="preserve">%s</w:t></w:r><w:proofErr w:type="spellStart"/>'
+)
+
+
+def test_a_long_document_of_word_is_read_within_the_limits() -> None:
+    runs = "".join(_RUN % ("", f"Sentence {number} of the report. ") for number in range(8))
+    data = samples.make_docx(f"<w:p><w:pPr><w:jc/></w:pPr>{runs}</w:p>" * 4000)
+    with contextlib.closing(Aside()) as aside:
+        _, text = aside.run(EXTRACT_TEXT, data, {"mime": "", "name": "a.docx"})
+    assert text.count(b"Sentence 1 of the report. Sentence 2 of the report. ") == 4000
+
+
+def test_runs_of_word_keep_their_meaning() -> None:
+    runs = _RUN % ("", "a ") + _RUN % ("<w:b/>", "bold") + _RUN % ("", " b") + _RUN % ("", "c")
+    assert "a **bold** bc" in read(samples.make_docx(f"<w:p>{runs}</w:p>"))
 
 
 _MATH = (
@@ -341,6 +369,13 @@ def test_a_transparent_picture_of_a_document_is_shown_on_white() -> None:
     document = samples.make_docx(media=media)
     _, shown = show_pages(io.BytesIO(document), [0], 40)
     assert Image.open(io.BytesIO(shown)).getpixel((20, 20)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("name", ["a.latex", "a.csh", "a.webmanifest"])
+def test_each_file_that_is_downloaded_as_a_text_is_read_as_one(name: str) -> None:
+    kind = detect_kind(b"marmalade", name)
+    assert kind.charset == "utf-8"
+    assert read(b"marmalade", name, kind.mime) == "marmalade"
 
 
 def test_a_picture_within_a_text_is_left_out() -> None:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from ...errors import Unreadable
 from ...runtime.decoding import decode, is_binary
+from ..kinds import is_text_type
 from . import office
 from .notebooks import read_notebook
 from .opendocument import read_opendocument
@@ -31,12 +32,6 @@ _MAX_TEXT_BYTES = 4 * MAX_TEXT_CHARS
 
 #: The same of a notebook or a mail. Most bytes are pictures and attached files, which are left out.
 _MAX_WHOLE_BYTES = 32 * 2**20
-
-_TEXT_MIMES = {
-    "application/json", "application/xml", "application/javascript", "application/toml",
-    "application/yaml", "application/x-yaml", "application/sql", "application/x-sh",
-    "application/csv", "image/svg+xml",
-}  # fmt: skip
 
 #: Extensions of text files whose media type is not text.
 _TEXT_SUFFIXES = {
@@ -95,7 +90,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         return _with_notes(_read_old_office(source), notes)
     if head.startswith(b"{\\rtf"):
         return _with_notes(_read_rtf(source.read(_MAX_TEXT_BYTES)), notes)
-    is_text = mime.startswith("text/") or mime in _TEXT_MIMES or suffix in _TEXT_SUFFIXES
+    is_text = is_text_type(mime) or suffix in _TEXT_SUFFIXES
     if not is_text and mime != "message/rfc822":
         notes.append("It is not a text or a supported document.")
         return ""
@@ -184,7 +179,8 @@ def _read_rtf(data: bytes) -> str:
     from striprtf.striprtf import rtf_to_text
 
     text: str = rtf_to_text(data.decode("latin-1"), errors="replace")
-    return text
+    # RTF writes an emoji as two surrogates.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _read_body(message: EmailMessage, kind: str) -> str:

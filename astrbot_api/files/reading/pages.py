@@ -54,6 +54,13 @@ def html_to_markdown(html: str) -> str:
             linked: str = super().convert_a(el, text, parent_tags)  # type: ignore[misc]
             return linked
 
+        def convert_td(self, el: Any, text: str, parent_tags: Any) -> str:
+            text = text.replace("|", r"\|")
+            cell: str = super().convert_td(el, text, parent_tags)  # type: ignore[misc]
+            return cell
+
+        convert_th = convert_td
+
     converter = Converter(
         heading_style="ATX", bullets="-", escape_asterisks=False, escape_underscores=False,
         escape_misc=False, table_infer_header=True,
@@ -61,6 +68,8 @@ def html_to_markdown(html: str) -> str:
     soup = _Soup(html, "html.parser")
     for tag in soup(["script", "style", "noscript", "template", "head"]):
         tag.decompose()
+    for tag in soup(["colgroup", "col"]):  # else the first row is not the table's header
+        tag.unwrap()
     for text in soup.find_all(string=lambda one: isinstance(one, ProcessingInstruction)):
         text.extract()
     for math in soup.find_all("math"):
