@@ -287,13 +287,14 @@ def make_silk(seconds: float = 0.5) -> bytes:
 
 
 def make_video(seconds: int = 2) -> bytes:
-    """Return a video that changes from red to blue in its middle."""
+    """Return a video with one key frame that changes from red to blue in its middle."""
     import av
 
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as target:
         stream = target.add_stream("mpeg4", rate=5)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.options = {"g": "250", "sc_threshold": "1000000000"}
         for number in range(5 * seconds):
             color = "red" if number < 5 * seconds / 2 else "blue"
             frame = av.VideoFrame.from_image(Image.new("RGB", (64, 48), color))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 import wave
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -18,6 +19,9 @@ _SILK = b"#!SILK_V3"
 #: Options for FFmpeg: open nothing but the file itself. A playlist or SDP behind the signature of a
 #: recording names other files and addresses (Source: FFmpeg's protocols manual).
 _ALONE = {"container_options": {"protocol_whitelist": ""}}
+
+#: Seconds of CPU time for the still images of a video, of the 20 that the job has.
+_ENOUGH_S = 6.0
 
 _NOT_INSTALLED = "the server has no reader for it: pip install 'astrbot-api[media]'"
 
@@ -82,22 +86,35 @@ def grab_frames(source: BinaryIO, count: int, max_side_px: int) -> tuple[Any, by
                 raise Unreadable("it has no video")
             length = (container.duration or 0) / 1_000_000
             for number in range(count):
-                want_s = length * (number + 0.5) / count
-                container.seek(int(want_s * 1_000_000))
-                frame = next(container.decode(stream), None)
-                if frame is None:
+                share = (number + 0.5) / count
+                frame = _decode_at(container, stream, length * share, _ENOUGH_S * share)
+                time_s = None if frame is None else round(float(frame.time or 0), 1)
+                if time_s is None or time_s in at_s:
                     continue
                 picture = frame.to_image()
                 picture.thumbnail((max_side_px, max_side_px))
                 out = io.BytesIO()
                 picture.save(out, "JPEG", quality=80)
                 pictures.append(out.getvalue())
-                at_s.append(round(float(frame.time or want_s), 1))
+                at_s.append(time_s)
     except (av.FFmpegError, ValueError, OSError) as error:
         if not pictures:
             raise Unreadable("it is damaged or its format is not supported") from error
     sizes = [len(one) for one in pictures]
     return {"sizes": sizes, "at_s": at_s}, b"".join(pictures)
+
+
+def _decode_at(container: Any, stream: Any, want_s: float, enough_s: float) -> Any:
+    """Return the frame at a time, an earlier one if decoding up to it takes long, or None.
+
+    :param enough_s: CPU time of this process after which decoding stops.
+    """
+    container.seek(int(want_s * 1_000_000))  # to the key frame before it
+    frame = None
+    for frame in container.decode(stream):
+        if (frame.time or 0) >= want_s or time.process_time() > enough_s:
+            break
+    return frame
 
 
 def _iter_frames(source: BinaryIO) -> Iterator[bytes]:
