@@ -76,7 +76,7 @@ def check_turn(
     """Reject a turn that its key does not allow.
 
     :param sent: The attachments that its message uses.
-    :param stops_turn: Whether it stops an active turn, and so counts instead of it.
+    :param stops_turn: Whether it is a stop command, which counts instead of an active turn.
     :raises ApiError: ``key_restricted``, ``rate_limited`` or ``budget_exhausted``.
     """
     guard.rules.check_session(session_id)

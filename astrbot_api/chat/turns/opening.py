@@ -209,7 +209,7 @@ class TurnOpener:
             earlier = find_earlier_media(db, said)
             check_turn(
                 db, request.guard, name, config.id, [*sent, *earlier],
-                stops_turn=_stops_turn(db, request, session),
+                stops_turn=asks_to_stop(request.text),
             )  # fmt: skip
         checkpoint = (again and again.user.llm_checkpoint_id) or str(uuid.uuid4())
         return _Found(request, name, session, again, sent, config, provider, checkpoint)
@@ -254,13 +254,6 @@ class TurnOpener:
             if found is not None:
                 return found
         return self._configs.get_default()
-
-
-def _stops_turn(db: peewee.Database, request: TurnRequest, session: SessionRow | None) -> bool:
-    """Return whether a turn is a stop command for an active turn of its session."""
-    if session is None or not asks_to_stop(request.text):
-        return False
-    return bool(runs.list_active_ids(db, session.id))
 
 
 def _find_session(db: peewee.Database, name: str, creator: str) -> SessionRow | None:
