@@ -487,6 +487,32 @@ def test_a_turn_cannot_fill_the_memory_with_the_pictures_of_its_tools(
     assert not runs._memory._bytes
 
 
+def test_a_resumed_turn_counts_the_pictures_of_its_earlier_steps(
+    make_scripted: Scripts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        context.send_file(make_noise(), "plot.png")
+        return "drawn"
+
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        drawn = any(one["role"] == "tool" for one in messages)
+        yield ToolCallDelta(0, "", "pay" if drawn else "draw", "{}")
+
+    pay = Tool("pay", "Pay.", lambda arguments, context: "paid", needs_approval=True)
+    tools = [Tool("draw", "Draw.", draw), pay]
+    api, model = make_scripted(answer, provider=_SEES, tools=tools)
+    events = api.chat("draw and pay")
+    asked = events[-1]["data"]
+    path = f"/api/v1/chat/runs/{events[2]['data']['run_id']}"
+    wait_for(lambda: api.get(path).get_json()["data"]["status"] == "waiting")
+    monkeypatch.setattr(api.state.chat.runs._memory, "_max_bytes_of_one", 100_000)
+    api.post(f"{path}/approvals/{asked['id']}", json={"decision": "approve"})
+    events = parse_events(api.get(f"{path}/stream").get_data())
+    (error,) = [one for one in events if one["type"] == "error"]
+    assert error["code"] == "server_busy"
+    assert len(model.seen) == 2
+
+
 def test_running_turns_cannot_fill_the_memory_with_pictures(
     make_scripted: Scripts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
