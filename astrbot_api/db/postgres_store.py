@@ -104,7 +104,6 @@ class PostgresStore:
         self._closed = False
 
     def upgrade(self) -> list[str]:
-        """Run the pending migrations, and return their names."""
         with self._connect() as connection:
             try:
                 # A session lock: a second process waits here.
@@ -114,7 +113,6 @@ class PostgresStore:
                 raise SettingsError(f"cannot upgrade the database: {_line(error)}") from error
 
     def list_migrations(self) -> list[tuple[str, bool]]:
-        """Return each migration's name and whether it is applied."""
         with self._connect() as connection:
             return migrating.list_migrations(PostgresDatabase(connection))
 
@@ -200,7 +198,6 @@ class PostgresStore:
         return f"all {self._pool_size} connections of this worker to PostgreSQL are in use{held}"
 
     def close(self) -> None:
-        """Close every connection. The store cannot be used afterwards."""
         self._closed = True
         pool = self._pool.take()
         if pool is not None:

@@ -65,7 +65,6 @@ class SqliteStore:
         self._closed = False
 
     def upgrade(self) -> list[str]:
-        """Run the pending migrations, and return their names."""
         with lock_file(Path(f"{self._path}.lock")):
             db = self._connect()
             try:
@@ -76,7 +75,6 @@ class SqliteStore:
                 db.close()
 
     def list_migrations(self) -> list[tuple[str, bool]]:
-        """Return each migration's name and whether it is applied."""
         db = self._connect()
         try:
             return migrating.list_migrations(db)
@@ -178,7 +176,6 @@ class _Own(OwnConnections[peewee.SqliteDatabase]):
             return True
 
     def begin(self, *, wait: bool) -> bool:
-        """Begin a transaction, see :class:`~astrbot_api.db.group_commit.Transaction`."""
         if not self.writers:
             self.writers.append(self._connect())
             self._inode = os.stat(self.writers[0].database).st_ino

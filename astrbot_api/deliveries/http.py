@@ -198,5 +198,4 @@ class PlatformReader:
             raise PlatformError(message, retryable=True) from error
 
     def close(self) -> None:
-        """Close the connection."""
         self._answer.close()

@@ -33,14 +33,12 @@ _FOREIGN_CODES = {401: "missing_api_key", 403: "key_restricted", 429: "rate_limi
 def register_error_handlers(blueprint: Blueprint) -> None:
     """Return every error of the blueprint and its nested blueprints as an envelope."""
     blueprint.register_error_handler(ApiError, fail)
-    blueprint.register_error_handler(StorageError, _handle_storage_error)
+    blueprint.register_error_handler(
+        StorageError, lambda error: fail(ApiError("storage_error", str(error), retry_after_s=2))
+    )
     for status in default_exceptions:
         blueprint.register_error_handler(status, fail_http)
     blueprint.register_error_handler(Exception, _handle_unexpected)
-
-
-def _handle_storage_error(error: StorageError) -> Response:
-    return fail(ApiError("storage_error", str(error), retry_after_s=2))
 
 
 def _handle_unexpected(error: Exception) -> Response:

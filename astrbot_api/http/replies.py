@@ -84,15 +84,12 @@ class ReplyRendering(Rendering):
         raise NotImplementedError
 
     def render(self, events: Sequence[Numbered]) -> bytes:
-        """Return the frames of events."""
         return b"".join(frame_json(one) for event in decode_own(events) for one in self.show(event))
 
     def fail(self, error: StorageError) -> bytes:
-        """Return the final frames if reading the events fails."""
         return self.end_with_error("storage_error", str(error))
 
     def leave(self) -> bytes:
-        """Return the final frames if the worker stops."""
         return self.end_with_error("run_interrupted", LEAVING)
 
     def find_failure(self) -> tuple[str, str] | None:

@@ -79,7 +79,6 @@ class AstrBotAdapter(Adapter):
         return Receipt()
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
     def _to_segment(self, part: str | OutFile) -> dict[str, Any]:

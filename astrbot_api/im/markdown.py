@@ -210,14 +210,11 @@ class _Reader:
             self._write("\n" + self._indent() if self._lists else "\n\n")
 
     def _write_marker(self, marker: str) -> None:
-        if not self._after_marker and self._length and not self._ends_with_newline():
+        if not self._after_marker and self._length and not self._pieces[-1].endswith("\n"):
             self._write("\n")
         self._write(self._indent(1) + marker + " ")
         self._lists[-1] = " " * (len(marker) + 1)
         self._after_marker = True
-
-    def _ends_with_newline(self) -> bool:
-        return self._pieces[-1].endswith("\n")
 
     def _indent(self, inner: int = 0) -> str:
         return "".join(self._lists[: len(self._lists) - inner])
@@ -249,12 +246,9 @@ def _find_stars_in_words(tokens: Sequence[Token]) -> Iterable[int]:
             before = tokens[first - 1].content[-1:] if first else ""
             after = tokens[at + 1].content[:1] if at + 1 < len(tokens) else ""
             # In scripts without spaces, such stars do mean emphasis.
-            if token.markup == "*" and (before + after).isascii() and _is_word(before, after):
+            between = before.isalnum() and after.isalnum()
+            if token.markup == "*" and between and (before + after).isascii():
                 yield from (first, at)
-
-
-def _is_word(before: str, after: str) -> bool:
-    return before.isalnum() and after.isalnum()
 
 
 def _plain(tokens: list[Token]) -> str:

@@ -101,7 +101,6 @@ class McpTools:
                 yield known
 
     def close(self) -> None:
-        """Close the connection."""
         if link := self._link.current:
             link.close()
 

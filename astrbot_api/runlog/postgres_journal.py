@@ -12,7 +12,7 @@ from ..db.postgres_store import PostgresStore
 from ..errors import StorageError
 from ..events import Event, encode_event
 from ..runtime.clock import now_us
-from .journal import EPOCH_KEPT_US, READ_BYTES, READ_LIMIT, Piece, Slice
+from .journal import EPOCH_KEPT_US, READ_BYTES, READ_LIMIT, Journal, Piece, Slice
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class _Overtaken(Exception):
     """Another worker has added the same events first."""
 
 
-class PostgresJournal:
+class PostgresJournal(Journal):
     """Events in PostgreSQL, on separate connections, so that tokens do not wait for turns.
 
     There are no locks. If two workers write the same event, the second insert
@@ -82,7 +82,6 @@ class PostgresJournal:
         self._store = store
 
     def append(self, pieces: Sequence[Piece]) -> Collection[int]:
-        """Store events of any number of runs, and return the runs whose events were rejected."""
         for _ in range(_MAX_ATTEMPTS):
             try:
                 return self._write(lambda run_sql: _append(run_sql, pieces))
@@ -91,7 +90,6 @@ class PostgresJournal:
         raise StorageError("The runs are being taken over; try again later.")
 
     def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
-        """Return the events of a run after ``number``."""
         with self._store.read() as db:
             values = (run, run, number, limit, READ_BYTES)
             last, events = db.connection().execute(_READ, values).fetchone()  # type: ignore[no-untyped-call]
@@ -102,7 +100,6 @@ class PostgresJournal:
         return Slice(events, closed=number + len(events) >= last)
 
     def take_over(self, run: int, epoch: int, after: int, events: Sequence[Event]) -> bool:
-        """Add the first events of a worker that takes over a run."""
         piece = Piece(run, after + 1, [*map(encode_event, events)], epoch=epoch)
         try:
             return self._write(lambda run_sql: _take_over(run_sql, piece))
@@ -110,7 +107,6 @@ class PostgresJournal:
             return False
 
     def end_run(self, run: int, events: Sequence[Event]) -> bool:
-        """Append the closing events of another worker's run. False if it had already ended."""
         for _ in range(_MAX_ATTEMPTS):
             try:
                 return self._write(lambda run_sql: _end_run(run_sql, run, events))
@@ -119,11 +115,9 @@ class PostgresJournal:
         raise StorageError("The run is still being added to; try again later.")
 
     def prune(self, ended_before_us: int) -> int:
-        """Delete runs that ended before a time, and return their number."""
         return self._write(lambda run_sql: _prune(run_sql, ended_before_us))
 
     def close(self) -> None:
-        """Close the connections."""
         self._store.close()
 
     def _write(self, job: Callable[[Callable[..., Any]], T]) -> T:

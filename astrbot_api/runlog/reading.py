@@ -59,7 +59,6 @@ class LogReader:
         self.closed = False
 
     def read(self) -> list[bytes]:
-        """Return the next events."""
         if self._log.lost:
             if not self._follows:
                 self._follows = True
@@ -80,12 +79,10 @@ class LogReader:
         return events
 
     def attach(self, waiter: threading.Event) -> None:
-        """Register an event that is set when there may be new events."""
         self._waiters.add(waiter)
         self._log.add_waiter(waiter)
 
     def detach(self, waiter: threading.Event) -> None:
-        """Remove a waiter."""
         self._waiters.discard(waiter)
         self._log.discard_waiter(waiter)
         if self._follows:
@@ -103,18 +100,15 @@ class JournalReader:
         self.closed = False
 
     def read(self) -> list[bytes]:
-        """Return the next events."""
         found = self._journal.read_after(self._run, self.number)
         self.number += len(found.events)
         self.closed = found.closed
         return found.events
 
     def attach(self, waiter: threading.Event) -> None:
-        """Register an event that is set when there may be new events."""
         self._followers.add(self._run, waiter)
 
     def detach(self, waiter: threading.Event) -> None:
-        """Remove a waiter."""
         self._followers.discard(self._run, waiter)
 
 

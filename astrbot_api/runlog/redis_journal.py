@@ -16,7 +16,7 @@ from ..errors import StorageError
 from ..events import Event, encode_event
 from ..runtime.clock import now_us
 from ..runtime.redis_client import open_redis
-from .journal import EPOCH_KEPT_US, READ_BYTES, READ_LIMIT, JournalGap, Piece, Slice
+from .journal import EPOCH_KEPT_US, READ_BYTES, READ_LIMIT, Journal, JournalGap, Piece, Slice
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ _PRUNED_AT_ONCE = 200
 _MAX_ATTEMPTS = 20
 
 
-class RedisJournal:
+class RedisJournal(Journal):
     """Events in Redis.
 
     :param prefix: Prefix of every key. Servers with the same prefix share their runs.
@@ -178,12 +178,10 @@ class RedisJournal:
         return Slice(events, closed=last is not None and number + len(events) >= int(last))
 
     def take_over(self, run: int, epoch: int, after: int, events: Sequence[Event]) -> bool:
-        """Add the first events of a worker that takes over a run."""
         values = [epoch, after, *map(encode_event, events)]
         return bool(self._ask(lambda: self._take(self._keys_of(run), values)))
 
     def end_run(self, run: int, events: Sequence[Event]) -> bool:
-        """Append the closing events of another worker's run. False if it had already ended."""
         stream, ending, _ = self._keys_of(run)
         lines = [encode_event(event) for event in events]
         for _ in range(_MAX_ATTEMPTS):
@@ -196,8 +194,6 @@ class RedisJournal:
         raise StorageError("The run is still being added to; try again later.")
 
     def prune(self, ended_before_us: int) -> int:
-        """Delete runs that ended before a time, and return their number."""
-
         def forget() -> int:
             runs = self._client.zrangebyscore(
                 self._ended, "-inf", f"({ended_before_us}", start=0, num=_PRUNED_AT_ONCE
@@ -213,7 +209,6 @@ class RedisJournal:
         return self._ask(forget)
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
         self._client.connection_pool.disconnect()
 

@@ -20,7 +20,7 @@ from ..runtime.per_process import OwnConnections, PerProcess
 from ..runtime.private_files import create_private_file
 from ..runtime.threads import NativeThread
 from . import sqlite_events
-from .journal import READ_LIMIT, Piece, Slice
+from .journal import READ_LIMIT, Journal, Piece, Slice
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class _Own(OwnConnections[sqlite3.Connection]):
         self.thread = NativeThread()
 
 
-class SqliteJournal:
+class SqliteJournal(Journal):
     """Events in ``events.db``.
 
     Writes run in one native thread per process. Reads take microseconds and
@@ -94,11 +94,9 @@ class SqliteJournal:
             raise SettingsError(f"cannot open {path}: {error}") from error
 
     def append(self, pieces: Sequence[Piece]) -> Collection[int]:
-        """Store events of any number of runs, and return the runs whose events were rejected."""
         return self._call(lambda db: sqlite_events.append(db, pieces))
 
     def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
-        """Return the events of a run after ``number``."""
         own = self._get_own()
         try:
             connection = own.readers.pop()
@@ -115,15 +113,12 @@ class SqliteJournal:
         return found
 
     def take_over(self, run: int, epoch: int, after: int, events: Sequence[Event]) -> bool:
-        """Add the first events of a worker that takes over a run."""
         return self._call(lambda db: sqlite_events.take_over(db, run, epoch, after, events))
 
     def end_run(self, run: int, events: Sequence[Event]) -> bool:
-        """Append the closing events of another worker's run. False if it had already ended."""
         return self._call(lambda db: sqlite_events.end_run(db, run, events))
 
     def prune(self, ended_before_us: int) -> int:
-        """Delete runs that ended before a time, and return their number."""
         return self._call(lambda db: sqlite_events.prune(db, ended_before_us))
 
     def close(self) -> None:

@@ -98,7 +98,6 @@ class FakeAstrBot(FakePlatform):
             self._breaks.extend(after_events)
 
     def answer(self, request: FakeRequest) -> FakeResponse:
-        """Respond as AstrBot does."""
         path = request.path.rstrip("/")
         if path == "/api/auth/login":
             return self._log_in(request)

@@ -102,7 +102,6 @@ class FakeOneBot(FakePlatform):
         return f"{self.url}/files/{name}"
 
     def answer(self, request: FakeRequest) -> FakeResponse:
-        """Respond as an implementation does."""
         action = request.path.strip("/")
         if action.startswith("files/"):
             data = self.files.get(action.removeprefix("files/"))

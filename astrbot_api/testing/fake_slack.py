@@ -153,7 +153,6 @@ class FakeSlack(FakePlatform):
         }  # fmt: skip
 
     def describe_failure(self, status: int, retry_after_s: int | None) -> FakeResponse:
-        """Return Slack's error response."""
         headers = {} if retry_after_s is None else {"Retry_After": str(retry_after_s)}
         error = "ratelimited" if status == 429 else "internal_error"
         return FakeResponse.of_json({"ok": False, "error": error}, status, **headers)

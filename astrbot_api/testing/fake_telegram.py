@@ -149,7 +149,6 @@ class FakeTelegram(FakePlatform):
         return make_post(update, **({"X_Telegram_Bot_Api_Secret_Token": secret} if secret else {}))
 
     def describe_failure(self, status: int, retry_after_s: int | None) -> FakeResponse:
-        """Return Telegram's error response."""
         words = {
             403: "Forbidden: bot was blocked by the user",
             429: f"Too Many Requests: retry after {retry_after_s}",
@@ -158,7 +157,6 @@ class FakeTelegram(FakePlatform):
         return _refuse(Refusal(status, words.get(status, "Internal Server Error"), **parameters))
 
     def answer(self, request: FakeRequest) -> FakeResponse:
-        """Respond as the Bot API does."""
         if request.path.startswith("/file/"):
             return self._download(request.path)
         found = re.fullmatch(r"/bot([^/]+)/(\w+)", request.path)

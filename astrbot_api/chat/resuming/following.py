@@ -178,16 +178,13 @@ class _CheckedReader:
 
     @property
     def number(self) -> int:
-        """Number of the last event read."""
         return self._reader.number
 
     @property
     def closed(self) -> bool:
-        """Whether the run's last event was read."""
         return self._reader.closed
 
     def read(self) -> list[bytes]:
-        """Return the next events."""
         events = self._reader.read()
         if events or self._reader.closed:
             self._fruitless = 0
@@ -198,9 +195,7 @@ class _CheckedReader:
         return events
 
     def attach(self, waiter: threading.Event) -> None:
-        """Set ``waiter`` whenever there may be new events."""
         self._reader.attach(waiter)
 
     def detach(self, waiter: threading.Event) -> None:
-        """Stop setting the waiter."""
         self._reader.detach(waiter)

@@ -41,7 +41,6 @@ class LocalStorage:
         self._path(blob).unlink(missing_ok=True)
 
     def size(self, blob: str) -> int | None:
-        """Return the size of a blob, or None if it does not exist."""
         try:
             return self._path(blob).stat().st_size
         except FileNotFoundError:

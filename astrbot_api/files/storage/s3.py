@@ -72,7 +72,6 @@ class S3Storage:
             self._client().delete_object(Bucket=self._bucket, Key=self._key(blob))
 
     def size(self, blob: str) -> int | None:
-        """Return the size of an object, or None if it does not exist."""
         try:
             with _translate_errors():
                 answer = self._client().head_object(Bucket=self._bucket, Key=self._key(blob))

@@ -77,7 +77,6 @@ class AguiStream(ReplyRendering):
         return b"".join(map(frame_json, events))
 
     def finish(self) -> bytes:
-        """Return the final frames."""
         failure = self.find_failure()
         if failure is not None:
             return self.end_with_error(*failure)
@@ -94,7 +93,6 @@ class AguiStream(ReplyRendering):
         return b"".join(map(frame_json, [*self._close(), finished]))
 
     def end_with_error(self, code: str, message: str) -> bytes:
-        """Return the final frames of a failed stream."""
         failed = {"type": "RUN_ERROR", "message": message, "code": code}
         return b"".join(map(frame_json, [*self._close(), failed]))
 

@@ -63,7 +63,6 @@ class UIMessageStream(ReplyRendering):
         return frame_json(start) + frame_json({"type": "start-step"})
 
     def finish(self) -> bytes:
-        """Return the final frames."""
         failure = self.find_failure()
         if failure is not None:
             return self.end_with_error(*failure)

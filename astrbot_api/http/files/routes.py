@@ -9,7 +9,6 @@ from flask import Response, request
 
 from ...db.attachments import AttachmentRow, may_use
 from ...errors import ApiError
-from ...files.incoming import Incoming
 from ...files.thumbnails import choose_side
 from ..auth import get_caller
 from ..blueprint import ApiBlueprint
@@ -236,18 +235,14 @@ def _upload() -> Response:
     ):
         data = describe_upload(incoming.attachment_id, incoming.name, incoming.kind.type)
         if claim is not None:
-            claim = replace(claim, key=add_hash(claim.key, _content_of(incoming)))
+            content = f"{incoming.sha256} {incoming.name}".encode()
+            claim = replace(claim, key=add_hash(claim.key, content))
             if claim.earlier is not None:
                 idempotency.check(claim.key)
                 return replay(claim.earlier)
             answer = claim.answer(data)
         state.files.finish(incoming, answer)
     return ok(data)
-
-
-def _content_of(incoming: Incoming) -> bytes:
-    """Return a digest of the bytes and name, which is equal for equal uploads."""
-    return f"{incoming.sha256} {incoming.name}".encode()
 
 
 def _send(attachment_id: str) -> Response:

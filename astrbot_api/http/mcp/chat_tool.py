@@ -191,11 +191,9 @@ class ChatAnswer(Rendering):
         return frame_json(self.describe())
 
     def fail(self, error: StorageError) -> bytes:
-        """Return the final frame if reading the events fails."""
         return frame_json(describe_refusal(self.call, ApiError("storage_error", str(error))))
 
     def leave(self) -> bytes:
-        """Return the final frame if the worker stops."""
         return frame_json(describe_refusal(self.call, ApiError("run_interrupted", LEAVING)))
 
     def describe(self) -> dict[str, Any]:

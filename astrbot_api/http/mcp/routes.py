@@ -150,7 +150,8 @@ def _answer_message(value: Any, version: str, username: str) -> Response:
         rpc.check_stateless(call, request.headers.get)
     with _wrong_requests():
         client_key = read_client_key("mcp", value)
-    if call.method != "tools/call" or not _wants_stream():
+    accepted = request.headers.get("Accept", "")
+    if call.method != "tools/call" or "text/event-stream" not in accepted:
         return answer_json(_answer_call(call, username, client_key))
     _check_tool(call)
     try:
@@ -272,7 +273,3 @@ def _chat(call: Call, username: str, client_key: ClientKey | None) -> Answer:
     except ApiError as error:
         return describe_refusal(call, error)
     return answer.describe()
-
-
-def _wants_stream() -> bool:
-    return "text/event-stream" in request.headers.get("Accept", "")

@@ -53,7 +53,6 @@ class Completion(ReplyRendering):
         return frame_json(self._to_chunk({"content": ""}))
 
     def finish(self) -> bytes:
-        """Return the final frames."""
         failure = self.find_failure()
         if self.fold.error is None and (fault := self.find_fault()):
             failure = ("provider_error", fault)
@@ -126,7 +125,6 @@ class Completion(ReplyRendering):
         return {**self._head("chat.completion.chunk"), "choices": [choice]}
 
     def end_with_error(self, code: str, message: str) -> bytes:
-        """Return the final frames of a failed stream."""
         failure = describe_failure(code, message, STATUS_OF_CODE.get(code, 500))
         return frame_json({"error": failure}) + _DONE
 

@@ -100,7 +100,6 @@ class ResponseFold(Rendering):
         self._begun = self.begins is None
 
     def begin(self) -> bytes:
-        """Return the frames before the events of the run."""
         self._emit_response("response.created", "in_progress")
         if self.head["background"]:
             self._emit_response("response.queued", "queued")
@@ -141,7 +140,6 @@ class ResponseFold(Rendering):
         return self.output.take_frames()
 
     def fail(self, error: StorageError) -> bytes:
-        """Return the final frames if reading the events fails."""
         self._emit_error("server_error", str(error))
         return self.output.take_frames()
 

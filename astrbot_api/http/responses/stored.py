@@ -195,7 +195,9 @@ def make_fold(
         if known is None:
             with state.db.read() as db:
                 known = runs.find_run(db, run_id)
-        return None if known is None else (known.status, _to_seconds(known.finished_at))
+        if known is None:
+            return None
+        return known.status, known.finished_at and known.finished_at // 1_000_000
 
     tools = (entry.request or {}).get("tools")
     return ResponseFold(
@@ -295,7 +297,3 @@ def _list_asked(state: AppState, run_id: str) -> list[Event]:
     run = state.chat.service.wait_until_suspended(run)
     said = state.chat.service.read_so_far(run)
     return [event for event in said if event["type"] == "approval_required"]
-
-
-def _to_seconds(time_us: int | None) -> int | None:
-    return None if time_us is None else time_us // 1_000_000

@@ -73,5 +73,4 @@ class _LocalFile:
         return data
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()

@@ -133,7 +133,6 @@ class _Link:
             self._writer.close()
 
     def close(self) -> None:
-        """Close the connection."""
         self._writer.close()
 
     def notify(self, key: str) -> None:

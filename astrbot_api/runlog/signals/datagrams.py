@@ -53,7 +53,6 @@ class DatagramSignals:
         self._listed_ns = -1
 
     def publish(self, topic: str, payload: str) -> None:
-        """Send a signal to every other process."""
         own = self._own.get()
         if own is None or not own.is_open:
             return
@@ -68,7 +67,6 @@ class DatagramSignals:
                 pass
 
     def subscribe(self, topic: str, callback: Callback) -> None:
-        """Call ``callback(payload)`` for each signal of a topic."""
         self._subscribers.add(topic, callback)
 
     def start(self) -> None:

@@ -30,7 +30,6 @@ class _PostgresTransport:
         self._connection: Connection | None = None
 
     def send(self, texts: Sequence[str]) -> None:
-        """Notify all listeners."""
         try:
             self._connect().execute(_NOTIFY, (list(texts),))
         except Exception:
@@ -38,7 +37,6 @@ class _PostgresTransport:
             raise
 
     def listen(self, hear: Callable[[str], None], closed: threading.Event) -> None:
-        """Listen until ``closed`` is set."""
         try:
             connection = self._connect()
             connection.execute(f"LISTEN {_CHANNEL}")
@@ -50,7 +48,6 @@ class _PostgresTransport:
             raise
 
     def close(self) -> None:
-        """Close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

@@ -33,7 +33,6 @@ class _RedisTransport:
         self._checked_at, self._demoted = 0.0, False
 
     def send(self, texts: Sequence[str]) -> None:
-        """Publish to all listeners."""
         self._check_primary()
         pipeline = self._client.pipeline(transaction=False)
         for text in texts:
@@ -52,7 +51,6 @@ class _RedisTransport:
                     hear(heard["data"].decode(errors="replace"))
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
         self._client.connection_pool.disconnect()
 

@@ -79,7 +79,6 @@ class RemoteSignals:
         own.wake.set()
 
     def subscribe(self, topic: str, callback: Callback) -> None:
-        """Call ``callback(payload)`` for each signal of a topic."""
         self._subscribers.add(topic, callback)
 
     def start(self) -> None:
