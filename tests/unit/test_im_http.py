@@ -83,6 +83,7 @@ def test_an_answer_that_breaks_off_is_retryable(http: PlatformHttp, answer: byte
         (email.utils.format_datetime(datetime.now(UTC) + timedelta(hours=9)), 8 * 3600, 9 * 3600),
         ("Mon, 01 Jan 2001 00:00:00 GMT", 0.0, 0.0),
     ],
+    ids=["number", "date", "past"],
 )
 def test_retry_after_is_a_number_or_a_date(
     http: PlatformHttp, header: str, least_s: float, most_s: float
