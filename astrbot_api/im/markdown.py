@@ -18,6 +18,7 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_block.table import escapedSplit
 from markdown_it.rules_inline import emphasis, strikethrough
 
+from ..runtime.threads import run_native
 from .rich_text import BOLD, CODE, ITALIC, LINK, PRE, QUOTE, STRIKE, RichText, Span, count_units
 
 if TYPE_CHECKING:
@@ -41,8 +42,11 @@ _BREAK = re.compile(r"[ \t]*+<br[ \t]*+/?>[ \t]*+", re.IGNORECASE)
 
 def read_markdown(text: str) -> RichText:
     """Parse Markdown. Everything else stays as it is."""
-    if len(text) > _MAX_CHARS:
-        return RichText(text)
+    # Thousands of brackets take a tenth of a second.
+    return RichText(text) if len(text) > _MAX_CHARS else run_native(_read, text)
+
+
+def _read(text: str) -> RichText:
     tokens = _parser().parse(text)
     if any(token.level >= _MAX_NESTING - 1 for token in tokens):
         # The parser drops deeper content.

@@ -9,6 +9,7 @@ import marshmallow as ma
 
 from ..deliveries.attempts import Progress, Sent
 from ..deliveries.http import PlatformError
+from ..runtime.threads import run_native
 from .adapter import Adapter, Choice, OutFile, OutMessage, Receipt, Target
 from .splitting import split_markdown
 
@@ -44,7 +45,8 @@ class PiecewiseAdapter(Adapter):
             if isinstance(part, OutFile):
                 report(self._send_file(address, part), 1)
                 continue
-            pieces = split_markdown(part, self._count_room(address))
+            # A text of two million characters takes seconds.
+            pieces = run_native(split_markdown, part, self._count_room(address))
             for piece in pieces[:-1]:
                 report(self._send_text(address, piece.text), 0, piece.chars)
             choices = message.choices if at == len(message.parts) else ()

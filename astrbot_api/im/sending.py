@@ -13,6 +13,7 @@ from ..deliveries.attempts import Confirmed, Note, Sent, store_progress
 from ..deliveries.http import PlatformError
 from ..files.attachments import Attachments
 from ..messages import MEDIA_TYPES
+from ..runtime.threads import run_native
 from .adapter import Choice, OutFile, OutMessage, Target
 from .bots import Bots
 from .splitting import find_opening
@@ -77,7 +78,7 @@ class Sender:
                     raise PlatformError("An attachment of the message was deleted before sending.")
                 parts.append(self._to_file(row))
             elif at == 0 and delivery.sent_chars:
-                opening = find_opening(segment["text"], delivery.sent_chars)
+                opening = run_native(find_opening, segment["text"], delivery.sent_chars)
                 parts.append(opening + segment["text"][delivery.sent_chars :])
             else:
                 parts.append(segment["text"])

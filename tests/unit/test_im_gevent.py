@@ -66,3 +66,44 @@ def test_no_adapter_holds_the_others_up(patched: bool) -> None:
         cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.stdout.split("\n")[:4] == [f"{type} 5" for type in types], done.stderr
+
+
+SLOW = """
+from gevent import monkey; monkey.patch_all()
+import gevent
+from astrbot_api import testing
+from astrbot_api.im import markdown, piecewise
+from tests.im_platforms import Outbox, open_adapter
+
+make_lock = monkey.get_original("_thread", "allocate_lock")
+
+def hold(module, name):
+    # The job waits for another greenlet, which never runs if the job blocks the hub.
+    job, lock, begun = getattr(module, name), make_lock(), []
+    lock.acquire()
+    def wait(*arguments):
+        begun.append(name)
+        assert lock.acquire(timeout=20), name
+        return job(*arguments)
+    setattr(module, name, wait)
+    def release():
+        while not begun:
+            gevent.sleep(0.001)
+        lock.release()
+    gevent.spawn(release)
+
+fake = testing.FakeTelegram()
+with fake, open_adapter("telegram", token=fake.token, base_url=fake.url) as adapter:
+    hold(piecewise, "split_markdown")
+    hold(markdown, "_read")
+    Outbox(adapter).send("**Hi**", to="1")
+    print(fake.messages[0]["text"])
+"""
+
+
+def test_long_texts_are_split_and_parsed_outside_the_hub() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SLOW],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stdout == "Hi\n", done.stderr
