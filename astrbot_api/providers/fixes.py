@@ -148,9 +148,8 @@ def _find_in_messages(text: str, messages: Sequence[Mapping[str, Any]]) -> Itera
     if _has_parts(messages):
         if limit := _find_image_limit(text):
             yield Fix("max_images", limit=limit)
-        if quirks.BAD_IMAGE.search(text) and not re.search(
-            r"(does|do|is) not support|n't support", text
-        ):
+        unsupported = re.search(r"(does|do|is) not support|n't support", text)
+        if quirks.BAD_FORMAT.search(text) or (quirks.BAD_IMAGE.search(text) and not unsupported):
             yield Fix("bad_media")
         for kind, pattern in (("no_images", quirks.NO_IMAGES), ("no_audio", quirks.NO_AUDIO)):
             if pattern.search(text):

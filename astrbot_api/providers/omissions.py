@@ -46,6 +46,10 @@ class Omissions:
         self._rejected = {**kept, name: rejected | {digest}}
         return True
 
+    def accepts(self, name: str) -> bool:
+        """Return whether any value of a name was accepted."""
+        return name in self._accepted
+
     def note_accepted(self, names: Collection[str]) -> None:
         """Store accepted names, so that bad values do not disable them."""
         if not self._accepted.issuperset(names):

@@ -248,7 +248,9 @@ def _keep(helped: Sequence[_Try], adapter: RequestAdapter, model: str) -> None:
     Other changes are not kept, since an error may quote a user, or be about something else.
     """
     for one in helped:
-        if one.fix.kind not in _ONCE and (words := adapter.add(one.fix, one.rejected)):
+        if one.fix.kind in _ONCE or adapter.is_disproved(one.fix):
+            continue
+        if words := adapter.add(one.fix, one.rejected):
             log.warning("model %s %s", model, words)
 
 

@@ -122,6 +122,13 @@ BAD_IMAGE = _any_case(
     r"|图片.{0,6}(格式|错误|无法|解析|损坏|过大)"
 )
 
+#: Errors about the format of one image, which may say "not supported" without meaning the model:
+#: vLLM (Pillow), Gemini, OpenAI, Qwen, Anthropic, Ollama, LM Studio.
+BAD_FORMAT = _any_case(
+    r"cannot (identify|open)[^.]{0,20}image|image[_ ]format|mime[_ ]?type|media_type|image/[a-z]"
+    r"|base64"
+)
+
 #: Too many images, and the limit: vLLM, Groq, Mistral, Anthropic, Bedrock, Azure.
 TOO_MANY_IMAGES = _any_case(
     r"too many images|too much media|number of images|at most [1-9]\d* image"

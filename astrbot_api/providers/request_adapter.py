@@ -11,17 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
 from ..agent.provider import ModelMessage
 from .conversation import Rules, make_valid
 from .fixes import Fix, name_of
 from .omissions import Omissions
 from .responses_request import REASONING_FIELDS
-
-#: Lengths to which tool results are truncated in a long conversation, in characters.
-_SHORT_RESULT_CHARS = 200
-_SHORTEST_RESULT_CHARS = 40
+from .shrinking import measure, shrink
 
 #: Share of a rejected conversation that is sent next, if the error names no numbers.
 _NEXT_SHARE = 0.6
@@ -35,6 +30,13 @@ _RULES = (
     "tool_names", "object_results", "calls_as_text", "no_prefill",
 )  # fmt: skip
 
+#: Fixes that omit content for good -> what disproves them, once the endpoint accepted it. One bad
+#: image or tool of a client must not cost the others theirs.
+_DISPROOFS = {
+    "no_tools": "tools", "no_images": "image_url", "no_media": "image_url",
+    "no_audio": "input_audio",
+}  # fmt: skip
+
 #: Fixes that are maxima -> text for the log.
 _LIMITS = {
     "max_tokens": "answers with a number of tokens of at most",
@@ -46,9 +48,6 @@ _LIMITS = {
 _MARGIN = 0.9
 
 _NOT_SHOWN = "[What was attached cannot be shown to this model.]"
-
-#: Size that an image or audio part counts as, in characters.
-_MEDIA_CHARS = 4000
 
 
 class RequestAdapter:
@@ -183,8 +182,15 @@ class RequestAdapter:
         return f"{words}: later requests are adapted"
 
     def note_accepted(self, body: Mapping[str, Any]) -> None:
-        """Store what the endpoint accepts."""
-        self._fields.note_accepted(body.keys())
+        """Store which fields and parts the endpoint accepts."""
+        contents = (one.get("content") for one in body["messages"])
+        parts = (part.get("type") for one in contents if isinstance(one, list) for part in one)
+        self._fields.note_accepted({*body, *parts})
+
+    def is_disproved(self, fix: Fix) -> bool:
+        """Return whether a change must not be kept, since the endpoint accepted what it omits."""
+        name = _DISPROOFS.get(fix.kind)
+        return name is not None and self._fields.accepts(name)
 
     def copy(self) -> RequestAdapter:
         """Return a copy for trying changes with one request."""
@@ -222,65 +228,6 @@ class RequestAdapter:
         if flags & {"no_audio", "no_media", "bad_media"}:
             unfit |= {"input_audio", "file"}
         return frozenset(unfit)
-
-
-def measure(messages: Sequence[ModelMessage]) -> int:
-    """Return the size of messages in characters of JSON. Media have a fixed size."""
-    return sum(map(_measure_one, messages))
-
-
-def _measure_one(message: ModelMessage) -> int:
-    content = message.get("content")
-    if not isinstance(content, list):
-        return _count_json(message)
-    texts = [one for one in content if isinstance(one, dict) and one.get("type") == "text"]
-    media = len(content) - len(texts)
-    return _count_json({**message, "content": texts}) + media * _MEDIA_CHARS
-
-
-def _count_json(value: Any) -> int:
-    try:
-        return len(orjson.dumps(value))
-    except TypeError:
-        return len(repr(value))
-
-
-def shrink(messages: Sequence[ModelMessage], max_chars: int) -> list[ModelMessage]:
-    """Shrink messages to a size, as far as possible.
-
-    First truncate tool results of earlier turns, then drop the oldest turns, then truncate tool
-    results of this turn. System messages and the last user message are always kept.
-    """
-    head = [one for one in messages if one["role"] in ("system", "developer")]
-    rest = [one for one in messages if one["role"] not in ("system", "developer")]
-    starts = [at for at, one in enumerate(rest) if one["role"] == "user"]
-    own = starts[-1] if starts else 0
-    past, turn = rest[:own], rest[own:]
-    room = max_chars - measure(head) - measure(turn)
-    if measure(past) > room:
-        past = [_cut_result(one, _SHORT_RESULT_CHARS) for one in past]
-    begins = [at for at in starts if at < own] or [0]
-    sizes = list(map(_measure_one, past))
-    used, first = sum(sizes), 0
-    for at in (*begins[1:], len(past)):
-        if used <= room:
-            break
-        used -= sum(sizes[first:at])
-        first = at
-    past = past[first:]
-    if used > room:
-        for chars in (_SHORT_RESULT_CHARS * 10, _SHORT_RESULT_CHARS, _SHORTEST_RESULT_CHARS):
-            turn = [_cut_result(one, chars) for one in turn]
-            if measure(head) + measure(turn) <= max_chars:
-                break
-    return [*head, *past, *turn]
-
-
-def _cut_result(message: ModelMessage, max_chars: int) -> ModelMessage:
-    content = message.get("content")
-    if message["role"] != "tool" or not isinstance(content, str) or len(content) <= max_chars:
-        return message
-    return {**message, "content": f"{content[:max_chars]}\n[cut]"}
 
 
 def _cut_description(tool: Mapping[str, Any], max_chars: int) -> Mapping[str, Any]:

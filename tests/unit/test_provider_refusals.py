@@ -326,6 +326,45 @@ def test_a_picture_that_is_not_taken_does_not_cost_the_answer(text: str) -> None
         assert "what is it?" in endpoint.bodies[1]["messages"][0]["content"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["cannot identify image file <_io.BytesIO object at 0x7f3a>",
+     "Unsupported MIME type: image/svg+xml", "The image format is not supported",
+     "The image format is illegal and cannot be opened", "illegal base64 data at input byte 4",
+     "Expected a base64-encoded data URL with an image MIME type, but got unsupported MIME type "
+     "'image/heic'."],
+)  # fmt: skip
+@pytest.mark.parametrize("good_first", [True, False])
+def test_a_bad_picture_costs_no_other_picture(text: str, good_first: bool) -> None:
+    def play(number: int, body: dict[str, Any]) -> Any:
+        return (400, refuse(text)) if "AAAA" in json.dumps(body) else say("ok")
+
+    def send(data: str) -> None:
+        url = {"url": f"data:image/png;base64,{data}"}
+        parts = [PARTS[0], {"type": "image_url", "image_url": url}]
+        said = list(provider.stream([{"role": "user", "content": parts}], [], options()))
+        assert text_of(said) == "ok"
+
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint)
+        for data in ("BBBB", "AAAA", "BBBB") if good_first else ("AAAA", "BBBB"):
+            send(data)
+    assert "BBBB" in json.dumps(endpoint.bodies[-1])
+
+
+def test_tools_that_were_accepted_are_sent_after_a_refusal() -> None:
+    def play(number: int, body: dict[str, Any]) -> Any:
+        refused = any("pattern" in one["function"]["parameters"] for one in body.get("tools", ()))
+        return (400, refuse("A pattern in a tool is not supported.")) if refused else say("ok")
+
+    odd = {"type": "function", "function": {"name": "x", "parameters": {"pattern": "(?=a)"}}}
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint)
+        for tools in (TOOLS, [odd], TOOLS):
+            assert text_of(ask(provider, tools=tools)) == "ok"
+    assert endpoint.bodies[-1]["tools"] == TOOLS
+
+
 @pytest.mark.parametrize("words", ["resulted in %d tokens. maximum context length is 600 tokens",
                                    "prompt is too long"])  # fmt: skip
 def test_a_conversation_that_is_too_long_loses_its_oldest_turns(words: str) -> None:
