@@ -20,6 +20,7 @@ from ..chat.resuming.deciding import Verdict
 from ..chat.turns.turn import TurnRequest
 from ..chat.watching.watch import Watch
 from ..db import approvals, messages, runs, sessions
+from ..db.approvals import ApprovalRow
 from ..db.runs import RunRow
 from ..errors import ApiError, refuse
 from ..messages import EMPTY_MESSAGE, Plain, Segment, plain_text
@@ -89,13 +90,13 @@ class Answer:
 
 def continue_with_answers(
     answers: Sequence[Answer], username: str
-) -> tuple[RunRow, int, Watch | None]:
+) -> tuple[RunRow, int, Watch | Sequence[ApprovalRow]]:
     """Decide pending calls of a run, all or none of them, and watch the run continue.
 
     Calls that are already decided stay unchanged, since the request may be a retry.
 
     :returns: The run, the number of its last event that asked for one of these approvals, and the
-        watch. The watch is None while other calls of the run are undecided.
+        watch. Instead of the watch, the other calls of the run that are undecided, if any.
     :raises ApiError: ``approval_not_found``, or the error of a rejected decision.
     """
     if len(answers) > MAX_ANSWERS:  # one transaction decides them all
@@ -120,7 +121,12 @@ def continue_with_answers(
     after = max(numbers, default=0)
     with state.db.read() as db:
         run = runs.find_run(db, run.run_id) or run
-    return run, after, state.chat.service.resume(run, after, get_holder(), find_abort(request))
+        calls = approvals.list_approvals(db, run.id)
+    waiting = [one for one in calls if one.status == "pending"]
+    if waiting:
+        return run, after, waiting
+    watch = state.chat.service.resume(run, after, get_holder(), find_abort(request))
+    return run, after, watch or ()
 
 
 def _make_verdict(run: RunRow, answer: Answer) -> Verdict:
@@ -197,16 +203,18 @@ def resume_conversation(session_id: str, username: str) -> Watch | None:
     return state.chat.service.resume(run, 0, get_holder(), find_abort(request))
 
 
-def stream_conversation(rendering: Rendering, watch: Watch | None, run_id: str) -> Response:
+def stream_conversation(
+    rendering: Rendering, watch: Watch | Sequence[ApprovalRow], run_id: str
+) -> Response:
     """Return the stream of a turn, or only its first and last frames if the turn still waits.
 
     :param watch: From :func:`open_conversation` or :func:`continue_with_answers`.
     """
-    if watch is None:
+    if isinstance(watch, Watch):
+        response = stream_response(watch, rendering)
+    else:
         frames = rendering.begin() + rendering.finish()
         response = Response(frames, content_type=CONTENT_TYPE)
-    else:
-        response = stream_response(watch, rendering)
     response.headers[RUN_HEADER] = run_id
     return response
 

@@ -530,6 +530,22 @@ def test_a_run_continues_in_another_protocol_after_all_decisions(
     assert len(shop.paid) == 1
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_an_agui_run_is_interrupted_again_for_its_other_calls(
+    make_worker: Callable[..., Worker],  # noqa: F811
+    first: int,
+) -> None:
+    shop = Shop(calls=2)
+    api = make_worker(shop.answer, tools=shop.tools()).api
+    _, asked, _ = begin(api)
+    body = {**answer_of("agui", asked[first]["id"]), "protocolVersion": "1.0"}
+    (*_, last) = parse_events(post(api, "agui", api.key, body).get_data())
+    (left,) = last["outcome"]["interrupts"]
+    assert left["id"] == asked[1 - first]["id"]
+    assert left["toolCallId"] == f"pay{1 - first}"
+    assert left["metadata"] == {"tool": "pay", "arguments": {"amount": 6 - first}}
+
+
 @pytest.mark.parametrize("protocol", ["agui", "aisdk"])
 def test_decisions_of_one_request_are_applied_together_or_not_at_all(
     make_worker: Callable[..., Worker],  # noqa: F811

@@ -5,15 +5,17 @@ Source: the schema of the protocol's version 1.0, https://docs.ag-ui.com/spec/1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from ...chat.turns.waiting import name_approval
+from ...db.approvals import ApprovalRow
 from ...event_lines import MAX_LINE_BYTES, encode_line
-from ...events import Event
+from ...events import Event, approval_required
+from ...runtime.clock import to_iso
 from ..replies import ReplyRendering, count_tokens, describe_call, describe_file
 from ..sse import frame_json
 
@@ -116,7 +118,7 @@ class AguiStream(ReplyRendering):
             value = describe_file(self.fold.files[-1])
             yield {"type": "CUSTOM", "name": "attachment_saved", "value": value}
         elif kind == "approval_required":
-            self._note_interrupt(event["data"])
+            self._note_interrupt(event["data"], self._calls.get(event["data"]["id"]))
         elif kind in ("queue_position", "tool_progress"):
             yield {"type": "CUSTOM", "name": kind, "value": event["data"]}
         elif kind == "rewind":
@@ -125,8 +127,16 @@ class AguiStream(ReplyRendering):
             self._remove_last("assistant", event["data"]["chars"])
             yield from self._list_messages()
 
-    def _note_interrupt(self, asked: dict[str, Any]) -> None:
-        call_id = self._calls.get(asked["id"])
+    def note_waiting(self, calls: Sequence[ApprovalRow]) -> None:
+        """Add the calls of the run that are still undecided."""
+        for one in calls:
+            event = approval_required(
+                self.run_id, one.approval_id, one.tool, orjson.loads(one.args),
+                to_iso(one.expires_at),
+            )  # fmt: skip
+            self._note_interrupt(event["data"], one.call_id)
+
+    def _note_interrupt(self, asked: dict[str, Any], call_id: str | None) -> None:
         interrupt = {
             "id": asked["id"], "reason": "tool_call", "expiresAt": asked["expires_at"],
             "message": f"{asked['tool']} needs your approval.", "responseSchema": RESPONSE_SCHEMA,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Response
 
 from ...chat.watching.watch import Watch
+from ...db.approvals import ApprovalRow
 from ...errors import refuse
 from ...event_lines import MAX_LINE_BYTES, encode_line
 from ...messages import to_whole
@@ -88,7 +90,7 @@ def run_agent(body: dict[str, Any]) -> Response:
         tools=body["tools"],
         may_wait=is_current,  # older versions have no interrupts
     )
-    watch: Watch | None
+    watch: Watch | Sequence[ApprovalRow]
     if answers:
         run, after, watch = continue_with_answers(answers, asked.username)
         run_id, names = run.run_id, f"{run.run_id}.{after}"
@@ -105,6 +107,8 @@ def run_agent(body: dict[str, Any]) -> Response:
         state=state,
         history=history if len(history) <= _MAX_ECHO_BYTES else b"",
     )
+    if not isinstance(watch, Watch):
+        rendering.note_waiting(watch)
     return stream_conversation(rendering, watch, run_id)
 
 

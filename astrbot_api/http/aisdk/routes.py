@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from flask import Response, request
 
 from ...chat.watching.watch import Watch
+from ...db.approvals import ApprovalRow
 from ...db.runs import RunRow
 from ...errors import ApiError
 from ..blueprint import ApiBlueprint
@@ -116,11 +117,14 @@ def resume_chat(query: dict[str, Any], chat_id: str) -> Response:
 
 
 def _stream(
-    run: RunRow | Watch, watch: Watch | None, message_id: str, rejected: Collection[str] = ()
+    run: RunRow | Watch,
+    watch: Watch | Sequence[ApprovalRow],
+    message_id: str,
+    rejected: Collection[str] = (),
 ) -> Response:
     """Return the stream of a turn.
 
-    :param watch: The watch of the turn, or None while other calls are undecided.
+    :param watch: The watch of the turn, or its undecided calls.
     :param message_id: Id of the message that the turn continues, or empty for a new message.
     :param rejected: Ids of approvals that were just rejected.
     """
