@@ -9,11 +9,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 import orjson
-from flask import Response, redirect, render_template, request, send_from_directory
+from flask import Response, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from ..error_codes import ERROR_CODES
 from ..errors import ApiError
+from ..http.pages import send_asset, send_generated
 from ..http.state import get_state
 from ..owner.login import Login
 from ..translations import (
@@ -86,11 +87,7 @@ def show_login() -> BaseResponse:
 def get_catalogue() -> Response:
     """Serve the Chinese texts of the scripts."""
     body, tag = _make_catalogue()
-    response = Response(body, mimetype="text/javascript")
-    response.headers["Cache-Control"] = "no-cache"
-    response.set_etag(tag)
-    response.make_conditional(request)
-    return _add_security_headers(response)
+    return _add_security_headers(send_generated(body, "text/javascript", tag, "no-cache"))
 
 
 @blp.get("/assets/<name>")
@@ -98,11 +95,7 @@ def get_asset(name: str) -> Response:
     """Serve a script, the style sheet or the icon."""
     # Scripts import each other without a version in the URL, so browsers must revalidate them.
     fixed = "v" in request.args
-    response = send_from_directory(_ASSETS, name, max_age=_ASSET_MAX_AGE_S if fixed else 0)
-    if response.status_code == 304:
-        # Werkzeug has opened the file, but a 304 response does not close it.
-        response.close()
-    return _add_security_headers(response)
+    return _add_security_headers(send_asset(_ASSETS, name, _ASSET_MAX_AGE_S if fixed else 0))
 
 
 def _render(template: str, page: str, login: Login | None) -> Response:

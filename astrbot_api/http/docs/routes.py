@@ -6,12 +6,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import flask_swagger_ui
-from flask import Response, redirect, render_template, request, send_from_directory
+from flask import Response, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from ...errors import ApiError
 from ...translations import LANGUAGE_TAGS, choose_language, translate_text
 from ..blueprint import ApiBlueprint
+from ..pages import send_asset, send_generated, send_page
 from ..schemas import plain_response
 from ..state import get_http_state
 
@@ -74,12 +75,9 @@ def get_openapi() -> Response:
     # Behind a proxy with a path prefix, the script root is that prefix.
     server_url = quote(request.script_root) or "/"
     body, tag = get_http_state().openapi.render(language, server_url)
-    response = Response(body, mimetype="application/json")
-    response.headers["Content-Language"] = LANGUAGE_TAGS[language]
     # Caches must revalidate, because settings change the document.
-    response.headers["Cache-Control"] = "public, no-cache"
-    response.set_etag(tag)
-    response.make_conditional(request)
+    response = send_generated(body, "application/json", tag, "public, no-cache")
+    response.headers["Content-Language"] = LANGUAGE_TAGS[language]
     return response
 
 
@@ -108,15 +106,7 @@ def get_docs() -> Response:
         title=get_http_state().openapi.get(language)["info"]["title"],
         texts=[translate_text(text, language) for text in PAGE_TEXTS],
     )
-    headers = {
-        "Content-Security-Policy": _CSP,
-        "Content-Language": LANGUAGE_TAGS[language],
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "no-cache",
-        "Vary": "Accept-Language",
-    }
-    return Response(page, headers=headers, mimetype="text/html")
+    return send_page(page, language, _CSP)
 
 
 def get_asset(name: str) -> Response:
@@ -124,12 +114,7 @@ def get_asset(name: str) -> Response:
     folder = _FOLDER_OF_ASSET.get(name)
     if folder is None:
         raise ApiError("path_not_found", f"There is no path {request.path}")
-    response = send_from_directory(folder, name, max_age=_ASSET_MAX_AGE_S)
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    if response.status_code == 304:
-        # Werkzeug opened the file, and a response without a body would not close it.
-        response.close()
-    return response
+    return send_asset(folder, name, _ASSET_MAX_AGE_S)
 
 
 def redirect_to_page() -> BaseResponse:

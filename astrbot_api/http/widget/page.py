@@ -6,6 +6,7 @@ from flask import Blueprint, Flask, Response, render_template, request
 
 from ...config.settings import Settings
 from ...translations import LANGUAGE_TAGS, WIDGET, choose_language, load_catalogue
+from ..pages import send_page
 
 # The key of a link is in the URL fragment (after #), which browsers do not send.
 _CSP = (
@@ -32,14 +33,6 @@ def register_page(app: Flask, settings: Settings, api_path: str) -> None:
             server=server,
             api=server + api_path,
         )
-        headers = {
-            "Content-Security-Policy": _CSP,
-            "Content-Language": LANGUAGE_TAGS[language],
-            "Referrer-Policy": "no-referrer",
-            "X-Content-Type-Options": "nosniff",
-            "Cache-Control": "no-cache",
-            "Vary": "Accept-Language",
-        }
-        return Response(html, headers=headers, mimetype="text/html")
+        return send_page(html, language, _CSP)
 
     app.register_blueprint(page, url_prefix=settings.url_prefix or None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from flask import Response, request, send_from_directory
+from flask import Response, request
 
 from ...errors import ApiError
 from ..blueprint import ApiBlueprint
+from ..pages import send_asset, send_generated
 from ..schemas import path_parameter, plain_response
 from .bundle import STATIC, make_script
 
@@ -47,10 +48,8 @@ def get_script() -> Response:
     It defines the element `<astrbot-chat>`. No key is needed to load it.
     """
     script, tag = make_script()
-    response = Response(script, mimetype="text/javascript", headers=_HEADERS)
-    response.headers["Cache-Control"] = f"public, max-age={_MAX_AGE_S}"
-    response.set_etag(tag)
-    response.make_conditional(request)
+    response = send_generated(script, "text/javascript", tag, f"public, max-age={_MAX_AGE_S}")
+    response.headers.update(_HEADERS)
     return response
 
 
@@ -73,9 +72,6 @@ def get_part(name: str) -> Response:
     """
     if name not in _LOADED_LATER:
         raise ApiError("path_not_found", f"There is no path {request.path}")
-    response = send_from_directory(STATIC, name, max_age=_MAX_AGE_S)
+    response = send_asset(STATIC, name, _MAX_AGE_S)
     response.headers.update(_HEADERS)
-    if response.status_code == 304:
-        # Werkzeug opened the file, and a response without a body would not close it.
-        response.close()
     return response
