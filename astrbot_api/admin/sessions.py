@@ -11,7 +11,7 @@ import orjson
 from flask import Response, request
 
 from ..db import message_pages
-from ..db.search import list_all_sessions
+from ..db.conversations import list_all_sessions
 from ..db.sessions import SessionRow, find_session
 from ..db.store import Store
 from ..errors import ApiError, refuse

@@ -1,26 +1,21 @@
-"""Search in one session's messages, and the list of all sessions for the owner."""
+"""Search in one session's messages."""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 import peewee
 
 from ..messages import plain_text
-from ..runtime.clock import to_iso
 from .messages import BOT
-from .models.sessions import ChatSession, Message
+from .models.sessions import Message
 from .sessions import SessionRow
 
 #: Maximum number of characters of each message that a search reads.
 MAX_SCANNED_CHARS = 20_000
-
-#: Maximum number of the newest sessions that a search reads.
-_MAX_SESSIONS_SCANNED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,43 +112,3 @@ def _read_text(beginning: str) -> str:
     # A cut within an escape sequence leaves a part of it.
     found = (re.sub(r"\\u[0-9a-fA-F]{0,3}$", "", one) for one in _TEXT.findall(beginning))
     return "".join(json.loads(f'"{one}"', strict=False) for one in found)
-
-
-def list_all_sessions(
-    db: peewee.Database, *, words: str = "", before: int | None = None, limit: int = 30
-) -> tuple[list[dict[str, Any]], int | None]:
-    """Return a page of sessions, newest first.
-
-    :param words: Text that the title, the username or the session id must contain.
-    :param before: The cursor from the previous page.
-    :returns: The page, and the cursor of the next page, or None on the last page.
-    """
-    # By number: the primary key is an index, and the newest rows are at its end.
-    query = ChatSession.select(
-        ChatSession.id,
-        ChatSession.session_id,
-        ChatSession.platform_id,
-        ChatSession.creator,
-        ChatSession.display_name,
-        ChatSession.config_id,
-        ChatSession.created_at,
-        ChatSession.updated_at,
-    ).order_by(ChatSession.id.desc())
-    if before is not None:
-        query = query.where(ChatSession.id < before)
-    if words:
-        recent = ChatSession.alias()
-        newest = recent.select(recent.id).order_by(recent.id.desc()).limit(_MAX_SESSIONS_SCANNED)
-        query = query.where(
-            ChatSession.id.in_(newest),
-            ChatSession.display_name.contains(words)
-            | ChatSession.creator.contains(words)
-            | ChatSession.session_id.contains(words),
-        )
-    rows = list(query.limit(limit + 1).dicts().execute(db))
-    page = [
-        {**row, "created_at": to_iso(row["created_at"]), "updated_at": to_iso(row["updated_at"])}
-        for row in rows[:limit]
-    ]
-    numbers = [row.pop("id") for row in page]
-    return page, numbers[-1] if len(rows) > limit else None
