@@ -22,7 +22,7 @@ import orjson
 from ..errors import RunCancelled, ToolError
 from ..runtime.bounded_json import load_json
 from ..runtime.tracing import current_span, working_on
-from .aside import AbandonableCalls, CallTimedOut, TooManyAbandoned
+from .abandonable import AbandonableCalls, CallTimedOut, TooManyAbandoned
 from .provider import ToolSpec
 from .tool_limits import ToolBudget, ToolLimits
 from .tools import Tool, ToolContext

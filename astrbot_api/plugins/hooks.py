@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..agent.aside import AbandonableCalls, CallTimedOut, TooManyAbandoned
+from ..agent.abandonable import AbandonableCalls, CallTimedOut, TooManyAbandoned
 from ..agent.provider import ModelMessage
 from ..agent.tools import Tool
 from ..errors import RunCancelled

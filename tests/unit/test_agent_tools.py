@@ -13,7 +13,7 @@ import pytest
 
 from astrbot_api import Cancellation, RunCancelled, Tool, ToolContext, ToolError, tool
 from astrbot_api.agent import checking
-from astrbot_api.agent.aside import AbandonableCalls
+from astrbot_api.agent.abandonable import AbandonableCalls
 from astrbot_api.agent.toolbox import Toolbox
 
 from ..waiting import wait_for

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...agent.aside import AbandonableCalls
+from ...agent.abandonable import AbandonableCalls
 from ...agent.provider import Delta, ModelMessage, ModelOptions, Provider, ToolSpec
 from ...agent.tool_limits import ToolLimits
 from ...agent.toolbox import Toolbox, is_allowed

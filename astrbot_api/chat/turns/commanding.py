@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import peewee
 
-from ...agent.aside import CallTimedOut, TooManyAbandoned
+from ...agent.abandonable import CallTimedOut, TooManyAbandoned
 from ...db import runs
 from ...db.approvals import ApprovalRow
 from ...db.store import Store

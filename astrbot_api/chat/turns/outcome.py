@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...agent.aside import CallTimedOut, TooManyAbandoned
+from ...agent.abandonable import CallTimedOut, TooManyAbandoned
 from ...db.messages import MessageRow
 from ...db.runs import RunRow
 from ...errors import (
