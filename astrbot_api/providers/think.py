@@ -13,8 +13,12 @@ from ..agent.provider import ReasoningDelta, Rewind, TextDelta
 #: Tags of known models. A config's ``reasoning_tags`` replaces them.
 DEFAULT_TAGS = ("think", "thinking", "thought", "reasoning", "seed:think", "mm:think")
 
-#: Other forms of the ``think`` tag: Magistral, Kimi, gpt-oss.
+#: Other forms of the ``think`` tag whose closing tag may also come alone: Gemma 4, Cohere.
+_OTHER_TAGS = (("<|channel>thought", "<channel|>"), ("<|start_thinking|>", "<|END_THINKING|>"))
+
+#: All other forms, also of Magistral, Kimi and gpt-oss.
 _OTHER_PAIRS = (
+    *_OTHER_TAGS,
     ("[think]", "[/THINK]"), ("◁think▷", "◁/think▷"),
     ("<|channel|>analysis<|message|>",
      "<|end|><|start|>assistant<|channel|>final<|message|>"),
@@ -38,12 +42,13 @@ class ThinkSplitter:
     def __init__(self, tags: Sequence[str] = DEFAULT_TAGS) -> None:
         #: Whether a piece without ``<`` can be returned unchanged from now on.
         self.settled = not tags
-        self._opens = tuple(f"<{tag}>" for tag in tags)
+        # Pairs whose closing tag may come alone.
+        self._whole = [(f"<{tag}>", f"</{tag}>") for tag in tags]
         # Opening tags in lower case, with their closing tags.
-        self._pairs = [(f"<{tag.lower()}>", f"</{tag}>") for tag in tags]
+        self._pairs = [(opening.lower(), closing) for opening, closing in self._whole]
         if "think" in tags:
+            self._whole += _OTHER_TAGS
             self._pairs += _OTHER_PAIRS
-        self._closes = tuple(f"</{tag}>" for tag in tags)
         self._close = ""  # closing tag of the reasoning, while inside it
         self._skip_blanks = False
         self._held = ""
@@ -119,11 +124,11 @@ class ThinkSplitter:
         if len(whole) > _MAX_UNOPENED_CHARS:
             self._said = None
             return [TextDelta(text)]
-        for opening, closing in zip(self._opens, self._closes, strict=True):
+        for opening, closing in self._whole:
             at = whole.find(closing, max(0, len(whole) - len(text)))
             if at >= 0 and _ends_thinking(whole[:at], opening):
                 return self._take_back(whole[:at], whole[at + len(closing) :])
-        return self._hold(text, _count_start(text, self._closes))
+        return self._hold(text, _count_start(text, [closing for _, closing in self._whole]))
 
     def _hold(self, text: str, chars: int) -> list[Found]:
         assert self._said is not None

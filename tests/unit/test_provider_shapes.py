@@ -53,6 +53,8 @@ def reason_of(found: list[Any]) -> str:
         {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]},
         {"content": "<THINK>hm</THINK>"}, {"content": "<seed:think>hm</seed:think>"},
         {"content": "<mm:think>hm</mm:think>"},
+        {"content": "<|channel>thought\nhm<channel|>"}, {"content": "hm\n<channel|>"},
+        {"content": "<|START_THINKING|>hm<|END_THINKING|>"}, {"content": "hm<|END_THINKING|>"},
         {"content": "[THINK]hm[/THINK]"}, {"content": "◁think▷hm◁/think▷"},
         {"content": "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final"
                     "<|message|>"},
