@@ -8,12 +8,13 @@ While the journal rejects writes, streams send all events unwritten.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
 
 from ..events import Event
+from ..runtime.threads import let_others_run
 
 #: Maximum number of events in one read, and the bytes after which it ends. A stream holds them
 #: for as long as its client does not read them.
@@ -133,3 +134,18 @@ class Journal(Protocol):
 
     def close(self) -> None:
         """Release the journal's resources."""
+
+
+def iter_slices(journal: Journal, run: int) -> Iterator[Slice]:
+    """Yield all events of a run so far. Other greenlets run meanwhile, since runs may be long.
+
+    :raises StorageError: when the events cannot be read.
+    """
+    number = 0
+    while True:
+        found = journal.read_after(run, number)
+        yield found
+        number += len(found.events)
+        if found.closed or not found.events:
+            return
+        let_others_run()

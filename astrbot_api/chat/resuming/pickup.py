@@ -17,11 +17,10 @@ from ...db.store import Store
 from ...errors import ApiError, StorageError
 from ...events import Event, decode_event
 from ...messages import parse_stored_message
-from ...runlog.journal import Journal
+from ...runlog.journal import Journal, iter_slices
 from ...runlog.log import RunLog, Sink
 from ...runlog.signals.signals import RUN_EVENTS, Signals
 from ...runtime.metrics import Metrics
-from ...runtime.threads import let_others_run
 from ...worker.lease import WorkerLease
 from ..turns.checkpoints import StoredStep, read_steps
 from ..turns.choosing import choose_provider
@@ -191,14 +190,11 @@ class Pickups:
         :raises CannotResume: if its last event is there. Then its reply could not be stored.
         """
         seen: list[Event] = []
-        while True:
-            found = self._journal.read_after(run, len(seen))
+        for found in iter_slices(self._journal, run):
             seen += map(decode_event, found.events)
             if found.closed:
                 raise CannotResume("its log has ended")
-            if not found.events:
-                return seen
-            let_others_run()  # a long run must not delay other greenlets
+        return seen
 
     def _make_turn(self, run: RunRow, stored: _Stored, log_: RunLog, resumed: Resumed) -> OpenTurn:
         packed, user = stored.packed, stored.user

@@ -12,7 +12,7 @@ from ...db.runs import RunRow
 from ...db.store import Store
 from ...errors import EVENT_CODES, AstrBotError
 from ...events import CLOSING, Event, decode_event
-from ...runlog.journal import Journal
+from ...runlog.journal import Journal, iter_slices
 from ...runlog.signals.signals import RUN_EVENTS, Signals
 from ...runtime.clock import now_us
 from ...runtime.metrics import Metrics
@@ -187,13 +187,7 @@ class Recovery:
             self.close_log(run)
 
     def _read_all(self, run: int) -> list[bytes]:
-        lines: list[bytes] = []
-        while True:
-            found = self._journal.read_after(run, len(lines))
-            lines += found.events
-            if found.closed or not found.events:
-                return lines
-            let_others_run()  # a long run must not delay other greenlets
+        return [line for found in iter_slices(self._journal, run) for line in found.events]
 
 
 def prune_journal(journal: Journal, keep_s: float) -> None:
