@@ -33,6 +33,8 @@ pytestmark = [
     ),
 ]
 
+#: A name as a program makes it, without blanks.
+LONG = "0123456789abcdef" * 4
 PASSWORD = "correct horse battery"
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489"
@@ -55,9 +57,14 @@ def browser() -> Iterator[Any]:
 def server(module_dir: Path, fake_model: FakeOpenAI) -> Iterator[Server]:
     write_config(module_dir, fake_model.base_url, provider='modalities = ["text", "image"]')
     careful = 'titles = false\n[tools]\napprove = ["calculate"]'
-    write_config(module_dir, fake_model.base_url, name="careful", agent=careful)
+    path = write_config(module_dir, fake_model.base_url, name="careful", agent=careful)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("You are", "You are " + "very " * 500), encoding="utf-8")
     (module_dir / "bots.toml").write_text(
-        '[[bot]]\nid = "tg"\ntype = "telegram"\nenabled = false\n', encoding="utf-8"
+        "".join(
+            f'[[bot]]\nid = "{name}"\ntype = "telegram"\nenabled = false\n' for name in ("tg", LONG)
+        ),
+        encoding="utf-8",
     )
     app = "tests.contract.app:create_contract_app()"
     settings = {"ASTRBOT_ADMIN_PASSWORD": PASSWORD, "ASTRBOT_OWNER_APPROVES": "1"}
@@ -473,13 +480,19 @@ def test_no_page_has_a_serious_accessibility_fault(owner: Owner, scheme: str) ->
     assert owner.complaints == []
 
 
-def test_phone_has_no_horizontal_scrolling(owner: Owner) -> None:
-    owner.page.set_viewport_size({"width": 360, "height": 740})
+@pytest.mark.parametrize("width", [320, 360, 1280])  # 320: also a desk at 400 %
+def test_no_page_scrolls_horizontally(owner: Owner, server: Server, width: int) -> None:
+    made, _ = create_key(server, "chat")
+    server.chat(made["api_key"], username=LONG * 3, session_id=LONG, message="Hello")
+    owner.page.set_viewport_size({"width": width, "height": 740})
     owner.log_in()
-    for page in PAGES:
+    for page in (*PAGES, f"sessions#{LONG}"):
         owner.go(page)
-        assert owner.page.evaluate("document.documentElement.scrollWidth") <= 360, page
-        assert owner.page.evaluate(OVERLAPPING) == [], page
+        assert owner.page.evaluate("document.documentElement.scrollWidth") <= width, page
+        assert width > 820 or owner.page.evaluate(OVERLAPPING) == [], page
+    owner.go("keys")
+    table = owner.page.locator(".table-box")
+    assert table.evaluate("(box) => box.scrollWidth - box.clientWidth") == 0
 
 
 def test_a_session_is_continued_in_the_console_and_its_answer_copied(

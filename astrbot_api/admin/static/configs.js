@@ -26,7 +26,7 @@ function card(config) {
       h("dl", { class: "kv" },
         ...row(t("File"), h("span", { class: "mono" }, config.path)),
         ...row(config.upstream ? t("Answers with") : t("Models"), ...models),
-        ...(config.upstream ? [] : row(t("System prompt"), h("div", { class: "prompt" }, config.system_prompt))),
+        ...(config.upstream ? [] : row(t("System prompt"), h("div", { class: "prompt", tabindex: "0" }, config.system_prompt))),
         ...row(t("MCP servers"), ...config.mcp.map(mcpServer)),
         ...row(t("Need approval"), ...config.approve.map((one) => h("span", { class: "mono" }, one))),
         ...row(t("Web pages"), ...config.origins.map((one) => h("span", { class: "mono" }, one)))),

@@ -45,9 +45,9 @@ export function toolElement(call) {
   const mark = h("span", { class: "badge" }, t("running"));
   const element = h("details", { class: "fold tool" },
     h("summary", {}, icon("tool"), h("b", {}, call.name ?? t("Tool")), mark),
-    h("div", {}, h("dl", {}, h("dt", {}, t("Arguments")), h("dd", {}, h("pre", {}, pretty(call.args ?? {}))), h("dt", {}, t("Result")), result)));
+    h("div", {}, h("dl", {}, h("dt", {}, t("Arguments")), h("dd", {}, h("pre", { tabindex: "0" }, pretty(call.args ?? {}))), h("dt", {}, t("Result")), result)));
   const finish = (text) => {
-    result.replaceChildren(h("pre", {}, pretty(text)));
+    result.replaceChildren(h("pre", { tabindex: "0" }, pretty(text)));
     mark.textContent = t("done");
     mark.className = "badge good";
   };
