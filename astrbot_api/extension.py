@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from .admin.register import register_admin
 from .agent.custom_agent import Agent, AgentOutput, list_outputs, make_agent, may_resume
 from .agent.provider import ModelMessage, Provider
 from .agent.tools import Tool, ToolContext
-from .config.settings import load_settings
+from .config.settings import list_misspelt, load_settings
 from .errors import SettingsError
 from .http.api import build_api
 from .http.checks import ReadinessChecks
@@ -25,6 +26,8 @@ from .im.adapter import AdapterModule
 from .plugins.commands import Command
 from .state import AppState
 from .wiring import Parts, build_state
+
+log = logging.getLogger(__name__)
 
 
 def with_app_context(app: Flask, agent: Agent | type) -> Agent:
@@ -122,6 +125,8 @@ class AstrBotAPI:
             # The API's rules have no host, so none would match.
             raise SettingsError("AstrBotAPI needs an application without host_matching=True")
         settings = load_settings(self._settings, app.config)
+        for name, meant in list_misspelt([*app.config, *os.environ]):
+            log.warning("%s is no setting and has no effect; rename it to %s", name, meant)
         state = build_state(settings, self._parts)
         runs = state.chat.runs
         sockets = WebSockets(settings, lambda: runs.draining)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -27,6 +28,9 @@ GIB = 1024 * MIB
 ATTACHMENT_TYPES = ("image", "record", "video", "file")
 
 MIN_PASSWORD_CHARS = 8
+
+#: Similarity to the name of a setting from which another name is taken as misspelt.
+_SIMILAR = 0.92
 
 _ORIGIN = r"https?://[^/\s*]+"
 
@@ -433,6 +437,17 @@ def load_settings(
         unknown = ", ".join(sorted(overrides))
         raise SettingsError(f"unknown setting: {unknown}; see astrbot_api.config.settings.Settings")
     return Settings(**values)
+
+
+def list_misspelt(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the names that differ from a setting in a few letters, with that setting.
+
+    They have no effect. Other names that begin with the prefix may be the user's own.
+    """
+    known = [PREFIX + one.name.upper() for one in fields(Settings)]
+    others = sorted({name for name in names if name.startswith(PREFIX)}.difference(known))
+    close = ((name, get_close_matches(name, known, 1, _SIMILAR)) for name in others)
+    return [(name, found[0]) for name, found in close if found]
 
 
 #: Kinds whose values have no empty text, with what is expected.

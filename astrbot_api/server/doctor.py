@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, replace
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import peewee
 
 from ..config.agents import AgentConfig, read_config
 from ..config.files import ConfigFiles, iter_stamps
-from ..config.settings import PREFIX, Settings
+from ..config.settings import Settings, list_misspelt
 from ..db import keys
 from ..db.deliveries import EVENT_PREFIX, list_newest
 from ..db.leases import find_skew_s
@@ -38,16 +37,13 @@ _LITTLE_BYTES = 512 * 1024 * 1024
 #: Fraction of a quota above which it is reported.
 _NEARLY_FULL = 0.8
 
-#: Similarity to the name of a setting from which another variable is taken as misspelt.
-_SIMILAR = 0.92
-
 
 def examine(settings: Settings, *, offline: bool = False) -> Iterator[Finding]:
     """Check everything in the settings, without changes.
 
     :param offline: Send no request to models, MCP servers, Redis and messengers.
     """
-    yield from _examine_variables(os.environ)
+    yield from _examine_variables()
     folder = list(_guard("data directory", lambda: _examine_folder(settings)))
     yield from folder
     if any(one.state == "fail" for one in folder):
@@ -85,14 +81,10 @@ def _guard(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding
         yield Finding(what, "fail", str(error))
 
 
-def _examine_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Name variables that differ from a setting in a few letters: they have no effect."""
-    known = [PREFIX + one.name.upper() for one in fields(Settings)]
-    for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in known:
-            for meant in get_close_matches(name, known, 1, _SIMILAR):
-                text, remedy = f"{name} is no setting and has no effect", f"rename it to {meant}"
-                yield Finding("environment", "warn", text, remedy)
+def _examine_variables() -> Iterator[Finding]:
+    for name, meant in list_misspelt(os.environ):
+        text = f"{name} is no setting and has no effect"
+        yield Finding("environment", "warn", text, f"rename it to {meant}")
 
 
 def _examine_folder(settings: Settings) -> Iterator[Finding]:

@@ -112,6 +112,9 @@ def post_fork(server, worker):  # type: ignore[no-untyped-def]
         from gunicorn.errors import AppImportError
 
         try:
+            from astrbot_api.server.log_output import set_up_logging
+
+            set_up_logging(worker)
             load()
         except AppImportError:
             raise

@@ -70,13 +70,17 @@ class LineBuffer:
 def set_up_logging(worker: Any) -> None:
     """Configure logging: this package's log and others' warnings go to standard error.
 
-    :param worker: gunicorn's worker, with its application loaded.
+    Called before a worker loads its application, for what is logged meanwhile, and again after it,
+    because the application's own configuration may set the format.
     """
     wanted = os.environ.get("ASTRBOT_LOG_LEVEL", "").strip().upper() or "INFO"
     level = wanted if wanted in logging.getLevelNamesMapping() else "INFO"
     line = "%(asctime)s [%(process)d] %(levelname)s %(name)s: %(message)s"
     app = find_app(worker)
-    as_json = app is not None and app.extensions[EXTENSION].settings.log_format == "json"
+    log_format = os.environ.get("ASTRBOT_LOG_FORMAT")
+    if app is not None:
+        log_format = app.extensions[EXTENSION].settings.log_format
+    as_json = log_format == "json"
     formatter: dict[str, Any] = {"()": JsonFormatter}
     if not as_json:
         formatter = {"()": LineFormatter, "fmt": line}
@@ -90,7 +94,7 @@ def set_up_logging(worker: Any) -> None:
             "loggers": {"astrbot_api": {"level": level}},
         }
     )
-    if level != wanted:
+    if level != wanted and app is None:
         log.warning("ASTRBOT_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR; INFO is used")
     if app is not None:
         write = LineBuffer(sys.stderr, stamped=not as_json).write

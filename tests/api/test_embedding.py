@@ -216,6 +216,18 @@ def test_a_second_init_app_is_rejected(host: Flask) -> None:
         AstrBotAPI(host)
 
 
+def test_a_misspelt_key_of_the_configuration_is_named_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Flask("host")
+    app.config["ASTRBOT_CORS_ORIGIN"] = "https://shop.example"
+    AstrBotAPI(app, data_dir=tmp_path)
+    _close(app)
+    assert caplog.messages == [
+        "ASTRBOT_CORS_ORIGIN is no setting and has no effect; rename it to ASTRBOT_CORS_ORIGINS"
+    ]
+
+
 def test_closing_an_application_during_a_background_job_logs_no_error(
     host: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:

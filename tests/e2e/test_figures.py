@@ -72,9 +72,14 @@ def test_metrics_cover_all_workers_and_dead_workers_have_no_streams(
 
 def test_every_line_of_the_log_is_json(tmp_path: Path) -> None:
     write_config(tmp_path, "http://127.0.0.1:9/v1")
-    with Server(tmp_path, ASTRBOT_LOG_FORMAT="json") as server:
+    plugin = tmp_path / "plugins" / "broken" / "__init__.py"
+    plugin.parent.mkdir(parents=True)
+    plugin.write_text("raise RuntimeError", encoding="utf-8")
+    with Server(tmp_path, ASTRBOT_LOG_FORMAT="json", ASTRBOT_CORS_ORIGIN="*") as server:
         key = create_key(tmp_path, "im")
         server.request("GET", "/api/v1/im/bots", key)
     lines = [orjson.loads(line) for line in server.read_log().splitlines()]
     assert all(one["time"] and one["level"] and one["message"] for one in lines)
-    assert {"Shutting down: Master", "request"} <= {one["message"] for one in lines}
+    messages = "\n".join(one["message"] for one in lines)
+    for word in ("Shutting down: Master", "request", "plugin broken", "ASTRBOT_CORS_ORIGINS"):
+        assert word in messages
