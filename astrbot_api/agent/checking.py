@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -100,8 +101,22 @@ def _coerce(value: Any, schema: Any, depth: int) -> Any:
         return [_coerce(one, schema["items"], depth + 1) for one in value]
     properties = schema.get("properties")
     if isinstance(value, dict) and isinstance(properties, Mapping):
-        return {key: _coerce(one, properties.get(key), depth + 1) for key, one in value.items()}
+        read = {key: _coerce(one, properties.get(key), depth + 1) for key, one in value.items()}
+        return {**_list_defaults(schema, properties), **read}
     return value
+
+
+def _list_defaults(schema: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults of required properties, which models omit.
+
+    Some servers of MCP, such as Playwright's, list all properties with a default as required.
+    """
+    needed = schema.get("required")
+    return {
+        name: deepcopy(properties[name]["default"])
+        for name in (needed if isinstance(needed, list) else ())
+        if isinstance(properties.get(name), Mapping) and "default" in properties[name]
+    }
 
 
 def _list_types(schema: Mapping[str, Any]) -> frozenset[str]:

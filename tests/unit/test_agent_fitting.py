@@ -192,6 +192,16 @@ def test_what_can_be_read_in_two_ways_is_refused(schema: Any, given: Any) -> Non
     assert run(whole, {"a": given}).startswith("error: bad arguments: a: ")
 
 
+def test_a_required_argument_that_is_missing_gets_its_default() -> None:
+    flag = {"type": "boolean", "default": False}
+    inner = {"type": "object", "properties": {"x": flag}, "required": ["x"]}
+    properties = {"a": flag, "b": inner, "c": {"default": 5}, "d": {"type": "string"}}
+    schema = {"type": "object", "properties": properties, "required": ["a", "b", "d"]}
+    taken = {"a": False, "b": {"x": False}, "d": "e"}
+    assert json.loads(run(schema, {"b": {}, "d": "e"})) == taken
+    assert run(schema, {"a": True, "b": {}}) == "error: bad arguments: 'd' is a required property"
+
+
 def test_draft_04_is_checked_as_draft_04() -> None:
     schema = {"$schema": "http://json-schema.org/draft-04/schema#", **ODD["draft 04"]}
     assert run(schema, {"n": 0}).startswith("error: bad arguments: n: ")
