@@ -37,6 +37,10 @@ def crash(source: BinaryIO) -> tuple[Any, bytes]:
     raise AssertionError
 
 
+def abort(source: BinaryIO) -> tuple[Any, bytes]:
+    os.abort()
+
+
 def leave(source: BinaryIO) -> tuple[Any, bytes]:
     os._exit(0)
 

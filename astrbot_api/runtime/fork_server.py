@@ -61,6 +61,7 @@ _NICENESS = 10
 #: Exit code -> cause. Codes below 0 are signals.
 _CAUSES = {
     _NO_MEMORY: "memory",
+    -signal.SIGABRT: "memory",  # of a library in Rust or C++
     -signal.SIGXCPU: "cpu",
     -signal.SIGKILL: "cpu",  # the hard CPU limit, or the kernel's OOM killer
 }

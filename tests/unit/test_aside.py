@@ -74,6 +74,7 @@ def test_each_job_has_a_process_of_its_own(aside: Aside) -> None:
         ("spin", {"cpu_s": 1}, "cpu"),
         ("grow", {"memory_bytes": 32 * 2**20}, "memory"),
         ("fill", {"memory_bytes": 32 * 2**20}, "memory"),
+        ("abort", {}, "memory"),
         ("flood", {"output_bytes": 1000}, "output"),
         ("crash", {}, "crash"),
         ("leave", {}, "crash"),

@@ -420,6 +420,30 @@ def test_what_a_pdf_has_beside_its_pages_is_named() -> None:
     assert "bill.xml" in notes[1]
 
 
+def test_the_notes_about_a_file_are_short() -> None:
+    name = "A" * 10_000
+    file = f"<</Type/Filespec/F({name})/UF({name})/EF<</F 5 0 R>>>>"
+    more = f">>/Names<</EmbeddedFiles<</Names[({name}) {file}]>>"
+    pdf = samples.make_pdf(*[_TEXT] * 40, more=more)
+    for number in range(8, 86, 2):  # the pages after the first
+        pdf = pdf.replace(b" %d 0 R" % number, b" 99 0 R")
+    notes = extract_text(io.BytesIO(pdf), "application/pdf", "a.pdf")[0]["notes"]
+    assert notes[1:] == ["These pages are damaged: 2 to 40."]
+    assert len(notes[0]) == 500
+
+
+def test_a_sheet_of_many_full_rows_is_read_within_the_limits() -> None:
+    rows = "".join(
+        f'<row r="{row}">'
+        + "".join(f'<c r="{column}{row}"><v>{row}.5</v></c>' for column in "ABCDEFGH")
+        + "</row>"
+        for row in range(3, 90_000)
+    )
+    with contextlib.closing(Aside()) as aside:
+        _, text = aside.run(EXTRACT_TEXT, samples.make_xlsx(rows), {"mime": "", "name": "a.xlsx"})
+    assert b"[Only its first 20000 rows are shown.]" in text
+
+
 @pytest.mark.parametrize(
     "page",
     [

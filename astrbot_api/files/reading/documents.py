@@ -24,6 +24,10 @@ from .workbooks import read_workbook
 
 MAX_TEXT_CHARS = 2_000_000
 
+#: Maximum number and length of notes, which the config's ``file_tokens`` does not limit.
+_MAX_NOTES = 20
+_MAX_NOTE_CHARS = 500
+
 #: A document with pictures and less text is shown as its pictures.
 _FEW_CHARS = 500
 
@@ -80,6 +84,7 @@ def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
             images = _find_pictures(source, text, notes)
     if len(text) > MAX_TEXT_CHARS:
         notes.append(f"Only its first {MAX_TEXT_CHARS} characters were read.")
+    notes = [one[:_MAX_NOTE_CHARS] for one in notes[:_MAX_NOTES]]
     return {"notes": notes, "images": images}, text[:MAX_TEXT_CHARS].encode("utf-8", "replace")
 
 

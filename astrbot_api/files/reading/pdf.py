@@ -62,6 +62,7 @@ def read_pdf(source: BinaryIO, notes: list[str]) -> tuple[str, list[int]]:
     notes += _describe(document)
     pages: list[str] = []
     images: list[int] = []
+    damaged: list[int] = []
     chars = 0
     count, began = len(document), time.process_time()
     for number in range(count):
@@ -70,7 +71,7 @@ def read_pdf(source: BinaryIO, notes: list[str]) -> tuple[str, list[int]]:
             text, is_image = _read_page(page)
             fields = read_fields(document, page)
         except pypdfium2.PdfiumError:
-            notes.append(f"Page {number + 1} is damaged.")
+            damaged.append(number)
             continue
         images += [number] if is_image else []
         pages.append("\n\n".join(filter(None, (text, fields))))
@@ -80,6 +81,8 @@ def read_pdf(source: BinaryIO, notes: list[str]) -> tuple[str, list[int]]:
         if is_enough and number + 1 < count:
             notes.append(f"Only {number + 1} of its {count} pages were read.")
             break
+    if damaged:
+        notes.append(f"These pages are damaged: {_write_numbers(damaged)}.")
     if not any(pages):
         notes.append("It has no text: its pages are images, as in a scan.")
         return "", images or list(range(count))

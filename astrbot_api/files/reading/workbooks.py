@@ -85,9 +85,9 @@ def _correct_sheet(sheet: bytes, is_uncalculated: bool) -> bytes:
         sheet = _ERROR.sub(rb'\1 t="str"', sheet)
     if not _is_large(sheet):
         return sheet
-    rows = dict.fromkeys(number for _, number in _ROW.findall(sheet))
-    cells = {column for _, column, _ in _CELL.findall(sheet)}
-    columns = {column: at for at, column in enumerate(sorted(cells, key=_to_number), 1)}
+    rows = dict.fromkeys(row[2] for row in _ROW.finditer(sheet))
+    used = sorted(_list_columns(sheet), key=_to_number)
+    columns = {column: at for at, column in enumerate(used, 1)}
     numbers = {row: b"%d" % at for at, row in enumerate(rows, 1)}
     letters = {column: _to_letters(at) for column, at in columns.items()}
     sheet = _ROW.sub(lambda row: b'%s%s"' % (row[1], numbers[row[2]]), sheet)
@@ -100,10 +100,13 @@ def _is_large(sheet: bytes) -> bool:
     """Return whether calamine would need memory for very many cells."""
     last = _ROW.search(sheet, max(sheet.rfind(b"<row "), 0))
     height = int(last[2]) if last else 0
-    width = 26  # up to column Z
-    if height * width <= _MAX_AREA and _BEYOND_Z.search(sheet):
-        width = max(_to_number(column) for _, column, _ in _CELL.findall(sheet))
-    return height * width > _MAX_AREA
+    if height * 26 <= _MAX_AREA and not _BEYOND_Z.search(sheet):
+        return False
+    return height * max(map(_to_number, _list_columns(sheet)), default=0) > _MAX_AREA
+
+
+def _list_columns(sheet: bytes) -> set[bytes]:
+    return {cell[2] for cell in _CELL.finditer(sheet)}
 
 
 def _to_number(column: bytes) -> int:
