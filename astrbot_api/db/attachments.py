@@ -75,23 +75,26 @@ _IS_USED = Prepared(
     .limit(1)
 )
 
-# A limit is enough: the same attachment rarely appears in sessions of many users.
-_CREATORS = Prepared(
-    MessageAttachment.select(ChatSession.creator)
-    .distinct()
-    .join(Message, on=(Message.id == MessageAttachment.message))
-    .join(ChatSession, on=(ChatSession.id == Message.session))
-    .where(equals(MessageAttachment.attachment))
-    .limit(100)
-)
+#: Maximum number of an attachment's newest uses that are read. A picture may have been pushed to
+#: thousands of users, and a user may send a file any number of times.
+_MAX_USES = 10_000
 
-_CREATOR_IN_SESSION = Prepared(
-    MessageAttachment.select(ChatSession.creator)
-    .join(Message, on=(Message.id == MessageAttachment.message))
-    .join(ChatSession, on=(ChatSession.id == Message.session))
-    .where(equals(MessageAttachment.attachment, ChatSession.session_id))
-    .limit(1)
-)
+
+def _select_users() -> Prepared:
+    links: Any = MessageAttachment.select(MessageAttachment.message).where(
+        equals(MessageAttachment.attachment)
+    )
+    newest = links.order_by(MessageAttachment.message.desc()).limit(_MAX_USES)
+    return Prepared(
+        ChatSession.select(ChatSession.creator, ChatSession.session_id)
+        .distinct()
+        .join(Message, on=(Message.session == ChatSession.id))
+        .join(newest, on=(newest.c.message == Message.id))
+    )
+
+
+#: Users and sessions whose messages contain an attachment.
+_USERS = _select_users()
 
 
 def find_attachment(db: peewee.Database, attachment_id: str) -> AttachmentRow | None:
@@ -269,6 +272,8 @@ def may_use(
     key_id: str,
     allows_username: Callable[[str], bool],
     session_id: str | None,
+    *,
+    alone: bool = False,
 ) -> bool:
     """Return whether a key that is bound to usernames or a session may use an attachment.
 
@@ -276,16 +281,20 @@ def may_use(
     it, the key itself must have uploaded it, for one of its users or for no specific user.
 
     :param session_id: The only session whose messages count, or None for all.
+    :param alone: Whether no other message may contain the attachment, because it is deleted.
     """
-    if session_id is None:
-        found = _CREATORS.execute(db, attachment=row.id)
-    else:
-        found = _CREATOR_IN_SESSION.execute(db, attachment=row.id, session_id=session_id)
-    creators = [one for (one,) in found]
-    if not creators:
+    users = _USERS.execute(db, attachment=row.id).fetchall()
+    if not users:
         theirs = row.username is None or allows_username(row.username)
         return theirs and row.key_id == key_id and not is_used(db, row.id)
-    return any(allows_username(one) for one in creators)
+    own = [allows_username(user) and session_id in (None, name) for user, name in users]
+    return all(own) and not _has_older_uses(db, row.id) if alone else any(own)
+
+
+def _has_older_uses(db: peewee.Database, attachment_number: int) -> bool:
+    """Return whether more messages contain an attachment than are read."""
+    links = MessageAttachment.select().where(MessageAttachment.attachment == attachment_number)
+    return bool(links.offset(_MAX_USES).exists(db))
 
 
 def list_unused(

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from astrbot_api import ToolContext, tool
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
+from astrbot_api.db import attachments
 from astrbot_api.db.attachments import find_attachment
 from astrbot_api.testing import ScriptedModel
 
@@ -71,6 +74,46 @@ def test_a_key_that_is_bound_to_a_session_sees_no_files_of_others(api: Api) -> N
             assert answer.data == b"mine"
         sent[0]["attachment_id"] = files["mine"]
         assert say(api, key, session_id="mine", message=sent).status_code == 200
+
+
+def push_file(api: Api, data: bytes, *users: str) -> str:
+    """Push a file to users, and return its id."""
+    name = upload(api, data, b"a.txt")["attachment_id"]
+    umos = [f"webchat:FriendMessage:webchat!{user}!of-{user}" for user in users]
+    for start in range(0, len(umos), 100):
+        answer = call(
+            api, api.key, "POST", "/im/messages", umos=umos[start : start + 100],
+            message=[{"type": "file", "attachment_id": name}],
+        )  # fmt: skip
+        assert answer.status_code == 200, answer.get_data()
+    return name
+
+
+def test_a_file_for_many_users_can_be_read_by_each_of_them(api: Api) -> None:
+    users = [f"user-{number}" for number in range(120)]
+    name = push_file(api, b"for all", *users)
+    for user in (users[0], users[-1]):
+        key = mint(api, username=user).json["data"]["api_key"]
+        with ask(api, key, f"/api/v1/files/{name}/content") as answer:
+            assert answer.data == b"for all", user
+
+
+def test_a_bound_key_deletes_no_file_that_others_have(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, own = push_file(api, b"both", "alice", "bob"), push_file(api, b"one", "alice")
+    for rules in ({"username": "alice"}, {"username_prefix": "al"}, {"session_id": "of-alice"}):
+        key = make_key(api, **rules)
+        answer = call(api, key, "DELETE", f"/files/{shared}?force=true")
+        assert refusal(answer) == (409, "attachment_in_use"), rules
+    more = [{"type": "file", "attachment_id": own}]
+    api.chat(more, session_id="of-alice", username="alice")
+    with monkeypatch.context() as few:
+        few.setattr(attachments, "_MAX_USES", 1)
+        answer = call(api, key, "DELETE", f"/files/{own}?force=true")
+        assert refusal(answer) == (409, "attachment_in_use"), "others may have used it earlier"
+    assert call(api, key, "DELETE", f"/files/{own}?force=true").status_code == 200
+    assert call(api, api.key, "DELETE", f"/files/{shared}?force=true").status_code == 200
 
 
 def test_a_key_of_one_session_may_send_a_file_that_another_session_has(api: Api) -> None:

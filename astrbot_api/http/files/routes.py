@@ -213,9 +213,16 @@ def delete_attachment(query: dict[str, Any], attachment_id: str) -> Response:
     """Delete an attachment.
 
     If a stored message uses the attachment, the response is a 409 unless `force` is true.
-    Other attachments with the same bytes are kept.
+    Other attachments with the same bytes are kept. A key that is bound to usernames or a session
+    cannot delete an attachment that messages of others use.
     """
     row = _get_row(attachment_id)
+    if not _may_use(row, alone=True):
+        raise ApiError(
+            "attachment_in_use",
+            "a message of another user or session also uses this attachment, so this key may not "
+            "delete it",
+        )
     if not get_state().files.delete(row, even_if_used=query["force"]):
         raise ApiError(
             "attachment_in_use",
@@ -251,9 +258,17 @@ def _send(attachment_id: str) -> Response:
 
 def _get_row(attachment_id: str) -> AttachmentRow:
     row = get_state().files.get(attachment_id)
-    caller, rules = get_caller(), get_caller().rules
-    if rules.binds_files:
-        with get_state().db.read() as db:
-            if not may_use(db, row, caller.root_id, rules.allows_username, rules.session_id):
-                raise ApiError("attachment_not_found", "Attachment not found")
+    if not _may_use(row):
+        raise ApiError("attachment_not_found", "Attachment not found")
     return row
+
+
+def _may_use(row: AttachmentRow, *, alone: bool = False) -> bool:
+    """Return whether the caller's rules allow an attachment; see :func:`may_use`."""
+    caller, rules = get_caller(), get_caller().rules
+    if not rules.binds_files:
+        return True
+    with get_state().db.read() as db:
+        return may_use(
+            db, row, caller.root_id, rules.allows_username, rules.session_id, alone=alone
+        )
