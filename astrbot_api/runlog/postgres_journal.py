@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import peewee
@@ -82,12 +83,7 @@ class PostgresJournal(Journal):
         self._store = store
 
     def append(self, pieces: Sequence[Piece]) -> Collection[int]:
-        for _ in range(_MAX_ATTEMPTS):
-            try:
-                return self._write(lambda run_sql: _append(run_sql, pieces))
-            except _Overtaken:
-                continue
-        raise StorageError("The runs are being taken over; try again later.")
+        return self._write_again(lambda run_sql: _append(run_sql, pieces))
 
     def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
         with self._store.read() as db:
@@ -107,18 +103,20 @@ class PostgresJournal(Journal):
             return False
 
     def end_run(self, run: int, events: Sequence[Event]) -> bool:
-        for _ in range(_MAX_ATTEMPTS):
-            try:
-                return self._write(lambda run_sql: _end_run(run_sql, run, events))
-            except _Overtaken:
-                continue
-        raise StorageError("The run is still being added to; try again later.")
+        return self._write_again(lambda run_sql: _end_run(run_sql, run, events))
 
     def prune(self, ended_before_us: int) -> int:
         return self._write(lambda run_sql: _prune(run_sql, ended_before_us))
 
     def close(self) -> None:
         self._store.close()
+
+    def _write_again(self, job: Callable[[Callable[..., Any]], T]) -> T:
+        """Run a job, again if another worker adds the same events first."""
+        for _ in range(_MAX_ATTEMPTS):
+            with suppress(_Overtaken):
+                return self._write(job)
+        raise StorageError("The run is still being added to; try again later.")
 
     def _write(self, job: Callable[[Callable[..., Any]], T]) -> T:
         def run(db: peewee.Database) -> T:
@@ -185,11 +183,10 @@ def _end_run(run_sql: Callable[..., Any], run: int, events: Sequence[Event]) -> 
     if run_sql("SELECT 1 FROM run_event_end WHERE run = %s", (run,)).fetchone() is not None:
         return False
     (last,) = run_sql(_LAST, (run,)).fetchone()
-    numbers = list(range(last + 1, last + 1 + len(events)))
-    lines = [encode_event(event) for event in events]
-    added = run_sql(_ADD, ([run] * len(lines), numbers, lines)).rowcount if lines else 0
-    ended = run_sql(_END, (now_us(), [run], [last + len(lines)])).rowcount
-    if added != len(lines) or not ended:
+    piece = Piece(run, last + 1, [*map(encode_event, events)])
+    existing = _add(run_sql, [piece])
+    ended = run_sql(_END, (now_us(), [run], [piece.last])).rowcount
+    if existing or not ended:
         raise _Overtaken  # rolls back the insert
     return True
 
