@@ -14,8 +14,16 @@ import peewee
 
 from .models.keys import KeyStored
 from .prepared import Prepared, params
-from .stored import COLUMNS, COUNTED, NOTHING, OTHER_PARTS, Account, this_minute, to_account
-from .stored import find_account as find_committed
+from .stored import (
+    COLUMNS,
+    COUNTED,
+    NOTHING,
+    OTHER_PARTS,
+    Account,
+    find_committed,
+    this_minute,
+    to_account,
+)
 
 
 @dataclass(slots=True)

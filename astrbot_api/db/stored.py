@@ -184,8 +184,8 @@ _FIND = Prepared(
 _SUM_GROWTH = Prepared(KeyStored.select(*_select_growth()))
 
 
-def find_account(db: peewee.Database, payer: str, minute: int | None = None) -> Account:
-    """Return what a key has stored, at constant cost.
+def find_committed(db: peewee.Database, payer: str, minute: int | None = None) -> Account:
+    """Return what a key has stored, without this transaction, at constant cost.
 
     :param minute: The minute whose growth counts, or None for the current one.
     """

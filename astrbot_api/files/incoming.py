@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 PIECE_BYTES = 256 * 1024
 
 #: Age in seconds after which a temporary file no longer belongs to an upload.
-STALE_S = 24 * 60 * 60
+_STALE_S = 24 * 60 * 60
 
 
 class Incoming:
@@ -132,12 +132,12 @@ def _translate_errors() -> Iterator[None]:
         raise StorageError("The file could not be stored. Try again later.") from error
 
 
-def remove_stale(folder: Path, *, older_than_s: float = STALE_S, dry_run: bool = False) -> int:
+def remove_stale(folder: Path, *, dry_run: bool = False) -> int:
     """Remove temporary files left by a crash.
 
     :param dry_run: Whether to count the files without removing them.
     """
-    before = time.time() - older_than_s
+    before = time.time() - _STALE_S
     removed = 0
     try:
         entries = list(os.scandir(folder))

@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 #: Seconds to wait for a child's exit before the next, stronger signal.
 _STOP_TIMEOUT_S = 5.0
 
+#: Seconds of running after which the pause before a restart is reset.
+_STEADY_S = 60.0
+
 
 class Supervisor:
     """Starts a process, restarts it when it exits, and stops it.
@@ -25,7 +28,6 @@ class Supervisor:
     :param pass_fds: File descriptors that the process inherits.
     :param first_pause_s: Pause before the first restart. It doubles with each restart.
     :param max_pause_s: Maximum pause before a restart.
-    :param steady_s: Seconds of running after which the pause is reset.
     """
 
     def __init__(
@@ -38,7 +40,6 @@ class Supervisor:
         pass_fds: Sequence[int] = (),
         first_pause_s: float = 0.5,
         max_pause_s: float = 30.0,
-        steady_s: float = 60.0,
     ) -> None:
         self._name = name
         self._command = list(command)
@@ -47,7 +48,6 @@ class Supervisor:
         self._pass_fds = tuple(pass_fds)
         self._first_pause_s = first_pause_s
         self._max_pause_s = max_pause_s
-        self._steady_s = steady_s
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -74,7 +74,7 @@ class Supervisor:
             ending = self._run_once()
             if self._stopping.is_set():
                 return
-            if time.monotonic() - started >= self._steady_s:
+            if time.monotonic() - started >= _STEADY_S:
                 pause_s = self._first_pause_s
             self._report(f"{self._name} {ending}; restarting it in {pause_s:g} s.")
             if self._stopping.wait(pause_s):

@@ -17,7 +17,7 @@ from ..db import keys
 from ..db.deliveries import EVENT_PREFIX, list_newest
 from ..db.leases import find_skew_s
 from ..db.store import Store, open_store
-from ..db.stored import Stored, find_account, list_by_key, sum_growth, sum_stored
+from ..db.stored import Stored, find_committed, list_by_key, sum_growth, sum_stored
 from ..deliveries.webhook_file import read_webhooks
 from ..errors import AstrBotError, SettingsError
 from ..files.storage.checking import check_storage
@@ -217,7 +217,7 @@ def _list_quotas(
             ("sessions", one.sessions, "SESSIONS", settings.max_sessions_per_key),
             ("upload_bytes", one.files_bytes, "BYTES", settings.max_bytes_per_key),
             (
-                "growth_bytes", find_account(db, key["key_id"]).growth.size_bytes, "GROWTH_BYTES",
+                "growth_bytes", find_committed(db, key["key_id"]).growth.size_bytes, "GROWTH_BYTES",
                 settings.max_growth_bytes_per_key,
             ),
         ):  # fmt: skip

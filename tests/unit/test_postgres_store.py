@@ -485,7 +485,7 @@ def test_uploads_at_once_do_not_pass_the_limit_of_their_key(
     with ThreadPoolExecutor(16) as pool:
         assert sum(pool.map(upload, range(16))) == 4
     with store.read() as db:
-        assert stored.find_account(db, "key").files_bytes == 400
+        assert stored.find_committed(db, "key").files_bytes == 400
 
 
 def test_a_key_that_is_deleted_while_it_makes_a_session_key_leaves_none(

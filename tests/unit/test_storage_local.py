@@ -15,7 +15,7 @@ from astrbot_api.config.settings import load_settings
 from astrbot_api.db import attachments as rows
 from astrbot_api.db.attachments import new_blob
 from astrbot_api.db.sqlite_store import SqliteStore
-from astrbot_api.db.stored import find_account
+from astrbot_api.db.stored import find_committed
 from astrbot_api.errors import ApiError, StorageError
 from astrbot_api.files.attachments import Attachments
 from astrbot_api.files.storage import local
@@ -196,7 +196,7 @@ def test_many_uploads_and_deletions_of_the_same_bytes_leave_nothing(box: Box) ->
         list(pool.map(work, range(8)))
     assert box.files() == box.strays() == []
     with box.store.read() as db:
-        assert find_account(db, "key0").files_bytes == 0
+        assert find_committed(db, "key0").files_bytes == 0
 
 
 def test_the_sweep_takes_what_is_old_and_unused_alone(box: Box) -> None:
@@ -282,7 +282,7 @@ def test_links_and_lookups_of_many(box: Box) -> None:
         first.attachment_id: first, second.attachment_id: second,
     }  # fmt: skip
     assert look(lambda db: rows.find_attachments(db, [])) == {}
-    assert look(lambda db: find_account(db, "k").files_bytes) == 3
+    assert look(lambda db: find_committed(db, "k").files_bytes) == 3
     assert look(lambda db: rows.is_used(db, first.id)) is False
     for _ in range(2):
         box.store.write(lambda db: rows.link_attachments(db, 5, [first.id]))

@@ -8,7 +8,7 @@ import peewee
 from flask import Response
 
 from ...db import keys, keyuse, session_keys
-from ...db.stored import find_account
+from ...db.stored import find_committed
 from ...errors import ApiError, refuse
 from ...keys.caller import Caller
 from ...keys.limits import check_session_keys
@@ -128,7 +128,7 @@ def _create_session_key(
 def _read_used(db: peewee.Database, key_id: str, root_id: str) -> dict[str, int]:
     turns_today, tokens_today = keyuse.sum_turns(db, key_id, keyuse.today())
     turns, tokens = keyuse.sum_turns(db, key_id)
-    account = find_account(db, root_id)
+    account = find_committed(db, root_id)
     stored = account.stored
     return {
         "turns_today": turns_today,
