@@ -71,8 +71,10 @@ class Settings:
     database_url: str = _setting(
         "",
         "``postgresql://…`` or ``sqlite:///PATH``. Empty: ``astrbot.db`` in the data directory.",
-        pattern="(sqlite:///|postgres(ql)?://).*",
-        rule="be postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///PATH",
+        # Of two @, PostgreSQL takes what follows the first one as the host, and shows it.
+        pattern=r"sqlite:///.*|postgres(ql)?://[^@?]*(@[^@?]*)?(\?.*)?",
+        rule="be postgresql://USER:PASSWORD@HOST/DATABASE (@ / ? in the password as %40 %2F %3F) "
+        "or sqlite:///PATH",
         secret=True,
     )
     database_pool_size: int = _setting(
@@ -164,8 +166,9 @@ class Settings:
     redis_url: str = _setting(
         "",
         "``redis://…``: Redis carries run events and notifications between hosts.",
-        pattern="(rediss?|unix)://.*",
-        rule="be redis://[:PASSWORD@]HOST[:PORT]/NUMBER, rediss://… or unix:///PATH",
+        pattern=r"rediss?://[^/?]*(/[^@?]*)?(\?.*)?|unix://.*",
+        rule="be redis://[:PASSWORD@]HOST[:PORT]/NUMBER (@ / ? in the password as %40 %2F %3F), "
+        "rediss://… or unix:///PATH",
         secret=True,
     )
     redis_prefix: str = _setting(
@@ -425,8 +428,8 @@ def load_settings(
         elif key in app_config:
             raw = app_config[key]
         elif key in environ:
-            raw = environ[key]
-            if hints[item.name] in _WORDS and not raw.strip():
+            raw = environ[key].strip()  # a secret's file may end with a line break
+            if hints[item.name] in _WORDS and not raw:
                 continue  # unset: compose passes an empty value for a variable that is not set
         else:
             continue

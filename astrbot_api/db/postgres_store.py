@@ -52,6 +52,8 @@ _LOCKED = "55P03"
 
 #: The transaction is read-only.
 _READ_ONLY = "25006"
+#: State of an error: the role lacks a right.
+_NO_RIGHT = "42501"
 
 #: Minimum seconds between two replacements of read-only connections.
 _REPLACE_EVERY_S = 1.0
@@ -110,7 +112,10 @@ class PostgresStore:
                 connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
                 return migrating.upgrade(PostgresDatabase(connection))
             except _FAILURES as error:
-                raise SettingsError(f"cannot upgrade the database: {_line(error)}") from error
+                text = f"cannot upgrade the database: {_line(error)}"
+                if find_state(error) == _NO_RIGHT:
+                    text += "; make the role its owner: ALTER DATABASE name OWNER TO role"
+                raise SettingsError(text) from error
 
     def list_migrations(self) -> list[tuple[str, bool]]:
         with self._connect() as connection:

@@ -86,6 +86,13 @@ def test_a_password_is_in_no_error(postgres: Postgres) -> None:
     assert "hush" not in str(caught.value)
 
 
+def test_a_role_that_may_create_no_table_is_named_with_the_remedy(postgres: Postgres) -> None:
+    postgres.run_sql("CREATE ROLE guest LOGIN")
+    url = postgres.create_database(migrated=False).replace("//test@", "//guest@")
+    with pytest.raises(SettingsError, match=r"denied for schema public .* OWNER TO role$"):
+        PostgresStore(url).upgrade()
+
+
 def test_a_number_that_is_summed_is_a_number(store: PostgresStore) -> None:
     with store.read() as db:
         sql = "SELECT SUM(n), AVG(n) FROM (VALUES (%s::bigint), (4)) AS t (n)"

@@ -30,7 +30,9 @@ def test_code_wins_over_flask_over_the_environment_over_the_default() -> None:
         ({"ASTRBOT_URL_PREFIX": "bot"}, "ASTRBOT_URL_PREFIX must begin with a slash"),
         ({"ASTRBOT_URL_PREFIX": "/bot/"}, "ASTRBOT_URL_PREFIX must begin with a slash"),
         ({"ASTRBOT_DATABASE_URL": "mysql://u:pw@h/d"}, "got the scheme 'mysql'"),
+        ({"ASTRBOT_DATABASE_URL": "postgresql://u:pw@pw@h/d"}, "in the password as %40 %2F %3F"),
         ({"ASTRBOT_REDIS_URL": "u:pw@h"}, "ASTRBOT_REDIS_URL must be redis://"),
+        ({"ASTRBOT_REDIS_URL": "redis://u:pw@pw/pw@h"}, "in the password as %40 %2F %3F"),
         ({"ASTRBOT_ADMIN_PASSWORD": "pw://1"}, "ASTRBOT_ADMIN_PASSWORD must have at least 8"),
         ({"ASTRBOT_SECRET_KEY": "pw" * 15}, "ASTRBOT_SECRET_KEY must have at least 32"),
         ({"ASTRBOT_OWNER_ACCESS": ""}, "ASTRBOT_OWNER_ACCESS must be pages, api or off; got ''"),
@@ -57,6 +59,12 @@ def test_an_empty_variable_of_compose_is_not_set(empty: str) -> None:
     environ = {f"ASTRBOT_{name}": empty for name in names}
     assert load_settings(environ=environ) == load_settings(environ={})
     assert load_settings(environ={"ASTRBOT_ADMIN_NAMES": empty}).admin_names == []
+
+
+def test_a_line_break_after_a_variable_is_no_part_of_it() -> None:
+    environ = {"ASTRBOT_METRICS_TOKEN": "token\n", "ASTRBOT_DATABASE_URL": " postgresql://h/d\r\n"}
+    settings = load_settings(environ=environ)
+    assert (settings.metrics_token, settings.database_url) == ("token", "postgresql://h/d")
 
 
 def test_an_unknown_setting_in_code_is_refused() -> None:
