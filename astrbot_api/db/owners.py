@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import peewee
 
 from ..runtime.clock import now_us
@@ -71,6 +73,21 @@ def find_session_name(db: peewee.Database, session_key: str) -> str | None:
     """Return the owner's name of a login, or None if it has ended."""
     row = _FIND_SESSION.execute(db, session_key=session_key, now=now_us()).fetchone()
     return None if row is None else str(row[0])
+
+
+#: Beginning of a login's name among the secrets of keys.
+_LOGIN = "login "
+
+
+def name_login(session_key: str) -> str:
+    """Return the name of a login that :func:`list_valid` uses."""
+    return f"{_LOGIN}{session_key}"
+
+
+def list_valid(db: peewee.Database, names: Collection[str]) -> set[str]:
+    """Return the names of logins that are valid now; others are names of keys' secrets."""
+    logins = {one for one in names if one.startswith(_LOGIN)}
+    return {one for one in logins if find_session_name(db, one.removeprefix(_LOGIN))}
 
 
 def find_session_end(db: peewee.Database, session_key: str) -> int:

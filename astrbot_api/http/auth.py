@@ -10,6 +10,7 @@ from flask import Request, request
 from ..chat.watching.seats import Holder
 from ..db.key_secrets import KeyRow, find_valid_key, is_key, name_secret
 from ..db.keys import ALL_SCOPES, INCLUDED_IN
+from ..db.owners import name_login
 from ..db.sessions import find_creator
 from ..errors import ApiError, refuse
 from ..keys.caller import Caller, HostUser, Reach
@@ -128,9 +129,16 @@ def _to_caller(user: HostUser) -> Caller:
 
 
 def get_holder() -> Holder:
-    """Return the key that counts the open connections of this request."""
-    caller = get_caller()
-    secret = name_secret(caller.key_id, caller.key_prefix) if _has_key(caller) else ""
+    """Return the key that counts the open connections of this request.
+
+    They end with the key, or with the owner's login.
+    """
+    caller, secret = get_caller(), ""
+    if caller.is_owner:
+        login = find_header_login(request._get_current_object())  # type: ignore[attr-defined]
+        secret = name_login(login.session_key if login else "")
+    elif _has_key(caller):
+        secret = name_secret(caller.key_id, caller.key_prefix)
     return Holder(caller.root_id, secret)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import peewee
 
-from ..db import key_secrets, keys
+from ..db import key_secrets, keys, owners
 from ..db.audit import AuditEntry
 from ..db.keyuse import add_requests
 from ..db.store import Store
@@ -46,9 +46,9 @@ class KeyUsage:
             self._used[key.key_id] = now
 
     def list_valid(self, secrets: Collection[str]) -> set[str]:
-        """Return the valid ones of some secrets; see :func:`key_secrets.list_valid`."""
+        """Return the valid ones of some secrets and logins; see :func:`key_secrets.list_valid`."""
         with self._store.read() as db:
-            return key_secrets.list_valid(db, secrets)
+            return key_secrets.list_valid(db, secrets) | owners.list_valid(db, secrets)
 
     def flush(self) -> None:
         """Write the collected usage. A chore.

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
+from astrbot_api.owner.login import change_password
+
 from ..servers import parse_events
 from .conftest import Api
 
@@ -57,6 +59,23 @@ def test_the_owner_can_use_any_username(owner: Owner) -> None:
     assert (own_key.status_code, own_key.get_json()["code"]) == (403, "key_restricted")
     assert owner.ask("POST", "/api/v1/auth/logout").get_json()["message"] == "已退出登录"
     assert owner.ask("GET", "/api/v1/configs").get_json()["code"] == "invalid_api_key"
+
+
+@pytest.mark.parametrize("how", ["logout", "password"])
+def test_an_inbox_of_the_owner_ends_with_the_login(owner: Owner, how: str) -> None:
+    state = owner.api.state
+    inbox = owner.ask("GET", "/api/v1/chat/inbox?username=alice")
+    chunks = inbox.iter_encoded()
+    assert next(chunks)
+    state.chat.inbox.seats.end_invalid(state.keys.usage.list_valid)
+    assert state.chat.inbox.seats.open_count == 1
+    if how == "logout":
+        owner.ask("POST", "/api/v1/auth/logout")
+    else:
+        change_password(state.db, "astrbot", f"new {PASSWORD}", actor="test")
+    state.chat.inbox.seats.end_invalid(state.keys.usage.list_valid)
+    assert not list(chunks)
+    inbox.close()
 
 
 def test_neither_a_cookie_nor_an_address_gives_access(owner: Owner) -> None:

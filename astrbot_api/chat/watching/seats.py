@@ -21,8 +21,8 @@ class Holder:
 
     :param payer: The key that counts the connection: a session key's maker.
     :param key_id: The secret that must stay valid, as
-        :func:`~astrbot_api.db.key_secrets.name_secret` names it. Empty for a user of the embedding
-        application.
+        :func:`~astrbot_api.db.key_secrets.name_secret` names it, or the owner's login. Empty for a
+        user of the embedding application.
     """
 
     payer: str = ""
