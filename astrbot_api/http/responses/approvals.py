@@ -24,8 +24,8 @@ from ..own_runs import find_run_to_decide, make_verdict
 from ..state import get_state
 from .echo import echo_request
 from .items import parse_item_id
-from .opening import make_reader, read_conversation_id
 from .stored import find_own_entry, get_conversation, get_response, make_fold
+from .turns import make_reader, read_conversation_id
 
 _ANSWER, _QUESTION = "mcp_approval_response", "mcp_approval_request"
 

@@ -14,12 +14,12 @@ from ..auth import get_caller
 from ..openai.answering import answer_json, make_leave, raise_failure, wait_for_answer
 from ..sse import find_abort
 from ..state import get_state
-from .opening import read_turn
 from .parameters import read_parameters
 from .request_schemas import OpenAICompactRequestSchema, OpenAIResponseRequestSchema
 from .routes import begin_fold, blp
 from .schemas import OpenAICompactedResponseSchema
 from .stored import make_unstored_head
+from .turns import read_turn
 
 #: The blueprint of all OpenAI routes, including the route of this module.
 __all__ = ["blp"]

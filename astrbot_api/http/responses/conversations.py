@@ -24,7 +24,6 @@ from . import items
 from .compaction import blp  # the blueprint of routes.py, with the routes of both modules
 from .echo import read_metadata
 from .items import page_of
-from .opening import make_reader
 from .request_schemas import (
     ItemPageSchema,
     OpenAIAddedItemsSchema,
@@ -38,6 +37,7 @@ from .schemas import (
     OpenAIItemSchema,
 )
 from .stored import describe_conversation, get_conversation, get_item, list_entry
+from .turns import make_reader
 
 #: The blueprint of all OpenAI routes, including the routes of this module.
 __all__ = ["blp"]

@@ -26,7 +26,6 @@ from ..sse import CONTENT_TYPE, find_abort, stream_response
 from ..state import get_state
 from .approvals import answers_approvals, continue_with_approvals
 from .items import iter_input, page_of
-from .opening import read_turn
 from .parameters import read_parameters
 from .rendering import ResponseFold
 from .request_schemas import ItemPageSchema, OpenAIResponseRequestSchema, ResponseQuerySchema
@@ -44,6 +43,7 @@ from .stored import (
     make_fold,
     make_unstored_head,
 )
+from .turns import read_turn
 
 #: The blueprint of all OpenAI routes, including the routes of this module.
 __all__ = ["blp"]
