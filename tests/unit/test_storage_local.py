@@ -297,7 +297,7 @@ def test_a_download_takes_turns_with_others_after_each_piece(
     turns: list[None] = []
     monkeypatch.setattr(local, "wait_turn", lambda: turns.append(None))
     (tmp_path / "one").write_bytes(b"x" * 30)
-    file = local._File(tmp_path / "one", 0)
+    file = local._File(tmp_path / "one", 0, [])
     assert [file.read(10) for _ in range(3)] == [b"x" * 10] * 3
     file.close()
     assert len(turns) == 3

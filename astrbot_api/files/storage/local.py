@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class LocalStorage:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._buffers: list[bytearray] = []
 
     def save(self, path: Path, blob: str) -> None:
         """Move a file to its path atomically."""
@@ -34,7 +36,7 @@ class LocalStorage:
 
     def open(self, blob: str, start: int, length: int) -> StoredBlob:
         """Open a blob. It stays readable if it is deleted meanwhile."""
-        return _File(self._path(blob), start)
+        return _File(self._path(blob), start, self._buffers)
 
     def delete(self, blob: str) -> None:
         """Delete a blob. Folders are kept, because a concurrent upload may need them."""
@@ -64,11 +66,15 @@ class _File:
     """An open file. Cached bytes are read directly, other bytes in a native thread.
 
     Switching to a native thread takes three times as long as copying cached bytes.
+
+    :param buffers: Free buffers of all files. A new buffer for each read takes twice as long as
+        copying the bytes, and one for each file would be held by slow downloads.
     """
 
-    def __init__(self, path: Path, start: int) -> None:
+    def __init__(self, path: Path, start: int, buffers: list[bytearray]) -> None:
         self._file = FileIO(path)
         self._at = start
+        self._buffers = buffers
 
     @property
     def descriptor(self) -> int:
@@ -85,14 +91,22 @@ class _File:
         """Return bytes from the page cache, or None if they are not cached."""
         if _NO_WAIT is None:
             return None
-        buffer = bytearray(size_bytes)
+        buffer = bytearray()
+        with suppress(IndexError):
+            buffer = self._buffers.pop()
+        if len(buffer) < size_bytes:
+            buffer = bytearray(size_bytes)
+        part = memoryview(buffer)[:size_bytes]
         try:
-            count = os.preadv(self._file.fileno(), [buffer], self._at, _NO_WAIT)
+            count = os.preadv(self._file.fileno(), [part], self._at, _NO_WAIT)
+            data = bytes(part[:count])
         except OSError:  # not cached, or not supported by the file system
             return None
+        finally:
+            self._buffers.append(buffer)
         # Other greenlets must run even if the client reads without blocking.
         wait_turn()
-        return bytes(memoryview(buffer)[:count]) if count else None
+        return data or None
 
     def close(self) -> None:
         self._file.close()
