@@ -147,9 +147,9 @@ $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	    echo "$(PYTHON) is missing or older than 3.11." \
 	         "Install Python 3.11 or newer, or name one: make PYTHON=python3.12" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
-	    echo "$(PYTHON) -m venv failed: $(PYTHON) cannot make virtual environments." \
-	         "On Debian or Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	    echo "$(PYTHON) -m venv failed (see above)." \
+	         "On Debian or Ubuntu, it needs: sudo apt install python3-venv" >&2; exit 1; }
 
 $(RUN_STAMP): $(METADATA) | $(BIN)/pip
 	@echo "Installing into $(VENV) (about 500 MB, once) ..."
