@@ -19,7 +19,7 @@ from ..db.leases import find_skew_s
 from ..db.store import Store, open_store
 from ..db.stored import Stored, find_committed, list_by_key, sum_growth, sum_stored
 from ..deliveries.webhook_file import read_webhooks
-from ..errors import AstrBotError, SettingsError
+from ..errors import AstrBotError, SettingsError, StorageError
 from ..files.storage.checking import check_storage
 from ..files.storage.opening import open_storage
 from ..im.adapter import Bot
@@ -231,7 +231,16 @@ def _to_mib(size_bytes: int) -> str:
 
 def _examine_storage(settings: Settings) -> Iterator[Finding]:
     place = settings.storage_url or "the data directory"
-    check_storage(open_storage(settings), settings.files_dir / "tmp")
+    try:
+        check_storage(open_storage(settings), settings.files_dir / "tmp")
+    except StorageError as error:
+        if not settings.storage_url:
+            raise
+        # Callers do not see the cause: it may name the bucket.
+        cause = " ".join(str(error.__cause__ or error).split())
+        remedy = "correct ASTRBOT_STORAGE_URL, the AWS variables or this machine's clock"
+        yield Finding("storage", "fail", f"{place}: {cause}", remedy)
+        return
     yield Finding("storage", "ok", place)
 
 

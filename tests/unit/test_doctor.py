@@ -100,6 +100,24 @@ def test_a_folder_that_takes_no_files_is_reported_and_a_missing_one_not_made(
     assert found["text"].startswith(f"files cannot be stored in {tmp_path / 'files' / 'tmp'}: ")
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "cause"),
+    [("127.0.0.1:9", "Invalid endpoint: 127.0.0.1:9"), ("http://127.0.0.1:9", "Could not connect")],
+)
+def test_the_reason_of_an_object_store_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str, cause: str
+) -> None:
+    pytest.importorskip("boto3")
+    prepare(tmp_path).close()
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "DEFAULT_REGION"):
+        monkeypatch.setenv(f"AWS_{name}", "x")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("ASTRBOT_STORAGE_URL", "s3://bucket")
+    found = find(tmp_path, "--offline")["storage"]
+    assert found["text"].startswith(f"s3://bucket: {cause}")
+    assert "AWS variables" in found["remedy"]
+
+
 def test_a_missing_folder_is_reported_and_not_made(tmp_path: Path) -> None:
     status, output = run_doctor(tmp_path / "gone")
     assert status == 1

@@ -145,7 +145,8 @@ def _translate_errors(*, logged: bool = True) -> Iterator[None]:
     """
     try:
         yield
-    except (ClientError, BotoCoreError, boto3.exceptions.Boto3Error) as error:
+    # ValueError: an address without http:// in AWS_ENDPOINT_URL.
+    except (ClientError, BotoCoreError, boto3.exceptions.Boto3Error, ValueError) as error:
         # A failed upload is an error of another kind, raised while the response was handled.
         cause = error if isinstance(error, ClientError) else error.__context__
         answered = isinstance(cause, ClientError)
