@@ -160,6 +160,75 @@ def test_a_result_that_is_too_large_fails_only_its_call(
     assert answer == (False, [{"type": "text", "text": "x"}])
 
 
+class Forgetful:
+    """A server that forgets its sessions after each call, as if it had been restarted.
+
+    :param status: Status of the response to an unknown session.
+    :param body: Its body.
+    """
+
+    def __init__(self, status: str, body: dict[str, Any] | None) -> None:
+        self.status, self.body = status, body
+        self.sessions: list[str] = []
+        self.began = 0
+
+    def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+        asked = json.loads(
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) or b"{}"
+        )
+        method, kind = asked.get("method"), ("Content-Type", "application/json")
+        if method == "initialize":
+            self.began += 1
+            self.sessions = [f"s{self.began}"]
+        elif method == "server/discover" or environ.get("HTTP_MCP_SESSION_ID") not in self.sessions:
+            start_response(self.status, [kind])
+            return [json.dumps(self.body).encode()] if self.body else [b""]
+        elif "id" not in asked:
+            start_response("202 Accepted", [])
+            return []
+        result = {
+            "initialize": {
+                "protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
+                "serverInfo": {"name": "x", "version": "1"},
+            },
+            "tools/list": {"tools": [{"name": "t", "inputSchema": {"type": "object"}}]},
+            "tools/call": {"content": [{"type": "text", "text": "x"}]},
+        }[method]  # fmt: skip
+        start_response("200 OK", [kind, *[("Mcp-Session-Id", one) for one in self.sessions]])
+        if method == "tools/call":
+            self.sessions = []
+        return [json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}).encode()]
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        ("404 Not Found", "Session not found"),
+        ("404 Not Found", ""),
+        ("400 Bad Request", "Bad Request: No valid session ID provided"),
+        ("400 Bad Request", ""),
+    ],
+)
+def test_a_call_of_a_server_that_forgot_the_session_is_repeated(status: str, message: str) -> None:
+    error = {"code": -32000, "message": message}
+    server = Forgetful(status, {"jsonrpc": "2.0", "id": None, "error": error} if message else None)
+    call = {"tool": "t", "arguments": {}}
+    with serve(server) as url:
+        results = use_url(f"{url}/mcp", call, call, call)
+    assert results == [(False, [{"type": "text", "text": "x"}])] * 3
+    assert server.began == 3
+
+
+def test_a_failed_request_is_named_by_its_status(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("401 Unauthorized", [])
+        return []
+
+    with serve(refuse) as url:
+        asyncio.run(until_down({"name": "odd", "url": url, "headers": {}}))
+    assert "Server returned an error response: HTTP 401; restarting" in caplog.text
+
+
 def test_a_result_over_the_older_transport_may_be_large() -> None:
     with run_http_server("--sse") as (_, url):
         [answer] = use_url(url, {"tool": "long", "arguments": {"chars": 2_000_000}})

@@ -34,13 +34,17 @@ QUESTIONS = ("elicitation/create", "sampling/createMessage", "roots/list")
 _MISSING_CAPABILITY = -32021
 
 
-#: Beginnings of the SDK's error texts for a lost connection, and for a server with a URL that no
-#: longer knows the session. Their codes do not suffice: servers use -32000 for errors of any kind.
-_ENDED = ("Connection closed", "SSE stream ended", "Session terminated")
+#: Beginnings of the SDK's error texts for a lost connection. Their code does not suffice: servers
+#: use it for errors of any kind.
+_ENDED = ("Connection closed", "SSE stream ended")
 
 
 class CallFailed(Exception):
     """Raised when a call has no result. The text is for the model."""
+
+
+class SessionLost(CallFailed):
+    """Raised when the server rejects a call because it does not know the session."""
 
 
 def find_unsupported(error: Any) -> str:

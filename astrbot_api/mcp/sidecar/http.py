@@ -26,6 +26,13 @@ _READ_TIMEOUT_S = 3600.0
 #: Context Protocol 2025-11-25, transports, backwards compatibility.
 _OLDER_STATUSES = frozenset({400, 404, 405})
 
+#: Statuses for a session that the server no longer knows. The specification wants 404, and the
+#: servers of the TypeScript SDK's examples respond with 400.
+_LOST_STATUSES = frozenset({400, 404})
+
+#: Error text of the SDK for a failed request without an error of the protocol.
+_HIDDEN = "Server returned an error response"
+
 
 class UrlServer:
     """A server with a URL. Detects the transport of the server.
@@ -39,6 +46,8 @@ class UrlServer:
         self._fixed: str = definition.get("transport", "")
         self._sse = self._fixed == "sse"
         self._statuses: set[int] = set()
+        #: Status of the last failed request, and whether one of the session was rejected.
+        self._failed, self._rejected = 0, False
         self._auth: httpx2.Auth | None = None
 
     def connect(self) -> Any:
@@ -46,10 +55,10 @@ class UrlServer:
 
         :raises OSError: when a file of the OAuth settings cannot be read.
         """
-        self._statuses = set()
+        self._statuses, self._failed, self._rejected = set(), 0, False
         if "oauth" in self._definition and self._auth is None:
             self._auth = make_auth(self._definition)
-        client = partial(_make_client, self._definition, self._statuses.add, self._auth)
+        client = partial(_make_client, self._definition, self._note, self._auth)
         return (_connect_sse if self._sse else _connect_http)(self._definition["url"], client)
 
     def switch_transport(self) -> bool:
@@ -62,6 +71,25 @@ class UrlServer:
             return False
         self._sse = not self._sse
         return bool(self._sse)
+
+    def has_lost_session(self, message: str) -> bool:
+        """Return whether the server no longer knows the session, for example after its restart.
+
+        :param message: Error text of a request.
+        """
+        return self._rejected and (message == _HIDDEN or "session" in message.lower())
+
+    def explain(self, message: str) -> str:
+        """Return an error text with the HTTP status, if it is the SDK's text for any status."""
+        hides = self._failed and message.endswith(_HIDDEN)
+        return f"{message}: HTTP {self._failed}" if hides else message
+
+    def _note(self, request: httpx2.Request, status: int) -> None:
+        self._statuses.add(status)
+        if status >= 400:
+            self._failed = status
+            known = request.method == "POST" and "mcp-session-id" in request.headers
+            self._rejected = self._rejected or (known and status in _LOST_STATUSES)
 
 
 @contextlib.asynccontextmanager
@@ -98,7 +126,9 @@ async def _connect_http(
 
 
 def _make_client(
-    definition: Mapping[str, Any], note: Callable[[int], None], auth: httpx2.Auth | None
+    definition: Mapping[str, Any],
+    note: Callable[[httpx2.Request, int], None],
+    auth: httpx2.Auth | None,
 ) -> httpx2.AsyncClient:
     # The size limit counts received bytes, and compressed data could expand without limit.
     headers = {"Accept-Encoding": "identity", **definition["headers"]}
@@ -110,13 +140,15 @@ def _make_client(
 class _Bounded(httpx2.AsyncBaseTransport):
     """Aborts responses that are too large, except event streams, or that are compressed."""
 
-    def __init__(self, inner: httpx2.AsyncBaseTransport, note: Callable[[int], None]) -> None:
+    def __init__(
+        self, inner: httpx2.AsyncBaseTransport, note: Callable[[httpx2.Request, int], None]
+    ) -> None:
         self._inner = inner
         self._note = note
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await self._inner.handle_async_request(request)
-        self._note(response.status_code)
+        self._note(request, response.status_code)
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             await response.aclose()
             raise httpx2.RemoteProtocolError("a compressed response, which was not accepted")

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from ..wire import DOWN, RUNNING, STARTING
 from .calling import (
@@ -16,10 +15,12 @@ from .calling import (
     CallFailed,
     Parts,
     Progress,
+    SessionLost,
     ends_session,
     find_unsupported,
     make_call,
 )
+from .redacting import describe, redact
 
 try:
     import mcp_types
@@ -66,8 +67,8 @@ _SWITCHED = "rejects streamable HTTP; trying HTTP+SSE"
 #: Maximum length of a server's error text, in characters.
 _MAX_REASON_CHARS = 2000
 
-#: Minimum length of a secret to redact. Shorter values such as "true" occur in normal text.
-_SHORTEST_SECRET = 6
+#: Maximum wait of a call for a new session, in seconds, if the server no longer knows the old one.
+_REOPEN_S = 5.0
 
 
 class ServerSession:
@@ -102,6 +103,7 @@ class ServerSession:
         self._fault = ""
         self._lost = asyncio.Event()
         self._listed = asyncio.Event()
+        self._running = asyncio.Event()
         self._task = asyncio.create_task(self._keep_running(), name=f"mcp {self.name}")
 
     async def stop(self) -> None:
@@ -119,6 +121,16 @@ class ServerSession:
         :returns: Whether the tool reported an error, and the parts of its result.
         :raises CallFailed: when the call has no result.
         """
+        try:
+            return await self._execute(request, report)
+        except SessionLost:  # the server has not executed the call
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._running.wait(), _REOPEN_S)
+            return await self._execute(request, report)
+
+    async def _execute(
+        self, request: Mapping[str, Any], report: Callable[[Progress], Awaitable[None]]
+    ) -> Parts:
         client, lost = self._client, self._lost
         if client is None or lost.is_set():
             raise CallFailed(f"the MCP server {self.name} {self._explain_state()}")
@@ -142,12 +154,15 @@ class ServerSession:
                 raise CallFailed(self._explain_end())
             return work.result()
         except MCPError as error:
-            if lost.is_set() or ends_session(error):
-                lost.set()  # nothing else detects this for a server with a URL
-                raise CallFailed(self._explain_end()) from error
+            # Nothing else detects the end of the session with a server with a URL.
+            unknown = self._url_server and self._url_server.has_lost_session(error.message)
+            if unknown or lost.is_set() or ends_session(error):
+                lost.set()
+                self._running.clear()
+                raise (SessionLost if unknown else CallFailed)(self._explain_end()) from error
             if method := find_unsupported(error):
                 self._note_unsupported(method)
-            reason = self._redact(error.message[:_MAX_REASON_CHARS])
+            reason = self._redact(self._explain(error.message)[:_MAX_REASON_CHARS])
             raise CallFailed(f"the MCP server {self.name} refused: {reason}") from error
         except CallFailed:
             raise
@@ -169,6 +184,10 @@ class ServerSession:
         if self.status == STARTING:
             return "is still being started; try again later"
         return "is not running; it is being restarted"
+
+    def _explain(self, text: str) -> str:
+        """Return an error text with the HTTP status of a server with a URL, if it lacks it."""
+        return self._url_server.explain(text) if self._url_server else text
 
     def _explain_end(self) -> str:
         said = (self._stdio and self._stdio.fault) or "ended during the call"
@@ -220,7 +239,7 @@ class ServerSession:
             if self._stdio is None and not opened and self._url_server.switch_transport():
                 return _SWITCHED
             ended = self._fault or (self._stdio and self._stdio.ending)
-            return ended or f"cannot be used: {_describe(error)}"
+            return ended or f"cannot be used: {self._explain(describe(error))}"
         finally:
             self._lost.set()
         return (self._stdio and self._stdio.ending) or "was lost"
@@ -250,7 +269,7 @@ class ServerSession:
                 return await list_offers(self.name, client)
         except Exception as error:
             if not self._lost.is_set():
-                self._fault = f"cannot be used: {_describe(error)}"
+                self._fault = f"cannot be used: {self._explain(describe(error))}"
             raise
 
     async def _wait_for_change(self) -> None:
@@ -291,30 +310,17 @@ class ServerSession:
 
     def _change(self, status: str) -> None:
         self.status = status
+        if status == RUNNING:
+            self._running.set()
+        else:
+            self._running.clear()
         self._on_change()
 
     def _redact(self, text: str) -> str:
-        """Remove the values of variables and headers, OAuth secrets and the URL's query."""
-        secrets = [*self._definition.get("env", {}).values()]
-        secrets += self._definition.get("headers", {}).values()
-        secrets += [one.removeprefix("Bearer ") for one in secrets]
-        secrets.append(self._definition.get("oauth", {}).get("client_secret", ""))
-        secrets.append(urlsplit(self._definition.get("url", "")).query)
-        for secret in sorted(secrets, key=len, reverse=True):
-            if len(secret) >= _SHORTEST_SECRET:
-                text = text.replace(secret, "***")
-        return text
+        return redact(text, self._definition)
 
 
 async def _cancel(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _describe(error: BaseException) -> str:
-    """Return one line for the log, about the first error of a group."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    text = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
