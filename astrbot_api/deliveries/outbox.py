@@ -233,9 +233,6 @@ class Outbox:
         is_event = row.platform_id.startswith(EVENT_PREFIX)
         send = self._send_event if is_event else self._send_message
         try:
-            if row.attempts > self._settings.im_max_attempts:
-                # Its workers died each time, so it may be the cause.
-                raise PlatformError("Too many attempts; the delivery was given up.")
             if row.error == delivery_claims.WORKER_DIED_TWICE:
                 raise PlatformError(row.error)
             send(row, confirmed, note)

@@ -16,6 +16,7 @@ from astrbot_api.db import deliveries, delivery_claims, keys
 from astrbot_api.db.models.deliveries import Delivery
 from astrbot_api.db.models.runs import Worker
 from astrbot_api.db.models.sessions import ChatSession
+from astrbot_api.deliveries import outbox
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.im.adapter import Target
 from astrbot_api.keys.rules import KeyRules
@@ -474,6 +475,41 @@ def test_a_worker_that_lost_its_claim_stops_sending(post: Post) -> None:
     post.state.im.outbox.wake()
     wait_for(lambda: post.messenger.sent and not post.state.im.outbox.sending_count)
     assert post.messenger.texts() == ["one"]
+
+
+def test_a_delivery_during_which_two_workers_died_is_given_up(post: Post) -> None:
+    def leave_behind(db: peewee.Database) -> str:
+        delivery_id = deliveries.add_delivery(
+            db, platform_id="bot1", target=UMO, content=[{"type": "plain", "text": "x"}]
+        )
+        for worker in ("dead", "dead too"):
+            assert delivery_claims.claim(db, worker, 10)
+        return delivery_id
+
+    delivery_id = post.state.db.write(leave_behind)
+    post.state.im.outbox.wake()
+    wait_for(lambda: post.look_up(delivery_id)["status"] == "failed")
+    assert "Two workers stopped" in post.look_up(delivery_id)["error"]
+    assert post.messenger.texts() == []
+
+
+@pytest.mark.parametrize("fault", ["result not stored", "clock set back"])
+def test_a_stuck_delivery_is_sent(post: Post, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    monkeypatch.setattr(outbox, "_MAINTAIN_S", 0.0)
+    worker_id = post.state.worker.lease.get_worker_id()
+
+    def leave_behind(db: peewee.Database) -> None:
+        deliveries.add_delivery(
+            db, platform_id="bot1", target=UMO, content=[{"type": "plain", "text": "x"}]
+        )
+        if fault == "clock set back":
+            Delivery.update(due_at=Delivery.due_at + 2 * 3600 * 1_000_000).execute(db)
+        else:
+            assert delivery_claims.claim(db, worker_id, 10)
+
+    post.state.db.write(leave_behind)
+    post.state.im.outbox.wake()
+    wait_for(lambda: post.messenger.texts() == ["x"])
 
 
 def test_old_deliveries_are_deleted(post: Post) -> None:

@@ -208,6 +208,22 @@ def test_a_wrong_token_is_named_and_never_shown(fake: FakeTelegram) -> None:
     assert not caught.value.retryable
 
 
+def test_an_error_of_a_gateway_does_not_show_the_token() -> None:
+    token = "99:own-token"
+
+    def refuse(connection: Connection) -> None:
+        path = connection.read_request()[0].split(" ")[1]
+        connection.send_json(400, {"ok": False, "description": f"No route {path}"})
+
+    with (
+        RawEndpoint(refuse) as endpoint,
+        open_adapter("telegram", token=token, base_url=endpoint.base_url) as adapter,
+        pytest.raises(PlatformError, match=r"No route .*/bot…/sendMessage") as caught,
+    ):
+        Outbox(adapter).send("hi", to="42")
+    assert token not in str(caught.value)
+
+
 def test_no_log_shows_the_token(
     fake: FakeTelegram, outbox: Outbox, caplog: pytest.LogCaptureFixture
 ) -> None:
