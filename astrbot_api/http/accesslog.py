@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from flask import Request, Response
 
-from ..runtime.logs import format_time
+from ..runtime.logs import format_time, hide_keys
 from ..runtime.tracing import current_span
 from ..state import AppState
 from .auth import CALLER_KEY
@@ -34,7 +34,7 @@ def log_request(
     if not state.settings.access_log:
         return
     caller = environ.get(CALLER_KEY)
-    path = request.path
+    path = hide_keys(request.path)
     if state.settings.log_format == "json":
         line: dict[str, Any] = {
             "time": format_time(time.time()), "level": "INFO", "message": "request",

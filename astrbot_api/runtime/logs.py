@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from contextvars import ContextVar
 from typing import Any
@@ -32,15 +33,34 @@ def format_time(time_s: float) -> str:
     return f"{whole}.{int(time_s % 1 * 1000):03}+00:00"
 
 
+#: An API key: the prefix that the owner's list shows, and the secret rest.
+_KEY = re.compile(r"(abk_[\w-]{8})[\w-]+", re.ASCII)
+
+
+def hide_keys(text: str) -> str:
+    """Remove the secret part of API keys, which clients send in paths and malformed requests."""
+    return _KEY.sub(r"\1...", text) if "abk_" in text else text
+
+
+class HideKeys(logging.Filter):
+    """Removes the secret part of API keys from the records of a logger with another formatter."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record's message."""
+        record.msg, record.args = hide_keys(record.getMessage()), ()
+        return True
+
+
 #: Maximum length of a line, so that callers cannot fill the disk.
 MAX_LINE_CHARS = 16_000
 
 
 def bound_line(text: str) -> str:
-    """Shorten a line in its middle if it is too long.
+    """Remove keys from a line, and shorten it in its middle if it is too long.
 
     The end is kept, because the end of a traceback names the error.
     """
+    text = hide_keys(text)
     if len(text) <= MAX_LINE_CHARS:
         return text
     half = MAX_LINE_CHARS // 2

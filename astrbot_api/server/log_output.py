@@ -15,7 +15,7 @@ from collections import deque
 from typing import Any, TextIO
 
 from ..http.state import EXTENSION, get_http_state
-from ..runtime.logs import JsonFormatter, LineFormatter
+from ..runtime.logs import HideKeys, JsonFormatter, LineFormatter
 from .stopping import find_app
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,9 @@ _FLUSH_S = 0.2
 
 #: Maximum number of buffered lines. Beyond it, the oldest are dropped to limit memory.
 _MAX_WAITING = 100_000
+
+#: For gunicorn's warnings about malformed requests, which contain their lines.
+_HIDE_KEYS = HideKeys()
 
 
 class LineBuffer:
@@ -94,6 +97,7 @@ def set_up_logging(worker: Any) -> None:
             "loggers": {"astrbot_api": {"level": level}},
         }
     )
+    logging.getLogger("gunicorn.error").addFilter(_HIDE_KEYS)
     if level != wanted and app is None:
         log.warning("ASTRBOT_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR; INFO is used")
     if app is not None:

@@ -212,6 +212,25 @@ def test_a_client_that_disconnects_at_complete_finds_the_stored_answer(
         assert len(_messages(server.data_dir, name)) == 2
 
 
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        "GET /api/v1/keys/self?username=李&api_key={key} HTTP/1.1",  # not encoded
+        "GET /api/v1/{key} HTTP/1.1",
+        "GET / HTTP/1.1\r\nHost: x\r\nX-API-Key {key}",  # no colon
+    ],
+)
+def test_keys_in_wrong_requests_are_not_logged(server: Server, key: str, request_line: str) -> None:
+    before = len(server.read_log())
+    with server.connect() as connection:
+        head = f"{request_line.format(key=key)}\r\nHost: x\r\nConnection: close\r\n\r\n"
+        connection.sendall(head.encode())
+        while connection.recv(65536):
+            pass
+    wait_for(lambda: f"{key[:12]}..." in server.read_log()[before:])
+    assert key not in server.read_log()
+
+
 def test_the_providers_secrets_reach_no_client_and_no_log(server: Server, key: str) -> None:
     events = server.chat(key, username="a", message="FAIL=401 please")
     assert [one["code"] for one in events if one["type"] == "error"] == ["provider_error"]
