@@ -39,6 +39,9 @@ _REQUESTS_PER_MINUTE = 120
 _STREAMS = 3
 _MAX_TOKEN_CHARS = 500
 
+#: Rule ``upload_bytes`` of a new widget's key: anybody may upload, and could fill the disk.
+_UPLOAD_BYTES = 5 * 1024**3
+
 
 @dataclass(frozen=True, slots=True)
 class Admission:
@@ -164,7 +167,7 @@ def _open_root(db: peewee.Database, config_id: str) -> tuple[ApiKey, dict[str, A
     own = (ApiKey.created_by == maker) & ApiKey.parent_id.is_null()
     root, made = ApiKey.select().where(own).first(db), None
     if root is None:
-        rules = KeyRules(configs=(config_id,)).dump()
+        rules = KeyRules(configs=(config_id,), upload_bytes=_UPLOAD_BYTES).dump()
         made, _ = keys.create_key(db, maker, ("chat", "file"), created_by=maker, rules=rules)
         root = ApiKey.select().where(own).first(db)
     if root.revoked_at is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from werkzeug.test import TestResponse
 from astrbot_api.agent.provider import TextDelta
 from astrbot_api.db import keys, keyuse, visits
 from astrbot_api.db.models.keys import ApiKey, Visit
-from astrbot_api.keys import limits
+from astrbot_api.keys import limits, visitors
 from astrbot_api.worker.chores import remove_old_rows
 
 from ..servers import parse_events
@@ -199,6 +200,22 @@ def test_a_turn_running_when_its_key_expires_counts_as_used(
     second = admit(api, first["visitor"])
     may_end.set()
     assert read_rules(api, second["api_key"])["max_turns"] == 1
+
+
+def test_visitors_cannot_fill_the_disk_with_files(
+    make_api: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visitors, "_UPLOAD_BYTES", 10)
+    api = make_api(f"{_CONFIG}files = true\n")
+
+    def upload(address: str, data: bytes) -> TestResponse:
+        return api.client.post(
+            "/api/v1/files", data={"file": (io.BytesIO(data), "a.txt")},
+            headers={"X-API-Key": admit(api, address=address)["api_key"]},
+        )  # fmt: skip
+
+    assert upload("192.0.2.1", b"123456").status_code == 200
+    assert refusal(upload("192.0.2.2", b"12345")) == (413, "quota_exceeded")
 
 
 def test_many_addresses_do_not_fill_the_table_of_keys(
