@@ -67,7 +67,7 @@ def chat_command(
         from astrbot_client import Client, ClientError
     except ImportError as error:
         raise ChatError(_MISSING) from error
-    secret = key or os.environ.get("ASTRBOT_KEY", "")
+    secret = (key or os.environ.get("ASTRBOT_KEY", "")).strip()
     if not secret:
         raise click.UsageError("give --key, or set ASTRBOT_KEY")
     if not (secret.isascii() and secret.isprintable()):

@@ -576,11 +576,11 @@ export class ChatStream {
 /** A client of one server. */
 export class Client {
   /**
-   * @param {string} baseUrl Without `/api/v1`.
+   * @param {string} baseUrl With or without `/api/v1`.
    * @param {object} [options] See client.d.ts.
    */
   constructor(baseUrl, options = {}) {
-    this.base = `${String(baseUrl).replace(/\/+$/, "")}/api/v1`;
+    this.base = `${String(baseUrl).replace(/\/+$/, "").replace(/\/api\/v1$/, "")}/api/v1`;
     this.options = { retryS: 120, readTimeoutS: 60, ...options };
     this._fetch = options.fetch ?? globalThis.fetch.bind(globalThis);
     this._known = null;

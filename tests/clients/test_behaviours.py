@@ -73,7 +73,8 @@ def plain(number: int | None, text: str, message_id: str = RUN) -> str:
 
 def test_streams(client: Driver, server: Server, key: str) -> None:
     """Streams typed events, and returns the reply: text, reasoning, numbers, tokens"""
-    got = client.run("chat", server.url, key, message="THINK Hello")
+    # With the path, as the server's first lines show it.
+    got = client.run("chat", f"{server.url}/api/v1/", key, message="THINK Hello")
     assert "".join(got["deltas"]) == "Hello from mock."
     assert len(got["deltas"]) == 4
     assert got["numbers"] == list(range(1, len(got["numbers"]) + 1))

@@ -42,7 +42,7 @@ class AsyncClient:
         async with AsyncClient("http://127.0.0.1:6185", api_key="abk_…") as client:
             print(await client.chat("Hello", username="alice").text())
 
-    :param base_url: URL without ``/api/v1``, but with the prefix of an embedding application.
+    :param base_url: URL with or without ``/api/v1``, but with an embedding application's prefix.
     :param api_key: Default: the environment variable ``ASTRBOT_KEY``.
     :param retry_s: Seconds for which to retry without any progress.
     :param read_timeout_s: Seconds without data after which a connection is closed. The server sends
@@ -59,7 +59,7 @@ class AsyncClient:
         read_timeout_s: float = 60.0,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        self._base = base_url.rstrip("/") + "/api/v1"
+        self._base = base_url.rstrip("/").removesuffix("/api/v1") + "/api/v1"
         self._key = os.environ.get("ASTRBOT_KEY", "") if api_key is None else api_key
         self._retry_s = retry_s
         self._own_http = http is None
