@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import quirks
+from .plain_schemas import has_place
 
 #: Required fields of a request.
 _NEEDED = frozenset({"model", "messages", "stream"})
@@ -140,7 +141,13 @@ def _find_in_tools(text: str, body: Mapping[str, Any]) -> Iterator[Fix]:
         yield Fix("no_strict")
     if tool:
         yield Fix("tool", tool)
-    if tools and quirks.NO_TOOLS.search(text):
+    if tools and quirks.NO_GRAMMAR.search(text):
+        yield Fix("plain_schemas")
+    if place := quirks.SCHEMA_PLACE.search(text):
+        for one in tools:
+            if name_of(one) and has_place(one, place[1]):
+                yield Fix("tool", name_of(one))
+    if tools and (quirks.NO_TOOLS.search(text) or quirks.NO_PARSER.search(text)):
         yield Fix("no_tools")
 
 

@@ -58,7 +58,7 @@ _MISREAD = _any_case(
 _TOO_LONG = _any_case(
     r"context[_ ](length|window|size)|maximum context|max_?(model_?len|seq_?len)"
     r"|(prompt|input|messages?|conversation)[^.]{0,40}too (long|large)"
-    r"|too many (input |prompt )?tokens|reduce the length"
+    r"|too many (input |prompt )?tokens|reduce the length|\bn_keep\b"
     r"|token count[^.]{0,60}exceed|tokens?[^.]{0,60}exceeds?[^.]{0,40}(limit|maximum|context)"
     r"|(prompt|input)[_ ]tokens?[^.]{0,30}exceed|tokens?:? \d+ > \d+|(model )?token limit"
     r"|range of input length|(request|entity|payload) (is )?too large|sequence length"
@@ -247,7 +247,17 @@ TOOL_PLACES = (
 )
 SCHEMA = _any_case(r"schema|parameters|function|tool|properties|propert")
 
+#: llama.cpp and LM Studio: a schema that has no grammar, which may be that of any tool.
+NO_GRAMMAR = _any_case(r"schema (conversion failed|error at)|failed to parse grammar")
+
+#: Its place in the parameters of some tool.
+SCHEMA_PLACE = _any_case(r"schema error at #((/[\w$.-]+)+)")
+
+#: llama.cpp: a template that cannot be used with tools. Other errors have these words, too.
+NO_PARSER = _any_case(r"\A(?!.*(exception|schema)).*unable to generate parser for this", re.DOTALL)
+
 #: Rejections sent with a status of 500 or more: llama.cpp, Ollama, Python's servers.
 MEANT = _any_case(
-    rf"{NO_TOOLS.pattern}|{ALTERNATE.pattern}|unexpected keyword|not supported|\) to str"
+    rf"{NO_TOOLS.pattern}|{ALTERNATE.pattern}|{NO_GRAMMAR.pattern}|unexpected keyword"
+    r"|not supported|\) to str"
 )

@@ -15,6 +15,7 @@ from ..agent.provider import ModelMessage
 from .conversation import Rules, make_valid
 from .fixes import Fix, name_of
 from .omissions import Omissions
+from .plain_schemas import simplify_tool
 from .responses_request import REASONING_FIELDS
 from .shrinking import measure, shrink
 
@@ -218,6 +219,8 @@ class RequestAdapter:
             tools = [_cut_description(one, max_chars) for one in tools]
         if "no_strict" in self._flags:
             tools = list(map(_drop_strict, tools))
+        if "plain_schemas" in self._flags:
+            tools = list(map(simplify_tool, tools))
         return [one for one in tools if not self._tools.omits(name_of(one), one)]
 
     def _find_unfit_parts(self, once: frozenset[str]) -> frozenset[str]:

@@ -150,7 +150,10 @@ KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
         'Unexpected role "system". The Messages API accepts a top-level `system` parameter',
         "role 不支持 system"]),
     ("tools", has("tools"), {}, USER, [
-        "当前模型不支持 function call", "模型不支持工具调用", "does not support tools"]),
+        "当前模型不支持 function call", "模型不支持工具调用", "does not support tools",
+        "Unable to generate parser for this template. Automatic parser generation failed: \n---\n"
+        "While executing CallExpression at line 163, column 57 in source:\n{% for k, v in "
+        "_args.items() %}"]),
     ("thinking beside tools", thinks, {}, USER, [
         "Function tools with reasoning_effort are not supported for gpt-5.6 in "
         "/v1/chat/completions. To use function tools, use /v1/responses or set reasoning_effort to "
@@ -208,6 +211,7 @@ KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
         "Expected last role User or Tool (or Assistant with prefix True) for serving but got "
         "assistant"]),
     ("a long one", is_long, {}, LONG, [
+        "Cannot truncate prompt with n_keep (6013) >= n_ctx (4096)",
         "Your request exceeded model token limit: 8192", "输入内容过长，请减少输入",
         "请求的上下文长度超过了模型支持的最大长度", "prompt tokens exceed", "Token limit exceeded",
         "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens",
@@ -307,6 +311,53 @@ def test_an_id_of_another_model_behind_the_same_gateway_is_replaced(text: str) -
         asked = ModelOptions(Cancellation(), model="claude")
         list(provider.stream([*USER, step, result], (TOOL,), asked))
         assert len(endpoint.bodies) == 3
+
+
+@pytest.mark.parametrize("status", [400, 500])
+@pytest.mark.parametrize(
+    "text",
+    ["Unable to generate parser for this template. Automatic parser generation failed: JSON schema "
+     "conversion failed:\nPattern must start with '^' and end with '$'",
+     "JSON schema conversion failed:\nPattern must start with '^' and end with '$'",
+     "Failed to initialize samplers: failed to parse grammar"],
+)  # fmt: skip
+def test_schemas_without_a_grammar_lose_their_checks(text: str, status: int) -> None:
+    def tool(*, checked: bool) -> Body:
+        checks = {"pattern": "[a-z]", "maxLength": 10_000} if checked else {}
+        pattern = {"type": "string", "enum": ["format"], **checks}
+        odd: Any = True if checked else {}
+        properties = {
+            "pattern": pattern, "all": {"type": "array", "items": pattern}, "any": odd,
+            "odd": {"type": "any"} if checked else {},
+        }  # fmt: skip
+        schema = {"type": "object", "properties": properties, "required": ["pattern"]}
+        return {"type": "function", "function": {"name": "grep", "parameters": schema}}
+
+    def play(number: int, body: Body) -> Any:
+        return (status, {"error": {"message": text}}) if "[a-z]" in json.dumps(body) else say("ok")
+
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint, max_retries=0)
+        for _ in range(2):
+            assert text_of(ask(provider, tools=(tool(checked=True),))) == "ok"
+    assert [one["tools"] for one in endpoint.bodies[1:]] == [[tool(checked=False)]] * 2
+
+
+def test_of_tools_with_the_same_place_the_refused_one_is_omitted() -> None:
+    tools = [
+        {"type": "function", "function": {"name": name, "parameters": {"properties": {"a": one}}}}
+        for name, one in (("good", {}), ("bad", {"$ref": "#/$defs/x"}), ("better", {}))
+    ]
+    text = "JSON schema error at #/properties/a: cannot resolve $ref #/$defs/x, $defs not found"
+
+    def play(number: int, body: Body) -> Any:
+        return (400, {"error": {"message": text}}) if "$ref" in json.dumps(body) else say("ok")
+
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint, max_retries=0)
+        for _ in range(2):
+            assert text_of(ask(provider, tools=tuple(tools))) == "ok"
+    assert [one["function"]["name"] for one in endpoint.bodies[-1]["tools"]] == ["good", "better"]
 
 
 @pytest.mark.parametrize(
