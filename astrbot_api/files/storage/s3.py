@@ -148,7 +148,7 @@ def _translate_errors(*, logged: bool = True) -> Iterator[None]:
     # ValueError: an address without http:// in AWS_ENDPOINT_URL.
     except (ClientError, BotoCoreError, boto3.exceptions.Boto3Error, ValueError) as error:
         # A failed upload is an error of another kind, raised while the response was handled.
-        cause = error if isinstance(error, ClientError) else error.__context__
+        cause: Any = error if isinstance(error, ClientError) else error.__context__
         answered = isinstance(cause, ClientError)
         code = str(cause.response.get("Error", {}).get("Code", "")) if answered else ""
         if code in _MISSING:
