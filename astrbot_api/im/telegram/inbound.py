@@ -61,7 +61,7 @@ class UpdateReader:
             message = self.read(update)
             if message is None:
                 continue
-            album = update["message"]["media_group_id"] if is_of_album(update) else None
+            album = str(update["message"]["media_group_id"]) if is_of_album(update) else ""
             key = (message.session_id, album) if album else message.event_id
             found[key] = _join(found[key], message) if album and key in found else message
         return list(found.values())
