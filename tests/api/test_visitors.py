@@ -239,7 +239,7 @@ def test_the_owner_disables_and_enables_a_chat_by_its_key(shop: Api) -> None:
     first = admit(shop)
     with shop.state.db.read() as db:
         (root,) = [row for row in keys.list_keys(db) if row["created_by"] == "widget default"]
-    assert (root["name"], root["rules"]) == ("widget default", {"configs": ["default"]})
+    assert (root["name"], root["rules"]["configs"]) == ("widget default", ["default"])
     shop.state.db.write(lambda db: keys.revoke_key(db, root["key_id"]))
     assert chat(shop, first["api_key"]).status_code == 401
     assert refusal(visit(shop)) == (403, "widget_closed")
