@@ -165,10 +165,19 @@ class Forgetful:
 
     :param status: Status of the response to an unknown session.
     :param body: Its body.
+    :param text: Description of the tool, and its result.
+    :param streams: Whether responses are event streams.
     """
 
-    def __init__(self, status: str, body: dict[str, Any] | None) -> None:
-        self.status, self.body = status, body
+    def __init__(
+        self,
+        status: str,
+        body: dict[str, Any] | None = None,
+        *,
+        text: str = "x",
+        streams: bool = False,
+    ) -> None:
+        self.status, self.body, self.text, self.streams = status, body, text, streams
         self.sessions: list[str] = []
         self.began = 0
 
@@ -191,13 +200,16 @@ class Forgetful:
                 "protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
                 "serverInfo": {"name": "x", "version": "1"},
             },
-            "tools/list": {"tools": [{"name": "t", "inputSchema": {"type": "object"}}]},
-            "tools/call": {"content": [{"type": "text", "text": "x"}]},
+            "tools/list": {"tools": [{"name": "t", "description": self.text}]},
+            "tools/call": {"content": [{"type": "text", "text": self.text}]},
         }[method]  # fmt: skip
+        if self.streams:
+            kind = ("Content-Type", "text/event-stream")
         start_response("200 OK", [kind, *[("Mcp-Session-Id", one) for one in self.sessions]])
         if method == "tools/call":
             self.sessions = []
-        return [json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}).encode()]
+        answer = json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result})
+        return [(f"data: {answer}\n\n" if self.streams else answer).encode()]
 
 
 @pytest.mark.parametrize(
@@ -217,6 +229,20 @@ def test_a_call_of_a_server_that_forgot_the_session_is_repeated(status: str, mes
         results = use_url(f"{url}/mcp", call, call, call)
     assert results == [(False, [{"type": "text", "text": "x"}])] * 3
     assert server.began == 3
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_text_cut_in_half_an_emoji_is_read(streams: bool) -> None:
+    """Such texts come from JavaScript, which counts an emoji as two characters."""
+    server = Forgetful("404 Not Found", text="a\ud83d", streams=streams)
+    with serve(server) as url:
+        [answer] = use_url(f"{url}/mcp", {"tool": "t", "arguments": {}})
+    assert answer == (False, [{"type": "text", "text": "a?"}])
+
+
+def test_an_invalid_response_is_named_in_one_line() -> None:
+    server = UrlServer({"url": "http://127.0.0.1:1/mcp", "headers": {}})
+    assert server.explain("Failed to parse JSON response: 2 errors\nhere\nthere").endswith("errors")
 
 
 def test_a_failed_request_is_named_by_its_status(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
-from mcp.client import sse
-from mcp.client.streamable_http import streamable_http_client
+import mcp_types
+from mcp.client import sse, streamable_http
 from mcp.shared._httpx_utils import sse_within_origin
 
 from ...runtime.addresses import find_proxy
 from .oauth import make_auth
+from .repairing import read_message
 from .stdio import MAX_LINE_BYTES
 
 _CONNECT_TIMEOUT_S = 10.0
@@ -32,6 +34,28 @@ _LOST_STATUSES = frozenset({400, 404})
 
 #: Error text of the SDK for a failed request without an error of the protocol.
 _HIDDEN = "Server returned an error response"
+
+#: Beginning of the SDK's error text for an invalid message. All faults of the message follow.
+_UNREADABLE = "Failed to parse"
+
+
+class _Lenient:
+    """Parser of messages for the SDK's clients, whose own one loses a list for half an emoji."""
+
+    @staticmethod
+    def validate_json(data: str | bytes, **options: Any) -> Any:
+        try:
+            return read_message(data.encode("utf-8", "replace") if isinstance(data, str) else data)
+        except ValueError:  # the SDK expects the error of its own parser
+            return mcp_types.jsonrpc_message_adapter.validate_json(data, **options)
+
+
+def _adapt_sdk() -> None:
+    """Replace what the SDK's clients have no parameter for, in this process only."""
+    streamable_http.jsonrpc_message_adapter = _Lenient  # type: ignore[assignment,attr-defined]
+    sse.types = SimpleNamespace(jsonrpc_message_adapter=_Lenient)  # type: ignore[assignment,attr-defined]
+    # The limit of an event is 1 MiB by default, less than a screenshot.
+    sse.sse_within_origin = partial(sse_within_origin, max_event_size=MAX_LINE_BYTES)  # type: ignore[attr-defined]
 
 
 class UrlServer:
@@ -55,6 +79,7 @@ class UrlServer:
 
         :raises OSError: when a file of the OAuth settings cannot be read.
         """
+        _adapt_sdk()
         self._statuses, self._failed, self._rejected = set(), 0, False
         if "oauth" in self._definition and self._auth is None:
             self._auth = make_auth(self._definition)
@@ -80,7 +105,9 @@ class UrlServer:
         return self._rejected and (message == _HIDDEN or "session" in message.lower())
 
     def explain(self, message: str) -> str:
-        """Return an error text with the HTTP status, if it is the SDK's text for any status."""
+        """Return an error text of the SDK in one line, with the HTTP status if it has none."""
+        if message.startswith(_UNREADABLE):
+            return message.partition("\n")[0]
         hides = self._failed and message.endswith(_HIDDEN)
         return f"{message}: HTTP {self._failed}" if hides else message
 
@@ -101,9 +128,6 @@ async def _connect_sse(
     def make(*_: Any, **options: Any) -> httpx2.AsyncClient:
         return make_client()
 
-    # The limit of an event is 1 MiB by default, less than a screenshot. The client has no parameter
-    # for it.
-    sse.sse_within_origin = partial(sse_within_origin, max_event_size=MAX_LINE_BYTES)  # type: ignore[attr-defined]
     async with sse.sse_client(url, httpx_client_factory=make) as streams:
         yield streams
 
@@ -118,7 +142,7 @@ async def _connect_http(
     """
     async with (
         make_client() as client,
-        streamable_http_client(
+        streamable_http.streamable_http_client(
             url, http_client=client, max_sse_event_size=MAX_LINE_BYTES
         ) as streams,
     ):
