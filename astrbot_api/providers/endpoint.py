@@ -18,6 +18,7 @@ from ..runtime.pauses import read_pause
 from . import error_texts, failures
 from .base_url import BaseUrl
 from .key_ring import KeyRing
+from .quirks import is_flagged
 from .sse import NotAnAnswer
 
 log = logging.getLogger(__name__)
@@ -150,6 +151,8 @@ class Endpoint:
             try:
                 return self._send(method, path, content, call, key)
             except failures.EndpointRefusal as error:
+                if is_flagged(error.status, error.text):
+                    raise
                 another = self._keys.pause(key, error.status, error.retry_after_s, error.spent)
                 if not another or not left:
                     raise

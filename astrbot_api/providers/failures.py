@@ -12,7 +12,7 @@ import re
 from ..errors import ProviderError
 from ..runtime.pauses import read_pause_in_words
 from .error_texts import find_words, quote, with_words
-from .quirks import is_balance_used_up, is_misread_call, is_too_long, may_pass
+from .quirks import is_balance_used_up, is_flagged, is_misread_call, is_too_long, may_pass
 
 UNREACHABLE = (
     "The model's endpoint could not be reached: check that it runs, and base_url and proxy in the "
@@ -125,7 +125,8 @@ class EndpointRefusal(ProviderError):
     def __init__(self, status: int, text: str = "", *, retry_after_s: float | None = None) -> None:
         words = quote(find_words(text))
         # Only the operator may see texts about credentials.
-        if status in (401, 407) or (status == 403 and _CREDENTIALS.search(words)):
+        about_key = status == 403 and _CREDENTIALS.search(words) and not is_flagged(status, text)
+        if status in (401, 407) or about_key:
             words = ""
         # Gemini names a balance also if only the requests of a minute are used up.
         self.spent = status == 402 or (
@@ -173,6 +174,5 @@ def find_reason(status: int, text: str) -> str:
     cause_is_elsewhere = (
         is_misread_call(text) or is_balance_used_up(text) or _ABOUT_KEY.search(text)
     )
-    if status in (400, 413, 415, 422) and not cause_is_elsewhere:
-        return "provider_refused"
-    return ""
+    refused = status in (400, 413, 415, 422) and not cause_is_elsewhere
+    return "provider_refused" if refused or is_flagged(status, text) else ""

@@ -22,6 +22,11 @@ def is_balance_used_up(text: str) -> bool:
     return bool(_SPENT.search(text))
 
 
+def is_flagged(status: int, text: str) -> bool:
+    """Return whether an error is about forbidden content, so that another key cannot help."""
+    return status == 403 and bool(_FLAGGED.search(text))
+
+
 def is_misread_call(text: str) -> bool:
     """Return whether the endpoint could not parse what its model wrote, so that a retry may help.
 
@@ -44,6 +49,12 @@ _SPENT = _any_case(
     r"insufficient[_ ](user_)?(quota|balance|funds|credit)|exceeded your current quota"
     r"|billing_hard_limit|out of credits|used all available credits|credit balance is too low"
     r"|balance is insufficient|overdue (balance|payment)|arrear|欠费|(余额|额度)(不足|已?用[尽完])"
+)
+
+#: OpenRouter, xAI: a 403 about what the conversation says, not about the key.
+_FLAGGED = _any_case(
+    r"(input|content|prompt)[^.]{0,40}(flagged|violat)|violat[^.]{0,40}(usage|content)"
+    r"|flagged_input|content_policy"
 )
 
 #: Groq, Cerebras, Ollama, llama.cpp, Gemini.

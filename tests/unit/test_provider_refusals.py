@@ -12,6 +12,7 @@ import pytest
 from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.provider import ModelOptions
 from astrbot_api.config.agents import ProviderConfig
+from astrbot_api.errors import ProviderError
 from astrbot_api.providers.base_url import BaseUrl, choose_model
 from astrbot_api.providers.fixes import find_fixes
 from astrbot_api.providers.openai import OpenAIProvider
@@ -128,6 +129,28 @@ def test_keys_take_turns_and_a_refused_one_rests(status: int, error: Any) -> Non
             said = list(provider.stream([{"role": "user", "content": "hi"}], [], options()))
             assert text_of(said) == "ok"
     assert used == ["key-1", "key-2", "key-3", "key-2", "key-3"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [{"error": {"code": 403, "message": "openai/gpt-5 requires moderation on OpenAI. Your input "
+      'was flagged for "violence".', "metadata": {"flagged_input": "my key …"}}},
+     {"code": "The caller does not have permission to execute the specified operation",
+      "error": "Content violates usage guidelines."}],
+)  # fmt: skip
+def test_flagged_content_costs_no_key_and_is_the_clients_fault(error: Any) -> None:
+    def play(number: int, body: dict[str, Any]) -> Any:
+        return 403, error
+
+    with StrictEndpoint(play) as endpoint:
+        config = ProviderConfig(
+            "p", "openai", base_url=endpoint.base_url, model="m", api_keys=("key-1", "key-2")
+        )
+        provider = OpenAIProvider(config)
+        with pytest.raises(ProviderError, match=r"flagged|violates") as refused:
+            list(provider.stream([{"role": "user", "content": "hi"}], [], options()))
+        assert refused.value.reason == "provider_refused"
+        assert len(endpoint.bodies) == 1
 
 
 def chain_of(*endpoints: StrictEndpoint, **fields: Any) -> Any:
