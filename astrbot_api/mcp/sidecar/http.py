@@ -11,7 +11,6 @@ from typing import Any
 import httpx2
 import mcp_types
 from mcp.client import sse, streamable_http
-from mcp.shared._httpx_utils import sse_within_origin
 
 from ...runtime.addresses import find_proxy
 from .oauth import make_auth
@@ -39,6 +38,10 @@ _HIDDEN = "Server returned an error response"
 _UNREADABLE = "Failed to parse"
 
 
+#: The SDK's function that opens a stream of HTTP+SSE. It is internal, so it may be gone one day.
+_OPEN_SSE: Any = getattr(sse, "sse_within_origin", None)
+
+
 class _Lenient:
     """Parser of messages for the SDK's clients, whose own one loses a list for half an emoji."""
 
@@ -54,8 +57,9 @@ def _adapt_sdk() -> None:
     """Replace what the SDK's clients have no parameter for, in this process only."""
     streamable_http.jsonrpc_message_adapter = _Lenient  # type: ignore[assignment,attr-defined]
     sse.types = SimpleNamespace(jsonrpc_message_adapter=_Lenient)  # type: ignore[assignment,attr-defined]
-    # The limit of an event is 1 MiB by default, less than a screenshot.
-    sse.sse_within_origin = partial(sse_within_origin, max_event_size=MAX_LINE_BYTES)  # type: ignore[attr-defined]
+    if _OPEN_SSE is not None:
+        # The limit of an event is 1 MiB by default, less than a screenshot.
+        sse.sse_within_origin = partial(_OPEN_SSE, max_event_size=MAX_LINE_BYTES)  # type: ignore[attr-defined]
 
 
 class UrlServer:
