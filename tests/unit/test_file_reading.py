@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
@@ -369,6 +370,22 @@ def test_a_transparent_picture_of_a_document_is_shown_on_white() -> None:
     document = samples.make_docx(media=media)
     _, shown = show_pages(io.BytesIO(document), [0], 40)
     assert Image.open(io.BytesIO(shown)).getpixel((20, 20)) == (255, 255, 255)
+
+
+def test_a_page_with_large_pictures_is_read_to_its_end() -> None:
+    picture = base64.b64encode(bytes(7_500_000)).decode()
+    page = f"<html><img src=data:image/png;charset=utf-8;base64,{picture}><p>marmalade</p>"
+    assert read(page.encode(), "a.html") == "marmalade"
+
+
+def test_a_page_over_the_limit_says_that_its_end_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("astrbot_api.files.reading.documents._MAX_PAGE_CHARS", 22)
+    page = io.BytesIO(b"<html><p>marmalade</p><p>the end</p>")
+    meta, text = extract_text(page, "text/html", "a.html")
+    assert text == b"marmalade"
+    assert meta["notes"] == ["Only its beginning was read, because it is a very long page."]
 
 
 @pytest.mark.parametrize("name", ["a.latex", "a.csh", "a.webmanifest"])

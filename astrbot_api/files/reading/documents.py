@@ -34,8 +34,14 @@ _FEW_CHARS = 500
 #: Maximum size of a text file that is read, at four bytes per character.
 _MAX_TEXT_BYTES = 4 * MAX_TEXT_CHARS
 
-#: The same of a notebook or a mail. Most bytes are pictures and attached files, which are left out.
+#: The same of a page, a notebook or a mail. Most bytes are pictures and attached files, which are
+#: left out.
 _MAX_WHOLE_BYTES = 32 * 2**20
+
+#: Maximum length of the rest of a page, in characters. A million takes a second.
+_MAX_PAGE_CHARS = 4_000_000
+
+_PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
 
 #: Extensions of text files whose media type is not text.
 _TEXT_SUFFIXES = {
@@ -49,7 +55,9 @@ _TEXT_SUFFIXES = {
 _HTML_START = re.compile(rb"\s*(<\?xml[^>]{0,100}>\s*)?(<!doctype\s+html|<html)", re.IGNORECASE)
 
 #: The bytes of a file within a text, such as a picture in Markdown.
-_EMBEDDED = re.compile(r"(data:[\w.+-]{1,50}/[\w.+-]{1,50};base64,)[A-Za-z0-9+/=]{200,}+")
+_EMBEDDED = re.compile(
+    r"(data:[\w.+-]{1,50}/[\w.+-]{1,50}(?:;[\w=.-]{1,50})?;base64,)[A-Za-z0-9+/=]{200,}+"
+)
 
 #: Stream name in an old Office file -> error text (Source: MS-CFB, MS-OFFCRYPTO).
 _OLD_OFFICE = (
@@ -101,7 +109,12 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         return ""
     is_notebook = suffix == ".ipynb"
     is_mail = mime == "message/rfc822" or suffix in (".eml", ".mht")
-    data = source.read(_MAX_WHOLE_BYTES if is_notebook or is_mail else _MAX_TEXT_BYTES)
+    is_page = (_HTML_START.match(head) or suffix in _PAGE_SUFFIXES) and suffix not in (
+        ".md",
+        ".txt",
+    )
+    is_whole = is_notebook or is_mail or is_page
+    data = source.read(_MAX_WHOLE_BYTES if is_whole else _MAX_TEXT_BYTES)
     is_cut = len(data) == _MAX_WHOLE_BYTES and bool(source.read(1))
     if is_notebook and is_cut:
         raise Unreadable(f"it is larger than {_MAX_WHOLE_BYTES // 2**20} MiB")
@@ -112,9 +125,11 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     text, assumed = decode(data)
     if assumed:
         notes.append(f"Its encoding is not marked; it was {assumed}.")
-    is_page = _HTML_START.match(head) or suffix in (".html", ".htm", ".xhtml")
-    if is_page and suffix not in (".md", ".txt"):
-        return html_to_markdown(text)
+    if is_page:
+        text = _EMBEDDED.sub(r"\1…", text)
+        if is_cut or len(text) > _MAX_PAGE_CHARS:
+            notes.append("Only its beginning was read, because it is a very long page.")
+        return html_to_markdown(text[:_MAX_PAGE_CHARS])
     # A binary file with the extension of a text file.
     if is_binary(text):
         raise Unreadable("its name is that of a text, but its content is binary")
