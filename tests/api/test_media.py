@@ -18,7 +18,7 @@ from PIL import Image
 
 from astrbot_api import Tool, ToolContext
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
-from astrbot_api.chat.context import prepared_files
+from astrbot_api.chat.context import media, prepared_files
 from astrbot_api.files.reading.reader import EXTRACT_TEXT
 from astrbot_api.mcp.tools import make_tools
 from astrbot_api.runtime import memory
@@ -173,6 +173,25 @@ def test_a_long_document_is_truncated_with_a_note(make_scripted: Scripts) -> Non
     content = content_of(model)
     assert "[cut: 1000 characters in all]" in content
     assert content.count("x") < 60
+
+
+def test_the_documents_of_a_message_share_the_limit(make_scripted: Scripts) -> None:
+    api, model = make_scripted(say, agent="titles = false\nfile_tokens = 100")
+    api.chat([part(upload(api, one * 400, "long.txt")) for one in (b"x", b"q")])
+    assert content_of(model).count("x" * 400) == 1
+    assert "q" not in content_of(model)
+
+
+def test_the_pictures_of_a_message_share_the_limit(
+    make_scripted: Scripts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, model = make_scripted(say, provider=_SEES)
+    one, two = (part(upload(api, png(side), "dot.png"), "image") for side in (8, 9))
+    api.chat([one])
+    monkeypatch.setattr(media, "_MAX_CARRIED_CHARS", len(content_of(model)[1]["image_url"]["url"]))
+    api.chat([one, two])
+    text, _ = content_of(model)
+    assert text["text"].endswith("[It is not shown: the files before it use up the space.]")
 
 
 def test_a_file_of_unknown_kind_is_named(make_scripted: Scripts) -> None:

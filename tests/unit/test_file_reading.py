@@ -692,6 +692,12 @@ def test_a_large_jpeg_is_scaled_down_and_turned() -> None:
     assert is_red(picture, 299, 200)
 
 
+def test_the_transparent_colour_of_a_scaled_picture_stays_transparent() -> None:
+    chessboard = Image.frombytes("L", (200, 200), (b"\x00\xff" * 100 + b"\xff\x00" * 100) * 100)
+    _, picture = prepare(samples.save(chessboard, "PNG", transparency=255), 50)
+    assert picture.mode == "RGBA"
+
+
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
 def test_a_photo_of_48_megapixels_is_read_within_the_limits(format: str) -> None:
     data = samples.save(samples.make_picture((8064, 6048)), format)

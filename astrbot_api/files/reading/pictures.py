@@ -59,7 +59,6 @@ def prepare_picture(source: BinaryIO, max_side_px: int) -> tuple[Any, bytes]:
         profile = picture.info.get("icc_profile")
         if mode in ("RGB", "RGBA", "L") and "transparency" not in picture.info:
             # Scale first, because each further step copies the image.
-            picture.getexif()  # must be read before the pixels
             picture.thumbnail((max_side_px, max_side_px))
         upright = _to_rgb(ImageOps.exif_transpose(picture), profile)
         upright.thumbnail((max_side_px, max_side_px))
