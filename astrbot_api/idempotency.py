@@ -123,7 +123,7 @@ class Idempotency:
         with self._store.read() as db:
             earlier = idempotency.find(db, key)
         if earlier is not None:
-            check_same(key, earlier)
+            _check_same(key, earlier)
 
     def finish(self, answer: AnswerToStore) -> None:
         """Store the final response. It replaces the response that the transaction stored."""
@@ -135,7 +135,7 @@ class Idempotency:
         if earlier is None:
             self._unreleased.pop(_name(key), None)  # this worker's lease had expired meanwhile
             return Claim(key, worker_id)
-        check_same(key, earlier)
+        _check_same(key, earlier)
         if earlier.status is None or earlier.answer is None:
             raise _in_flight()
         return Claim(key, worker_id, StoredAnswer(earlier.status, earlier.answer))
@@ -200,7 +200,7 @@ def claim_turn(db: peewee.Database, key: ClientKey, run_id: str, worker_id: str)
     earlier = idempotency.claim(db, key, worker_id=worker_id, run_id=run_id)
     if earlier is None:
         return
-    check_same(key, earlier)
+    _check_same(key, earlier)
     if earlier.run_id is not None and runs.find_run(db, earlier.run_id) is not None:
         raise TurnExists(earlier.run_id)
     # The run was deleted with its session: there is no response to repeat.
@@ -208,7 +208,7 @@ def claim_turn(db: peewee.Database, key: ClientKey, run_id: str, worker_id: str)
     idempotency.claim(db, key, worker_id=worker_id, run_id=run_id)
 
 
-def check_same(key: ClientKey, earlier: EarlierRequest) -> None:
+def _check_same(key: ClientKey, earlier: EarlierRequest) -> None:
     """:raises ApiError: ``idempotency_mismatch`` when the requests differ."""
     if not earlier.is_same(key):
         raise ApiError(

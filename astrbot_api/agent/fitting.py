@@ -193,7 +193,7 @@ class _Fitter:
         others: list[Any] = []
         reference = merged.pop("$ref", None)
         if isinstance(reference, str):
-            others.append(find_local(self._root, reference))
+            others.append(_find_local(self._root, reference))
         others += to_list(merged.pop("allOf", None))
         if self._parts > _MAX_PARTS:
             return merged
@@ -204,7 +204,7 @@ class _Fitter:
         return merged
 
 
-def find_local(root: Any, reference: str) -> Any:
+def _find_local(root: Any, reference: str) -> Any:
     """Return the target of a local reference, or None if there is none."""
     if reference == "#":
         return root

@@ -44,7 +44,7 @@ def list_plugins(as_json: bool, settings: Settings) -> None:
 
     Enabled plugins are imported, but not started.
     """
-    found = describe_plugins(settings.data_dir)
+    found = _describe_plugins(settings.data_dir)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -57,7 +57,7 @@ def list_plugins(as_json: bool, settings: Settings) -> None:
             click.echo(f"{'':16} {note}")
 
 
-def describe_plugins(data_dir: Path) -> list[dict[str, Any]]:
+def _describe_plugins(data_dir: Path) -> list[dict[str, Any]]:
     """Return all plugins of a data directory, one object each.
 
     ``state`` is ``on``, ``off`` (no config enables it) or ``failed``, with the ``reason``.
@@ -88,7 +88,7 @@ def list_plugin_findings(data_dir: Path) -> list[Finding]:
     from ..plugins.finding import BUILT_IN
 
     found: list[Finding] = []
-    for one in describe_plugins(data_dir):
+    for one in _describe_plugins(data_dir):
         what, faults = f"plugin {one['name']}", "; ".join(one["faults"])
         if one["state"] == "failed":
             remedy = "correct it, or disable it in [plugins]"

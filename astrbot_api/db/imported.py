@@ -130,7 +130,7 @@ def add_session(db: peewee.Database, session: SourceSession) -> int | None:
     return number
 
 
-def has_session(db: peewee.Database, number: int) -> bool:
+def _has_session(db: peewee.Database, number: int) -> bool:
     """Return whether the session still exists."""
     return bool(ChatSession.select().where(ChatSession.id == number).exists(db))
 
@@ -151,7 +151,7 @@ def add_messages(
     :returns: Their number, and the ids of their attachments that do not exist here.
     """
     lock_session(db, session)
-    if not has_session(db, session):
+    if not _has_session(db, session):
         return 0, []  # the session was deleted meanwhile
     named = [number for one in messages for number in _numbers_named(one)]
     known = find_messages(db, session, list(dict.fromkeys(named)))

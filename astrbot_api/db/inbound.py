@@ -107,12 +107,12 @@ def add_event(
     :param run_id: The turn that answers it, or None.
     """
     values = {"run_id": run_id, "umo": umo, "reply_to": reply_to, "received_at": now_us()}
-    return bool(_ADD.execute(db, bot_id=bot_id, event_id=to_key(event_id), **values).rowcount)
+    return bool(_ADD.execute(db, bot_id=bot_id, event_id=_to_key(event_id), **values).rowcount)
 
 
 def is_known(db: peewee.Database, bot_id: str, event_id: str) -> bool:
     """Return whether an event was received before."""
-    found = _KNOWN.execute(db, bot_id=bot_id, event_id=to_key(event_id)).fetchone()
+    found = _KNOWN.execute(db, bot_id=bot_id, event_id=_to_key(event_id)).fetchone()
     return found is not None
 
 
@@ -157,7 +157,7 @@ def add_pending(
     waiting = list_waiting(db, umo, 1)
     query = InboundPending.insert(
         bot_id=bot_id,
-        event_id=to_key(event_id),
+        event_id=_to_key(event_id),
         worker_id=waiting[0].worker_id if waiting else worker_id,
         message=message,
         received_at=now_us(),
@@ -190,7 +190,7 @@ def drop_pending(db: peewee.Database, row: PendingRow) -> None:
     InboundPending.delete().where(dropped).execute(db)
 
 
-def to_key(event_id: str) -> str:
+def _to_key(event_id: str) -> str:
     """Return the stored form of an event id."""
     if len(event_id) <= _MAX_ID_CHARS:
         return event_id

@@ -233,7 +233,7 @@ def create_first_key(
     :returns: As :func:`create_key`, or None if a key exists already.
     """
     lock_name(db, "api_key", "first")  # only one of two hosts that start together creates it
-    if has_keys(db):
+    if _has_keys(db):
         return None
     return create_key(db, name, PUBLIC_SCOPES, created_by=created_by)
 
@@ -259,7 +259,7 @@ def end_keys_of_login(db: peewee.Database, owner_sessions: Sequence[str]) -> Non
     )
 
 
-def has_keys(db: peewee.Database) -> bool:
+def _has_keys(db: peewee.Database) -> bool:
     """Return whether any key exists."""
     return ApiKey.select().first(db) is not None
 

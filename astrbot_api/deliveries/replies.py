@@ -34,7 +34,7 @@ def queue_reply(
     event = find_event_of_run(db, run_id)
     if event is None:
         return False
-    segments = to_segments(content)
+    segments = _to_segments(content)
     if not segments:
         return False
     add_delivery(
@@ -44,7 +44,7 @@ def queue_reply(
     return True
 
 
-def to_segments(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _to_segments(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the texts and files of a stored message that are sent to a messenger.
 
     Thinking and tool calls are left out. A failed turn or a truncated answer ends with the

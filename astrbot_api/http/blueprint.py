@@ -181,7 +181,7 @@ class ApiBlueprint(flask_smorest.Blueprint):
         def decorator(view: F) -> F:
             codes = getattr(view, "_apidoc", {}).get(_CODES_KEY)
             if codes is not None:
-                documented["responses"] = describe_errors(codes, self.error_schema)
+                documented["responses"] = _describe_errors(codes, self.error_schema)
             return cast("F", register(self.doc(**documented)(view)))
 
         return decorator
@@ -260,7 +260,7 @@ def _add_codes(view: F, codes: tuple[str, ...]) -> F:
     return view
 
 
-def describe_errors(codes: tuple[str, ...], schema: ma.Schema | None = None) -> dict[int, Any]:
+def _describe_errors(codes: tuple[str, ...], schema: ma.Schema | None = None) -> dict[int, Any]:
     """Return one OpenAPI response for each status, listing its error codes."""
     shape: Any = schema or {"$ref": "#/components/schemas/Error"}
     by_status: dict[int, list[str]] = {}

@@ -111,7 +111,7 @@ class TurnHooks:
             answer = self._run(one, messages=[dict(message) for message in kept])
             if answer is None:
                 continue
-            fault = find_messages_fault(answer)
+            fault = _find_messages_fault(answer)
             if fault:
                 log.error("plugin %s: before_model returned %s; ignored", one.plugin, fault)
             else:
@@ -174,7 +174,7 @@ def _log_answer(one: Implementation, answer: Any) -> None:
     log.error("plugin %s: %s returned a %s; ignored", one.plugin, one.hook, kind)
 
 
-def find_messages_fault(messages: Any) -> str:
+def _find_messages_fault(messages: Any) -> str:
     """Return why a model cannot get these messages, or an empty string."""
     if not isinstance(messages, Sequence) or isinstance(messages, str):
         return f"a {type(messages).__name__}, no list"

@@ -97,7 +97,7 @@ def decode(data: bytes, declared: str = "") -> tuple[str, str]:
     encoding = _find_wide(data)
     if encoding:
         return _clean(data.decode(encoding, "replace")), f"read as {encoding.upper()}"
-    declared = find_codec(declared) or find_codec(find_declared(data))
+    declared = find_codec(declared) or find_codec(_find_declared(data))
     sample = data[:_SAMPLE_BYTES]
     if not declared and b"\x1b$" in sample and detect(sample) == "ISO-2022-JP":
         declared = "iso2022_jp"
@@ -111,7 +111,7 @@ def decode(data: bytes, declared: str = "") -> tuple[str, str]:
     return _clean(data.decode(_WIDER.get(name.lower(), name), "replace")), f"read as {name}"
 
 
-def find_declared(data: bytes) -> str:
+def _find_declared(data: bytes) -> str:
     """Return the charset declared in an HTML page or XML file, or an empty string."""
     found = _IN_PAGE.search(data[:_PRESCAN_BYTES])
     return (found[1] or found[2]).decode("ascii", "replace") if found else ""

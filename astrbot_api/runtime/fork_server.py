@@ -146,7 +146,7 @@ class _Server:
             return
         if pid == 0:
             self._become_child()
-            run_child(connection, file)
+            _run_child(connection, file)
         child = _Child(pid, connection)
         self._children[pid] = child
         self._by_descriptor[connection.fileno()] = child
@@ -188,7 +188,7 @@ class _Server:
             child.connection.close()
 
 
-def run_child(connection: socket.socket, file: int | None) -> None:
+def _run_child(connection: socket.socket, file: int | None) -> None:
     """Run one job and exit this process."""
     try:
         null = os.open(os.devnull, os.O_WRONLY)
@@ -209,7 +209,7 @@ def run_child(connection: socket.socket, file: int | None) -> None:
 
 def _answer(connection: socket.socket, request: dict[str, Any], source: BinaryIO) -> None:
     try:
-        meta, body = find_job(request["job"])(source, **request["arguments"])
+        meta, body = _find_job(request["job"])(source, **request["arguments"])
         text = json.dumps(meta).encode("utf-8", "surrogatepass")
         if len(text) + len(body) > request["output_bytes"]:
             return _fail(connection, "output", f"{len(text) + len(body)} bytes")
@@ -244,7 +244,7 @@ def _limit(cpu_s: int, memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
 
 
-def find_job(name: str) -> Callable[..., tuple[Any, bytes]]:
+def _find_job(name: str) -> Callable[..., tuple[Any, bytes]]:
     """Return the function of ``module:function``."""
     module, _, function = name.partition(":")
     job: Callable[..., tuple[Any, bytes]] = getattr(importlib.import_module(module), function)

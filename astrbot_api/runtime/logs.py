@@ -55,7 +55,7 @@ class HideKeys(logging.Filter):
 MAX_LINE_CHARS = 16_000
 
 
-def bound_line(text: str) -> str:
+def _bound_line(text: str) -> str:
     """Remove keys from a line, and shorten it in its middle if it is too long.
 
     The end is kept, because the end of a traceback names the error.
@@ -82,7 +82,7 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record. Only a traceback has several lines."""
-        return bound_line(super().format(record)).translate(_ESCAPES)
+        return _bound_line(super().format(record)).translate(_ESCAPES)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Format a record without its traceback, as one line."""
@@ -96,10 +96,10 @@ class JsonFormatter(logging.Formatter):
         """Format a record. A traceback becomes the field ``exception``."""
         line: dict[str, Any] = {
             "time": format_time(record.created), "level": record.levelname,
-            "logger": record.name, "message": bound_line(record.getMessage()), **get_log_fields(),
+            "logger": record.name, "message": _bound_line(record.getMessage()), **get_log_fields(),
         }  # fmt: skip
         if record.exc_info:
-            line["exception"] = bound_line(self.formatException(record.exc_info))
+            line["exception"] = _bound_line(self.formatException(record.exc_info))
         # orjson rejects lone surrogates.
         return orjson.dumps(
             {name: text.encode("utf-8", "replace").decode() for name, text in line.items()}

@@ -40,10 +40,10 @@ def read_pause(headers: Mapping[str, str], text: str = "") -> float | None:
 def read_pause_in_words(text: str) -> float | None:
     """Return the delay that an error text names, in seconds, or None if it names none."""
     asked = _ASKED.search(text[:8000])
-    return read_duration(asked[1]) if asked else None
+    return _read_duration(asked[1]) if asked else None
 
 
-def read_duration(text: str) -> float | None:
+def _read_duration(text: str) -> float | None:
     """Parse a duration and return its seconds, or None if the text is not a duration.
 
     A number without a unit is in seconds, or a Unix timestamp if it is large.
@@ -66,7 +66,7 @@ def read_retry_after(value: str | None) -> float | None:
     :returns: Seconds from now, never negative, or None if the value is missing or invalid.
     """
     text = (value or "").partition(",")[0].strip().strip('"')
-    seconds = read_duration(text)
+    seconds = _read_duration(text)
     if seconds is not None:
         return seconds
     try:

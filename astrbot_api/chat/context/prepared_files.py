@@ -77,7 +77,7 @@ class PreparedFiles:
 
         def make() -> Made:
             meta, data = self._reader.run(PREPARE_PICTURE, attachment, cancel, max_side_px=side_px)
-            return Made(to_notes(meta["notes"]), parts=(_to_url(meta["mime"], data),))
+            return Made(_to_notes(meta["notes"]), parts=(_to_url(meta["mime"], data),))
 
         return self._make_once(f"image {side_px}", attachment, make, cancel)
 
@@ -88,7 +88,7 @@ class PreparedFiles:
             meta, text = self._reader.run(
                 EXTRACT_TEXT, attachment, cancel, mime=attachment.mime, name=attachment.name
             )
-            return Made(to_notes(meta["notes"]), text.decode(), images=tuple(meta["images"]))
+            return Made(_to_notes(meta["notes"]), text.decode(), images=tuple(meta["images"]))
 
         return self._make_once(f"text {attachment.mime}", attachment, make, cancel)
 
@@ -107,7 +107,7 @@ class PreparedFiles:
                 RENDER_PAGES, attachment, cancel, numbers=shown, max_side_px=side_px
             )
             urls = _cut_urls(data, meta["sizes"])
-            return Made(to_notes([meta["note"]]), parts=tuple(urls))
+            return Made(_to_notes([meta["note"]]), parts=tuple(urls))
 
         return self._make_once(f"pages {side_px}", attachment, make, cancel)
 
@@ -134,14 +134,14 @@ class PreparedFiles:
     ) -> tuple[str, bytes]:
         """Return the notes and the bytes of a recording converted to WAV. They are not cached."""
         meta, wav = self._reader.run(TO_WAV, attachment, cancel, max_s=_MAX_SOUND_S)
-        return to_notes(meta["notes"]), wav
+        return _to_notes(meta["notes"]), wav
 
     def describe_video(self, attachment: AttachmentRow, cancel: Cancellable | None) -> Made:
         """Return the duration and the size of a video."""
 
         def make() -> Made:
             meta, _ = self._reader.run(DESCRIBE_VIDEO, attachment, cancel)
-            return Made(to_notes([_describe_video(meta)]))
+            return Made(_to_notes([_describe_video(meta)]))
 
         return self._make_once("video", attachment, make, cancel)
 
@@ -156,7 +156,7 @@ class PreparedFiles:
             )
             seconds = ", ".join(f"{one:g}" for one in meta["at_s"])
             note = f"The pictures are of the seconds {seconds}."
-            return Made(to_notes([note]), parts=tuple(_cut_urls(data, meta["sizes"])))
+            return Made(_to_notes([note]), parts=tuple(_cut_urls(data, meta["sizes"])))
 
         return self._make_once(f"frames {count} {side_px}", attachment, make, cancel)
 
@@ -177,7 +177,7 @@ class PreparedFiles:
         return self._once.make(key, lambda: self._kept.get(key), make_and_keep, cancel)
 
 
-def to_notes(sentences: Sequence[str]) -> str:
+def _to_notes(sentences: Sequence[str]) -> str:
     """Return notes for the model, one per line."""
     return "".join(f"\n[{one}]" for one in sentences)
 

@@ -108,7 +108,7 @@ def read_items(items: Iterable[Mapping[str, Any] | None]) -> list[SuppliedMessag
     return [*found, _show_files(files)] if files else found
 
 
-def number_parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[int]:
+def _number_parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[int]:
     """Yield the number of the output item of each part of a reply.
 
     Adjacent texts and files form one item. Every other part is an item of its own.
@@ -154,7 +154,7 @@ def _to_answer(
 ) -> list[ModelMessage]:
     """Return the output of a response. Results of the caller's calls are input of a later entry."""
     if entry.removed:
-        kept = zip(parts, number_parts(parts), strict=True)
+        kept = zip(parts, _number_parts(parts), strict=True)
         parts, steps = [part for part, number in kept if number not in entry.removed], None
     callers = {
         call["id"]

@@ -64,7 +64,7 @@ def edit_user_message(
     def job(db: peewee.Database) -> dict[str, Any]:
         lock_name(db, "session", session_id)  # so that no turn begins meanwhile
         session = get_owned_session(db, session_id, username)
-        check_idle(db, session)
+        _check_idle(db, session)
         message = _get_message(db, session, message_id)
         if message.content.get("type") != "user":
             raise _not_editable(message_id, "is not the user's")
@@ -87,7 +87,7 @@ def find_last_turn(db: peewee.Database, session: SessionRow, message_id: int) ->
 
     :raises ApiError: ``message_not_found``, ``message_not_editable`` or ``session_busy``.
     """
-    check_idle(db, session)
+    _check_idle(db, session)
     message = _get_message(db, session, message_id)
     if message.content.get("type") == "user":
         turn = LastTurn(message, messages.find_of_turn(db, session.id, message, later=True))
@@ -124,7 +124,7 @@ def find_earlier_media(db: peewee.Database, said: Iterable[SuppliedMessage]) -> 
     return list(find_attachments(db, sorted(ids)).values()) if ids else []
 
 
-def check_idle(db: peewee.Database, session: SessionRow) -> None:
+def _check_idle(db: peewee.Database, session: SessionRow) -> None:
     """Raise ApiError ``session_busy`` if the session has a running or waiting turn."""
     if runs.has_active_run(db, session.id):
         raise ApiError(

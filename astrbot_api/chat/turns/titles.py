@@ -72,7 +72,7 @@ class TitleWriter:
                     self._threads -= 1
                     return
                 wanted = self._waiting.popleft()
-            title = _ask(wanted) or first_words(wanted.text)
+            title = _ask(wanted) or _first_words(wanted.text)
             if not title:
                 continue
             self._save(wanted.session, title)
@@ -95,7 +95,7 @@ class SessionNaming:
         """Name the session by its first words, unless the model names it later."""
         if not self._wants(outcome) or self._asks_model(outcome, provider):
             return outcome
-        return replace(outcome, title=first_words(self._turn.subject))
+        return replace(outcome, title=_first_words(self._turn.subject))
 
     def ask(self, outcome: Outcome, provider: Provider | None) -> None:
         """Ask the model for the session's name, in the background."""
@@ -119,7 +119,7 @@ class SessionNaming:
         return outcome.status == "completed" and asks
 
 
-def first_words(text: str) -> str:
+def _first_words(text: str) -> str:
     """Return the beginning of a text as a name, cut between words."""
     line = " ".join(text.split())
     if len(line) <= MAX_TITLE_CHARS:
@@ -145,4 +145,4 @@ def _ask(wanted: TitleRequest) -> str:
         log.info("no title from the model: %s", error)
         return ""
     title = " ".join(said.split()).strip("\"'“”「」*# ")
-    return title if len(title) <= MAX_TITLE_CHARS else first_words(title)
+    return title if len(title) <= MAX_TITLE_CHARS else _first_words(title)

@@ -37,7 +37,7 @@ _CHECKED_CHARS = 500
 _MAX_UNKNOWN = 0.3
 
 
-def open_pdf(source: BinaryIO) -> pypdfium2.PdfDocument:
+def _open_pdf(source: BinaryIO) -> pypdfium2.PdfDocument:
     """Open a PDF with its form, so that values in fields are rendered.
 
     :raises Unreadable: when it needs a password or is damaged.
@@ -58,7 +58,7 @@ def read_pdf(source: BinaryIO, notes: list[str]) -> tuple[str, list[int]]:
     :returns: The text with the fields of forms and the comments, and the indices of the pages
         that are images or whose text is not readable.
     """
-    document = open_pdf(source)
+    document = _open_pdf(source)
     notes += _describe(document)
     pages: list[str] = []
     images: list[int] = []
@@ -147,7 +147,7 @@ def render_pages(source: BinaryIO, numbers: Sequence[int], max_side_px: int) -> 
 
     :returns: ``{"note": sentence, "sizes": [bytes, …]}``, and the concatenated images.
     """
-    document = open_pdf(source)
+    document = _open_pdf(source)
     pictures = []
     for number in (one for one in numbers if one < len(document)):
         page = document[number]

@@ -103,7 +103,7 @@ def _common_headers(row: AttachmentRow) -> Headers:
             "Last-Modified": http_date(row.created_at // 1_000_000),
             "Cache-Control": _CACHE_CONTROL,
             "Accept-Ranges": "bytes",
-            "Content-Disposition": describe_disposition(row),
+            "Content-Disposition": _describe_disposition(row),
             "X-Content-Type-Options": "nosniff",
             # Scripts in the file run without this origin, if at all.
             "Content-Security-Policy": "sandbox",
@@ -125,7 +125,7 @@ def _content_type(row: AttachmentRow) -> str:
     return f"text/plain; charset={row.charset}" if row.charset else "application/octet-stream"
 
 
-def describe_disposition(row: AttachmentRow) -> str:
+def _describe_disposition(row: AttachmentRow) -> str:
     """Return ``Content-Disposition`` with the name in ASCII and, if needed, in UTF-8.
 
     Source: RFC 6266, 4.3 and appendix D; RFC 8187, 3.2.

@@ -118,7 +118,7 @@ def list_config_profiles() -> Response:
 
     The configs are the same as in GET /configs.
     """
-    return ok({"info_list": describe_profiles()})
+    return ok({"info_list": _describe_profiles()})
 
 
 @personas.get("/personas", operation_id="listPersonas")
@@ -165,7 +165,7 @@ def list_plugins() -> Response:
     return ok([_describe_plugin(one) for one in get_state().agents.plugins.list_records()])
 
 
-def describe_profiles() -> list[dict[str, Any]]:
+def _describe_profiles() -> list[dict[str, Any]]:
     """Return the configs that the key may use in the format of newer AstrBot versions."""
     return [{key: one[key] for key in ("id", "name", "path")} for one in describe_configs()]
 

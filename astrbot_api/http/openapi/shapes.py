@@ -18,7 +18,7 @@ _ATTACHMENT = "19281dd2-996d-4f73-ad81-0bc5992a3074"
 _MEDIA = ("image", "record", "video", "file")
 
 
-def make_reference(name: str) -> Schema:
+def _make_reference(name: str) -> Schema:
     """Return a reference to a schema of the document."""
     return {"$ref": f"#/components/schemas/{name}"}
 
@@ -40,11 +40,11 @@ def _object(text: str, types: Sequence[str], members: Mapping[str, Schema]) -> S
 def _one_of(text: str, schemas: Mapping[str, Schema]) -> Schema:
     types = {name: one["properties"]["type"]["enum"] for name, one in schemas.items()}
     mapping = {
-        kind: make_reference(name)["$ref"] for name, kinds in types.items() for kind in kinds
+        kind: _make_reference(name)["$ref"] for name, kinds in types.items() for kind in kinds
     }
     return {
         "description": text,
-        "oneOf": [make_reference(name) for name in schemas],
+        "oneOf": [_make_reference(name) for name in schemas],
         "discriminator": {"propertyName": "type", "mapping": mapping},
     }
 
@@ -261,5 +261,5 @@ SHAPES: dict[str, Schema] = {
     "InboxEvent": _one_of("An event of an inbox, as the JSON of a `data:` line.", _INBOX_EVENTS),
 }
 
-CHAT_EVENT, INBOX_EVENT = make_reference("ChatEvent"), make_reference("InboxEvent")
-MESSAGE_PART, SENT_PART = make_reference("MessagePart"), make_reference("SentPart")
+CHAT_EVENT, INBOX_EVENT = _make_reference("ChatEvent"), _make_reference("InboxEvent")
+MESSAGE_PART, SENT_PART = _make_reference("MessagePart"), _make_reference("SentPart")

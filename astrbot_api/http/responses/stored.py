@@ -201,7 +201,7 @@ def make_fold(
 
     tools = (entry.request or {}).get("tools")
     return ResponseFold(
-        entry.entry_id, run_id, make_head(entry), find_end, check_text, after,
+        entry.entry_id, run_id, _make_head(entry), find_end, check_text, after,
         asks=entry.begins is not None or ends is not None or asks_for_approvals(tools),
         begins=entry.begins, list_stored=lambda: list_own_events(entry),
         list_asked=lambda: _list_asked(state, run_id),
@@ -229,7 +229,7 @@ def describe_response(entry: EntryRow) -> dict[str, Any]:
     return fold.to_object(ended=True)
 
 
-def make_head(entry: EntryRow) -> dict[str, Any]:
+def _make_head(entry: EntryRow) -> dict[str, Any]:
     """Return the fields of a stored response's object that do not depend on its run."""
     return {
         "id": f"resp_{entry.entry_id}",

@@ -46,7 +46,7 @@ class DatagramSignals:
     """
 
     def __init__(self, data_dir: Path) -> None:
-        self._folder = choose_folder(data_dir)
+        self._folder = _choose_folder(data_dir)
         self._subscribers = Subscribers()
         self._own = PerProcess(self._try_open)
         self._peers: list[str] = []
@@ -134,7 +134,7 @@ class DatagramSignals:
         return self._peers
 
 
-def choose_folder(data_dir: Path) -> Path:
+def _choose_folder(data_dir: Path) -> Path:
     """Return the folder of the sockets: the data directory if its path is short enough."""
     folder = data_dir.resolve() / "run"
     if len(os.fsencode(folder)) + 16 <= _MAX_PATH_BYTES:
