@@ -13,7 +13,7 @@ from ..http.state import get_state
 from ..owner.login import Login
 
 #: Cookie of the pages' login. Scripts cannot read it.
-COOKIE = "astrbot_owner"
+_COOKIE = "astrbot_owner"
 
 #: Cookie of a browser with an earlier login. It grants no access. Failed logins from such a
 #: browser are counted separately from those of unknown clients.
@@ -25,7 +25,7 @@ _BROWSER_AGE_S = 400 * 24 * 3600
 MAX_NUMBER = 2**63 - 1
 
 #: Request header with the page's CSRF token.
-CSRF_HEADER = "X-CSRF-Token"
+_CSRF_HEADER = "X-CSRF-Token"
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -96,15 +96,15 @@ def require_owner() -> Login:
     bearer = read_bearer(request)
     if bearer:
         return _find(bearer)
-    token = request.cookies.get(COOKIE, "")
+    token = request.cookies.get(_COOKIE, "")
     if not token:
         raise ApiError("login_required", _NO_LOGIN)
     login = _find(token)
     if request.method not in _SAFE:
-        sent = request.headers.get(CSRF_HEADER, "")
+        sent = request.headers.get(_CSRF_HEADER, "")
         if not get_state().owner.is_csrf_token(login, sent):
             raise ApiError(
-                "csrf_failed", f"the {CSRF_HEADER} header is missing or wrong; reload the page"
+                "csrf_failed", f"the {_CSRF_HEADER} header is missing or wrong; reload the page"
             )
     return login
 
@@ -117,7 +117,7 @@ def read_cursor(name: str = "before") -> int | None:
 
 def find_page_login() -> Login | None:
     """Return the login of a page's cookie, or None."""
-    token = request.cookies.get(COOKIE, "")
+    token = request.cookies.get(_COOKIE, "")
     return get_state().owner.find_login(token) if token else None
 
 
@@ -128,7 +128,7 @@ def get_address() -> str:
 
 def set_cookie(response: Response, token: str) -> None:
     """Set the browser's login cookie."""
-    _set(response, COOKIE, token, get_state().owner.session_s)
+    _set(response, _COOKIE, token, get_state().owner.session_s)
 
 
 def set_browser_cookie(response: Response, signed: str) -> None:
@@ -139,7 +139,7 @@ def set_browser_cookie(response: Response, signed: str) -> None:
 def clear_cookie(response: Response) -> None:
     """Remove the browser's login cookie."""
     response.delete_cookie(
-        COOKIE, path=_cookie_path(), secure=request.is_secure, httponly=True, samesite="Strict"
+        _COOKIE, path=_cookie_path(), secure=request.is_secure, httponly=True, samesite="Strict"
     )
 
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 #: Maximum number of abandoned calls of one name that have not returned. Each holds a thread, which
 #: cannot be killed.
-MAX_ABANDONED = 20
+_MAX_ABANDONED = 20
 
 
 class CallTimedOut(AstrBotError):
@@ -48,7 +48,7 @@ class AbandonableCalls:
     :param max_abandoned: Maximum number of abandoned calls of one name.
     """
 
-    def __init__(self, max_abandoned: int = MAX_ABANDONED) -> None:
+    def __init__(self, max_abandoned: int = _MAX_ABANDONED) -> None:
         self._max_abandoned = max_abandoned
         self._abandoned: Counter[str] = Counter()
         self._lock = threading.Lock()

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 #: Maximum number of tools that endpoints accept. Source: OpenAI's API reference, "tools".
 MAX_TOOLS = 128
 
-DEFAULT_LIMITS = ToolLimits()
+_DEFAULT_LIMITS = ToolLimits()
 
 
 class Toolbox:
@@ -61,7 +61,7 @@ class Toolbox:
         timeout_s: float = 60.0,
         max_chars: int = 20_000,
         max_tools: int = MAX_TOOLS,
-        limits: ToolLimits = DEFAULT_LIMITS,
+        limits: ToolLimits = _DEFAULT_LIMITS,
         asides: AbandonableCalls | None = None,
     ) -> None:
         self._tools: dict[str, Tool] = {}

@@ -14,7 +14,7 @@ from .options import as_json_option, open_database, settings_option
 
 #: A key of the other server, to detect how its hashes were made. It is read from the
 #: environment, because every user of the machine can see command lines.
-KNOWN_KEY_VARIABLE = "ASTRBOT_KNOWN_KEY"
+_KNOWN_KEY_VARIABLE = "ASTRBOT_KNOWN_KEY"
 
 
 @click.command("import-astrbot")
@@ -63,7 +63,7 @@ def import_command(
             apply=apply,
             kinds=kinds or KINDS,
             given_salt=given_salt,
-            known_key=os.environ.get(KNOWN_KEY_VARIABLE, "").strip(),
+            known_key=os.environ.get(_KNOWN_KEY_VARIABLE, "").strip(),
             report=lambda line: click.echo(line, err=True),
         )
     if as_json:

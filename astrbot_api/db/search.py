@@ -15,14 +15,14 @@ from .models.sessions import Message
 from .sessions import SessionRow
 
 #: Maximum number of characters of each message that a search reads.
-MAX_SCANNED_CHARS = 20_000
+_MAX_SCANNED_CHARS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class SearchedMessage:
     """The beginning of a message.
 
-    :param text: The text in its first :data:`MAX_SCANNED_CHARS` characters, in one line.
+    :param text: The text in its first :data:`_MAX_SCANNED_CHARS` characters, in one line.
     :param scanned_chars: Number of characters that were read.
     """
 
@@ -37,7 +37,7 @@ _SEARCHED = (
     Message.id,
     Message.sender_name,
     Message.created_at,
-    peewee.fn.SUBSTR(Message.content, 1, MAX_SCANNED_CHARS + 1),
+    peewee.fn.SUBSTR(Message.content, 1, _MAX_SCANNED_CHARS + 1),
 )
 
 
@@ -107,7 +107,7 @@ _TEXT = re.compile(r'(?<!\\)"text":"((?:[^"\\]|\\.)*+)', re.DOTALL)
 
 def _read_text(beginning: str) -> str:
     """Return the texts of a message's JSON, which may be truncated."""
-    if len(beginning) <= MAX_SCANNED_CHARS:
+    if len(beginning) <= _MAX_SCANNED_CHARS:
         return plain_text(orjson.loads(beginning).get("message", []))
     # A cut within an escape sequence leaves a part of it.
     found = (re.sub(r"\\u[0-9a-fA-F]{0,3}$", "", one) for one in _TEXT.findall(beginning))

@@ -29,7 +29,7 @@ NOBODY = ""
 ROW_BYTES = 512
 
 #: The same for an attachment, whose content has a separate quota.
-FILE_ROW_BYTES = 1024
+_FILE_ROW_BYTES = 1024
 
 #: The kinds. ``models.keys.KeyStored`` has two columns for each: number, bytes.
 KINDS = ("messages", "sessions", "deliveries", "requests", "notes")
@@ -60,17 +60,17 @@ class Stored:
         """Bytes in the database, without the contents of files."""
         return (
             self.messages_bytes + self.sessions_bytes + self.deliveries_bytes
-            + self.requests_bytes + self.notes_bytes + self.files * FILE_ROW_BYTES
+            + self.requests_bytes + self.notes_bytes + self.files * _FILE_ROW_BYTES
         )  # fmt: skip
 
 
 #: Length of the sliding window for growth, in seconds.
-GROWTH_S = 60
+_GROWTH_S = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Bytes stored within the last :data:`GROWTH_S` seconds, minus deleted ones.
+    """Bytes stored within the last :data:`_GROWTH_S` seconds, minus deleted ones.
 
     :param bytes_now: Bytes of the current minute.
     :param bytes_before: Bytes of the previous minute, of which a part still counts.
@@ -84,7 +84,7 @@ class Growth:
     @property
     def size_bytes(self) -> int:
         """The growth that counts now."""
-        left = 1 - self.into_s / GROWTH_S
+        left = 1 - self.into_s / _GROWTH_S
         return max(0, int(self.bytes_now + max(0, self.bytes_before) * left))
 
     def find_wait(self, limit: int) -> float:
@@ -92,8 +92,8 @@ class Growth:
         if self.size_bytes < limit:
             return 0.0
         if self.bytes_now < limit:
-            return GROWTH_S * (1 - (limit - self.bytes_now) / self.bytes_before) - self.into_s
-        return GROWTH_S * (2 - limit / self.bytes_now) - self.into_s
+            return _GROWTH_S * (1 - (limit - self.bytes_now) / self.bytes_before) - self.into_s
+        return _GROWTH_S * (2 - limit / self.bytes_now) - self.into_s
 
 
 #: The columns of a key's row that count, and the counts of a job that stores nothing.
@@ -126,7 +126,7 @@ class Account(NamedTuple):
     @property
     def growth(self) -> Growth:
         """Its growth."""
-        return Growth(self.bytes_now, self.bytes_before, time.time() % GROWTH_S)
+        return Growth(self.bytes_now, self.bytes_before, time.time() % _GROWTH_S)
 
     def plus(self, counts: Mapping[str, int]) -> Account:
         """Return the account after more was stored.
@@ -144,7 +144,7 @@ class Account(NamedTuple):
 
 def this_minute() -> int:
     """Return the current minute, counted from 1970."""
-    return int(time.time()) // GROWTH_S
+    return int(time.time()) // _GROWTH_S
 
 
 def size_of(*texts: str | None) -> int:
@@ -205,7 +205,7 @@ def to_account(row: Sequence[Any]) -> Account:
 def sum_growth(db: peewee.Database) -> Growth:
     """Return the growth of all keys together. Reads one row per key."""
     now, before = _SUM_GROWTH.execute(db, minute=this_minute()).fetchone()
-    return Growth(int(now or 0), int(before or 0), time.time() % GROWTH_S)
+    return Growth(int(now or 0), int(before or 0), time.time() % _GROWTH_S)
 
 
 _SUM = Prepared(KeyStored.select(*(peewee.fn.SUM(one) for one in COUNTED)))

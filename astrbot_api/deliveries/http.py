@@ -13,9 +13,9 @@ from ..errors import AstrBotError
 from ..runtime.outbound import Answer, Call, Outbound, OutboundError
 from ..runtime.pauses import read_retry_after
 
-MAX_ANSWER_BYTES = 4 * 1024 * 1024
+_MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
-MAX_DOWNLOAD_S = 300.0
+_MAX_DOWNLOAD_S = 300.0
 
 #: Maximum duration of reading a body that is ignored, so that its connection can be reused.
 _DRAIN_S = 1.0
@@ -92,7 +92,7 @@ class PlatformHttp:
         json: Any = None,
         body: bytes | Iterable[bytes] | None = None,
         timeout_s: float = 30.0,
-        max_bytes: int = MAX_ANSWER_BYTES,
+        max_bytes: int = _MAX_ANSWER_BYTES,
         status_only: bool = False,
         limit_s: float | None = None,
     ) -> HttpResponse:
@@ -131,7 +131,7 @@ class PlatformHttp:
         *,
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 30.0,
-        limit_s: float = MAX_DOWNLOAD_S,
+        limit_s: float = _MAX_DOWNLOAD_S,
     ) -> PlatformReader:
         """Start a download. The caller enforces its own size limit.
 

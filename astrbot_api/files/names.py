@@ -26,7 +26,7 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 #: Default name of a file without a name.
-NAMELESS = "file"
+_NAMELESS = "file"
 
 
 #: Maximum length of a name that is decoded. Longer names are truncated anyway.
@@ -142,7 +142,7 @@ def clean_name(name: str) -> str:
     text = _DRIVE.sub("", text, count=1) if _DRIVE.match(text) else text
     text = text.strip()
     if not text.strip(". "):
-        return NAMELESS
+        return _NAMELESS
     return _cut(text)
 
 

@@ -10,7 +10,7 @@ from ..runtime.once import Once
 from .reading.reader import GRAB_FRAMES, PREPARE_PICTURE, RENDER_PAGES, FileReader
 
 #: Available sizes of the longer side, in pixels. Other sizes are rounded up.
-SIDES_PX = (64, 128, 256, 512, 1024)
+_SIDES_PX = (64, 128, 256, 512, 1024)
 
 #: Maximum size of a worker's cache, in bytes.
 _KEPT_BYTES = 16 * 2**20
@@ -27,7 +27,7 @@ class Thumbnails:
     def get(self, row: AttachmentRow, side_px: int) -> tuple[str, bytes]:
         """Return the media type and the bytes of a thumbnail.
 
-        :param side_px: A value of :data:`SIDES_PX`.
+        :param side_px: A value of :data:`_SIDES_PX`.
         :raises ApiError: ``attachment_not_found`` when the file has no thumbnail, or
             ``server_busy``.
         """
@@ -61,7 +61,7 @@ class Thumbnails:
 
 def choose_side(size: int) -> int:
     """Return the smallest available size that is not below the requested size."""
-    return next((side for side in SIDES_PX if side >= size), SIDES_PX[-1])
+    return next((side for side in _SIDES_PX if side >= size), _SIDES_PX[-1])
 
 
 def _refuse(words: str) -> ApiError:

@@ -64,7 +64,7 @@ RESOURCES: tuple[ApiBlueprint, ...] = (
     widget,
 )
 
-API_PATH = "/api/v1"
+_API_PATH = "/api/v1"
 
 _DESCRIPTION = """\
 Talk to an agent over HTTP: chat over server-sent events, sessions, configs and bots.
@@ -102,17 +102,17 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
         parent.register_blueprint(resource)
     # Flask's method leaves the blueprint undocumented: plugins define these routes.
     Blueprint.register_blueprint(parent, extensions)
-    app.register_blueprint(parent, url_prefix=settings.url_prefix + API_PATH)
+    app.register_blueprint(parent, url_prefix=settings.url_prefix + _API_PATH)
     # Registered separately, so that it stays undocumented.
-    add_fallback(app, cors, settings.url_prefix + API_PATH, FALLBACK)
+    add_fallback(app, cors, settings.url_prefix + _API_PATH, FALLBACK)
     if settings.files_origin:
         opened = build_files_origin()
         add_request_hooks(opened)
         register_error_handlers(opened)
-        base = settings.url_prefix + API_PATH
+        base = settings.url_prefix + _API_PATH
         app.register_blueprint(opened, url_prefix=base)
         app.wsgi_app = OnlyLinks(app.wsgi_app, settings, base)  # type: ignore[method-assign]
-    register_page(app, settings, API_PATH)
+    register_page(app, settings, _API_PATH)
     _add_aliases(app, settings)
     scopes = {resource.tag: resource.scope for resource in RESOURCES}
     # Built lazily: describing the routes takes twice as long as the rest of this function.
@@ -159,7 +159,7 @@ def _make_document(
 
 def _add_aliases(app: Flask, settings: Settings) -> None:
     """Add the alternative base paths of the OpenAI API."""
-    base = settings.url_prefix + API_PATH
+    base = settings.url_prefix + _API_PATH
     for rule in list(app.url_map.iter_rules()):
         if not rule.rule.startswith(base + OPENAI_RULE):
             continue
@@ -201,6 +201,6 @@ def _finish_document(document: dict[str, Any], settings: Settings) -> dict[str, 
     body["session_id"]["maxLength"] = settings.max_session_id_chars
     body["message"]["oneOf"][0]["maxLength"] = settings.max_message_chars
     body["message"]["oneOf"][1]["maxItems"] = settings.max_segments
-    chat_post = document["paths"][settings.url_prefix + API_PATH + "/chat"]["post"]
+    chat_post = document["paths"][settings.url_prefix + _API_PATH + "/chat"]["post"]
     chat_post["requestBody"]["description"] = f"At most {settings.max_json_bytes} bytes of JSON."
     return document

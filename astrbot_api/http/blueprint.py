@@ -30,7 +30,7 @@ from .schemas import path_parameter
 from .state import get_state
 
 #: Maximum size of a JSON body without a message, in bytes.
-SMALL_JSON_BYTES = 256 * 1024
+_SMALL_JSON_BYTES = 256 * 1024
 
 #: Accepted charset names. ASCII is a subset of UTF-8.
 _UTF8_NAMES = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
@@ -65,7 +65,7 @@ def read_json_object(
     req: Request,
     *,
     carries_message: bool = False,
-    max_bytes: int = SMALL_JSON_BYTES,
+    max_bytes: int = _SMALL_JSON_BYTES,
     keep: bool = False,
 ) -> dict[str, Any]:
     """Return the JSON object of the body, or an empty one if there is no body.
@@ -191,7 +191,7 @@ class ApiBlueprint(flask_smorest.Blueprint):
         kwargs.setdefault("error_status_code", 400)
         is_json = kwargs.get("location", "json") == "json"
         if is_json and not getattr(schema, "carries_message", False):
-            kwargs.setdefault("description", f"At most {SMALL_JSON_BYTES} bytes of JSON.")
+            kwargs.setdefault("description", f"At most {_SMALL_JSON_BYTES} bytes of JSON.")
         codes = _BODY_CODES if is_json else ("invalid_request",)
         if any(field.required for field in schema.fields.values()):
             codes = ("missing_field", *codes)

@@ -19,7 +19,7 @@ _BUSINESS_STATUSES = frozenset({400, 404, 409, 415})
 
 #: How to authenticate, sent with each 401. Clients may require it: Java's fails without it.
 #: Browsers show no login dialog for this scheme. Source: RFC 9110, 11.6.1; RFC 6750, 3.
-CHALLENGE = {"WWW-Authenticate": 'Bearer realm="AstrBot"'}
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="AstrBot"'}
 
 #: Environ key of the request id.
 _REQUEST_ID_KEY = "astrbot_api.request_id"
@@ -47,7 +47,7 @@ def fail(error: ApiError) -> Response:
     """
     headers = {**error.headers, "X-Request-ID": get_request_id()}
     if error.status == 401:
-        headers = {**CHALLENGE, **headers}
+        headers = {**_CHALLENGE, **headers}
     if expects_openai_errors(request):
         body = orjson.dumps({"error": describe_error(error)})
         return Response(body, error.status, headers, mimetype="application/json")

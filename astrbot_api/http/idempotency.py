@@ -16,14 +16,14 @@ from .auth import get_caller
 from .envelope import ok
 from .schemas import header_parameter
 
-HEADER = "Idempotency-Key"
+_HEADER = "Idempotency-Key"
 
 _MAX_CHARS = 255
 
 #: The header in the documentation of a route.
 PARAMETER: dict[str, Any] = {
     **header_parameter(
-        HEADER,
+        _HEADER,
         "A unique value that the client chooses for this request. A request with the same value "
         "and body is not executed again within one day.",
     ),
@@ -41,11 +41,11 @@ def read_client_key(kind: str, content: Any = None) -> ClientKey | None:
     :param content: The request's JSON content, or None if it is not read yet.
     :raises ApiError: ``invalid_request``.
     """
-    word = request.headers.get(HEADER, "").strip()
+    word = request.headers.get(_HEADER, "").strip()
     if not word:
         return None
     if len(word) > _MAX_CHARS or not (word.isascii() and word.isprintable()):
-        raise refuse(f"{HEADER} must have at most {_MAX_CHARS} printable ASCII characters")
+        raise refuse(f"{_HEADER} must have at most {_MAX_CHARS} printable ASCII characters")
     caller = get_caller()
     key = ClientKey(caller.key_id, word, f"{kind}:", caller.root_id)
     if content is None:

@@ -13,7 +13,7 @@ from ..errors import ApiError
 OPENAI_RULE = "/openai/"
 
 #: Paths that contain this get OpenAI's error format.
-OPENAI_PATH = f"/api/v1{OPENAI_RULE}"
+_OPENAI_PATH = f"/api/v1{OPENAI_RULE}"
 
 #: Prefix of the endpoint names of the OpenAI routes and their aliases.
 _ENDPOINTS = "astrbot_api.openai."
@@ -36,7 +36,7 @@ def list_aliases(base: str, at_root: bool) -> Iterator[str]:
 def expects_openai_errors(request: Request) -> bool:
     """Return whether a request expects OpenAI's error format."""
     endpoint = request.endpoint or ""
-    return OPENAI_PATH in request.path or endpoint.startswith((_ENDPOINTS, ROOT_FALLBACK))
+    return _OPENAI_PATH in request.path or endpoint.startswith((_ENDPOINTS, ROOT_FALLBACK))
 
 
 #: HTTP status -> ``type``. Other 4xx statuses are ``invalid_request_error``.

@@ -20,7 +20,7 @@ from .fields import optional_object, optional_text, request_field
 from .schemas import RequestSchema
 from .state import get_state
 
-MAX_COMMENT_CHARS = 2000
+_MAX_COMMENT_CHARS = 2000
 
 #: Longer ids are truncated before the lookup.
 _MAX_ID_CHARS = 255
@@ -36,8 +36,8 @@ def read_comment(name: str, value: Any) -> str:
         return ""
     if not isinstance(value, str):
         raise refuse(f"{name} must be a string")
-    if len(value) > MAX_COMMENT_CHARS:
-        raise refuse(f"{name} must have at most {MAX_COMMENT_CHARS} characters")
+    if len(value) > _MAX_COMMENT_CHARS:
+        raise refuse(f"{name} must have at most {_MAX_COMMENT_CHARS} characters")
     check_text(name, value)
     return value
 
@@ -69,7 +69,7 @@ class DecisionSchema(RunOwnerSchema):
         "The reason. The model receives it if the call is rejected.",
         "too much",
         validate=ma.validate.Length(
-            max=MAX_COMMENT_CHARS, error=f"comment has {MAX_COMMENT_CHARS} characters at most"
+            max=_MAX_COMMENT_CHARS, error=f"comment has {_MAX_COMMENT_CHARS} characters at most"
         ),
     )
 

@@ -15,7 +15,7 @@ from ..events import Event
 from .sse import LEAVING, Rendering, decode_own, frame_json
 
 #: Error message if the repeated step produces different text.
-BROKEN = "A worker of the server died, and its answer could not be continued; ask again."
+_BROKEN = "A worker of the server died, and its answer could not be continued; ask again."
 
 
 @dataclass(slots=True)
@@ -96,7 +96,7 @@ class ReplyRendering(Rendering):
         """Return the code and the message of the turn's error, or None, after the turn ended."""
         if self.fold.error is not None:
             return self.fold.error.get("reason") or self.fold.error["code"], self.fold.error["data"]
-        return None if self._text.is_whole() else ("run_interrupted", BROKEN)
+        return None if self._text.is_whole() else ("run_interrupted", _BROKEN)
 
     def rewind(self) -> None:
         """Skip the text so far when another worker repeats it."""

@@ -12,7 +12,7 @@ from ..errors import STATUS_OF_CODE
 F = TypeVar("F", bound=ma.fields.Field[Any])
 
 #: Examples of times and ids in the OpenAPI document.
-TIME_EXAMPLE = "2026-11-23T16:41:51.860786+00:00"
+_TIME_EXAMPLE = "2026-11-23T16:41:51.860786+00:00"
 ATTACHMENT_ID_EXAMPLE = "19281dd2-996d-4f73-ad81-0bc5992a3074"
 
 #: Description and example of a session in a path. A path cannot name a session whose id contains a
@@ -74,7 +74,7 @@ def flag(description: str, example: bool) -> ma.fields.Boolean:
     return response_field(ma.fields.Boolean, description, example)
 
 
-def time(description: str, example: Any = TIME_EXAMPLE, **more: Any) -> ma.fields.String:
+def time(description: str, example: Any = _TIME_EXAMPLE, **more: Any) -> ma.fields.String:
     """Return a response field that is an ISO 8601 time; see :func:`response_field`."""
     return response_field(ma.fields.String, description, example, format="date-time", **more)
 

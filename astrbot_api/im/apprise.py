@@ -32,7 +32,7 @@ from .piecewise import PiecewiseAdapter, PiecewiseSettings, check_size
 from .rich_text import BOLD, CODE, ITALIC, LINK, PRE, QUOTE, STRIKE, RichText, iter_pieces
 
 #: The session whose messages go to ``url``.
-DEFAULT_SESSION = "default"
+_DEFAULT_SESSION = "default"
 
 #: Maximum length of a piece, and the minimum used for services with a smaller limit, in
 #: UTF-16 code units.
@@ -90,7 +90,7 @@ class AppriseAdapter(PiecewiseAdapter):
         )
         self._urls: dict[str, str] = dict(settings["urls"])
         if settings["url"]:
-            self._urls.setdefault(DEFAULT_SESSION, settings["url"])
+            self._urls.setdefault(_DEFAULT_SESSION, settings["url"])
         for name, url in self._urls.items():
             if self._make_service(url) is None:
                 raise SettingsError(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ..db.legacy_keys import LegacyKey
 
 #: Source: section 8, item 10 of the contract.
-ROUNDS = 100_000
+_ROUNDS = 100_000
 
 #: Hashes with more rounds are rejected: checking one would block a core.
 _MAX_ROUNDS = 1_000_000
@@ -56,7 +56,7 @@ def read_hash(text: str, salt: str, rounds: int | None, given_salt: bytes | None
     :param given_salt: The operator's salt for every key, or None.
     :raises UnreadableHash: if the format is unknown.
     """
-    algorithm, rounds = "", ROUNDS if rounds is None else rounds
+    algorithm, rounds = "", _ROUNDS if rounds is None else rounds
     described = _SELF_DESCRIBED.fullmatch(text)
     pair = None if described else _SALT_AND_HASH.fullmatch(text)
     if described:

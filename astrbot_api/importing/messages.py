@@ -18,7 +18,7 @@ Note = Callable[[str], None]
 BAD_PART = "a part of the message has an unknown form and was skipped"
 
 #: Older versions stored text without parts.
-OLD_TEXT = "the message was a plain string and became one text part"
+_OLD_TEXT = "the message was a plain string and became one text part"
 
 
 def read_content(value: Any, note: Note) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def read_content(value: Any, note: Note) -> dict[str, Any]:
         raise ValueError("its content is not of type user or bot")
     parts = loaded.get("message")
     if isinstance(parts, str):
-        note(OLD_TEXT)
+        note(_OLD_TEXT)
         parts = [{"type": "plain", "text": parts}]
     if not isinstance(parts, list):
         raise ValueError("its content has no list of parts")

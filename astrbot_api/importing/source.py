@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 from ..errors import AstrBotError
 
 #: The database of AstrBot 4.
-DATABASE_NAME = "data_v4.db"
+_DATABASE_NAME = "data_v4.db"
 
 #: Suffixes of the files of an open SQLite database.
 _SUFFIXES = ("", "-wal", "-journal")
@@ -31,7 +31,7 @@ _SUFFIXES = ("", "-wal", "-journal")
 #: Number of attempts to copy a database that is being written to.
 _COPY_ATTEMPTS = 5
 
-PAGE_ROWS = 200
+_PAGE_ROWS = 200
 
 #: Longer values are returned as None.
 MAX_VALUE_CHARS = 16 * 1024 * 1024
@@ -87,7 +87,7 @@ class Source:
         ]
         if len(found) > 1:
             names = ", ".join(table.name for table in found)
-            raise ImportFault(f"{DATABASE_NAME}: these tables are too similar: {names}")
+            raise ImportFault(f"{_DATABASE_NAME}: these tables are too similar: {names}")
         return found[0] if found else None
 
     def count_rows(self, table: Table) -> int:
@@ -112,7 +112,7 @@ class Source:
         condition = "" if where is None else f" AND {_quote(where[0])} = ?"
         sql = (
             f"SELECT {shown} FROM {_quote(table.name)} "
-            f"WHERE rowid > ?{condition} ORDER BY rowid LIMIT {PAGE_ROWS}"
+            f"WHERE rowid > ?{condition} ORDER BY rowid LIMIT {_PAGE_ROWS}"
         )
         last = -(2**63)
         while True:
@@ -161,24 +161,24 @@ def open_source(folder: Path) -> Iterator[Source]:
     :param folder: AstrBot's ``data`` folder, or its parent.
     :raises ImportFault: if there is no database, or it cannot be copied intact.
     """
-    if not (folder / DATABASE_NAME).is_file() and (folder / "data" / DATABASE_NAME).is_file():
+    if not (folder / _DATABASE_NAME).is_file() and (folder / "data" / _DATABASE_NAME).is_file():
         folder = folder / "data"
-    if not (folder / DATABASE_NAME).is_file():
-        raise ImportFault(f"{folder} has no {DATABASE_NAME}, so it is no AstrBot 4 data directory")
+    if not (folder / _DATABASE_NAME).is_file():
+        raise ImportFault(f"{folder} has no {_DATABASE_NAME}, so it is no AstrBot 4 data directory")
     with tempfile.TemporaryDirectory(prefix="astrbot-import-") as temporary:
-        copy = Path(temporary) / DATABASE_NAME
+        copy = Path(temporary) / _DATABASE_NAME
         try:
-            _copy_quiet(folder / DATABASE_NAME, copy)
+            _copy_quiet(folder / _DATABASE_NAME, copy)
             db = sqlite3.connect(copy, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
-            raise ImportFault(f"cannot copy {DATABASE_NAME}: {error}") from error
+            raise ImportFault(f"cannot copy {_DATABASE_NAME}: {error}") from error
         try:
             (answer,) = db.execute("PRAGMA quick_check(1)").fetchone()
             if answer != "ok":
-                raise ImportFault(f"{DATABASE_NAME} is damaged: {answer}")
+                raise ImportFault(f"{_DATABASE_NAME} is damaged: {answer}")
             yield Source(folder, db)
         except sqlite3.DatabaseError as error:
-            raise ImportFault(f"{DATABASE_NAME} cannot be read: {error}") from error
+            raise ImportFault(f"{_DATABASE_NAME} cannot be read: {error}") from error
         finally:
             db.close()
 
@@ -215,7 +215,7 @@ def _copy_quiet(original: Path, copy: Path) -> None:
         if _stamps(original) == before:
             return
     raise ImportFault(
-        f"{DATABASE_NAME} is constantly being written to; stop AstrBot, or try again later"
+        f"{_DATABASE_NAME} is constantly being written to; stop AstrBot, or try again later"
     )
 
 

@@ -58,7 +58,7 @@ _DAY_S = 24 * 60 * 60
 
 #: Assumed cost of a turn that has not ended. Near its token limit, a key runs its
 #: turns one after another, so that parallel turns cannot overdraw it.
-RESERVED_TOKENS = 4000
+_RESERVED_TOKENS = 4000
 
 #: Seconds until a retry when the key's own running turns block a new one.
 _SOON_S = 2
@@ -138,7 +138,7 @@ def _check_tokens(
     rule: str, limit: int | None, tokens: int, active: int, tomorrow_s: int | None
 ) -> None:
     _check_used(rule, limit, tokens, "tokens", tomorrow_s)
-    if limit is not None and active and tokens + active * RESERVED_TOKENS >= limit:
+    if limit is not None and active and tokens + active * _RESERVED_TOKENS >= limit:
         raise ApiError(
             "rate_limited",
             f"the running turns of the API key may use up the rest of its {limit} tokens "

@@ -25,7 +25,7 @@ FOLDER = "folder"
 ENTRY_POINT = "entry point"
 
 #: Name of the plugin's class in a folder.
-CLASS_NAME = "Plugin"
+_CLASS_NAME = "Plugin"
 
 #: Prefix of a folder's modules. A unique name follows, so that they shadow no other module and two
 #: applications do not share them.
@@ -109,10 +109,10 @@ def load_folder(folder: Path, shown: str) -> Callable[[], Any]:
         raise PluginError(f"{shown} has neither plugin.py nor __init__.py")
     name = f"{_MODULE_PREFIX}{folder.name.replace('-', '_')}_{uuid.uuid4().hex}"
     module = _import_file(name, path, folder)
-    found: Callable[[], Any] | None = getattr(module, CLASS_NAME, None)
+    found: Callable[[], Any] | None = getattr(module, _CLASS_NAME, None)
     if not callable(found):
         _forget(name)
-        raise PluginError(f"{shown}/{path.name} has no class named {CLASS_NAME}")
+        raise PluginError(f"{shown}/{path.name} has no class named {_CLASS_NAME}")
     return found
 
 

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 SLOW_S = 1.0
 
 #: The same for on_event, which is called between two tokens.
-SLOW_EVENT_S = 0.05
+_SLOW_EVENT_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class TurnHooks:
                 log.exception("plugin %s failed in on_event and gets no more events of this run",
                               one.plugin)  # fmt: skip
             took_s = time.monotonic() - started
-            if took_s > SLOW_EVENT_S:
+            if took_s > _SLOW_EVENT_S:
                 log.warning("plugin %s delayed a stream for %.2f s in on_event", one.plugin, took_s)
 
     def _run(self, one: Implementation, **values: Any) -> Any:

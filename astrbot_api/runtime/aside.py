@@ -42,7 +42,7 @@ from .per_process import PerProcess
 log = logging.getLogger(__name__)
 
 #: Number of concurrent jobs of a worker. Other jobs wait for a seat.
-SEATS = 2
+_SEATS = 2
 
 #: Maximum wait for a seat, in seconds.
 MAX_WAIT_S = 60.0
@@ -116,7 +116,7 @@ class Aside:
     :param seats: Number of concurrent jobs.
     """
 
-    def __init__(self, seats: int = SEATS) -> None:
+    def __init__(self, seats: int = _SEATS) -> None:
         self._seats = _Seats(seats)
         self._failures = _Failures()
         self._server = PerProcess(ForkServer)

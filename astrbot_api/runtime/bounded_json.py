@@ -15,10 +15,10 @@ import orjson
 from .threads import let_others_run
 
 #: Maximum number of members of all lists and objects of a text, at any depth.
-MAX_MEMBERS = 50_000
+_MAX_MEMBERS = 50_000
 
 #: Maximum nesting. orjson parses 1,024 levels, but serialises only 254.
-MAX_DEPTH = 100
+_MAX_DEPTH = 100
 
 
 class JsonLimitError(ValueError):
@@ -30,7 +30,7 @@ class JsonDepthError(JsonLimitError):
 
 
 def load_json(
-    text: bytes | str, *, max_members: int = MAX_MEMBERS, max_depth: int = MAX_DEPTH
+    text: bytes | str, *, max_members: int = _MAX_MEMBERS, max_depth: int = _MAX_DEPTH
 ) -> Any:
     """Parse a JSON text. A byte order mark before it is ignored (RFC 8259, 8.1).
 

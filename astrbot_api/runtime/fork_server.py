@@ -32,7 +32,7 @@ from ..errors import Unreadable
 PROGRAM = "from astrbot_api.runtime.fork_server import main; main()"
 
 #: Seconds without a job after which the process exits. The next job starts a new one.
-IDLE_S = 300.0
+_IDLE_S = 300.0
 
 #: Header of a frame on a job's socket: kind, size of the JSON, size of the binary data.
 FRAME = struct.Struct(">cQQ")
@@ -49,7 +49,7 @@ FRAME_END = b"."
 
 #: Maximum size of a request on the control socket: the module to import, as JSON, with one or
 #: two file descriptors.
-MAX_CONTROL_BYTES = 4096
+_MAX_CONTROL_BYTES = 4096
 
 #: Additional address space of a child beyond its memory limit, for mapped files. The job
 #: limits the data segment, but not every system enforces that limit.
@@ -101,7 +101,7 @@ class _Server:
 
     def serve(self) -> None:
         while True:
-            events = self._poll.poll(IDLE_S * 1000)
+            events = self._poll.poll(_IDLE_S * 1000)
             if not events and not self._children:
                 return
             for descriptor, _ in events:
@@ -117,7 +117,7 @@ class _Server:
     def _accept(self) -> bool:
         """Start the requested job, and return whether the control socket is still open."""
         try:
-            message, descriptors, _, _ = socket.recv_fds(self._control, MAX_CONTROL_BYTES, 2)
+            message, descriptors, _, _ = socket.recv_fds(self._control, _MAX_CONTROL_BYTES, 2)
         except ConnectionError:
             return False
         if not message:

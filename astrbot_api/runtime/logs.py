@@ -52,7 +52,7 @@ class HideKeys(logging.Filter):
 
 
 #: Maximum length of a line, so that callers cannot fill the disk.
-MAX_LINE_CHARS = 16_000
+_MAX_LINE_CHARS = 16_000
 
 
 def _bound_line(text: str) -> str:
@@ -61,9 +61,9 @@ def _bound_line(text: str) -> str:
     The end is kept, because the end of a traceback names the error.
     """
     text = hide_keys(text)
-    if len(text) <= MAX_LINE_CHARS:
+    if len(text) <= _MAX_LINE_CHARS:
         return text
-    half = MAX_LINE_CHARS // 2
+    half = _MAX_LINE_CHARS // 2
     return f"{text[:half]} [cut: {len(text)} characters] {text[-half:]}"
 
 

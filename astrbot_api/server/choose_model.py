@@ -23,7 +23,7 @@ from ..errors import SettingsError
 from ..providers.local import DEFAULT_OPENAI_MODEL
 from ..providers.local_model import find_demo_gguf
 
-OLLAMA_URL = "http://127.0.0.1:11434"
+_OLLAMA_URL = "http://127.0.0.1:11434"
 
 #: Timeout for Ollama, in seconds. It runs on this machine.
 _OLLAMA_TIMEOUT_S = 0.3
@@ -90,7 +90,7 @@ def choose_model(
     return replace(choice, environ=auto.environ) if auto is not None else choice
 
 
-def list_ollama_models(url: str = OLLAMA_URL) -> list[str]:
+def list_ollama_models(url: str = _OLLAMA_URL) -> list[str]:
     """Return the names of Ollama's chat models, or an empty list without Ollama.
 
     Source: https://github.com/ollama/ollama/blob/main/docs/api.md
@@ -126,8 +126,8 @@ def _choose_auto(
         named = model if model in names else names[0]
         return ModelChoice(
             "ollama",
-            f"Model: {named} of the Ollama at {OLLAMA_URL}.",
-            {"ASTRBOT_MODEL_URL": f"{OLLAMA_URL}/v1", "ASTRBOT_MODEL": named},
+            f"Model: {named} of the Ollama at {_OLLAMA_URL}.",
+            {"ASTRBOT_MODEL_URL": f"{_OLLAMA_URL}/v1", "ASTRBOT_MODEL": named},
         )
     if embedded.kind == "embedded":
         return embedded

@@ -10,7 +10,7 @@ import orjson
 
 from ...agent.provider import ModelMessage
 
-SHORT_RESULT_CHARS = 200
+_SHORT_RESULT_CHARS = 200
 
 #: Tokens counted for a picture or a recording.
 _MEDIA_TOKENS = 1000
@@ -107,7 +107,7 @@ class PastTurn:
         if not self.has_results:
             return
         self.messages = [
-            {**one, "content": shorten(one["content"], SHORT_RESULT_CHARS)}
+            {**one, "content": shorten(one["content"], _SHORT_RESULT_CHARS)}
             if one["role"] == "tool"
             else one
             for one in self.messages

@@ -253,10 +253,10 @@ def _quote(store: Store, session: int, reply: Reply) -> str:
 
 
 #: Placeholders that a prompt may have in braces. Other braces stay unchanged.
-PLACEHOLDERS = ("username", "time", "platform")
+_PLACEHOLDERS = ("username", "time", "platform")
 
 
-_PLACEHOLDER = re.compile(r"\{(" + "|".join(PLACEHOLDERS) + r")\}")
+_PLACEHOLDER = re.compile(r"\{(" + "|".join(_PLACEHOLDERS) + r")\}")
 
 
 def fill_prompt(prompt: str, *, username: str, platform: str) -> str:

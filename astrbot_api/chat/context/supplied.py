@@ -18,7 +18,7 @@ from .media import Content
 Render = Callable[[Sequence[dict[str, Any]]], Content]
 
 #: Heading of the caller's instructions, which do not become a system prompt.
-INSTRUCTIONS = "[Instructions of the application]"
+_INSTRUCTIONS = "[Instructions of the application]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def build_supplied(
     kept += asked
     if context.instructions:
         # Prepended to the first message, so that roles still alternate.
-        lead = f"{INSTRUCTIONS}\n{context.instructions}\n\n"
+        lead = f"{_INSTRUCTIONS}\n{context.instructions}\n\n"
         if kept and kept[0]["role"] == "user":
             kept[0] = {**kept[0], "content": _prepend(kept[0]["content"], lead)}
         else:
@@ -170,7 +170,7 @@ def _prepend(content: Content, text: str) -> Content:
 
 def write_transcript(context: SuppliedContext, text: str) -> str:
     """Return conversation and new message as one text, for agents with their own history."""
-    lines = [f"{INSTRUCTIONS}\n{context.instructions}"] if context.instructions else []
+    lines = [f"{_INSTRUCTIONS}\n{context.instructions}"] if context.instructions else []
     lines += [one.to_text() for one in context.messages]
     if not lines and not context.after:
         return text

@@ -18,7 +18,7 @@ from .turn import OpenTurn
 
 log = logging.getLogger(__name__)
 
-MAX_TITLE_CHARS = 60
+_MAX_TITLE_CHARS = 60
 
 #: Maximum number of title requests that run, and that wait. Titles must not delay answers, so
 #: further sessions are named by their first words.
@@ -122,9 +122,9 @@ class SessionNaming:
 def _first_words(text: str) -> str:
     """Return the beginning of a text as a name, cut between words."""
     line = " ".join(text.split())
-    if len(line) <= MAX_TITLE_CHARS:
+    if len(line) <= _MAX_TITLE_CHARS:
         return line
-    cut = line[: MAX_TITLE_CHARS - 1]
+    cut = line[: _MAX_TITLE_CHARS - 1]
     head, _, tail = cut.rpartition(" ")
     # Cut inside a word if the language has no spaces or the word is very long.
     return (head if head and len(tail) < 20 else cut) + "…"
@@ -140,9 +140,9 @@ def _ask(wanted: TitleRequest) -> str:
     ]
     options = ModelOptions(cancel=Cancellation(), model=wanted.model)
     try:
-        said = read_text(wanted.provider.stream(messages, [], options), 10 * MAX_TITLE_CHARS)
+        said = read_text(wanted.provider.stream(messages, [], options), 10 * _MAX_TITLE_CHARS)
     except Exception as error:
         log.info("no title from the model: %s", error)
         return ""
     title = " ".join(said.split()).strip("\"'“”「」*# ")
-    return title if len(title) <= MAX_TITLE_CHARS else _first_words(title)
+    return title if len(title) <= _MAX_TITLE_CHARS else _first_words(title)

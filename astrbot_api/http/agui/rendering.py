@@ -19,13 +19,13 @@ from ...runtime.clock import to_iso
 from ..replies import ReplyRendering, count_tokens, describe_call, describe_file
 from ..sse import frame_json
 
-#: Version of the protocol. Source: ``PROTOCOL_VERSION`` of ``@ag-ui/core``.
-PROTOCOL_VERSION = "1.0"
+#: Version of the protocol. Source: ``_PROTOCOL_VERSION`` of ``@ag-ui/core``.
+_PROTOCOL_VERSION = "1.0"
 
 #: Schema of the ``payload`` in an entry of ``resume``, which answers an interrupt. With
 #: ``editedArgs``, user interfaces let a person edit the call.
 #: Source: https://docs.ag-ui.com/concepts/interrupts, approve with edits.
-RESPONSE_SCHEMA = {
+_RESPONSE_SCHEMA = {
     "type": "object",
     "properties": {
         "approved": {"type": "boolean"},
@@ -72,7 +72,7 @@ class AguiStream(ReplyRendering):
         """Return the first event, and the client's state."""
         started: Event = {"type": "RUN_STARTED", **self._describe_run()}
         if self.is_current:
-            started["protocolVersion"] = PROTOCOL_VERSION
+            started["protocolVersion"] = _PROTOCOL_VERSION
         events = [started]
         if self.state is not None:
             events.append({"type": "STATE_SNAPSHOT", "snapshot": self.state})
@@ -139,7 +139,7 @@ class AguiStream(ReplyRendering):
     def _note_interrupt(self, asked: dict[str, Any], call_id: str | None) -> None:
         interrupt = {
             "id": asked["id"], "reason": "tool_call", "expiresAt": asked["expires_at"],
-            "message": f"{asked['tool']} needs your approval.", "responseSchema": RESPONSE_SCHEMA,
+            "message": f"{asked['tool']} needs your approval.", "responseSchema": _RESPONSE_SCHEMA,
             "metadata": {"tool": asked["tool"], "arguments": asked["arguments"]},
             **({"toolCallId": call_id} if call_id else {}),
         }  # fmt: skip

@@ -21,7 +21,7 @@ from ..state import get_state
 from .sites import RouteCaller, get_plugin_sites
 
 #: Scope that a key needs for a plugin's views.
-SCOPE = "plugin"
+_SCOPE = "plugin"
 
 #: Undocumented, because plugins define these routes.
 blp = Blueprint("extensions", __name__)
@@ -40,7 +40,7 @@ def answer_for_plugin(name: str, rest: str = "") -> Response:
     site = get_plugin_sites().find(name)
     own = {} if site is None else site.prepare(request.environ)
     if site is None or site.needs_key(own):
-        require_scope(SCOPE)
+        require_scope(_SCOPE)
         set_log_fields(**get_log_fields(), key_prefix=get_caller().key_prefix)
     if site is None:
         raise ApiError("path_not_found", f"There is no plugin {name} that answers requests")

@@ -29,7 +29,7 @@ _OPENED = frozenset({"document", "iframe", "frame"})
 #: Lifetime of a link, in seconds. Browsers fetch a video in several requests.
 _LINK_S = 600
 
-FILES_ORIGIN = "astrbot_files_origin"
+_FILES_ORIGIN = "astrbot_files_origin"
 
 _PATH = "/files/opened/"
 
@@ -66,7 +66,7 @@ class OnlyLinks:
 
 def build_files_origin() -> Blueprint:
     """Return the blueprint of the files origin, which is undocumented: only we link to it."""
-    blueprint = Blueprint(FILES_ORIGIN, __name__)
+    blueprint = Blueprint(_FILES_ORIGIN, __name__)
 
     @blueprint.get(f"{_PATH}<attachment_id>", endpoint=_ENDPOINT)
     def open_attachment(attachment_id: str) -> Response:
@@ -91,7 +91,7 @@ def _redirect_opened(asked: Request, row: AttachmentRow) -> Response | None:
     if not settings.files_origin or asked.headers.get("Sec-Fetch-Dest", "") not in _OPENED:
         return None
     until = str(int(time.time()) + _LINK_S)
-    path = url_for(f"{FILES_ORIGIN}.{_ENDPOINT}", attachment_id=row.attachment_id)
+    path = url_for(f"{_FILES_ORIGIN}.{_ENDPOINT}", attachment_id=row.attachment_id)
     signature = _sign(settings, row.attachment_id, until)
     link = f"{settings.files_origin}{path}?until={until}&signature={signature}"
     headers = {"Location": link, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}

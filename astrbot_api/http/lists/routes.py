@@ -25,7 +25,7 @@ from .schemas import (
 )
 
 #: The newest AstrBot version whose recorded responses are part of the tests.
-FOLLOWED_VERSION = "4.29.3"
+_FOLLOWED_VERSION = "4.29.3"
 
 stats = ApiBlueprint(
     "stats",
@@ -79,9 +79,9 @@ def get_versions() -> Response:
     """
     return ok(
         {
-            "astrbot_version": FOLLOWED_VERSION,
-            "astrbot_code_version": FOLLOWED_VERSION,
-            "webui_version": f"v{FOLLOWED_VERSION}",
+            "astrbot_version": _FOLLOWED_VERSION,
+            "astrbot_code_version": _FOLLOWED_VERSION,
+            "webui_version": f"v{_FOLLOWED_VERSION}",
             "server": "astrbot-api",
             "server_version": find_version(),
         }

@@ -15,9 +15,9 @@ from typing import Any
 HANDSHAKE_VERSIONS = ("2025-03-26", "2025-06-18", "2025-11-25")
 
 #: The version without a handshake: each request carries its version and capabilities.
-STATELESS_VERSION = "2026-07-28"
+_STATELESS_VERSION = "2026-07-28"
 
-VERSIONS = (*HANDSHAKE_VERSIONS, STATELESS_VERSION)
+VERSIONS = (*HANDSHAKE_VERSIONS, _STATELESS_VERSION)
 
 #: The only version with batches, and the default of a request without a version.
 BATCH_VERSION = "2025-03-26"
@@ -77,7 +77,7 @@ class Call:
     @property
     def is_stateless(self) -> bool:
         """Whether the request has the version without a handshake."""
-        return self.version == STATELESS_VERSION
+        return self.version == _STATELESS_VERSION
 
     @property
     def progress_token(self) -> str | int | None:
@@ -159,7 +159,7 @@ def find_status(error: RpcError, version: str) -> int:
     """Return the HTTP status of an error."""
     if error.status:
         return error.status
-    return _STATUSES.get(error.code, 200) if version == STATELESS_VERSION else 200
+    return _STATUSES.get(error.code, 200) if version == _STATELESS_VERSION else 200
 
 
 def is_id(value: Any) -> bool:

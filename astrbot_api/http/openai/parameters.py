@@ -24,7 +24,7 @@ MAX_TOOLS = 128
 
 #: Maximum number of members in all tool schemas, and in the schema of an answer. Enough for some
 #: thousand properties.
-MAX_SCHEMA_MEMBERS = 20_000
+_MAX_SCHEMA_MEMBERS = 20_000
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -298,9 +298,9 @@ def _check_schema(schema: Any, where: str) -> None:
 
 
 def _check_size(schema: Any, where: str) -> None:
-    if count_members(schema, MAX_SCHEMA_MEMBERS) > MAX_SCHEMA_MEMBERS:
+    if count_members(schema, _MAX_SCHEMA_MEMBERS) > _MAX_SCHEMA_MEMBERS:
         raise refuse(
-            f"{where} has more than {MAX_SCHEMA_MEMBERS} members in its lists and objects; "
+            f"{where} has more than {_MAX_SCHEMA_MEMBERS} members in its lists and objects; "
             "make it smaller"
         )
 

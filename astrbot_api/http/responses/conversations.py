@@ -43,7 +43,7 @@ from .turns import make_reader
 __all__ = ["blp"]
 
 #: Maximum number of items added by one request. Source: OpenAI's limit.
-MAX_ADDED = 20
+_MAX_ADDED = 20
 
 #: Maximum number of entries read by one query, and the bytes after which the query stops.
 _PAGE = 8
@@ -214,8 +214,8 @@ def _read_added(given: Any, username: str) -> list[dict[str, Any]]:
     """Return added items in the stored form."""
     if given is None:
         return []
-    if not isinstance(given, list) or len(given) > MAX_ADDED:
-        raise refuse(f"items must be a list of at most {MAX_ADDED} items")
+    if not isinstance(given, list) or len(given) > _MAX_ADDED:
+        raise refuse(f"items must be a list of at most {_MAX_ADDED} items")
     added = make_reader(username).read_all(given, [])
     _check_files(added)
     return added

@@ -17,7 +17,7 @@ MAX_PAIRS, MAX_KEY_CHARS, MAX_VALUE_CHARS = 16, 64, 512
 
 #: Maximum size of the repeated request fields, in bytes of JSON. They are stored with each
 #: response, and each stream sends them three times.
-MAX_ECHO_BYTES = 512 * 1024
+_MAX_ECHO_BYTES = 512 * 1024
 
 _WITHOUT_EFFECT = (
     "service_tier", "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
@@ -52,9 +52,9 @@ def echo_request(body: Mapping[str, Any]) -> dict[str, Any]:
         "background": body.get("background") is True,
         **{name: _short(body, name) for name in _WITHOUT_EFFECT},
     }
-    if len(orjson.dumps(echo)) > MAX_ECHO_BYTES:
+    if len(orjson.dumps(echo)) > _MAX_ECHO_BYTES:
         raise refuse(
-            f"instructions, tools and text have more than {MAX_ECHO_BYTES} bytes as JSON; send "
+            f"instructions, tools and text have more than {_MAX_ECHO_BYTES} bytes as JSON; send "
             "long texts in input"
         )
     return echo

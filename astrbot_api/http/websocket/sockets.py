@@ -12,7 +12,7 @@ from ...errors import ApiError
 from .connection import NORMAL, RESTART, WebSocket
 
 #: Maximum number of concurrent turns per connection.
-MAX_TURNS = 20
+_MAX_TURNS = 20
 
 
 class OpenSocket:
@@ -36,10 +36,10 @@ class OpenSocket:
         :raises ApiError: ``too_many_turns``.
         """
         with self._lock:
-            if self._turns >= MAX_TURNS:
+            if self._turns >= _MAX_TURNS:
                 raise ApiError(
                     "too_many_turns",
-                    f"this connection already has {MAX_TURNS} running turns; wait for one to end",
+                    f"this connection already has {_MAX_TURNS} running turns; wait for one to end",
                 )
             self._turns += 1
 

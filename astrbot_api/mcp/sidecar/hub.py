@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds before an unused server is stopped: workers restart, and reload a
 #: changed config at different times.
-LINGER_S = 30.0
+_LINGER_S = 30.0
 
 #: Maximum number of concurrent calls of one worker.
-MAX_CALLS = 2000
+_MAX_CALLS = 2000
 
 #: Creates the session of a definition. The session calls the callable after each change.
 MakeSession = Callable[[Mapping[str, Any], Callable[[], None]], ServerSession]
@@ -33,7 +33,7 @@ class Hub:
     """
 
     def __init__(
-        self, *, linger_s: float = LINGER_S, make_session: MakeSession = ServerSession
+        self, *, linger_s: float = _LINGER_S, make_session: MakeSession = ServerSession
     ) -> None:
         self._linger_s = linger_s
         self._make_session = make_session
@@ -161,7 +161,7 @@ class _Link:
         try:
             if session is None:
                 raise CallFailed("this MCP server is no longer configured")
-            if len(self._calls) > MAX_CALLS:
+            if len(self._calls) > _MAX_CALLS:
                 raise CallFailed("too many MCP calls are running; try again later")
             is_error, parts = await session.execute(request, partial(self._report, request["id"]))
             await self._send({**answer, "is_error": is_error, "content": parts})

@@ -46,8 +46,8 @@ else:
 log = logging.getLogger(__name__)
 
 #: First and longest pause before a server is started again, in seconds.
-FIRST_PAUSE_S = 0.5
-MAX_PAUSE_S = 30.0
+_FIRST_PAUSE_S = 0.5
+_MAX_PAUSE_S = 30.0
 
 #: Seconds of running after which the restart pause is reset.
 _STEADY_S = 60.0
@@ -83,8 +83,8 @@ class ServerSession:
         definition: Mapping[str, Any],
         on_change: Callable[[], None],
         *,
-        first_pause_s: float = FIRST_PAUSE_S,
-        max_pause_s: float = MAX_PAUSE_S,
+        first_pause_s: float = _FIRST_PAUSE_S,
+        max_pause_s: float = _MAX_PAUSE_S,
     ) -> None:
         self.name: str = definition["name"]
         self.status = STARTING

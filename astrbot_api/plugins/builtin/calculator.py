@@ -13,7 +13,7 @@ from ...errors import ToolError
 
 #: Maximum length of an expression, and of an operator's result.
 MAX_CHARS = 500
-MAX_BITS = 8192
+_MAX_BITS = 8192
 
 Number = int | float
 
@@ -74,8 +74,8 @@ def _limited(operator: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check_bits(bits: int) -> None:
-    if bits > MAX_BITS:
-        raise ToolError(f"the result is too long; at most {MAX_BITS} bits are allowed")
+    if bits > _MAX_BITS:
+        raise ToolError(f"the result is too long; at most {_MAX_BITS} bits are allowed")
 
 
 def _power(base: Number, exponent: Number) -> Any:

@@ -19,12 +19,12 @@ from ..hookspecs import hookimpl
 #: Number of messages, newest first, and total characters that one search reads.
 MAX_MESSAGES = 5000
 MAX_CHARS = 2_000_000
-MAX_WORDS_CHARS = 200
+_MAX_WORDS_CHARS = 200
 
 _PAGE = 20
 
 #: Maximum number of results, and their length.
-MAX_FOUND = 10
+_MAX_FOUND = 10
 _EXCERPT_CHARS = 400
 
 
@@ -51,11 +51,11 @@ class History:
         words = words.strip()
         if not words:
             return "error: words must not be empty"
-        if len(words) > MAX_WORDS_CHARS:
-            return f"error: words must have at most {MAX_WORDS_CHARS} characters"
+        if len(words) > _MAX_WORDS_CHARS:
+            return f"error: words must have at most {_MAX_WORDS_CHARS} characters"
         found = [
             f"{to_iso(one.created_at)} {one.sender_name}: {_cut(one.text, words)}"
-            for one in islice(self._iter_found(context, words), MAX_FOUND)
+            for one in islice(self._iter_found(context, words), _MAX_FOUND)
         ]
         return "\n".join(found) or "Nothing was found."
 

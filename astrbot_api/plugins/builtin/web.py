@@ -23,7 +23,7 @@ from ...runtime.decoding import decode
 from ...runtime.outbound import ACCEPT_ENCODING, Answer, Call, Outbound, OutboundError
 from ..hookspecs import hookimpl
 
-MAX_REDIRECTS = 5
+_MAX_REDIRECTS = 5
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 
@@ -71,7 +71,7 @@ class Fetcher:
         outbound = Outbound(may_connect=self.may_connect, find_addresses=self.find_addresses)
         try:
             with Call(self.cancel, limit_s=self.deadline - time.monotonic()) as call:
-                for _ in range(MAX_REDIRECTS + 1):
+                for _ in range(_MAX_REDIRECTS + 1):
                     answer = self._get(outbound, url, call)
                     try:
                         location = answer.headers.get("Location")
@@ -84,7 +84,7 @@ class Fetcher:
                     url = urljoin(url, location)
         finally:
             outbound.close()
-        raise ToolError(f"more than {MAX_REDIRECTS} redirects")
+        raise ToolError(f"more than {_MAX_REDIRECTS} redirects")
 
     def _get(self, outbound: Outbound, url: str, call: Call) -> Answer:
         left_s, checked = call.left_s(), self._check_url(url)
