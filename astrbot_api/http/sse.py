@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from socket import SHUT_RDWR
@@ -15,7 +16,11 @@ from ..chat.watching.watch import Numbered
 from ..errors import StorageError, refuse
 from ..event_lines import encode_line
 from ..events import Event, decode_event
+from ..runtime.threads import native_poll
 from .state import get_state
+
+#: Poll event of a connection whose other side is closed. Only Linux has it.
+_CLOSED = getattr(select, "POLLRDHUP", 0)
 
 HEARTBEAT = b": heartbeat\n\n"
 
@@ -151,6 +156,19 @@ def find_abort(request: Request) -> Callable[[], None] | None:
             connection.shutdown(SHUT_RDWR)
 
     return abort
+
+
+def is_disconnected(request: Request) -> bool:
+    """Return whether a request's client has closed the connection. False if the server hides it.
+
+    Like nginx, it takes a client that only ends its sending for disconnected.
+    """
+    connection = request.environ.get("gunicorn.socket")
+    if connection is None:
+        return False
+    look = native_poll()
+    look.register(connection, _CLOSED)
+    return bool(look.poll(0))
 
 
 def read_last_event_id(request: Request, what: str) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 import string
 import threading
 from collections.abc import Callable, Iterator
@@ -474,7 +475,8 @@ def test_unreadable_events_are_a_status_before_the_first_output_and_an_error_aft
     assert (early.value.status_code, early.value.code) == (503, "storage_error")
     assert api.state.chat.streams.open_count == 0
     assert api.state.chat.runs.wait_until_idle(30)
-    assert nothing_is_left(api)
+    api.state.chat.remover.empty_removed()
+    wait_for(lambda: nothing_is_left(api))
 
 
 def test_configs_are_models(api: Api, client: openai.OpenAI) -> None:
@@ -506,6 +508,34 @@ def test_a_disconnected_client_stops_its_unstored_turn(make_scripted: Make) -> N
     (turn,) = api.state.chat.runs._active.values()
     assert turn.cancel.reason == "stopped"
     stopped.set()
+    assert api.state.chat.runs.wait_until_idle(30)
+    api.state.chat.remover.empty_removed()
+    wait_for(lambda: nothing_is_left(api))
+
+
+def test_a_client_that_disconnects_before_its_whole_answer_stops_its_unstored_turn(
+    make_scripted: Make,
+) -> None:
+    begun, never = threading.Event(), threading.Event()
+
+    def answer(messages: Any) -> Iterator[Delta]:
+        begun.set()
+        yield TextDelta("one")
+        never.wait(30)
+
+    api, _ = make_scripted(answer, heartbeat_s=0.05)
+    client, connection = socket.socketpair()
+    body = {"model": "default", "messages": [{"role": "user", "content": "x"}]}
+    with ThreadPoolExecutor() as pool, connection:
+        posted = pool.submit(
+            api.post, PATH, json=body, environ_overrides={"gunicorn.socket": connection}
+        )
+        assert begun.wait(30)
+        (turn,) = api.state.chat.runs._active.values()
+        client.close()
+        assert posted.result(30).status_code == 400
+    assert turn.cancel.reason == "stopped"
+    never.set()
     assert api.state.chat.runs.wait_until_idle(30)
     api.state.chat.remover.empty_removed()
     wait_for(lambda: nothing_is_left(api))

@@ -7,16 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-from flask import Response
+from flask import Response, request
 
 from ...chat.context.supplied import SuppliedContext
 from ...chat.watching.watch import Watch
 from ...config.agents import AgentConfig
-from ...errors import ApiError
+from ...errors import ApiError, refuse
 from ...events import Event
 from ...messages import Segment
 from ..auth import get_caller
 from ..chat.modes import describe_failure, iter_batches
+from ..sse import is_disconnected
 from ..state import get_state
 from .files import SentFiles
 from .reading import read_messages
@@ -87,9 +88,9 @@ def wait_for_answer(
 ) -> None:
     """Pass all events of a turn to ``add`` until the turn ends.
 
-    :param leave: Called at the end, and on a timeout.
+    :param leave: Called at the end, on a timeout, and if the client disconnects.
     :param remedy: End of the error message for a timeout.
-    :raises ApiError: ``turn_timeout`` or ``shutting_down``.
+    :raises ApiError: ``turn_timeout``, ``shutting_down``, or if the client disconnects.
     """
     settings = get_state().settings
     until = time.monotonic() + settings.max_blocking_s
@@ -100,6 +101,8 @@ def wait_for_answer(
             if time.monotonic() > until and not watch.ended:
                 late = f"the turn takes longer than {settings.max_blocking_s:g} s{remedy}"
                 raise ApiError("turn_timeout", late)
+            if is_disconnected(request):
+                raise refuse("the client disconnected before the end of the turn")
     except ApiError as error:
         error.headers.update(_DO_NOT_RETRY)
         raise
