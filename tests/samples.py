@@ -100,7 +100,9 @@ def make_docx(more: str = "", media: Mapping[str, bytes] | None = None, **notes:
     )
 
 
-def make_xlsx(more: str = "", state: str = "visible", settings: str = "") -> bytes:
+def make_xlsx(
+    more: str = "", state: str = "visible", settings: str = "", comments: str = ""
+) -> bytes:
     namespace = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     cells = (
         '<row r="1"><c r="A1" t="inlineStr"><is><t>item</t></is></c>'
@@ -118,6 +120,8 @@ def make_xlsx(more: str = "", state: str = "visible", settings: str = "") -> byt
             "xl/_rels/workbook.xml.rels": _relations(("worksheet", "worksheets/sheet1.xml")),
             "xl/worksheets/sheet1.xml": f'{_XML}<worksheet xmlns="{namespace}">'
             f"<sheetData>{cells}{more}</sheetData></worksheet>",
+            "xl/worksheets/_rels/sheet1.xml.rels": _relations(("comments", "../comments1.xml")),
+            "xl/comments1.xml": f'<comments xmlns="{namespace}">{comments}</comments>',
         },
     )
 

@@ -101,8 +101,13 @@ _NOTED = (
             ["gone", "(#", "↑"],
         ),
         (
-            samples.make_xlsx('<row r="4"><c r="A4"><v>3.0000000000000004</v></c></row>', "hidden"),
-            ["## Prices (hidden)", "| 3 |"],
+            samples.make_xlsx(
+                '<row r="4"><c r="A4"><v>3.0000000000000004</v></c></row>',
+                "hidden",
+                comments='<comment ref="B2"><text><r><t>Ann:</t></r><r><t>\nToo much</t></r></text>'
+                "</comment>",
+            ),
+            ["## Prices (hidden)", "| 3 |", "Comments in Prices:\n- B2: Ann: Too much"],
             [],
         ),
         (

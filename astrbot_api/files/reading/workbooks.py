@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from collections.abc import Iterator
 
-from .office import Package, read_sheets
+from .office import Package, iter_local, iter_relations, list_targets, read_sheets
 
+_WORKBOOK = "xl/workbook.xml"
 _SHEET = re.compile(r"xl/worksheets/[^/]+\.xml")
 
 #: Parts that contain no cells.
@@ -33,8 +35,28 @@ _CELL = re.compile(rb'(<c\b[^<>]*?\sr=")([A-Z]{1,3})(\d+)"')
 
 
 def read_workbook(package: Package) -> str:
-    """Return the sheets of an xlsx, xlsm, xlsb or ods workbook as tables."""
-    return read_sheets(_correct_workbook(package))
+    """Return the sheets of an xlsx, xlsm, xlsb or ods workbook as tables.
+
+    The comments of an xlsx follow.
+    """
+    sheets = read_sheets(_correct_workbook(package))
+    return "\n\n".join(filter(None, (sheets, *_iter_comments(package))))
+
+
+def _iter_comments(package: Package) -> Iterator[str]:
+    """Yield the comments of each sheet of an xlsx."""
+    if _WORKBOOK not in package.names:
+        return
+    relations = dict(iter_relations(package, _WORKBOOK))
+    for sheet in iter_local(package.parse(_WORKBOOK), "sheet"):
+        link = next((value for name, value in sheet.items() if name.endswith("}id")), "")
+        _, part = relations.get(link, ("", ""))
+        for comments in list_targets(package, part, "comments"):
+            lines = [f"Comments in {sheet.get('name')}:"]
+            for one in iter_local(package.parse(comments), "comment"):
+                text = "".join(run.text or "" for run in iter_local(one, "t"))
+                lines.append(f"- {one.get('ref')}: {' '.join(text.split())}")
+            yield "\n".join(lines) if lines[1:] else ""
 
 
 def _correct_workbook(package: Package) -> bytes:
@@ -45,7 +67,7 @@ def _correct_workbook(package: Package) -> bytes:
     package.source.seek(0)
     changed = {}
     # The writer of the file did not calculate, and wrote 0 as each value.
-    is_uncalculated = b'fullCalcOnLoad="1"' in _read(package, "xl/workbook.xml")
+    is_uncalculated = b'fullCalcOnLoad="1"' in _read(package, _WORKBOOK)
     for name in filter(_SHEET.fullmatch, package.names):
         sheet = _read(package, name)
         corrected = _correct_sheet(sheet, is_uncalculated)
