@@ -172,7 +172,8 @@ class PlatformHttp:
         except OutboundError as error:
             # Not the exception's text: the URL may contain a token.
             message = f"The platform {error.words}."
-            raise PlatformError(message, retryable=error.reason != "address") from error
+            lasting = error.reason in ("address", "header")
+            raise PlatformError(message, retryable=not lasting) from error
 
 
 def _describe(answer: Answer, body: bytes = b"") -> HttpResponse:

@@ -170,3 +170,11 @@ def test_a_redirect_is_not_followed(http: PlatformHttp) -> None:
 def test_only_http_addresses_are_asked(http: PlatformHttp, url: str) -> None:
     with pytest.raises(PlatformError):
         http.request("GET", url)
+
+
+@pytest.mark.parametrize("token", ["a\nb", "口令"])
+def test_a_token_that_no_header_can_have_is_a_final_error(http: PlatformHttp, token: str) -> None:
+    with pytest.raises(PlatformError, match="header") as caught:
+        http.request("GET", "http://127.0.0.1:9/", headers={"Authorization": f"Bearer {token}"})
+    assert not caught.value.retryable
+    assert token not in caught.value.message
