@@ -83,10 +83,14 @@ def purge_session_keys(db: peewee.Database, limit: int = 1000) -> int:
 
 
 def count_by_maker(db: peewee.Database) -> dict[str, tuple[int, int]]:
-    """Return each key's number of valid session keys, and how many of them are console keys."""
+    """Return each key's number of valid session keys, and how many of them are console keys.
+
+    Earlier secrets of a key do not count.
+    """
     of_console = peewee.fn.COUNT(ApiKey.owner_session)
     query = ApiKey.select(ApiKey.parent_id, peewee.fn.COUNT(ApiKey.key_id), of_console).where(
-        ApiKey.parent_id.is_null(False) & _is_valid()
+        ApiKey.parent_id.is_null(False) & ApiKey.revoked_at.is_null(),
+        (ApiKey.replaced == 0) & (ApiKey.expires_at > now_us()),
     )
     rows = query.group_by(ApiKey.parent_id).tuples().execute(db)
     return {parent: (int(count), int(consoles)) for parent, count, consoles in rows}
@@ -102,8 +106,3 @@ def count_session_keys(db: peewee.Database, key_id: str, limit: int) -> int:
 
 def _kept_from() -> int:
     return now_us() - KEPT_MINUTES * 60 * 1_000_000
-
-
-def _is_valid() -> Any:
-    """Return the condition for a valid session key. Earlier secrets of a key do not count."""
-    return (ApiKey.replaced == 0) & ApiKey.revoked_at.is_null() & (ApiKey.expires_at > now_us())

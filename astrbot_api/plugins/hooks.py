@@ -97,7 +97,8 @@ class TurnHooks:
             if isinstance(answer, str):
                 text = join_surrogates(answer)
             elif answer is not None:
-                _log_answer(one, answer)
+                kind = type(answer).__name__
+                log.error("plugin %s: on_message returned a %s; ignored", one.plugin, kind)
         return text
 
     def rewrite_messages(self, messages: Sequence[ModelMessage]) -> list[ModelMessage]:
@@ -167,11 +168,6 @@ class TurnHooks:
             if took_s > SLOW_S:
                 log.warning("plugin %s took %.1f s in %s", one.plugin, took_s, one.hook)
         return None
-
-
-def _log_answer(one: Implementation, answer: Any) -> None:
-    kind = type(answer).__name__
-    log.error("plugin %s: %s returned a %s; ignored", one.plugin, one.hook, kind)
 
 
 def _find_messages_fault(messages: Any) -> str:
