@@ -52,6 +52,7 @@ def open_redis(
             f"{setting} must be redis://[:PASSWORD@]HOST[:PORT]/NUMBER, "
             "rediss://… for TLS, or unix:///PATH"
         ) from error
+    pool.connection_kwargs["decode_responses"] = False  # the URL's options win above
     pool.connection_class = _follow_primary(pool.connection_class, on_demoted)
     return redis.Redis(connection_pool=pool)
 

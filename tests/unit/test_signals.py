@@ -27,7 +27,9 @@ def open_one(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]
     if request.param == "postgres":
         settings["database_url"] = request.getfixturevalue("postgres_url")
     if request.param == "redis":
-        settings["redis_url"] = request.getfixturevalue("redis_server").url
+        # An option that other programs need in their URL.
+        url = request.getfixturevalue("redis_server").url
+        settings["redis_url"] = f"{url}?decode_responses=true"
         settings["redis_prefix"] = request.getfixturevalue("redis_prefix")
     opened: list[Signals] = []
 
