@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,26 @@ def test_a_result_over_the_older_transport_may_be_large() -> None:
     with run_http_server("--sse") as (_, url):
         [answer] = use_url(url, {"tool": "long", "arguments": {"chars": 2_000_000}})
     assert answer[1][1]["text"] == "[cut: the text has 2000000 characters]"
+
+
+def test_the_end_of_the_older_transport_is_noticed_without_a_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mcp_session, "_LISTEN_PAUSE_S", 3600.0)  # as if it had no subscriptions
+
+    async def scenario(process: Any, url: str) -> None:
+        reached: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        definition = {"name": "odd", "url": url, "headers": {}}
+        session = ServerSession(definition, lambda: reached[session.status].set())
+        async with asyncio.timeout(LIMIT_S):
+            await reached["running"].wait()
+            process.kill()
+            reached["down"].clear()
+            await reached["down"].wait()
+            await session.stop()
+
+    with run_http_server("--sse") as (process, url):
+        asyncio.run(scenario(process, url))
 
 
 async def talk(program: str, take: Callable[[Any, Any], Awaitable[None]]) -> str:

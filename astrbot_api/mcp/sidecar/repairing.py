@@ -55,21 +55,29 @@ def read_message(line: bytes) -> Any:
 
 @asynccontextmanager
 async def repair_transport(
-    server: str, inner: Any, on_question: Callable[[str], None]
+    server: str, inner: Any, on_question: Callable[[str], None], on_end: Callable[[], None]
 ) -> AsyncIterator[Any]:
     """Open a transport of the SDK's ``Client``, and repair its incoming results.
 
     :param on_question: Called with the method of a request that this client does not support.
+    :param on_end: Called when the server has closed its stream of messages.
     """
     async with inner as (read, write):
-        yield _RepairedStream(server, read, on_question), write
+        yield _RepairedStream(server, read, on_question, on_end), write
 
 
 class _RepairedStream:
-    def __init__(self, server: str, inner: Any, on_question: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        server: str,
+        inner: Any,
+        on_question: Callable[[str], None],
+        on_end: Callable[[], None],
+    ) -> None:
         self._server = server
         self._inner = inner
         self._on_question = on_question
+        self._on_end = on_end
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -81,7 +89,12 @@ class _RepairedStream:
         return self
 
     async def __anext__(self) -> Any:
-        return self._repair(await self._inner.__anext__())
+        try:
+            item = await self._inner.__anext__()
+        except StopAsyncIteration:
+            self._on_end()
+            raise
+        return self._repair(item)
 
     async def __aenter__(self) -> _RepairedStream:
         await self._inner.__aenter__()

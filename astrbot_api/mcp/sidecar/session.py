@@ -226,7 +226,9 @@ class ServerSession:
         opened = False
         try:
             server = self._stdio or self._url_server
-            transport = repair_transport(self.name, server.connect(), self._note_unsupported)
+            transport = repair_transport(
+                self.name, server.connect(), self._note_unsupported, self._lost.set
+            )
             client = Client(transport, message_handler=self._handle, cache=None)
             async with contextlib.AsyncExitStack() as stack:
                 async with asyncio.timeout(_START_TIMEOUT_S):
