@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from flask import Flask
 
+from ..errors import AstrBotError
 from ..http.state import EXTENSION
 from ..state import AppState
 
@@ -134,6 +135,8 @@ def close_app(worker: Any) -> None:
             watch.wait_for_turns()
             watch.note_closed()
         state.close(timeout_s=_CLOSE_S)
+    except AstrBotError as error:  # for example, the disk is full
+        log.error("not everything was stored at the end of the worker: %s", error)
     except Exception:
         log.exception("cannot close the application")
 

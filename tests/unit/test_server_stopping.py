@@ -11,6 +11,7 @@ from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from astrbot_api.errors import StorageError
 from astrbot_api.server.stopping import (
     close_app,
     find_state,
@@ -165,12 +166,24 @@ def test_a_worker_that_leaves_closes_the_application() -> None:
     assert state.closed_within_s == [3.0]
 
 
+@pytest.mark.parametrize(
+    ("error", "message", "traced"),
+    [
+        (RuntimeError("a fault"), "cannot close the application", True),
+        (StorageError("disk full"), "at the end of the worker: disk full", False),
+    ],
+)
 def test_a_failure_to_close_is_logged_and_goes_no_further(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    message: str,
+    traced: bool,
 ) -> None:
     def fail(self: State, timeout_s: float) -> None:
-        raise RuntimeError("disk full")
+        raise error
 
     monkeypatch.setattr(State, "close", fail)
     close_app(make_worker(make_app(State())))
-    assert "cannot close the application" in caplog.text
+    assert message in caplog.text
+    assert ("Traceback" in caplog.text) == traced
