@@ -24,10 +24,6 @@ class AdapterTypes:
     def __init__(self, extra: Mapping[str, AdapterModule] | None = None) -> None:
         self._extra = dict(extra or {})
 
-    def list_types(self) -> list[str]:
-        """Return all types, sorted."""
-        return sorted({*_MODULES, *self._extra})
-
     def load(self, type: str) -> AdapterModule:
         """Return the module of a type.
 
@@ -36,7 +32,8 @@ class AdapterTypes:
         if type in self._extra:
             return self._extra[type]
         if type not in _MODULES:
-            raise SettingsError(f"unknown type {type!r}; use one of {', '.join(self.list_types())}")
+            known = ", ".join(sorted({*_MODULES, *self._extra}))
+            raise SettingsError(f"unknown type {type!r}; use one of {known}")
         try:
             module = import_module(f".{type}", __package__)
         except ImportError as error:

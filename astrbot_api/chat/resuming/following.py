@@ -59,7 +59,7 @@ class RunFollower:
         if not run.active and self._is_forgotten(run):
             return StoredReader(self._rebuild(run), after)
         reader = JournalReader(run.id, self._journal, self._followers, after)
-        return _CheckedReader(reader, lambda: self.close_if_ended(run.run_id))
+        return _CheckedReader(reader, lambda: self._close_if_ended(run.run_id))
 
     def has_all(self, run: RunRow, after: int) -> bool:
         """Return whether a run ended or waits for a person, and the client has its last event.
@@ -94,7 +94,7 @@ class RunFollower:
                 break
         return run
 
-    def close_if_ended(self, run_id: str) -> None:
+    def _close_if_ended(self, run_id: str) -> None:
         """Close the log of a run if the run has ended."""
         with self._store.read() as db:
             run = runs.find_run(db, run_id)

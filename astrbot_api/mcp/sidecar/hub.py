@@ -50,7 +50,7 @@ class Hub:
             await link.run()
         finally:
             self._links.discard(link)
-            self.update_timers()
+            self._update_timers()
 
     def set_servers(self, definitions: Mapping[str, Any]) -> None:
         """Start the servers that are not running yet."""
@@ -59,13 +59,13 @@ class Hub:
                 self._sessions[key] = self._make_session(
                     definition, partial(self._notify_links, key)
                 )
-        self.update_timers()
+        self._update_timers()
 
     def find(self, key: str) -> ServerSession | None:
         """Return the session of a server, or None if the server is not used."""
         return self._sessions.get(key)
 
-    def update_timers(self) -> None:
+    def _update_timers(self) -> None:
         """Start a stop timer for each unused server, and cancel the timers of the others."""
         wanted = {key for link in self._links for key in link.wanted}
         for key in wanted & self._timers.keys():
