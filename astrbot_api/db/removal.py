@@ -31,7 +31,8 @@ def remove_session(db: peewee.Database, session: SessionRow) -> None:
 def empty_session(db: peewee.Database, number: int, limit: int) -> bool:
     """Delete some messages, runs and responses of a removed session.
 
-    A running run stays, and so does the record: the run's reply must be deleted later.
+    A run that has not ended stays, and so does the record: its reply, or the calls that it waits
+    with, must be deleted later.
 
     :param limit: Maximum number of messages, of runs and of responses.
     :returns: Whether more rows can be deleted now.
@@ -39,7 +40,8 @@ def empty_session(db: peewee.Database, number: int, limit: int) -> bool:
     lock_name(db, "removed_session", number)
     messages = _delete_messages(db, number, limit)
     of_session = Run.session == number
-    ended = Run.select(Run.id).where(of_session & Run.status.not_in(("queued", "running")))
+    unended = ("queued", "running", "waiting")
+    ended = Run.select(Run.id).where(of_session & Run.status.not_in(unended))
     runs = Run.delete().where(Run.id.in_(ended.order_by(Run.id).limit(limit))).execute(db)
     entries = responses.delete_of_session(db, number, limit)
     if limit in (messages, runs, entries):

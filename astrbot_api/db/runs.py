@@ -301,6 +301,12 @@ def request_stop(db: peewee.Database, run_id: str) -> bool:
     return bool(released.where(of_run & RUN_WAITING).execute(db))
 
 
+def is_stopping(db: peewee.Database, number: int) -> bool:
+    """Return whether a run has a stop request."""
+    requested = Run.stop_requested_at.is_null(False)
+    return bool(Run.select().where((Run.id == number) & requested).exists(db))
+
+
 def list_stop_requests(db: peewee.Database, worker_id: str) -> list[str]:
     """Return the ids of a worker's runs with a stop request."""
     return [run_id for (run_id,) in _STOPS.execute(db, worker_id=worker_id)]

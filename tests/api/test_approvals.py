@@ -17,7 +17,8 @@ from astrbot_api.agent.calling import OUTCOME_UNKNOWN
 from astrbot_api.agent.provider import ToolCallDelta
 from astrbot_api.chat.resuming import recovery
 from astrbot_api.chat.turns import checkpoints, waiting
-from astrbot_api.db import approvals, keys
+from astrbot_api.db import approvals, keys, runs
+from astrbot_api.db.models.runs import Run
 from astrbot_api.errors import StorageError
 from astrbot_api.keys.rules import KeyRules, narrow_rules
 from astrbot_api.testing.scripted_model import Step
@@ -309,6 +310,42 @@ def test_a_waiting_run_can_be_stopped_and_its_session_deleted(worker: Worker) ->
     api.state.chat.recovery.recover()
     wait_for(lambda: (api.state.chat.remover.empty_removed(), not api.count_rows("run"))[1])
     assert api.count_rows("run_approval") == 0
+
+
+def test_a_turn_that_is_stopped_while_it_begins_to_wait_ends(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, suspend = worker.api, runs.wait_for_person
+
+    def stop_and_suspend(db: Any, number: int, worker_id: str) -> bool:
+        """Suspend the run a moment after another worker was asked to stop it."""
+        run_id = Run.select(Run.run_id).where(Run.id == number).scalar(db)
+        assert runs.request_stop(db, run_id)
+        return suspend(db, number, worker_id)
+
+    monkeypatch.setattr(runs, "wait_for_person", stop_and_suspend)
+    started = api.chat("buy", session_id="s")
+    run_id = next(one["data"]["run_id"] for one in started if one["type"] == "run_started")
+    wait_for(lambda: (api.state.chat.recovery.recover(), describe(api, run_id))[1]["finished_at"])
+    assert describe(api, run_id)["status"] == "stopped"
+    assert api.count_rows("run_approval") == api.count_rows("run_checkpoint") == 0
+
+
+def test_a_waiting_turn_of_a_deleted_session_leaves_nothing(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = worker.api
+    begin(api)
+    remover = api.state.chat.remover
+    stopped: list[int] = []
+    with monkeypatch.context() as crashed:  # between the deletion and the stop request
+        crashed.setattr(remover, "_stop_runs", stopped.append)
+        remover.remove("s", "alice")
+    assert api.count_rows("run") == api.count_rows("run_approval") == 1
+    api.state.chat.runs.stop_session(*stopped)
+    api.state.chat.recovery.recover()
+    wait_for(lambda: (remover.empty_removed(), not api.count_rows("run"))[1])
+    assert api.count_rows("run_approval") == api.count_rows("run_checkpoint") == 0
 
 
 def test_a_call_is_rejected_after_its_deadline(

@@ -98,7 +98,7 @@ class Waits:
         def suspend(db: peewee.Database) -> None:
             if not runs.wait_for_person(db, turn.number, turn.worker_id):
                 raise RunLost
-            if not approvals.has_pending(db, turn.number):
+            if not approvals.has_pending(db, turn.number) or runs.is_stopping(db, turn.number):
                 runs.release_waiting(db, turn.number)
 
         self._store.write(suspend)
