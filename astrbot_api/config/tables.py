@@ -199,6 +199,16 @@ def check_proxy(value: str) -> None:
         raise ma.ValidationError("Must begin with http://, https://, socks5:// or socks5h://.")
 
 
+#: What to do about a common fault of a TOML file, by the beginning of tomllib's message.
+_REMEDIES = {
+    "Invalid value": 'write texts in "straight quotes", true and false small, and close each list',
+    "Cannot overwrite a value": "the table has this key twice; remove one",
+    "Cannot declare": "the file has this table twice; join them",
+    "Unescaped": "write a path with backslashes in 'single quotes'",
+    "Invalid hex value": "write a path with backslashes in 'single quotes'",
+}
+
+
 def read_toml(path: Path, shown_path: str, *, optional: bool = False) -> dict[str, Any]:
     """Parse a TOML file. A byte order mark is skipped, since editors on Windows write it.
 
@@ -212,7 +222,10 @@ def read_toml(path: Path, shown_path: str, *, optional: bool = False) -> dict[st
         raise SettingsError(
             f"{shown_path}: not UTF-8 (line {line}); save the file as UTF-8"
         ) from error
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
+        remedies = [one for fault, one in _REMEDIES.items() if str(error).startswith(fault)]
+        raise SettingsError("; ".join((f"{shown_path}: {error}", *remedies))) from error
+    except OSError as error:
         if optional and isinstance(error, FileNotFoundError):
             return {}
         raise SettingsError(f"{shown_path}: {error}") from error

@@ -66,7 +66,14 @@ def test_a_folder_that_cannot_be_listed_removes_no_config(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name = ", "configs/bad.toml: Invalid value"),
+        (
+            "name = bad",
+            'configs/bad.toml: Invalid value (at line 1, column 8); write texts in "straight',
+        ),
+        (
+            "[provider]\ntype = 'auto'\ntype = 'mock'\n",
+            "configs/bad.toml: Cannot overwrite a value (at line 3, column 14); the table has this",
+        ),
         ("[provider]\ntype = 'gpt'", "configs/bad.toml: provider.type: Must be one of"),
         ("[provider]\ntype = 'openai'", "configs/bad.toml: provider.base_url: required"),
         (
