@@ -47,12 +47,13 @@ def upgrade(db: peewee.Database) -> list[str]:
             "the database is from a development version before 0.1.0; first run "
             f"`astrbot-api db upgrade` of commit {commit}, then of this version"
         )
-    with db.atomic():
-        names = []
-        if old == development.MIGRATIONS:
-            development.take_over(db)
-            names = [_FIRST, *runner.fake()]
-        runner.History.delete().where(runner.History.name.in_(old)).execute()
+    names = []
+    if old:
+        with db.atomic():
+            if old == development.MIGRATIONS:
+                development.take_over(db)
+                names = [_FIRST, *runner.fake()]
+            runner.History.delete().where(runner.History.name.in_(old)).execute()
     names += runner.up()
     return names
 

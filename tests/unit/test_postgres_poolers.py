@@ -82,7 +82,7 @@ def _message(kind: bytes, body: bytes) -> bytes:
 
 def _read_until_ready(server: socket.socket) -> bytes:
     data = b""
-    while not data.endswith(_message(b"Z", b"I")):
+    while data[-6:-1] != b"Z\0\0\0\5":  # then one byte: idle or in a transaction
         data += server.recv(65536)
     return data
 
