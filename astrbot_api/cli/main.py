@@ -38,8 +38,10 @@ class Group(click.Group):
                     raise
                 # Only os.getcwd() names no file: the folder was removed, or replaced by a new one.
                 error.filename = "the current folder"
-            # Usually a file that belongs to another user.
-            click.echo(f"astrbot-api: {error.filename}: {error.strerror}", err=True)
+            text = f"astrbot-api: {error.filename}: {error.strerror}"
+            if isinstance(error, PermissionError):
+                text += "; run this as the user who owns the data, or correct the owner (chown)"
+            click.echo(text, err=True)
         sys.exit(2)
 
 

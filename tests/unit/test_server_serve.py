@@ -143,6 +143,18 @@ def test_a_current_folder_that_was_removed_is_named(
     assert done.stderr == "astrbot-api: the current folder: No such file or directory\n"
 
 
+def test_a_file_of_another_user_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "data/astrbot.db.lock")
+
+    monkeypatch.setattr("astrbot_api.server.serve.prepare", refuse)
+    done = CliRunner().invoke(main, ["serve", "--port", "0", "--data-dir", str(tmp_path)])
+    assert done.exit_code == 2
+    assert done.stderr.startswith("astrbot-api: data/astrbot.db.lock: Permission denied; run this")
+
+
 def test_temporary_files_are_in_the_data_directory_if_nothing_else_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
