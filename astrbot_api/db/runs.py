@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -277,10 +278,17 @@ def list_active_ids(db: peewee.Database, session: int, key_id: str | None = None
     return [run_id for run_id, *_, owner in rows if key_id is None or owner == key_id]
 
 
-def list_active_requests(db: peewee.Database, key_id: str, part: str) -> list[tuple[str, str]]:
-    """Return the ids and stored requests of a key's active runs whose request contains a text."""
-    own = RUN_ACTIVE & (Run.key_id == key_id) & Run.request.contains(part)
-    return list(Run.select(Run.run_id, Run.request).where(own).tuples().execute(db))
+def list_active_requests(
+    db: peewee.Database, key_id: str, parts: Sequence[str], limit: int
+) -> list[tuple[str, str]]:
+    """Return the ids and stored requests of a key's active runs whose request contains some texts.
+
+    It reads the requests of all of the key's active runs, which may take a second.
+    """
+    query = Run.select(Run.run_id, Run.request).where(RUN_ACTIVE & (Run.key_id == key_id))
+    for part in parts:
+        query = query.where(Run.request.contains(part))
+    return list(query.limit(limit).tuples().execute(db))
 
 
 def _list_unended(db: peewee.Database, session: int) -> list[Any]:

@@ -97,9 +97,9 @@ class Waiting:
         yield threading.Event()
 
 
-def begin(api: Api, call_id: Any, **more: Any) -> threading.Thread:
+def begin(api: Api, call_id: Any, path: str = "/api/v1/mcp", **more: Any) -> threading.Thread:
     body = {**chat(arguments=more), "id": call_id}
-    thread = threading.Thread(target=lambda: post(api, body, Accept=BOTH).get_data())
+    thread = threading.Thread(target=lambda: post(api, body, path, Accept=BOTH).get_data())
     thread.start()
     return thread
 
@@ -131,6 +131,20 @@ def test_a_client_cancels_its_own_call(make_scripted: Make, call_id: Any) -> Non
     assert count_asked_to_stop(api) == 1
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_a_call_is_found_among_those_of_other_users_with_its_id(make_scripted: Make) -> None:
+    model = Waiting()
+    api, _ = make_scripted(model)
+    users = ("alice", "bob", "carol")
+    threads = [begin(api, 1, f"/api/v1/mcp?username={user}") for user in users]
+    for _ in threads:
+        assert model.asked.acquire(timeout=30)
+    for asked, user in enumerate(users, start=1):
+        cancel(api, 1, username=user)
+        assert count_asked_to_stop(api) == asked
+    for thread in threads:
+        thread.join(30)
 
 
 def test_a_cancellation_that_names_two_calls_stops_neither(make_scripted: Make) -> None:

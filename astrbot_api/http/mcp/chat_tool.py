@@ -129,9 +129,9 @@ def cancel_chat(request_id: Any, username: str) -> None:
     :param request_id: The ``requestId`` of a cancellation.
     """
     state, key_id, rpc_id = get_state(), get_caller().key_id, orjson.dumps(request_id).decode()
-    with state.db.read() as db:
-        part = f'"rpc_id":{orjson.dumps(rpc_id).decode()}'
-        rows = runs.list_active_requests(db, key_id, part)
+    sent = {"rpc_id": rpc_id, "username": username}
+    parts = [f'"{name}":{orjson.dumps(value).decode()}' for name, value in sent.items()]
+    rows = state.db.read_aside(lambda db: runs.list_active_requests(db, key_id, parts, limit=2))
     found = [run_id for run_id, text in rows if _is_call(orjson.loads(text), rpc_id, username)]
     if len(found) == 1:
         state.chat.runs.stop(found)
