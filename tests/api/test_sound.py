@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
+from astrbot_api.chat.context import media
 from astrbot_api.errors import Unreadable
 from astrbot_api.files.reading.sound import describe, to_wav
 from astrbot_api.testing import ScriptedModel
@@ -70,6 +71,17 @@ def test_a_voice_message_reaches_an_audio_model_as_wav(name: str, make_scripted:
     with wave.open(io.BytesIO(base64.b64decode(part["input_audio"]["data"]))) as sound:
         assert (sound.getnchannels(), sound.getframerate()) == (1, 16_000)
         assert 0.4 < sound.getnframes() / 16_000 < 0.7
+
+
+def test_a_recording_that_is_too_large_to_send_is_converted(
+    make_scripted: Scripts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = samples.make_wav()
+    for limit, rate in ((len(data), 8000), (len(data) - 1, 16_000)):
+        monkeypatch.setattr(media, "MAX_SOUND_BYTES", limit)
+        _, (part,) = show(*make_scripted(say, provider=_SEES), data, "voice.wav")
+        with wave.open(io.BytesIO(base64.b64decode(part["input_audio"]["data"]))) as sound:
+            assert sound.getframerate() == rate
 
 
 def test_a_damaged_recording_is_named(make_scripted: Scripts) -> None:

@@ -78,11 +78,12 @@ def test_a_thumbnail_is_created_once_and_has_an_etag(
 ) -> None:
     data = samples.save(samples.make_picture(), "PNG")
     first = get(api, data, "a.png")
+    tag = first.headers["ETag"]
+    assert get(api, data, "a.png", "?size=64", **{"If-None-Match": tag}).status_code == 200
     made: list[Any] = []
     monkeypatch.setattr(api.state.worker.aside, "run", lambda *rest, **more: made.append(rest))
     again = get(api, data, "b.png")
-    assert (again.get_data(), again.headers["ETag"]) == (first.get_data(), first.headers["ETag"])
-    tag = first.headers["ETag"]
+    assert (again.get_data(), again.headers["ETag"]) == (first.get_data(), tag)
     assert get(api, data, "a.png", **{"If-None-Match": tag}).status_code == 304
     assert made == []
     assert first.headers["Content-Security-Policy"] == "sandbox"
