@@ -28,7 +28,7 @@ class _Length(peewee.ColumnBase):
 
 
 def length_of(*texts: peewee.Field[Any]) -> Any:
-    """Return the total bytes of a row's texts. Neither database reads the texts for it."""
+    """Return the total bytes of a row's texts. PostgreSQL does not read the texts for it."""
     return reduce(add, (peewee.fn.COALESCE(cast(Any, _Length(one)), 0) for one in texts))
 
 
