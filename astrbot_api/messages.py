@@ -306,6 +306,14 @@ def check_text(where: str, text: str) -> None:
         raise refuse(f"{where} must be valid Unicode: it has half of a surrogate pair") from error
 
 
+def clean_text(text: str) -> str:
+    """Return text without what :func:`check_text` refuses.
+
+    For conversations that a client sends again: it cannot remove a binary tool result from them.
+    """
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
 def plain_text(segments: list[dict[str, Any]]) -> str:
     """Return the text of stored segments, without other segments."""
     return "".join(one["text"] for one in segments if one.get("type") == "plain")

@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from ..messages import clean_text
+
 #: Smaller numbers are seconds, then milliseconds. Others are microseconds since 1970.
 _MAX_SECONDS, _MAX_MILLISECONDS = 10**11, 10**14
 
@@ -47,7 +49,7 @@ def read_text(value: Any) -> str:
         value = str(value)
     if not isinstance(value, str):
         return ""
-    return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    return clean_text(value)
 
 
 def read_json_value(value: Any) -> Any:

@@ -160,6 +160,7 @@ class MessageReader:
     def _add_text(self, found: list[Delta], channel: str, text: Any, joins: bool = False) -> None:
         if not isinstance(text, str):
             return
+        text = text.replace("\x00", "")  # clients cannot send it back
         if joins or self._halves:
             text = self._join_halves(channel, text)
         if not text:

@@ -134,6 +134,43 @@ def test_server_and_client_tools_together_have_a_limit(make_scripted: Make) -> N
     assert model.offered[0][3:] == [f"t{number}" for number in range(125)]
 
 
+BINARY = "\x7fELF\x00"
+RESPONSES_CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
+RESPONSES_RESULT = {"type": "function_call_output", "call_id": "c1"}
+SDK_TOOL = {
+    "type": "dynamic-tool", "toolName": "f", "toolCallId": "c1", "input": {},
+    "state": "output-available", "output": BINARY,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("openai/chat/completions", {"messages": [
+            USER, {**CALLED, "content": BINARY}, {**RESULT, "content": BINARY}, USER]}),
+        ("openai/responses", {"input": [
+            USER, RESPONSES_CALL, {**RESPONSES_RESULT, "output": BINARY},
+            {"role": "assistant", "content": BINARY}, USER]}),
+        ("openai/responses", {"input": [USER, RESPONSES_CALL, {
+            **RESPONSES_RESULT, "output": [{"type": "input_text", "text": BINARY}]}, USER]}),
+        ("aisdk", {"id": "c", "messages": [
+            {"id": "1", "role": "user", "parts": [{"type": "text", "text": "x"}]},
+            {"id": "2", "role": "assistant",
+             "parts": [{"type": "text", "text": BINARY}, SDK_TOOL]},
+            {"id": "3", "role": "user", "parts": [{"type": "text", "text": "x"}]}]}),
+    ],
+)  # fmt: skip
+def test_a_binary_result_does_not_end_a_conversation(
+    make_scripted: Make, path: str, body: dict[str, Any]
+) -> None:
+    api, model = make_scripted("ok")
+    answer = api.post(f"/api/v1/{path}", json={"model": "default", **body})
+    assert answer.status_code == 200, answer.get_data()
+    answer.get_data()
+    said = [one["content"] for one in model.seen[0] if one["role"] in ("assistant", "tool")]
+    assert set(filter(None, said)) == {"\x7fELF\ufffd"}
+
+
 def test_the_last_message_may_have_any_role(make_scripted: Make) -> None:
     api, model = make_scripted(lambda messages: iter([TextDelta("ok")]))
     system = {"role": "developer", "content": "Be brief."}

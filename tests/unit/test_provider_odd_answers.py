@@ -103,6 +103,7 @@ def test_an_id_beside_no_usage_is_none() -> None:
         ({"content": {"type": "text", "text": "Hello"}}, "Hello", ""),
         ({"content": [{"type": "text", "text": "Hello"}]}, "Hello", ""),
         ({"content": 42}, "42", ""),
+        ({"content": "He\x00llo", "reasoning": "\x00hm"}, "Hello", "hm"),
         ({"content": "Hello", "reasoning": {"text": "hm"}}, "Hello", "hm"),
         ({"content": "Hello", "reasoning_text": "hm"}, "Hello", "hm"),
         ({"content": "Hello", "reasoning": "hm", "reasoning_content": "hm"}, "Hello", "hm"),

@@ -106,8 +106,6 @@ def _read_call(part: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[s
         raise refuse(f"{where} must have a toolCallId and the name of a tool")
     given = part.get("input")
     text = given if isinstance(given, str) else to_text(given or {})
-    for one in (name, call_id, text):
-        check_text(where, one)
     call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
     if state == "output-available":
         said = to_text(part.get("output"))
@@ -117,7 +115,6 @@ def _read_call(part: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[s
         said = "The user did not allow this call."
     else:
         return call, None
-    check_text(where, said)
     return call, {"role": "tool", "tool_call_id": call_id, "content": said}
 
 
@@ -125,7 +122,6 @@ def _read_text(part: dict[str, Any], where: str) -> dict[str, Any]:
     text = part.get("text")
     if not isinstance(text, str):
         raise refuse(f"{where}.text must be a string")
-    check_text(f"{where}.text", text)
     return {"type": "text", "text": text}
 
 

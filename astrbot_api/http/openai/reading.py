@@ -9,7 +9,15 @@ from typing import Any
 from ...chat.context.history import MAX_NAME_CHARS, to_one_line
 from ...chat.context.supplied import SuppliedContext, SuppliedMessage
 from ...errors import ApiError, refuse
-from ...messages import Media, Plain, Segment, check_text, require_content, separate_texts
+from ...messages import (
+    Media,
+    Plain,
+    Segment,
+    check_text,
+    clean_text,
+    require_content,
+    separate_texts,
+)
 from ..replies import to_text
 from .files import decode_base64
 
@@ -216,9 +224,9 @@ def _read_calls(calls: list[dict[str, Any]] | None, at: int) -> list[dict[str, A
         if not isinstance(arguments, str):  # some clients send the object, or null for none
             arguments = "" if arguments is None else to_text(arguments)
         if isinstance(name, str):
-            for text in (call["id"], name, arguments):
+            for text in (call["id"], name):
                 check_text(f"messages[{at}].tool_calls", text)
-            kept = {"name": name, "arguments": arguments}
+            kept = {"name": name, "arguments": clean_text(arguments)}
             found.append({"id": call["id"], "type": "function", "function": kept})
     return found
 
@@ -229,13 +237,12 @@ def _find_call(message: dict[str, Any], called: set[str]) -> str:
     return call_id if isinstance(call_id, str) and call_id in called else ""
 
 
-def _read_text(content: Any, where: str) -> str:
-    """Return the text of an earlier message, with a placeholder for each file."""
+def _read_text(content: Any, where: str, *, is_context: bool = True) -> str:
+    """Return the text of a message, with a placeholder for each file."""
     if content is None:
         return ""
     if isinstance(content, str):
-        check_text(where, content)
-        return content
+        return _take_text(content, where, is_context)
     if not isinstance(content, list):
         raise refuse(f"{where} must be a string or a list of parts")
     texts = []
@@ -245,13 +252,19 @@ def _read_text(content: Any, where: str) -> str:
             text = part.get("text")
             if not isinstance(text, str):
                 raise refuse(f"{where}[{at}].text must be a string")
-            check_text(where, text)
-            texts.append(text)
+            texts.append(_take_text(text, where, is_context))
         elif isinstance(kind, str):
             texts.append(f"[{kind.removesuffix('_url').removeprefix('input_')[:20]}]")
         else:
             raise refuse(f"{where}[{at}].type must be a string")
     return "\n".join(texts)
+
+
+def _take_text(text: str, where: str, is_context: bool) -> str:
+    if is_context:
+        return clean_text(text)
+    check_text(where, text)
+    return text
 
 
 def _read_segments(
@@ -264,7 +277,7 @@ def _read_segments(
             _read_part(part, f"{where}[{at}]", store_file) for at, part in enumerate(content)
         ]
     else:
-        segments = [Plain(_read_text(content, where).strip())]
+        segments = [Plain(_read_text(content, where, is_context=False).strip())]
     found = separate_texts(segments)
     require_content(found)
     return found
@@ -273,7 +286,7 @@ def _read_segments(
 def _read_part(part: Any, where: str, store_file: StoreFile) -> Segment:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "text":
-        return Plain(_read_text([part], where))
+        return Plain(_read_text([part], where, is_context=False))
     inner = part.get(kind) if kind in _FILE_TYPES else None
     if kind == "image_url" and isinstance(inner, str):
         inner = {"url": inner}  # Source: the format of Mistral's chat completions

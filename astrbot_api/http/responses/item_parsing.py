@@ -10,7 +10,7 @@ from typing import Any
 
 from ...chat.context.compacted import unpack
 from ...errors import refuse
-from ...messages import Media, Plain, Segment, check_text
+from ...messages import Media, Plain, Segment, check_text, clean_text
 from ..own_runs import read_comment
 from .files import FILE_TYPES, ItemFiles
 from .items import join_name
@@ -88,8 +88,10 @@ class ItemParser:
     ) -> dict[str, Any]:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind in ("input_text", "output_text", "text", "refusal", "summary_text"):
-            text = _text(part, "refusal" if kind == "refusal" else "text", where, limit=None)
+            name = "refusal" if kind == "refusal" else "text"
+            text = _text(part, name, where, limit=None)
             if segments is not None:
+                check_text(f"{where}.{name}", part[name])
                 segments.append(Plain(text.strip()))
             if role == "assistant":
                 return {"type": "output_text", "text": text, "annotations": []}
@@ -117,7 +119,7 @@ class ItemParser:
                 file_id = self._files.read_earlier(part, f"{where}.output[{at}]")
                 parts.append(_to_file_part(part, file_id))
             else:
-                parts.append({"type": "input_text", "text": part["text"]})
+                parts.append({"type": "input_text", "text": clean_text(part["text"])})
         has_files = any(part.get("file_id") for part in parts)
         return {"call_id": call_id, "output": parts if has_files else joined}
 
@@ -206,8 +208,7 @@ _PARSERS: dict[str, Callable[[Mapping[str, Any], str], dict[str, Any]]] = {
 def _join_output(output: Any, where: str) -> str:
     """Return a tool's output as text, with a placeholder for each file."""
     if isinstance(output, str):
-        check_text(where, output)
-        return output
+        return clean_text(output)
     if not isinstance(output, list):
         raise refuse(f"{where} must be a string or a list of parts")
     texts = []
@@ -228,7 +229,9 @@ def _text(
     text = value.get(name)
     if not isinstance(text, str):
         raise refuse(f"{where}.{name} must be a string")
-    if limit is not None and not 0 < len(text) <= limit:
+    if limit is None:
+        return clean_text(text)
+    if not 0 < len(text) <= limit:
         raise refuse(f"{where}.{name} must have 1 to {limit} characters")
     check_text(f"{where}.{name}", text)
     return text
