@@ -37,6 +37,9 @@ _CLEARLY_BYTES = 32
 #: Length of a packet of an MPEG transport stream, and its first byte. Source: ISO/IEC 13818-1.
 _PACKET_BYTES, _SYNC = 188, b"G"
 
+#: Type of a video stream. Source: Advanced Systems Format (ASF) Specification, 10.4.
+_WMV_STREAM = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
+
 #: Media types of the library -> registered media types.
 _REGISTERED = {
     "audio/x-wav": "audio/wav",
@@ -134,4 +137,6 @@ def _refine(head: bytes, mime: str) -> str:
     elif mime == "video/mp4" and b"soun" in head and b"vide" not in head:
         # Handler types of the tracks (Source: ISO/IEC 14496-12, 8.4.3).
         return "audio/mp4"
+    elif mime == "video/x-ms-wmv" and _WMV_STREAM not in head:
+        return "audio/x-ms-wma"
     return mime

@@ -8,6 +8,8 @@ from astrbot_api.files.kinds import HEAD_BYTES, Kind, detect_kind
 
 _EBML = b"\x1aE\xdf\xa3\x9fB\x86\x81\x01B\xf7\x81\x01B\xf2\x81\x04B\xf3\x81\x08B\x82\x84webm"
 _OGG = b"OggS\0\x02" + bytes(8) + b"abcd" + bytes(4) + b"efgh\x01\x2a"
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + bytes(40)
+_WMV_STREAM = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
 _MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2\0\0\1\0moov"
 
 
@@ -30,6 +32,8 @@ _MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2\0\0\1\0moov"
         (_MP4 + b"vide soun", "video", "video/mp4"),
         (_MP4 + b"soun", "record", "audio/mp4"),
         (_MP4, "video", "video/mp4"),
+        (_ASF + _WMV_STREAM, "video", "video/x-ms-wmv"),
+        (_ASF, "record", "audio/x-ms-wma"),
         (b"%PDF-1.4\n", "file", "application/pdf"),
         (b"PK\x03\x04" + bytes(40), "file", "application/zip"),
         ((b"G" + bytes(187)) * 3, "video", "video/mp2t"),
