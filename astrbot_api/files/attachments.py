@@ -214,7 +214,7 @@ class Attachments:
         :raises StorageError: when the bytes cannot be read.
         """
         stop = row.size_bytes if stop is None else min(stop, row.size_bytes)
-        return _Chunks(self.open_reader(row, start, stop), stop - start)
+        return _Chunks(self.open_reader(row, start, stop), stop - start, row.attachment_id)
 
     def read_bytes(self, row: AttachmentRow, max_bytes: int) -> bytes:
         """Return at most the first ``max_bytes`` bytes of an attachment."""
@@ -308,7 +308,8 @@ class Attachments:
 class _Chunks(Iterator[bytes]):
     """Iterator over the pieces of a blob."""
 
-    def __init__(self, reader: BlobReader, length: int) -> None:
+    def __init__(self, reader: BlobReader, length: int, attachment_id: str) -> None:
+        self._attachment_id = attachment_id
         self._reader = reader
         self._left = length
 
@@ -319,7 +320,7 @@ class _Chunks(Iterator[bytes]):
         piece = self._reader.read(min(PIECE_BYTES, self._left))
         if not piece:
             self.close()
-            raise StorageError("The bytes of an attachment ended too early.")
+            raise StorageError(f"The bytes of attachment {self._attachment_id} ended too early.")
         self._left -= len(piece)
         return piece
 

@@ -6,6 +6,8 @@ import hashlib
 
 import pytest
 
+from astrbot_api.errors import StorageError
+
 from .conftest import Api
 from .uploading import HTML, PNG, SVG, MakeApi, error_of, get, stored_files, upload
 
@@ -121,6 +123,13 @@ def test_missing_bytes_are_reported_before_the_first_byte(api: Api) -> None:
     found = upload(api, PNG)["attachment_id"]
     stored_files(api)[0].unlink()
     assert error_of(get(api, found)) == (503, "storage_error")
+
+
+def test_the_error_of_bytes_that_end_too_early_names_the_attachment(api: Api) -> None:
+    found = upload(api, PNG)["attachment_id"]
+    stored_files(api)[0].write_bytes(PNG[:5])
+    with pytest.raises(StorageError, match=found):
+        get(api, found).get_data()
 
 
 def test_nginx_sends_the_bytes_if_configured(make_api: MakeApi) -> None:
