@@ -168,6 +168,7 @@ class Forgetful:
     :param body: Its body.
     :param text: Description of the tool, and its result.
     :param streams: Whether responses are event streams.
+    :param forgets: Whether it forgets its sessions after each call.
     """
 
     def __init__(
@@ -177,7 +178,9 @@ class Forgetful:
         *,
         text: str = "x",
         streams: bool = False,
+        forgets: bool = True,
     ) -> None:
+        self.forgets = forgets
         self.status, self.body, self.text, self.streams = status, body, text, streams
         self.sessions: list[str] = []
         self.began = 0
@@ -207,7 +210,7 @@ class Forgetful:
         if self.streams:
             kind = ("Content-Type", "text/event-stream")
         start_response("200 OK", [kind, *[("Mcp-Session-Id", one) for one in self.sessions]])
-        if method == "tools/call":
+        if method == "tools/call" and self.forgets:
             self.sessions = []
         answer = json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result})
         return [(f"data: {answer}\n\n" if self.streams else answer).encode()]
@@ -230,6 +233,28 @@ def test_a_call_of_a_server_that_forgot_the_session_is_repeated(status: str, mes
         results = use_url(f"{url}/mcp", call, call, call)
     assert results == [(False, [{"type": "text", "text": "x"}])] * 3
     assert server.began == 3
+
+
+def test_all_calls_of_a_forgotten_session_are_repeated() -> None:
+    server = Forgetful("404 Not Found", forgets=False)
+
+    async def scenario(url: str) -> list[Any]:
+        running = asyncio.Event()
+        definition = {"name": "odd", "url": url, "headers": {}}
+        session = ServerSession(definition, running.set, first_pause_s=0.01)
+        async with asyncio.timeout(LIMIT_S):
+            await running.wait()
+            server.sessions.clear()
+            call = {"tool": "t", "arguments": {}}
+            calls = [session.execute(call, ignore) for _ in range(4)]
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            await session.stop()
+        return results
+
+    with serve(server) as url:
+        results = asyncio.run(scenario(f"{url}/mcp"))
+    assert results == [(False, [{"type": "text", "text": "x"}])] * 4
+    assert server.began == 2
 
 
 @pytest.mark.parametrize("streams", [False, True])

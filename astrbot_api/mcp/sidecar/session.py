@@ -67,8 +67,10 @@ _SWITCHED = "rejects streamable HTTP; trying HTTP+SSE"
 #: Maximum length of a server's error text, in characters.
 _MAX_REASON_CHARS = 2000
 
-#: Maximum wait of a call for a new session, in seconds, if the server no longer knows the old one.
+#: Maximum wait of a call for a new session, in seconds, if the server no longer knows the old one,
+#: and time before the old one is closed.
 _REOPEN_S = 5.0
+_REJECTION_S = 0.3
 
 
 class ServerSession:
@@ -156,10 +158,14 @@ class ServerSession:
         except MCPError as error:
             # Nothing else detects the end of the session with a server with a URL.
             unknown = self._url_server and self._url_server.has_lost_session(error.message)
-            if unknown or lost.is_set() or ends_session(error):
-                lost.set()
+            if unknown:
+                # Not at once, so that other calls get their own rejection and are repeated, too.
+                asyncio.get_running_loop().call_later(_REJECTION_S, lost.set)
                 self._running.clear()
-                raise (SessionLost if unknown else CallFailed)(self._explain_end()) from error
+                raise SessionLost(self._explain_end()) from error
+            if lost.is_set() or ends_session(error):
+                lost.set()
+                raise CallFailed(self._explain_end()) from error
             if method := find_unsupported(error):
                 self._note_unsupported(method)
             reason = self._redact(self._explain(error.message)[:_MAX_REASON_CHARS])
