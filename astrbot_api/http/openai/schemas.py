@@ -177,7 +177,18 @@ class CompletionRequestSchema(RequestSchema):
         "auto",
         anyOf=[
             {"enum": ["none", "auto", "required", None]},
-            {"type": "object", "required": ["type", "allowed_tools"]},
+            {
+                "type": "object",
+                "required": ["type", "allowed_tools"],
+                "properties": {
+                    "type": enum_of("Always `allowed_tools`.", "allowed_tools"),
+                    "allowed_tools": member(
+                        "object",
+                        "`tools` by name, and a `mode`: `auto` or `required`.",
+                        {"mode": "auto", "tools": []},
+                    ),
+                },
+            },
             {
                 "type": "object",
                 "required": ["function"],
