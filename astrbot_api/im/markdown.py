@@ -71,7 +71,10 @@ def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": _MAX_NESTING})
     parser.inline.ruler.at("emphasis", partial(_read_marks, read=emphasis.tokenize))
     parser.inline.ruler.at("strikethrough", partial(_read_marks, read=strikethrough.tokenize))
-    return parser.enable(["strikethrough", "table"]).disable(["reference", "code", "lheading"])
+    parser.enable(["strikethrough", "table"]).disable(["reference", "code", "lheading"])
+    # The first text compiles the rules. Native threads must not share them before.
+    parser.parse("x")
+    return parser
 
 
 def _read_marks(

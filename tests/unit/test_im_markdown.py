@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from markdown_it.ruler import Ruler
 
+from astrbot_api.im import markdown
 from astrbot_api.im.markdown import read_markdown
 
 
@@ -23,6 +25,17 @@ def test_bold_italic_strike_code_and_links_are_ranges() -> None:
         ("code", 6, 7, ""),
     ]
     assert rich.to_plain() == "a b c d e (https://x.y/)"
+
+
+def test_the_rules_are_complete_before_threads_share_the_parser(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    markdown._parser.cache_clear()
+    markdown._parser()
+    compiled: list[Ruler] = []
+    monkeypatch.setattr(Ruler, "__compile__", lambda ruler: compiled.append(ruler))
+    read_markdown("> **a** ~~b~~\n\n- c")
+    assert not compiled
 
 
 def test_a_heading_is_bold_and_a_quote_is_a_quote() -> None:
