@@ -486,17 +486,18 @@ def make_noise() -> bytes:
     return file.getvalue()
 
 
+def draw_noise(arguments: Mapping[str, Any], context: ToolContext) -> str:
+    context.send_file(make_noise(), "plot.png")
+    return "drawn"
+
+
 def test_a_turn_cannot_fill_the_memory_with_the_pictures_of_its_tools(
     make_scripted: Scripts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def draw(arguments: Mapping[str, Any], context: ToolContext) -> str:
-        context.send_file(make_noise(), "plot.png")
-        return "drawn"
-
     def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
         yield ToolCallDelta(0, "", "draw", "{}")
 
-    api, model = make_scripted(answer, provider=_SEES, tools=[Tool("draw", "Draw.", draw)])
+    api, model = make_scripted(answer, provider=_SEES, tools=[Tool("draw", "Draw.", draw_noise)])
     runs = api.state.chat.runs
     monkeypatch.setattr(runs._memory, "_max_bytes_of_one", 1_000_000)
     (error,) = [one for one in api.chat("draw") if one["type"] == "error"]
@@ -509,16 +510,12 @@ def test_a_turn_cannot_fill_the_memory_with_the_pictures_of_its_tools(
 def test_a_resumed_turn_counts_the_pictures_of_its_earlier_steps(
     make_scripted: Scripts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def draw(arguments: Mapping[str, Any], context: ToolContext) -> str:
-        context.send_file(make_noise(), "plot.png")
-        return "drawn"
-
     def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
         drawn = any(one["role"] == "tool" for one in messages)
         yield ToolCallDelta(0, "", "pay" if drawn else "draw", "{}")
 
     pay = Tool("pay", "Pay.", lambda arguments, context: "paid", needs_approval=True)
-    tools = [Tool("draw", "Draw.", draw), pay]
+    tools = [Tool("draw", "Draw.", draw_noise), pay]
     api, model = make_scripted(answer, provider=_SEES, tools=tools)
     events = api.chat("draw and pay")
     asked = events[-1]["data"]
