@@ -100,6 +100,7 @@ class Inbound:
         with self._store.read() as db:
             if inbound.is_known(db, bot.id, message.event_id):
                 return
+            # A message with its own files cannot wait: waiting ones are stored without bytes.
             others_wait = not message.files and inbound.list_waiting(db, umo, 1)
         if message.more or others_wait or any(file.data is None for file in message.files):
             self.pending.add(bot.id, umo, message)
