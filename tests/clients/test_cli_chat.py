@@ -148,8 +148,14 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(
         talk = Watched(client, "bob")
         chat._answer(talk, "First", Console(width=80))
         returned.set()
+
+        def list_messages() -> list[Any]:
+            return list(client.sessions.messages(talk.session_id, username="bob"))
+
+        # Otherwise the next message may be stored before the stopped answer.
+        wait_for(lambda: len(list_messages()) == 2)
         chat._answer(talk, "Second", Console(width=80))
-        messages = list(client.sessions.messages(talk.session_id, username="bob"))
+        messages = list_messages()
     assert "Again." in capsys.readouterr().out
     said = [one["content"]["message"][-1]["text"] for one in messages]
     assert said == ["First", "Half", "Second", "Again."]
