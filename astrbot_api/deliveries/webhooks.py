@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -33,21 +33,17 @@ class Announcer:
         self._http = http
 
     def queue(
-        self,
-        db: peewee.Database,
-        event: str,
-        describe: Callable[[], Mapping[str, Any]],
-        traceparent: str | None = None,
+        self, db: peewee.Database, event: str, *, traceparent: str | None = None, **data: Any
     ) -> None:
         """Queue an event for each subscribed webhook. Almost free without subscribers.
 
         :param event: One of :data:`~astrbot_api.deliveries.webhook_file.EVENTS`.
-        :param describe: Returns the event's ``data``.
+        :param data: The event's ``data``.
         """
         webhooks = self._webhooks.list_for(event)
         if not webhooks:
             return
-        content = {"type": event, "timestamp": to_iso(now_us()), "data": dict(describe())}
+        content = {"type": event, "timestamp": to_iso(now_us()), "data": data}
         for webhook in webhooks:
             name = f"{EVENT_PREFIX}{webhook.id}"
             add_delivery(db, platform_id=name, target=name, content=content, ordered=False,
@@ -70,66 +66,9 @@ class Announcer:
         :param saved: The message's id and its time in microseconds.
         """
         self.queue(
-            db,
-            "message_stored",
-            lambda: {
-                "message_id": saved[0],
-                "session_id": session_id,
-                "platform_id": platform_id,
-                "sender_id": sender,
-                "sender_name": sender_name or sender,
-                "content": content,
-                "created_at": to_iso(saved[1]),
-            },
-            traceparent,
-        )
-
-    def run_ended(
-        self,
-        db: peewee.Database,
-        *,
-        run_id: str,
-        session_id: str,
-        status: str,
-        error_code: str | None,
-        message_id: int | None,
-        traceparent: str | None = None,
-    ) -> None:
-        """Queue that a run has ended, with its status and the bot's message, if any."""
-        self.queue(
-            db,
-            "run_ended",
-            lambda: {
-                "run_id": run_id,
-                "session_id": session_id,
-                "status": status,
-                "error_code": error_code,
-                "message_id": message_id,
-            },
-            traceparent,
-        )
-
-    def approval_required(
-        self,
-        db: peewee.Database,
-        *,
-        run_id: str,
-        session_id: str,
-        username: str,
-        asked: Mapping[str, Any],
-        traceparent: str | None = None,
-    ) -> None:
-        """Queue that a tool call waits for a person's approval.
-
-        :param asked: The call, as in the stream event ``approval_required``.
-        """
-        self.queue(
-            db,
-            "approval_required",
-            lambda: {
-                "run_id": run_id, "session_id": session_id, "username": username, **asked,
-            },
-            traceparent,
+            db, "message_stored", traceparent=traceparent,
+            message_id=saved[0], session_id=session_id, platform_id=platform_id, sender_id=sender,
+            sender_name=sender_name or sender, content=content, created_at=to_iso(saved[1]),
         )  # fmt: skip
 
     def delivery_failed(self, db: peewee.Database, delivery: DeliveryRow, error: str) -> None:
@@ -137,15 +76,9 @@ class Announcer:
         if delivery.platform_id.startswith(EVENT_PREFIX):
             return  # otherwise a failing webhook would cause new events without end
         self.queue(
-            db,
-            "delivery_failed",
-            lambda: {
-                "delivery_id": delivery.delivery_id,
-                "umo": delivery.target,
-                "attempts": delivery.attempts,
-                "error": error,
-            },
-        )
+            db, "delivery_failed", delivery_id=delivery.delivery_id, umo=delivery.target,
+            attempts=delivery.attempts, error=error,
+        )  # fmt: skip
 
     def send(self, delivery: DeliveryRow, confirmed: Confirmed, note: Note) -> None:
         """Send one event. Any status other than 2xx is a failure.

@@ -241,8 +241,8 @@ class Outcomes:
                 db, session_id=run.session_id, platform_id=run.platform_id, saved=saved,
                 sender=messages.BOT, content=content, traceparent=run.traceparent,
             )  # fmt: skip
-        self._announcer.run_ended(
-            db, run_id=run.run_id, session_id=run.session_id, status=outcome.status,
+        self._announcer.queue(
+            db, "run_ended", run_id=run.run_id, session_id=run.session_id, status=outcome.status,
             error_code=code, message_id=message_id, traceparent=run.traceparent,
         )  # fmt: skip
         _count_turn(db, run, (content or {}).get("agent_stats"), failed=code is not None)

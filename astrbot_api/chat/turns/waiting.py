@@ -84,10 +84,10 @@ class Waits:
                     db, event["data"]["id"], turn.number, call_id=call.id, tool=call.name,
                     args=orjson.dumps(call.args).decode(), expires_at=expires_at,
                 ):  # fmt: skip
-                    self._announcer.approval_required(
-                        db, run_id=turn.run_id, session_id=turn.session.session_id,
-                        username=turn.request.creator, asked=event["data"],
-                        traceparent=turn.span.to_traceparent(),
+                    self._announcer.queue(
+                        db, "approval_required", run_id=turn.run_id,
+                        session_id=turn.session.session_id, username=turn.request.creator,
+                        traceparent=turn.span.to_traceparent(), **event["data"],
                     )  # fmt: skip
 
         # Before the events, since a client may answer at once.
