@@ -20,6 +20,16 @@ _MARKS = (
 
 _SAMPLE_BYTES = 256 * 1024
 
+#: The part of a line with bytes outside ASCII, and the letter before them.
+_ODD_LINE = re.compile(rb"[ -~]?[\x80-\xff][^\n]*")
+
+#: Average length of the lines of a text that is decoded line by line. Others take too long.
+_MIN_LINE_BYTES = 16
+
+#: Number of East Asian characters that are not UTF-8 by accident.
+_SURE_CHARS = 10
+_EAST_ASIAN = re.compile(rb"[\xe3-\xed][\x80-\xbf]{2}")
+
 #: A multibyte character in UTF-8 without overlong forms (Source: RFC 3629, 4).
 _UTF8_CHAR = re.compile(
     rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
@@ -84,6 +94,7 @@ def decode(data: bytes, declared: str = "") -> tuple[str, str]:
     - UTF-16 and UTF-32 by their zero bytes,
     - UTF-8,
     - the declared charset, of the argument or of the page itself,
+    - UTF-8 with some lines in another encoding, as in logs of several programs,
     - UTF-8 with a few invalid bytes,
     - statistical detection.
 
@@ -104,11 +115,53 @@ def decode(data: bytes, declared: str = "") -> tuple[str, str]:
     known = _decode_declared(data, declared)
     if known is not None:
         return _clean(known), ""
-    if _is_mostly_utf8(sample):
+    return _decode_guessed(data)
+
+
+def _decode_guessed(data: bytes) -> tuple[str, str]:
+    """Decode text that is neither UTF-8 nor in the declared charset."""
+    right, wrong = _sample_lines(data)
+    is_mixed = (
+        bool(wrong)
+        and len(_EAST_ASIAN.findall(right)) >= _SURE_CHARS
+        and data.count(b"\n") < len(data) / _MIN_LINE_BYTES
+    )
+    if not is_mixed and _is_mostly_utf8(right + wrong):
         text = _clean(data.decode("utf-8", "replace"))
         return text, "read as UTF-8, with invalid bytes shown as \N{REPLACEMENT CHARACTER}"
-    name = _guess(sample)
-    return _clean(data.decode(_WIDER.get(name.lower(), name), "replace")), f"read as {name}"
+    name = _guess(wrong if is_mixed else right + wrong, data[:4096])
+    codec = _WIDER.get(name.lower(), name)
+    if not is_mixed:
+        return _clean(data.decode(codec, "replace")), f"read as {name}"
+
+    def to_utf8(line: re.Match[bytes]) -> bytes:
+        is_utf8 = _is_utf8(line[0])
+        if is_utf8 or (_EAST_ASIAN.search(line[0]) and _is_mostly_utf8(line[0], 2)):
+            return line[0]
+        return line[0].decode(codec, "replace").encode("utf-8", "replace")
+
+    text = _ODD_LINE.sub(to_utf8, data).decode("utf-8", "replace")
+    return _clean(text), f"read as UTF-8, some lines as {name}"
+
+
+def _sample_lines(data: bytes) -> tuple[bytes, bytes]:
+    """Return the first lines with bytes outside ASCII that are UTF-8, and those that are not."""
+    right, wrong = bytearray(), bytearray()
+    for line in _ODD_LINE.finditer(data):
+        left = _SAMPLE_BYTES - len(right) - len(wrong)
+        if left <= 0:
+            break
+        lines = right if _is_utf8(line[0]) else wrong
+        lines += line[0][:left] + b"\n"
+    return bytes(right), bytes(wrong)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _find_declared(data: bytes) -> str:
@@ -199,23 +252,27 @@ def _is_wide_han(sample: bytes) -> bool:
     return is_mixed and len(sample) % 2 == 0 and _HAN.match(text) is not None
 
 
-def _is_mostly_utf8(sample: bytes) -> bool:
-    """Return whether multibyte UTF-8 characters outnumber invalid bytes four to one.
+def _is_mostly_utf8(sample: bytes, at_least: int = 4) -> bool:
+    """Return whether there are ``at_least`` times as many multibyte characters as invalid bytes.
 
     ASCII letters do not count: a long English log may contain one ``é`` in Latin-1.
     """
     rest = _UTF8_CHAR.sub(b"", sample)
     right = sum(1 for _ in _UTF8_CHAR.finditer(sample))
     wrong = sum(1 for byte in rest if byte >= 0x80)
-    return right >= 4 * wrong and right > 0
+    return right >= at_least * wrong and right > 0
 
 
-def _guess(sample: bytes) -> str:
-    """Return the name of the most likely legacy encoding."""
+def _guess(sample: bytes, head: bytes) -> str:
+    """Return the name of the most likely legacy encoding.
+
+    :param sample: Lines with bytes outside ASCII.
+    :param head: The beginning of the text.
+    """
     name: str = detect(sample)
     high = bytes(byte for byte in sample if byte >= 0x80)
     signs = high.decode("windows-1252", "replace")
-    if name.startswith(("windows-", "ISO-8859-")) and _is_wide_han(sample[:4096]):
+    if name.startswith(("windows-", "ISO-8859-")) and _is_wide_han(head):
         return "UTF-16-LE"
     if name in ("windows-1250", "windows-1257", "windows-1254", "ISO-8859-2"):
         return "windows-1252" if _SIGNS.match(signs) else name

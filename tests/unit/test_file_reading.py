@@ -616,9 +616,24 @@ def test_what_was_assumed_of_an_encoding_is_said() -> None:
 
 
 def test_a_wrong_byte_in_utf8_costs_one_character() -> None:
-    text, assumed = decode("日志第一行\n".encode() * 3 + b"caf\xe9 tail")
-    assert text.endswith("日志第一行\ncaf\ufffd tail")
+    text, assumed = decode("日志第一行\n".encode() * 3 + "日志".encode() + b"\xe9 tail")
+    assert text.endswith("日志第一行\n日志\ufffd tail")
     assert "UTF-8" in assumed
+
+
+def test_each_line_of_a_log_is_read_in_its_own_encoding() -> None:
+    lines = ["服务器启动完成，端口 6185\n", "正在连接数据库，请稍候\n", "连接失败：拒绝访问\n"] * 9
+    log = "".join(lines)
+    encodings = ["utf-8", "gbk", "gbk"] * 9
+    mixed = b"".join(line.encode(one) for line, one in zip(lines, encodings, strict=True))
+    assert decode(mixed) == (log, "read as UTF-8, some lines as gb18030")
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-8"])
+def test_a_text_that_is_ascii_for_long_is_read(encoding: str) -> None:
+    late = "2026-11-30 INFO started\n" * 20_000 + "连接失败：拒绝访问\n"
+    cut = b"\xe8" if encoding == "utf-8" else b""  # the beginning of a character
+    assert decode(late.encode(encoding) + cut)[0].rstrip("\ufffd") == late
 
 
 def prepare(data: bytes, side_px: int = 1536) -> tuple[dict[str, Any], Image.Image]:
