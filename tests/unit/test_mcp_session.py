@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import json
 import os
 import sys
@@ -255,6 +256,32 @@ def test_all_calls_of_a_forgotten_session_are_repeated() -> None:
         results = asyncio.run(scenario(f"{url}/mcp"))
     assert results == [(False, [{"type": "text", "text": "x"}])] * 4
     assert server.began == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "message"), [("200 OK", "the session of the user ended"), ("504 Timeout", "")]
+)
+def test_a_call_that_may_have_been_executed_is_not_repeated(status: str, message: str) -> None:
+    """A request with wrong arguments, which many servers answer with 400, ends no session."""
+    server, calls = Forgetful("405 Method Not Allowed", forgets=False), []
+    failures = [("400 Bad Request", "wrong arguments"), (status, message)]
+
+    def refuse_calls(environ: Any, start_response: Any) -> list[bytes]:
+        sent = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(sent)
+        if b"tools/call" not in sent:
+            return server(environ, start_response)
+        status, message = failures[min(len(calls), 1)]
+        calls.append(json.loads(sent)["id"])
+        start_response(status, [("Content-Type", "application/json")])
+        error = {"code": -32602, "message": message}
+        answer = {"jsonrpc": "2.0", "id": calls[-1], "error": error}
+        return [json.dumps(answer).encode() if message else b""]
+
+    call = {"tool": "t", "arguments": {}}
+    with serve(refuse_calls) as url:
+        use_url(f"{url}/mcp", call, call)
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize("streams", [False, True])

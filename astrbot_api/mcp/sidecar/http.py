@@ -74,7 +74,7 @@ class UrlServer:
         self._fixed: str = definition.get("transport", "")
         self._sse = self._fixed == "sse"
         self._statuses: set[int] = set()
-        #: Status of the last failed request, and whether one of the session was rejected.
+        #: Status of the last failed request, and whether the session's last message was rejected.
         self._failed, self._rejected = 0, False
         self._auth: httpx2.Auth | None = None
 
@@ -119,8 +119,8 @@ class UrlServer:
         self._statuses.add(status)
         if status >= 400:
             self._failed = status
-            known = request.method == "POST" and "mcp-session-id" in request.headers
-            self._rejected = self._rejected or (known and status in _LOST_STATUSES)
+        if request.method == "POST" and "mcp-session-id" in request.headers:
+            self._rejected = status in _LOST_STATUSES
 
 
 @contextlib.asynccontextmanager
