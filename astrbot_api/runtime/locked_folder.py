@@ -38,7 +38,8 @@ def _lock(folder: Path) -> int:
 
     :raises OSError: when another process has locked it.
     """
-    lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    # Opening another user's named pipe would wait until somebody writes to it.
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -50,10 +50,13 @@ def test_folders_of_killed_masters_are_removed_at_the_next_start(tmp_path: Path)
     killed, _ = start_master(tmp_path)
     killed.kill()
     killed.communicate()
-    (tmp_path / "astrbot-metrics-begun").mkdir()
+    begun, pipe = tmp_path / "astrbot-metrics-begun", tmp_path / "astrbot-metrics-pipe"
+    begun.mkdir()
+    os.mkfifo(pipe)
+    os.utime(pipe, (0, 0))
     make_metrics_folder(str(tmp_path))
     own = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-    assert set(tmp_path.iterdir()) == {in_use, tmp_path / "astrbot-metrics-begun", own}
+    assert set(tmp_path.iterdir()) == {in_use, begun, pipe, own}
     running.kill()
     running.communicate()
     remove_metrics_folder()
