@@ -19,12 +19,12 @@ def open_redis(
     *,
     setting: str = "ASTRBOT_REDIS_URL",
     timeout_s: float = _TIMEOUT_S,
-    on_demoted: Callable[[], object] = lambda: None,
+    on_disconnect: Callable[[], object] = lambda: None,
 ) -> Any:
     """Return a client that connects on first use and reconnects when needed.
 
     :param setting: The variable with the URL, for errors.
-    :param on_demoted: Called when a server has become a replica, and its connection is replaced.
+    :param on_disconnect: Called when a connection is closed. The client may open another one.
     :raises SettingsError: when the client is not installed or cannot parse the URL.
     """
     try:
@@ -53,11 +53,11 @@ def open_redis(
             "rediss://… for TLS, or unix:///PATH"
         ) from error
     pool.connection_kwargs["decode_responses"] = False  # the URL's options win above
-    pool.connection_class = _follow_primary(pool.connection_class, on_demoted)
+    pool.connection_class = _follow_primary(pool.connection_class, on_disconnect)
     return redis.Redis(connection_pool=pool)
 
 
-def _follow_primary(base: Any, on_demoted: Callable[[], object]) -> Any:
+def _follow_primary(base: Any, on_disconnect: Callable[[], object]) -> Any:
     """Return a class of connections that reconnect when their server has become a replica.
 
     After a failover, the same name or proxy leads to the new primary. The old one keeps its
@@ -71,8 +71,11 @@ def _follow_primary(base: Any, on_demoted: Callable[[], object]) -> Any:
                 return super().read_response(*args, **options)
             except (redis.ReadOnlyError, redis.exceptions.MasterDownError) as error:
                 self.disconnect()
-                on_demoted()
                 # The client retries a lost connection once, on a new one.
                 raise redis.ConnectionError(str(error)) from error
+
+        def disconnect(self, *args: Any, **options: Any) -> None:
+            super().disconnect(*args, **options)
+            on_disconnect()
 
     return Connection

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -58,20 +59,33 @@ def test_events_are_written_to_the_new_primary(pair: Pair) -> None:
     journal.close()
 
 
-def test_signals_pass_over_the_new_primary(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("connecting", [False, True])
+def test_signals_pass_over_the_new_primary(
+    connecting: bool, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the address moves while a listener connects."""
     monkeypatch.setattr(redis_signals, "_CHECK_EVERY_S", 0.0)
     monkeypatch.setattr(redis_signals, "_WAIT_S", 0.01)
+    subscribe, fail_over = redis.client.PubSub.subscribe, iter([pair.fail_over])
+
+    def subscribe_and_fail_over(*args: Any) -> None:
+        subscribe(*args)
+        next(fail_over, lambda: None)()
+
     speaker, listener = open_signals(pair.settings), open_signals(pair.settings)
     heard: list[str] = []
     listener.subscribe("events", heard.append)
+    if connecting:
+        monkeypatch.setattr(redis.client.PubSub, "subscribe", subscribe_and_fail_over)
     listener.start()
 
     def is_heard(payload: str) -> bool:
         speaker.publish("events", payload)
         return payload in heard
 
-    wait_for(lambda: is_heard("before"))
-    pair.fail_over()
+    if not connecting:
+        wait_for(lambda: is_heard("before"))
+        pair.fail_over()
     with redis.Redis.from_url(pair.servers[1].url) as client:
         wait_for(lambda: is_heard("after") and client.pubsub_numsub("astrbot:signals")[0][1] == 2)
     for one in (speaker, listener):

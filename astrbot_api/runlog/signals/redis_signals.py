@@ -28,24 +28,31 @@ class _RedisTransport:
     """One client, for one thread."""
 
     def __init__(self, url: str, channel: str) -> None:
-        self._client: Any = open_redis(url, on_demoted=self._note_demoted)
+        self._client: Any = open_redis(url, on_disconnect=self._note_disconnect)
         self._channel = channel
-        self._checked_at, self._demoted = 0.0, False
+        self._checked_at, self._disconnected = 0.0, False
 
     def send(self, texts: Sequence[str]) -> None:
-        self._check_primary()
+        self._check_primary(self._client)
         pipeline = self._client.pipeline(transaction=False)
         for text in texts:
             pipeline.publish(self._channel, text)
         pipeline.execute()
 
     def listen(self, hear: Callable[[str], None], closed: threading.Event) -> None:
-        """Listen until ``closed`` is set, or until the server becomes a replica."""
-        self._demoted = False
-        with self._client.pubsub(ignore_subscribe_messages=True) as channel:
+        """Listen until ``closed`` is set, or until the server becomes a replica.
+
+        The writing connection is the older one. If it were the newer one, it might have the new
+        primary and never notice that the listening one has the former.
+        """
+        with (
+            self._client.client() as writer,
+            self._client.pubsub(ignore_subscribe_messages=True) as channel,
+        ):
             channel.subscribe(self._channel)
-            while not closed.is_set() and not self._demoted:
-                self._check_primary()
+            self._disconnected = False
+            while not closed.is_set() and not self._disconnected:
+                self._check_primary(writer)
                 heard = channel.get_message(timeout=_WAIT_S)
                 if heard is not None:
                     hear(heard["data"].decode(errors="replace"))
@@ -54,7 +61,7 @@ class _RedisTransport:
         self._client.close()
         self._client.connection_pool.disconnect()
 
-    def _check_primary(self) -> None:
+    def _check_primary(self, client: Any) -> None:
         """Write a key from time to time, because only writes detect a former primary.
 
         It accepts PUBLISH, but only its own listeners get the signal.
@@ -66,7 +73,7 @@ class _RedisTransport:
         self._checked_at = time.monotonic()
         # With a full memory, for example, signals still work.
         with suppress(ResponseError):
-            self._client.set(f"{self._channel}:checked", 1, ex=60)
+            client.set(f"{self._channel}:checked", 1, ex=60)
 
-    def _note_demoted(self) -> None:
-        self._demoted = True
+    def _note_disconnect(self) -> None:
+        self._disconnected = True
