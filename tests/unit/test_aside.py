@@ -71,7 +71,7 @@ def test_each_job_has_a_process_of_its_own(aside: Aside) -> None:
 @pytest.mark.parametrize(
     ("name", "limits", "cause"),
     [
-        ("spin", {"cpu_s": 1}, "cpu"),
+        ("spin", {"cpu_s": 1, "wall_s": 600}, "cpu"),
         ("grow", {"memory_bytes": 32 * 2**20}, "memory"),
         ("fill", {"memory_bytes": 32 * 2**20}, "memory"),
         ("abort", {}, "memory"),
