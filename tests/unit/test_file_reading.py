@@ -139,7 +139,7 @@ _NOTED = (
         (
             samples.MAIL.replace(b"--b--", b"--b\r\nContent-Type: message/rfc822\r\n\r\n"
                                  b"Subject: inner\r\n\r\ntext\r\n--b--"),
-            ["[attached: inner, message/rfc822]"],
+            ["[attached: inner, message/rfc822]\nSubject: inner\n\ntext"],
             [],
         ),
         (
@@ -341,6 +341,28 @@ def test_all_files_of_a_mail_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         mail.add_attachment(bytes(500), maintype="application", subtype="pdf", filename=name)
     text = read(mail.as_bytes(), "a.eml", "message/rfc822")
     assert text.endswith("[attached: a.pdf, application/pdf]\n[attached: b.pdf, application/pdf]")
+
+
+def test_an_export_with_the_name_of_another_document_is_read() -> None:
+    page = (
+        b"MIME-Version: 1.0\nContent-Type: multipart/related; boundary=b\n\n--b\n"
+        b"Content-Type: text/html; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\n"
+        b"<h1>=E6=8A=A5=E5=91=8A</h1>\n--b\nContent-Type: image/png\n"
+        b"Content-Location: http://localhost/a.png\n\nx\n--b--\n"
+    )
+    for name in ("Confluence.doc", "saved.mhtml"):
+        kind = detect_kind(b"Subject: Export\n" + page, name)
+        assert read(b"Subject: Export\n" + page, name, kind.mime) == "Subject: Export\n\n# 报告"
+    table = "<table><tr><th>姓名</th></tr><tr><td>王小明</td></tr></table>".encode("gbk")
+    kind = detect_kind(table, "export.xls")
+    assert read(table, "export.xls", kind.mime) == "| 姓名 |\n| --- |\n| 王小明 |"
+
+
+@pytest.mark.parametrize("name", ["page.php", "App.vue", "notes.md", "mail.txt"])
+def test_source_code_is_read_as_it_is(name: str) -> None:
+    for code in ("<!DOCTYPE html>\n<?php echo 1; ?>\n<p>x</p>", "From: a\nMIME-Version: 1.0\n\nx"):
+        kind = detect_kind(code.encode(), name)
+        assert read(code.encode(), name, kind.mime) == code
 
 
 def test_a_mail_over_the_limit_says_that_its_end_is_missing(

@@ -6,7 +6,7 @@ import email
 import email.policy
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from pathlib import PurePath
 from typing import Any, BinaryIO
@@ -28,6 +28,9 @@ MAX_TEXT_CHARS = 2_000_000
 _MAX_NOTES = 20
 _MAX_NOTE_CHARS = 500
 
+#: Maximum depth of mails within mails.
+_MAX_MAILS = 3
+
 #: A document with pictures and less text is shown as its pictures.
 _FEW_CHARS = 500
 
@@ -42,6 +45,7 @@ _MAX_WHOLE_BYTES = 32 * 2**20
 _MAX_PAGE_CHARS = 4_000_000
 
 _PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
+_MAIL_SUFFIXES = (".eml", ".mht", ".mhtml")
 
 #: Extensions of text files whose media type is not text.
 _TEXT_SUFFIXES = {
@@ -52,7 +56,15 @@ _TEXT_SUFFIXES = {
     ".vtt", ".ass", ".lrc", ".ics", ".vcf", ".eml", ".mht", ".rtf", ".diff", ".patch", ".env",
 }  # fmt: skip
 
-_HTML_START = re.compile(rb"\s*(<\?xml[^>]{0,100}>\s*)?(<!doctype\s+html|<html)", re.IGNORECASE)
+#: Beginning of pages and mails that have the name of another document, such as what Confluence
+#: and many shops export as "doc" and "xls".
+_PAGE_START = re.compile(
+    rb"\s*(<\?xml[^>]{0,100}>\s*)?<(!doctype\s+html|html|head|meta|style|body|table)\b",
+    re.IGNORECASE,
+)
+_MAIL_START = re.compile(
+    rb"([A-Za-z-]+:[^\n]*\n([ \t][^\n]*\n)*){0,50}?MIME-Version:", re.IGNORECASE
+)
 
 #: The bytes of a file within a text, such as a picture in Markdown.
 _EMBEDDED = re.compile(
@@ -103,16 +115,14 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         return _with_notes(_read_old_office(source), notes)
     if head.startswith(b"{\\rtf"):
         return _with_notes(_read_rtf(source.read(_MAX_TEXT_BYTES)), notes)
-    is_text = is_text_type(mime) or suffix in _TEXT_SUFFIXES
-    if not is_text and mime != "message/rfc822":
+    is_known = suffix in _TEXT_SUFFIXES
+    is_mail = mime == "message/rfc822" or suffix in _MAIL_SUFFIXES
+    if not (is_known or is_mail or is_text_type(mime)):
         notes.append("It is not a text or a supported document.")
         return ""
     is_notebook = suffix == ".ipynb"
-    is_mail = mime == "message/rfc822" or suffix in (".eml", ".mht")
-    is_page = (_HTML_START.match(head) or suffix in _PAGE_SUFFIXES) and suffix not in (
-        ".md",
-        ".txt",
-    )
+    is_mail = is_mail or (not is_known and bool(_MAIL_START.match(head)))
+    is_page = suffix in _PAGE_SUFFIXES or (not is_known and bool(_PAGE_START.match(head)))
     is_whole = is_notebook or is_mail or is_page
     data = source.read(_MAX_WHOLE_BYTES if is_whole else _MAX_TEXT_BYTES)
     is_cut = len(data) == _MAX_WHOLE_BYTES and bool(source.read(1))
@@ -215,21 +225,27 @@ def _read_body(message: EmailMessage, kind: str) -> str:
 
 
 def _read_mail(data: bytes) -> str:
-    """Return the headers, text and attachment names of an email."""
+    """Return the headers, text and attachment names of a mail and of the mails in it."""
     head, gap, rest = data.partition(b"\r\n\r\n" if b"\r\n\r\n" in data else b"\n\n")
     data = decode(head)[0].encode("utf-8", "replace") + gap + rest
     message = email.message_from_bytes(data, policy=email.policy.default)
-    assert isinstance(message, EmailMessage)
+    return "\n".join(_iter_mail(message, _MAX_MAILS))
+
+
+def _iter_mail(message: Any, depth: int) -> Iterator[str]:
     shown = ("From", "To", "Cc", "Date", "Subject")
-    lines = [f"{name}: {message[name]}" for name in shown if message[name]]
-    lines.append("")
+    yield from (f"{name}: {message[name]}" for name in shown if message[name])
+    yield ""
     # Some newsletters have an empty text beside the page.
     texts = (_read_body(message, kind) for kind in ("plain", "html"))
-    lines.append(next((text for text in texts if text.strip()), ""))
+    yield next((text for text in texts if text.strip()), "")
     for part in message.iter_attachments():
-        name = part.get_filename() or "without a name"
+        name = part.get_filename()
+        inner = None
         if part.get_content_type() == "message/rfc822":
             inner = next(part.iter_parts(), None) if part.is_multipart() else None
-            name = str((inner and inner["Subject"]) or name)
-        lines.append(f"[attached: {name}, {part.get_content_type()}]")
-    return "\n".join(lines)
+            name = str((inner and inner["Subject"]) or name or "")
+        if name or not part["Content-Location"]:  # the pictures of a page have locations
+            yield f"[attached: {name or 'without a name'}, {part.get_content_type()}]"
+        if inner is not None and depth:
+            yield from _iter_mail(inner, depth - 1)
