@@ -99,7 +99,8 @@ class ChatService:
                 event = self._follower.snapshot(run)
                 after = event["data"]["revision"]
                 lead = [(after, encode_event(event))]
-            return self._watch_row(run, after, seat, lead=lead)
+            reader = self._follower.follow(run, after)
+            return self.watch(run.run_id, run.session_id, run.session, reader, seat, lead=lead)
         except BaseException:
             seat.release()
             raise
@@ -164,25 +165,9 @@ class ChatService:
             run = find_run(db, run_id)
         if run is None:
             raise ApiError("run_not_found", f"run not found: {run_id}")
-        watch = self._watch_row(run, 0, seat, known_message=run.user_message)
+        reader = self._follower.follow(run)
+        watch = self.watch(
+            run.run_id, run.session_id, run.session, reader, seat, known_message=run.user_message
+        )
         watch.joined = True
         return watch
-
-    def _watch_row(
-        self,
-        run: RunRow,
-        after: int,
-        seat: Seat,
-        *,
-        known_message: int | None = None,
-        lead: list[Numbered] | None = None,
-    ) -> Watch:
-        return self.watch(
-            run.run_id,
-            run.session_id,
-            run.session,
-            self._follower.follow(run, after),
-            seat,
-            known_message=known_message,
-            lead=lead,
-        )
