@@ -199,7 +199,7 @@ def _build_base(settings: Settings, parts: Parts) -> _Base:
         ),
         outbox=outbox,
         board=board,
-        pusher=Pusher(store, board, announcer, quotas),
+        pusher=Pusher(board, announcer, quotas),
     )
 
 

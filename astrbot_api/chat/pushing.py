@@ -11,7 +11,6 @@ from ..db import messages, sessions
 from ..db.attachments import AttachmentRow, find_attachments, link_attachments
 from ..db.locks import lock_name
 from ..db.sessions import NOBODY, WEBCHAT
-from ..db.store import Store
 from ..deliveries.webhooks import Announcer
 from ..errors import ApiError
 from ..keys.limits import check_attachments
@@ -48,44 +47,12 @@ def resolve_stored(
 class Pusher:
     """Pushes messages into sessions of the web chat."""
 
-    def __init__(self, store: Store, board: Board, announcer: Announcer, quotas: Quotas) -> None:
+    def __init__(self, board: Board, announcer: Announcer, quotas: Quotas) -> None:
         self.quotas = quotas
         self._announcer = announcer
-        self._store = store
         self._board = board
 
     def push(
-        self,
-        *,
-        username: str,
-        session_id: str,
-        segments: Sequence[Segment],
-        guard: KeyGuard | None = None,
-        payer: str | None = None,
-    ) -> PushedMessage:
-        """Store a message of the bot, and create the session if it does not exist.
-
-        :param username: Required owner of the session, or empty for any. A new session without a
-            username belongs to its first user.
-        :param guard: The sending key's guard, or None for no restrictions.
-        :param payer: The key whose quota counts the message.
-        :raises ApiError: ``session_of_another_user``, ``attachment_not_found`` or
-            ``quota_exceeded``. Nothing is stored then.
-        """
-
-        def job(db: peewee.Database) -> PushedMessage:
-            pushed = self.push_in(
-                db, username=username, session_id=session_id, segments=segments, guard=guard,
-                payer=payer,
-            )  # fmt: skip
-            self.quotas.check_at_end(db, payer)
-            return pushed
-
-        pushed = self._store.write(job, quick=True)
-        self.announce(pushed)
-        return pushed
-
-    def push_in(
         self,
         db: peewee.Database,
         *,
@@ -95,10 +62,16 @@ class Pusher:
         guard: KeyGuard | None = None,
         payer: str | None = None,
     ) -> PushedMessage:
-        """Store a message like :meth:`push`, in the caller's transaction.
+        """Store a message of the bot, and create the session if it does not exist.
 
-        Call :meth:`announce` after the commit. Refusals come before the first write. The caller
-        checks the quotas.
+        Call :meth:`announce` after the commit. The caller checks the quotas.
+
+        :param username: Required owner of the session, or empty for any. A new session without a
+            username belongs to its first user.
+        :param guard: The sending key's guard, or None for no restrictions.
+        :param payer: The key whose quota counts the message.
+        :raises ApiError: ``session_of_another_user`` or ``attachment_not_found``. Nothing is
+            stored then.
         """
         resolved, rows = resolve_stored(db, segments, guard)
         lock_name(db, "session", session_id)

@@ -170,7 +170,7 @@ class ProactiveMessages:
         self._check_target(umo, sending.reach)
 
         def job(db: peewee.Database) -> tuple[Outcome, PushedMessage]:
-            pushed = self._pusher.push_in(
+            pushed = self._pusher.push(
                 db, username=owner, session_id=session_id, segments=segments,
                 guard=sending.guard, payer=sending.payer,
             )  # fmt: skip

@@ -16,7 +16,7 @@ from ...db.store import Store
 from ...errors import ApiError, AstrBotError, StorageError, ToolError
 from ...files.attachments import Attachments, Readable
 from ...messages import Segment, parse_im_message
-from ..pushing import Pusher, resolve_stored
+from ..pushing import PushedMessage, Pusher, resolve_stored
 from .turn import OpenTurn, Origin
 
 
@@ -48,17 +48,24 @@ class Speaker:
                 max_segments=self._settings.max_segments,
             )
             if turn.request.origin is None:
-                self._pusher.push(
-                    username=turn.request.creator,
-                    session_id=turn.session.session_id,
-                    segments=segments,
-                    guard=turn.request.guard,
-                    payer=turn.request.payer,
-                )
+                self._push(turn, segments)
             else:
                 self._deliver(turn, turn.request.origin, segments, choices)
         except (ApiError, StorageError) as error:
             raise ToolError(str(error)) from error
+
+    def _push(self, turn: OpenTurn, segments: list[Segment]) -> None:
+        """Store the message and show it in the session's open streams."""
+
+        def job(db: peewee.Database) -> PushedMessage:
+            pushed = self._pusher.push(
+                db, username=turn.request.creator, session_id=turn.session.session_id,
+                segments=segments, guard=turn.request.guard, payer=turn.request.payer,
+            )  # fmt: skip
+            self._pusher.quotas.check_at_end(db, turn.request.payer)
+            return pushed
+
+        self._pusher.announce(self._store.write(job, quick=True))
 
     def _deliver(
         self,
