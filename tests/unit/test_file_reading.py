@@ -445,6 +445,18 @@ def test_the_fields_of_a_form_and_the_comments_of_a_pdf_are_read() -> None:
     )
 
 
+def test_ligatures_that_ghostscript_writes_are_read() -> None:
+    cmap = (
+        "begincmap 1 begincodespacerange <00> <ff> endcodespacerange 4 beginbfrange "
+        "<01> <01> <66006900> <02> <02> <6600cf00> <03> <03> <66006600> <04> <04> <6600> "
+        "endbfrange endcmap"
+    )
+    page = r"BT /F1 12 Tf 72 700 Td (\001rst o\003 o\002ce  \004\004) Tj ET"
+    pdf = samples.make_pdf(page, fields=[f"<</Length {len(cmap)}>>stream\n{cmap}\nendstream"])
+    pdf = pdf.replace(b"/BaseFont/Helvetica", b"/BaseFont/Helvetica/ToUnicode 6 0 R")
+    assert read(pdf).split() == ["first", "off", "office", "昀昀"]
+
+
 def test_only_pages_that_were_not_read_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("astrbot_api.files.reading.pdf._ENOUGH_CHARS", 0)
     for pages, notes in ((1, []), (2, ["Only 1 of its 2 pages were read."])):
@@ -550,6 +562,19 @@ def test_what_cannot_be_read_is_said_in_words() -> None:
 
 def test_an_empty_file_is_said_to_be_empty() -> None:
     assert extract_text(io.BytesIO(), "text/plain", "a.txt")[0]["notes"] == ["It is empty."]
+
+
+def test_names_in_an_archive_of_windows_are_read() -> None:
+    archive = samples.make_archive({"AAAA.txt": "hello"})
+    listed = read(archive.replace(b"AAAA", "中文".encode("gbk")), "a.zip")
+    assert listed == "An archive with 1 files, which are not read:\n- 中文.txt, 5 bytes"
+
+
+def test_what_to_ask_for_is_said() -> None:
+    with pytest.raises(Unreadable, match="Pages, Numbers or Keynote; ask for it as PDF"):
+        read(samples.make_archive({"Index/Document.iwa": b"\0"}), "a.pages")
+    meta, _ = extract_text(io.BytesIO(b"7z\xbc\xaf\x27\x1c"), "application/x-7z-compressed", "a.7z")
+    assert "ask for it as text, PDF, docx or xlsx" in meta["notes"][0]
 
 
 def test_a_package_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

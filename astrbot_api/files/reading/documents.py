@@ -118,7 +118,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     is_known = suffix in _TEXT_SUFFIXES
     is_mail = mime == "message/rfc822" or suffix in _MAIL_SUFFIXES
     if not (is_known or is_mail or is_text_type(mime)):
-        notes.append("It is not a text or a supported document.")
+        notes.append("Its format is not supported; ask for it as text, PDF, docx or xlsx.")
         return ""
     is_notebook = suffix == ".ipynb"
     is_mail = is_mail or (not is_known and bool(_MAIL_START.match(head)))
@@ -180,6 +180,8 @@ def _read_archive(source: BinaryIO) -> str:
 def _find_reader(package: office.Package) -> Callable[[office.Package], str] | None:
     """Return the reader of a ZIP-based document, or None for another archive."""
     names = package.names
+    if "Index/Document.iwa" in names or "Index.zip" in names:
+        raise Unreadable("it is a document of Pages, Numbers or Keynote; ask for it as PDF")
     if "[Content_Types].xml" in names:
         for folder, reader in (
             ("word", read_docx),

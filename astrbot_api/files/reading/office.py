@@ -7,6 +7,7 @@ import posixpath
 import re
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 from xml.etree import ElementTree as ET
@@ -24,6 +25,10 @@ _MAX_ROWS = 20_000
 _MAX_CELLS = 400_000
 
 _MAX_LISTED = 200
+
+#: Flag of a file in a ZIP whose name is in UTF-8. zipfile decodes other names as cp437, while
+#: Windows writes them in the encoding of its language.
+_UTF8_NAME = 0x800
 
 #: Part with a picture of an Office or OpenDocument file, and the size of pictures that count.
 _PICTURE = re.compile(
@@ -80,9 +85,16 @@ class Package:
 
     def describe(self) -> str:
         """Return a list of the files, one per line."""
+        from ...runtime.decoding import decode
+
         members = [one for one in self._zip.infolist() if not one.is_dir()]
-        lines = [f"An archive with {len(members)} files:"]
-        lines += [f"- {one.filename}, {one.file_size} bytes" for one in members[:_MAX_LISTED]]
+        lines = [f"An archive with {len(members)} files, which are not read:"]
+        for one in members[:_MAX_LISTED]:
+            name = one.filename
+            with suppress(UnicodeEncodeError):  # it has a second, marked name
+                if not one.flag_bits & _UTF8_NAME:
+                    name = decode(name.encode("cp437"))[0]
+            lines.append(f"- {name}, {one.file_size} bytes")
         if len(members) > _MAX_LISTED:
             lines.append(f"- and {len(members) - _MAX_LISTED} more")
         return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -31,6 +32,25 @@ _MAX_ATTACHMENTS = 20
 
 #: A page with a large picture and less text is a scan with a stamp or a page number.
 _STAMP_CHARS = 200
+
+#: Ligatures as Ghostscript 10.00 writes them: the letters' bytes are swapped, and the last two of
+#: three letters are one character.
+_SWAPPED = re.compile(
+    "(?<=[A-Za-z])[昀琀吀][昀琀椀氀樀栀케툀]+|[昀琀吀][昀琀椀氀樀栀케툀]+(?=[A-Za-z])"
+)
+_LETTERS = str.maketrans(
+    {
+        "昀": "f",
+        "琀": "t",
+        "吀": "T",
+        "椀": "i",
+        "氀": "l",
+        "樀": "j",
+        "栀": "h",
+        "케": "fi",
+        "툀": "fl",
+    }
+)
 
 #: Number of characters per page whose code is checked, and maximum part without Unicode.
 _CHECKED_CHARS = 500
@@ -114,6 +134,7 @@ def _read_page(page: pypdfium2.PdfPage) -> tuple[str, bool]:
     if unknown > checked * _MAX_UNKNOWN:
         return "", True
     text: str = reader.get_text_bounded().replace("\r\n", "\n").replace("\ufffe", "").strip()
+    text = _SWAPPED.sub(lambda ligature: ligature[0].translate(_LETTERS), text)
     if not text:
         return "", raw.FPDFPage_CountObjects(page.raw) > 0
     return text, len(text) < _STAMP_CHARS and _has_large_picture(page)

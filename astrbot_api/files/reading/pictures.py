@@ -91,7 +91,9 @@ def _draft(picture: Image.Image, max_side_px: int) -> None:
 
 def _check_pixels(width: int, height: int, limit: int) -> None:
     if width * height > limit:
-        raise Unreadable(f"it has {width} x {height} pixels, more than the limit")
+        raise Unreadable(
+            f"it has {width} x {height} pixels; ask for one of at most {limit // 10**6} megapixels"
+        )
 
 
 def _to_rgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
