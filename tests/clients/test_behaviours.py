@@ -384,6 +384,19 @@ def test_decides(client: Driver, server: Server, key: str, decision: str, result
     assert len(reply["tool_calls"]) == 1
 
 
+def test_decides_during_the_end(client: Driver) -> None:
+    """Continues after a decision that overtook the server's answer that nothing follows"""
+    call = {"id": "a1", "tool": "pay", "arguments": {}, "expires_at": ""}
+    asked = stream(*begin(), frame(3, "approval_required", call, message_id=RUN), **OURS)
+    rest = stream(plain(4, "paid"), frame(5, "end", message_id=RUN), **OURS)
+    decided = answer(b'{"status":"ok","message":null,"data":{}}')
+    with ScriptedServer([asked, decided, answer(b"", status=204), rest]) as server:
+        _, reply = client.run(
+            "decide", server.url, "abk_x", message="Hello", decision="approve", inside=True
+        )
+    assert (reply["text"], reply["waiting"]) == ("paid", [])
+
+
 def test_asked_again(client: Driver) -> None:
     """Lists a waiting call once, even if it is requested again after its worker died"""
     call = {"id": "a1", "tool": "pay", "arguments": {"amount": 4}, "expires_at": ""}

@@ -319,6 +319,46 @@ def test_a_tool_call_that_needs_approval_is_approved_or_rejected(browser: Any, s
         visitor.check()
 
 
+@pytest.mark.parametrize("last", ["decision", "end"])
+def test_a_decision_during_the_end_of_the_stream_shows_the_answer(
+    browser: Any, site: Site, last: str
+) -> None:
+    """The stream of a waiting turn ends with a 204, which may arrive after the decision's response.
+
+    :param last: Which of both responses arrives last.
+    """
+    hold = """(last) => {
+        const send = window.fetch.bind(window);
+        const element = () => document.querySelector("astrbot-chat");
+        let decide;
+        const decided = new Promise((resolve) => { decide = resolve; });
+        window.fetch = async (url, options) => {
+            const response = await send(url, options);
+            if (response.status === 204 && !("held" in document.body.dataset)) {
+                document.body.dataset.held = "";
+                await decided;
+            }
+            if (String(url).includes("/approvals/")) {
+                setTimeout(decide);
+                while (last === "decision" && element().hasAttribute("busy")) {
+                    await new Promise(requestAnimationFrame);
+                }
+            }
+            return response;
+        };
+    }"""
+    site.attributes = 'config="careful"'
+    visitor = Visitor(browser, site)
+    visitor.context.add_init_script(f"({hold})({last!r})")
+    with visitor:
+        visitor.open()
+        visitor.say('TOOL=calculate TOOLARGS={"expression":"2+2"}')
+        visitor.page.wait_for_selector("body[data-held]", state="attached")
+        visitor.find(".approval button").first.click()
+        sync_api.expect(visitor.find(".bot .text").last).to_have_text("tool said: 4")
+        visitor.wait_until_done()
+
+
 def test_files_are_uploaded_by_choice_paste_and_drop(browser: Any, site: Site) -> None:
     give = """([kind, name, bytes]) => {
         const data = new DataTransfer();

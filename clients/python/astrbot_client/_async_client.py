@@ -373,6 +373,8 @@ class AsyncChatStream:
         )  # fmt: skip
         if self._turn.ended:
             self._turn.ended, self._events = False, self._read()
+        else:
+            self._turn.decided = True
 
     async def _read(self) -> Any:
         turn, client = self._turn, self._client

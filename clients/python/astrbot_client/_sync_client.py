@@ -375,6 +375,8 @@ class ChatStream:
         )  # fmt: skip
         if self._turn.ended:
             self._turn.ended, self._events = False, self._read()
+        else:
+            self._turn.decided = True
 
     def _read(self) -> Any:
         turn, client = self._turn, self._client

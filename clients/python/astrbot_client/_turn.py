@@ -76,6 +76,8 @@ class Turn:
         self._new_reasoning: list[str] = []
         self._received_chars = 0
         self.ended = False
+        #: Whether a call was decided while the stream was open.
+        self.decided = False
         self.last_number = after
         self.username = username
         self._body, self._path = body, path
@@ -142,8 +144,9 @@ class Turn:
 
         :raises ApiError: if a retry is useless.
         """
-        if status == 204:  # no further event
-            self.ended = True
+        if status == 204:
+            # No further event. But a decision may have been made after this response.
+            self.ended, self.decided = not self.decided, False
             return 0.0
         error = read_error(status, headers, body, f"{call.method} /api/v1{call.path}")
         if error is None:

@@ -37,11 +37,14 @@ const jobs = {
   async decide(client, job) {
     const asked = [];
     const stream = client.chat(job.message, { username: "alice", configId: "careful" });
-    for await (const event of stream) {
-      if (event.type === "approval_required") asked.push([event.name, event.arguments]);
-    }
-    // The loop has ended because the run waits.
     const { decision, arguments: changed, comment } = job;
+    for await (const event of stream) {
+      if (event.type !== "approval_required") continue;
+      asked.push([event.name, event.arguments]);
+      if (job.inside) await stream.decide(event.id, decision);
+    }
+    if (job.inside) return [asked, show(stream.reply)];
+    // The loop has ended because the run waits.
     for (const { id } of stream.reply.waiting) await stream.decide(id, decision, { arguments: changed, comment });
     return [asked, show(await stream.final())];
   },

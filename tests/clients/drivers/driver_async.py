@@ -57,11 +57,14 @@ async def do_chat(client: AsyncClient, job: dict[str, Any]) -> Any:
 
 async def do_decide(client: AsyncClient, job: dict[str, Any]) -> Any:
     stream = client.chat(job["message"], username="alice", config_id="careful")
-    asked = [
-        [event.name, event.arguments]
-        async for event in stream
-        if isinstance(event, ApprovalRequired)
-    ]
+    asked = []
+    async for event in stream:
+        if isinstance(event, ApprovalRequired):
+            asked.append([event.name, event.arguments])
+            if job.get("inside"):
+                await stream.decide(event.id, job["decision"])
+    if job.get("inside"):
+        return [asked, show(stream.reply)]
     # The loop has ended because the run waits.
     waiting = [one["id"] for one in stream.reply.waiting]
     for approval_id in waiting:

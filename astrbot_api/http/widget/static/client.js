@@ -266,6 +266,7 @@ class Turn {
     this.key = key || makeId();
     this.repeatable = path === "/chat";
     this.ended = false;
+    this.decided = false; // a call, while the stream was open
     this.begun = false;
     this.lastNumber = after;
     this.backoff = new Backoff(retryS);
@@ -316,7 +317,9 @@ class Turn {
   /** Return the seconds to wait before a rejected request is retried. Throw if a retry is useless. */
   takeRefusal(answer, text, call) {
     if (answer.status === 204) {
-      this.ended = true; // nothing follows the last event
+      // Nothing follows the last event. But a decision may have been made after this answer.
+      this.ended = !this.decided;
+      this.decided = false;
       return 0;
     }
     const error = readError(answer, text, `${call.method} /api/v1${call.path}`);
@@ -523,7 +526,7 @@ export class ChatStream {
     if (this.#turn.ended) {
       this.#turn.ended = false;
       this.#events = this.#read();
-    }
+    } else this.#turn.decided = true;
   }
 
   async *#read() {

@@ -573,7 +573,6 @@ class AstrBotChat extends HTMLElement {
 
   /** Decide a pending tool call. Return whether it worked; if not, the user can try again. */
   async #decide(stream, bot, approval, decision) {
-    const ended = this.#busy?.stream !== stream;
     try {
       await stream.decide(approval.id, decision);
     } catch (error) {
@@ -583,7 +582,7 @@ class AstrBotChat extends HTMLElement {
       }
     }
     this.#say("");
-    if (ended && !this.#busy) this.#follow(stream, bot);
+    if (!this.#busy && stream.reply.waiting.length) this.#follow(stream, bot);
     return true;
   }
 
