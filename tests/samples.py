@@ -290,8 +290,15 @@ def make_silk(seconds: float = 0.5) -> bytes:
     return made
 
 
-def make_video(seconds: int = 2) -> bytes:
-    """Return a video with one key frame that changes from red to blue in its middle."""
+#: The first numbers of the matrix of an upright and a turned track (ISO/IEC 14496-12, 8.3.2).
+_MATRICES = ((0x10000, 0, 0, 0, 0x10000), (0, 0x10000, 0, -0x10000, 0))
+
+
+def make_video(seconds: int = 2, *, is_turned: bool = False) -> bytes:
+    """Return a video with one key frame that changes from red to blue in its middle.
+
+    :param is_turned: Whether players turn it clockwise, as the videos of phones.
+    """
     import av
 
     out = io.BytesIO()
@@ -301,10 +308,15 @@ def make_video(seconds: int = 2) -> bytes:
         stream.options = {"g": "250", "sc_threshold": "1000000000"}
         for number in range(5 * seconds):
             color = "red" if number < 5 * seconds / 2 else "blue"
-            frame = av.VideoFrame.from_image(Image.new("RGB", (64, 48), color))
-            target.mux(stream.encode(frame))
+            picture = Image.new("RGB", (64, 48), color)
+            picture.paste("green", (0, 0, 16, 16))
+            target.mux(stream.encode(av.VideoFrame.from_image(picture)))
         target.mux(stream.encode(None))
-    return out.getvalue()
+    if not is_turned:
+        return out.getvalue()
+    head, mark, track = out.getvalue().partition(b"tkhd")
+    upright, turned = (struct.pack(">5i", *one) for one in _MATRICES)
+    return head + mark + track.replace(upright, turned, 1)
 
 
 def make_pdf(*pages: str, fields: Sequence[str] = (), more: str = "") -> bytes:

@@ -157,3 +157,12 @@ def test_a_video_is_described_and_shown_if_the_config_enables_it(
     assert "[It is 2 seconds long, 64 x 48 pixels.]" in text
     colors = [decode_url(one)[1].getpixel((32, 24)) for one in parts]
     assert [("red" if c[0] > c[2] else "blue") for c in colors] == ["red", "blue"]  # type: ignore[index]
+
+
+def test_a_video_of_a_phone_is_shown_upright(make_scripted: Scripts) -> None:
+    api, model = make_scripted(say, provider=_SEES, agent="titles = false\nvideo_frames = 1")
+    _, parts = show(api, model, samples.make_video(is_turned=True), "v.mp4")
+    picture = decode_url(parts[0])[1]
+    assert picture.size == (48, 64)
+    red, green, blue = picture.getpixel((40, 8))  # type: ignore[misc]
+    assert green > 2 * max(red, blue)

@@ -118,7 +118,9 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     is_known = suffix in _TEXT_SUFFIXES
     is_mail = mime == "message/rfc822" or suffix in _MAIL_SUFFIXES
     if not (is_known or is_mail or is_text_type(mime)):
-        notes.append("Its format is not supported; ask for it as text, PDF, docx or xlsx.")
+        notes.append(
+            "Its format is not supported; ask for a common one, such as PDF, docx, PNG or MP3."
+        )
         return ""
     is_notebook = suffix == ".ipynb"
     is_mail = is_mail or (not is_known and bool(_MAIL_START.match(head)))

@@ -91,7 +91,8 @@ def grab_frames(source: BinaryIO, count: int, max_side_px: int) -> tuple[Any, by
                 time_s = None if frame is None else round(float(frame.time or 0), 1)
                 if time_s is None or time_s in at_s:
                     continue
-                picture = frame.to_image()
+                # Phones store a portrait video on its side.
+                picture = frame.to_image().rotate(frame.rotation, expand=True)
                 picture.thumbnail((max_side_px, max_side_px))
                 out = io.BytesIO()
                 picture.save(out, "JPEG", quality=80)
