@@ -365,6 +365,33 @@ def test_source_code_is_read_as_it_is(name: str) -> None:
         assert read(code.encode(), name, kind.mime) == code
 
 
+@pytest.mark.parametrize("is_flat", [True, False])
+def test_comments_formulas_and_charts_of_opendocument_are_read(is_flat: bool) -> None:
+    spaces = "".join(f' xmlns:{one}="x:{one}"' for one in ("dc", "draw", "office", "table", "text"))
+    document = f"<office:document{spaces}><office:body>{{}}</office:body></office:document>"
+    objects = [
+        "<math><mi>E</mi><annotation>E = m c^2</annotation></math>",
+        document.format(
+            "<office:chart><table:table><table:table-row><table:table-cell><text:p>May</text:p>"
+            "</table:table-cell></table:table-row></table:table></office:chart>"
+        ),
+    ]
+    parts = {f"Object {at}/content.xml": one for at, one in enumerate(objects)}
+    links = [
+        f"<draw:object>{one}</draw:object>"
+        if is_flat
+        else f'<draw:object draw:href="./Object {at}"/>'
+        for at, one in enumerate(objects)
+    ]
+    main = document.format(
+        "<text:p>Price<office:annotation><dc:creator>Ann</dc:creator><text:p>Too expensive</text:p>"
+        f"</office:annotation>{''.join(links)}<office:binary-data>iVBOR</office:binary-data></text:p>"
+    )
+    archive = samples.make_archive({"mimetype": "text", "content.xml": main} | parts)
+    text = read(main.encode() if is_flat else archive, "a.fodt", "text/plain")
+    assert text == "Price [Ann: Too expensive] [formula: E = m c^2]\n\n[chart]\n| May |\n| --- |"
+
+
 def test_a_mail_over_the_limit_says_that_its_end_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

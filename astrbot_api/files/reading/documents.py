@@ -16,7 +16,7 @@ from ...runtime.decoding import decode, is_binary
 from ..kinds import is_text_type
 from . import office
 from .notebooks import read_notebook
-from .opendocument import read_opendocument
+from .opendocument import read_flat, read_opendocument
 from .pages import html_to_markdown
 from .slides import read_pptx
 from .word import read_docx
@@ -66,6 +66,8 @@ _MAIL_START = re.compile(
     rb"([A-Za-z-]+:[^\n]*\n([ \t][^\n]*\n)*){0,50}?MIME-Version:", re.IGNORECASE
 )
 
+_FLAT_START = re.compile(rb"\s*(<\?xml[^>]{0,100}>\s*)?<office:document\s")
+
 #: The bytes of a file within a text, such as a picture in Markdown.
 _EMBEDDED = re.compile(
     r"(data:[\w.+-]{1,50}/[\w.+-]{1,50}(?:;[\w=.-]{1,50})?;base64,)[A-Za-z0-9+/=]{200,}+"
@@ -113,6 +115,8 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         return _with_notes(_read_archive(source), notes)
     if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
         return _with_notes(_read_old_office(source), notes)
+    if _FLAT_START.match(head):
+        return _with_notes(read_flat(source), notes)
     if head.startswith(b"{\\rtf"):
         return _with_notes(_read_rtf(source.read(_MAX_TEXT_BYTES)), notes)
     is_known = suffix in _TEXT_SUFFIXES

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import posixpath
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 from xml.etree import ElementTree as ET
 
 from ...errors import Unreadable
 from .office import Package, iter_local, local_name, to_markdown_table
 from .workbooks import read_workbook
+
+#: Maximum size of a document that is a single XML file, in bytes.
+_MAX_FLAT_BYTES = 16 * 2**20
 
 #: Maximum repetitions of a cell or row. Empty cells repeat up to the edge of the sheet.
 _MAX_REPEATED = 100
@@ -21,7 +26,37 @@ def read_opendocument(package: Package) -> str:
             raise Unreadable("it is protected by a password; ask for it without one")
     if b"opendocument.spreadsheet" in package.read("mimetype"):
         return read_workbook(package)
-    return "\n\n".join(one for one in _iter_opendocument(package.parse("content.xml"), 0) if one)
+    return _read_body(package.parse("content.xml"), package)
+
+
+def read_flat(source: BinaryIO) -> str:
+    """Return the text of an OpenDocument file that is a single XML file, such as fodt."""
+    data = source.read(_MAX_FLAT_BYTES + 1)
+    if len(data) > _MAX_FLAT_BYTES:
+        raise Unreadable(f"it is larger than {_MAX_FLAT_BYTES // 2**20} MiB; ask for it as PDF")
+    return _read_body(ET.fromstring(data))
+
+
+def _read_body(root: ET.Element, package: Package | None = None) -> str:
+    """Return the text of a document, with formulas in their places and charts at the end."""
+    charts = []
+    for one in list(iter_local(root, "object")):
+        part = posixpath.normpath(f"{_attribute(one, 'href')}/content.xml")
+        if package is not None and part in package.names:
+            one.append(package.parse(part))
+        for inner in list(one):
+            one.remove(inner)
+            if local_name(inner) == "math":
+                source = next(iter_local(inner, "annotation"), inner)
+                one.text = f" [formula: {' '.join(''.join(source.itertext()).split())}] "
+            elif any(iter_local(inner, "chart")):
+                charts.append("[chart]\n" + _join(_iter_opendocument(inner, 0)))
+    blocks = (_join(_iter_opendocument(body, 0)) for body in iter_local(root, "body"))
+    return _join([*blocks, *charts])
+
+
+def _join(blocks: Iterable[str]) -> str:
+    return "\n\n".join(one for one in blocks if one)
 
 
 def _iter_opendocument(element: ET.Element, depth: int) -> Iterator[str]:
@@ -31,17 +66,18 @@ def _iter_opendocument(element: ET.Element, depth: int) -> Iterator[str]:
     for one in element:
         local = local_name(one)
         if local == "h":
-            level = next((v for k, v in one.items() if k.endswith("}outline-level")), "1")
+            level = _attribute(one, "outline-level")
             yield "#" * min(int(level) if level.isdecimal() else 1, 6) + " " + _odf_text(one)
         elif local == "p":
             yield _odf_text(one)
         elif local == "list":
             yield "\n".join(_iter_list(one, 0))
         elif local == "table":
+            if local_name(element) == "spreadsheet":
+                yield f"## {_attribute(one, 'name')}"
             yield to_markdown_table(list(_iter_rows(one)))
         elif local == "page":
-            name = next((v for k, v in one.items() if k.endswith("}name")), "")
-            yield f"## {name}".rstrip()
+            yield f"## {_attribute(one, 'name')}".rstrip()
             yield from _iter_opendocument(one, depth + 1)
         elif local not in ("tracked-changes", "automatic-styles", "font-face-decls"):
             yield from _iter_opendocument(one, depth + 1)
@@ -63,8 +99,7 @@ def _iter_rows(table: ET.Element) -> Iterator[list[str]]:
         for cell in row:
             if local_name(cell) not in ("table-cell", "covered-table-cell"):
                 continue
-            text = " ".join(_odf_text(one) for one in iter_local(cell, "p"))
-            cells += [text] * _repeated(cell, "number-columns-repeated")
+            cells += [_odf_text(cell)] * _repeated(cell, "number-columns-repeated")
         while cells and not cells[-1]:
             cells.pop()
         if cells:
@@ -72,8 +107,12 @@ def _iter_rows(table: ET.Element) -> Iterator[list[str]]:
 
 
 def _repeated(element: ET.Element, name: str) -> int:
-    value = next((v for k, v in element.items() if k.endswith(name)), "1")
+    value = _attribute(element, name)
     return max(1, min(int(value), _MAX_REPEATED)) if value.isdecimal() else 1
+
+
+def _attribute(element: ET.Element, name: str) -> str:
+    return next((value for key, value in element.items() if key.endswith("}" + name)), "")
 
 
 def _odf_text(element: ET.Element) -> str:
@@ -81,11 +120,12 @@ def _odf_text(element: ET.Element) -> str:
 
     def walk(one: ET.Element, depth: int) -> None:
         local = local_name(one)
-        if local in ("s", "tab", "line-break"):
+        if local in ("s", "tab", "line-break", "p"):
             pieces.append(" ")
-        if local == "note-body":
-            pieces.append(f" [{' '.join(_odf_text(p) for p in iter_local(one, 'p'))}] ")
-        elif local not in ("annotation", "note-citation") and depth < 200:
+        if local in ("note-body", "annotation"):
+            author = "".join(f"{name.text}: " for name in iter_local(one, "creator"))
+            pieces.append(f" [{author}{' '.join(_odf_text(p) for p in iter_local(one, 'p'))}] ")
+        elif local not in ("note-citation", "binary-data") and depth < 200:
             pieces.append(one.text or "")
             for child in one:
                 walk(child, depth + 1)
