@@ -178,16 +178,27 @@ class FakeAstrBot(FakePlatform):
                 one.session_id == session_id and one.stopping and not one.over
                 for one in self._runs.values()
             )
+        quoted = "".join(self._quote(one) for one in parts if one.get("type") == "reply")
         run = FakeRun(session_id, username, self.version)
         run.begin(session["history"], parts, skip=bool(fields.get("_skip_user_history")))
         self._runs[run.id] = run
         threading.Thread(
             target=self._play,
-            args=(run, "EMPTY" if joined else text, overloaded),
+            args=(run, "EMPTY" if joined else text + quoted, overloaded),
             name="fake-astrbot",
             daemon=True,
         ).start()
         return FakeResponse(200, b"", {"Content-Type": self._sse}, _cut(run.iter_frames(), broken))
+
+    def _quote(self, part: dict[str, Any]) -> str:
+        """Return a quote as AstrBot's model sees it: of any user's message with that number."""
+        rows = (row for one in self._sessions.values() for row in one["history"])
+        found = next((row for row in rows if str(row["id"]) == str(part["message_id"])), None)
+        said = part.get("selected_text") or "[Empty Text]"
+        if found is not None and not part.get("selected_text"):
+            texts = (str(one.get("text", "")) for one in found["content"]["message"])
+            said = f"({found['sender_id']}): {''.join(texts)}"
+        return f"\n<Quoted Message>\n{said}\n</Quoted Message>"
 
     @property
     def _sse(self) -> str:

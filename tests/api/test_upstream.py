@@ -10,13 +10,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import urllib3
 
 from astrbot_api.testing import FakeAstrBot
 from astrbot_api.testing.fake_astrbot import PICTURE
 
+from ..servers import parse_events
 from ..unit.loopback_proxy import LoopbackProxy
 from ..waiting import LIMIT_S
 from .conftest import Api
+
+#: Events with the number of a stored message.
+MESSAGES = ("user_message_saved", "message_saved")
 
 #: Text of a chat with the fake's tool call.
 _TOOL_TEXT = "tool said: error: action must be one of create, edit, delete, or l"
@@ -207,6 +212,37 @@ def test_a_picture_arrives_as_a_picture(
     ((name, kind),) = astrbot.uploaded
     assert kind == "image"
     assert name == "报" * 65 + ".png", "AstrBot stores names of at most 255 bytes"
+
+
+def quote(number: int, selected: str = "") -> list[dict[str, Any]]:
+    reply = {"type": "reply", "message_id": number, "selected_text": selected}
+    return [{"type": "plain", "text": "ECHO this"}, reply]
+
+
+def test_a_quote_names_the_text_and_not_a_message_number_of_astrbot(
+    astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(astrbot)
+    first = api.chat("ECHO first", session_id="s")
+    mine = [one["data"]["id"] for one in first if one["type"] in MESSAGES]
+    of_others = _chat_directly(astrbot, "the secret of Bob")
+    for number, quoted in [
+        (mine[0], "(alice): ECHO first"), (mine[1], "(bot): echo: ECHO first"),
+        (of_others, "[Empty Text]"),
+    ]:  # fmt: skip
+        said = text_of(api.chat(quote(number), session_id="s"))
+        assert said == f"echo: ECHO this\n<Quoted Message>\n{quoted}\n</Quoted Message>"
+    assert "\nsome words\n" in text_of(api.chat(quote(mine[0], "some words"), session_id="s"))
+
+
+def _chat_directly(astrbot: FakeAstrBot, text: str) -> int:
+    """Let another user chat with AstrBot; return the number of the message."""
+    body = {"username": "bob", "message": text, "session_id": "of-bob"}
+    answer = urllib3.request(
+        "POST", f"{astrbot.url}/api/v1/chat", headers={"X-API-Key": astrbot.key}, json=body
+    )
+    events = parse_events(answer.data)
+    return int(next(one["data"]["id"] for one in events if one["type"] in MESSAGES))
 
 
 def test_a_failure_in_mid_answer_is_an_error_after_the_text(

@@ -12,6 +12,7 @@ from typing import Any
 
 import urllib3
 
+from ..servers import parse_events
 from ..waiting import wait_for
 
 
@@ -63,6 +64,13 @@ class RealAstrBot:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         answer = urllib3.request(method, self.url + path, headers=headers, timeout=60, **options)
         return answer.json()["data"]
+
+    def send_chat(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """Send a message without the gateway and return the events."""
+        headers = {"X-API-Key": self.key}
+        url = f"{self.url}/api/v1/chat"
+        answer = urllib3.request("POST", url, headers=headers, json=body, timeout=60)
+        return parse_events(answer.data)
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._log = self._home / "log.txt"

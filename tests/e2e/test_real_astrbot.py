@@ -102,6 +102,25 @@ def test_a_picture_reaches_its_model_as_a_picture(
     assert "[Image " in find(events, "complete")["data"]
 
 
+def test_only_messages_of_the_session_are_quoted(
+    gateway: Server, key: str, astrbot: RealAstrBot
+) -> None:
+    """AstrBot itself quotes any user's message by its number."""
+    body = {"username": "bob", "session_id": "of-bob", "message": "ECHO secret"}
+    direct = astrbot.send_chat(body)
+    theirs = find(direct, "user_message_saved")["data"]["id"]
+    first = gateway.chat(key, session_id="quoted", message="ECHO a")
+    own = find(first, "user_message_saved")["data"]["id"]
+
+    def chat(number: int) -> str:
+        message = [{"type": "plain", "text": "ECHO b"}, {"type": "reply", "message_id": number}]
+        events = gateway.chat(key, session_id="quoted", message=message)
+        return str(find(events, "complete")["data"])
+
+    assert "<Quoted Message>\n(alice): ECHO a\n" in chat(own)
+    assert "secret" not in chat(theirs)
+
+
 @pytest.mark.parametrize(
     ("message", "said"), [("FAIL=401 x", ""), ("EMPTY x", ""), ("DROP=2 x", "Hello from")]
 )

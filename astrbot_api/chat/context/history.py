@@ -233,6 +233,13 @@ def _to_model(turn: _Turn, render: RenderUser) -> list[ModelMessage]:
     return [{"role": "user", "content": render(segments, quotes)}, *answer]
 
 
+def quote_by_text(store: Store, session: int, segments: Sequence[Segment]) -> list[Segment]:
+    """Return segments for a server with other message numbers: each quote names only its text."""
+    return [
+        Reply(0, _quote(store, session, one)) if isinstance(one, Reply) else one for one in segments
+    ]
+
+
 def _quote(store: Store, session: int, reply: Reply) -> str:
     """Return the quoted text: the selected words, or ``(sender): text`` of the message.
 

@@ -31,6 +31,7 @@ from ...runtime.metrics import Metrics
 from ...runtime.tracing import NO_SPAN
 from ...upstream.exchange import UpstreamTurn
 from ...upstream.turns import Upstreams
+from ..context.history import quote_by_text
 from ..context.media import MediaReader
 from ..context.recent import RecentMessages
 from ..context.supplied import write_transcript
@@ -310,7 +311,10 @@ class Answer:
         turn, request = self._turn, self._turn.request
         if request.context is not None:
             text = write_transcript(request.context, text)
-        segments = replace_text(request.segments, text)
+        # AstrBot would quote its own message with the same number, even another user's.
+        segments = quote_by_text(
+            self._services.store, turn.session.id, replace_text(request.segments, text)
+        )
         return UpstreamTurn(
             upstream=upstream,
             username=request.username,
