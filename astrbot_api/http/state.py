@@ -24,18 +24,15 @@ HTTP_EXTENSION = "astrbot_api.http"
 Authenticate = Callable[[Request], HostUser | None]
 
 
+@dataclass(slots=True)
 class AccessLog:
-    """Writes one line for each request. The server that runs the application can redirect it.
+    """The access log.
 
-    :param write: Called with one line, without a line break.
+    :param write: Called with one line for each request, without a line break. The server that runs
+        the application may replace it.
     """
 
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self.write = write
-
-    def send_to(self, write: Callable[[str], None]) -> None:
-        """Redirect all further lines."""
-        self.write = write
+    write: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

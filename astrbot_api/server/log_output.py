@@ -101,5 +101,5 @@ def set_up_logging(worker: Any) -> None:
     if level != wanted and app is None:
         log.warning("ASTRBOT_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR; INFO is used")
     if app is not None:
-        write = LineBuffer(sys.stderr, stamped=not as_json).write
-        get_http_state(app).access_log.send_to(write)
+        buffer = LineBuffer(sys.stderr, stamped=not as_json)
+        get_http_state(app).access_log.write = buffer.write
