@@ -49,7 +49,7 @@ def fail(error: ApiError) -> Response:
     if error.status == 401:
         headers = {**_CHALLENGE, **headers}
     if expects_openai_errors(request):
-        body = orjson.dumps({"error": describe_error(error)})
+        body = orjson.dumps({"error": describe_error(error.code, error.message, error.status)})
         return Response(body, error.status, headers, mimetype="application/json")
     body = orjson.dumps(
         {

@@ -7,8 +7,6 @@ from typing import Any
 
 from flask import Request
 
-from ..errors import ApiError
-
 #: Prefix of the OpenAI routes below ``/api/v1``.
 OPENAI_RULE = "/openai/"
 
@@ -44,13 +42,8 @@ def expects_openai_errors(request: Request) -> bool:
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
-def describe_error(error: ApiError) -> dict[str, Any]:
+def describe_error(code: str, message: str, status: int) -> dict[str, Any]:
     """Return ``{"message","type","param","code"}``."""
-    return describe_failure(error.code, error.message, error.status)
-
-
-def describe_failure(code: str, message: str, status: int) -> dict[str, Any]:
-    """Return the same object for a turn that failed after its stream began."""
     other = "server_error" if status >= 500 else "invalid_request_error"
     return {
         "message": message.encode("utf-8", "replace").decode(),

@@ -11,7 +11,7 @@ import orjson
 
 from ...errors import STATUS_OF_CODE
 from ...events import Event
-from ..openai_errors import describe_failure
+from ..openai_errors import describe_error
 from ..replies import ReplyRendering, count_tokens, describe_call, describe_file
 from ..sse import frame, frame_json
 
@@ -125,7 +125,7 @@ class Completion(ReplyRendering):
         return {**self._head("chat.completion.chunk"), "choices": [choice]}
 
     def end_with_error(self, code: str, message: str) -> bytes:
-        failure = describe_failure(code, message, STATUS_OF_CODE.get(code, 500))
+        failure = describe_error(code, message, STATUS_OF_CODE.get(code, 500))
         return frame_json({"error": failure}) + _DONE
 
     def _head(self, kind: str) -> dict[str, Any]:

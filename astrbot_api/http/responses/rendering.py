@@ -20,7 +20,7 @@ from ...db.responses import Pause
 from ...errors import STATUS_OF_CODE, StorageError
 from ...events import CLOSING, Event, decode_event
 from ...messages import MEDIA_TYPES
-from ..openai_errors import describe_failure
+from ..openai_errors import describe_error
 from ..replies import count_tokens
 from ..sse import LEAVING, Rendering
 from .output import Output
@@ -241,7 +241,7 @@ class ResponseFold(Rendering):
         Source: the SDKs raise if an event has ``error``; the reference describes the other members.
         """
         status = STATUS_OF_CODE.get((self.error or {}).get("reason", ""), 500)
-        error = describe_failure(code, message, status)
+        error = describe_error(code, message, status)
         fields = {name: error[name] for name in ("code", "message", "param")}
         self.output.emit("error", always=True, **fields, error=error)
 
