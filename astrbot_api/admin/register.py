@@ -5,7 +5,6 @@ from __future__ import annotations
 from flask import Blueprint, Flask
 
 from ..config.settings import Settings
-from ..http.errors import register_error_handlers
 from ..http.request_hooks import add_request_hooks
 
 
@@ -26,7 +25,6 @@ def register_admin(app: Flask, settings: Settings) -> None:
         return
     parent = Blueprint("astrbot_admin", __name__)
     add_request_hooks(parent)
-    register_error_handlers(parent)
     for blueprint in (login, keys):
         parent.register_blueprint(blueprint, url_prefix=f"/api{blueprint.url_prefix}")
     # The paths of newer AstrBot versions.

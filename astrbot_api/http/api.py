@@ -19,7 +19,6 @@ from .chat.websocket import blp as websocket
 from .configs.routes import blp as configs
 from .cors import Cors
 from .docs.routes import blp as docs
-from .errors import register_error_handlers
 from .extensions.routes import blp as extensions
 from .fallback import FALLBACK, build_fallback
 from .fields import Cursor, Flag, Limit, PageNumber, Text, Username
@@ -96,24 +95,23 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
 
     :returns: The OpenAPI document in every language.
     """
-    cors = Cors(settings)
-    parent = _build_parent(cors)
+    base, cors = settings.url_prefix + _API_PATH, Cors(settings)
+    parent = flask_smorest.Blueprint("astrbot_api", __name__)
+    add_request_hooks(parent, cors)
     for resource in RESOURCES:
         parent.register_blueprint(resource)
     # Flask's method leaves the blueprint undocumented: plugins define these routes.
     Blueprint.register_blueprint(parent, extensions)
-    app.register_blueprint(parent, url_prefix=settings.url_prefix + _API_PATH)
+    app.register_blueprint(parent, url_prefix=base)
     # Registered separately, so that it stays undocumented.
-    add_fallback(app, cors, settings.url_prefix + _API_PATH, FALLBACK)
+    add_fallback(app, cors, base, FALLBACK)
     if settings.files_origin:
         opened = build_files_origin()
         add_request_hooks(opened)
-        register_error_handlers(opened)
-        base = settings.url_prefix + _API_PATH
         app.register_blueprint(opened, url_prefix=base)
         app.wsgi_app = OnlyLinks(app.wsgi_app, settings, base)  # type: ignore[method-assign]
     register_page(app, settings, _API_PATH)
-    _add_aliases(app, settings)
+    _add_aliases(app, base, settings.openai_at_root)
     scopes = {resource.tag: resource.scope for resource in RESOURCES}
     # Built lazily: describing the routes takes twice as long as the rest of this function.
     return OpenapiDocuments(lambda: _make_document(app, parent, settings), settings, scopes)
@@ -126,7 +124,6 @@ def add_fallback(app: Flask, cors: Cors, prefix: str, name: str) -> None:
     """
     fallback = build_fallback()
     add_request_hooks(fallback, cors)
-    register_error_handlers(fallback)
     app.register_blueprint(fallback, url_prefix=prefix, name=name)
 
 
@@ -157,25 +154,17 @@ def _make_document(
     return _finish_document(deepcopy(api.spec.to_dict()), settings)
 
 
-def _add_aliases(app: Flask, settings: Settings) -> None:
+def _add_aliases(app: Flask, base: str, at_root: bool) -> None:
     """Add the alternative base paths of the OpenAI API."""
-    base = settings.url_prefix + _API_PATH
     for rule in list(app.url_map.iter_rules()):
         if not rule.rule.startswith(base + OPENAI_RULE):
             continue
         rest = rule.rule.removeprefix(base + OPENAI_RULE)
         methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        for alias in list_aliases(base, settings.openai_at_root):
+        for alias in list_aliases(base, at_root):
             app.add_url_rule(
                 alias + rest, rule.endpoint, app.view_functions[rule.endpoint], methods=methods
             )
-
-
-def _build_parent(cors: Cors) -> flask_smorest.Blueprint:
-    parent = flask_smorest.Blueprint("astrbot_api", __name__)
-    add_request_hooks(parent, cors)
-    register_error_handlers(parent)
-    return parent
 
 
 def _finish_document(document: dict[str, Any], settings: Settings) -> dict[str, Any]:

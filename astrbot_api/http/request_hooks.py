@@ -16,6 +16,7 @@ from .blueprint import ApiBlueprint
 from .cors import Cors
 from .draining import drain_later
 from .envelope import find_request_id
+from .errors import register_error_handlers
 from .fallback import find_methods
 from .request_body import limit_silence
 from .state import EXTENSION, get_http_state
@@ -29,8 +30,12 @@ KEEPS_ALLOW_KEY = "astrbot_api.keeps_allow"
 def add_request_hooks(blueprint: Blueprint, cors: Cors | None = None) -> None:
     """Check the key of each request of a blueprint, log the request and set its id.
 
+    Its errors, and those of nested blueprints, become envelopes.
+
     :param cors: Answers preflight requests, and lets pages of its origins read responses.
     """
+
+    register_error_handlers(blueprint)
 
     # Only one function for each hook: on every request Flask checks each one for being async.
     @blueprint.before_request
