@@ -26,9 +26,9 @@ from ..im.adapter import Bot
 from ..im.bots import Bots
 from ..im.registry import AdapterTypes
 from ..runtime.clock import to_iso
-from ..upstream.checking import check_upstream
 from ..worker.lease import SKEW_S
 from .asking import ask_bot, ask_mcp, ask_provider, ask_redis
+from .asking_upstream import ask_upstream
 from .findings import Finding
 
 #: Minimum free disk space, in bytes. Less is reported.
@@ -127,8 +127,7 @@ def _examine_config(path: Path, offline: bool) -> Iterator[Finding]:
     config = read_config(path, f"configs/{path.name}")
     what = f"config {config.id}"
     if config.upstream is not None:
-        for check in check_upstream(config.upstream):
-            yield Finding(what, check.state, check.text, check.remedy)
+        yield from ask_upstream(what, config.upstream)
         return
     for provider in config.providers.values():
         if provider.api_key_env and not provider.resolve_api_key():

@@ -10,7 +10,8 @@ from ..config.files import DEFAULT_CONFIG_ID
 from ..config.upstream import UpstreamConfig, normalize_base_url
 from ..errors import SettingsError
 from ..runtime.private_files import write_new_private_file
-from ..upstream.checking import UpstreamCheck, check_upstream
+from .asking_upstream import ask_upstream
+from .findings import Finding
 
 _TOML = """\
 # An AstrBot answers. Changes apply to the next turn, without a restart.
@@ -29,7 +30,7 @@ max_concurrent = 4
 """
 
 
-def begin_with_upstream(folder: Path, base_url: str, api_key: str) -> list[UpstreamCheck]:
+def begin_with_upstream(folder: Path, base_url: str, api_key: str) -> list[Finding]:
     """Write ``configs/default.toml`` for an AstrBot, after testing its key.
 
     A later start with the same AstrBot changes nothing, so that a container may keep the option.
@@ -46,11 +47,12 @@ def begin_with_upstream(folder: Path, base_url: str, api_key: str) -> list[Upstr
             if ours.resolve_api_key() == upstream.resolve_api_key():
                 return []
             text = f"--upstream-key is ignored, because {path} has another key"
-            return [UpstreamCheck("warn", text, "correct api_key there if AstrBot's key changed")]
+            remedy = "correct api_key there if AstrBot's key changed"
+            return [Finding("--upstream", "warn", text, remedy)]
         raise SettingsError(
             f"--upstream is for the first start, but {path} exists; edit its [upstream] table"
         )
-    checks = list(check_upstream(upstream))
+    checks = list(ask_upstream("--upstream", upstream))
     for check in checks:
         if check.state == "fail":
             raise SettingsError(f"--upstream: {check.text}; {check.remedy}")

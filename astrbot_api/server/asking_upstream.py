@@ -3,107 +3,96 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from functools import partial
 
 from ..config.upstream import UpstreamConfig
 from ..errors import ProviderError
 from ..runtime.outbound import Call
-from .client import AstrBotClient
-from .transport import UpstreamRefusal
+from ..upstream.client import AstrBotClient
+from ..upstream.transport import UpstreamRefusal
+from .findings import Finding
 
 _LIMIT_S = 10.0
 _NOBODY = "astrbot-api-check"
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamCheck:
-    """Result of one test.
-
-    :param state: ``ok``, ``warn`` (some function will not work) or ``fail`` (nothing will work).
-    :param remedy: Advice to the operator, or empty if the state is ``ok``.
-    """
-
-    state: str
-    text: str
-    remedy: str = ""
-
-
-def check_upstream(upstream: UpstreamConfig) -> Iterator[UpstreamCheck]:
+def ask_upstream(what: str, upstream: UpstreamConfig) -> Iterator[Finding]:
     """Test the routes that an AstrBot's key may use. Changes nothing there."""
     if not upstream.resolve_api_key():
-        yield UpstreamCheck(
-            "fail", "there is no API key", f"set the variable {upstream.api_key_env}"
+        yield Finding(
+            what, "fail", "there is no API key", f"set the variable {upstream.api_key_env}"
         )
         return
     client = AstrBotClient(upstream)
     try:
-        chat = _ask_chat(client, upstream)
+        chat = _ask_chat(what, client, upstream)
         yield chat
         if chat.state != "fail":
-            yield from _ask_rest(client, upstream)
+            yield from _ask_rest(what, client, upstream)
     finally:
         client.close()
 
 
-def _ask_chat(client: AstrBotClient, upstream: UpstreamConfig) -> UpstreamCheck:
+def _ask_chat(what: str, client: AstrBotClient, upstream: UpstreamConfig) -> Finding:
     where = upstream.base_url
     try:
         client.list_sessions(_NOBODY)
     except UpstreamRefusal as error:
         if error.status in (401, 403):
-            return UpstreamCheck(
-                "fail", f"{where} does not accept the key for chats: {error}",
+            return Finding(
+                what, "fail", f"{where} does not accept the key for chats: {error}",
                 "make a key with the scope chat on AstrBot's page, or correct api_key",
             )  # fmt: skip
-        return UpstreamCheck(
-            "fail", f"{where} is no AstrBot with an HTTP API, or is older than 4.25: {error}",
+        return Finding(
+            what, "fail", f"{where} is no AstrBot with an HTTP API, or is older than 4.25: {error}",
             "correct base_url, or update that AstrBot",
         )  # fmt: skip
     except ProviderError as error:
         text = f"{where}: {str(error).rstrip('.')}"
-        return UpstreamCheck("fail", text, "start that AstrBot, or correct base_url")
-    return UpstreamCheck("ok", f"{where} accepts chats")
+        return Finding(what, "fail", text, "start that AstrBot, or correct base_url")
+    return Finding(what, "ok", f"{where} accepts chats")
 
 
-def _ask_rest(client: AstrBotClient, upstream: UpstreamConfig) -> Iterator[UpstreamCheck]:
-    yield _ask(
+def _ask_rest(what: str, client: AstrBotClient, upstream: UpstreamConfig) -> Iterator[Finding]:
+    ask = partial(_ask, what)
+    yield ask(
         client.list_configs, "config", "its configs can be listed", "its configs cannot be listed"
     )
-    yield _ask(
+    yield ask(
         lambda: _ask_file(client), "file", "files can be sent and received",
         "files in messages and answers will be missing",
     )  # fmt: skip
-    yield _ask(
+    yield ask(
         client.list_bots, "im", "its messengers are available", "its messengers are not available"
     )
     if client.has_login:
         try:
             client.log_in(Call(limit_s=_LIMIT_S))
         except ProviderError as error:
-            yield UpstreamCheck(
-                "warn", f"the owner's login is not accepted: {error}",
+            yield Finding(
+                what, "warn", f"the owner's login is not accepted: {error}",
                 "correct owner_username and owner_password",
             )  # fmt: skip
             return
     if upstream.username.startswith("api_key:"):
-        yield UpstreamCheck("ok", "interrupted answers are looked up under the key's own name")
+        yield Finding(what, "ok", "interrupted answers are looked up under the key's own name")
     else:
-        yield _ask(
+        yield ask(
             lambda: client.list_contexts(_NOBODY, _NOBODY, Call(limit_s=_LIMIT_S)), "data",
             "interrupted answers can be looked up", "interrupted answers cannot be looked up",
         )  # fmt: skip
 
 
-def _ask(ask: Callable[[], object], scope: str, good: str, bad: str) -> UpstreamCheck:
+def _ask(what: str, ask: Callable[[], object], scope: str, good: str, bad: str) -> Finding:
     try:
         ask()
     except UpstreamRefusal as error:
         if error.status in (401, 403):
-            return UpstreamCheck("warn", bad, f"give the key the scope {scope} on AstrBot's page")
-        return UpstreamCheck("warn", f"{bad}: {error}", "update that AstrBot")
+            return Finding(what, "warn", bad, f"give the key the scope {scope} on AstrBot's page")
+        return Finding(what, "warn", f"{bad}: {error}", "update that AstrBot")
     except (ProviderError, LookupError, TypeError) as error:
-        return UpstreamCheck("warn", f"{bad}: {error}", "read AstrBot's log")
-    return UpstreamCheck("ok", good)
+        return Finding(what, "warn", f"{bad}: {error}", "read AstrBot's log")
+    return Finding(what, "ok", good)
 
 
 def _ask_file(client: AstrBotClient) -> None:
