@@ -19,7 +19,7 @@ from ...runtime.clock import to_iso
 from ..replies import ReplyRendering, count_tokens, describe_call, describe_file
 from ..sse import frame_json
 
-#: Version of the protocol. Source: ``_PROTOCOL_VERSION`` of ``@ag-ui/core``.
+#: Version of the protocol. Source: ``PROTOCOL_VERSION`` of ``@ag-ui/core``.
 _PROTOCOL_VERSION = "1.0"
 
 #: Schema of the ``payload`` in an entry of ``resume``, which answers an interrupt. With
