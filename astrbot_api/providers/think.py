@@ -153,7 +153,7 @@ class ThinkSplitter:
 def _ends_thinking(before: str, opening: str) -> bool:
     """Return whether a closing tag ends the reasoning and is not quoted in it."""
     quoted = before.endswith(("`", '"', "'")) or before.count("```") % 2
-    return not quoted and opening not in before
+    return not quoted and opening.lower() not in before.lower()
 
 
 def _count_start(text: str, tags: Sequence[str]) -> int:

@@ -334,7 +334,13 @@ def test_thinking_inside_the_content_is_separated_from_the_answer(step: int) -> 
     assert text_of(deltas) == "The <think>answer</think>"
 
 
-@pytest.mark.parametrize("text", ["<thin", "<b>x", " \nx", "x <think>y</think>", "<"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<thin", "<b>x", " \nx", "x <think>y</think>", "<",
+        "x <|START_THINKING|>y<|END_THINKING|> z",
+    ],
+)  # fmt: skip
 def test_content_that_does_not_begin_with_the_tag_is_left_as_it_is(text: str) -> None:
     deltas = answer_to(*(event({"content": one}) for one in text), *HELLO[1:])
     assert text_of(deltas) == text
