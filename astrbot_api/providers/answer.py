@@ -8,7 +8,6 @@ from contextlib import suppress
 from ..agent.provider import Delta
 from ..errors import ProviderError
 from ..runtime.outbound import Answer, Call, OutboundError
-from ..runtime.threads import let_others_run
 from . import failures
 from .chunks import ChunkReader
 from .endpoint import Endpoint
@@ -27,10 +26,6 @@ _LATE_END_S = 0.2
 #: ``: OPENROUTER PROCESSING`` show that a slow model still works, but not forever. DeepSeek closes
 #: waiting requests after ten minutes (Source: https://api-docs.deepseek.com/quick_start/rate_limit).
 _EMPTY_TIMES = 10
-
-#: Number of chunks after which other greenlets run. Reading from a fast
-#: endpoint never blocks, so it never switches by itself.
-_CHUNKS_PER_TURN = 32
 
 
 class AnswerReader:
@@ -55,7 +50,6 @@ class AnswerReader:
         self._parser = BodyParser(answer.headers.get("Content-Type", ""))
         self._failure: ProviderError | None = None
         self._over = False
-        self._chunks = 0
         self._content_at = time.monotonic()
         #: Maximum time without content, in seconds.
         self._empty_limit_s = _EMPTY_TIMES * read_timeout_s
@@ -102,10 +96,6 @@ class AnswerReader:
             limit_s = _LATE_USAGE_S if alone else _LATE_TEXT_S
             self._empty_limit_s = min(limit_s, self._read_timeout_s)
             self._call.limit_wait(self._empty_limit_s)
-        self._chunks += len(payloads)
-        if self._chunks >= _CHUNKS_PER_TURN:
-            self._chunks = 0
-            let_others_run()
         return found
 
     def close(self) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from io import StringIO
 from typing import Any
 
+from ..event_lines import join_surrogates
+
 #: Fields of a delta or message that are not sent back.
 KNOWN_FIELDS = frozenset(
     {
@@ -42,7 +44,7 @@ def merge_fields(into: dict[str, Any], piece: Mapping[str, Any]) -> int:
         if value is None or value == "" or value == []:
             continue
         try:
-            chars += _size(value)
+            chars += measure(value)
         except RecursionError:
             continue  # it could not be stored
         known = into.get(key)
@@ -62,11 +64,13 @@ def merge_fields(into: dict[str, Any], piece: Mapping[str, Any]) -> int:
 
 
 def join_pieces(merged: Any) -> Any:
-    """Return merged fields with their texts as strings."""
+    """Return merged fields with their texts as strings that can be stored."""
     if isinstance(merged, StringIO):
-        return merged.getvalue()
+        merged = merged.getvalue()
+    if isinstance(merged, str):
+        return join_surrogates(merged)
     if isinstance(merged, dict):
-        return {key: join_pieces(value) for key, value in merged.items()}
+        return {join_surrogates(key): join_pieces(value) for key, value in merged.items()}
     return [join_pieces(one) for one in merged] if isinstance(merged, list) else merged
 
 
@@ -124,7 +128,11 @@ def _continues(last: Mapping[str, Any], piece: Mapping[str, Any]) -> bool:
     return (grows and not encrypted) or piece.get("index") is not None
 
 
-def _size(value: Any, depth: int = 0) -> int:
+def measure(value: Any, depth: int = 0) -> int:
+    """Return the approximate number of characters of a JSON value.
+
+    :raises RecursionError: when it is nested too deeply to be stored.
+    """
     if isinstance(value, str):
         return len(value)
     if depth > _MAX_DEPTH:
@@ -134,4 +142,4 @@ def _size(value: Any, depth: int = 0) -> int:
         parts = (*value, *value.values())
     elif isinstance(value, list):
         parts = value
-    return 8 + sum(_size(one, depth + 1) for one in parts)
+    return 8 + sum(measure(one, depth + 1) for one in parts)

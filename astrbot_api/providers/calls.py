@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
+from itertools import islice
 from typing import Any
 
 from ..agent.provider import ToolCallDelta
@@ -34,7 +35,10 @@ _KNOWN_IN_FUNCTION = frozenset({"name", *_ARGUMENTS})
 _MAX_CALLS = 1000
 _MAX_CHARS = 2_000_000
 
-#: Maximum length of a name that is sent in pieces.
+#: Maximum length of an id. Gateways put Gemini's signatures into ids. A longer one is replaced.
+_MAX_ID_CHARS = 100_000
+
+#: Maximum length of a name.
 _MAX_NAME_CHARS = 1000
 
 #: Arguments up to this length may still be an empty object and spaces.
@@ -79,7 +83,8 @@ class CallCollector:
     def __init__(self, names: Container[str] = ()) -> None:
         self._names = names
         self._calls: list[_Call] = []
-        self._place_of: dict[int, int] = {}
+        self._call_of: dict[int | str, _Call] = {}  # by index or id
+        self._parsed_chars = 0
         self._chars = 0  # of all arguments
         self._extra_chars = 0  # of all unknown fields
 
@@ -92,12 +97,18 @@ class CallCollector:
         :raises ProviderError: for too many calls, or too long ones.
         """
         function = _find_function(piece)
-        name, call_id = to_text(function.get("name")), to_text(piece.get("id"))
+        name = to_text(function.get("name"))[:_MAX_NAME_CHARS]
+        call_id = to_text(piece.get("id"))
+        if len(call_id) > _MAX_ID_CHARS:
+            call_id = ""
         arguments = _to_json_text(_find_arguments(function))
         call = self._find(read_index(piece.get("index")), call_id, name, arguments)
         if call.id and call.id == call_id and arguments and call.repeats(arguments):
             return  # some endpoints repeat the whole call in the last chunk
-        call.id = call.id or call_id
+        if call_id and not call.id:
+            call.id = call_id
+            self._chars += len(call_id)
+            self._call_of.setdefault(call_id, call)
         _add_name(call, name)
         self._chars -= call.arguments.tell()
         if _replaces(call.arguments, arguments, bool(call_id or name)):
@@ -142,16 +153,17 @@ class CallCollector:
         made = _Call()
         self._calls.append(made)
         if index is not None:
-            self._place_of[index] = len(self._calls) - 1
+            self._call_of[index] = made
         return made
 
     def _find_known(self, index: int | None, call_id: str, name: str) -> _Call | None:
         if index is not None:
-            place = self._place_of.get(index)
-            return None if place is None else self._calls[place]
-        for call in self._calls:
-            if call_id and call.id == call_id:
-                return call
+            known = self._call_of.get(index)
+            if known is not None and known.id != call_id:  # pieces of several calls alternate
+                known = self._call_of.get(call_id, known)
+            return known
+        if call_id in self._call_of:
+            return self._call_of[call_id]
         last = self._calls[-1] if self._calls else None
         return None if name or (call_id and last and last.id) else last
 
@@ -164,7 +176,10 @@ class CallCollector:
         if name != call.name and name in self._names and call.name in self._names:
             return True  # two calls without arguments
         # Parsing at each piece would take quadratic time.
-        return bool(name) and arguments.lstrip()[:1] == "{" and call.is_object()
+        if not name or arguments.lstrip()[:1] != "{" or self._parsed_chars > _MAX_CHARS:
+            return False
+        self._parsed_chars += call.arguments.tell()
+        return call.is_object()
 
 
 def _check_size(calls: int, chars: int) -> None:
@@ -230,7 +245,7 @@ def _split_objects(text: str) -> list[str]:
     if "}" not in text.rstrip()[:-1]:
         return [text]
     try:
-        found = list(_iter_objects(text))
+        found = list(islice(_iter_objects(text), _MAX_CALLS + 1))
     except (ValueError, RecursionError):
         return [text]
     return list(dict.fromkeys(found)) or [text]

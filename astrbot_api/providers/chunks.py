@@ -22,7 +22,7 @@ from .endpoint import Endpoint
 from .finish_reasons import find_finish_reason, find_own_reason, join_finish_reasons
 from .message_reader import MessageReader
 from .reported_errors import ReportedErrors
-from .shapes import load_leniently, unwrap
+from .shapes import load_bounded, load_leniently, unwrap
 from .usage import UsageCollector
 
 
@@ -81,7 +81,7 @@ class ChunkReader:
         """
         found: list[Delta] = []
         try:
-            whole = orjson.loads(payload)
+            whole = load_bounded(payload)
         except orjson.JSONDecodeError:
             values = load_leniently(payload)
         else:

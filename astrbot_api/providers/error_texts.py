@@ -13,6 +13,9 @@ from typing import Any
 #: Maximum length of an endpoint's text in the log, in characters.
 _LOGGED_CHARS = 500
 
+#: The same before keys are redacted. Half a key at its end is not logged.
+_SEARCHED_CHARS = 64 * 1024
+
 _KEYS = re.compile(r"\bsk-[\w\-*.]+|\bBearer\s+[^\s\"',;]+", re.IGNORECASE)
 _REDACTED = "[redacted]"
 
@@ -145,7 +148,8 @@ def redact(text: str, api_keys: Iterable[str]) -> str:
     :returns: At most 500 characters, with keys redacted and control characters escaped.
     """
     # Truncate last: half a key would not be recognised.
-    return repr(_KEYS.sub(_REDACTED, hide_keys(text, api_keys))[:_LOGGED_CHARS])
+    text = hide_keys(text[:_SEARCHED_CHARS], api_keys)
+    return repr(_KEYS.sub(_REDACTED, text)[:_LOGGED_CHARS])
 
 
 def hide_keys(text: str, api_keys: Iterable[str]) -> str:

@@ -29,19 +29,20 @@ class ReportedErrors:
         #: The text for the caller, or a blank if the endpoint's own text is unsafe or missing.
         self.words = ""
         self._endpoint = endpoint
+        self._has_logged = False
 
     def add_chunk(self, chunk: dict[str, Any]) -> None:
         """Add a chunk without a choice: usage, a keep-alive, or an error of an unknown shape."""
         odd = {key: one for key, one in chunk.items() if key not in _USUAL and one}
-        if odd:
-            self._endpoint.log_failure("sent unexpected data", _dump(odd))
-            self.words = self.words.strip() or self._quote(chunk) or " "
+        if odd and not self.words.strip():
+            self._log(_dump(odd))
+            self.words = self._quote(chunk) or " "
 
     def add_text(self, payload: bytes) -> None:
         """Add text that is not JSON, because it may be an error text."""
         self.has_invalid_json = True
-        text = payload.decode("utf-8", "replace").strip()
-        self._endpoint.log_failure("sent unexpected data", text)
+        text = payload[:MAX_ERROR_BYTES].decode("utf-8", "replace").strip()
+        self._log(text)
         text = re.sub(r"^\[[A-Z]+\]\s*", "", text).strip('"')
         if text[:1] not in ("", "{", "[", ":"):
             self.words = self.words or self._quote(text)
@@ -58,6 +59,12 @@ class ReportedErrors:
         if status:
             return failures.EndpointRefusal(status, self._endpoint.hide(text))
         return failures.ReportedError(self._endpoint.hide(text), self._quote(error))
+
+    def _log(self, text: str) -> None:
+        """Log the first unexpected data of an answer, which may have any number of it."""
+        if not self._has_logged:
+            self._has_logged = True
+            self._endpoint.log_failure("sent unexpected data", text)
 
     def _quote(self, said: Any) -> str:
         """Return an endpoint's text without private parts, for the caller."""

@@ -12,10 +12,11 @@ from typing import Any
 import orjson
 
 from ..agent.provider import Delta
+from .attached import MAX_CHARS, measure
 from .chunks import ChunkReader, Reading
 from .endpoint import Endpoint
 from .responses_request import REASONING_ITEMS
-from .shapes import find_thought, to_text
+from .shapes import find_thought, load_bounded, to_text
 
 _TEXT = ("response.output_text.delta", "response.refusal.delta")
 _THOUGHT = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta")
@@ -38,6 +39,7 @@ class ResponsesReader(ChunkReader):
         self._begun: dict[str, dict[str, Any]] = {}  # incomplete calls, by each of their places
         self._reasoning: list[dict[str, Any]] = []  # items before the next message or call
         self._has_encrypted = False
+        self._kept_chars = 0
 
     def read(self, payload: bytes) -> list[Delta]:
         """Parse one event, or one whole response.
@@ -45,7 +47,7 @@ class ResponsesReader(ChunkReader):
         :raises ProviderError: when the event reports an error.
         """
         try:
-            event = orjson.loads(payload)
+            event = load_bounded(payload)
         except orjson.JSONDecodeError:
             return super().read(payload)
         kind = to_text(event.get("type")) if isinstance(event, dict) else ""
@@ -85,7 +87,7 @@ class ResponsesReader(ChunkReader):
         """
         item = event.get("item")
         if kind == "response.output_item.added" and isinstance(item, dict):
-            if item.get("type") == "function_call":
+            if item.get("type") == "function_call" and self._may_keep(item):
                 for place in _list_places(index, item):
                     self._begun[place] = item
         elif kind == "response.function_call_arguments.done" and event.get("arguments"):
@@ -130,9 +132,17 @@ class ResponsesReader(ChunkReader):
             self._message.read(found, {"images": [{"image_url": {"url": url}}]}, False)
 
     def _keep_encrypted(self, item: Mapping[str, Any]) -> None:
-        if item.get("encrypted_content"):
+        if item.get("encrypted_content") and self._may_keep(item):
             self._has_encrypted = True
             self._reasoning.append({key: item[key] for key in _REASONING_KEYS if key in item})
+
+    def _may_keep(self, item: Mapping[str, Any]) -> bool:
+        """Count an item, and return whether it can be stored with those before it."""
+        try:
+            self._kept_chars += measure(item)
+        except RecursionError:
+            return False
+        return self._kept_chars <= MAX_CHARS
 
     def _take(self) -> dict[str, Any]:
         """Return the reasoning before a message or call, which gets it back with that."""

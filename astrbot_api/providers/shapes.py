@@ -7,6 +7,37 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
+
+from ..errors import ProviderError
+from ..runtime.bounded_json import JsonLimitError, load_json
+
+#: Maximum number of members and depth of a payload. A chunk has twenty members, a whole completion
+#: with probabilities some for each token.
+_MAX_MEMBERS = 100_000
+_MAX_DEPTH = 1000
+
+
+def load_bounded(payload: bytes) -> Any:
+    """Parse a chunk or a whole completion.
+
+    :raises orjson.JSONDecodeError: when it is not strict JSON.
+    :raises ProviderError: before parsing, when it has too many members.
+    """
+    if len(payload) <= _MAX_MEMBERS:
+        return orjson.loads(payload)
+    try:
+        return load_json(payload, max_members=_MAX_MEMBERS, max_depth=_MAX_DEPTH)
+    except JsonLimitError as error:
+        raise ProviderError(f"The model's endpoint sent an overlong event: {error}.") from error
+
+
+def _read_int(digits: str) -> int | float:
+    return int(digits) if len(digits) < 19 else float(digits)  # orjson writes 64 bits
+
+
+_DECODER = json.JSONDecoder(strict=False, parse_int=_read_int)
+
 
 def load_leniently(payload: bytes) -> Iterator[tuple[Any, bool]]:
     """Yield the values of a text that orjson rejects, and whether they may have a lone surrogate.
@@ -17,7 +48,7 @@ def load_leniently(payload: bytes) -> Iterator[tuple[Any, bool]]:
     """
     text = payload.decode("utf-8", "replace").strip("\0 \r\n\t\ufeff")
     try:
-        yield json.loads(text, strict=False), True
+        yield _DECODER.decode(text), True
         return
     except (ValueError, RecursionError):
         pass
@@ -29,7 +60,7 @@ def load_leniently(payload: bytes) -> Iterator[tuple[Any, bool]]:
     lines = text.split("\n")
     for line in lines if len(lines) > 1 else ():
         try:
-            yield json.loads(line, strict=False), True
+            yield _DECODER.decode(line), True
         except (ValueError, RecursionError):
             if line.strip() not in ("", "[DONE]"):
                 yield None, False
@@ -46,9 +77,9 @@ def _iter_values(text: str) -> Iterator[Any]:
 
     :raises ValueError: when the text contains anything else.
     """
-    decoder, at = json.JSONDecoder(strict=False), 0
+    at = 0
     while (at := _BETWEEN.match(text, at).end()) < len(text):  # type: ignore[union-attr]
-        value, at = decoder.raw_decode(text, at)
+        value, at = _DECODER.raw_decode(text, at)
         yield value
 
 

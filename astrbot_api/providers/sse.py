@@ -17,6 +17,7 @@ import orjson
 
 from ..errors import ProviderError
 from . import failures
+from .shapes import load_bounded
 
 #: Maximum size of a line, and of the ``data`` of one event, in bytes.
 MAX_EVENT_BYTES = 32 * 1024 * 1024
@@ -197,7 +198,7 @@ class BodyParser:
         if not document:
             return []
         try:
-            orjson.loads(document)
+            load_bounded(document)
         except orjson.JSONDecodeError:
             lines = document.splitlines()
             if len(lines) > 1 and all(one[:1] in b"{" for one in lines):
@@ -211,8 +212,11 @@ class BodyParser:
 
     def _begin(self, data: bytes) -> bytes:
         self._start += data
+        if _BOM.startswith(self._start):
+            return b""
         head = self._start.removeprefix(_BOM).lstrip()
-        if not head or _BOM.startswith(self._start):
+        if not head:
+            self._start = b""
             return b""
         if head[:1] == b"<" or (self._may_be_page and not head.startswith(_STARTS)):
             raise NotAnAnswer(failures.NOT_A_MODEL)

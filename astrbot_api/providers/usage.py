@@ -19,7 +19,10 @@ _CACHED = (
 )  # fmt: skip
 _DETAILS = ("prompt_tokens_details", "input_tokens_details")
 
+_WRITTEN = "cache_creation_input_tokens"
+
 _NAMES = frozenset((*_INPUT, *_OUTPUT))
+_READ = frozenset((*_NAMES, *_TOTAL, *_CACHED, *_DETAILS, _WRITTEN))
 
 
 class UsageCollector:
@@ -37,7 +40,11 @@ class UsageCollector:
             usage = usage.get("usage", usage)  # Groq's x_groq
             if isinstance(usage, dict) and _NAMES.intersection(usage):
                 known = self._counts
-                known.update((key, one) for key, one in usage.items() if one or key not in known)
+                known.update(
+                    (key, usage[key])
+                    for key in _READ & usage.keys()
+                    if usage[key] or key not in known
+                )
 
     def finish(self) -> Usage | None:
         """Return the counts, or None if the endpoint sent none."""
@@ -54,7 +61,7 @@ def read_usage(usage: Mapping[str, Any]) -> Usage:
             cached = _count(details.get("cached_tokens"))
     if "cache_read_input_tokens" in usage and "prompt_tokens" not in usage:
         # Anthropic's input_tokens exclude cached tokens.
-        prompt += cached + _count(usage.get("cache_creation_input_tokens"))
+        prompt += cached + _count(usage.get(_WRITTEN))
     cached = min(cached, prompt)
     # xAI and Gemini count reasoning tokens in the total only.
     output = max(output, total - prompt) if prompt else output

@@ -32,6 +32,7 @@ from .addresses import find_proxy, resolve
 from .calls import Call, OutboundError
 from .connections import ROUTE, Pool, Route, TLSPool, split_proxy
 from .per_process import PerProcess
+from .threads import let_others_run
 
 __all__ = ["ACCEPT_ENCODING", "Answer", "Call", "Outbound", "OutboundError"]
 
@@ -39,6 +40,11 @@ __all__ = ["ACCEPT_ENCODING", "Answer", "Call", "Outbound", "OutboundError"]
 ACCEPT_ENCODING: str = urllib3.make_headers(accept_encoding=True)["accept-encoding"]
 
 _PIECE_BYTES = 65_536
+
+#: Received bytes after which other greenlets run, and what a read counts beside its bytes. Reading
+#: from a fast host, or decompressing, never waits, so it never switches by itself.
+_TURN_BYTES = 16_384
+_READ_COST_BYTES = 512
 
 #: Maximum number of origins with a cached proxy and connections.
 _MAX_ORIGINS = 1000
@@ -83,6 +89,7 @@ class Answer:
         self._check = call.check
         if call.deadline is None and call.cancel is not None:
             self._check = call.cancel.raise_if_cancelled
+        self._unpaused_bytes = 0
         self.status = response.status
         self.headers = response.headers
 
@@ -94,12 +101,16 @@ class Answer:
         """
         if self._call.deadline is not None:
             self._call.limit_wait(self._call.left_s(self._read_timeout_s))
+        if self._unpaused_bytes >= _TURN_BYTES:
+            self._unpaused_bytes = 0
+            let_others_run()
         try:
             data = self._read(size_bytes)
         except (HTTPError, OSError, ValueError) as error:
             self._check()
             raise _explain(error) from error
         self._check()
+        self._unpaused_bytes += len(data) + _READ_COST_BYTES
         return data
 
     def read_all(self, max_bytes: int, limit_s: float = float("inf")) -> tuple[bytes, bool]:

@@ -239,6 +239,22 @@ def test_encrypted_reasoning_that_comes_only_at_the_end_is_returned(make_api: Ma
     assert types_of(third)[2:] == [*step, "reasoning", "assistant", "user"]
 
 
+def test_encrypted_reasoning_has_a_limit(
+    make_api: MakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("astrbot_api.providers.responses_reader.MAX_CHARS", 500)
+    many = [reasoning("One.", id=f"rs_{at}") for at in range(100)]
+
+    def play(number: int, body: dict[str, Any]) -> Any:
+        return [*many, message("Hello.")]
+
+    with ResponsesEndpoint(play) as endpoint:
+        api = make_api(config_of(endpoint))
+        api.chat("Again?", session_id=session_of(api.chat("Hi")))
+        kept = max(types_of(one).count("reasoning") for one in endpoint.bodies)
+    assert 0 < kept < 10
+
+
 def test_the_configured_api_is_kept_while_the_version_is_added(make_api: MakeApi) -> None:
     class Versioned(ResponsesEndpoint):
         def _serve(self, connection: Connection) -> None:

@@ -317,6 +317,22 @@ def test_a_forbidden_address_is_never_connected() -> None:
 # -- limits ------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("size", [1, 1000, 65_536])
+def test_a_body_that_needs_no_wait_lets_others_run(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[None] = []
+    monkeypatch.setattr("astrbot_api.runtime.outbound.let_others_run", lambda: runs.append(None))
+    body = gzip.compress(b"\n" * 1_000_000)
+    with RawEndpoint(answer_with(body, b"Content-Encoding: gzip\r\n")) as endpoint:
+        url, outbound = f"{endpoint.base_url}/", Outbound()
+        answer = outbound.send("GET", url, headers={}, connect_timeout_s=30, read_timeout_s=30)
+        read_bytes = sum(len(answer.read(size)) for _ in range(1000))
+        answer.close()
+        outbound.close()
+    assert len(runs) >= max(read_bytes / 70_000, 1000 / 40)
+
+
 def test_what_is_packed_is_unpacked_within_the_bound() -> None:
     packed = gzip.compress(b"x" * 50_000_000)
     headers = b"Content-Encoding: gzip\r\n"

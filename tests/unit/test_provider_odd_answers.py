@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 
 from astrbot_api.agent.provider import (
@@ -172,6 +173,59 @@ def test_a_packed_body_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("astrbot_api.providers.sse.MAX_EVENT_BYTES", 10_000)
     with RawEndpoint(sending(gzip.compress(b" " * 10_000_000))) as endpoint:
         assert "overlong" in failure_of(provider_of(endpoint, max_retries=0)).message
+
+
+@pytest.mark.timeout(120)
+def test_blank_lines_before_an_answer_are_not_kept() -> None:
+    body = gzip.compress(b"\n" * 300_000_000 + BODY, 1)
+    assert text_of(deltas(sending(body, "Content-Encoding: gzip\r\n"))) == "Hello"
+
+
+@pytest.mark.parametrize("end", [b"", b"x"], ids=["JSON", "other text"])
+def test_a_payload_with_too_many_members_is_refused(
+    end: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("astrbot_api.providers.shapes._MAX_MEMBERS", 1000)
+    for body in (b"data: [%b{}]%b\n\n" % (b"{}," * 1000, end), b"[%b{}]" % (b"{}," * 1000)):
+        with RawEndpoint(sending(body)) as endpoint:
+            assert "members" in failure_of(provider_of(endpoint, max_retries=0)).message
+
+
+def test_one_line_is_logged_for_all_unexpected_data_of_an_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    odd = [b"data: junk\n\n", of({"odd": 1}), b"data: [\n\n"]
+    assert text_of(deltas(answering(*odd * 20, *HELLO))) == "Hello"
+    assert caplog.text.count("sent unexpected data") == 1
+
+
+def test_pieces_of_two_calls_may_alternate_under_one_index() -> None:
+    first = [call(id=one, function=look()) for one in ("a", "b")]
+    rest = [call(id=one, function={"arguments": text}) for text in ('{"x":', "1}") for one in "ab"]
+    found = [
+        one
+        for one in deltas(answering(*first, *rest, STOP, DONE))
+        if isinstance(one, ToolCallDelta)
+    ]
+    assert [(one.id, one.arguments) for one in found] == [("a", '{"x":1}'), ("b", '{"x":1}')]
+
+
+def test_a_huge_id_is_replaced() -> None:
+    found = deltas(answering(call(id="c" * 200_000, function=look("{}")), STOP, DONE))
+    (made,) = [one for one in found if isinstance(one, ToolCallDelta)]
+    assert made.id.startswith("call_")
+
+
+def test_attached_values_can_be_stored() -> None:
+    values = b'{"signature":"a\\ud83d","s\\udc00":NaN,"list":["\\ud83d",%b]}' % (b"9" * 5000)
+    odd = b'data: {"choices":[{"delta":%b}]}\n\n' % values
+    made = b'data: {"choices":[{"delta":{"tool_calls":[{"function":%b,"odd":%b}]}}]}\n\n' % (
+        json.dumps(look("{}")).encode(),
+        values,
+    )
+    (last,) = [one for one in deltas(answering(odd, made, *HELLO)) if isinstance(one, Finished)]
+    assert b"a\xef\xbf\xbd" in orjson.dumps(last.attached)
+    assert len(last.attached["calls"]) == 1
 
 
 @pytest.mark.parametrize("kind", ["calls", "calls without a number", "arguments", "objects"])
