@@ -42,7 +42,9 @@ def find_finish_reason(choice: Mapping[str, Any]) -> str:
         if choice.get(name):
             return read_finish_reason(choice[name])
     delta = choice.get("delta")
-    return read_finish_reason(delta.get("finish_reason")) if isinstance(delta, dict) else ""
+    if isinstance(delta, dict) and "finish_reason" in delta:
+        return read_finish_reason(delta["finish_reason"])
+    return ""
 
 
 def find_own_reason(choice: Mapping[str, Any]) -> str:

@@ -95,12 +95,10 @@ class RequestAdapter:
         self._adapt_tools(adapted)
         if "no_effort" in self._flags and "tools" in adapted and not self.uses_responses:
             adapted["reasoning_effort"] = "none"
-        rules = replace(
-            self._rules,
-            plain="stale" in once,
-            calls_as_text="unthought" in once
-            or (self._rules.calls_as_text and "tools" not in adapted),
-        )
+        rules = self._rules
+        if once or rules.calls_as_text:
+            as_text = "unthought" in once or (rules.calls_as_text and "tools" not in adapted)
+            rules = replace(rules, plain="stale" in once, calls_as_text=as_text)
         messages = make_valid(body["messages"], self.provider, rules)
         unfit = self._find_unfit_parts(once)
         if unfit:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from http.client import InvalidURL
 from typing import Any
 from urllib.parse import urlsplit
@@ -84,8 +84,11 @@ class Answer:
         self._response = response
         self._call = call
         self._read_timeout_s = read_timeout_s
-        # Bound methods are cached, because a model's stream reads thousands of times.
+        # Bound methods are cached, because a model's stream reads thousands of times. For the same
+        # reason, urllib3's buffer of decoded bytes is only used if there is something to decode.
         self._read = response.read1
+        if "Content-Encoding" not in response.headers:
+            self._read = partial(response.read1, decode_content=False)
         self._check = call.check
         if call.deadline is None and call.cancel is not None:
             self._check = call.cancel.raise_if_cancelled
