@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from functools import wraps
 from http import HTTPStatus
 from typing import Any, NoReturn, TypeVar, cast
@@ -221,7 +220,7 @@ class ApiBlueprint(flask_smorest.Blueprint):
         """
 
         def decorator(func: F) -> F:
-            noted = deepcopy(getattr(func, "_apidoc", {}))
+            noted = dict(getattr(func, "_apidoc", {}))
             noted["manual_doc"] = deepupdate(noted.get("manual_doc", {}), kwargs)
             func._apidoc = noted  # type: ignore[attr-defined]
             return func
@@ -254,7 +253,7 @@ _CODES_KEY = "error_codes"
 
 def _add_codes(view: F, codes: tuple[str, ...]) -> F:
     """Store error codes on a view, for :meth:`ApiBlueprint.route`."""
-    apidoc = deepcopy(getattr(view, "_apidoc", {}))
+    apidoc = dict(getattr(view, "_apidoc", {}))
     apidoc[_CODES_KEY] = (*apidoc.get(_CODES_KEY, ()), *codes)
     view._apidoc = apidoc  # type: ignore[attr-defined]
     return view
