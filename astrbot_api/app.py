@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
-from flask import Flask, Response, redirect, request
+from flask import Flask, Request, Response, redirect, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
-from werkzeug.routing import Rule
+from werkzeug.routing import RequestRedirect, Rule
 
 from .errors import ApiError, refuse
 from .extension import AstrBotAPI
@@ -32,7 +33,7 @@ def create_app(config: Mapping[str, Any] | None = None, *, api: AstrBotAPI | Non
     :param api: An extension with the application's own tools or providers.
     :raises SettingsError: if a setting or configuration file is wrong.
     """
-    app = Flask("astrbot_api", static_folder=None)
+    app = _App("astrbot_api", static_folder=None)
     app.url_rule_class = _Rule
     app.config.update(config or {})
     state = (api or AstrBotAPI()).init_app(app)
@@ -79,6 +80,15 @@ def _to_api_error(error: HTTPException) -> ApiError:
     if error.code is not None and error.code < 500:
         return refuse(error.description or error.name)
     return ApiError("internal_error", "The server failed; its log has the details.")
+
+
+class _App(Flask):
+    def raise_routing_exception(self, request: Request) -> NoReturn:
+        """Redirect to a path. Werkzeug's address has the host that the caller or a proxy names."""
+        error = request.routing_exception
+        if isinstance(error, RequestRedirect):
+            error.new_url = urlsplit(error.new_url)._replace(scheme="", netloc="").geturl()
+        super().raise_routing_exception(request)
 
 
 class _Rule(Rule):

@@ -128,3 +128,18 @@ def test_a_forwarded_prefix_that_names_a_site_is_ignored(
     api = make_api(ASTRBOT_PROXY_HOPS=1)
     answer = api.client.get("/admin/", headers={"X-Forwarded-Prefix": prefix})
     assert answer.headers["Location"] == target
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [("/admin", "/bots/admin/"), ("/admin?a=1", "/bots/admin/?a=1"), ("/admin//keys", None)],
+)
+def test_no_redirect_names_the_host_of_the_caller(
+    make_api: Callable[..., Api], path: str, target: str | None
+) -> None:
+    api = make_api(ASTRBOT_PROXY_HOPS=1)
+    headers = {"Host": "evil.example", "X-Forwarded-Prefix": "/bots"}
+    answer = api.client.get(path, headers=headers)
+    assert answer.status_code == 308
+    assert answer.headers["Location"] == (target or "/bots/admin/keys")
+    assert "evil" not in answer.text
