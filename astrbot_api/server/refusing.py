@@ -11,6 +11,7 @@ import orjson
 _REMEDIES = {
     414: "Shorten the URL, or send the parameters in the body.",
     431: "Send fewer or shorter headers.",
+    501: "Transfer-Encoding can only be chunked.",
 }
 
 
@@ -30,15 +31,17 @@ def _write_error(sock: socket.socket, status: int, reason: str, text: str) -> No
     from gunicorn.util import write_nonblock
 
     request_id = uuid.uuid4().hex[:24]
+    if status == 501:  # gunicorn's reason phrase is that of 400
+        reason = "Not Implemented"
     message = f"The request is not valid HTTP: {text}" if status == 400 else f"{reason}: {text}"
-    if status >= 500:
+    if status == 500:
         message = f"{reason}. Try again later."
     body = orjson.dumps(
         {
             "status": "error",
             "message": " ".join(filter(None, (message, _REMEDIES.get(status)))),
             "data": None,
-            "code": "internal_error" if status >= 500 else "invalid_request",
+            "code": "internal_error" if status == 500 else "invalid_request",
             "request_id": request_id,
         }
     )
