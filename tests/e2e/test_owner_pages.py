@@ -521,6 +521,25 @@ def test_a_session_is_continued_in_the_console_and_its_answer_copied(
     assert owner.complaints == []
 
 
+def test_the_console_replaces_a_key_that_has_ended_until_the_login_ends(owner: Owner) -> None:
+    owner.log_in()
+    owner.go("console")
+    page = owner.page
+    owner.say("ECHO one")
+    owner.wait_answered()
+    page.evaluate("""() => {
+      const [name, text] = Object.entries(sessionStorage).find(([, one]) => one.includes("abk_"));
+      sessionStorage.setItem(name, text.replaceAll(/abk_[^"]+/g, "abk_ended"));
+    }""")
+    owner.say("ECHO two")
+    owner.wait_answered()
+    sync_api.expect(owner.last()).to_contain_text("echo: ECHO two")
+    csrf = page.evaluate("document.documentElement.dataset.csrf")
+    page.request.post(f"{owner.url}/api/auth/logout", headers={"X-CSRF-Token": csrf})
+    owner.say("ECHO three")
+    page.wait_for_url("**/admin/login?next=console")
+
+
 def test_a_config_is_tried_from_its_page(owner: Owner) -> None:
     owner.log_in()
     owner.go("configs")

@@ -25,10 +25,10 @@ let lastEventId = 0;
 
 const cachedKeys = () => JSON.parse(sessionStorage.getItem(KEYS) ?? "{}");
 
-async function secretOf(choice, { fresh = false } = {}) {
+async function secretOf(choice) {
   const known = cachedKeys();
   const found = known[choice];
-  if (found && !fresh && (!found.expires_at || new Date(found.expires_at) > Date.now() + 60_000)) return found.api_key;
+  if (found && (!found.expires_at || new Date(found.expires_at) > Date.now() + 60_000)) return found.api_key;
   if (choice.startsWith("pasted:")) throw new ApiFault(t("Paste the key again."), 401);
   const made = await adminData("console-key", { method: "POST", body: { key_id: choice } });
   known[choice] = made;
@@ -49,7 +49,7 @@ async function pasteKey() {
   return name;
 }
 
-async function ask(path, options = {}) {
+async function ask(path, options = {}, again = true) {
   const secret = await secretOf(state.key);
   let answer;
   try {
@@ -59,6 +59,11 @@ async function ask(path, options = {}) {
     throw new ApiFault(t("The server does not respond. Is it running?"), 0, "offline");
   }
   if (answer.ok) return answer;
+  if (answer.status === 401) {
+    forgetKey();
+    // The key ends with the owner's login. If that has ended, no new one is made, and the login opens.
+    if (again && !state.key.startsWith("pasted:")) return ask(path, options, false);
+  }
   const envelope = await answer.json().catch(() => ({}));
   throw new ApiFault(envelope.message ?? answer.statusText, answer.status, envelope.code);
 }
@@ -189,7 +194,6 @@ async function readTurn(answer, open, onFault = () => []) {
   } catch (error) {
     state.run = "";
     save();
-    if (error.status === 401) forgetKey();
     answer.finish(h("div", { class: "note bad", role: "alert" }, h("p", {}, error.status ? `${error.status}: ${error.message}` : error.message), ...onFault()));
   } finally {
     setBusy(false);
@@ -316,7 +320,6 @@ async function restore() {
     const page = (await (await ask(`/chat/sessions/${encodeURIComponent(state.session)}/messages?${query}`)).json()).data;
     thread.replaceChildren(...page.messages.reverse().map(showStored));
   } catch (error) {
-    if (error.status === 401) forgetKey();
     state.session = "";
     state.run = "";
     save();
