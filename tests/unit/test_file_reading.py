@@ -432,6 +432,14 @@ def test_a_page_with_large_pictures_is_read_to_its_end() -> None:
     assert read(page.encode(), "a.html") == "marmalade"
 
 
+@pytest.mark.parametrize("name", ["a.html", "a.eml"])
+def test_the_text_of_a_deep_page_is_read(name: str) -> None:
+    head = b"Content-Type: text/html\n\n" if name == "a.eml" else b""
+    quotes = b"".join(b"<blockquote><div>reply %d" % number for number in range(500))
+    text = read(head + b"<style>x</style>" + quotes, name, "text/plain")
+    assert text.split() == " ".join(f"reply {number}" for number in range(500)).split()
+
+
 def test_a_page_over_the_limit_says_that_its_end_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -81,7 +81,10 @@ def html_to_markdown(html: str) -> str:
             _unwrap(table)
         else:
             _fill_rows(table)
-    markdown: str = converter.convert_soup(soup)
+    try:
+        markdown: str = converter.convert_soup(soup)
+    except RecursionError:  # elements without an end, or quotes of a hundred mails
+        markdown = soup.get_text("\n", strip=True)
     return re.sub(r"\n{3,}", "\n\n", markdown).strip()
 
 
