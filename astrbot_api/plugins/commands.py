@@ -64,12 +64,14 @@ class Command:
     :param name: A word in lower case. Users may write it in any case.
     :param run: Returns the answer, or an :class:`AskModel`.
     :param resumable: Whether it may run again after its worker died.
+    :param stops_earlier: Whether it stops the earlier turns of its session, as ``/stop`` does.
     """
 
     name: str
     help: str
     run: Callable[[CommandContext], str | AskModel]
     resumable: bool = False
+    stops_earlier: bool = False
 
     def __post_init__(self) -> None:
         if self.name.split() != [self.name.lower().lstrip("/")]:

@@ -1,4 +1,4 @@
-"""``/stop`` in a message works although turns wait for one another."""
+"""``/stop``, ``/reset`` and ``/new`` work at once although turns wait for one another."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.agent.provider import Delta, TextDelta
+from astrbot_api import Command
+from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.testing import ScriptedModel
+from astrbot_api.testing.scripted_model import Step
 
 from ..servers import parse_events
 from .conftest import Api
@@ -61,6 +63,50 @@ def test_stop_ends_running_and_waiting_turns_and_confirms_it(talking: Api) -> No
 
 def test_stop_says_when_nothing_runs(api: Api) -> None:
     assert texts_of(api.chat("/stop", session_id="s")) == "Nothing is running in this session."
+
+
+@pytest.mark.parametrize("command", ["/reset", "/new", "/ new"])
+def test_a_command_that_forgets_the_conversation_first_stops_the_answer(
+    make_scripted: Make, command: str
+) -> None:
+    said_so_far = threading.Event()
+
+    def answer(messages: list[ModelMessage]) -> Iterator[Step]:
+        if messages[-1]["content"] == "hello":
+            yield "fine"
+            return
+        yield "and so on"
+        said_so_far.set()
+        yield threading.Event()  # until it is stopped
+
+    api, model = make_scripted(answer)
+    stream = begin(api)
+    assert said_so_far.wait(10)
+    said = texts_of(api.chat(command, session_id="s"))
+    assert said == "The earlier conversation is forgotten."
+    ended = parse_events(stream.get_data())
+    assert [one["type"] for one in ended[-3:]] == ["complete", "message_saved", "end"]
+    api.chat("hello", session_id="s")
+    seen = [one["content"] for one in model.seen[-1] if one["role"] != "system"]
+    assert seen == ["hello"], "neither the stopped answer nor its question"
+
+
+def test_a_command_of_a_plugin_waits_for_the_answer(make_scripted: Make) -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    def answer(messages: Any) -> Iterator[Delta]:
+        started.set()
+        go_on.wait()
+        yield TextDelta("done")
+
+    ticket = Command("new", "open a ticket", lambda context: f"Ticket: {context.arguments}")
+    api, _ = make_scripted(answer, commands=[ticket])
+    stream = begin(api)
+    assert started.wait(10)
+    later = api.post_chat(username="alice", session_id="s", message="/new printer")
+    go_on.set()
+    assert texts_of(parse_events(stream.get_data())) == "done"
+    assert texts_of(parse_events(later.get_data())) == "Ticket: printer"
 
 
 def test_texts_that_begin_like_the_command_stop_nothing(talking: Api) -> None:

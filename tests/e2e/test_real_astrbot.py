@@ -153,6 +153,20 @@ def test_a_stop_also_stops_the_turn_in_astrbot(gateway: Server, key: str) -> Non
     assert after["data"] == "echo: ECHO on"
 
 
+def test_a_reset_ends_the_answer_as_in_astrbot(gateway: Server, key: str) -> None:
+    body = {"username": "bob", "session_id": "reset", "message": "N=600 DELAY=100"}
+    with gateway.open_chat(key, body) as answer:
+        kinds, said = [], ""
+        for event in iter_events(answer):
+            kinds.append(event["type"])
+            if not said and kinds.count("plain") == 3:
+                reset = gateway.chat(key, username="bob", session_id="reset", message="/reset")
+                said = find(reset, "complete")["data"]
+    assert "✅" in said
+    assert kinds[-1] == "end"
+    assert len(kinds) < 300
+
+
 @pytest.mark.parametrize("message", ["N=12 DELAY=60", "TOOL please"])
 def test_an_answer_that_the_network_interrupted_is_found(
     astrbot: RealAstrBot, tmp_path: Path, message: str

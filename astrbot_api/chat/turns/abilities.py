@@ -18,7 +18,7 @@ from ...plugins.commands import AskModel, Command, CommandContext
 from ...plugins.context import TurnContext
 from ...plugins.hooks import ConfigPlugins, TurnHooks
 from ...plugins.registry import Plugins
-from .commands import make_prompt_command
+from .commands import asks_to_stop, find_command, make_prompt_command
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,14 @@ class Abilities:
             **self._commands,
         }
         return TurnAbilities(config, chosen, hooks, commands, self, rules)
+
+    def stops_earlier(self, config: AgentConfig, text: str) -> bool:
+        """Return whether a message stops the earlier turns of its session."""
+        if asks_to_stop(text):
+            return True
+        commands = {**self._plugins.choose(config).commands, **self._commands}
+        command, _ = find_command(commands, text)
+        return command is not None and command.stops_earlier
 
     def _make_prompt_commands(self, config: AgentConfig, rules: KeyRules) -> Mapping[str, Command]:
         """Return commands for the prompts that the config and the key allow."""

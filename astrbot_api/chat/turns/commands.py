@@ -12,13 +12,13 @@ from ...errors import ToolError
 from ...mcp.prompts import Prompt
 from ...plugins.commands import AskModel, Command, CommandContext
 
-#: This command runs before its turn comes, and stops the turns ahead of it.
+#: This command is accepted beyond the limits of waiting turns.
 _STOP = "stop"
 
 _DECIDING = ("approve", "reject")
 
-#: A name, then a space or a new line.
-_COMMAND = re.compile(r"/(\S+)\s*(.*)", re.DOTALL)
+#: A name, then a space or a new line. As in AstrBot, spaces may precede the name.
+_COMMAND = re.compile(r"/\s*(\S+)\s*(.*)", re.DOTALL)
 
 
 def find_command(

@@ -24,7 +24,6 @@ from ...runtime.memory import Reservation
 from ...runtime.threads import let_others_run, start_beside
 from ...runtime.tracing import NO_TRACING, Span, Tracing, hash_name, set_current_span
 from .answering import Answer, AnswerServices
-from .commands import asks_to_stop
 from .opening import TurnOpener
 from .order import SessionOrder
 from .outcome import LOST, Outcome, RunLost
@@ -109,7 +108,7 @@ class Runs:
         self._reservations[turn.run_id] = reservation
         if self._tracing.on:
             turn = replace(turn, span=self._begin_span(turn))
-        if turn.ahead and asks_to_stop(turn.text):
+        if turn.ahead and self._services.abilities.stops_earlier(turn.config, turn.text):
             turn = replace(turn, stopped=self._stop_ahead_of(turn))
         _write(turn, turn.list_first_events())
         self._begin(turn)

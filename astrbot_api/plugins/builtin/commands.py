@@ -12,6 +12,9 @@ from ..hookspecs import hookimpl
 #: Number of messages that ``/stats`` counts.
 _STATS_MESSAGES = 1000
 
+#: Number of newer messages among which ``/reset`` looks for one that waits.
+_LATER_MESSAGES = 20
+
 #: Maximum number of pages to read. A page of long messages has few of them.
 _STATS_PAGES = 30
 
@@ -40,7 +43,11 @@ class Commands:
             ("reject", "reject the waiting tool calls", _reject),
             ("stats", "show the tokens that this session has used", _stats),
         )
-        return [Command(*one, resumable=True) for one in commands]
+        return [
+            # Otherwise, a long answer would delay them. Source: AstrBot.
+            Command(*one, resumable=True, stops_earlier=one[0] in ("reset", "new", "stop"))
+            for one in commands
+        ]
 
 
 def _help(context: CommandContext) -> str:
@@ -53,12 +60,13 @@ def _sid(context: CommandContext) -> str:
 
 
 def _reset(context: CommandContext) -> str:
-    session = context.session.id
-    last = context.message_number
-    if last is None:  # the command itself was not stored
-        with context.store.read() as db:
-            newest, _ = messages.list_messages_before(db, session, limit=1)
-        last = newest[0].id if newest else 0
+    session, own = context.session.id, context.message_number or 0
+    with context.store.read() as db:
+        later, _ = messages.list_messages_before(db, session, after=own, limit=_LATER_MESSAGES)
+    # An answer that was stored since the command arrived belongs to the earlier conversation.
+    # Messages that wait behind the command do not.
+    waits = own and any(one.content["type"] == "user" for one in later)
+    last = later[0].id if later and not waits else own
     context.store.write(lambda db: sessions.forget_context(db, session, last))
     return "The earlier conversation is forgotten."
 
