@@ -18,7 +18,7 @@ from ..errors import ApiError, StorageError
 from ..idempotency import AnswerToStore
 from ..keys.quotas import Quotas
 from ..runtime.metrics import Metrics
-from .incoming import PIECE_BYTES, Incoming, remove_stale
+from .incoming import PIECE_BYTES, Incoming, Sender, remove_stale
 from .storage.checking import check_storage
 from .storage.opening import open_storage
 from .storage.protocol import BlobReader, Storage, StoredBlob
@@ -73,46 +73,37 @@ class Attachments:
             raise ApiError("attachment_not_found", "Attachment not found")
         return row
 
-    def begin(
-        self,
-        name: str,
-        key_id: str | None,
-        attachment_id: str = "",
-        username: str | None = None,
-    ) -> Incoming:
+    def begin(self, name: str, sender: Sender | None, attachment_id: str = "") -> Incoming:
         """Open a temporary file for an upload. :meth:`finish` makes it an attachment.
 
         :param name: The client's name of the file.
-        :param key_id: The key whose limits apply, or None if no key sends the file.
+        :param sender: The key whose limits apply, or None if no key sends the file.
         :param attachment_id: Id known elsewhere, or empty for a new id.
-        :param username: The only username of the key, if it is bound to one.
         """
         limit = self._settings.max_file_bytes
         refusal = ApiError(
             "body_too_large",
             f"the file is larger than the limit of {limit} bytes (ASTRBOT_MAX_FILE_BYTES)",
         )
-        room, refused = self._quotas.find_room(key_id)
+        room, refused = self._quotas.find_room(sender.key_id if sender else None)
         if room is not None and room < limit:
             limit, refusal = room, refused
-        return self.open_incoming(name, key_id, limit, refusal, attachment_id, username)
+        return self.open_incoming(name, sender, limit, refusal, attachment_id)
 
     def open_incoming(
         self,
         name: str,
-        key_id: str | None,
+        sender: Sender | None,
         limit_bytes: int,
         refusal: ApiError,
         attachment_id: str = "",
-        username: str | None = None,
     ) -> Incoming:
         """Open a temporary file with its own limit, see :meth:`begin`."""
         # nginx, which serves the files itself, is another user in the server's group.
         mode = 0o640 if self._settings.accel_redirect_prefix else 0o600
         return Incoming(
-            self._temporary_dir, name, key_id, limit_bytes=limit_bytes, refusal=refusal,
-            attachment_id=attachment_id, mode=mode, username=username,
-            check_disk=self._quotas.check_disk,
+            self._temporary_dir, name, sender, limit_bytes=limit_bytes, refusal=refusal,
+            attachment_id=attachment_id, mode=mode, check_disk=self._quotas.check_disk,
         )  # fmt: skip
 
     def finish(self, incoming: Incoming, answer: AnswerToStore | None = None) -> AttachmentRow:
@@ -122,7 +113,8 @@ class Attachments:
         :raises ApiError: ``unsupported_media_type`` or ``quota_exceeded``.
         """
         incoming.finish()
-        kind, key_id, sha256 = incoming.kind, incoming.key_id, incoming.sha256
+        kind, sender, sha256 = incoming.kind, incoming.sender, incoming.sha256
+        key_id, username = (sender.key_id, sender.username) if sender else (None, None)
         if kind.type not in self._settings.allowed_file_types:
             allowed = ", ".join(self._settings.allowed_file_types)
             raise ApiError(
@@ -136,7 +128,7 @@ class Attachments:
             row = rows.add_attachment(
                 db, name=incoming.name, type=kind.type, mime=kind.mime, charset=kind.charset,
                 size_bytes=incoming.size_bytes, sha256=sha256, blob=blob, key_id=key_id,
-                attachment_id=incoming.attachment_id, username=incoming.username,
+                attachment_id=incoming.attachment_id, username=username,
             )  # fmt: skip
             if answer is not None:
                 answer.store(db)
@@ -162,31 +154,22 @@ class Attachments:
         return row
 
     def receive(
-        self,
-        stream: Readable,
-        name: str,
-        key_id: str | None,
-        attachment_id: str = "",
-        username: str | None = None,
+        self, stream: Readable, name: str, sender: Sender | None = None, attachment_id: str = ""
     ) -> AttachmentRow:
         """Create an attachment from a stream, which is read to its end."""
-        with self.begin(name, key_id, attachment_id, username) as incoming:
+        with self.begin(name, sender, attachment_id) as incoming:
             while chunk := stream.read(PIECE_BYTES):
                 incoming.write(chunk)
             return self.finish(incoming)
 
     def store_bytes(
-        self,
-        data: bytes | Path,
-        name: str,
-        key_id: str | None = None,
-        username: str | None = None,
+        self, data: bytes | Path, name: str, sender: Sender | None = None
     ) -> AttachmentRow:
         """Create an attachment from bytes, or from a copy of a file."""
         if isinstance(data, Path):
             with data.open("rb") as file:
-                return self.receive(file, name, key_id, username=username)
-        with self.begin(name, key_id, username=username) as incoming:
+                return self.receive(file, name, sender)
+        with self.begin(name, sender) as incoming:
             incoming.write(data)
             return self.finish(incoming)
 

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
@@ -27,6 +28,18 @@ PIECE_BYTES = 256 * 1024
 _STALE_S = 24 * 60 * 60
 
 
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """The key that sends a file.
+
+    :param key_id: The root key, whose quota counts.
+    :param username: The only username of the key, if it is bound to one.
+    """
+
+    key_id: str
+    username: str | None = None
+
+
 class Incoming:
     """A temporary file that is being received, with its size, hash and type.
 
@@ -36,8 +49,7 @@ class Incoming:
 
     :param folder: Folder of temporary files. Created if missing.
     :param name: The client's name of the file. It is sanitised here.
-    :param key_id: The key whose quota counts, or None if no key sends the file.
-    :param username: The only username of the key, if it is bound to one.
+    :param sender: The key that sends the file, or None if no key does.
     :param refusal: Error to raise if the file is larger.
     :param check_disk: Called in a native thread for each piece; raises when the disk is full.
     :param attachment_id: Id of the later attachment, or empty for a new id.
@@ -45,14 +57,13 @@ class Incoming:
     """
 
     def __init__(
-        self, folder: Path, name: str, key_id: str | None, *, limit_bytes: int, refusal: ApiError,
-        check_disk: Callable[[], None], attachment_id: str = "", mode: int = 0o600,
-        username: str | None = None,
+        self, folder: Path, name: str, sender: Sender | None, *, limit_bytes: int,
+        refusal: ApiError, check_disk: Callable[[], None], attachment_id: str = "",
+        mode: int = 0o600,
     ) -> None:  # fmt: skip
-        self.username = username
         self.attachment_id = attachment_id or str(uuid.uuid4())
         self.name = clean_name(name)
-        self.key_id = key_id
+        self.sender = sender
         self.path = folder / uuid.uuid4().hex
         self.size_bytes = 0
         self.head = b""

@@ -19,7 +19,7 @@ from ..idempotency import AnswerToStore
 from ..runtime.clock import now_us
 from ..worker.lease import WorkerLease
 from .attachments import Attachments
-from .incoming import PIECE_BYTES, Incoming
+from .incoming import PIECE_BYTES, Incoming, Sender
 from .names import clean_name
 
 #: Size of all chunks except the last one (Source: recorded from AstrBot 4.29.3).
@@ -44,18 +44,6 @@ class UploadStatus:
     received: list[int]
     total_chunks: int
     expires_in_s: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """Owner of an upload.
-
-    :param key_id: The root key.
-    :param username: The only username of the key, if it is bound to one.
-    """
-
-    key_id: str
-    username: str | None = None
 
 
 class Uploads:
@@ -234,9 +222,8 @@ class Uploads:
     ) -> AttachmentRow:
         limit = self._settings.max_chunked_file_bytes
         refusal = ApiError("body_too_large", f"the file is larger than {limit} bytes")
-        with self._attachments.open_incoming(
-            row.name, row.key_id, limit, refusal, username=row.username
-        ) as incoming:
+        sender = Sender(row.key_id, row.username)
+        with self._attachments.open_incoming(row.name, sender, limit, refusal) as incoming:
             for chunk in chunks:
                 self._copy(chunk, incoming)
             incoming.finish()

@@ -138,7 +138,7 @@ class Inbound:
             else:
                 reader = adapter.open_file(file.source)
             with closing(reader):
-                row = self._attachments.receive(reader, file.filename, None)
+                row = self._attachments.receive(reader, file.filename)
         except Exception as error:  # an adapter may also stumble over a platform's answer
             log.warning("a file of a message could not be fetched: %r", error)
             return Plain(f"\n[The file {_clean(file.filename)[:200]} could not be received.]")

@@ -35,6 +35,7 @@ from astrbot_api.db.locks import lock_name
 from astrbot_api.db.models.keys import ApiKey
 from astrbot_api.errors import ApiError, SettingsError, StorageError
 from astrbot_api.files.attachments import Attachments
+from astrbot_api.files.incoming import Sender
 
 from ..postgres import Postgres
 from ..waiting import wait_for
@@ -484,7 +485,7 @@ def test_uploads_at_once_do_not_pass_the_limit_of_their_key(
 
     def upload(number: int) -> bool:
         try:
-            files.store_bytes(bytes([number]) * 100, "a.bin", "key")
+            files.store_bytes(bytes([number]) * 100, "a.bin", Sender("key"))
         except ApiError as error:
             return error.code != "quota_exceeded"
         return True

@@ -18,6 +18,7 @@ from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.db.stored import find_committed
 from astrbot_api.errors import ApiError, StorageError
 from astrbot_api.files.attachments import Attachments
+from astrbot_api.files.incoming import Sender
 from astrbot_api.files.storage import local
 from astrbot_api.files.storage.local import LocalStorage
 from astrbot_api.files.storage.protocol import relative_path
@@ -65,7 +66,7 @@ def test_bytes_and_files_of_tools_are_taken_in(box: Box, tmp_path: Path) -> None
     path = tmp_path / "made by a tool"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(700_000))
     of_path = box.attachments.store_bytes(path, "../chart.png")
-    of_bytes = box.attachments.store_bytes(path.read_bytes(), "chart.png", "key")
+    of_bytes = box.attachments.store_bytes(path.read_bytes(), "chart.png", Sender("key"))
     assert (of_path.name, of_path.type, of_path.key_id) == ("chart.png", "image", None)
     assert of_path.blob == of_bytes.blob
     assert path.exists()
@@ -122,7 +123,7 @@ def test_bytes_whose_deletion_fails_are_left_to_the_sweep(
 
 
 def _upload_meanwhile(
-    box: Box, monkeypatch: pytest.MonkeyPatch, data: bytes, key_id: str | None = None
+    box: Box, monkeypatch: pytest.MonkeyPatch, data: bytes, sender: Sender | None = None
 ) -> list[rows.AttachmentRow]:
     """Create and delete another upload while the next one is being saved."""
     save = LocalStorage.save
@@ -130,7 +131,7 @@ def _upload_meanwhile(
 
     def interrupted(self: LocalStorage, path: Path, blob: str) -> None:
         monkeypatch.undo()
-        found.append(box.attachments.store_bytes(data, "other", key_id))
+        found.append(box.attachments.store_bytes(data, "other", sender))
         save(self, path, blob)
 
     monkeypatch.setattr(LocalStorage, "save", interrupted)
@@ -151,9 +152,9 @@ def test_two_uploads_at_once_do_not_exceed_the_limit_of_their_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box = Box(tmp_path, max_bytes_per_key=10)
-    _upload_meanwhile(box, monkeypatch, b"1234567", "key")
+    _upload_meanwhile(box, monkeypatch, b"1234567", Sender("key"))
     with pytest.raises(ApiError, match="more than 10 bytes"):
-        box.attachments.store_bytes(b"abcdefg", "x", "key")
+        box.attachments.store_bytes(b"abcdefg", "x", Sender("key"))
     assert len(box.files()) == 1
     assert box.strays() == []
     box.store.close()
@@ -189,7 +190,7 @@ def test_many_uploads_and_deletions_of_the_same_bytes_leave_nothing(box: Box) ->
 
     def work(number: int) -> None:
         for _ in range(25):
-            row = box.attachments.store_bytes(data, "x", f"key{number}")
+            row = box.attachments.store_bytes(data, "x", Sender(f"key{number}"))
             assert box.attachments.read_bytes(row, 10**6) == data
             assert box.attachments.delete(row)
 
@@ -272,7 +273,7 @@ def test_a_blob_is_read_whether_it_is_in_memory_or_not(
 
 
 def test_links_and_lookups_of_many(box: Box) -> None:
-    first, second = (box.attachments.store_bytes(data, "x", "k") for data in (b"1", b"22"))
+    first, second = (box.attachments.store_bytes(data, "x", Sender("k")) for data in (b"1", b"22"))
 
     def look(read: Callable[..., object]) -> object:
         with box.store.read() as db:

@@ -91,9 +91,7 @@ class Answer:
     def __init__(self, services: AnswerServices, turn: OpenTurn) -> None:
         self._services = services
         self._turn = turn
-        self._outbox = FileOutbox(
-            services.attachments, turn.request.payer, turn.request.bound_username
-        )
+        self._outbox = FileOutbox(services.attachments, turn.request.file_sender)
         self._provider: Provider | None = None
         self._may_wait = turn.request.may_wait
         self._steps = StepStore(services.store, turn)

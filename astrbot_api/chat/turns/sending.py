@@ -15,6 +15,7 @@ from ...db.attachments import AttachmentRow, link_attachments
 from ...db.store import Store
 from ...errors import ApiError, AstrBotError, StorageError, ToolError
 from ...files.attachments import Attachments, Readable
+from ...files.incoming import Sender
 from ...messages import Segment, parse_im_message
 from ..pushing import PushedMessage, Pusher, resolve_stored
 from .turn import OpenTurn, Origin
@@ -100,16 +101,12 @@ class Speaker:
 class FileOutbox:
     """Collects files from tools in any thread, for the run's own thread.
 
-    :param key_id: The key whose uploads they count as.
-    :param username: The only username that the turn's key may use, or None.
+    :param sender: The turn's key, as whose uploads they count, or None.
     """
 
-    def __init__(
-        self, attachments: Attachments, key_id: str | None, username: str | None = None
-    ) -> None:
-        self._username = username
+    def __init__(self, attachments: Attachments, sender: Sender | None) -> None:
         self._attachments = attachments
-        self._key_id = key_id
+        self._sender = sender
         self._sent: deque[AttachmentRow] = deque()
 
     def send(self, source: Path | str | bytes, filename: str) -> str:
@@ -119,7 +116,7 @@ class FileOutbox:
         """
         content = Path(source) if isinstance(source, str) else source
         try:
-            row = self._attachments.store_bytes(content, filename, self._key_id, self._username)
+            row = self._attachments.store_bytes(content, filename, self._sender)
         except (AstrBotError, OSError) as error:
             raise ToolError(f"the file {filename} could not be sent: {error}") from error
         self._sent.append(row)
@@ -130,9 +127,7 @@ class FileOutbox:
 
         :raises AstrBotError: if it is too large or cannot be stored.
         """
-        self._sent.append(
-            self._attachments.receive(stream, filename, self._key_id, username=self._username)
-        )
+        self._sent.append(self._attachments.receive(stream, filename, self._sender))
 
     @property
     def holds_files(self) -> bool:

@@ -19,6 +19,7 @@ from ...db.attachments import AttachmentRow
 from ...db.idempotency import ClientKey
 from ...db.sessions import WEBCHAT, SessionRow, make_umo
 from ...events import Event
+from ...files.incoming import Sender
 from ...keys.rules import KeyGuard
 from ...messages import Plain, Segment, plain_text
 from ...plugins.context import TurnContext
@@ -94,9 +95,11 @@ class TurnRequest:
         return self.guard.root_id if self.guard else self.key_id
 
     @property
-    def bound_username(self) -> str | None:
-        """The only username that the key may use, or None if it may use any."""
-        return self.guard.rules.username if self.guard else None
+    def file_sender(self) -> Sender | None:
+        """The key as whose uploads the turn's files count, or None without a key."""
+        if self.payer is None:
+            return None
+        return Sender(self.payer, self.guard.rules.username if self.guard else None)
 
     @property
     def creator(self) -> str:

@@ -12,8 +12,8 @@ import marshmallow as ma
 from flask import Response, request
 
 from ...errors import refuse
-from ...files.incoming import Incoming
-from ...files.uploads import CHUNK_BYTES, Sender
+from ...files.incoming import Incoming, Sender
+from ...files.uploads import CHUNK_BYTES
 from ..auth import get_caller
 from ..envelope import ok
 from ..fields import NOT_BLANK, WholeNumber, request_field

@@ -14,7 +14,7 @@ from werkzeug.wsgi import get_input_stream
 
 from ...errors import ApiError, refuse
 from ...files.attachments import Attachments, Readable
-from ...files.incoming import PIECE_BYTES, Incoming
+from ...files.incoming import PIECE_BYTES, Incoming, Sender
 from ...files.names import find_file_name
 from ...keys.caller import Caller
 from ...runtime.threads import let_others_run
@@ -65,11 +65,8 @@ def receive_upload(
                 name = _find_name(event)
                 is_file = incoming is None and name is not None
                 if is_file:
-                    incoming = stack.enter_context(
-                        attachments.begin(
-                            name or "", caller.root_id, username=caller.rules.username
-                        )
-                    )
+                    sender = Sender(caller.root_id, caller.rules.username)
+                    incoming = stack.enter_context(attachments.begin(name or "", sender))
             elif is_file and event and incoming is not None:
                 incoming.write(event)
             elif event:

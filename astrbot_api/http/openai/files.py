@@ -13,6 +13,7 @@ from flask import request
 
 from ...db.attachments import AttachmentRow, find_same
 from ...errors import StorageError, refuse
+from ...files.incoming import Sender
 from ...files.names import clean_name
 from ...keys.caller import Caller
 from ...runtime import decoding
@@ -89,8 +90,8 @@ class SentFiles:
         return (self._store(data, name) if known is None else known).attachment_id
 
     def _store(self, data: bytes, name: str) -> AttachmentRow:
-        caller = self._caller
-        return self._state.files.store_bytes(data, name, caller.root_id, caller.rules.username)
+        sender = Sender(self._caller.root_id, self._caller.rules.username)
+        return self._state.files.store_bytes(data, name, sender)
 
 
 def decode_base64(value: Any, where: str, *, must_be_url: bool = False) -> bytes:
