@@ -114,6 +114,12 @@ def test_a_call_without_a_result_is_not_sent_to_the_model(make_scripted: Make) -
     result = {"id": "r1", "role": "tool", "toolCallId": call["id"], "content": "sunny"}
     read(post(api, USER, said, result, tools=[TOOL]))
     assert [one["role"] for one in model.seen[-1]][-3:] == ["user", "assistant", "tool"]
+    # CopilotKit sends a decision as the call's result, and then the server's result.
+    decided = {**result, "content": '{"approved":true}'}
+    read(post(api, USER, said, decided, result, {**USER, "content": "And?"}, tools=[TOOL]))
+    *_, answered, asked = model.seen[-1]
+    assert [one["role"] for one in model.seen[-1]][-4:] == ["user", "assistant", "tool", "user"]
+    assert (answered["content"], asked["content"]) == ("sunny", "And?")
 
 
 def test_a_rewind_sends_a_snapshot_of_all_messages(make_scripted: Make) -> None:

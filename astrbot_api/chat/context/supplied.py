@@ -130,25 +130,28 @@ def _place_calls(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
 
     Some clients continue a thread with the user's message again and then the results, and with the
     results of all its earlier calls. Source: ``invoke_stream`` of Semantic Kernel's agents.
+    Of several results of a call, the last one counts: CopilotKit sends a person's decision first.
     """
     found: list[ModelMessage | None] = []
     steps: dict[str, _Step] = {}
-    answered: set[str] = set()
+    answered: dict[str, int] = {}
     for message in messages:
         call_id = message.get("tool_call_id") or ""
         step = steps.get(call_id)
         if step is not None:
             if call_id in answered:
+                found[answered[call_id]] = message
                 continue
-            answered.add(call_id)
             if not step.has_result and step.place < len(found) - 1:
                 found.append(found[step.place])
                 found[step.place], step.place = None, len(found) - 1
             step.has_result = True
+            answered[call_id] = len(found)
         if calls := message.get("tool_calls"):
             ids = [call["id"] for call in calls]
             steps |= dict.fromkeys(ids, _Step(len(found)))
-            answered.difference_update(ids)
+            for call_id in ids:
+                answered.pop(call_id, None)
         found.append(message)
     return [one for one in found if one is not None]
 
