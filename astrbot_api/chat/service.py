@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from ..db.approvals import has_pending
-from ..db.runs import RunRow, find_run
+from ..db.runs import RunRow, find_run, has_unended
 from ..db.store import Store
 from ..errors import ApiError, StorageError
 from ..events import Event, decode_event, encode_event
@@ -23,6 +24,12 @@ from .turns.turn import TurnRequest
 from .watching.pushes import Board
 from .watching.seats import Holder, Seat, Seats
 from .watching.watch import Numbered, Watch
+
+#: Maximum time to wait for stopped runs to end, in seconds.
+_STOP_S = 5.0
+
+#: Seconds between two polls for their end.
+_LOOK_S = 0.02
 
 #: Closes a caller's connection, or None if the transport cannot.
 Abort = Callable[[], None] | None
@@ -104,6 +111,22 @@ class ChatService:
         except BaseException:
             seat.release()
             raise
+
+    def stop(self, stopped: Sequence[str]) -> bool:
+        """Stop runs of any worker, and wait a moment for their ends.
+
+        :returns: Whether all have ended.
+        :raises StorageError: if the request cannot be stored.
+        """
+        self._runs.stop(stopped)
+        # A watch would be one more stream, and the key may have reached its limit of streams.
+        until = time.monotonic() + _STOP_S
+        while True:
+            with self._store.read() as db:
+                ended = not has_unended(db, stopped)
+            if ended or time.monotonic() > until:
+                return ended
+            time.sleep(_LOOK_S)
 
     def read_so_far(self, run: RunRow) -> Iterator[Event]:
         """Yield the events of a run up to now, without waiting for more.

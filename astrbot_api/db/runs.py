@@ -269,13 +269,25 @@ def find_run(db: peewee.Database, run_id: str) -> RunRow | None:
     return None if row is None else RunRow(*row)
 
 
-def list_active_ids(db: peewee.Database, session: int, key_id: str | None = None) -> list[str]:
+def list_active_ids(
+    db: peewee.Database, session: int, key_id: str | None = None, *, waiting: bool = True
+) -> list[str]:
     """Return the ids of a session's runs that have not ended.
 
     :param key_id: Only runs of this key, or None for all.
+    :param waiting: Whether to include runs that wait for a person.
     """
-    rows = _list_unended(db, session)
-    return [run_id for run_id, *_, owner in rows if key_id is None or owner == key_id]
+    return [
+        run_id
+        for run_id, status, *_, owner in _list_unended(db, session)
+        if (key_id is None or owner == key_id) and (waiting or status != "waiting")
+    ]
+
+
+def has_unended(db: peewee.Database, run_ids: Sequence[str]) -> bool:
+    """Return whether one of these runs has not ended."""
+    wanted = Run.run_id.in_(run_ids) & Run.finished_at.is_null()
+    return Run.select(Run.id).where(wanted).limit(1).scalar(db) is not None
 
 
 def list_active_requests(

@@ -153,6 +153,9 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
     if not asked.messages:  # no message can be sent to a model
         raise ApiError("message_empty", EMPTY_MESSAGE)
     segments, context = read_conversation(list(asked.messages), username, is_context=asked.is_whole)
+    client_key = read_client_key(asked.protocol, body)
+    if client_key is None:  # a request with a key may be a retry, which joins its turn
+        _stop_left(session_id, username)
     again = _find_last(session_id, username, segments) if asked.regenerates else None
     watch = state.chat.service.open(
         TurnRequest(
@@ -169,7 +172,7 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
             may_wait=asked.may_wait,
             # The turn that called the client's tools has stored the message.
             skip_user_history=bool(context.after),
-            client_key=read_client_key(asked.protocol, body),
+            client_key=client_key,
         ),
         find_abort(request),
     )
@@ -243,6 +246,22 @@ def find_config_id(config: str) -> str:
     configs = get_state().agents.configs
     found = configs.find_config(config) or configs.choose_config("", config)
     return found.id if found else ""
+
+
+def _stop_left(session_id: str, username: str) -> None:
+    """Stop the turns that the caller's key still runs in a session, and wait for their ends.
+
+    The stop buttons of these protocols' clients only close the stream. The next message shows that
+    no one waits for its turn.
+    """
+    state = get_state()
+    with state.db.read() as db:
+        session = sessions.find_session(db, session_id) if session_id else None
+        if session is None or session.creator != username:
+            return
+        left = runs.list_active_ids(db, session.id, get_caller().key_id, waiting=False)
+    if left:
+        state.chat.service.stop(left)
 
 
 def _find_last(session_id: str, username: str, segments: Sequence[Segment]) -> int | None:

@@ -13,6 +13,7 @@ import pytest
 from astrbot_api import Tool
 from astrbot_api.agent.provider import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 from astrbot_api.testing import ScriptedModel
+from astrbot_api.testing.scripted_model import Step
 
 from ..contract.wire import PNG
 from .conftest import Api
@@ -149,6 +150,65 @@ def test_a_running_turn_is_streamed_again_from_its_beginning(make_scripted: Make
     assert api.get(path).status_code == 204
     other = api.get(f"{path}?username=bob")
     assert (other.status_code, other.get_json()["code"]) == (409, "session_of_another_user")
+
+
+class Held:
+    """A model whose first answer waits for ``go_on``, and whose second one is "Done."."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def answer(self, messages: Any) -> Iterator[Step]:
+        if self.begun.is_set():
+            yield "Done."
+            return
+        yield "Let me "
+        self.begun.set()
+        yield self.go_on
+        yield "see."
+
+
+@pytest.mark.parametrize(
+    ("text", "trigger", "stored"),
+    [
+        ("Else", "submit-message", ["Hello", "Let me ", "Else", "Done."]),
+        ("Hello", "regenerate-message", ["Hello", "Done."]),
+    ],
+)
+def test_the_next_message_stops_a_turn_that_its_client_left(
+    make_scripted: Make, text: str, trigger: str, stored: list[str]
+) -> None:
+    model = Held()
+    api, _ = make_scripted(model.answer)
+    left = post(api, username="alice")
+    assert model.begun.wait(30)
+    answer = post(api, say(text), username="alice", trigger=trigger)
+    assert text_of(read(answer)) == "Done."
+    assert text_of(read(left)) == "Let me "
+    path = "/api/v1/chat/sessions/chat-1/messages?username=alice"
+    found = api.get(path).get_json()["data"]["messages"][::-1]
+    assert [one["content"]["message"][0]["text"] for one in found] == stored
+
+
+@pytest.mark.parametrize("who", ["a retry", "another key", "another user"])
+def test_others_do_not_stop_a_turn(make_scripted: Make, who: str) -> None:
+    model = Held()
+    api, _ = make_scripted(model.answer)
+    sent = {"id": "chat-1", "messages": [say("Hello")], "username": "alice"}
+    headers = {"Idempotency-Key": "k"} if who == "a retry" else {}
+    left = api.post(PATH, json=sent, headers=headers)
+    assert model.begun.wait(30)
+    if who == "another key":
+        headers = {"X-API-Key": api.create_key("chat")}
+    if who == "another user":
+        sent = {**sent, "username": "bob"}
+    answer = api.post(PATH, json=sent, headers=headers)
+    model.go_on.set()
+    assert text_of(read(left)) == "Let me see."
+    if who == "another user":
+        assert answer.get_json()["code"] == "session_of_another_user"
+    else:
+        assert text_of(read(answer)) == ("Let me see." if who == "a retry" else "Done.")
 
 
 def test_a_failed_turn_is_an_error_at_the_end(make_scripted: Make) -> None:

@@ -73,7 +73,8 @@ def run_agent(body: dict[str, Any]) -> Response:
     and the answer are stored in the session `threadId`. The config's tools run on the server, and
     their calls are shown. A call of one of the request's `tools` ends the run; send its result in
     the next request. A call that needs approval ends the run with an interrupt; answer it with
-    `resume`. The turn continues after a disconnect. To stop it, stop its session.
+    `resume`. The turn continues after a disconnect. To stop it, stop its session, or start the
+    thread's next run.
     """
     props = body["forwardedProps"] if isinstance(body["forwardedProps"], dict) else {}
     is_current = bool(body["protocolVersion"])

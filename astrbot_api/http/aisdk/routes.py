@@ -71,7 +71,7 @@ def stream_chat(body: dict[str, Any]) -> Response:
     their calls appear as dynamic tools. A call of one of the request's `tools` ends the turn; send
     its result in the next request. With `approvals`, a call can wait for a person's approval; send
     the answer in the next request. The turn continues after a disconnect. To stop it, stop its
-    session.
+    session, or send the next message.
     """
     is_whole = body["messages"] is not None
     if not is_whole and body["message"] is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -47,12 +46,6 @@ from .turns import read_turn
 
 #: The blueprint of all OpenAI routes, including the routes of this module.
 __all__ = ["blp"]
-
-#: Maximum time to wait for a stopped response to end, in seconds.
-_STOP_S = 5.0
-
-#: Seconds between two polls for its end.
-_LOOK_S = 0.02
 
 
 def _describe(description: str) -> dict[int, Any]:
@@ -267,9 +260,4 @@ def _stop(entry: EntryRow) -> bool:
     """Stop a response and wait for its end. Return whether it still runs."""
     if entry.status not in ACTIVE:
         return False
-    run, until = _get_run(entry), time.monotonic() + _STOP_S
-    get_state().chat.runs.stop([run.run_id])
-    # A watch would be one more stream, and the key may have reached its limit of streams.
-    while (run := _get_run(entry)).active and time.monotonic() < until:
-        time.sleep(_LOOK_S)
-    return run.active
+    return not get_state().chat.service.stop([_get_run(entry).run_id])
