@@ -567,6 +567,50 @@ def test_a_run_continues_in_another_protocol_after_all_decisions(
     assert len(shop.paid) == 1
 
 
+def test_a_message_of_the_ai_sdk_continues_after_an_approval(worker: Worker) -> None:
+    said = {"id": "u", "role": "user", "parts": [{"type": "text", "text": "buy"}]}
+    asking = post(worker.api, "aisdk", worker.api.key, {"messages": [said], "approvals": True})
+    chunks = parse_chunks(asking)
+    assert chunks[-1]["finishReason"] == "tool-calls"
+    approval = next(one for one in chunks if one["type"] == "tool-approval-request")["approvalId"]
+    body = answer_of("aisdk", approval)
+    later = {"id": "n", "role": "assistant", "parts": [{"type": "text", "text": "Later."}]}
+    # The SDK names an earlier message if its call is decided late.
+    sent = {"messages": [*body["messages"], said, later], "messageId": "m"}
+    chunks = parse_chunks(post(worker.api, "aisdk", worker.api.key, sent))
+    assert chunks[0]["messageId"] == "m"
+    assert [one["type"] for one in chunks[:4]] == [
+        "start", "tool-output-available", "finish-step", "start-step",
+    ]  # fmt: skip
+
+
+def test_a_message_of_the_ai_sdk_does_not_stop_a_waiting_turn(worker: Worker) -> None:
+    api = worker.api
+    run_id, _, _ = begin(api)
+    said = {"id": "u", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}
+    sent = {"id": "s", "messages": [said], "username": "alice"}
+    assert b"Hello" in post(api, "aisdk", api.key, sent).get_data()
+    # The model is informed that the call was rejected, and answers.
+    wait_for(lambda: describe(api, run_id)["status"] == "completed")
+
+
+def parse_chunks(answer: Any) -> list[dict[str, Any]]:
+    return parse_events(answer.get_data().removesuffix(b"data: [DONE]\n\n"))
+
+
+def test_an_older_agui_client_can_ask_for_approvals(worker: Worker, shop: Shop) -> None:
+    message = {"id": "m", "role": "user", "content": "buy"}
+    body = {"threadId": "s", "runId": "r", "messages": [message]}
+    sent = {**body, "forwardedProps": {"approvals": True}}
+    (*_, last) = parse_events(post(worker.api, "agui", worker.api.key, sent).get_data())
+    (interrupt,) = last["outcome"]["interrupts"]
+    answer = post(worker.api, "agui", worker.api.key, answer_of("agui", interrupt["id"]))
+    (*_, last) = parse_events(answer.get_data())
+    # The client's schema of the outcome success is strict, so it gets none.
+    assert set(last) == {"type", "threadId", "runId"}
+    assert shop.paid == [5]
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_an_agui_run_is_interrupted_again_for_its_other_calls(
     make_worker: Callable[..., Worker],  # noqa: F811

@@ -47,6 +47,7 @@ class AguiStream(ReplyRendering):
     :param run_id: The server's id of the run.
     :param names: Prefix of message ids, or empty for ``run_id``.
     :param is_current: Whether the client supports version 1.0.
+    :param may_wait: Whether the client supports interrupts.
     :param state: The client's shared state, which is sent back unchanged.
     :param history: The client's messages as JSON, for a snapshot, or empty if they are too long.
     """
@@ -56,6 +57,7 @@ class AguiStream(ReplyRendering):
     run_id: str
     names: str = ""
     is_current: bool = False
+    may_wait: bool = False
     state: Any = None
     history: bytes = b""
     #: Messages of this turn so far.
@@ -88,10 +90,10 @@ class AguiStream(ReplyRendering):
             pending = [call["id"] for call in self.fold.caller_calls]
             if pending:
                 finished["outcome"]["pendingToolCallIds"] = pending
-            if self._interrupts and self.fold.message_id is None:
-                finished["outcome"] = {"type": "interrupt", "interrupts": self._interrupts}
             if self.fold.stats is not None:
                 finished["usage"] = [_describe_usage(self.fold.stats)]
+        if self.may_wait and self._interrupts and self.fold.message_id is None:
+            finished["outcome"] = {"type": "interrupt", "interrupts": self._interrupts}
         return b"".join(map(frame_json, [*self._close(), finished]))
 
     def end_with_error(self, code: str, message: str) -> bytes:

@@ -78,6 +78,7 @@ def run_agent(body: dict[str, Any]) -> Response:
     """
     props = body["forwardedProps"] if isinstance(body["forwardedProps"], dict) else {}
     is_current = bool(body["protocolVersion"])
+    may_wait = is_current or props.get("approvals") is True
     answers = read_resume(body["resume"])
     state = body["state"]
     if len(encode_line(state)) > _MAX_ECHO_BYTES:
@@ -89,7 +90,7 @@ def run_agent(body: dict[str, Any]) -> Response:
         config=_read_prop(props, "config"),
         messages=read_agui_messages(body["messages"], body["context"]),
         tools=body["tools"],
-        may_wait=is_current,  # older versions have no interrupts
+        may_wait=may_wait,
     )
     watch: Watch | Sequence[ApprovalRow]
     if answers:
@@ -105,6 +106,7 @@ def run_agent(body: dict[str, Any]) -> Response:
         run_id,
         names=names,
         is_current=is_current,
+        may_wait=may_wait,
         state=state,
         history=history if len(history) <= _MAX_ECHO_BYTES else b"",
     )

@@ -129,8 +129,9 @@ class RunAgentInputSchema(RequestSchema):
         "The shared state. It is sent back unchanged as `STATE_SNAPSHOT`.", {"cart": []}
     )
     forwardedProps = any_value(
-        "The members `username` and `config` (id or name) are read, others are ignored. The "
-        "default username is the key's, or `agui:` and the beginning of the key.",
+        "The members `username`, `config` (id or name) and `approvals` are read, others are "
+        "ignored. The default username is the key's, or `agui:` and the beginning of the key. With "
+        "`approvals: true`, clients before version 1.0 also get interrupts.",
         {"username": "alice", "config": "default"},
     )
     resume = any_value(

@@ -41,6 +41,8 @@ class UIMessageStream(ReplyRendering):
     :param files_url: URL prefix of this server's files, followed by an attachment id and
         ``/content``.
     :param rejected: Ids of approvals that the client just rejected.
+    :param step_over: Whether the step has ended, so the next output of the model starts another
+        one. True if the message continues after an approval.
     """
 
     message_id: str
@@ -48,19 +50,22 @@ class UIMessageStream(ReplyRendering):
     session_id: str
     files_url: str
     rejected: Collection[str] = ()
+    step_over: bool = False
     #: Type and id of the open part.
     _open: tuple[str, str] | None = None
     _parts: int = 0
-    #: Whether the step has ended, so the next output of the model starts another one.
-    _step_over: bool = False
+    #: Whether the last event asked for an approval.
+    _waits: bool = False
     #: Approval id -> id of the call that needs the approval.
     _calls: dict[str, str] = field(default_factory=dict)
 
     def begin(self) -> bytes:
-        """Return the start of the message and of its first step."""
+        """Return the start of the message, and of its first step if it is new."""
         about = {"session_id": self.session_id, "run_id": self.run_id}
         start = {"type": "start", "messageId": self.message_id, "messageMetadata": about}
-        return frame_json(start) + frame_json({"type": "start-step"})
+        # The SDK only looks for approvals in a message's last step, so no empty step may follow.
+        step = b"" if self.step_over else frame_json({"type": "start-step"})
+        return frame_json(start) + step
 
     def finish(self) -> bytes:
         failure = self.find_failure()
@@ -81,7 +86,7 @@ class UIMessageStream(ReplyRendering):
         return b"".join(map(frame_json, [*self._close(), *chunks])) + _DONE
 
     def _finish_reason(self, stats: dict[str, Any]) -> str:
-        if self.fold.caller_calls:
+        if self.fold.caller_calls or self._waits:
             return "tool-calls"
         return _FINISH_REASONS.get(stats.get("finish_reason", ""), "stop")
 
@@ -91,6 +96,7 @@ class UIMessageStream(ReplyRendering):
         if kind == "rewind" and event["data"].get("again"):
             self.rewind()
         self.fold.add(event)
+        self._waits = kind == "approval_required"
         if kind == "plain":
             yield from self._show_plain(event["chain_type"], event["data"])
         elif kind == "attachment_saved":
@@ -112,7 +118,7 @@ class UIMessageStream(ReplyRendering):
     def _show_plain(self, chain_type: str | None, data: str) -> Iterator[Chunk]:
         if chain_type == "tool_call_result":
             result = orjson.loads(data)
-            self._step_over = True
+            self.step_over = True
             if name_approval(self.run_id, result["id"]) in self.rejected:
                 yield {"type": "tool-output-denied", "toolCallId": result["id"]}
                 return
@@ -140,8 +146,8 @@ class UIMessageStream(ReplyRendering):
             yield {"type": f"{kind}-delta", "id": self._open[1], "delta": data}
 
     def _begin_step(self) -> Iterator[Chunk]:
-        if self._step_over:
-            self._step_over = False
+        if self.step_over:
+            self.step_over = False
             yield {"type": "finish-step"}
             yield {"type": "start-step"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Response, request
@@ -13,6 +13,7 @@ from ...db.runs import RunRow
 from ...errors import ApiError
 from ..blueprint import ApiBlueprint
 from ..conversation import (
+    Answer,
     Conversation,
     continue_with_answers,
     open_conversation,
@@ -78,14 +79,14 @@ def stream_chat(body: dict[str, Any]) -> Response:
         raise ApiError("missing_field", "Missing key: messages")
     given = body["messages"] if is_whole else [body["message"]]
     read = read_ui_messages(given)
-    last = given[-1]
-    # If the new message has the id of the SDK's last message, the SDK continues that message.
+    regenerates = body["trigger"] == "regenerate-message"
+    last = given[-1] if regenerates else _find_continued(given, body["messageId"])
+    # If the new message has the id of a message that the SDK sent, the SDK continues that message.
     continues = last.get("role") == "assistant" and isinstance(last.get("id"), str)
     message_id = last["id"] if continues else ""
     if answers := read_answers(last):
         run, _, watch = continue_with_answers(answers, body["username"])
-        rejected = {one.approval_id for one in answers if not one.approved}
-        return _stream(run, watch, message_id, rejected)
+        return _stream(run, watch, message_id, answers)
     if body["system"]:
         read.insert(0, {"role": "system", "content": body["system"]})
     asked = Conversation(
@@ -96,7 +97,7 @@ def stream_chat(body: dict[str, Any]) -> Response:
         messages=read,
         tools=body["tools"],
         is_whole=is_whole,
-        regenerates=body["trigger"] == "regenerate-message",
+        regenerates=regenerates,
         may_wait=body["approvals"],
     )
     watch = open_conversation(asked, body)
@@ -116,21 +117,37 @@ def resume_chat(query: dict[str, Any], chat_id: str) -> Response:
     return Response(status=204) if watch is None else _stream(watch, watch, "")
 
 
+def _find_continued(given: list[dict[str, Any]], message_id: str) -> dict[str, Any]:
+    """Return the assistant's message with this id, or the last message.
+
+    The SDK sends the id of an earlier message if a person answered its approval late.
+    """
+    for message in given:
+        if message_id and message.get("id") == message_id and message.get("role") == "assistant":
+            return message
+    return given[-1]
+
+
 def _stream(
     run: RunRow | Watch,
     watch: Watch | Sequence[ApprovalRow],
     message_id: str,
-    rejected: Collection[str] = (),
+    answers: Sequence[Answer] = (),
 ) -> Response:
     """Return the stream of a turn.
 
     :param watch: The watch of the turn, or its undecided calls.
     :param message_id: Id of the message that the turn continues, or empty for a new message.
-    :param rejected: Ids of approvals that were just rejected.
+    :param answers: Decisions of the request, after which the turn continues.
     """
     files_url = f"{request.script_root}{get_state().settings.url_prefix}/api/v1/files"
     rendering = UIMessageStream(
-        message_id or run.run_id, run.run_id, run.session_id, files_url, rejected=rejected
+        message_id or run.run_id,
+        run.run_id,
+        run.session_id,
+        files_url,
+        rejected={one.approval_id for one in answers if not one.approved},
+        step_over=bool(answers),
     )
     response = stream_conversation(rendering, watch, run.run_id)
     response.headers.update(HEADERS)

@@ -96,7 +96,7 @@ class UIChatSchema(RequestSchema):
         "With `regenerate-message`, the new answer replaces the last one.", "submit-message"
     )
     messageId = optional_text(
-        "Ignored. The last message of `messages` determines the answer.", "m2"
+        "Id of the assistant's message that continues, if it is not the last one.", "m2"
     )
     username = optional_text(
         "The session's username. By default the key's username, or `aisdk:` and the beginning of "
