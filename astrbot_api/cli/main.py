@@ -221,8 +221,8 @@ def upgrade_db(settings: Settings) -> None:
 @settings_option
 def show_db(settings: Settings) -> None:
     """List the migrations and their status."""
-    for name, applied in open_store(settings).list_migrations():
-        click.echo(f"{'done' if applied else 'to do':6} {name}")
+    for name, state in open_store(settings).list_migrations():
+        click.echo(f"{state:6} {name}")
 
 
 @db_group.command("sweep")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import peewee
@@ -10,10 +11,15 @@ from playhouse.migrations import Runner
 from ..errors import SettingsError
 from . import development
 
+log = logging.getLogger(__name__)
+
 #: One file per migration, with a unique number. The first one creates the current tables.
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 _FIRST = "0001_initial"
+
+NEWER_TEXT = "a newer version has migrated the database"
+NEWER_REMEDY = "Install that version, or restore the backup made before the upgrade"
 
 #: Migrations before the first release, whose tables the first one now creates.
 _SQUASHED = {
@@ -55,9 +61,16 @@ def upgrade(db: peewee.Database) -> list[str]:
                 names = [_FIRST, *runner.fake()]
             runner.History.delete().where(runner.History.name.in_(old)).execute()
     names += runner.up()
+    if newer := [one.name for one in runner.status() if one.path is None]:
+        # Not refused: during an upgrade, workers of both versions run.
+        log.warning("%s: %s. %s", NEWER_TEXT, ", ".join(newer), NEWER_REMEDY)
     return names
 
 
-def list_migrations(db: peewee.Database) -> list[tuple[str, bool]]:
-    """Return each migration's name and whether it is applied."""
-    return [(one.name, bool(one.applied)) for one in Runner(db, str(MIGRATIONS)).status()]
+def list_migrations(db: peewee.Database) -> list[tuple[str, str]]:
+    """Return each migration's name and state: ``done``, ``to do`` or ``newer``."""
+    found = Runner(db, str(MIGRATIONS)).status()
+    return [
+        (one.name, "newer" if one.path is None else "done" if one.applied else "to do")
+        for one in found
+    ]

@@ -117,7 +117,7 @@ class PostgresStore:
                     text += "; make the role its owner: ALTER DATABASE name OWNER TO role"
                 raise SettingsError(text) from error
 
-    def list_migrations(self) -> list[tuple[str, bool]]:
+    def list_migrations(self) -> list[tuple[str, str]]:
         with self._connect() as connection:
             return migrating.list_migrations(PostgresDatabase(connection))
 

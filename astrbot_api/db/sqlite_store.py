@@ -74,7 +74,7 @@ class SqliteStore:
             finally:
                 db.close()
 
-    def list_migrations(self) -> list[tuple[str, bool]]:
+    def list_migrations(self) -> list[tuple[str, str]]:
         db = self._connect()
         try:
             return migrating.list_migrations(db)

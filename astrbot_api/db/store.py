@@ -39,8 +39,8 @@ class Store(Protocol):
         """
         ...
 
-    def list_migrations(self) -> list[tuple[str, bool]]:
-        """Return each migration's name and whether it is applied."""
+    def list_migrations(self) -> list[tuple[str, str]]:
+        """Return each migration's name and state: ``done``, ``to do`` or ``newer``."""
         ...
 
     def read(self) -> AbstractContextManager[peewee.Database]:

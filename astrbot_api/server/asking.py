@@ -46,8 +46,9 @@ def ask_provider(what: str, config: ProviderConfig) -> Finding:
     what = f"{what}, provider {config.id}"
     try:
         config = resolve_auto(config, os.environ) if config.type == "auto" else config
-    except ProviderError as error:
-        return Finding(what, "off", f"not checked: `serve` chooses. {error.message}")
+    except ProviderError:
+        text = "not checked: `serve` finds an Ollama or starts the embedded model"
+        return Finding(what, "off", f"{text}; gunicorn alone has no model")
     if config.type == "mock":
         return Finding(what, "ok", "the mock model needs no endpoint")
     if config.type != "openai":

@@ -16,6 +16,7 @@ from ..config.settings import Settings, list_misspelt
 from ..db import keys
 from ..db.deliveries import EVENT_PREFIX, list_newest
 from ..db.leases import find_skew_s
+from ..db.migrating import NEWER_REMEDY, NEWER_TEXT
 from ..db.store import Store, open_store
 from ..db.stored import Stored, find_committed, list_by_key, sum_growth, sum_stored
 from ..deliveries.webhook_file import read_webhooks
@@ -155,7 +156,10 @@ def _describe_config(config: AgentConfig) -> str:
 
 
 def _examine_database(store: Store) -> Iterator[Finding]:
-    left = [name for name, applied in store.list_migrations() if not applied]
+    migrations = store.list_migrations()
+    left = [name for name, state in migrations if state == "to do"]
+    if newer := [name for name, state in migrations if state == "newer"]:
+        yield Finding("database", "warn", f"{NEWER_TEXT}: {', '.join(newer)}", NEWER_REMEDY)
     if left:
         text = f"{len(left)} migrations are pending: {', '.join(left)}"
         yield Finding("database", "fail", text, "astrbot-api db upgrade")

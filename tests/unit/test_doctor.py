@@ -54,6 +54,18 @@ def test_a_healthy_server_has_status_0(tmp_path: Path) -> None:
     assert "ok    database: sqlite, up to date" in output
     assert "ok    keys: 1 valid of 1" in output
     assert "ok    config default: provider auto (auto)" in output
+    assert "off   config default, provider auto: not checked: `serve` finds an Ollama or" in output
+
+
+def test_a_database_of_a_newer_version_is_a_warning(tmp_path: Path) -> None:
+    store = prepare(tmp_path)
+    sql = "INSERT INTO schema_migration (name, applied) VALUES ('9999_later', '2026-01-01')"
+    store.write(lambda db: db.execute_sql(sql))
+    store.close()
+    status, output = run_doctor(tmp_path, "--offline")
+    assert status == 1
+    text = "warn  database: a newer version has migrated the database: 9999_later\n      -> Install"
+    assert text in output
 
 
 def test_a_misspelt_variable_is_named_with_the_setting(

@@ -130,7 +130,7 @@ def test_the_last_development_state_is_taken_over(stores: list[Store]) -> None:
     assert old.upgrade() == ALL_MIGRATIONS
     if old.dialect == "postgres":
         assert _rows(old, "SELECT event FROM run_event") == [('{"a":"\u00e9"}'.encode(),)]
-    assert old.list_migrations() == [(name, True) for name in ALL_MIGRATIONS]
+    assert old.list_migrations() == [(name, "done") for name in ALL_MIGRATIONS]
     assert _rows(old, "SELECT name FROM owner") == [("bob",)]
     # Data counts for the key of the session's first run.
     counted = "SELECT key_id, messages, messages_bytes, sessions, sessions_bytes FROM key_stored"
@@ -164,7 +164,20 @@ def test_the_last_state_before_the_migrations_were_squashed_is_recognized(
     store.upgrade()
     _note_migrations(store, migrating._SQUASHED)
     assert store.upgrade() == []
-    assert store.list_migrations() == [(name, True) for name in ALL_MIGRATIONS]
+    assert store.list_migrations() == [(name, "done") for name in ALL_MIGRATIONS]
+
+
+def test_an_older_version_names_the_migrations_of_a_newer_one(
+    stores: list[Store], caplog: pytest.LogCaptureFixture
+) -> None:
+    store = stores[0]
+    store.upgrade()
+    _note_migrations(store, ["9999_later"])
+    assert not caplog.records
+    assert store.upgrade() == []
+    (line,) = caplog.messages
+    assert line.startswith("a newer version has migrated the database: 9999_later. Install that")
+    assert store.list_migrations()[-1] == ("9999_later", "newer")
 
 
 def test_a_state_before_the_last_squashed_migration_is_refused(stores: list[Store]) -> None:
