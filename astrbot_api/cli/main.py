@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ..config.settings import Settings
+from ..config.settings import Settings, list_misspelt
 from ..db import keys
 from ..db.audit import AuditEntry, key_entry, write_audited
 from ..db.store import open_store
@@ -264,6 +264,8 @@ def check(settings: Settings) -> None:
     """
     from ..server.preparing import check_files
 
+    for name, meant in list_misspelt(os.environ):
+        click.echo(f"{name} is no setting and has no effect; rename it to {meant}", err=True)
     check_files(settings)
     click.echo("The configuration files are valid.")
 

@@ -32,6 +32,12 @@ MIN_PASSWORD_CHARS = 8
 #: Similarity to the name of a setting from which another name is taken as misspelt.
 _SIMILAR = 0.92
 
+#: Variables of ``serve``, gunicorn's configuration and the models, which are no settings.
+_OTHER_VARIABLES = (
+    "ASTRBOT_GRACEFUL_TIMEOUT_S", "ASTRBOT_LOCAL_GGUF", "ASTRBOT_LOG_LEVEL", "ASTRBOT_MODEL",
+    "ASTRBOT_MODEL_URL",
+)  # fmt: skip
+
 _ORIGIN = r"https?://[^/\s*]+"
 
 
@@ -443,11 +449,12 @@ def load_settings(
 
 
 def list_misspelt(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the names that differ from a setting in a few letters, with that setting.
+    """Return the names that differ from a known one in a few letters, with that one.
 
     They have no effect. Other names that begin with the prefix may be the user's own.
     """
     known = [PREFIX + one.name.upper() for one in fields(Settings)]
+    known += _OTHER_VARIABLES
     others = sorted({name for name in names if name.startswith(PREFIX)}.difference(known))
     close = ((name, get_close_matches(name, known, 1, _SIMILAR)) for name in others)
     return [(name, found[0]) for name, found in close if found]

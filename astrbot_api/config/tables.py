@@ -199,12 +199,13 @@ def check_proxy(value: str) -> None:
         raise ma.ValidationError("Must begin with http://, https://, socks5:// or socks5h://.")
 
 
-#: What to do about a common fault of a TOML file, by the beginning of tomllib's message.
+#: What to do about a common fault of a TOML file, by a part of tomllib's message.
 _REMEDIES = {
     "Invalid value": 'write texts in "straight quotes", true and false small, and close each list',
     "Cannot overwrite a value": "the table has this key twice; remove one",
     "Cannot declare": "the file has this table twice; join them",
     "Unescaped": "write a path with backslashes in 'single quotes'",
+    "character '\\n'": 'close the quotes, or write the lines in """three quotes"""',
     "Invalid hex value": "write a path with backslashes in 'single quotes'",
 }
 
@@ -223,7 +224,7 @@ def read_toml(path: Path, shown_path: str, *, optional: bool = False) -> dict[st
             f"{shown_path}: not UTF-8 (line {line}); save the file as UTF-8"
         ) from error
     except tomllib.TOMLDecodeError as error:
-        remedies = [one for fault, one in _REMEDIES.items() if str(error).startswith(fault)]
+        remedies = [one for fault, one in _REMEDIES.items() if fault in str(error)]
         raise SettingsError("; ".join((f"{shown_path}: {error}", *remedies))) from error
     except OSError as error:
         if optional and isinstance(error, FileNotFoundError):

@@ -74,6 +74,14 @@ def test_a_folder_that_cannot_be_listed_removes_no_config(
             "[provider]\ntype = 'auto'\ntype = 'mock'\n",
             "configs/bad.toml: Cannot overwrite a value (at line 3, column 14); the table has this",
         ),
+        (
+            '[agent]\nsystem_prompt = "You are\na pirate."',
+            "configs/bad.toml: Illegal character '\\n' (at line 2, column 25); close the quotes,",
+        ),
+        (
+            "name = 'bad\n[provider]\ntype = 'mock'",
+            "configs/bad.toml: Found invalid character '\\n' (at line 1, column 12); close the",
+        ),
         ("[provider]\ntype = 'gpt'", "configs/bad.toml: provider.type: Must be one of"),
         ("[provider]\ntype = 'openai'", "configs/bad.toml: provider.base_url: required"),
         (

@@ -82,6 +82,10 @@ def test_a_misspelt_variable_is_named_with_the_setting(
         "warn  environment: ASTRBOT_CORS_ORIGIN is no setting and has no effect\n"
         "      -> rename it to ASTRBOT_CORS_ORIGINS\n"
     ) in output
+    monkeypatch.delenv("ASTRBOT_CORS_ORIGIN")
+    monkeypatch.setenv("ASTRBOT_GRACEFUL_TIMEOUT", "60")
+    text = "ASTRBOT_GRACEFUL_TIMEOUT is no setting and has no effect; rename it to ASTRBOT_GRAC"
+    assert text in CliRunner().invoke(main, ["check", "--data-dir", str(tmp_path)]).stderr
 
 
 def test_a_database_file_of_another_user_is_named(
