@@ -123,7 +123,7 @@ $(SDKS)/.stamp-%: tests/clients/sdks/%.txt
 
 # The lowest versions that setup.cfg accepts, in an environment of their own.
 LOWEST := $(VENV)/lowest
-ALL_EXTRAS := local,postgres,redis,s3,mcp,im,chat,media,socks,otel,test
+ALL_EXTRAS := local,postgres,redis,s3,mcp,im,chat,media,office,socks,otel,test
 lowest: $(LOWEST)/.stamp $(NPM_STAMP)
 	@$(LOWEST)/bin/python -m pytest $(or $(ARGS),tests/unit tests/api tests/contract)
 

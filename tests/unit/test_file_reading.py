@@ -6,7 +6,10 @@ import base64
 import contextlib
 import io
 import json
+import lzma
+import sys
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 
 import PIL
@@ -593,6 +596,40 @@ def test_what_cannot_be_read_is_said_in_words() -> None:
         read(old)
     with pytest.raises(Unreadable, match="content is binary"):
         read(bytes(range(1, 32)) * 50, "notes.txt")
+
+
+def read_old(name: str) -> bytes:
+    """Return a document that LibreOffice has written."""
+    packed = json.loads((Path(__file__).parent.parent / "data" / "old_office.json").read_bytes())
+    return lzma.decompress(base64.b64decode(packed[name]))
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("old.doc", "# 季度报告\n\nThe word is marmalade.\n\n| item | price |"),
+        ("old.ppt", "## Slide 1\n\n### 季度报告\n\nmarmalade"),
+    ],
+)
+def test_an_old_document_of_office_is_read(name: str, wanted: str) -> None:
+    pytest.importorskip("office_oxide")
+    assert wanted in read(read_old(name), name)
+
+
+def test_an_old_document_with_a_password_is_said_to_have_one() -> None:
+    pytest.importorskip("office_oxide")
+    data = bytearray(read_old("old.doc"))
+    data[data.index(b"\xec\xa5\1\1M") + 11] |= 1  # the bit fEncrypted (MS-DOC, 2.5.1)
+    with pytest.raises(Unreadable, match="password"):
+        read(bytes(data))
+
+
+def test_an_old_document_without_a_reader_says_what_to_ask_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "office_oxide", None)
+    with pytest.raises(Unreadable, match="ask for it as pptx or PDF"):
+        read(read_old("old.ppt"))
 
 
 def test_an_empty_file_is_said_to_be_empty() -> None:

@@ -73,13 +73,22 @@ _EMBEDDED = re.compile(
     r"(data:[\w.+-]{1,50}/[\w.+-]{1,50}(?:;[\w=.-]{1,50})?;base64,)[A-Za-z0-9+/=]{200,}+"
 )
 
+_PASSWORD = "it is protected by a password; ask for it without one"
+
 #: Stream name in an old Office file -> error text (Source: MS-CFB, MS-OFFCRYPTO).
 _OLD_OFFICE = (
-    ("EncryptedPackage", "it is protected by a password; ask for it without one"),
-    ("WordDocument", "it is in the old format of Word; ask for it as docx or PDF"),
-    ("PowerPoint Document", "it is in the old format of PowerPoint; ask for it as pptx or PDF"),
+    ("EncryptedPackage", _PASSWORD),
     ("__properties_version1.0", "it is a mail of Outlook; ask for it as eml or PDF"),
 )
+
+#: The same -> extension, and error text of a document that cannot be read.
+_OLD_DOCUMENTS = (
+    ("WordDocument", "doc", "it is in the old format of Word; ask for it as docx or PDF"),
+    (
+        "PowerPoint Document", "ppt",
+        "it is in the old format of PowerPoint; ask for it as pptx or PDF",
+    ),
+)  # fmt: skip
 
 
 def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
@@ -208,9 +217,24 @@ def _read_old_office(source: BinaryIO) -> str:
     for name, words in _OLD_OFFICE:
         if name.encode("utf-16-le") in data:
             raise Unreadable(words)
+    for name, kind, words in _OLD_DOCUMENTS:
+        if name.encode("utf-16-le") in data:
+            return _read_old_document(data, kind, words)
     if not any(name.encode("utf-16-le") in data for name in ("Workbook", "Book")):
         raise Unreadable("its format is not supported")
     return office.read_sheets(data)
+
+
+def _read_old_document(data: bytes, kind: str, words: str) -> str:
+    try:
+        from office_oxide import Document, OfficeOxideError
+    except ImportError as error:
+        raise Unreadable(words) from error
+    try:
+        text: str = Document.from_bytes(data, kind).to_markdown()
+    except OfficeOxideError as error:
+        raise Unreadable(_PASSWORD if "password" in str(error) else words) from error
+    return text
 
 
 def _read_rtf(data: bytes) -> str:
