@@ -55,7 +55,7 @@ from .im.proactive import ProactiveMessages
 from .im.registry import AdapterTypes
 from .im.sending import Sender
 from .keys.legacy import LegacyKeys
-from .keys.quotas import Quotas
+from .keys.quotas import REFRESH_S, Quotas
 from .keys.rates import open_rate_limiter
 from .keys.usage import KeyUsage
 from .keys.visitors import Visitors
@@ -346,7 +346,7 @@ def _add_chores(state: AppState) -> None:
     chores.add(lambda: prune_journal(worker.journal, settings.run_log_keep_s), every_s=30.0)
     chores.add(worker.idempotency.retry, every_s=1.0)
     chores.add(worker.idempotency.prune, every_s=600.0)
-    chores.add(state.keys.quotas.refresh, every_s=15.0)
+    chores.add(state.keys.quotas.refresh, every_s=REFRESH_S)
     chores.add(state.uploads.remove_expired, every_s=60.0)
     chores.add(
         lambda: remove_old_rows(

@@ -495,3 +495,17 @@ def test_usage_of_all_keys_is_in_metrics_and_owner_pages(api: Api) -> None:
     assert f'astrbot_stored_bytes{{kind="messages"}} {float(total.messages_bytes)}' in lines
     assert 'astrbot_stored{kind="sessions"} 1.0' in lines
     assert "astrbot_disk_free_bytes" in lines
+
+
+def test_the_totals_of_all_keys_are_read_beside_the_event_loop(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.chat("hi")
+    kept: list[Any] = []
+    read_aside = api.state.db.read_aside
+    monkeypatch.setattr(
+        api.state.db, "read_aside", lambda job: kept.append(read_aside(job)) or kept[-1]
+    )
+    api.state.keys.quotas.refresh()
+    ((stored, _growth),) = kept
+    assert stored.messages == 2
