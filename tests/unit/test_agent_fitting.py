@@ -195,10 +195,10 @@ def test_what_can_be_read_in_two_ways_is_refused(schema: Any, given: Any) -> Non
 def test_a_required_argument_that_is_missing_gets_its_default() -> None:
     flag = {"type": "boolean", "default": False}
     inner = {"type": "object", "properties": {"x": flag}, "required": ["x"]}
-    properties = {"a": flag, "b": inner, "c": {"default": 5}, "d": {"type": "string"}}
-    schema = {"type": "object", "properties": properties, "required": ["a", "b", "d"]}
-    taken = {"a": False, "b": {"x": False}, "d": "e"}
-    assert json.loads(run(schema, {"b": {}, "d": "e"})) == taken
+    properties = {"a": flag, "b": inner, "c": {"default": 5}, "d": {"type": "string"}, "e": flag}
+    schema = {"type": "object", "properties": properties, "required": ["a", "b", "d", "e"]}
+    taken = {"a": False, "b": {"x": False}, "d": "e", "e": True}
+    assert json.loads(run(schema, {"b": {}, "d": "e", "e": True})) == taken
     assert run(schema, {"a": True, "b": {}}) == "error: bad arguments: 'd' is a required property"
 
 
