@@ -319,6 +319,23 @@ def test_a_tool_call_that_needs_approval_is_approved_or_rejected(browser: Any, s
         visitor.check()
 
 
+def test_a_call_that_was_decided_elsewhere_shows_its_answer(browser: Any, site: Site) -> None:
+    site.attributes = 'config="careful"'
+    with Visitor(browser, site) as visitor, Visitor(browser, site) as elsewhere:
+        visitor.open()
+        visitor.say('TOOL=calculate TOOLARGS={"expression":"2+2"}')
+        visitor.find(".approval").wait_for()
+        visitor.wait_until_done()
+        elsewhere.open()
+        elsewhere.find("header .menu").click()
+        elsewhere.find(".row").click()
+        elsewhere.find(".approval button").first.click()
+        sync_api.expect(elsewhere.find(".bot .text").last).to_have_text("tool said: 4")
+        visitor.find(".approval button").first.click()
+        sync_api.expect(visitor.find(".bot .text").last).to_have_text("tool said: 4")
+        visitor.wait_until_done()
+
+
 @pytest.mark.parametrize("last", ["decision", "end"])
 def test_a_decision_during_the_end_of_the_stream_shows_the_answer(
     browser: Any, site: Site, last: str

@@ -576,10 +576,10 @@ class AstrBotChat extends HTMLElement {
     try {
       await stream.decide(approval.id, decision);
     } catch (error) {
-      if (error.status !== 409) { // 409: already decided elsewhere
-        this.#say(this.#wordsOf(error));
-        return false;
-      }
+      // Already decided elsewhere, and the turn may have ended since.
+      if ([404, 409].includes(error.status) && !this.#busy) return this.#reload();
+      this.#say(this.#wordsOf(error));
+      return false;
     }
     this.#say("");
     if (!this.#busy && stream.reply.waiting.length) this.#follow(stream, bot);
