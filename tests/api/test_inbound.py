@@ -6,6 +6,7 @@ import asyncio
 import base64
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from astrbot_api.db.models.sessions import ChatSession
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.errors import ApiError, StorageError
 from astrbot_api.im import pending as pending_messages
+from astrbot_api.im.adapter import InFile
+from astrbot_api.im.pending import PendingMessages
 from astrbot_api.testing import make_app
 
 from ..fake_messenger import FakeMessenger, to_message
@@ -62,6 +65,20 @@ class BotApp(Api):
             lambda: len(self.messenger.sent) > before and not self.state.im.outbox.sending_count
         )
         return "".join(self.messenger.texts()[before:])
+
+    def hold_files(self) -> tuple[threading.Event, threading.Event]:
+        """Hold the files of messages; return an event that is set then, and one to release them."""
+        asked, late = threading.Event(), threading.Event()
+        _, adapter = self.state.im.bots.get_running("bot1")
+        fetch = adapter.open_file
+
+        def hang(source: str) -> Any:
+            asked.set()
+            assert late.wait(60)
+            return fetch(source)
+
+        adapter.open_file = hang  # type: ignore[method-assign]
+        return asked, late
 
     def list_asked(self, umo: str = "bot1:FriendMessage:s1") -> list[str]:
         """Return the texts of the users' messages in a session."""
@@ -313,16 +330,7 @@ def test_a_message_whose_worker_dies_while_fetching_is_answered_by_another(
 def test_a_slow_file_delays_only_its_conversation(make_bot_app: Any, polls: bool) -> None:
     lines = "polls = true\n" if polls else ""
     bot_app = make_bot_app(bots=BOTS.format(config="default") + lines)
-    asked, late = threading.Event(), threading.Event()
-    _, adapter = bot_app.state.im.bots.get_running("bot1")
-    fetch = adapter.open_file
-
-    def hang(source: str) -> Any:
-        asked.set()
-        assert late.wait(60)
-        return fetch(source)
-
-    adapter.open_file = hang
+    asked, late = bot_app.hold_files()
     told = [
         {"event": "1", "text": "Read this", "files": {"note.txt": "4711"}},
         {"event": "2", "text": "Which number?"},
@@ -340,6 +348,34 @@ def test_a_slow_file_delays_only_its_conversation(make_bot_app: Any, polls: bool
     assert "4711" in texts
     assert bot_app.list_asked() == ["Read this", "Which number?"]
     wait_for(lambda: bot_app.count_rows("inbound_pending") == 0)
+
+
+def test_a_file_that_came_with_its_message_does_not_wait(bot_app: BotApp) -> None:
+    asked, late = bot_app.hold_files()
+    bot, adapter = bot_app.state.im.bots.get_running("bot1")
+    assert bot_app.deliver(event="1", text="Read", files={"a.txt": "4711"}).status_code == 200
+    assert asked.wait(60)
+    file = InFile("file", "b.txt", data=b"4712")
+    message = replace(to_message({"event": "2", "text": "Read"}), files=(file,))
+    bot_app.state.im.inbound.take(bot, adapter, message)
+    assert "4712" in wait_for(bot_app.messenger.texts)[0]
+    late.set()
+    wait_for(lambda: find_with("4711", bot_app.messenger.texts()))
+
+
+def test_a_message_that_another_worker_receives_is_answered_in_order_and_at_once(
+    make_bot_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PendingMessages, "check", lambda self: None)  # later
+    fetching, other = make_bot_app(), make_bot_app()
+    asked, late = fetching.hold_files()
+    assert fetching.deliver(event="1", text="Read", files={"a.txt": "4711"}).status_code == 200
+    assert asked.wait(60)
+    assert other.deliver(event="2", text="Thanks").status_code == 200
+    wait_for(lambda: not other.state.im.inbound.pending._fetching)
+    late.set()
+    wait_for(lambda: find_with("Thanks", other.messenger.texts() + fetching.messenger.texts()))
+    assert other.list_asked() == ["Read", "Thanks"]
 
 
 def test_a_conversation_has_a_bounded_number_of_waiting_messages(
@@ -393,7 +429,8 @@ def test_a_redelivered_message_is_acknowledged_only_after_it_is_stored(
     bot_app = make_bot_app()
     pending, failing = bot_app.state.im.inbound.pending, threading.Event()
     first_writes, write = threading.Event(), bot_app.state.db.write
-    message = to_message({"event": "1", "text": "Read", "files": {"a.txt": "4711"}})
+    told = {"event": "1", "text": "Read", "files": {"a.txt": "4711"}}
+    message = to_message(told)
 
     def fail(job: Any) -> Any:
         first_writes.set()
@@ -418,7 +455,28 @@ def test_a_redelivered_message_is_acknowledged_only_after_it_is_stored(
     second.join()
     monkeypatch.setattr(bot_app.state.db, "write", write)
     assert [len(one) for one in refusals] == [1, 1], "who has an answer is not told of it again"
-    wait_for(lambda: bot_app.count_rows("inbound_pending") == 0)
+    assert bot_app.deliver(**told).status_code == 200
+    assert "4711" in wait_for(bot_app.messenger.texts)[0]
+
+
+def test_a_message_is_answered_if_the_files_before_it_arrive_while_it_is_stored(
+    make_bot_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PendingMessages, "check", lambda self: None)  # at once, not by this job
+    bot_app = make_bot_app()
+    asked, late = bot_app.hold_files()
+    write = pending_messages.write_message
+
+    def write_later(message: Any) -> str:
+        late.set()
+        wait_for(lambda: not bot_app.state.im.inbound.pending._fetching)
+        return write(message)
+
+    assert bot_app.deliver(event="1", text="Read", files={"a.txt": "4711"}).status_code == 200
+    assert asked.wait(60)
+    monkeypatch.setattr(pending_messages, "write_message", write_later)
+    assert bot_app.deliver(event="2", text="Hello").status_code == 200
+    wait_for(lambda: find_with("You said: Hello", bot_app.messenger.texts()))
 
 
 def test_messages_of_a_missing_bot_are_dropped(
