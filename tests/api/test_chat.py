@@ -189,9 +189,9 @@ def test_a_client_that_ignores_errors_shows_the_reason_of_a_failure(
         yield
 
     api, _ = make_scripted(answer)
-    failed = api.chat(session_id="s", enable_streaming=streaming)[-4:]
+    said = api.chat(session_id="s", enable_streaming=streaming)
+    error, complete, saved, _ = failed = [one for one in said if one["type"] in FAILED]
     assert [event["type"] for event in failed] == FAILED
-    error, complete, saved, _ = failed
     assert complete["data"] == error["data"] == "The model's endpoint is away."
     assert complete["streaming"] == streaming
     history = api.get("/api/v1/chat/sessions/s/messages?username=alice").get_json()["data"]
@@ -356,6 +356,27 @@ def test_a_reply_that_cannot_be_stored_is_an_error_and_is_stored_later(
         assert events[-2]["data"] == "fine"
     wait_for(lambda: api.count_rows("message") == 2)
     assert api.chat("again", session_id="s")[-3]["data"] == "fine"
+
+
+def test_a_failure_without_streaming_is_also_in_plain(make_scripted: Any) -> None:
+    """AstrBot sends no ``complete`` without streaming, so its clients read only ``plain``."""
+    api, _ = make_scripted([ProviderError("The endpoint is down.")])
+    events = api.chat(session_id="s", enable_streaming=False)
+    kinds = [one["type"] for one in events[-5:]]
+    assert kinds == ["error", "plain", "complete", "message_saved", "end"]
+    said = events[-4]
+    assert (said["data"], said["streaming"], said["chain_type"]) == (
+        events[-5]["data"],
+        False,
+        None,
+    )
+    path = f"/api/v1/chat/runs/{said['message_id']}/stream?snapshot=true"
+    (snapshot, *_) = parse_events(api.get(path).get_data())
+    assert snapshot["data"]["content"]["message"] == [], "it is no part of the answer"
+    failed = api.post_chat(
+        username="alice", message="x", enable_streaming=False, response_mode="blocking"
+    )
+    assert (failed.status_code, failed.get_json()["message"]) == (502, said["data"])
 
 
 def test_an_exception_in_error_handling_does_not_block_the_session(

@@ -275,6 +275,9 @@ def list_last_events(
             last.append(events.agent_stats(content["agent_stats"]))
         # Many clients ignore `error` events and show only this text.
         shown = text or outcome.message
+        if outcome.code and not text and not streaming:
+            # Without streaming, AstrBot says everything in `plain` and sends no `complete`.
+            last += events.plain_pieces(run.run_id, shown, streaming=False)
         finish_reason = ((content or {}).get("agent_stats") or {}).get("finish_reason", "")
         last.append(
             events.complete(

@@ -59,7 +59,7 @@ class ReplyFold:
     def add(self, event: Event) -> None:
         """Add an event of the run. Events without content are ignored."""
         kind = event["type"]
-        if kind == "plain":
+        if kind == "plain" and self.error is None:  # afterwards, it is the error's text
             self._add_plain(event["chain_type"], event["data"])
         elif kind in MEDIA_TYPES:
             self._filename = event["data"].partition("]")[2]
