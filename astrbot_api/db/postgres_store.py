@@ -196,11 +196,22 @@ class PostgresStore:
             if is_read_only(db):
                 look._distrust()
                 return READ_ONLY_TEXT
-            if time.monotonic() - self._refused_at > _JAM_S:
+            if not self._is_jammed():
                 return ""
             blockers = describe_blockers(db)
         held = f"; they wait for locks of {blockers}" if blockers else ""
         return f"all {self._pool_size} connections of this worker to PostgreSQL are in use{held}"
+
+    def _is_jammed(self) -> bool:
+        """Return whether a caller got no connection lately, and another would get none now.
+
+        During an outage nobody gets a connection, too, but afterwards all are free.
+        """
+        if time.monotonic() - self._refused_at > _JAM_S:
+            return False
+        counts = self._pool.get().get_stats()
+        is_free = counts["pool_available"] or counts["pool_size"] < self._pool_size
+        return not is_free or self._writers.get().is_full
 
     def close(self) -> None:
         self._closed = True

@@ -38,6 +38,11 @@ class FairSemaphore:
         # Or it was given a place at the last moment.
         return not self._stop_waiting(place)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no place is free."""
+        return not self._free
+
     def release(self) -> None:
         """Give the place to the caller that has waited longest."""
         with self._lock:

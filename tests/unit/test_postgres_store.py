@@ -286,6 +286,21 @@ def _add_session(store: PostgresStore, name: str) -> Any:
     return store.write(lambda db: sessions.create_session(db, name, "alice"))
 
 
+def test_connections_that_an_outage_took_are_not_reported_as_in_use(
+    postgres: Postgres, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_store, "_JAM_S", 1e6)
+    store = PostgresStore(postgres_url, pool_size=4, timeout_s=1)
+    own = PostgresStore(postgres_url, pool_size=2, timeout_s=30)
+    postgres.stop()
+    with pytest.raises(StorageError):
+        _add_session(store, "lost")
+    postgres.start()
+    assert store.describe_fault(own) == ""
+    store.close()
+    own.close()
+
+
 def test_writes_that_wait_for_a_foreign_lock_leave_connections_for_reads(
     postgres: Postgres, postgres_url: str
 ) -> None:
@@ -307,6 +322,7 @@ def test_writes_that_wait_for_a_foreign_lock_leave_connections_for_reads(
             jam = store.describe_fault(own)
             assert f"wait for locks of pid {other.info.backend_pid} (psql, idle in" in jam
         assert len({one.result(30).id for one in stuck}) == 3
+    assert store.describe_fault(own) == ""
     store.close()
     own.close()
 
