@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -9,7 +10,7 @@ from socket import SHUT_RDWR
 from time import monotonic
 from typing import Any, Protocol
 
-from flask import Request, Response
+from flask import Request, Response, request
 
 from ..chat.watching.seats import Seat
 from ..chat.watching.watch import Numbered
@@ -17,7 +18,9 @@ from ..errors import StorageError, refuse
 from ..event_lines import encode_line
 from ..events import Event, decode_event
 from ..runtime.threads import native_poll
-from .state import get_state
+from .state import get_http_state, get_state
+
+log = logging.getLogger(__name__)
 
 #: Poll event of a connection whose other side is closed. Only Linux has it.
 _CLOSED = getattr(select, "POLLRDHUP", 0)
@@ -133,6 +136,7 @@ def stream_response(
         response.
     :param on_disconnect: Called before ``on_close`` if the client disconnects before the end.
     """
+    _warn_without_threads(request.environ)
     heartbeat_s = get_state().settings.heartbeat_s
     body = StreamBody(watched, heartbeat_s, rendering or Rendering(), on_close, on_disconnect)
     if check_start is not None:
@@ -143,6 +147,22 @@ def stream_response(
             body.close()
             raise
     return Response(body, headers=_HEADERS, content_type=CONTENT_TYPE)
+
+
+def _warn_without_threads(environ: dict[str, Any]) -> None:
+    """Log once if this HTTP server handles one request at a time, such as gunicorn's sync worker.
+
+    Test clients do so, too, but name no server.
+    """
+    is_served = "SERVER_SOFTWARE" in environ or "uwsgi.version" in environ
+    warned = get_http_state().warned
+    if is_served and not environ.get("wsgi.multithread") and "threads" not in warned:
+        warned.add("threads")
+        log.warning(
+            "this HTTP server has no threads, so an open stream blocks all other requests, and "
+            "gunicorn kills it after 30 s; use gunicorn with the configuration of this package "
+            "(docs/embedding.rst), or a server with threads"
+        )
 
 
 def find_abort(request: Request) -> Callable[[], None] | None:

@@ -50,6 +50,8 @@ class HttpState:
     authenticate: Authenticate | None
     #: Unix time at which the application was created.
     started_at: float = field(default_factory=time.time)
+    #: Warnings that were logged already.
+    warned: set[str] = field(default_factory=set)
 
 
 def get_state() -> AppState:

@@ -94,3 +94,17 @@ def test_a_stream_being_opened_counts_towards_the_limit(
     assert refused.value.code == code
     seat.release()
     take(Holder(key)).release()
+
+
+def test_a_server_without_threads_is_named_in_the_log_once(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = {"message": "Hello", "username": "alice"}
+    gunicorn = {"SERVER_SOFTWARE": "gunicorn/27.0.1"}
+    for environ in ({}, {**gunicorn, "wsgi.multithread": True}):
+        api.post("/api/v1/chat", json=body, environ_overrides=environ).get_data()
+    assert caplog.messages == []
+    for environ in (gunicorn, gunicorn, {"uwsgi.version": b"2.0.31"}):
+        api.post("/api/v1/chat", json=body, environ_overrides=environ).get_data()
+    (line,) = caplog.messages
+    assert line.startswith("this HTTP server has no threads, so an open stream blocks all other")
