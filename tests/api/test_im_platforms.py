@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from werkzeug.test import TestResponse
 
 from astrbot_api import create_app
@@ -18,7 +15,6 @@ from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.testing import make_app
 from astrbot_api.testing.fake_platform import FakeResponse
 
-from .. import samples
 from ..im_platforms import PNG
 from ..servers import add_config
 from ..waiting import wait_for
@@ -289,28 +285,6 @@ def test_a_webhook_gets_the_reason_of_a_rejected_message(tmp_path: Path) -> None
         bot.state.close()
 
 
-def test_a_rotated_photo_reaches_the_model_upright(
-    tmp_path: Path, fake_messenger: Messenger
-) -> None:
-    def look(messages: list[ModelMessage]) -> Iterator[Delta]:
-        seen.append(messages[-1]["content"])
-        yield TextDelta("A photo.")
-
-    seen: list[Any] = []
-    (tmp_path / "bots.toml").write_text(fake_messenger.table())
-    config = 'modalities = ["text", "image"]\n[agent]\ntitles = false\n'
-    app = make_app(look, config=config, data_dir=tmp_path, im_retry_s=0.05)
-    with Bot(app.app, app.model, app.key) as bot:
-        bot.messenger = fake_messenger
-        bot.hook(fake_messenger.show(samples.make_turned(6)))
-        assert bot.texts(1) == ["A photo."]
-    url = seen[0][1]["image_url"]["url"]
-    head, _, body = url.partition(",")
-    assert head == "data:image/jpeg;base64"
-    with Image.open(io.BytesIO(base64.b64decode(body))) as picture:
-        assert picture.size == (120, 200)
-
-
 def test_quoted_and_forwarded_qq_messages_reach_the_model(tmp_path: Path) -> None:
     def look(messages: list[ModelMessage]) -> Iterator[Delta]:
         seen.append(str(messages[-1]["content"]))
@@ -357,11 +331,3 @@ def test_a_message_pushed_into_a_deleted_topic_arrives(tmp_path: Path) -> None:
         assert answer.status_code == 200
         assert bot.texts(1) == ["report"]
         bot.close()
-
-
-@pytest.fixture(params=MESSENGERS, ids=lambda one: one.type)
-def fake_messenger(request: pytest.FixtureRequest) -> Iterator[Messenger]:
-    """Return a running messenger."""
-    messenger: Messenger = request.param()
-    with messenger.fake:
-        yield messenger
