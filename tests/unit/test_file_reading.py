@@ -204,6 +204,19 @@ def test_a_long_document_of_word_is_read_within_the_limits() -> None:
     assert text.count(b"Sentence 1 of the report. Sentence 2 of the report. ") == 4000
 
 
+@pytest.mark.parametrize(("rows", "depth", "enough_s"), [(500, 1, 1e-6), (1, 1000, 7.0)])
+def test_the_tables_of_a_large_or_deep_document_are_read(
+    rows: int, depth: int, enough_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("astrbot_api.files.reading.word._ENOUGH_S", enough_s)
+    inner = "<w:tbl><w:tr><w:tc>" * depth + word("in it") + "</w:tc></w:tr></w:tbl>" * depth
+    row = [word("one") + word("two"), word("x") + inner, "<w:p><w:r><w:tab/></w:r></w:p>"]
+    text = read(samples.make_docx(word_table(*[row] * rows) + word("end")))
+    assert "| pencil | 4711 |" in text
+    assert text.count("| one two | x in it |  |") == rows
+    assert text.endswith("end")
+
+
 def test_runs_of_word_keep_their_meaning() -> None:
     runs = _RUN % ("", "a ") + _RUN % ("<w:b/>", "bold") + _RUN % ("", " b") + _RUN % ("", "c")
     assert "a **bold** bc" in read(samples.make_docx(f"<w:p>{runs}</w:p>"))

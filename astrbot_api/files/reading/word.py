@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import re
+import signal
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from xml.etree import ElementTree as ET
 
 from .charts import read_charts
 from .equations import replace_equations
-from .office import Package, iter_local, local_name
+from .office import Package, iter_local, local_name, to_markdown_table
 
 _MAIN = "word/document.xml"
+
+#: Seconds of CPU time of the conversion with formatting, of the 10 that the job has.
+_ENOUGH_S = 7.0
+
+#: Elements with a text, and those that separate words.
+_SHOWN = ("t", "tab", "br", "cr")
 
 #: Part with a header or footer.
 _MARGIN = re.compile(r"word/(header|footer)\d*\.xml")
@@ -36,20 +45,85 @@ _TEXT = re.compile(rb">([^<]+)</w:t>")
 def read_docx(package: Package) -> str:
     """Return the text of a Word document with headings, lists, tables, notes and comments.
 
-    Charts, headers and footers follow the text.
+    Charts, headers and footers follow the text. Of a very large document, the paragraphs and
+    tables are read without their formatting.
     """
+    text = _read_formatted(package)
+    if text is None:
+        gc.collect()  # the objects of mammoth refer to each other
+        text = "\n\n".join(filter(None, _iter_blocks(package.read(_MAIN))))
+    more = (*read_charts(package, _MAIN), *_iter_margins(package))
+    return "\n\n".join(filter(None, (text, *more)))
+
+
+def _read_formatted(package: Package) -> str | None:
+    """Return the text as Markdown, or None if the document is too large or too deep."""
     import mammoth
 
     from .pages import html_to_markdown
 
-    # mammoth uses the file's name as a path, and an open descriptor has no path.
-    source = io.BytesIO(_simplify(package))
     no_picture = mammoth.images.img_element(lambda _: {})
-    page = mammoth.convert_to_html(
-        source, convert_image=no_picture, style_map="comment-reference => sup"
-    ).value
-    more = (*read_charts(package, _MAIN), *_iter_margins(package))
-    return "\n\n".join(filter(None, (html_to_markdown(page), *more)))
+    try:
+        with _limit_cpu(_ENOUGH_S):
+            # mammoth uses the file's name as a path, and an open descriptor has no path.
+            page = mammoth.convert_to_html(
+                io.BytesIO(_simplify(package)), convert_image=no_picture,
+                style_map="comment-reference => sup",
+            )  # fmt: skip
+            return html_to_markdown(page.value)
+    except (TimeoutError, MemoryError, RecursionError):
+        return None
+
+
+@contextmanager
+def _limit_cpu(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the block when it has used this CPU time.
+
+    Only for the main thread of a job's process.
+    """
+
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    earlier = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, earlier)
+
+
+def _iter_blocks(main: bytes) -> Iterator[str]:
+    """Yield the paragraphs and tables of a document. Tables in a cell become its text."""
+    rows: list[list[str]] = []
+    cells: list[str] = []
+    paragraphs: list[str] = []
+    depth = 0
+    for event, one in ET.iterparse(io.BytesIO(main), ("start", "end")):
+        name = local_name(one)
+        if event == "start":
+            depth += name == "tbl"
+            continue
+        if name == "p":
+            text = "".join(part.text or " " for part in one.iter() if local_name(part) in _SHOWN)
+            if depth:
+                paragraphs.append(text)
+            else:
+                yield text
+        elif name == "tc" and depth == 1:
+            cells.append(" ".join(paragraphs))
+            paragraphs = []
+        elif name == "tr" and depth == 1:
+            rows.append(cells)
+            cells = []
+        elif name == "tbl":
+            depth -= 1
+            if not depth:
+                yield to_markdown_table(rows)
+                rows = []
+        if name in ("p", "tr", "tbl"):
+            one.clear()
 
 
 def _simplify(package: Package) -> bytes:
