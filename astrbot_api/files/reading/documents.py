@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from pathlib import PurePath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from ...errors import Unreadable
 from ...runtime.decoding import decode, is_binary
@@ -82,7 +82,7 @@ _OLD_OFFICE = (
 )
 
 #: The same -> extension, and error text of a document that cannot be read.
-_OLD_DOCUMENTS = (
+_OLD_DOCUMENTS: tuple[tuple[str, Literal["doc", "ppt"], str], ...] = (
     ("WordDocument", "doc", "it is in the old format of Word; ask for it as docx or PDF"),
     (
         "PowerPoint Document", "ppt",
@@ -225,7 +225,7 @@ def _read_old_office(source: BinaryIO) -> str:
     return office.read_sheets(data)
 
 
-def _read_old_document(data: bytes, kind: str, words: str) -> str:
+def _read_old_document(data: bytes, kind: Literal["doc", "ppt"], words: str) -> str:
     try:
         from office_oxide import Document, OfficeOxideError
     except ImportError as error:
