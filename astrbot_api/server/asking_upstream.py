@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from ..config.upstream import UpstreamConfig
 from ..errors import ProviderError
+from ..keys.caller import is_reserved
 from ..runtime.outbound import Call
 from ..upstream.client import AstrBotClient
 from ..upstream.transport import UpstreamRefusal
@@ -14,10 +15,16 @@ from .findings import Finding
 
 _LIMIT_S = 10.0
 _NOBODY = "astrbot-api-check"
+_MAX_CONFIGS = 20
 
 
-def ask_upstream(what: str, upstream: UpstreamConfig) -> Iterator[Finding]:
-    """Test the routes that an AstrBot's key may use. Changes nothing there."""
+def ask_upstream(
+    what: str, upstream: UpstreamConfig, admin_names: Sequence[str]
+) -> Iterator[Finding]:
+    """Test the routes that an AstrBot's key may use. Changes nothing there.
+
+    :param admin_names: Usernames that only keys with ``chat:admin`` may use here.
+    """
     if not upstream.resolve_api_key():
         yield Finding(
             what, "fail", "there is no API key", f"set the variable {upstream.api_key_env}"
@@ -29,6 +36,7 @@ def ask_upstream(what: str, upstream: UpstreamConfig) -> Iterator[Finding]:
         yield chat
         if chat.state != "fail":
             yield from _ask_rest(what, client, upstream)
+            yield from _ask_admins(what, client, upstream, tuple(admin_names))
     finally:
         client.close()
 
@@ -80,6 +88,33 @@ def _ask_rest(what: str, client: AstrBotClient, upstream: UpstreamConfig) -> Ite
         yield ask(
             lambda: client.list_contexts(_NOBODY, _NOBODY, Call(limit_s=_LIMIT_S)), "data",
             "interrupted answers can be looked up", "interrupted answers cannot be looked up",
+        )  # fmt: skip
+
+
+def _ask_admins(
+    what: str, client: AstrBotClient, upstream: UpstreamConfig, reserved: tuple[str, ...]
+) -> Iterator[Finding]:
+    """Find administrators of AstrBot whose names any key may use here."""
+    before, placeholder, after = upstream.username.partition("{username}")
+    if not placeholder:
+        return
+    try:
+        configs = client.list_configs()[:_MAX_CONFIGS]
+        admins = {name for one in configs for name in client.list_admins(str(one["id"]))}
+    except (ProviderError, LookupError, TypeError):
+        return  # 4.25 does not show them
+    names = sorted(
+        name
+        for there in admins
+        if there.startswith(before) and there.endswith(after)
+        and not is_reserved(name := there[len(before) : len(there) - len(after)], reserved)
+    )  # fmt: skip
+    if names:
+        yield Finding(
+            what, "warn",
+            "if its key has the scope chat:admin, every key of this server can act as its "
+            f"administrators {', '.join(names)}",
+            "add these names to ASTRBOT_ADMIN_NAMES",
         )  # fmt: skip
 
 

@@ -120,15 +120,18 @@ def _examine_configs(settings: Settings, offline: bool) -> Iterator[Finding]:
     for path in paths:
         yield from _guard(
             f"config {path.stem}",
-            lambda path=path: _examine_config(path, offline),  # type: ignore[misc]
+            lambda path=path: _examine_config(settings, path, offline),  # type: ignore[misc]
         )
 
 
-def _examine_config(path: Path, offline: bool) -> Iterator[Finding]:
+def _examine_config(settings: Settings, path: Path, offline: bool) -> Iterator[Finding]:
     config = read_config(path, f"configs/{path.name}")
     what = f"config {config.id}"
     if config.upstream is not None:
-        yield from ask_upstream(what, config.upstream)
+        if offline:
+            yield Finding(what, "off", "not checked: --offline")
+        else:
+            yield from ask_upstream(what, config.upstream, settings.admin_names)
         return
     for provider in config.providers.values():
         if provider.api_key_env and not provider.resolve_api_key():

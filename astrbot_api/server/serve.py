@@ -66,7 +66,7 @@ def run_server(
     host = _clean_host(host)
     port = _check_address(host, port)
     if upstream is not None:
-        for check in begin_with_upstream(folder, *upstream):
+        for check in begin_with_upstream(folder, *upstream, settings.admin_names):
             say_error(f"{check.text}; {check.remedy}")
     if metrics_dir := os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""):
         os.makedirs(metrics_dir, exist_ok=True)  # preparing has metrics, too

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..config.agents import read_config
@@ -30,11 +31,14 @@ max_concurrent = 4
 """
 
 
-def begin_with_upstream(folder: Path, base_url: str, api_key: str) -> list[Finding]:
+def begin_with_upstream(
+    folder: Path, base_url: str, api_key: str, admin_names: Sequence[str]
+) -> list[Finding]:
     """Write ``configs/default.toml`` for an AstrBot, after testing its key.
 
     A later start with the same AstrBot changes nothing, so that a container may keep the option.
 
+    :param admin_names: Usernames that only keys with ``chat:admin`` may use here.
     :returns: The tests with a warning, or one about another key at a later start.
     :raises SettingsError: if a default config without this AstrBot exists, or chat is not
         possible. Nothing is written then.
@@ -52,7 +56,7 @@ def begin_with_upstream(folder: Path, base_url: str, api_key: str) -> list[Findi
         raise SettingsError(
             f"--upstream is for the first start, but {path} exists; edit its [upstream] table"
         )
-    checks = list(ask_upstream("--upstream", upstream))
+    checks = list(ask_upstream("--upstream", upstream, admin_names))
     for check in checks:
         if check.state == "fail":
             raise SettingsError(f"--upstream: {check.text}; {check.remedy}")

@@ -71,6 +71,7 @@ class FakeAstrBot(FakePlatform):
         self.started_at = time.time() - 60
         self.configs = [{"id": "default", "name": "default"}, {"id": "7f", "name": "support"}]
         self.bots = ["tg1", "qq1"]
+        self.admins = ["astrbot"]
         self._max_chats = max_chats
         self._token = uuid.uuid4().hex
         self._model = MockProvider()
@@ -125,6 +126,8 @@ class FakeAstrBot(FakePlatform):
             return _ok(
                 {"configs": [{**one, "path": f"data/{one['id']}.json"} for one in self.configs]}
             )
+        if path.startswith("/api/v1/config-profiles/") and self.version != "4.25":
+            return _ok({"config": {"admins_id": self.admins}, "metadata": {}})
         if path == "/api/v1/im/bots":
             return _ok({"bot_ids": self.bots})
         if path == "/api/v1/im/message":
@@ -330,7 +333,7 @@ def _scope_of(path: str) -> str:
         return "file"
     if path.startswith("/api/v1/conversations"):
         return "data"
-    return "config" if path == "/api/v1/configs" else "chat"
+    return "config" if path.startswith("/api/v1/config") else "chat"
 
 
 def _ok(data: Any) -> FakeResponse:

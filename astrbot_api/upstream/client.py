@@ -158,6 +158,12 @@ class AstrBotClient(UpstreamTransport):
         found = self.request("GET", "/api/v1/configs", Call(limit_s=_LIST_S))
         return [one for one in found["configs"] if isinstance(one, dict) and one.get("id")]
 
+    def list_admins(self, config_id: str) -> list[str]:
+        """Return the usernames of a config's administrators, which 4.25 does not show."""
+        path = f"/api/v1/config-profiles/{quote(config_id, safe='')}"
+        found = self.request("GET", path, Call(limit_s=_LIST_S))
+        return [str(one) for one in found["config"]["admins_id"]]
+
     def list_bots(self) -> list[str]:
         """Return the ids of AstrBot's bots."""
         found = self.request("GET", "/api/v1/im/bots", Call(limit_s=_ASK_S))

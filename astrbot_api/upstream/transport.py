@@ -211,7 +211,8 @@ def _refusal_text(envelope: Mapping[str, Any]) -> str:
     message = envelope.get("message") or envelope.get("detail")
     text = " ".join(str(message or "no reason given").split())[:300]
     if _RESERVED in text:
-        text += "; give the gateway's key at AstrBot the scope chat:admin, or set username"
+        text += "; give the gateway's key at AstrBot the scope chat:admin and add the name to "
+        text += "ASTRBOT_ADMIN_NAMES, or set username"
     return f"AstrBot refused the request: {text}"
 
 

@@ -57,6 +57,14 @@ def test_a_healthy_server_has_status_0(tmp_path: Path) -> None:
     assert "off   config default, provider auto: not checked: `serve` finds an Ollama or" in output
 
 
+def test_offline_asks_no_astrbot(tmp_path: Path) -> None:
+    prepare(tmp_path).close()
+    table = '[upstream]\nbase_url = "http://127.0.0.1:1"\napi_key = "abk_x"\n'
+    (tmp_path / "configs" / "default.toml").write_text(table)
+    assert find(tmp_path, "--offline")["config default"]["state"] == "off"
+    assert find(tmp_path)["config default"]["state"] == "fail"
+
+
 def test_a_database_of_a_newer_version_is_a_warning(tmp_path: Path) -> None:
     store = prepare(tmp_path)
     sql = "INSERT INTO schema_migration (name, applied) VALUES ('9999_later', '2026-01-01')"
