@@ -25,7 +25,7 @@ def open_redis(
 
     :param setting: The variable with the URL, for errors.
     :param on_disconnect: Called when a connection is closed. The client may open another one.
-    :raises SettingsError: when the client is not installed or cannot parse the URL.
+    :raises SettingsError: when the client is not installed, or cannot use the URL.
     """
     try:
         import redis
@@ -52,6 +52,11 @@ def open_redis(
             f"{setting} must be redis://[:PASSWORD@]HOST[:PORT]/NUMBER, "
             "rediss://… for TLS, or unix:///PATH"
         ) from error
+    try:
+        # It does not connect, but checks the URL's options. Otherwise each command would fail.
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, redis.RedisError) as error:
+        raise SettingsError(f"{setting} has an option that its client rejects: {error}") from error
     pool.connection_kwargs["decode_responses"] = False  # the URL's options win above
     pool.connection_class = _follow_primary(pool.connection_class, on_disconnect)
     return redis.Redis(connection_pool=pool)
