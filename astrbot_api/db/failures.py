@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 from ..errors import OutcomeUnknown, StorageError
 
@@ -21,10 +22,20 @@ def as_storage_error(error: Exception, name: str = "") -> StorageError:
     :param name: The database's file for the log, or empty.
     """
     where = f"database {name}" if name else "database"
-    log.error("%s: %s", where, " ".join(str(error).split()))
+    log.error("%s: %s%s", where, " ".join(str(error).split()), _find_cause(error))
     return StorageError(
         "The server could not read or write its database; nothing was stored. Try again later."
     )
+
+
+def _find_cause(error: Exception) -> str:
+    """Return why SQLite cannot open a file that exists, if no process could open any now."""
+    if "unable to open" in str(error):
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError as cause:
+            return f": {cause.strerror}; raise the limit (ulimit -n, LimitNOFILE)"
+    return ""
 
 
 def as_unknown_outcome(error: Exception) -> OutcomeUnknown:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import peewee
 
-from ..errors import SettingsError, StorageError, StoreClosed
+from ..errors import SettingsError, StoreClosed
 from ..runtime.filelock import lock_file
 from ..runtime.per_process import OwnConnections, PerProcess
 from ..runtime.private_files import create_private_file
@@ -131,7 +131,7 @@ class SqliteStore:
         try:
             db.connect()
         except (peewee.DatabaseError, sqlite3.Error) as error:
-            raise StorageError(f"cannot open the database {self._path}: {error}") from error
+            raise as_storage_error(error, str(self._path)) from error
         return db
 
     def _get_own(self) -> _Own:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -143,3 +144,17 @@ def test_no_redirect_names_the_host_of_the_caller(
     assert answer.status_code == 308
     assert answer.headers["Location"] == (target or "/bots/admin/keys")
     assert "evil" not in answer.text
+
+
+def test_an_unreadable_database_is_an_error_without_the_path(api: Api) -> None:
+    path = api.state.settings.database_path
+    with ExitStack() as lent:
+        for _ in range(3):  # the request needs a new connection
+            lent.enter_context(api.state.db.read())
+        path.rename(path.with_name("moved"))
+        path.mkdir()
+        answer = api.get("/api/v1/chat/sessions?username=alice")
+        path.rmdir()
+        path.with_name("moved").rename(path)
+    assert (answer.status_code, answer.json["code"]) == (503, "storage_error")
+    assert str(path.parent) not in answer.text

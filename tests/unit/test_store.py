@@ -192,3 +192,32 @@ with store.read() as db:
 store.close()
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_the_log_names_a_limit_of_open_files_as_the_cause(tmp_path: Path) -> None:
+    program = """
+import os, resource, sys
+from pathlib import Path
+from astrbot_api.db.sqlite_store import SqliteStore
+from astrbot_api.errors import StorageError
+store = SqliteStore(Path(sys.argv[1]))
+store.upgrade()
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+try:
+    while True:
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+try:
+    store.read()
+except StorageError as error:
+    os.close(taken.pop())
+    print(error)
+"""
+    path = tmp_path / "a.db"
+    command = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    cause = "unable to open database file: Too many open files; raise the limit (ulimit -n, "
+    assert done.stderr.startswith(f"database {path}: {cause}")
+    assert str(tmp_path) not in done.stdout
