@@ -208,7 +208,7 @@ def test_a_long_document_of_word_is_read_within_the_limits() -> None:
 def test_the_tables_of_a_large_or_deep_document_are_read(
     rows: int, depth: int, enough_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("astrbot_api.files.reading.word._ENOUGH_S", enough_s)
+    monkeypatch.setattr("astrbot_api.files.reading.pages._ENOUGH_S", enough_s)
     inner = "<w:tbl><w:tr><w:tc>" * depth + word("in it") + "</w:tc></w:tr></w:tbl>" * depth
     row = [word("one") + word("two"), word("x") + inner, "<w:p><w:r><w:tab/></w:r></w:p>"]
     text = read(samples.make_docx(word_table(*[row] * rows) + word("end")))
@@ -446,6 +446,15 @@ def test_a_page_with_large_pictures_is_read_to_its_end() -> None:
     picture = base64.b64encode(bytes(7_500_000)).decode()
     page = f"<html><img src=data:image/png;charset=utf-8;base64,{picture}><p>marmalade</p>"
     assert read(page.encode(), "a.html") == "marmalade"
+
+
+def test_a_large_page_is_read_without_its_formatting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("astrbot_api.files.reading.pages._ENOUGH_S", 1e-6)
+    row = "<tr><td>A &amp; B</td><td><script>alert(1)</script><b>1</b></td></tr>\n"
+    text = read(
+        f"<table><style>b</style>{row * 2000}</table><p>end".encode(), "export.xls", "text/plain"
+    )
+    assert text == "| A & B | 1\n" * 2000 + "end"
 
 
 @pytest.mark.parametrize("name", ["a.html", "a.eml"])

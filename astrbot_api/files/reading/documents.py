@@ -17,7 +17,7 @@ from ..kinds import is_text_type
 from . import office
 from .notebooks import read_notebook
 from .opendocument import read_flat, read_opendocument
-from .pages import html_to_markdown
+from .pages import read_page
 from .slides import read_pptx
 from .word import read_docx
 from .workbooks import read_workbook
@@ -154,7 +154,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         text = _EMBEDDED.sub(r"\1…", text)
         if is_cut or len(text) > _MAX_PAGE_CHARS:
             notes.append("Only its beginning was read, because it is a very long page.")
-        return html_to_markdown(text[:_MAX_PAGE_CHARS])
+        return read_page(text[:_MAX_PAGE_CHARS])
     # A binary file with the extension of a text file.
     if is_binary(text):
         raise Unreadable("its name is that of a text, but its content is binary")
@@ -253,7 +253,7 @@ def _read_body(message: EmailMessage, kind: str) -> str:
     payload = body.get_payload(decode=True)
     raw = payload if isinstance(payload, bytes) else b""
     text, _ = decode(raw, body.get_content_charset() or "")
-    return html_to_markdown(text) if kind == "html" else text
+    return read_page(text) if kind == "html" else text
 
 
 def _read_mail(data: bytes) -> str:

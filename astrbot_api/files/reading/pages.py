@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html.parser import HTMLParser
 from typing import Any
 
 from bs4 import BeautifulSoup, Tag
@@ -21,6 +26,13 @@ _IMPLIED = {
     "p": (("p",), ("td", "th", "li", "div", "body")),
 }
 
+#: Seconds of CPU time of a conversion with formatting, of the 10 that the job has.
+_ENOUGH_S = 6.0
+
+#: Elements whose text is not shown, and those that begin a line.
+_HIDDEN = ("script", "style", "template", "title")
+_LINES = ("p", "div", "br", "li", "tr", "dt", "dd", "pre", "h1", "h2", "h3", "h4", "h5", "h6")
+
 #: Maximum number of open tags that are examined.
 _MAX_OPEN = 20
 
@@ -38,6 +50,61 @@ class _Soup(BeautifulSoup):
             if one.name in containers:
                 break
         return super().handle_starttag(name, *details, **more)
+
+
+@contextmanager
+def limit_cpu() -> Iterator[None]:
+    """Raise TimeoutError in the block when it has used most of the job's CPU time.
+
+    Only for the main thread of a job's process.
+    """
+
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    earlier = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, _ENOUGH_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, earlier)
+
+
+def read_page(html: str) -> str:
+    """Convert a page to Markdown, or to its text if it is very large."""
+    try:
+        with limit_cpu():
+            return html_to_markdown(html)
+    except (TimeoutError, MemoryError):
+        pass
+    gc.collect()  # the elements refer to each other
+    parser = _Text()
+    parser.feed(html)
+    parser.close()
+    lines = map(str.strip, "".join(parser.pieces).splitlines())
+    return "\n".join(filter(None, lines))
+
+
+class _Text(HTMLParser):
+    """The text of a page, with a line for each paragraph or row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+        self._hidden = ""
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self._hidden = self._hidden or (tag if tag in _HIDDEN else "")
+        self.pieces.append("\n" if tag in _LINES else " | " if tag in ("td", "th") else "")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == self._hidden:
+            self._hidden = ""
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.pieces.append(data)
 
 
 def html_to_markdown(html: str) -> str:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import gc
 import io
 import re
-import signal
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from xml.etree import ElementTree as ET
 
 from .charts import read_charts
 from .equations import replace_equations
 from .office import Package, iter_local, local_name, to_markdown_table
+from .pages import html_to_markdown, limit_cpu
 
 _MAIN = "word/document.xml"
-
-#: Seconds of CPU time of the conversion with formatting, of the 10 that the job has.
-_ENOUGH_S = 7.0
 
 #: Elements with a text, and those that separate words.
 _SHOWN = ("t", "tab", "br", "cr")
@@ -60,11 +56,9 @@ def _read_formatted(package: Package) -> str | None:
     """Return the text as Markdown, or None if the document is too large or too deep."""
     import mammoth
 
-    from .pages import html_to_markdown
-
     no_picture = mammoth.images.img_element(lambda _: {})
     try:
-        with _limit_cpu(_ENOUGH_S):
+        with limit_cpu():
             # mammoth uses the file's name as a path, and an open descriptor has no path.
             page = mammoth.convert_to_html(
                 io.BytesIO(_simplify(package)), convert_image=no_picture,
@@ -73,25 +67,6 @@ def _read_formatted(package: Package) -> str | None:
             return html_to_markdown(page.value)
     except (TimeoutError, MemoryError, RecursionError):
         return None
-
-
-@contextmanager
-def _limit_cpu(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the block when it has used this CPU time.
-
-    Only for the main thread of a job's process.
-    """
-
-    def stop(*_: object) -> None:
-        raise TimeoutError
-
-    earlier = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, earlier)
 
 
 def _iter_blocks(main: bytes) -> Iterator[str]:
