@@ -14,6 +14,7 @@ from ..agent.tools import Tool, ToolContext
 from ..config.mcp import McpServerConfig
 from ..errors import ToolError
 from ..runtime.decoding import decode_base64
+from ..runtime.threads import let_others_run
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ def make_tools(server: McpServerConfig, state: Mapping[str, Any], ask: Ask) -> t
     tools: list[Tool] = []
     names: set[str] = set()
     for one in state["tools"]:
+        let_others_run()  # checking a schema takes a millisecond
         try:
             name = name_tool(server.name, one["name"])
             if name in names:  # different names can become equal in name_tool()

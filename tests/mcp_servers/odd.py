@@ -93,7 +93,7 @@ def make_server(prefix: str, mark: Path | None) -> MCPServer[Any]:
     @server.tool()
     def die() -> str:
         """End the server in the middle of the call."""
-        print("dying with the secret swordfish", file=sys.stderr, flush=True)
+        print("dying with the secret swordfish\x1b[31m", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
         return "never"
 

@@ -194,7 +194,7 @@ def noise(server: RawServer, arguments: Any, number: Any, params: Any) -> str:
 
 
 def die(server: RawServer, arguments: Any, number: Any, params: Any) -> str:
-    print("dying with the secret swordfish", file=sys.stderr, flush=True)
+    print("dying with the secret swordfish\x1b[31m", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(600)
     return "never"

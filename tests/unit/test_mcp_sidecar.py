@@ -399,6 +399,7 @@ def test_what_servers_write_is_logged_without_their_secrets(
     wait_for(lambda: "MCP server odd | dying with the secret ***" in shared.read_log())
     assert "MCP server odd | raw is here" in shared.read_log()
     assert "swordfish" not in shared.read_log()
+    assert "\x1b" not in shared.read_log()
 
 
 def test_the_log_is_json_on_request(monkeypatch: pytest.MonkeyPatch) -> None:

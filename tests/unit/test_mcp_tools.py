@@ -68,6 +68,13 @@ def test_a_tool_has_the_servers_name_description_and_schema() -> None:
     assert tool.timeout_s == 7
 
 
+def test_others_run_while_many_tools_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[None] = []
+    monkeypatch.setattr("astrbot_api.mcp.tools.let_others_run", lambda: runs.append(None))
+    many = [{**ECHO, "name": f"echo{number}"} for number in range(50)]
+    assert len(make_tools(SERVER, offer(*many), Answers())) == len(runs) == 50
+
+
 def test_texts_are_joined() -> None:
     answers = Answers(text("one"), text("two"))
     assert run(answers) == "one\ntwo"

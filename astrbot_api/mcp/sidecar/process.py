@@ -10,17 +10,45 @@ import os
 import signal
 import socket
 import sys
+import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...runtime.logs import JsonFormatter
+from ...runtime.logs import JsonFormatter, LineFormatter
 from ..wire import MAX_REQUEST_BYTES, open_listener
 from .hub import Hub
 
 log = logging.getLogger(__name__)
 
+#: Maximum number of records of one place in the code about one server, in each period.
+_MAX_RECORDS = 100
+_PERIOD_S = 10.0
+
 #: Loggers that write URLs or whole messages.
 _TOO_TALKATIVE = ("mcp", "httpx2", "httpcore2")
+
+
+class LogLimit(logging.Filter):
+    """Drops records of which servers cause too many: each message of theirs may cause one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts: Counter[object] = Counter()
+        self._until = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to keep a record. Its first argument is the server's name."""
+        now = time.monotonic()
+        if now >= self._until:
+            self._until, self._counts = now + _PERIOD_S, Counter()
+        server = record.args[0] if isinstance(record.args, tuple) and record.args else ""
+        place = record.pathname, record.lineno, str(server)
+        self._counts[place] += 1
+        if self._counts[place] == _MAX_RECORDS:
+            text = f"{record.getMessage()} (similar lines are dropped for {_PERIOD_S:g} s)"
+            record.msg, record.args = text, ()
+        return self._counts[place] <= _MAX_RECORDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,8 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler.setFormatter(
         JsonFormatter()
         if os.environ.get("ASTRBOT_LOG_FORMAT", "").strip() == "json"
-        else logging.Formatter("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s")
+        else LineFormatter("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s")
     )
+    handler.addFilter(LogLimit())
     logging.basicConfig(
         handlers=[handler], level=logging.getLevelNamesMapping().get(level, logging.INFO)
     )

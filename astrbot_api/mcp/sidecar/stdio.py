@@ -31,11 +31,8 @@ MAX_LINE_BYTES = 16 * 1024 * 1024
 #: again after SIGTERM.
 _STOP_TIMEOUT_S = 1.5
 
-#: Limits of a server's standard error: maximum length of a line, and maximum
-#: number of lines per period.
+#: Maximum length of a line of a server's standard error.
 _MAX_LOG_CHARS = 1000
-_MAX_LOG_LINES = 100
-_LOG_PERIOD_S = 10.0
 
 
 class StdioServer:
@@ -59,7 +56,6 @@ class StdioServer:
         self.ending = ""
         #: Reason why this client stops the process, or empty.
         self.fault = ""
-        self._log_until, self._log_lines = 0.0, 0
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[Any]:
@@ -125,20 +121,12 @@ class StdioServer:
                     await process.stdin.drain()
 
     async def _log_errors(self, process: asyncio.subprocess.Process) -> None:
-        """Log the server's standard error, within limits."""
+        """Log the server's standard error."""
         assert process.stderr is not None
         async for line in _iter_lines(process.stderr):
             self._say(f"| {line}")
 
     def _say(self, text: str) -> None:
-        now = time.monotonic()
-        if now >= self._log_until:
-            self._log_until, self._log_lines = now + _LOG_PERIOD_S, 0
-        self._log_lines += 1
-        if self._log_lines > _MAX_LOG_LINES + 1:
-            return
-        if self._log_lines > _MAX_LOG_LINES:
-            text = "writes too many lines to its standard error; some are dropped"
         log.info("MCP server %s %s", self._definition["name"], self._redact(text))
 
 
