@@ -41,6 +41,7 @@ from .owner.login import OwnerLogin
 from .plugins.registry import Plugins
 from .providers.registry import Providers
 from .runlog.journal import Journal
+from .runlog.reading import Followers
 from .runlog.signals.signals import Signals
 from .runlog.writer import JournalWriter
 from .runtime.aside import Aside
@@ -115,6 +116,7 @@ class WorkerArea:
     chores: Chores
     idempotency: Idempotency
     journal: Journal
+    followers: Followers
     journal_writer: JournalWriter
     signals: Signals
     metrics: Metrics

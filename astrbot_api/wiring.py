@@ -208,13 +208,15 @@ def _build_worker(settings: Settings, store: Store, parts: Parts) -> WorkerArea:
     own_db = open_own_store(settings, store)
     lease = WorkerLease(own_db, settings.worker_lease_s, chores)
     journal, signals = open_journal(settings), open_signals(settings)
+    followers = Followers(signals)
     return WorkerArea(
         own_db=own_db,
         lease=lease,
         chores=chores,
         idempotency=Idempotency(store, lease.get_worker_id),
         journal=journal,
-        journal_writer=JournalWriter(journal, signals),
+        followers=followers,
+        journal_writer=JournalWriter(journal, followers),
         signals=signals,
         metrics=Metrics(),
         tracing=open_tracing(parts.tracer_provider),
@@ -290,7 +292,8 @@ def _build_services(base: _Base) -> AnswerServices:
 
 def _build_chat(base: _Base) -> ChatArea:
     settings, store, worker, agents = base.settings, base.store, base.worker, base.agents
-    signals, metrics, board = worker.signals, worker.metrics, base.board
+    signals, followers = worker.signals, worker.followers
+    metrics, board = worker.metrics, base.board
     services = _build_services(base)
     agent, outcomes = services.agent, services.outcomes
     opener = TurnOpener(
@@ -301,14 +304,13 @@ def _build_chat(base: _Base) -> ChatArea:
         settings, store, signals, opener=opener, services=services, tracing=worker.tracing,
     )  # fmt: skip
     pickups = Pickups(
-        settings, store, worker.journal, worker.journal_writer, signals, agents.configs,
+        settings, store, worker.journal, worker.journal_writer, followers, agents.configs,
         worker.lease, runs, metrics,
         own_agent_resumes=None if agent is None else may_resume(agent),
     )  # fmt: skip
     recovery = Recovery(
-        store, worker.journal, signals, outcomes, worker.lease, metrics, pickups.pick_up
+        store, worker.journal, followers, outcomes, worker.lease, metrics, pickups.pick_up
     )
-    followers = Followers(signals)
     follower = RunFollower(store, worker.journal, followers, recovery, runs.find_log)
     streams = Seats(settings, "streams", metrics.streams.inc)
     return ChatArea(

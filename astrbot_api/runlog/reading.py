@@ -113,16 +113,19 @@ class JournalReader:
 
 
 class Followers:
-    """The streams of this worker that follow runs of other workers."""
+    """The streams of this worker that follow runs in the journal.
+
+    The run may be this worker's own: it took the run over meanwhile, or has just ended it.
+    """
 
     def __init__(self, signals: Signals) -> None:
         self._lock = threading.Lock()
         self._waiters: dict[int, set[threading.Event]] = defaultdict(set)
         self._signals = signals
-        signals.subscribe(RUN_EVENTS, self._hear)
+        signals.subscribe(RUN_EVENTS, self._wake)
 
     def add(self, run: int, waiter: threading.Event) -> None:
-        """Register an event that is set when another worker signals new events of a run."""
+        """Register an event that is set when a run has new events in the journal."""
         self._signals.start()
         with self._lock:
             self._waiters[run].add(waiter)
@@ -134,7 +137,15 @@ class Followers:
             if not self._waiters[run]:
                 del self._waiters[run]
 
-    def _hear(self, payload: str) -> None:
+    def notify(self, payload: str) -> None:
+        """Wake the streams of all workers that follow these runs.
+
+        :param payload: Numbers of runs that have new events, separated by blanks.
+        """
+        self._signals.publish(RUN_EVENTS, payload)
+        self._wake(payload)
+
+    def _wake(self, payload: str) -> None:
         if not self._waiters:
             return
         with self._lock:

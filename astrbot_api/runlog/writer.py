@@ -12,7 +12,7 @@ from ..runtime.per_process import PerProcess
 from ..runtime.threads import wait_until_idle
 from .journal import Journal, JournalGap, Piece
 from .log import RunLog
-from .signals.signals import RUN_EVENTS, Signals
+from .reading import Followers
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +63,9 @@ class JournalWriter:
     writer keeps them in memory until the journal accepts them. It tries once a second.
     """
 
-    def __init__(self, journal: Journal, signals: Signals) -> None:
+    def __init__(self, journal: Journal, followers: Followers) -> None:
         self._journal = journal
-        self._signals = signals
+        self._followers = followers
         self._lock = threading.Lock()
         self._wake = threading.Event()
         #: Whether the journal rejects writes.
@@ -239,12 +239,12 @@ class JournalWriter:
                 self._refused[log_] = None
 
     def _notify(self, pieces: Sequence[Piece]) -> None:
-        """Notify the readers on other workers."""
+        """Notify the readers of the journal."""
         payload = ""
         for piece in pieces:
             payload += f"{piece.run} "
             if len(payload) > _MAX_PAYLOAD:
-                self._signals.publish(RUN_EVENTS, payload)
+                self._followers.notify(payload)
                 payload = ""
         if payload:
-            self._signals.publish(RUN_EVENTS, payload)
+            self._followers.notify(payload)

@@ -150,6 +150,27 @@ class HeldAgent:
         context.cancel.raise_if_cancelled()
 
 
+@pytest.mark.timeout(50)  # less than a heartbeat
+def test_streams_of_the_worker_that_takes_over_continue_at_once(
+    make_worker: Callable[..., Worker],
+) -> None:
+    held, go_on = Held("Let me "), threading.Event()
+    first = make_worker(held)
+    second = make_worker(lambda messages: ["It is ", go_on, "four."], heartbeat_s=60)
+    run_id = first.open()
+    assert held.holding.wait(LIMIT_S)
+    path = f"/api/v1/chat/runs/{run_id}/stream?username=alice"
+    frames = second.api.get(path, buffered=False).iter_encoded()
+    while b"Let me " not in next(frames):
+        pass
+    first.die()
+    second.go_on()
+    while b"It is " not in next(frames):
+        pass
+    go_on.set()
+    assert b"four." in b"".join(frames)
+
+
 def test_another_worker_repeats_an_interrupted_answer(
     make_worker: Callable[..., Worker],
 ) -> None:

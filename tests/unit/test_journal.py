@@ -24,7 +24,7 @@ from astrbot_api.runlog import sqlite_events
 from astrbot_api.runlog.journal import READ_LIMIT, Journal, Piece, Slice
 from astrbot_api.runlog.log import RunLog
 from astrbot_api.runlog.opening import open_journal
-from astrbot_api.runlog.reading import Followers, LogReader
+from astrbot_api.runlog.reading import Followers, JournalReader, LogReader
 from astrbot_api.runlog.redis_journal import RedisJournal
 from astrbot_api.runlog.signals.signals import Callback
 from astrbot_api.runlog.sqlite_journal import SqliteJournal
@@ -209,7 +209,7 @@ def make_writer() -> Iterator[Callable[[Journal], JournalWriter]]:
     made: list[JournalWriter] = []
 
     def make(journal: Journal) -> JournalWriter:
-        made.append(JournalWriter(journal, _NoSignals()))
+        made.append(JournalWriter(journal, Followers(_NoSignals())))
         return made[-1]
 
     yield make
@@ -251,6 +251,19 @@ def test_a_reader_far_behind_reads_what_memory_no_longer_has(
     assert [one["data"][:2] for one in seen] == [f"{number:02}" for number in range(60)]
 
 
+def test_a_reader_of_the_journal_is_woken_by_its_own_worker(journal: Journal) -> None:
+    followers = Followers(_NoSignals())
+    writer = JournalWriter(journal, followers)
+    reader, woken = JournalReader(7, journal, followers), threading.Event()
+    reader.attach(woken)
+    log = RunLog(7, writer)
+    log.append(events.end("r"))
+    log.close()
+    assert woken.wait(30)
+    wait_for(lambda: reader.read() or reader.closed)
+    writer.close()
+
+
 def test_a_line_in_memory_takes_what_its_bytes_take() -> None:
     event = events.plain("r", "a token", streaming=True)
     tracemalloc.start()
@@ -271,7 +284,7 @@ def test_the_events_of_many_runs_share_a_transaction(journal: Journal) -> None:
             batches.append(len(pieces))
             return journal.append(pieces)
 
-    writer = JournalWriter(Counting(), _NoSignals())  # type: ignore[arg-type]
+    writer = JournalWriter(Counting(), Followers(_NoSignals()))  # type: ignore[arg-type]
     logs = [RunLog(number, writer) for number in range(1, 201)]
     for _ in range(10):
         for log in logs:

@@ -19,7 +19,7 @@ from ...events import Event, decode_event
 from ...messages import parse_stored_message
 from ...runlog.journal import Journal, iter_slices
 from ...runlog.log import RunLog, Sink
-from ...runlog.signals.signals import RUN_EVENTS, Signals
+from ...runlog.reading import Followers
 from ...runtime.metrics import Metrics
 from ...worker.lease import WorkerLease
 from ..turns.checkpoints import StoredStep, read_steps
@@ -61,7 +61,7 @@ class Pickups:
         store: Store,
         journal: Journal,
         sink: Sink,
-        signals: Signals,
+        followers: Followers,
         configs: ConfigFiles,
         lease: WorkerLease,
         runs: Runs,
@@ -73,7 +73,7 @@ class Pickups:
         self._store = store
         self._journal = journal
         self._sink = sink
-        self._signals = signals
+        self._followers = followers
         self._configs = configs
         self._lease = lease
         self._runs = runs
@@ -176,7 +176,7 @@ class Pickups:
                 before_calls=before_calls,
             )  # fmt: skip
             if self._journal.take_over(run.id, run.epoch, len(seen), plan.shown):
-                self._signals.publish(RUN_EVENTS, str(run.id))
+                self._followers.notify(str(run.id))
                 after = len(seen) + len(plan.shown)
                 log_ = RunLog(run.id, self._sink, after=after, epoch=run.epoch)
                 begun = run.status == "running"

@@ -13,7 +13,7 @@ from ...db.store import Store
 from ...errors import EVENT_CODES, AstrBotError
 from ...events import CLOSING, Event, decode_event
 from ...runlog.journal import Journal, iter_slices
-from ...runlog.signals.signals import RUN_EVENTS, Signals
+from ...runlog.reading import Followers
 from ...runtime.clock import now_us
 from ...runtime.metrics import Metrics
 from ...runtime.threads import let_others_run
@@ -48,7 +48,7 @@ class Recovery:
         self,
         store: Store,
         journal: Journal,
-        signals: Signals,
+        followers: Followers,
         outcomes: Outcomes,
         lease: WorkerLease,
         metrics: Metrics,
@@ -62,7 +62,7 @@ class Recovery:
         self._outcomes = outcomes
         self._store = store
         self._journal = journal
-        self._signals = signals
+        self._followers = followers
 
     def end_forgotten(self, is_known: Callable[[RunRow], bool]) -> None:
         """End runs that belong to this worker in the database, but are unknown to it.
@@ -119,7 +119,7 @@ class Recovery:
                 return  # its worker is alive and writes the last events
             late = []
         if self._journal.end_run(run.id, late + last):
-            self._signals.publish(RUN_EVENTS, str(run.id))
+            self._followers.notify(str(run.id))
 
     def recover_run(self, run_id: str) -> None:
         """Resume a suspended run. After a failure the periodic job tries again."""
@@ -165,7 +165,7 @@ class Recovery:
         late = fold_events(map(decode_event, self._read_all(run.id))).to_content()
         if saved is not None and late != content:
             self._outcomes.replace_reply(saved[0], replace(outcome, content=late))
-        self._signals.publish(RUN_EVENTS, str(run.id))
+        self._followers.notify(str(run.id))
 
     def _list_opening(self, run: RunRow) -> list[Event]:
         """Return the opening events of a run without any events in the journal."""
