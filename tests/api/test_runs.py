@@ -298,6 +298,7 @@ def test_a_run_is_resumed_while_it_runs(talking: Talking) -> None:
     chat.wait()
 
 
+@pytest.mark.timeout(120)  # it does not wait for a heartbeat between the parts
 @pytest.mark.parametrize("running", [True, False])
 def test_a_stream_holds_only_a_part_of_a_long_answer(
     make_scripted: Callable[..., Any], *, running: bool
@@ -305,11 +306,11 @@ def test_a_stream_holds_only_a_part_of_a_long_answer(
     long, said, go_on = "x" * 40_000, threading.Event(), threading.Event()
 
     def answer(_: object) -> Iterator[Any]:
-        yield from [long] * 20
+        yield from [long] * 40
         said.set()
         yield go_on
 
-    api, _ = make_scripted(answer)
+    api, _ = make_scripted(answer, heartbeat_s=60)
     chat = Background(api)
     assert said.wait(30)
     (run_id,) = active_runs(api)
@@ -324,9 +325,9 @@ def test_a_stream_holds_only_a_part_of_a_long_answer(
         sizes.append(len(chunk))
         deltas = [one["data"] for one in parse_events(chunk) if one["type"] == "plain"]
         shown += sum(map(len, deltas))
-        if shown == 20 * len(long):
+        if shown == 40 * len(long):
             go_on.set()
-    assert shown == 20 * len(long)
+    assert shown == 40 * len(long)
     chat.wait()
 
 
