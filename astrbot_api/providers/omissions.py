@@ -41,7 +41,8 @@ class Omissions:
         rejected, digest = self._rejected.get(name, frozenset()), _digest(value)
         if digest in rejected:
             return False
-        kept = self._rejected if len(self._rejected) < _MAX_REJECTED else {}
+        full = name not in self._rejected and len(self._rejected) >= _MAX_REJECTED
+        kept = {} if full else self._rejected
         rejected = rejected if len(rejected) < _MAX_REJECTED else frozenset()
         self._rejected = {**kept, name: rejected | {digest}}
         return True
