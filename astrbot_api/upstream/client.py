@@ -56,7 +56,7 @@ class AstrBotClient(UpstreamTransport):
         :raises UpstreamError: if there is no response, or it is interrupted.
         """
         answer = self.send("POST", "/api/v1/chat", call, json_body=body)
-        yield from iter_events(answer)
+        yield from iter_events(answer, self._config.timeout_s)
 
     def iter_run(self, run_id: str, username: str, call: Call) -> Iterator[dict[str, Any]]:
         """Yield the events of an existing run, starting with its current content.
@@ -66,7 +66,8 @@ class AstrBotClient(UpstreamTransport):
         """
         query = urlencode({"username": username, "snapshot": "true"})
         path = f"/api/v1/chat/runs/{quote(run_id, safe='')}/stream?{query}"
-        yield from iter_events(self.send("GET", path, call, as_owner=self._acts_as(username)))
+        answer = self.send("GET", path, call, as_owner=self._acts_as(username))
+        yield from iter_events(answer, self._config.timeout_s)
 
     def get_session(self, session_id: str, username: str, call: Call) -> dict[str, Any]:
         """Return a session: ``{"history": [...], "is_running", "active_runs", ...}``.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,10 @@ _MAX_JSON_BYTES = 16 * 1024 * 1024
 
 #: Maximum time for reading a response without a stream, in seconds.
 _READ_S = 15.0
+
+#: Maximum time without an event, as a multiple of the read timeout. AstrBot also sends heartbeats
+#: for a turn that never ends. Source: a 4.29.3 whose session got /reset during the turn.
+_EMPTY_TIMES = 10
 
 _USER_AGENT = "astrbot-api"
 
@@ -159,25 +164,28 @@ class UpstreamTransport:
         self._fresh.close()
 
 
-def iter_events(answer: Answer) -> Iterator[dict[str, Any]]:
+def iter_events(answer: Answer, read_timeout_s: float) -> Iterator[dict[str, Any]]:
     """Yield the events of a stream until it ends, and close the response.
 
     :raises UpstreamRefusal: if AstrBot refuses.
-    :raises UpstreamError: if the stream is interrupted.
+    :raises UpstreamError: if the stream is interrupted, or has only heartbeats for too long.
     """
+    limit_s = _EMPTY_TIMES * read_timeout_s
     try:
         if answer.status != 200 or "json" in answer.headers.get("Content-Type", ""):
             read_envelope(answer)
             raise UpstreamError("AstrBot answered a chat with JSON.", status=answer.status)
-        parser = SSEParser()
-        while True:
+        parser, event_at = SSEParser(), time.monotonic()
+        while time.monotonic() - event_at <= limit_s:
             data = answer.read(_READ_BYTES)
             for payload in parser.feed(data) if data else parser.finish():
                 event = _parse_event(payload)
                 if event is not None:
                     yield event
+                    event_at = time.monotonic()
             if not data:
                 return
+        raise UpstreamError(f"AstrBot sent only heartbeats for {limit_s:g} s.")
     except OutboundError as error:
         raise UpstreamError(f"AstrBot {error.words}.") from error
     finally:

@@ -423,6 +423,15 @@ def test_an_unknown_outcome_is_reported_and_the_message_not_resent(
     assert text_of(api.chat("N=2 x")) == "tok0 tok1"
 
 
+def test_a_turn_that_has_only_heartbeats_ends(
+    astrbot: FakeAstrBot, make_gateway: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("astrbot_api.upstream.transport._EMPTY_TIMES", 0.1)
+    events = make_gateway(astrbot, "timeout_s = 5").chat("FIRST=60000 x")
+    (error,) = [one for one in events if one["type"] == "error"]
+    assert error["code"] == "upstream_outcome_unknown"
+
+
 def test_a_message_that_never_arrived_is_sent_again(
     newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
