@@ -7,6 +7,7 @@ and then the answer. Some chat templates write the opening tag, so only the clos
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from ..agent.provider import ReasoningDelta, Rewind, TextDelta
 
@@ -27,6 +28,9 @@ _OTHER_PAIRS = (
 #: Maximum length of text that a late closing tag can turn into reasoning, in characters.
 _MAX_UNOPENED_CHARS = 200_000
 
+#: Opening and closing tags.
+_Pairs = Sequence[tuple[str, str]]
+
 Found = TextDelta | ReasoningDelta | Rewind
 
 
@@ -42,13 +46,7 @@ class ThinkSplitter:
     def __init__(self, tags: Sequence[str] = DEFAULT_TAGS) -> None:
         #: Whether a piece without ``<`` can be returned unchanged from now on.
         self.settled = not tags
-        # Pairs whose closing tag may come alone.
-        self._whole = [(f"<{tag}>", f"</{tag}>") for tag in tags]
-        # Opening tags in lower case, with their closing tags.
-        self._pairs = [(opening.lower(), closing) for opening, closing in self._whole]
-        if "think" in tags:
-            self._whole += _OTHER_TAGS
-            self._pairs += _OTHER_PAIRS
+        self._whole, self._pairs = _list_pairs(tuple(tags))
         self._close = ""  # closing tag of the reasoning, while inside it
         self._skip_blanks = False
         self._held = ""
@@ -148,6 +146,19 @@ class ThinkSplitter:
         if thought.strip():
             found.append(ReasoningDelta(thought.strip()))
         return found + self._begin_answer(answer)
+
+
+@lru_cache(maxsize=64)
+def _list_pairs(tags: Sequence[str]) -> tuple[_Pairs, _Pairs]:
+    """Return the pairs whose closing tag may come alone, and all pairs in lower case.
+
+    Each answer needs both, so they are made once.
+    """
+    whole = [(f"<{tag}>", f"</{tag}>") for tag in tags]
+    pairs = [(opening.lower(), closing) for opening, closing in whole]
+    if "think" not in tags:
+        return whole, pairs
+    return [*whole, *_OTHER_TAGS], [*pairs, *_OTHER_PAIRS]
 
 
 def _ends_thinking(before: str, opening: str) -> bool:
