@@ -78,6 +78,7 @@ class AnswerReader:
         self._current_at = 0  # where the message that is being read begins
         self._messages = 0  # messages that were read to their end
         self._between = False  # whether the current message was read to its end
+        self._after_saved = False  # whether the last event was "message_saved"
         self._used = Usage()  # by all model calls of the turn, as AstrBot counts
         self._known: set[str] = set()  # ids of calls, results and files that were shown
         self._name = ""
@@ -90,6 +91,7 @@ class AnswerReader:
     def read(self, event: Mapping[str, Any]) -> Iterator[AnswerPart]:
         """Yield the new content of an event."""
         kind, data = event["type"], event.get("data")
+        after_saved, self._after_saved = self._after_saved, kind == "message_saved"
         if kind == "plain" and isinstance(data, str):
             yield from self._read_plain(event.get("chain_type"), data)
         elif kind in MEDIA_TYPES and isinstance(data, str):
@@ -99,6 +101,9 @@ class AnswerReader:
             yield from self._read_file(str(data.get("id") or ""), self._name)
         elif kind == "complete" and isinstance(data, str):
             yield from self._read_complete(data)
+            # A /reset from elsewhere stopped the turn. 4.29.3 sends no "end" then, 4.25.1 does.
+            if after_saved and not data:
+                self.ended = True
         elif kind == "agent_stats" and isinstance(data, dict):
             yield from self._read_usage(data)
         elif kind == "run_started" and isinstance(data, dict):

@@ -26,7 +26,7 @@ _MAX_JSON_BYTES = 16 * 1024 * 1024
 _READ_S = 15.0
 
 #: Maximum time without an event, as a multiple of the read timeout. AstrBot also sends heartbeats
-#: for a turn that never ends. Source: a 4.29.3 whose session got /reset during the turn.
+#: for a turn that never ends. Source: 4.29.3, after a message with half of a surrogate pair.
 _EMPTY_TIMES = 10
 
 _USER_AGENT = "astrbot-api"

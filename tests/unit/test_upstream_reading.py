@@ -41,6 +41,24 @@ def test_each_message_begins_on_a_new_line() -> None:
         assert read(plain(text), SAVED, plain("two"), SAVED, END) == joined
 
 
+def test_a_turn_that_a_reset_elsewhere_stopped_has_ended() -> None:
+    """Recorded from 4.29.3, whose stream then ends without ``end``."""
+    reader = AnswerReader()
+    for event in (plain("Hel"), complete("Hel"), SAVED):
+        list(reader.read(event))
+        assert not reader.ended
+    list(reader.read(complete("")))
+    assert reader.ended
+
+
+def test_an_answer_goes_on_after_a_file_of_a_plugin() -> None:
+    reader = AnswerReader()
+    file = ({"type": "image", "data": "[IMAGE]a.png"}, {"type": "attachment_saved", "data": {}})
+    for event in (plain("one"), complete("one"), SAVED, *file, complete("")):
+        list(reader.read(event))
+    assert not reader.ended
+
+
 def test_the_context_continues_an_answer_of_several_messages() -> None:
     reader = AnswerReader()
     parts = [one for event in (plain("one"), SAVED, plain("two")) for one in reader.read(event)]
