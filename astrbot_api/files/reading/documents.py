@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import io
 import re
 import zipfile
 from collections.abc import Callable, Iterator
@@ -121,7 +122,7 @@ def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
 
 def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[str]) -> str:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _with_notes(_read_archive(source), notes)
+        return _with_notes(_read_archive(source, notes), notes)
     if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
         return _with_notes(_read_old_office(source), notes)
     if _FLAT_START.match(head):
@@ -182,14 +183,21 @@ def _with_notes(text: str, notes: list[str]) -> str:
     return text
 
 
-def _read_archive(source: BinaryIO) -> str:
+def _read_archive(source: BinaryIO, notes: list[str]) -> str:
     """Return the text of a ZIP-based document, or the list of files of another archive."""
     try:
         package = office.Package(source)
     except zipfile.BadZipFile as error:
         raise Unreadable("it is damaged") from error
     read = _find_reader(package)
-    return package.describe() if read is None else read(package)
+    text = package.describe() if read is None else read(package)
+    # Converters of HTML embed the page in an empty document, and leave the rest to Word.
+    for name in office.list_targets(package, "word/document.xml", "aFChunk"):
+        chunk = package.read(name)
+        if not chunk.startswith(b"PK"):
+            suffix = PurePath(name.lower()).suffix
+            text += "\n\n" + _extract(io.BytesIO(chunk), chunk[:4096], "text/html", suffix, notes)
+    return text.strip()
 
 
 def _find_reader(package: office.Package) -> Callable[[office.Package], str] | None:

@@ -125,7 +125,7 @@ def _odf_text(element: ET.Element) -> str:
         if local in ("note-body", "annotation"):
             author = "".join(f"{name.text}: " for name in iter_local(one, "creator"))
             pieces.append(f" [{author}{' '.join(_odf_text(p) for p in iter_local(one, 'p'))}] ")
-        elif local not in ("note-citation", "binary-data") and depth < 200:
+        elif local not in ("note-citation", "binary-data", "ruby-text") and depth < 200:
             pieces.append(one.text or "")
             for child in one:
                 walk(child, depth + 1)

@@ -63,7 +63,8 @@ def limit_cpu() -> Iterator[None]:
         raise TimeoutError
 
     earlier = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, _ENOUGH_S)
+    # Repeated, because Python ignores an exception in a destructor.
+    signal.setitimer(signal.ITIMER_PROF, _ENOUGH_S, _ENOUGH_S / 10)
     try:
         yield
     finally:
@@ -114,6 +115,11 @@ def html_to_markdown(html: str) -> str:
         def convert_img(self, el: Any, text: str, parent_tags: Any) -> str:
             alt = " ".join(str(el.attrs.get("alt") or "").split())
             return f"[picture: {alt}]" if alt else ""
+
+        def convert_input(self, el: Any, text: str, parent_tags: Any) -> str:
+            if el.get("type") not in ("checkbox", "radio"):
+                return ""
+            return "[x] " if el.has_attr("checked") else "[ ] "
 
         def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
             if str(el.get("href") or "").startswith("#"):  # a link within the page

@@ -38,6 +38,12 @@ _RUNS = re.compile(rb'(?:<w:r><w:t(?: xml:space="preserve")?>[^<]*</w:t></w:r>){
 _TEXT = re.compile(rb">([^<]+)</w:t>")
 
 
+#: The reading of characters (furigana, pinyin), and the tags around the characters themselves.
+_READING = re.compile(
+    rb"<w:ruby>(?:(?!<w:ruby(?:Base)?>).)*<w:rubyBase>|</w:rubyBase></w:ruby>", re.DOTALL
+)
+
+
 def read_docx(package: Package) -> str:
     """Return the text of a Word document with headings, lists, tables, notes and comments.
 
@@ -109,7 +115,7 @@ def _simplify(package: Package) -> bytes:
     if _MAIN not in package.names:
         package.source.seek(0)
         return package.source.read()
-    main = _join_runs(package.read(_MAIN))
+    main = _join_runs(_READING.sub(b"", package.read(_MAIN)))  # mammoth leaves out both
     if b"oMath" in main:
         root = ET.fromstring(main)
         replace_equations(root, f"{_W}r", f"{_W}t", f"{_W}smartTag")
