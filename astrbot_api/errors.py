@@ -104,7 +104,12 @@ class Unreadable(AstrBotError):
 
 
 class StorageError(AstrBotError):
-    """Raised if the database could not store something (disk full, locked)."""
+    """Raised if the database could not store something (disk full, locked).
+
+    The message is for callers of the API. ``operator_text`` names the cause, with paths.
+    """
+
+    operator_text = ""
 
 
 class StoreClosed(StorageError):

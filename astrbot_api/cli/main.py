@@ -31,7 +31,8 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except AstrBotError as error:
-            click.echo(f"astrbot-api: {error}", err=True)
+            text = getattr(error, "operator_text", "") or error
+            click.echo(f"astrbot-api: {text}", err=True)
         except OSError as error:
             if error.filename is None:
                 if not isinstance(error, FileNotFoundError):

@@ -22,10 +22,12 @@ def as_storage_error(error: Exception, name: str = "") -> StorageError:
     :param name: The database's file for the log, or empty.
     """
     where = f"database {name}" if name else "database"
-    log.error("%s: %s%s", where, " ".join(str(error).split()), _find_cause(error))
-    return StorageError(
+    made = StorageError(
         "The server could not read or write its database; nothing was stored. Try again later."
     )
+    made.operator_text = f"{where}: {' '.join(str(error).split())}{_find_cause(error)}"
+    log.error("%s", made.operator_text)
+    return made
 
 
 def _find_cause(error: Exception) -> str:

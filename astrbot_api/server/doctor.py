@@ -79,7 +79,7 @@ def _guard(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding
     except SettingsError as error:
         yield Finding(what, "fail", str(error), "correct this line")
     except (AstrBotError, OSError) as error:
-        yield Finding(what, "fail", str(error))
+        yield Finding(what, "fail", getattr(error, "operator_text", "") or str(error))
 
 
 def _examine_variables() -> Iterator[Finding]:

@@ -153,6 +153,15 @@ def test_a_file_that_cannot_be_opened_ends_the_command_with_one_line(tmp_path: P
     assert done.stderr == f"astrbot-api: {tmp_path / 'astrbot.db.lock'}: Is a directory\n"
 
 
+@pytest.mark.parametrize("command", ["db upgrade", "keys list"])
+def test_a_command_names_the_database_that_it_cannot_read(tmp_path: Path, command: str) -> None:
+    path = tmp_path / "astrbot.db"
+    path.write_bytes(b"no database" * 100)
+    done = CliRunner().invoke(main, [*command.split(), "--data-dir", str(tmp_path)])
+    assert done.exit_code == 2
+    assert done.stderr.endswith(f"astrbot-api: database {path}: file is not a database\n")
+
+
 def test_check_finds_an_invalid_file_and_creates_nothing(tmp_path: Path) -> None:
     command = ["check", "--data-dir", str(tmp_path / "data")]
     assert "there is no folder" in CliRunner().invoke(main, command).stderr

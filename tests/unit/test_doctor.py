@@ -96,6 +96,13 @@ def test_a_misspelt_variable_is_named_with_the_setting(
     assert text in CliRunner().invoke(main, ["check", "--data-dir", str(tmp_path)]).stderr
 
 
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    prepare(tmp_path).close()
+    (tmp_path / "astrbot.db").write_bytes(b"no database" * 100)
+    text = f"database {tmp_path / 'astrbot.db'}: file is not a database"
+    assert find(tmp_path, "--offline")["database"]["text"] == text
+
+
 def test_a_database_file_of_another_user_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
