@@ -8,6 +8,7 @@ check.
 from __future__ import annotations
 
 from codecs import BOM_UTF8
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -30,20 +31,26 @@ class JsonDepthError(JsonLimitError):
 
 
 def load_json(
-    text: bytes | str, *, max_members: int = _MAX_MEMBERS, max_depth: int = _MAX_DEPTH
+    text: bytes | str,
+    *,
+    max_members: int = _MAX_MEMBERS,
+    max_depth: int = _MAX_DEPTH,
+    parse: Callable[[bytes], Any] = orjson.loads,
 ) -> Any:
     """Parse a JSON text. A byte order mark before it is ignored (RFC 8259, 8.1).
 
+    :param parse: Another parser, such as ``json.loads`` for what Python writes: NaN and lone
+        surrogates.
     :raises JsonLimitError: before parsing, when the text has too many members.
     :raises JsonDepthError: before parsing, when the text is nested too deeply.
-    :raises orjson.JSONDecodeError: when the text is not JSON.
+    :raises ValueError: when the text is not JSON.
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     data = data.removeprefix(BOM_UTF8)
     if len(data) <= max_members:
         if data.count(b"[") + data.count(b"{") > max_depth:
             _check_structure(data, max_members, max_depth)
-        return orjson.loads(data)
+        return parse(data)
     let_others_run()
     # Each member ends at a comma or begins at a bracket.
     marks = data.translate(None, _NO_MARKS)
@@ -51,7 +58,7 @@ def load_json(
         let_others_run()
         _check_structure(data, max_members, max_depth)
     let_others_run()
-    return orjson.loads(data)
+    return parse(data)
 
 
 def _check_structure(data: bytes, max_members: int, max_depth: int) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from ..db.sessions import WEBCHAT, make_umo
 from ..errors import ProviderError
+from ..runtime.bounded_json import load_json
 from ..runtime.multipart import FileForm
 from ..runtime.outbound import Answer, Call
 from .stored import list_objects
@@ -186,7 +187,7 @@ class AstrBotClient(UpstreamTransport):
 def _parse_messages(text: Any) -> list[dict[str, Any]]:
     """Return the messages of a conversation, which AstrBot sends as JSON text."""
     try:
-        return list_objects(json.loads(text) if isinstance(text, str) else text)
+        return list_objects(load_json(text, parse=json.loads) if isinstance(text, str) else text)
     except ValueError:
         return []
 

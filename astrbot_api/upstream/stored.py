@@ -9,6 +9,8 @@ from datetime import datetime
 from itertools import takewhile
 from typing import Any
 
+from ..runtime.bounded_json import load_json
+
 
 def find_answer(
     rows: Sequence[Mapping[str, Any]], user_message: int | None, since: float, checkpoint: str = ""
@@ -94,7 +96,7 @@ def list_objects(value: Any) -> list[dict[str, Any]]:
 def parse_object(data: str) -> Mapping[str, Any]:
     """Return the object of a JSON text, or an empty one for another text."""
     try:
-        value = json.loads(data)
+        value = load_json(data, parse=json.loads)
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -290,6 +290,17 @@ def test_several_messages_of_a_command_are_separated(
     assert text_of(events) == "Searching\n\nFound it."
 
 
+def test_an_event_that_is_nested_without_end_is_skipped(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    deep = "[" * 100_000
+    call = {"type": "plain", "data": deep, "streaming": False, "chain_type": "tool_call"}
+    lines = [json.dumps(call), f'{{"type": "odd", "data": {deep}', json.dumps(said("Found\ud83d"))]
+    events = [*lines, json.dumps({"type": "end", "data": ""})]
+    newer.replay("/api/v1/chat", "".join(f"data: {one}\n\n" for one in events))
+    assert text_of(make_gateway(newer).chat("/search")) == "Found\N{REPLACEMENT CHARACTER}"
+
+
 def test_a_file_has_the_name_that_its_plugin_chose(
     newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:

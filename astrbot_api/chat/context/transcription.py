@@ -11,6 +11,7 @@ from ...config.transcription import TranscriptionConfig
 from ...db import filetexts
 from ...db.store import Store
 from ...errors import StorageError, Unreadable
+from ...runtime.bounded_json import load_json
 from ...runtime.calls import Cancellable
 from ...runtime.outbound import Call, Outbound, OutboundError
 
@@ -84,7 +85,7 @@ def _read_text(status: int, content: bytes) -> str:
         log.warning("transcription: the endpoint answered %d: %r", status, shown)
         raise Unreadable(_FAILED)
     try:
-        value = json.loads(content)
+        value = load_json(content, parse=json.loads)
     except ValueError:
         return content.decode("utf-8", "replace").strip()
     text = value.get("text") if isinstance(value, dict) else None
