@@ -917,12 +917,19 @@ def test_the_transparent_colour_of_a_scaled_picture_stays_transparent() -> None:
     assert picture.mode == "RGBA"
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "JPEG2000"])
 def test_a_photo_of_48_megapixels_is_read_within_the_limits(format: str) -> None:
     data = samples.save(samples.make_picture((8064, 6048)), format)
     with contextlib.closing(Aside()) as aside:
         meta, _ = aside.run(PREPARE_PICTURE, data, {"max_side_px": 1568})
     assert (meta["width"], meta["height"]) == (1568, 1176)
+
+
+def test_a_picture_that_stores_no_smaller_sizes_is_read() -> None:
+    out = io.BytesIO()
+    samples.make_picture((400, 200)).save(out, "JPEG2000", num_resolutions=1)
+    _, picture = prepare(out.getvalue(), 100)
+    assert picture.size == (100, 50)
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded() -> None:
