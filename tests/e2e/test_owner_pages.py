@@ -521,18 +521,21 @@ def test_a_session_is_continued_in_the_console_and_its_answer_copied(
     assert owner.complaints == []
 
 
-def test_the_console_replaces_a_key_that_has_ended_until_the_login_ends(owner: Owner) -> None:
+def test_the_console_replaces_a_key_that_has_ended_until_the_login_ends(
+    owner: Owner, server: Server
+) -> None:
     owner.log_in()
+    made, _ = create_key(server, "chat")
     owner.go("console")
     page = owner.page
+    page.select_option("#key", made["key_id"])
     owner.say("ECHO one")
-    owner.wait_answered()
+    sync_api.expect(owner.last()).to_contain_text("echo: ECHO one")
     page.evaluate("""() => {
       const [name, text] = Object.entries(sessionStorage).find(([, one]) => one.includes("abk_"));
       sessionStorage.setItem(name, text.replaceAll(/abk_[^"]+/g, "abk_ended"));
     }""")
     owner.say("ECHO two")
-    owner.wait_answered()
     sync_api.expect(owner.last()).to_contain_text("echo: ECHO two")
     csrf = page.evaluate("document.documentElement.dataset.csrf")
     page.request.post(f"{owner.url}/api/auth/logout", headers={"X-CSRF-Token": csrf})

@@ -62,7 +62,8 @@ async function ask(path, options = {}, again = true) {
   if (answer.status === 401) {
     forgetKey();
     // The key ends with the owner's login. If that has ended, no new one is made, and the login opens.
-    if (again && !state.key.startsWith("pasted:")) return ask(path, options, false);
+    const renewed = again && await secretOf(state.key).then(() => true, () => false);
+    if (renewed) return ask(path, options, false);
   }
   const envelope = await answer.json().catch(() => ({}));
   throw new ApiFault(envelope.message ?? answer.statusText, answer.status, envelope.code);
