@@ -100,6 +100,10 @@ class Owner:
     def go(self, page: str) -> None:
         """Open a page and wait until it shows its data."""
         self.page.goto(f"{self.url}/admin/{page}")
+        self.wait_loaded()
+
+    def wait_loaded(self) -> None:
+        """Wait until the page shows its data."""
         self.page.wait_for_function("() => !document.querySelector('[aria-busy=true]')")
 
     def log_in(self) -> None:
@@ -175,6 +179,7 @@ def test_the_login_opens_the_page_that_asked_for_it(owner: Owner) -> None:
     owner.page.fill("#password", PASSWORD)
     owner.page.click("button[type=submit]")
     owner.page.wait_for_url("**/admin/sessions#none")
+    owner.wait_loaded()
     # The login ends while the page is open.
     owner.page.context.clear_cookies(name="astrbot_owner")
     owner.page.locator("input[type=search]").fill("x")
