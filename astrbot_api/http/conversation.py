@@ -12,25 +12,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from flask import Response, request
 
 from ..agent.provider import ToolSpec
-from ..chat.resuming.deciding import Verdict
 from ..chat.turns.turn import TurnRequest
 from ..chat.watching.watch import Watch
-from ..db import approvals, messages, runs, sessions
+from ..db import messages, runs, sessions
 from ..db.approvals import ApprovalRow
-from ..db.runs import RunRow
+from ..db.messages import MessageRow
 from ..errors import ApiError, refuse
 from ..messages import EMPTY_MESSAGE, Plain, Segment, plain_text
 from .auth import check_username, choose_username, get_bound_username, get_caller, get_holder
 from .chat.modes import RUN_HEADER
+from .decisions import Answer, decide
 from .idempotency import read_client_key
 from .openai.answering import read_conversation
 from .openai.files import discard_files, discard_files_if_rejected
 from .openai.parameters import read_function, read_tools
-from .own_runs import find_run_to_decide, make_verdict
 from .sse import CONTENT_TYPE, Rendering, find_abort, stream_response
 from .state import get_state
 
@@ -41,10 +39,6 @@ _OUR_FILE = re.compile(
 
 #: Maximum length of a URL that is matched, in characters.
 _MAX_URL_CHARS = 2000
-
-MAX_ANSWERS = 100
-
-_MAX_ID_CHARS = 255
 
 #: Accepted names of the member that holds a tool's parameters, a JSON schema.
 _SCHEMA_NAMES = ("parameters", "inputSchema")
@@ -62,6 +56,7 @@ class Conversation:
         history is the context.
     :param regenerates: Whether the last message gets a new answer.
     :param may_wait: Whether the client can ask a person to approve a call.
+    :param answers: Decisions of pending calls, which the last message follows.
     """
 
     protocol: str
@@ -73,66 +68,21 @@ class Conversation:
     is_whole: bool = True
     regenerates: bool = False
     may_wait: bool = False
+    answers: Sequence[Answer] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A person's decision on a pending tool call.
-
-    :param arguments: Arguments that replace the model's, or None to keep the model's.
-    """
-
-    approval_id: str
-    approved: bool
-    comment: str = ""
-    arguments: dict[str, Any] | None = None
-
-
-def continue_with_answers(
-    answers: Sequence[Answer], username: str
-) -> tuple[RunRow, int, Watch | Sequence[ApprovalRow]]:
-    """Decide pending calls of a run, all or none of them, and watch the run continue.
-
-    Calls that are already decided stay unchanged, since the request may be a retry.
-
-    :returns: The run, the number of its last event that asked for one of these approvals, and the
-        watch. Instead of the watch, the other calls of the run that are undecided, if any.
-    :raises ApiError: ``approval_not_found``, or the error of a rejected decision.
-    """
-    if len(answers) > MAX_ANSWERS:  # one transaction decides them all
-        raise refuse(f"the request answers {len(answers)} calls; at most {MAX_ANSWERS} are allowed")
-    state = get_state()
-    with state.db.read() as db:
-        found = approvals.find_call(db, answers[0].approval_id[:_MAX_ID_CHARS])
-    if found is None:
-        raise ApiError("approval_not_found", f"approval not found: {answers[0].approval_id[:100]}")
-    run = find_run_to_decide(found[0], username or get_bound_username())
-    verdicts = {
-        one.approval_id[:_MAX_ID_CHARS]: _make_verdict(run, one) for one in reversed(answers)
-    }
-    state.chat.decisions.decide_all(run, verdicts, again=True)
-    asked = {one.approval_id for one in answers}
-    numbers = [
-        number
-        for number, event in enumerate(state.chat.service.read_so_far(run), 1)
-        if event["type"] == "approval_required" and event["data"]["id"] in asked
-    ]
-    # A client that knows the id can answer before the event is stored.
-    after = max(numbers, default=0)
-    with state.db.read() as db:
-        run = runs.find_run(db, run.run_id) or run
-        calls = approvals.list_approvals(db, run.id)
-    waiting = [one for one in calls if one.status == "pending"]
-    if waiting:
-        return run, after, waiting
-    watch = state.chat.service.resume(run, after, get_holder(), find_abort(request))
-    return run, after, watch or ()
-
-
-def _make_verdict(run: RunRow, answer: Answer) -> Verdict:
-    edited = answer.approved and answer.arguments
-    arguments = orjson.dumps(answer.arguments).decode() if edited else ""
-    return make_verdict(run, answer.approved, arguments, answer.comment)
+def has_new_message(asked: Conversation) -> bool:
+    """Return whether a conversation ends with a user's message that its session does not have."""
+    last = asked.messages[-1] if asked.messages else {}
+    if last.get("role") != "user":
+        return False
+    newest = _find_newest(asked.session_id, choose_username(asked.protocol, asked.username))
+    if newest is None:
+        return False
+    content = last.get("content")
+    parts = content if isinstance(content, list) else [{"text": content}]
+    said = "".join(str(part.get("text") or "") for part in parts)
+    return plain_text(newest.content["message"]).strip() != said.strip()
 
 
 @discard_files_if_rejected()
@@ -154,7 +104,9 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
         raise ApiError("message_empty", EMPTY_MESSAGE)
     segments, context = read_conversation(list(asked.messages), username, is_context=asked.is_whole)
     client_key = read_client_key(asked.protocol, body)
-    if client_key is None:  # a request with a key may be a retry, which joins its turn
+    if asked.answers:
+        _decide_known(asked.answers, asked.username)
+    elif client_key is None:  # a request with a key may be a retry, which joins its turn
         _stop_left(session_id, username)
     again = _find_last(session_id, username, segments) if asked.regenerates else None
     watch = state.chat.service.open(
@@ -248,6 +200,15 @@ def find_config_id(config: str) -> str:
     return found.id if found else ""
 
 
+def _decide_known(answers: Sequence[Answer], username: str) -> None:
+    """Decide pending calls. Ignore them if their turn has ended: it waits for no answer."""
+    try:
+        decide(answers, username)
+    except ApiError as error:
+        if error.code != "approval_not_found":
+            raise
+
+
 def _stop_left(session_id: str, username: str) -> None:
     """Stop the turns that the caller's key still runs in a session, and wait for their ends.
 
@@ -269,17 +230,21 @@ def _find_last(session_id: str, username: str, segments: Sequence[Segment]) -> i
 
     None if the client changed the message, or if the session does not have it.
     """
+    newest = _find_newest(session_id, username)
+    said = "".join(one.text for one in segments if isinstance(one, Plain))
+    if newest is None or plain_text(newest.content["message"]) != said:
+        return None
+    return newest.id
+
+
+def _find_newest(session_id: str, username: str) -> MessageRow | None:
+    """Return the user's message of a session's last turn, or None."""
     with get_state().db.read() as db:
         session = sessions.find_session(db, session_id) if session_id else None
         if session is None or session.creator != username:
             return None
         newest, _ = messages.list_messages_before(db, session.id, limit=2)
-    said = "".join(one.text for one in segments if isinstance(one, Plain))
-    for row in newest:
-        if row.content.get("type") == "user":
-            same = plain_text(row.content["message"]) == said
-            return row.id if same else None
-    return None
+    return next((row for row in newest if row.content.get("type") == "user"), None)
 
 
 def _list_tools(tools: Any) -> Any:

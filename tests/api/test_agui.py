@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import gc
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from astrbot_api.agent.provider import ReasoningDelta, Rewind, TextDelta
 from astrbot_api.chat.turns.turn import OpenTurn
 from astrbot_api.runlog.log import RunLog
 from astrbot_api.testing import ScriptedModel
+from astrbot_api.testing.scripted_model import Step
 
 from ..contract.wire import PNG
 from ..waiting import wait_for
@@ -64,6 +66,22 @@ def test_a_run_keeps_the_ids_of_its_client(make_scripted: Make) -> None:
     assert events[1]["messageId"] == f"{answer.headers['X-Run-ID']}-1"
     stored = api.get("/api/v1/chat/sessions/t1/messages?username=alice").get_json()["data"]
     assert [one["content"]["type"] for one in stored["messages"]] == ["bot", "user"]
+
+
+def test_a_stopped_run_is_cancelled(make_scripted: Make) -> None:
+    begun = threading.Event()
+
+    def answer(messages: Any) -> Iterator[Step]:
+        yield "Let me "
+        begun.set()
+        yield threading.Event()
+
+    api, _ = make_scripted(answer)
+    left = post(api, protocolVersion="1.0")
+    assert begun.wait(30)
+    api.post("/api/v1/chat/sessions/t1/stop")
+    *_, ended, last = read(left)
+    assert (ended["type"], last["outcome"]) == ("TEXT_MESSAGE_END", {"type": "cancelled"})
 
 
 def test_an_ended_turn_is_freed_without_the_garbage_collector(make_scripted: Make) -> None:

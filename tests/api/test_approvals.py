@@ -594,6 +594,33 @@ def test_a_message_of_the_ai_sdk_does_not_stop_a_waiting_turn(worker: Worker) ->
     wait_for(lambda: describe(api, run_id)["status"] == "completed")
 
 
+@pytest.mark.parametrize("approved", [True, False])
+def test_an_agui_message_after_an_interrupt_is_answered(
+    worker: Worker, shop: Shop, approved: bool
+) -> None:
+    api = worker.api
+    run_id, (asked,), _ = begin(api)
+    body = answer_of("agui", asked["id"], approved=approved)
+    body["messages"].append({"id": "m2", "role": "user", "content": "Hi"})
+    sent = {**body, "forwardedProps": {"username": "alice"}}
+    assert b'"delta":"Hello"' in post(api, "agui", api.key, sent).get_data()
+    assert shop.paid == ([5] if approved else [])
+    assert describe(api, run_id)["status"] == "completed"
+
+
+def test_an_agui_client_can_leave_an_interrupt_of_an_ended_run(worker: Worker) -> None:
+    api = worker.api
+    run_id, (asked,), seen = begin(api)
+    decide(api, run_id, asked["id"], "reject")
+    resume(api, run_id, seen)
+    for approved, status in ((True, 404), (False, 200)):
+        body = answer_of("agui", asked["id"], approved=approved)
+        sent = {**body, "protocolVersion": "1.0", "forwardedProps": {"username": "alice"}}
+        answer = post(api, "agui", api.key, sent)
+        assert answer.status_code == status
+    assert parse_events(answer.get_data())[-1]["outcome"] == {"type": "success"}
+
+
 def parse_chunks(answer: Any) -> list[dict[str, Any]]:
     return parse_events(answer.get_data().removesuffix(b"data: [DONE]\n\n"))
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from ...errors import refuse
 from ...messages import check_text
-from ..conversation import MAX_ANSWERS, Answer, make_file_part
+from ..conversation import make_file_part
+from ..decisions import MAX_ANSWERS, Answer
 from ..openai.reading import check_list
 from ..own_runs import read_comment
 

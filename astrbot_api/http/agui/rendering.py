@@ -5,7 +5,7 @@ Source: the schema of the protocol's version 1.0, https://docs.ag-ui.com/spec/1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,7 @@ class AguiStream(ReplyRendering):
     :param names: Prefix of message ids, or empty for ``run_id``.
     :param is_current: Whether the client supports version 1.0.
     :param may_wait: Whether the client supports interrupts.
+    :param is_stopped: Returns whether the run was stopped, after its end.
     :param state: The client's shared state, which is sent back unchanged.
     :param history: The client's messages as JSON, for a snapshot, or empty if they are too long.
     """
@@ -58,6 +59,7 @@ class AguiStream(ReplyRendering):
     names: str = ""
     is_current: bool = False
     may_wait: bool = False
+    is_stopped: Callable[[], bool] = lambda: False
     state: Any = None
     history: bytes = b""
     #: Messages of this turn so far.
@@ -90,6 +92,8 @@ class AguiStream(ReplyRendering):
             pending = [call["id"] for call in self.fold.caller_calls]
             if pending:
                 finished["outcome"]["pendingToolCallIds"] = pending
+            if self.is_stopped():
+                finished["outcome"] = {"type": "cancelled"}
             if self.fold.stats is not None:
                 finished["usage"] = [_describe_usage(self.fold.stats)]
         if self.may_wait and self._interrupts and self.fold.message_id is None:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import Response
 
 from ...chat.watching.watch import Watch
+from ...db import runs
 from ...db.approvals import ApprovalRow
-from ...errors import refuse
+from ...errors import ApiError, StorageError, refuse
 from ...event_lines import MAX_LINE_BYTES, encode_line
 from ...messages import to_whole
 from ..blueprint import ApiBlueprint
 from ..conversation import (
     Conversation,
-    continue_with_answers,
+    has_new_message,
     open_conversation,
     stream_conversation,
 )
+from ..decisions import continue_with_answers
 from ..idempotency import CODES, PARAMETER
 from ..schemas import event_stream
+from ..state import get_state
 from .reading import read_agui_messages, read_resume
 from .rendering import AguiStream
 from .schemas import RunAgentInputSchema
@@ -79,7 +82,6 @@ def run_agent(body: dict[str, Any]) -> Response:
     props = body["forwardedProps"] if isinstance(body["forwardedProps"], dict) else {}
     is_current = bool(body["protocolVersion"])
     may_wait = is_current or props.get("approvals") is True
-    answers = read_resume(body["resume"])
     state = body["state"]
     if len(encode_line(state)) > _MAX_ECHO_BYTES:
         raise refuse(f"state must have at most {_MAX_ECHO_BYTES} bytes as JSON")
@@ -91,14 +93,9 @@ def run_agent(body: dict[str, Any]) -> Response:
         messages=read_agui_messages(body["messages"], body["context"]),
         tools=body["tools"],
         may_wait=may_wait,
+        answers=read_resume(body["resume"]),
     )
-    watch: Watch | Sequence[ApprovalRow]
-    if answers:
-        run, after, watch = continue_with_answers(answers, asked.username)
-        run_id, names = run.run_id, f"{run.run_id}.{after}"
-    else:
-        watch = open_conversation(asked, body)
-        run_id = names = watch.run_id
+    run_id, names, watch = _open(asked, body)
     history = encode_line(body["messages"])
     rendering = AguiStream(
         body["threadId"],
@@ -107,12 +104,48 @@ def run_agent(body: dict[str, Any]) -> Response:
         names=names,
         is_current=is_current,
         may_wait=may_wait,
+        is_stopped=_make_is_stopped(run_id),
         state=state,
         history=history if len(history) <= _MAX_ECHO_BYTES else b"",
     )
     if not isinstance(watch, Watch):
         rendering.note_waiting(watch)
     return stream_conversation(rendering, watch, run_id)
+
+
+def _open(
+    asked: Conversation, body: dict[str, Any]
+) -> tuple[str, str, Watch | Sequence[ApprovalRow]]:
+    """Open a turn, or continue the one whose calls are decided.
+
+    :returns: The id of the run, the prefix of its message ids, and the watch or the calls that are
+        still undecided.
+    """
+    if not asked.answers or has_new_message(asked):
+        watch = open_conversation(asked, body)
+        return watch.run_id, watch.run_id, watch
+    try:
+        run, after, found = continue_with_answers(asked.answers, asked.username)
+    except ApiError as error:
+        if error.code != "approval_not_found" or any(one.approved for one in asked.answers):
+            raise
+        # The turn has ended. Without this answer, the client could never leave the interrupt.
+        return body["runId"], body["runId"], ()
+    return run.run_id, f"{run.run_id}.{after}", found
+
+
+def _make_is_stopped(run_id: str) -> Callable[[], bool]:
+    db = get_state().db
+
+    def is_stopped() -> bool:
+        try:
+            with db.read() as reading:
+                run = runs.find_run(reading, run_id)
+        except StorageError:
+            return False
+        return run is not None and run.status == "stopped"
+
+    return is_stopped
 
 
 def _read_prop(props: dict[str, Any], name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import marshmallow as ma
 
-from ..conversation import MAX_ANSWERS
+from ..decisions import MAX_ANSWERS
 from ..fields import any_value, optional_text, required_text, required_value
 from ..openai.parameters import MAX_TOOLS
 from ..openai.reading import MAX_MESSAGES

@@ -10,7 +10,8 @@ from typing import Any
 
 from ...errors import refuse
 from ...messages import check_text
-from ..conversation import Answer, make_file_part
+from ..conversation import make_file_part
+from ..decisions import Answer
 from ..openai.reading import check_list
 from ..own_runs import read_comment
 from ..replies import to_text

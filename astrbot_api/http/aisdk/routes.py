@@ -13,13 +13,12 @@ from ...db.runs import RunRow
 from ...errors import ApiError
 from ..blueprint import ApiBlueprint
 from ..conversation import (
-    Answer,
     Conversation,
-    continue_with_answers,
     open_conversation,
     resume_conversation,
     stream_conversation,
 )
+from ..decisions import Answer, continue_with_answers
 from ..idempotency import CODES, PARAMETER
 from ..schemas import event_stream
 from ..state import get_state
