@@ -22,7 +22,10 @@ def guard_reload(server: Any) -> None:
     reload = server.reload
 
     def check_and_reload() -> None:
-        fault = _find_fault() if os.environ.get("ASTRBOT_DATA_DIR") else ""
+        try:
+            fault = _find_fault() if os.environ.get("ASTRBOT_DATA_DIR") else ""
+        except OSError as error:  # it would end the master
+            fault = f"astrbot-api check cannot be started: {error}"
         if fault:
             server.log.error(
                 "not reloaded; the current workers continue with the last valid files: %s", fault
