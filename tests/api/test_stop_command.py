@@ -91,6 +91,29 @@ def test_a_command_that_forgets_the_conversation_first_stops_the_answer(
     assert seen == ["hello"], "neither the stopped answer nor its question"
 
 
+def test_a_message_that_waits_behind_a_reset_is_remembered(make_scripted: Make) -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        started.set()
+        go_on.wait()
+        yield TextDelta("fine")
+
+    api, model = make_scripted(answer)
+    first = begin(api)
+    assert started.wait(10)
+    waiting = [
+        api.post_chat(username="alice", session_id="s", message=message)
+        for message in ("/reset", "second", "third")
+    ]
+    go_on.set()
+    for stream in (first, *waiting):
+        stream.get_data()
+    seen = [one["content"] for one in model.seen[-1]]
+    assert seen[-3:] == ["second", "fine", "third"]
+    assert "talk" not in seen
+
+
 def test_a_command_of_a_plugin_waits_for_the_answer(make_scripted: Make) -> None:
     started, go_on = threading.Event(), threading.Event()
 

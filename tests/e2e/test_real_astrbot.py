@@ -153,18 +153,23 @@ def test_a_stop_also_stops_the_turn_in_astrbot(gateway: Server, key: str) -> Non
     assert after["data"] == "echo: ECHO on"
 
 
-def test_a_reset_ends_the_answer_as_in_astrbot(gateway: Server, key: str) -> None:
-    body = {"username": "bob", "session_id": "reset", "message": "N=600 DELAY=100"}
-    with gateway.open_chat(key, body) as answer:
-        kinds, said = [], ""
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_reset_ends_the_answer(
+    gateway: Server, key: str, astrbot: RealAstrBot, elsewhere: bool
+) -> None:
+    """Also one on AstrBot's own page, after which 4.29.3 sends no ``end``."""
+    place = {"username": "bob", "session_id": f"reset {elsewhere}"}
+    reset = {**place, "message": "/reset"}
+    with gateway.open_chat(key, {**place, "message": "N=600 DELAY=100"}) as answer:
+        kinds = []
         for event in iter_events(answer):
             kinds.append(event["type"])
-            if not said and kinds.count("plain") == 3:
-                reset = gateway.chat(key, username="bob", session_id="reset", message="/reset")
-                said = find(reset, "complete")["data"]
-    assert "✅" in said
-    assert kinds[-1] == "end"
+            if kinds.count("plain") == 3:
+                said = astrbot.send_chat(reset) if elsewhere else gateway.chat(key, **reset)
+                assert "✅" in find(said, "plain")["data"]
+    assert kinds[-3:] == ["complete", "message_saved", "end"]
     assert len(kinds) < 300
+    assert "error" not in kinds
 
 
 @pytest.mark.parametrize("message", ["N=12 DELAY=60", "TOOL please"])
