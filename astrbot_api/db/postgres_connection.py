@@ -107,10 +107,17 @@ class Connection(psycopg.Connection[Any]):
     """A connection with a liveness check and with a timeout for every wait."""
 
     database: PostgresDatabase
-    #: Time of the monotonic clock.
+    #: Time before it was opened, of the monotonic clock. The server may have changed since.
     opened_at: float
     #: The server cancels a statement and reports it before this time.
     limit_s: float | None = _STATEMENT_LIMIT_S + 10
+
+    @classmethod
+    def connect(cls, *args: Any, **options: Any) -> Self:
+        opened_at = time.monotonic()
+        connection = super().connect(*args, **options)
+        connection.opened_at = opened_at
+        return connection
 
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
         """Wait for the server, and close the connection if it does not respond.
@@ -130,7 +137,6 @@ class Connection(psycopg.Connection[Any]):
         """Prepare a new connection for use."""
         self.adapters.register_loader("numeric", _NumberLoader)
         self.cursor_factory = _Cursor
-        self.opened_at = time.monotonic()
         self.execute(_SET_UP, prepare=False)
         self.database = PostgresDatabase(self)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -387,6 +388,21 @@ def test_a_connection_that_is_read_only_is_replaced(
     assert store.describe_fault(own) == ""
     store.close()
     own.close()
+
+
+def test_a_connection_is_as_old_as_its_first_packet(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server may have become read-only before it was ready."""
+    connect, sent_at = psycopg.Connection.connect, list[float]()
+
+    def note_and_connect(cls: Any, *args: Any, **options: Any) -> Any:
+        sent_at.append(time.monotonic())
+        return connect.__func__(cls, *args, **options)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(psycopg.Connection, "connect", classmethod(note_and_connect))
+    with store.read() as db:
+        assert db.connection().opened_at <= sent_at[0]  # type: ignore[attr-defined,no-untyped-call]
 
 
 def test_a_session_that_was_deleted_since_it_was_found_is_not_found(store: PostgresStore) -> None:
