@@ -13,7 +13,7 @@ import pytest
 from ag_ui.core import Event
 from pydantic import TypeAdapter
 
-from astrbot_api.agent.provider import ReasoningDelta, Rewind, TextDelta
+from astrbot_api.agent.provider import ReasoningDelta, Rewind, TextDelta, Usage
 from astrbot_api.chat.turns.turn import OpenTurn
 from astrbot_api.runlog.log import RunLog
 from astrbot_api.testing import ScriptedModel
@@ -62,10 +62,17 @@ def test_a_run_keeps_the_ids_of_its_client(make_scripted: Make) -> None:
         "type": "RUN_STARTED", "threadId": "t1", "runId": "r1", "protocolVersion": "1.0",
     }  # fmt: skip
     assert events[-1]["outcome"] == {"type": "success"}
-    assert events[-1]["usage"][0]["totalTokens"] == 0
+    assert "usage" not in events[-1]
     assert events[1]["messageId"] == f"{answer.headers['X-Run-ID']}-1"
     stored = api.get("/api/v1/chat/sessions/t1/messages?username=alice").get_json()["data"]
     assert [one["content"]["type"] for one in stored["messages"]] == ["bot", "user"]
+
+
+def test_only_known_counts_of_tokens_are_sent(make_scripted: Make) -> None:
+    api, _ = make_scripted([TextDelta("Four."), Usage(20, 0, 3)])
+    (usage,) = read(post(api, protocolVersion="1.0"))[-1]["usage"]
+    counts = {name: count for name, count in usage.items() if name.endswith("Tokens")}
+    assert counts == {"inputTokens": 20, "outputTokens": 3, "totalTokens": 23}
 
 
 def test_a_stopped_run_is_cancelled(make_scripted: Make) -> None:

@@ -94,8 +94,8 @@ class AguiStream(ReplyRendering):
                 finished["outcome"]["pendingToolCallIds"] = pending
             if self.is_stopped():
                 finished["outcome"] = {"type": "cancelled"}
-            if self.fold.stats is not None:
-                finished["usage"] = [_describe_usage(self.fold.stats)]
+            if usage := _describe_usage(self.fold.stats):
+                finished["usage"] = [usage]
         if self.may_wait and self._interrupts and self.fold.message_id is None:
             finished["outcome"] = {"type": "interrupt", "interrupts": self._interrupts}
         return b"".join(map(frame_json, [*self._close(), finished]))
@@ -243,10 +243,14 @@ class AguiStream(ReplyRendering):
             yield {"type": "MESSAGES_SNAPSHOT", "messages": orjson.Fragment(both)}
 
 
-def _describe_usage(stats: dict[str, Any]) -> Event:
+def _describe_usage(stats: dict[str, Any] | None) -> Event:
+    """Return the known counts of tokens. The protocol permits no zero for an unknown count."""
     prompt, cached, output = count_tokens(stats)
     usage: Event = {
         "inputTokens": prompt, "outputTokens": output, "totalTokens": prompt + output,
         "cachedInputTokens": cached,
     }  # fmt: skip
-    return {**usage, **{name: stats[name] for name in ("provider", "model") if stats.get(name)}}
+    known = {name: count for name, count in usage.items() if count}
+    if not stats or not known:
+        return {}
+    return {**known, **{name: stats[name] for name in ("provider", "model") if stats.get(name)}}
