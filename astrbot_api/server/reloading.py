@@ -23,7 +23,8 @@ def guard_reload(server: Any) -> None:
 
     def check_and_reload() -> None:
         try:
-            fault = _find_fault() if os.environ.get("ASTRBOT_DATA_DIR") else ""
+            folder = os.environ.get("ASTRBOT_DATA_DIR", "").strip()
+            fault = _find_fault(os.path.expanduser(folder)) if folder else ""
         except OSError as error:  # it would end the master
             fault = f"astrbot-api check cannot be started: {error}"
         if fault:
@@ -36,14 +37,16 @@ def guard_reload(server: Any) -> None:
     server.reload = check_and_reload
 
 
-def _find_fault() -> str:
+def _find_fault(folder: str) -> str:
     """Return why new workers could not start, or an empty string.
+
+    :param folder: The data directory. With a read-only root, no other folder can be written.
 
     Another process checks it, because this one has old code. It is started without
     ``subprocess``: gevent's version would replace gunicorn's handler of SIGCHLD.
     """
     command = [sys.executable, "-m", "astrbot_api", "check"]
-    with tempfile.TemporaryFile() as output:
+    with tempfile.TemporaryFile(dir=folder) as output:
         copies = [(os.POSIX_SPAWN_DUP2, output.fileno(), descriptor) for descriptor in (1, 2)]
         pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=copies)
         until = time.monotonic() + _CHECK_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,3 +26,18 @@ def test_a_check_that_cannot_be_started_ends_no_server(
     (line,) = errors
     assert line.startswith("not reloaded; the current workers continue with the last valid files: ")
     assert f"cannot be started: [Errno 2] No such file or directory: '{sys.executable}'" in line
+
+
+def test_the_check_needs_no_other_folder_than_the_data_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setenv("ASTRBOT_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", fail)
+    reloads = list[str]()
+    server = SimpleNamespace(reload=lambda: reloads.append("done"))
+    guard_reload(server)
+    server.reload()
+    assert reloads == ["done"]
