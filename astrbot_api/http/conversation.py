@@ -164,13 +164,15 @@ def stream_conversation(
     """Return the stream of a turn, or only its first and last frames if the turn still waits.
 
     :param watch: From :func:`open_conversation` or :func:`continue_with_answers`.
+    :param run_id: The id of the turn, or empty if it has ended.
     """
     if isinstance(watch, Watch):
         response = stream_response(watch, rendering)
     else:
         frames = rendering.begin() + rendering.finish()
         response = Response(frames, content_type=CONTENT_TYPE)
-    response.headers[RUN_HEADER] = run_id
+    if run_id:
+        response.headers[RUN_HEADER] = run_id
     return response
 
 

@@ -616,9 +616,11 @@ def test_an_agui_client_can_leave_an_interrupt_of_an_ended_run(worker: Worker) -
     for approved, status in ((True, 404), (False, 200)):
         body = answer_of("agui", asked["id"], approved=approved)
         sent = {**body, "protocolVersion": "1.0", "forwardedProps": {"username": "alice"}}
-        answer = post(api, "agui", api.key, sent)
+        answer = post(api, "agui", api.key, {**sent, "runId": "运行\n2"})
         assert answer.status_code == status
-    assert parse_events(answer.get_data())[-1]["outcome"] == {"type": "success"}
+    last = parse_events(answer.get_data())[-1]
+    assert (last["runId"], last["outcome"]) == ("运行\n2", {"type": "success"})
+    assert "X-Run-Id" not in answer.headers
 
 
 def parse_chunks(answer: Any) -> list[dict[str, Any]]:

@@ -118,8 +118,8 @@ def _open(
 ) -> tuple[str, str, Watch | Sequence[ApprovalRow]]:
     """Open a turn, or continue the one whose calls are decided.
 
-    :returns: The id of the run, the prefix of its message ids, and the watch or the calls that are
-        still undecided.
+    :returns: The id of the run, or empty if it has ended; the prefix of its message ids; and the
+        watch, or the calls that are still undecided.
     """
     if not asked.answers or has_new_message(asked):
         watch = open_conversation(asked, body)
@@ -130,7 +130,7 @@ def _open(
         if error.code != "approval_not_found" or any(one.approved for one in asked.answers):
             raise
         # The turn has ended. Without this answer, the client could never leave the interrupt.
-        return body["runId"], body["runId"], ()
+        return "", body["runId"], ()
     return run.run_id, f"{run.run_id}.{after}", found
 
 
