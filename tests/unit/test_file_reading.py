@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import sys
+import zipfile
 from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
@@ -19,7 +20,7 @@ from PIL import Image
 
 from astrbot_api.errors import Unreadable
 from astrbot_api.files.kinds import detect_kind
-from astrbot_api.files.reading import office, pages
+from astrbot_api.files.reading import numbering, office, pages
 from astrbot_api.files.reading.documents import extract_text
 from astrbot_api.files.reading.pictures import prepare_picture
 from astrbot_api.files.reading.reader import EXTRACT_TEXT, PREPARE_PICTURE
@@ -228,6 +229,58 @@ def test_characters_with_a_reading_and_check_boxes_are_read() -> None:
 
 
 _W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+
+
+def numbered(number: int, level: int, text: str) -> str:
+    properties = f'<w:numPr><w:ilvl w:val="{level}"/><w:numId w:val="{number}"/></w:numPr>'
+    return f"<w:p><w:pPr>{properties}</w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>"
+
+
+def test_clauses_of_a_contract_have_the_numbers_that_word_shows() -> None:
+    formats = [[("chineseCounting", "第%1条"), ("lowerLetter", "(%2)"), ("decimal", "%1.%2.%3")],
+               [("bullet", "·"), ("upperRoman", "%2.")]]  # fmt: skip
+    lists = "".join(
+        f'<w:abstractNum w:abstractNumId="{name}">'
+        + "".join(
+            f'<w:lvl w:ilvl="{at}"><w:start w:val="{1 + at // 2 * 2}"/><w:numFmt w:val="{kind}"/>'
+            f'{"<w:isLgl/>" if at == 2 else ""}<w:lvlText w:val="{text}"/></w:lvl>'
+            for at, (kind, text) in enumerate(levels)
+        )
+        + "</w:abstractNum>"
+        for name, levels in enumerate(formats)
+    )
+    restarted = '<w:lvlOverride w:ilvl="1"><w:startOverride w:val="1"/></w:lvlOverride>'
+    nums = "".join(
+        f'<w:num w:numId="{at}"><w:abstractNumId w:val="{name}"/>{more}</w:num>'
+        for at, (name, more) in enumerate([(0, ""), (0, restarted), (1, "")], 1)
+    )
+    clauses = [
+        (1, 0, "甲"), (1, 1, "one"), (1, 1, "two"), (2, 1, "again"), (1, 2, "deep"),
+        (1, 0, "乙"), (1, 1, "x"), (3, 0, "point"), (3, 1, "roman"), (9, 0, "no"),
+    ]  # fmt: skip
+    body = word("before") + "".join(numbered(*one) for one in clauses)
+    document = samples.make_docx(body)
+    with zipfile.ZipFile(io.BytesIO(document)) as parts:
+        files = {name: parts.read(name) for name in parts.namelist()}
+    files["word/numbering.xml"] = f"<w:numbering {_W}>{lists}{nums}</w:numbering>".encode()
+    files["word/_rels/document.xml.rels"] = (
+        b'<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
+        b'<Relationship Id="n" Type="http://schemas.openxmlformats.org/officeDocument/2006/'
+        b'relationships/numbering" Target="numbering.xml"/></Relationships>'
+    )
+    text = read(samples.make_archive(files))
+    assert text.partition("before\n\n")[2].split("\n\n") == [
+        "第一条 甲", "(a) one", "(b) two", "(a) again", "1.1.3 deep", "第二条 乙", "(a) x",
+        "- point", "I. roman", "no",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [(9, "九"), (10, "十"), (21, "二十一"), (110, "一百一十"), (205, "二百零五")],
+)
+def test_a_clause_has_a_chinese_number(number: int, written: str) -> None:
+    assert numbering._to_chinese(number) == written
 
 
 def test_a_page_that_a_document_embeds_is_read() -> None:

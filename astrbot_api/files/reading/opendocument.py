@@ -49,7 +49,7 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
             if local_name(inner) == "math":
                 source = next(iter_local(inner, "annotation"), inner)
                 one.text = f" [formula: {' '.join(''.join(source.itertext()).split())}] "
-            elif any(iter_local(inner, "chart")):
+            elif next(iter_local(inner, "chart"), None) is not None:
                 charts.append("[chart]\n" + _join(_iter_opendocument(inner, 0)))
     blocks = (_join(_iter_opendocument(body, 0)) for body in iter_local(root, "body"))
     return _join([*blocks, *charts])

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 
 from .charts import read_charts
 from .equations import replace_equations
+from .numbering import NUMBERING, write_numbers
 from .office import Package, iter_local, local_name, to_markdown_table
 from .pages import html_to_markdown, limit_cpu
 
@@ -18,6 +19,9 @@ _MAIN = "word/document.xml"
 
 #: Elements with a text, and those that separate words.
 _SHOWN = ("t", "tab", "br", "cr")
+
+#: Maximum size of a document whose paragraphs are numbered.
+_MAX_NUMBERED_BYTES = 8 * 2**20
 
 #: Part with a header or footer.
 _MARGIN = re.compile(r"word/(header|footer)\d*\.xml")
@@ -116,9 +120,12 @@ def _simplify(package: Package) -> bytes:
         package.source.seek(0)
         return package.source.read()
     main = _join_runs(_READING.sub(b"", package.read(_MAIN)))  # mammoth leaves out both
-    if b"oMath" in main:
+    is_numbered = NUMBERING in package.names and len(main) < _MAX_NUMBERED_BYTES
+    if b"oMath" in main or is_numbered:
         root = ET.fromstring(main)
         replace_equations(root, f"{_W}r", f"{_W}t", f"{_W}smartTag")
+        if is_numbered:
+            write_numbers(package, root, _W)
         main = ET.tostring(root)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
