@@ -16,6 +16,7 @@ from ..error_codes import ERROR_CODES
 from ..errors import ApiError
 from ..http.pages import send_asset, send_generated
 from ..http.state import get_state
+from ..http.widget.bundle import MARKDOWN, STATIC
 from ..owner.login import Login
 from ..translations import (
     LANGUAGE_TAGS,
@@ -95,7 +96,8 @@ def get_asset(name: str) -> Response:
     """Serve a script, the style sheet or the icon."""
     # Scripts import each other without a version in the URL, so browsers must revalidate them.
     fixed = "v" in request.args
-    return _add_security_headers(send_asset(_ASSETS, name, _ASSET_MAX_AGE_S if fixed else 0))
+    folder = STATIC if name in MARKDOWN else _ASSETS
+    return _add_security_headers(send_asset(folder, name, _ASSET_MAX_AGE_S if fixed else 0))
 
 
 def _render(template: str, page: str, login: Login | None) -> Response:

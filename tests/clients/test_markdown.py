@@ -1,4 +1,4 @@
-"""No text of a model or a user freezes the admin pages or the widget, or stops their script."""
+"""No text of a model or a user freezes the owner's pages or the widget, or stops their script."""
 
 from __future__ import annotations
 
@@ -11,45 +11,44 @@ from pathlib import Path
 
 import pytest
 
-import astrbot_api
+from astrbot_api.http.widget.bundle import STATIC
 
 _DRIVER = Path(__file__).parent / "drivers" / "markdown.mjs"
 
 
-def render(*texts: str) -> list[list[str]]:
-    """Return what the admin pages and the widget show of each text."""
+def render(*texts: str) -> list[str]:
+    """Return what is shown of each text."""
     node = shlex.split(os.environ.get("ASTRBOT_TEST_NODE", "node"))
     if shutil.which(node[0]) is None:
         pytest.skip(f"{node[0]} is not installed")
     done = subprocess.run(
-        [*node, str(_DRIVER), str(Path(astrbot_api.__file__).parent)],
+        [*node, str(_DRIVER), str(STATIC)],
         input=json.dumps(texts), capture_output=True, text=True, check=True, timeout=50,
     )  # fmt: skip
-    shown: list[list[str]] = json.loads(done.stdout)
+    shown: list[str] = json.loads(done.stdout)
     return shown
 
 
 @pytest.mark.timeout(60)
-def test_no_text_freezes_a_page() -> None:
+def test_no_long_text_freezes_a_page() -> None:
     long = 2_000_000
     units = ["[", "![", "_a_", "[a](http://", "|", "> ", "**a", "\\["]
     texts = [unit * (long // len(unit)) for unit in units]
-    for text, shown in zip(texts, render(*texts), strict=True):
-        assert shown == [text, text]
+    assert render(*texts) == texts
 
 
 @pytest.mark.timeout(30)
-def test_no_short_text_freezes_the_widget() -> None:
+def test_no_short_text_freezes_a_page() -> None:
     texts = ["# a" + " " * 90_000 + "b", "!" * 99_000, "__a" * 33_000]
-    assert [shown for _, shown in render(*texts)] == texts
+    assert render(*texts) == texts
 
 
 def test_a_text_that_is_nested_too_deeply_is_shown_as_it_is() -> None:
     texts = ["> " * 10_000, "1. " * 10_000]
-    assert [shown for _, shown in render(*texts)] == texts
+    assert render(*texts) == texts
 
 
 def test_ordinary_texts_are_formatted() -> None:
     table = "| a | b |\n| :-- | --- |\n| 1 | 2 |"
     text = f"# Prices\n\n- **tea**: [shop](https://example.com/?q[]=1)\n\n{table}"
-    assert render(text) == [["Pricestea: shopab12", "Pricestea: shopab12"]]
+    assert render(text) == ["Pricestea: shopab12"]

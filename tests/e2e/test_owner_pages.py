@@ -242,11 +242,21 @@ def test_the_owner_logs_in_creates_a_key_and_chats(owner: Owner, server: Server)
     owner.wait_answered()
     cut = owner.text("The answer was cut off at the model's length limit.")
     assert owner.last().locator(".note.warn").inner_text() == cut
-    owner.say("ECHO\n\n| a | *b* |\n| - | - |\n| 1 | x\\|y |\n\n2 * 3 * 4")
+    owner.say(
+        "ECHO\n\n| a | *b* |\n| - | - |\n| 1 | x\\|y |\n\n2 * 3 * 4 \\(x^2\\)\n\n"
+        "1. one\n   - two\n\n> quoted\n\n```python\nx < 1\n```\n\n<img src=x onerror=alert(1)>"
+    )
     owner.wait_answered()
     rich = owner.last()
     assert rich.locator("td").all_inner_texts() == ["1", "x|y"]
     assert rich.locator("em").all_inner_texts() == ["b"]
+    assert rich.locator("ol ul li").all_inner_texts() == ["two"]
+    assert rich.locator("blockquote").all_inner_texts() == ["quoted"]
+    assert "2 * 3 * 4 \\(x^2\\)" in rich.inner_text()
+    assert "<img src=x onerror=alert(1)>" in rich.inner_text()
+    rich.locator(".code").get_by_role("button").click()
+    page.wait_for_function("navigator.clipboard.readText().then(text => text === 'x < 1')")
+    owner.take_picture("console-markdown")
     page.click("#tab-curl")
     assert "/api/v1/chat" in page.locator("#calls pre").inner_text()
     page.click("#tab-events")

@@ -1,7 +1,7 @@
 // Display of messages: in the console during a stream, and in sessions from the database.
 
 import { ago, copy, explain, h, icon, t } from "./dom.js";
-import { renderMarkdown } from "./markdown.js";
+import { MarkdownView } from "./markdown.js";
 
 /** Create an element for a file. `load(id)` returns its blob. */
 export function mediaElement(type, id, name, load) {
@@ -32,10 +32,17 @@ export function mediaElement(type, id, name, load) {
   return box;
 }
 
-export function reasoningElement(text = "") {
+function reasoningElement(text = "") {
   const body = h("div", {}, text);
   const element = h("details", { class: "fold" }, h("summary", {}, icon("think"), t("Reasoning")), body);
-  return { element, append: (more) => body.append(more), replace: (all) => body.replaceChildren(all) };
+  return { element, replace: (all) => body.replaceChildren(all) };
+}
+
+function textElement(text = "") {
+  const element = h("div", { class: "bubble rich" });
+  const view = new MarkdownView(element, { copy: t("Copy"), copyText: copy, drawMath() {} });
+  view.draw(text);
+  return { element, replace: (all) => view.draw(all) };
 }
 
 const pretty = (value) => typeof value === "string" ? value : JSON.stringify(value, null, 2);
@@ -75,7 +82,7 @@ export function userMessage(parts, name, load, time) {
   return h("div", { class: "msg user" },
     h("div", { class: "by" }, h("b", {}, name), time ? ago(time) : null),
     parts.map((part) => {
-      if (part.type === "plain") return h("div", { class: "bubble rich" }, h("p", {}, part.text));
+      if (part.type === "plain") return h("div", { class: "bubble plain" }, part.text);
       if (part.type === "reply") return h("div", { class: "small muted" }, t("In reply to message {id}", { id: part.message_id }));
       return mediaElement(part.type, part.attachment_id, part.filename, load);
     }));
@@ -94,7 +101,7 @@ export function storedAnswer(content, load, time) {
   for (const part of content.message ?? []) {
     if (part.type === "think") box.append(reasoningElement(part.think).element);
     else if (part.type === "tool_call") for (const call of part.tool_calls ?? []) box.append(toolElement(call).element);
-    else if (part.type === "plain") box.append(h("div", { class: "bubble rich" }, renderMarkdown(part.text ?? "")));
+    else if (part.type === "plain") box.append(textElement(part.text).element);
     else box.append(mediaElement(part.type, part.attachment_id, part.filename, load));
   }
   if (content.error) box.append(h("p", { class: "note bad" }, explain(content.error.message, content.error.code)));
@@ -123,30 +130,25 @@ export class LiveAnswer {
   constructor(load, decide) {
     this.load = load;
     this.decide = decide;
-    this.text = "";
     this.tools = new Map();
-    // Shown parts in order: { kind, element, text }. Reasoning has its own text.
-    this.parts = [];
+    this.parts = []; // shown parts in order: { kind, element, text, replace }
     this.waiting = h("div", { class: "bubble cursor" }, h("span", { class: "visually-hidden" }, t("The agent is answering.")));
     this.element = h("div", { class: "msg", "aria-busy": "true" }, h("div", { class: "by" }, h("b", {}, t("Agent"))), this.waiting);
   }
 
-  #add(element, kind) {
+  #add(element, kind, replace) {
+    this.#draw();
     this.element.insertBefore(element, this.waiting);
-    this.parts.push({ kind, element, text: "" });
-    this.textBox = null;
-    this.reasoning = null;
+    this.parts.push({ kind, element, text: "", replace });
   }
 
-  #appendText(text) {
-    if (!this.textBox) {
-      const box = h("div", { class: "bubble rich" });
-      this.#add(box, "text");
-      this.textBox = box;
-      this.text = "";
+  /** Extend the last part, or begin one. */
+  #append(kind, text) {
+    if (this.parts.at(-1)?.kind !== kind) {
+      const { element, replace } = kind === "text" ? textElement() : reasoningElement();
+      this.#add(element, kind, replace);
     }
-    this.text += text;
-    this.parts.at(-1).text = this.text;
+    this.parts.at(-1).text += text;
     // Render once per frame, independent of the number of tokens.
     this.frame ??= requestAnimationFrame(() => {
       this.frame = null;
@@ -155,7 +157,8 @@ export class LiveAnswer {
   }
 
   #draw() {
-    if (this.textBox) this.textBox.replaceChildren(...renderMarkdown(this.text));
+    const last = this.parts.at(-1);
+    last?.replace?.(last.text);
   }
 
   /** Remove the text of a step that is repeated. */
@@ -168,19 +171,13 @@ export class LiveAnswer {
       const taken = part.kind === "call" || part.kind === "file" ? 1 : Math.min(said.length, left[part.kind]);
       left[part.kind] -= taken;
       part.text = said.slice(0, said.length - taken).join("");
-      if (!part.text) {
+      if (part.text) {
+        part.replace(part.text);
+      } else {
         part.element.remove();
         this.parts.splice(at, 1);
-      } else if (part.kind === "text") {
-        part.element.replaceChildren(...renderMarkdown(part.text));
-      } else {
-        part.replace(part.text);
       }
     }
-    const last = this.parts.at(-1);
-    this.reasoning = null;
-    this.textBox = last?.kind === "text" ? last.element : null;
-    this.text = last?.kind === "text" ? last.text : "";
   }
 
   /** Wait until each pending call is decided. Returns false if there is none. */
@@ -210,7 +207,6 @@ export class LiveAnswer {
     const element = approvalElement(call, decide);
     this.#approvals.get(id)?.remove();
     this.#approvals.set(id, element);
-    this.#draw();
     this.#add(element, "approval");
   }
 
@@ -221,19 +217,10 @@ export class LiveAnswer {
     }
     if (this.#approvals.size) this.release(); // decided elsewhere
     if (event.type === "plain" && event.chain_type === "reasoning") {
-      if (!this.reasoning) {
-        const made = reasoningElement();
-        this.#draw();
-        this.#add(made.element, "reasoning");
-        this.parts.at(-1).replace = made.replace;
-        this.reasoning = made;
-      }
-      this.parts.at(-1).text += event.data;
-      this.reasoning.append(event.data);
+      this.#append("reasoning", event.data);
     } else if (event.type === "plain" && event.chain_type === "tool_call") {
       const call = JSON.parse(event.data);
       const made = toolElement(call);
-      this.#draw();
       this.#add(made.element, "call");
       this.tools.set(call.id, made);
     } else if (event.type === "plain" && event.chain_type === "tool_call_result") {
@@ -242,19 +229,16 @@ export class LiveAnswer {
     } else if (event.type === "tool_progress") {
       this.tools.get(event.data.id)?.progress(event.data);
     } else if (event.type === "plain") {
-      this.#appendText(event.data);
+      this.#append("text", event.data);
     } else if (MEDIA.has(event.type)) {
       this.media = { type: event.type, name: event.data.replace(/^\[[A-Z]+\]/, "") };
     } else if (event.type === "attachment_saved" && this.media) {
       const { type, name } = this.media;
-      this.#draw();
       this.#add(mediaElement(type, event.data.id, name, this.load), "file");
       this.media = null;
     } else if (event.type === "error") {
-      this.#draw();
       this.#add(h("p", { class: "note bad", role: "alert" }, explain(event.data, event.code)), "error");
     } else if (event.type === "rewind") {
-      this.#draw();
       this.#rewind(event.data);
     } else if (event.type === "agent_stats") {
       this.stats = event.data;

@@ -13,6 +13,9 @@ from ...translations import WIDGET, load_catalogue
 
 STATIC = Path(__file__).parent / "static"
 
+#: A module that renders Markdown, and the one that it imports. The owner's pages use them too.
+MARKDOWN = ("markdown.js", "marked.esm.js")
+
 #: Our own parts in dependency order. ``client.js`` is a copy of clients/js/client.js.
 _PARTS = ("client.js", "markdown.js", "element.js")
 
@@ -52,11 +55,11 @@ def _read(name: str) -> str:
 
 
 def _strip(source: str) -> str:
-    """Remove exports, comments and indentation from a part.
+    """Remove imports, exports, comments and indentation from a part.
 
     Comments must be on their own lines. A text in backticks must not have several lines.
     """
-    source = re.sub(r"^export ", "", source, flags=re.MULTILINE)
+    source = re.sub(r"^(import .*\n|export )", "", source, flags=re.MULTILINE)
     source = _BLOCK_COMMENT.sub("", _LINE_COMMENT.sub("", source))
     return re.sub(r"^ +", "", source, flags=re.MULTILINE)
 

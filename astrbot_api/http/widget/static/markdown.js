@@ -1,6 +1,8 @@
 // Render Markdown as DOM nodes. marked parses it, and no text is ever inserted as HTML. Therefore
 // it works with Trusted Types and a strict CSP.
 
+import * as marked from "./marked.esm.js";
+
 /** Longer texts are shown as they are. */
 const MAX_CHARS = 100_000;
 
@@ -58,7 +60,7 @@ reader.use({
 });
 
 /** Renders a growing text. Unchanged blocks keep their nodes. */
-class MarkdownView {
+export class MarkdownView {
   /**
    * @param {HTMLElement} target
    * @param {{ copy: string, copyText: (text: string, button: Element) => void, drawMath: (node: Element, text: string, block: boolean) => void }} options
@@ -181,7 +183,7 @@ class MarkdownView {
   }
 
   makeMath(token, block) {
-    const node = h("span", { class: block ? "math block" : "math", dir: "ltr" }, token.text);
+    const node = h("span", { class: block ? "math block" : "math", dir: "ltr" }, token.raw);
     this.options.drawMath(node, token.text, block);
     return node;
   }
