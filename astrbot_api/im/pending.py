@@ -32,6 +32,7 @@ _MAX_FETCHING = 20
 
 #: Maximum number of waiting messages of a conversation.
 _MAX_WAITING = 50
+_TOO_MANY = "Too many messages of this conversation are waiting; try again later."
 
 #: Time limit for retries after temporary errors, such as a disabled bot.
 _RETRY_LIMIT_US = 3_600_000_000
@@ -56,6 +57,8 @@ class PendingMessages:
     def add(self, bot_id: str, umo: str, message: InMessage) -> None:
         """Store a message, once per platform message id, and start to fetch its files.
 
+        If the files of many conversations are being fetched, :meth:`check` starts it later.
+
         :raises ApiError: ``server_busy`` or a storage error. The platform then redelivers the
             message.
         """
@@ -65,7 +68,7 @@ class PendingMessages:
 
             def job(db: peewee.Database) -> None:
                 if len(inbound.list_waiting(db, umo, _MAX_WAITING)) >= _MAX_WAITING:
-                    raise _refuse("Too many messages of this conversation are waiting")
+                    raise ApiError("server_busy", _TOO_MANY)
                 inbound.add_pending(
                     db, bot_id, message.event_id, umo=umo, worker_id=worker_id, message=text
                 )
@@ -87,7 +90,7 @@ class PendingMessages:
         with self._store.read() as db:
             found = inbound.list_conversations(db, worker_id, 2 * _MAX_FETCHING)
         for umo, holder in found:
-            if len(self._fetching) < _MAX_FETCHING and self._claim(umo):
+            if self._claim(umo):
                 self._resume(umo, holder, worker_id)
 
     def _resume(self, umo: str, holder: str, worker_id: str) -> None:
@@ -104,10 +107,8 @@ class PendingMessages:
 
     def _claim(self, umo: str) -> bool:
         with self._lock:
-            if umo in self._fetching:
+            if umo in self._fetching or len(self._fetching) >= _MAX_FETCHING:
                 return False
-            if len(self._fetching) >= _MAX_FETCHING:
-                raise _refuse("Too many files are being fetched")
             self._fetching.add(umo)
             return True
 
@@ -147,10 +148,6 @@ class PendingMessages:
         except Exception:
             log.exception("a message to the bot %s is lost", row.bot_id)
         return True
-
-
-def _refuse(what: str) -> ApiError:
-    return ApiError("server_busy", f"{what}; try again later.")
 
 
 def write_message(message: InMessage) -> str:

@@ -350,6 +350,36 @@ def test_a_slow_file_delays_only_its_conversation(make_bot_app: Any, polls: bool
     wait_for(lambda: bot_app.count_rows("inbound_pending") == 0)
 
 
+@pytest.mark.parametrize("polls", [False, True])
+def test_many_slow_files_delay_no_other_conversation(
+    make_bot_app: Any, monkeypatch: pytest.MonkeyPatch, polls: bool
+) -> None:
+    monkeypatch.setattr(pending_messages, "_MAX_FETCHING", 1)
+    lines = "polls = true\n" if polls else ""
+    bot_app = make_bot_app(bots=BOTS.format(config="default") + lines)
+    asked, late = bot_app.hold_files()
+    told = [
+        {"event": "1", "text": "Read", "files": {"a.txt": "4711"}},
+        {"event": "2", "text": "Read", "files": {"b.txt": "4712"}, "session": "s2"},
+        {"event": "3", "text": "Hello", "session": "s3"},
+    ]
+    if polls:
+        bot_app.messenger.inbox += [to_message(one) for one in told]
+        bot_app.state.im.pollers.check()
+    else:
+        assert [bot_app.deliver(**one).status_code for one in told] == [200] * 3
+    assert asked.wait(30)
+    wait_for(lambda: bot_app.messenger.texts() == ["You said: Hello"])
+    late.set()
+    wait_for(lambda: find_with("4711", bot_app.messenger.texts()))
+
+    def answered() -> str:
+        bot_app.state.im.inbound.pending.check()
+        return find_with("4712", bot_app.messenger.texts())
+
+    wait_for(answered)
+
+
 def test_a_file_that_came_with_its_message_does_not_wait(bot_app: BotApp) -> None:
     asked, late = bot_app.hold_files()
     bot, adapter = bot_app.state.im.bots.get_running("bot1")
