@@ -37,8 +37,10 @@ class Group(click.Group):
             if error.filename is None:
                 if not isinstance(error, FileNotFoundError):
                     raise
-                # Only os.getcwd() names no file: the folder was removed, or replaced by a new one.
-                error.filename = "the current folder"
+                # Only tempfile and os.getcwd() name no file. The latter's folder was removed, or
+                # replaced by a new one.
+                is_temporary = "temporary" in (error.strerror or "")
+                error.filename = "TMPDIR" if is_temporary else "the current folder"
             text = f"astrbot-api: {error.filename}: {error.strerror}"
             if isinstance(error, PermissionError):
                 text += "; run this as the user who owns the data, or correct the owner (chown)"

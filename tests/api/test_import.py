@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -465,6 +467,18 @@ def test_a_directory_without_astrbot_is_rejected(
     assert "is no AstrBot 4 data directory" in run(code=2).stderr
     (data.folder / "data_v4.db").write_bytes(b"no database at all" * 100)
     assert "data_v4.db cannot be read" in run(code=2).stderr
+
+
+def test_without_a_temporary_folder_the_variable_is_named(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "No usable temporary directory found in ['/tmp']"
+
+    def fail(*arguments: Any) -> None:
+        raise FileNotFoundError(errno.ENOENT, text)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", fail)
+    assert run(code=2).stderr == f"astrbot-api: TMPDIR: {text}\n"
 
 
 def test_unknown_tables_are_reported(run: Callable[..., Result], data: AstrBotData) -> None:
