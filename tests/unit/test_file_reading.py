@@ -470,6 +470,24 @@ def test_all_files_of_a_mail_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text.endswith("[attached: a.pdf, application/pdf]\n[attached: b.pdf, application/pdf]")
 
 
+def test_a_sheet_of_sheetjs_is_read() -> None:
+    spaces = "".join(
+        f' xmlns:{one}="urn:oasis:names:tc:opendocument:xmlns:{one}:1.0"'
+        for one in ("office", "table", "text")
+    )
+    sheet = (
+        f"<office:document-content{spaces}>\n <office:body>\n<office:spreadsheet>\n"
+        '<table:table table:name="Sales">\n <table:table-row>\n'
+        '  <table:table-cell office:value-type="string"><text:p>item</text:p></table:table-cell>\n'
+        '  <table:table-cell office:value-type="float" office:value="7"><text:p>7</text:p>'
+        "</table:table-cell>\n </table:table-row>\n</table:table>\n</office:spreadsheet>\n"
+        "</office:body>\n</office:document-content>"
+    )
+    kind = "application/vnd.oasis.opendocument.spreadsheet"
+    archive = samples.make_archive({"content.xml": sheet, "mimetype": kind})
+    assert read(archive, "a.ods") == "## Sales\n\n| item | 7 |\n| --- | --- |"
+
+
 def test_an_export_with_the_name_of_another_document_is_read() -> None:
     page = (
         b"MIME-Version: 1.0\nContent-Type: multipart/related; boundary=b\n\n--b\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import BinaryIO
 from xml.etree import ElementTree as ET
 
@@ -25,7 +26,8 @@ def read_opendocument(package: Package) -> str:
         if b"encryption-data" in manifest:
             raise Unreadable("it is protected by a password; ask for it without one")
     if b"opendocument.spreadsheet" in package.read("mimetype"):
-        return read_workbook(package)
+        with suppress(Unreadable):  # it has line ends between its cells, as SheetJS writes them
+            return read_workbook(package)
     return _read_body(package.parse("content.xml"), package)
 
 
