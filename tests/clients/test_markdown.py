@@ -17,7 +17,7 @@ _DRIVER = Path(__file__).parent / "drivers" / "markdown.mjs"
 
 
 def render(*texts: str) -> list[str]:
-    """Return what is shown of each text."""
+    """Return the displayed form of each text."""
     node = shlex.split(os.environ.get("ASTRBOT_TEST_NODE", "node"))
     if shutil.which(node[0]) is None:
         pytest.skip(f"{node[0]} is not installed")
