@@ -488,6 +488,21 @@ def test_a_sheet_of_sheetjs_is_read() -> None:
     assert read(archive, "a.ods") == "## Sales\n\n| item | 7 |\n| --- | --- |"
 
 
+def test_an_xml_workbook_is_read() -> None:
+    space = "urn:schemas-microsoft-com:office:spreadsheet"
+    book = (
+        f'<?xml version="1.0"?>\n<Workbook xmlns="{space}" xmlns:ss="{space}">'
+        '<Worksheet ss:Name="Sales"><Table><Row><Cell><Data ss:Type="String">item</Data></Cell>'
+        '<Cell ss:Index="3"><Data ss:Type="Number">7</Data></Cell></Row></Table></Worksheet>'
+        "</Workbook>"
+    )
+    assert read(book.encode(), "a.xls", "text/plain") == (
+        "## Sales\n\n| item |  | 7 |\n| --- | --- | --- |"
+    )
+    damaged = book.removesuffix("</Workbook>")
+    assert read(damaged.encode(), "a.xls", "text/plain") == damaged
+
+
 def test_an_export_with_the_name_of_another_document_is_read() -> None:
     page = (
         b"MIME-Version: 1.0\nContent-Type: multipart/related; boundary=b\n\n--b\n"

@@ -8,9 +8,11 @@ import io
 import re
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from email.message import EmailMessage
 from pathlib import PurePath
 from typing import Any, BinaryIO, Literal
+from xml.etree import ElementTree as ET
 
 from ...errors import Unreadable
 from ...runtime.decoding import decode, is_binary
@@ -21,7 +23,7 @@ from .opendocument import read_flat, read_opendocument
 from .pages import read_page
 from .slides import read_pptx
 from .word import read_docx
-from .workbooks import read_workbook
+from .workbooks import read_workbook, read_xml_workbook
 
 MAX_TEXT_CHARS = 2_000_000
 
@@ -67,6 +69,7 @@ _MAIL_START = re.compile(
     rb"([A-Za-z-]+:[^\n]*\n([ \t][^\n]*\n)*){0,50}?MIME-Version:", re.IGNORECASE
 )
 
+_XML_WORKBOOK = b'<Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet"'
 _FLAT_START = re.compile(rb"\s*(<\?xml[^>]{0,100}>\s*)?<office:document\s")
 
 #: The bytes of a file within a text, such as a picture in Markdown.
@@ -127,6 +130,10 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         return _with_notes(_read_old_office(source), notes)
     if _FLAT_START.match(head):
         return _with_notes(read_flat(source), notes)
+    if _XML_WORKBOOK in head:
+        with suppress(ET.ParseError):  # else it is read as a text
+            return read_xml_workbook(source.read(_MAX_WHOLE_BYTES // 2))
+        source.seek(0)
     if head.startswith(b"{\\rtf"):
         return _with_notes(_read_rtf(source.read(_MAX_TEXT_BYTES)), notes)
     is_known = suffix in _TEXT_SUFFIXES

@@ -10,8 +10,16 @@ import io
 import re
 import zipfile
 from collections.abc import Iterator
+from xml.etree import ElementTree as ET
 
-from .office import Package, iter_local, iter_relations, list_targets, read_sheets
+from .office import (
+    Package,
+    iter_local,
+    iter_relations,
+    list_targets,
+    read_sheets,
+    to_markdown_table,
+)
 
 _WORKBOOK = "xl/workbook.xml"
 _SHEET = re.compile(r"xl/worksheets/[^/]+\.xml")
@@ -24,6 +32,9 @@ _MAX_SHEET_BYTES = 32 * 2**20
 
 #: Number of cells up to the last one. Above it, empty rows and columns are removed.
 _MAX_AREA = 2_000_000
+
+#: Maximum number of empty cells before a cell of an XML workbook.
+_MAX_GAP = 100
 
 #: A cell with a formula: attributes, formula, value. Source: ECMA-376, 18.3.1.4.
 _FORMULA = re.compile(rb"<c\b([^<>]*)><f\b[^<>]*>([^<]+)</f>(?:<v>([^<]*)</v>|<v\s*/>)?</c>")
@@ -41,6 +52,30 @@ def read_workbook(package: Package) -> str:
     """
     sheets = read_sheets(_correct_workbook(package))
     return "\n\n".join(filter(None, (sheets, *_iter_comments(package))))
+
+
+def read_xml_workbook(data: bytes) -> str:
+    """Return the sheets of an XML workbook of Excel 2003, which many programs export as xls.
+
+    :raises ParseError: when it is damaged.
+    """
+    parts = []
+    for sheet in iter_local(ET.fromstring(data), "Worksheet"):
+        name = next((value for key, value in sheet.items() if key.endswith("}Name")), "")
+        rows = [list(_iter_xml_cells(row)) for row in iter_local(sheet, "Row")]
+        parts.append(f"## {name}\n\n{to_markdown_table([row for row in rows if row])}".strip())
+    return "\n\n".join(parts)
+
+
+def _iter_xml_cells(row: ET.Element) -> Iterator[str]:
+    count = 0
+    for cell in iter_local(row, "Cell"):
+        index = next((value for key, value in cell.items() if key.endswith("}Index")), "")
+        missing = int(index) - 1 - count if index.isdecimal() else 0
+        yield from [""] * min(missing, _MAX_GAP)
+        value = next(iter_local(cell, "Data"), None)
+        yield "" if value is None else "".join(value.itertext())
+        count += max(missing, 0) + 1
 
 
 def _iter_comments(package: Package) -> Iterator[str]:
