@@ -7,6 +7,7 @@ always stored.
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import time
@@ -20,6 +21,8 @@ from ..db.stored import Account, Growth, Stored, sum_growth, sum_stored
 from ..errors import ApiError
 from ..runtime.metrics import Metrics
 from .rules import NO_RULES, KeyRules, load_rules
+
+log = logging.getLogger(__name__)
 
 #: Seconds between two reads of the totals of the whole server. A chore reads them, because for
 #: 100,000 keys that takes 0.1 s.
@@ -47,6 +50,7 @@ class Quotas:
         self._all = Stored()
         self._growth = Growth()
         self._free_bytes: int | None = None
+        self._was_low = False
         self._refreshed_at = float("-inf")
 
     def check_at_end(self, db: peewee.Database, payer: str | None) -> None:
@@ -143,13 +147,15 @@ class Quotas:
         self._check_free(self._read_free_bytes())
 
     def _check_free(self, free_bytes: int | None) -> None:
-        least = self._settings.min_free_bytes
-        if least and free_bytes is not None and free_bytes < least:
+        if self._is_low(free_bytes):
             raise ApiError(
                 "quota_exceeded",
-                f"the server's disk has less than {least} bytes of free space "
-                "(ASTRBOT_MIN_FREE_BYTES); its owner must make room",
+                f"the server's disk has less than {self._settings.min_free_bytes} bytes of free "
+                "space (ASTRBOT_MIN_FREE_BYTES); its owner must make room",
             )
+
+    def _is_low(self, free_bytes: int | None) -> bool:
+        return free_bytes is not None and free_bytes < self._settings.min_free_bytes
 
     def _refresh(self, db: peewee.Database) -> None:
         if time.monotonic() - self._refreshed_at > _STALE_S:
@@ -159,6 +165,13 @@ class Quotas:
         self._refreshed_at = time.monotonic()
         self._all, self._growth = stored, growth
         self._free_bytes = self._read_free_bytes()
+        was_low, self._was_low = self._was_low, self._is_low(self._free_bytes)
+        if self._was_low and not was_low:
+            log.error(
+                "the disk of %s has less free space than ASTRBOT_MIN_FREE_BYTES: new data is "
+                "rejected until there is room",
+                self._settings.data_dir,
+            )
         if self._metrics is not None:
             self._metrics.note_stored(stored, growth.size_bytes, self._free_bytes)
 

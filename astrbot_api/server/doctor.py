@@ -106,8 +106,12 @@ def _examine_folder(settings: Settings) -> Iterator[Finding]:
             yield Finding(f"file {path.name}", "fail", f"{path} is not writable", remedy)
     free_bytes = shutil.disk_usage(folder).free
     text = f"{folder}, {free_bytes // 1024 // 1024} MiB free"
-    if free_bytes < _LITTLE_BYTES:
-        yield Finding("data directory", "warn", text, "free space: astrbot-api db sweep --delete")
+    remedy = "free space: astrbot-api db sweep --delete"
+    if free_bytes < settings.min_free_bytes:
+        text += ", less than ASTRBOT_MIN_FREE_BYTES: new data is rejected"
+        yield Finding("data directory", "fail", text, remedy)
+    elif free_bytes < _LITTLE_BYTES:
+        yield Finding("data directory", "warn", text, remedy)
     else:
         yield Finding("data directory", "ok", text)
 

@@ -352,10 +352,16 @@ def test_the_quota_of_the_server_applies_to_every_key(make_api: Callable[..., Ap
     assert "ASTRBOT_MAX_STORED_BYTES" in refused.json["message"]
 
 
-def test_a_nearly_full_disk_rejects_new_data(make_api: Callable[..., Api]) -> None:
+def test_a_nearly_full_disk_rejects_new_data(
+    make_api: Callable[..., Api], caplog: pytest.LogCaptureFixture
+) -> None:
     api = make_api()
     say(api, api.key, session_id="s")
     object.__setattr__(api.state.settings, "min_free_bytes", 2**60)
+    for _ in range(2):
+        api.state.keys.quotas.refresh()
+    (line,) = caplog.messages
+    assert line.startswith(f"the disk of {api.state.settings.data_dir} has less free space than")
     refused = say(api, api.key, session_id="s")
     assert refusal(refused) == _FULL
     assert "ASTRBOT_MIN_FREE_BYTES" in refused.json["message"]

@@ -96,6 +96,16 @@ def test_a_misspelt_variable_is_named_with_the_setting(
     assert text in CliRunner().invoke(main, ["check", "--data-dir", str(tmp_path)]).stderr
 
 
+def test_a_disk_too_full_for_new_data_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(tmp_path).close()
+    monkeypatch.setenv("ASTRBOT_MIN_FREE_BYTES", str(2**62))
+    found = find(tmp_path, "--offline")["data directory"]
+    assert found["state"] == "fail"
+    assert found["text"].endswith("less than ASTRBOT_MIN_FREE_BYTES: new data is rejected")
+
+
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     prepare(tmp_path).close()
     (tmp_path / "astrbot.db").write_bytes(b"no database" * 100)
