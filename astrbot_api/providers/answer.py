@@ -8,6 +8,7 @@ from contextlib import suppress
 from ..agent.provider import Delta
 from ..errors import ProviderError
 from ..runtime.outbound import Answer, Call, OutboundError
+from ..runtime.threads import let_others_run
 from . import failures
 from .chunks import ChunkReader
 from .endpoint import Endpoint
@@ -21,6 +22,10 @@ _LATE_USAGE_S = 5.0
 _LATE_TEXT_S = 30.0
 #: Seconds to wait for the end of the HTTP body after the end mark.
 _LATE_END_S = 0.2
+
+#: Payloads after which other greenlets run. A read has eighty usual chunks, but may have a thousand
+#: lines that are no JSON, which take ten times as long.
+_PAYLOADS_PER_TURN = 100
 
 #: Maximum time without content, as a multiple of the read timeout. Comments such as OpenRouter's
 #: ``: OPENROUTER PROCESSING`` show that a slow model still works, but not forever. DeepSeek closes
@@ -80,8 +85,10 @@ class AnswerReader:
         found: list[Delta] = []
         read = self._reader.read
         try:
-            for payload in payloads:
+            for count, payload in enumerate(payloads, 1):
                 found += read(payload)
+                if count % _PAYLOADS_PER_TURN == 0:
+                    let_others_run()
             if not data or self._parser.done:
                 self._end(found)
         except ProviderError as error:

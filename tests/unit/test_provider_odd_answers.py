@@ -191,6 +191,13 @@ def test_a_payload_with_too_many_members_is_refused(
             assert "members" in failure_of(provider_of(endpoint, max_retries=0)).message
 
 
+def test_many_short_payloads_of_one_read_let_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[None] = []
+    monkeypatch.setattr("astrbot_api.providers.answer.let_others_run", lambda: runs.append(None))
+    assert text_of(deltas(sending(b"data: x\n\n" * 1000 + BODY))) == "Hello"
+    assert len(runs) >= 5
+
+
 def test_one_line_is_logged_for_all_unexpected_data_of_an_answer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
