@@ -17,7 +17,7 @@ from ..chat.watching.watch import Numbered
 from ..errors import StorageError, refuse
 from ..event_lines import encode_line
 from ..events import Event, decode_event
-from ..runtime.threads import native_poll
+from ..runtime.threads import is_gevent_patched, native_poll
 from .state import get_http_state, get_state
 
 log = logging.getLogger(__name__)
@@ -155,8 +155,10 @@ def _warn_without_threads(environ: dict[str, Any]) -> None:
     Test clients do so, too, but name no server.
     """
     is_served = "SERVER_SOFTWARE" in environ or "uwsgi.version" in environ
+    # gevent's own server says that it has no threads.
+    has_threads = environ.get("wsgi.multithread") or is_gevent_patched()
     warned = get_http_state().warned
-    if is_served and not environ.get("wsgi.multithread") and "threads" not in warned:
+    if is_served and not has_threads and "threads" not in warned:
         warned.add("threads")
         log.warning(
             "this HTTP server has no threads, so an open stream blocks all other requests, and "

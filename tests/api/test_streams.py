@@ -10,6 +10,7 @@ import pytest
 from astrbot_api import events
 from astrbot_api.chat.watching.seats import Holder
 from astrbot_api.errors import ApiError
+from astrbot_api.http import sse
 from astrbot_api.runlog.log import RunLog
 from astrbot_api.runlog.reading import Followers, LogReader
 
@@ -108,3 +109,13 @@ def test_a_server_without_threads_is_named_in_the_log_once(
         api.post("/api/v1/chat", json=body, environ_overrides=environ).get_data()
     (line,) = caplog.messages
     assert line.startswith("this HTTP server has no threads, so an open stream blocks all other")
+
+
+def test_gevents_own_server_is_not_taken_for_one_without_threads(
+    api: Api, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "is_gevent_patched", lambda: True)
+    environ = {"SERVER_SOFTWARE": "gevent/26.9 Python/3.13", "wsgi.multithread": False}
+    body = {"message": "Hello", "username": "alice"}
+    api.post("/api/v1/chat", json=body, environ_overrides=environ).get_data()
+    assert caplog.messages == []
