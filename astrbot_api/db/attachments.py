@@ -25,7 +25,7 @@ from . import counting
 from .locks import for_share, for_update, lock_name
 from .models.files import Attachment, AttachmentTotal, FileChunk, MessageAttachment, StrayBlob
 from .models.sessions import ChatSession, Message
-from .prepared import Prepared, equals, insert, params
+from .prepared import Prepared, equals, insert, param, params
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +75,16 @@ _IS_USED = Prepared(
     .limit(1)
 )
 
-#: Maximum number of an attachment's newest uses that are read. A picture may have been pushed to
-#: thousands of users, and a user may send a file any number of times.
-_MAX_USES = 10_000
+#: Numbers of an attachment's newest uses that are read, usually and at most. A picture may have
+#: been pushed to thousands of users, and a user may send a file any number of times.
+_FEW_USES, _MAX_USES = 100, 10_000
 
 
 def _select_users() -> Prepared:
     links: Any = MessageAttachment.select(MessageAttachment.message).where(
         equals(MessageAttachment.attachment)
     )
-    newest = links.order_by(MessageAttachment.message.desc()).limit(_MAX_USES)
+    newest = links.order_by(MessageAttachment.message.desc()).limit(param("limit"))
     return Prepared(
         ChatSession.select(ChatSession.creator, ChatSession.session_id)
         .distinct()
@@ -95,6 +95,20 @@ def _select_users() -> Prepared:
 
 #: Users and sessions whose messages contain an attachment.
 _USERS = _select_users()
+
+
+def _select_user_of(field: peewee.Field[Any]) -> Prepared:
+    """Return the statement that finds an attachment in the sessions of a user, or in a session."""
+    link = MessageAttachment.select().where(
+        (MessageAttachment.message == Message.id) & equals(MessageAttachment.attachment)
+    )
+    sessions = ChatSession.select(ChatSession.creator).where(equals(field))
+    messages = sessions.join(Message, on=(Message.session == ChatSession.id))
+    return Prepared(messages.where(peewee.fn.EXISTS(link)).limit(1))
+
+
+_OF_CREATOR = _select_user_of(ChatSession.creator)
+_OF_SESSION = _select_user_of(ChatSession.session_id)
 
 
 def find_attachment(db: peewee.Database, attachment_id: str) -> AttachmentRow | None:
@@ -271,8 +285,9 @@ def may_use(
     row: AttachmentRow,
     key_id: str,
     allows_username: Callable[[str], bool],
-    session_id: str | None,
     *,
+    username: str | None,
+    session_id: str | None,
     alone: bool = False,
 ) -> bool:
     """Return whether a key that is bound to usernames or a session may use an attachment.
@@ -280,21 +295,39 @@ def may_use(
     It may if a message of one of its users contains the attachment. If no message contains
     it, the key itself must have uploaded it, for one of its users or for no specific user.
 
+    :param username: The only username that ``allows_username`` allows, or None.
     :param session_id: The only session whose messages count, or None for all.
     :param alone: Whether no other message may contain the attachment, because it is deleted.
     """
-    users = _USERS.execute(db, attachment=row.id).fetchall()
-    if not users:
+
+    def list_own(limit: int) -> list[bool]:
+        users = _USERS.execute(db, attachment=row.id, limit=limit).fetchall()
+        return [allows_username(user) and session_id in (None, name) for user, name in users]
+
+    own = list_own(_FEW_USES)
+    if not own:
         theirs = row.username is None or allows_username(row.username)
         return theirs and row.key_id == key_id and not is_used(db, row.id)
-    own = [allows_username(user) and session_id in (None, name) for user, name in users]
-    return all(own) and not _has_older_uses(db, row.id) if alone else any(own)
+    if any(own) and not alone:
+        return True
+    if alone and not all(own):
+        return False
+    if not _has_older_uses(db, row.id, _FEW_USES):
+        return alone
+    if alone:
+        return all(list_own(_MAX_USES)) and not _has_older_uses(db, row.id, _MAX_USES)
+    if session_id is not None:
+        found = _OF_SESSION.execute(db, attachment=row.id, session_id=session_id).fetchone()
+        return found is not None and allows_username(found[0])
+    if username is not None:
+        return _OF_CREATOR.execute(db, attachment=row.id, creator=username).fetchone() is not None
+    return any(list_own(_MAX_USES))
 
 
-def _has_older_uses(db: peewee.Database, attachment_number: int) -> bool:
-    """Return whether more messages contain an attachment than are read."""
+def _has_older_uses(db: peewee.Database, attachment_number: int, newest: int) -> bool:
+    """Return whether more messages contain an attachment than a number of the newest."""
     links = MessageAttachment.select().where(MessageAttachment.attachment == attachment_number)
-    return bool(links.offset(_MAX_USES).exists(db))
+    return bool(links.offset(newest).exists(db))
 
 
 def list_unused(

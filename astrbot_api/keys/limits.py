@@ -96,7 +96,10 @@ def check_attachments(db: peewee.Database, guard: KeyGuard, sent: Sequence[Attac
     if not rules.binds_files:
         return
     for row in sent:
-        if not may_use(db, row, guard.root_id, rules.allows_username, rules.session_id):
+        if not may_use(
+            db, row, guard.root_id, rules.allows_username,
+            username=rules.username, session_id=rules.session_id,
+        ):  # fmt: skip
             raise ApiError("attachment_not_found", f"attachment not found: {row.attachment_id}")
 
 

@@ -39,6 +39,11 @@ from .test_openai_threads import (  # noqa: F401
 )
 from .test_response_modes import *  # noqa: F403
 from .test_runs import *  # noqa: F403
+from .test_session_guards import (  # noqa: F401
+    test_a_bound_key_deletes_no_file_that_others_have,
+    test_a_file_for_many_users_can_be_read_by_each_of_them,
+    test_other_keys_read_only_their_own_part_of_a_file_for_many_users,
+)
 from .test_session_routes import *  # noqa: F403
 from .test_sessions import *  # noqa: F403
 from .test_tools import *  # noqa: F403

@@ -98,6 +98,27 @@ def test_a_file_for_many_users_can_be_read_by_each_of_them(api: Api) -> None:
             assert answer.data == b"for all", user
 
 
+@pytest.mark.parametrize("number", [0, 119])
+def test_other_keys_read_only_their_own_part_of_a_file_for_many_users(
+    api: Api, number: int
+) -> None:
+    users = [f"user-{one:03}" for one in range(120)]
+    name = push_file(api, b"for all", *users)
+    user = users[number]
+    rules: list[tuple[dict[str, str], int]] = [
+        ({"session_id": f"of-{user}"}, 200),
+        ({"session_id": f"of-{user}", "username": user}, 200),
+        ({"username_prefix": user}, 200),
+        ({"username": "other"}, 404),
+        ({"username_prefix": "other"}, 404),
+        ({"session_id": "of-other"}, 404),
+        ({"session_id": f"of-{user}", "username": "other"}, 404),
+    ]
+    for rule, status in rules:
+        with ask(api, make_key(api, **rule), f"/api/v1/files/{name}/content") as answer:
+            assert answer.status_code == status, rule
+
+
 def test_a_bound_key_deletes_no_file_that_others_have(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +130,8 @@ def test_a_bound_key_deletes_no_file_that_others_have(
     more = [{"type": "file", "attachment_id": own}]
     api.chat(more, session_id="of-alice", username="alice")
     with monkeypatch.context() as few:
-        few.setattr(attachments, "_MAX_USES", 1)
+        for limit in ("_FEW_USES", "_MAX_USES"):
+            few.setattr(attachments, limit, 1)
         answer = call(api, key, "DELETE", f"/files/{own}?force=true")
         assert refusal(answer) == (409, "attachment_in_use"), "others may have used it earlier"
     assert call(api, key, "DELETE", f"/files/{own}?force=true").status_code == 200

@@ -270,5 +270,6 @@ def _may_use(row: AttachmentRow, *, alone: bool = False) -> bool:
         return True
     with get_state().db.read() as db:
         return may_use(
-            db, row, caller.root_id, rules.allows_username, rules.session_id, alone=alone
-        )
+            db, row, caller.root_id, rules.allows_username,
+            username=rules.username, session_id=rules.session_id, alone=alone,
+        )  # fmt: skip
