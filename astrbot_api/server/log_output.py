@@ -66,7 +66,9 @@ class LineBuffer:
             time.sleep(_FLUSH_S)
             try:
                 self.flush()
-            except (OSError, ValueError):
+            except OSError:
+                pass  # such as a full disk: these lines are lost, later ones are not
+            except ValueError:
                 return  # standard error is closed
 
 

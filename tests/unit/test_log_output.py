@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import TextIO, cast
 
 import pytest
 
 from astrbot_api.server.json_log import JsonLines
-from astrbot_api.server.log_output import set_up_logging
+from astrbot_api.server.log_output import LineBuffer, set_up_logging
 
 #: A worker of another application: only the log is set up.
 WORKER = SimpleNamespace(app=SimpleNamespace(callable=None))
@@ -57,3 +60,33 @@ def test_a_traceback_of_gunicorn_is_a_field_of_its_line() -> None:
     line = json.loads(JsonLines().format(record))
     assert (line["level"], line["message"]) == ("ERROR", "failed")
     assert line["exception"].endswith("ValueError: why")
+
+
+class _FullDisk:
+    """Standard error in a file whose disk has no room for the first lines."""
+
+    def __init__(self) -> None:
+        self.written = list[str]()
+        self.is_full = True
+        self.tried, self.done = threading.Event(), threading.Event()
+
+    def write(self, text: str) -> None:
+        if self.is_full:
+            self.tried.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.written.append(text)
+        self.done.set()
+
+    def flush(self) -> None:
+        pass
+
+
+def test_the_access_log_continues_when_its_disk_has_room_again() -> None:
+    disk = _FullDisk()
+    buffer = LineBuffer(cast(TextIO, disk), stamped=False)
+    buffer.write("first")
+    assert disk.tried.wait(30)
+    disk.is_full = False
+    buffer.write("second")
+    assert disk.done.wait(30)
+    assert disk.written == ["second\n"]
