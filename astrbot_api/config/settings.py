@@ -172,7 +172,7 @@ class Settings:
     redis_url: str = _setting(
         "",
         "``redis://…``: Redis carries run events and notifications between hosts.",
-        pattern=r"rediss?://[^/?]*(/[^@?]*)?(\?.*)?|unix://.*",
+        pattern=r"rediss?://[^/?]*(/[0-9]*)?(\?.*)?|unix://.*",
         rule="be redis://[:PASSWORD@]HOST[:PORT]/NUMBER (@ / ? in the password as %40 %2F %3F), "
         "rediss://… or unix:///PATH",
         secret=True,

@@ -32,6 +32,7 @@ def test_code_wins_over_flask_over_the_environment_over_the_default() -> None:
         ({"ASTRBOT_DATABASE_URL": "mysql://u:pw@h/d"}, "got the scheme 'mysql'"),
         ({"ASTRBOT_DATABASE_URL": "postgresql://u:pw@pw@h/d"}, "in the password as %40 %2F %3F"),
         ({"ASTRBOT_REDIS_URL": "u:pw@h"}, "ASTRBOT_REDIS_URL must be redis://"),
+        ({"ASTRBOT_REDIS_URL": "redis://h/name"}, "HOST[:PORT]/NUMBER"),
         ({"ASTRBOT_REDIS_URL": "redis://u:pw@pw/pw@h"}, "in the password as %40 %2F %3F"),
         ({"ASTRBOT_ADMIN_PASSWORD": "pw://1"}, "ASTRBOT_ADMIN_PASSWORD must have at least 8"),
         ({"ASTRBOT_SECRET_KEY": "pw" * 15}, "ASTRBOT_SECRET_KEY must have at least 32"),
