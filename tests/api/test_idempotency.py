@@ -246,7 +246,7 @@ def test_work_done_before_a_worker_died_is_not_repeated(
     class Killed(BaseException):
         """Simulates the death of the worker: no later code of it runs."""
 
-    write = api.state.db.write
+    write, here = api.state.db.write, threading.current_thread()
 
     def die_after(job: Callable[[Any], Any]) -> Any:
         done = write(job)
@@ -254,7 +254,7 @@ def test_work_done_before_a_worker_died_is_not_repeated(
             count = db.execute_sql(
                 f"SELECT COUNT(*) FROM {'message' if kind == 'push' else 'attachment'}"
             ).fetchone()[0]
-        if count:
+        if count and threading.current_thread() is here:  # not in a periodic job
             monkeypatch.setattr(api.state.db, "write", lambda job: None)
             raise Killed
         return done
