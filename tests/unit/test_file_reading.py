@@ -277,7 +277,16 @@ def test_clauses_of_a_contract_have_the_numbers_that_word_shows() -> None:
 
 @pytest.mark.parametrize(
     ("number", "written"),
-    [(9, "九"), (10, "十"), (21, "二十一"), (110, "一百一十"), (205, "二百零五")],
+    [
+        (9, "九"),
+        (10, "十"),
+        (21, "二十一"),
+        (110, "一百一十"),
+        (205, "二百零五"),
+        (1260, "一千二百六十"),
+        (1005, "一千零五"),
+        (10_000, "10000"),
+    ],
 )
 def test_a_clause_has_a_chinese_number(number: int, written: str) -> None:
     assert numbering._to_chinese(number) == written

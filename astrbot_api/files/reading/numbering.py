@@ -151,14 +151,16 @@ def _to_roman(number: int) -> str:
 
 
 def _to_chinese(number: int) -> str:
-    if number >= 100:
-        rest = number % 100
-        tens = ("零" if 0 < rest < 10 else "一" if 10 <= rest < 20 else "") if rest else ""
-        return f"{_to_chinese(number // 100)}百{tens}{_to_chinese(rest) if rest else ''}"
-    ten, one = divmod(number, 10)
-    if not ten:
-        return _CHINESE[one]
-    return f"{_CHINESE[ten] if ten > 1 else ''}十{_CHINESE[one] if one else ''}"
+    if not 0 < number < 10_000:
+        return str(number)
+    written = ""
+    for size, unit in ((1000, "千"), (100, "百"), (10, "十"), (1, "")):
+        digit, number = divmod(number, size)
+        if digit:
+            written += _CHINESE[digit] + unit
+        elif written and number and not written.endswith("零"):
+            written += "零"
+    return written[1:] if written.startswith("一十") else written
 
 
 def _find_format(name: str) -> Callable[[int], str]:
