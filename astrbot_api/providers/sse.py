@@ -11,6 +11,7 @@ import codecs
 import re
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -197,11 +198,12 @@ class BodyParser:
         document, self._document = bytes(self._document).strip(), bytearray()
         if not document:
             return []
-        try:
-            load_bounded(document)
-        except orjson.JSONDecodeError:
-            lines = document.splitlines()
-            if len(lines) > 1 and all(one[:1] in b"{" for one in lines):
+        # The whole text of JSON lines is no JSON, and has far more members than one chunk.
+        first, more, _ = document.partition(b"\n")
+        with suppress(orjson.JSONDecodeError):
+            load_bounded(first)
+            lines = document.splitlines() if more else []
+            if lines and all(one[:1] in b"{" for one in lines):
                 return self._choose(lines)
         return [document]
 

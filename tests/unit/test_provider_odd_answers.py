@@ -191,6 +191,13 @@ def test_a_payload_with_too_many_members_is_refused(
             assert "members" in failure_of(provider_of(endpoint, max_retries=0)).message
 
 
+def test_json_lines_may_have_more_members_than_one_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("astrbot_api.providers.shapes._MAX_MEMBERS", 1000)
+    chunks = [{"choices": [{"delta": {"content": "word "}}]}] * 500
+    body = b"\n".join(map(orjson.dumps, chunks))
+    assert text_of(deltas(sending(body))) == "word " * 500
+
+
 def test_many_short_payloads_of_one_read_let_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[None] = []
     monkeypatch.setattr("astrbot_api.providers.answer.let_others_run", lambda: runs.append(None))
