@@ -512,6 +512,19 @@ def test_an_xml_workbook_is_read() -> None:
     assert read(damaged.encode(), "a.xls", "text/plain") == damaged
 
 
+def test_a_single_xml_file_is_read_in_its_own_encoding() -> None:
+    start = '<?xml version="1.0" encoding="GB2312"?>'
+    book = (
+        '<Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet"><Worksheet><Table><Row>'
+        "<Cell><Data>数量</Data></Cell></Row></Table></Worksheet></Workbook>"
+    )
+    assert "| 数量 |" in read(f"{start}{book}".encode("gbk"), "a.xls", "text/plain")
+    page = (
+        '<office:document xmlns:office="o"><office:body><p>数量</p></office:body></office:document>'
+    )
+    assert read(f"{start}{page}".encode("gbk"), "a.fodt", "text/plain") == "数量"
+
+
 def test_an_export_with_the_name_of_another_document_is_read() -> None:
     page = (
         b"MIME-Version: 1.0\nContent-Type: multipart/related; boundary=b\n\n--b\n"

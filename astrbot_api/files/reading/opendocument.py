@@ -9,6 +9,7 @@ from typing import BinaryIO
 from xml.etree import ElementTree as ET
 
 from ...errors import Unreadable
+from ...runtime.decoding import decode
 from .office import Package, iter_local, local_name, to_markdown_table
 from .workbooks import read_workbook
 
@@ -36,7 +37,7 @@ def read_flat(source: BinaryIO) -> str:
     data = source.read(_MAX_FLAT_BYTES + 1)
     if len(data) > _MAX_FLAT_BYTES:
         raise Unreadable(f"it is larger than {_MAX_FLAT_BYTES // 2**20} MiB; ask for it as PDF")
-    return _read_body(ET.fromstring(data))
+    return _read_body(ET.fromstring(decode(data)[0]))
 
 
 def _read_body(root: ET.Element, package: Package | None = None) -> str:

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
+from ...runtime.decoding import decode
 from .office import (
     Package,
     iter_local,
@@ -60,7 +61,8 @@ def read_xml_workbook(data: bytes) -> str:
     :raises ParseError: when it is damaged.
     """
     parts = []
-    for sheet in iter_local(ET.fromstring(data), "Worksheet"):
+    # expat itself does not know GBK, in which Chinese programs write XML.
+    for sheet in iter_local(ET.fromstring(decode(data)[0]), "Worksheet"):
         name = next((value for key, value in sheet.items() if key.endswith("}Name")), "")
         rows = [list(_iter_xml_cells(row)) for row in iter_local(sheet, "Row")]
         parts.append(f"## {name}\n\n{to_markdown_table([row for row in rows if row])}".strip())
