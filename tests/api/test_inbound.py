@@ -326,6 +326,15 @@ def test_a_message_whose_worker_dies_while_fetching_is_answered_by_another(
     assert other.list_asked() == ["Read this", "Thanks"]
 
 
+def send_all(bot_app: BotApp, told: list[dict[str, Any]], polls: bool) -> None:
+    """Let the bot find messages at its next poll, or send them to its webhook."""
+    if polls:
+        bot_app.messenger.inbox += [to_message(one) for one in told]
+        bot_app.state.im.pollers.check()
+    else:
+        assert [bot_app.deliver(**one).status_code for one in told] == [200] * len(told)
+
+
 @pytest.mark.parametrize("polls", [False, True])
 def test_a_slow_file_delays_only_its_conversation(make_bot_app: Any, polls: bool) -> None:
     lines = "polls = true\n" if polls else ""
@@ -336,11 +345,7 @@ def test_a_slow_file_delays_only_its_conversation(make_bot_app: Any, polls: bool
         {"event": "2", "text": "Which number?"},
         {"event": "3", "text": "Hello", "session": "another"},
     ]
-    if polls:
-        bot_app.messenger.inbox += [to_message(one) for one in told]
-        bot_app.state.im.pollers.check()
-    else:
-        assert [bot_app.deliver(**one).status_code for one in told] == [200] * 3
+    send_all(bot_app, told, polls)
     assert asked.wait(30)
     wait_for(lambda: bot_app.messenger.texts() == ["You said: Hello"])
     late.set()
@@ -363,11 +368,7 @@ def test_many_slow_files_delay_no_other_conversation(
         {"event": "2", "text": "Read", "files": {"b.txt": "4712"}, "session": "s2"},
         {"event": "3", "text": "Hello", "session": "s3"},
     ]
-    if polls:
-        bot_app.messenger.inbox += [to_message(one) for one in told]
-        bot_app.state.im.pollers.check()
-    else:
-        assert [bot_app.deliver(**one).status_code for one in told] == [200] * 3
+    send_all(bot_app, told, polls)
     assert asked.wait(30)
     wait_for(lambda: bot_app.messenger.texts() == ["You said: Hello"])
     late.set()
