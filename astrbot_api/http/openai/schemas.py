@@ -186,6 +186,11 @@ class CompletionRequestSchema(RequestSchema):
                         "object",
                         "`tools` by name, and a `mode`: `auto` or `required`.",
                         {"mode": "auto", "tools": []},
+                        required=["tools"],
+                        properties={
+                            "tools": member("array", "The allowed tools.", [], items={}),
+                            "mode": enum_of("As `tool_choice`.", "auto", "required"),
+                        },
                     ),
                 },
             },
