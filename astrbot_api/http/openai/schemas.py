@@ -189,7 +189,12 @@ class CompletionRequestSchema(RequestSchema):
                         required=["tools"],
                         properties={
                             "tools": member("array", "The allowed tools.", [], items={}),
-                            "mode": enum_of("As `tool_choice`.", "auto", "required"),
+                            "mode": member(
+                                ["string", "null"],
+                                "As `tool_choice`.",
+                                "auto",
+                                enum=["auto", "required", "none", None],
+                            ),
                         },
                     ),
                 },
