@@ -84,7 +84,8 @@ class Inbound:
     def take(self, bot: Bot, adapter: Adapter, message: InMessage) -> None:
         """Start the turn that answers a message, unless it has one or needs none.
 
-        If files must be fetched first, the message is only stored.
+        If files must be fetched first, or this worker is full or stopping, the message is only
+        stored. Some platforms do not redeliver a message after an error.
 
         :raises ApiError: if the message is not stored. The platform should redeliver it.
         """
@@ -104,8 +105,14 @@ class Inbound:
             others_wait = not message.files and inbound.list_waiting(db, umo, 1)
         if message.more or others_wait or any(file.data is None for file in message.files):
             self.pending.add(bot.id, umo, message)
-        else:
+            return
+        try:
             self._answer(bot, adapter, message)
+        except ApiError as error:
+            if message.files:  # their bytes cannot be stored
+                raise
+            log.warning("a message to the bot %s will be answered later: %s", bot.id, error)
+            self.pending.add(bot.id, umo, message)
 
     def _begin_pending(self, bot_id: str, message: InMessage) -> None:
         bot, adapter = self._bots.get_running(bot_id)

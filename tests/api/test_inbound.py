@@ -572,7 +572,7 @@ def test_a_missing_config_is_reported_and_the_event_not_redelivered(make_bot_app
     assert len(bot_app.messenger.sent) == 1
 
 
-def test_a_full_server_makes_the_platform_retry(make_bot_app: Any) -> None:
+def test_a_message_to_a_full_server_is_answered_later(make_bot_app: Any) -> None:
     begun, free = threading.Event(), threading.Event()
 
     def think(messages: list[ModelMessage]) -> Iterator[Delta]:
@@ -583,9 +583,21 @@ def test_a_full_server_makes_the_platform_retry(make_bot_app: Any) -> None:
     bot_app = make_bot_app(think, max_runs_per_worker=1)
     assert bot_app.deliver(event="1", text="Hello").status_code == 200
     assert begun.wait(30)
-    assert bot_app.deliver(event="2", text="Hello again").status_code == 503
+    assert bot_app.deliver(event="2", text="Hello again").status_code == 200
+    bot, adapter = bot_app.state.im.bots.get_running("bot1")
+    file = InFile("file", "b.txt", data=b"4712")
+    with pytest.raises(ApiError, match="try again"):  # its bytes are not stored
+        bot_app.state.im.inbound.take(
+            bot, adapter, replace(to_message({"event": "3"}), files=(file,))
+        )
     free.set()
-    assert bot_app.count_rows("inbound_event") == 1
+
+    def answered() -> bool:
+        bot_app.state.im.inbound.pending.check()
+        return len(bot_app.messenger.sent) == 2
+
+    wait_for(answered)
+    assert bot_app.list_asked() == ["Hello", "Hello again"]
 
 
 def test_stop_ends_the_running_turn(make_bot_app: Any) -> None:
