@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import peewee
@@ -183,11 +184,18 @@ def claim_conversation(db: peewee.Database, umo: str, holder: str, worker_id: st
     return bool(InboundPending.update(worker_id=worker_id).where(held).execute(db))
 
 
-def drop_pending(db: peewee.Database, row: PendingRow) -> None:
-    """Delete a message that has its turn, or will never have one."""
-    lock_name(db, "pending", row.umo)
-    dropped = (InboundPending.bot_id == row.bot_id) & (InboundPending.event_id == row.event_key)
+def drop_pending(db: peewee.Database, rows: Sequence[PendingRow]) -> None:
+    """Delete a message that has its turn, or will never have one.
+
+    :param rows: The message, or the parts of an album. Its turn records only the first part.
+    """
+    first = rows[0]
+    lock_name(db, "pending", first.umo)
+    keys = [one.event_key for one in rows]
+    dropped = (InboundPending.bot_id == first.bot_id) & InboundPending.event_id.in_(keys)
     InboundPending.delete().where(dropped).execute(db)
+    for key in keys if len(keys) > 1 else ():
+        add_event(db, first.bot_id, key, run_id=None, umo=first.umo, reply_to=None)
 
 
 def _to_key(event_id: str) -> str:

@@ -175,6 +175,8 @@ class InMessage:
         true in a private chat. Only addressed messages are answered.
     :param quoted: Text of the message that this one replies to.
     :param platform_message_id: Used as ``Target.reply_to`` of the reply.
+    :param album: Id of the album that this message is a part of, within its conversation. The
+        parts become one message. Also return those that are not addressed.
     :param more: References that :meth:`Adapter.complete` fetches later, in the adapter's own
         format. Stored until then, so it must not contain a secret. Empty if there are none.
     """
@@ -190,6 +192,7 @@ class InMessage:
     quoted: str | None = None
     platform_message_id: str | None = None
     more: str = ""
+    album: str = ""
 
 
 @dataclass(frozen=True, slots=True)

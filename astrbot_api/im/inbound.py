@@ -89,7 +89,8 @@ class Inbound:
 
         :raises ApiError: if the message is not stored. The platform should redeliver it.
         """
-        if not message.addressed or not (_has_content(message) or message.more):
+        is_asked = message.addressed or message.album
+        if not is_asked or not (_has_content(message) or message.more):
             return
         if not _is_allowed(bot, message):
             log.info(
@@ -103,7 +104,8 @@ class Inbound:
                 return
             # A message with its own files cannot wait: waiting ones are stored without bytes.
             others_wait = not message.files and inbound.list_waiting(db, umo, 1)
-        if message.more or others_wait or any(file.data is None for file in message.files):
+        is_whole = not message.more and not message.album
+        if not is_whole or others_wait or any(file.data is None for file in message.files):
             self.pending.add(bot.id, umo, message)
             return
         try:
@@ -115,6 +117,8 @@ class Inbound:
             self.pending.add(bot.id, umo, message)
 
     def _begin_pending(self, bot_id: str, message: InMessage) -> None:
+        if not message.addressed:
+            return
         bot, adapter = self._bots.get_running(bot_id)
         with self._store.read() as db:
             if inbound.is_known(db, bot_id, message.event_id):

@@ -1,4 +1,4 @@
-"""Messages with files: stored first, then confirmed to the platform, then fetched.
+"""Messages with files and albums: stored first, then confirmed to the platform, then fetched.
 
 A platform waits only a few seconds for the response and does not redeliver a confirmed
 message. The message is therefore stored first. If a worker dies while it fetches the files,
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, replace
+from functools import partial, reduce
 
 import orjson
 import peewee
@@ -33,6 +34,11 @@ _MAX_FETCHING = 20
 #: Maximum number of waiting messages of a conversation.
 _MAX_WAITING = 50
 _TOO_MANY = "Too many messages of this conversation are waiting; try again later."
+
+#: Wait for further parts of an album after its last one, in microseconds, and the maximum number
+#: of waits. The platform sends each part as a message.
+_ALBUM_WAIT_US = 1_000_000
+_MAX_ALBUM_WAITS = 10
 
 #: Time limit for retries after temporary errors, such as a disabled bot.
 _RETRY_LIMIT_US = 3_600_000_000
@@ -122,24 +128,44 @@ class PendingMessages:
     def _work(self, umo: str) -> None:
         """Process the messages of a conversation, until there are none or one must wait."""
         try:
-            while (row := self._find_next(umo)) is not None and self._process(row):
-                self._store.write(partial(inbound.drop_pending, row=row))
+            while (rows := self._find_next(umo)) and self._process(rows):
+                self._store.write(partial(inbound.drop_pending, rows=rows))
         except StorageError as error:
             log.warning("the messages of %s will be processed later: %s", umo, error)
         finally:
             self._leave(umo)
 
-    def _find_next(self, umo: str) -> PendingRow | None:
-        """Return the oldest message of a conversation, if it is this worker's."""
+    def _find_next(self, umo: str) -> list[PendingRow]:
+        """Return the oldest message of a conversation, if it is this worker's.
+
+        An album is returned when it is complete.
+        """
+        rows = self._list_next(umo)
+        for _ in range(_MAX_ALBUM_WAITS):
+            left_us = rows[-1].received_at + _ALBUM_WAIT_US - now_us() if rows else 0
+            if left_us <= 0 or not read_message(rows[0].message).album:
+                break
+            time.sleep(min(left_us, _ALBUM_WAIT_US) / 1e6)
+            rows = self._list_next(umo)
+        return rows
+
+    def _list_next(self, umo: str) -> list[PendingRow]:
         worker_id = self._lease.get_worker_id()
         with self._store.read() as db:
-            waiting = inbound.list_waiting(db, umo, 1)
-        return waiting[0] if waiting and waiting[0].worker_id == worker_id else None
+            waiting = inbound.list_waiting(db, umo, _MAX_WAITING)
+        if not waiting or waiting[0].worker_id != worker_id:
+            return []
+        album = read_message(waiting[0].message).album
+        others = [one for one in waiting[1:] if album and read_message(one.message).album == album]
+        return [waiting[0], *others]
 
-    def _process(self, row: PendingRow) -> bool:
+    def _process(self, rows: list[PendingRow]) -> bool:
         """Return whether a message is done: it has its turn, or will never have one."""
+        row = rows[0]
+        # The parts of an album may arrive in any order.
+        parts = sorted((read_message(one.message) for one in rows), key=_order)
         try:
-            self._begin(row.bot_id, read_message(row.message))
+            self._begin(row.bot_id, reduce(_join, parts))
         except (ApiError, StorageError) as error:
             if now_us() - row.received_at <= _RETRY_LIMIT_US:
                 log.warning("a message to the bot %s will be retried: %s", row.bot_id, error)
@@ -160,3 +186,21 @@ def read_message(text: str) -> InMessage:
     fields = orjson.loads(text)
     fields["files"] = tuple(InFile(**one) for one in fields["files"])
     return InMessage(**fields)
+
+
+def _order(message: InMessage) -> tuple[int, str]:
+    """Return the key that sorts the messages of a conversation by their ids, which count up."""
+    return len(message.event_id), message.event_id
+
+
+def _join(first: InMessage, more: InMessage) -> InMessage:
+    """Join two parts of an album. Any may have the caption, and each names a forward's author."""
+    short, long = sorted((first.text, more.text), key=len)
+    text = long if long.startswith(short) else f"{first.text}\n{more.text}"
+    return replace(
+        first,
+        text=text,
+        files=first.files + more.files,
+        addressed=first.addressed or more.addressed,
+        quoted=first.quoted or more.quoted,
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from werkzeug.test import TestResponse
 
 from astrbot_api import create_app
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
+from astrbot_api.im import pending
 from astrbot_api.testing import make_app
 from astrbot_api.testing.fake_platform import FakeResponse
 
@@ -260,6 +263,58 @@ def test_a_polled_message_is_confirmed_before_its_files_are_fetched(tmp_path: Pa
         release.set()
         bot.texts(1)
         bot.state.close()
+
+
+@pytest.mark.parametrize("polls", [False, True])
+def test_an_album_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, polls: bool
+) -> None:
+    seen: list[str] = []
+
+    def look(messages: list[ModelMessage]) -> Iterator[Delta]:
+        seen.append(json.dumps(messages[-1]["content"]))
+        yield TextDelta("Seen.")
+
+    whole = threading.Event()
+    monkeypatch.setattr(pending, "time", SimpleNamespace(sleep=lambda _: whole.wait(30)))
+    messenger = Telegram()
+    telegram = messenger.telegram
+    origin = {"type": "hidden_user", "sender_user_name": "Kari"}
+    updates = []
+    for number, caption in enumerate((None, "@tea_bot What?", None)):
+        file_id = telegram.add_file(f"page {number}".encode(), f"{number}.txt")
+        part = {"document": {"file_id": file_id, "file_name": f"{number}.txt"}}
+        if caption:
+            entity = {"type": "mention", "offset": 0, "length": 8}
+            part |= {"caption": caption, "caption_entities": [entity]}
+        part |= {"media_group_id": "12", "forward_origin": origin}
+        updates.append(telegram.make_update(**part, chat_id=-77, chat_type="supergroup"))
+    updates.append(telegram.make_update("@tea_bot And?", chat_id=-77, chat_type="supergroup"))
+    with telegram:
+        table = messenger.settings() | {"updates": "polling" if polls else "webhook"}
+        messenger.settings = lambda: table  # type: ignore[method-assign]
+        (tmp_path / "bots.toml").write_text(messenger.table())
+        app = make_app(look, data_dir=tmp_path, im_retry_s=0.05)
+        bot = Bot(app.app, app.model, app.key)
+        bot.messenger = messenger
+        bot.state.start()
+        if polls:
+            for update in updates:
+                telegram.queue(update)
+            wait_for(lambda: telegram.unconfirmed == 0)
+        else:
+            for at in (2, 1, 0, 3):
+                assert bot.hook(telegram.make_request(updates[at], "secret")) == 200
+        whole.set()
+        bot.texts(2)
+        wait_for(lambda: bot.count_rows("inbound_pending") == 0)
+        assert bot.hook(telegram.make_request(updates[2], "secret")) == (401 if polls else 200)
+        assert bot.count_rows("inbound_pending") == 0
+        bot.close()
+    assert [("What?" in one, "And?" in one) for one in seen] == [(True, False), (False, True)]
+    assert seen[0].count("[Forwarded from Kari]") == 1
+    places = [seen[0].index(f"page {number}") for number in range(3)]
+    assert places == sorted(places)
 
 
 def test_a_flood_of_one_bot_does_not_fill_the_outbox(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import pytest
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.errors import SettingsError
 from astrbot_api.im.adapter import Adapter, BadSignature, InMessage, Target
-from astrbot_api.im.telegram import adapter as telegram
 from astrbot_api.testing import FakeTelegram
 from tests.im_platforms import (
     DOCUMENT,
@@ -40,8 +39,7 @@ def fake() -> Iterator[FakeTelegram]:
 
 
 @pytest.fixture
-def adapter(fake: FakeTelegram, monkeypatch: pytest.MonkeyPatch) -> Iterator[Adapter]:
-    monkeypatch.setattr(telegram, "_ALBUM_WAIT_S", 0.0)
+def adapter(fake: FakeTelegram) -> Iterator[Adapter]:
     with open_adapter("telegram", token=fake.token, base_url=fake.url) as adapter:
         yield adapter
 
@@ -572,50 +570,6 @@ def test_an_update_that_is_not_understood_does_not_stop_the_others(
     fake.queue({"update_id": 1, "message": {"odd": True}})
     fake.queue(fake.make_update("two"))
     assert [one.text for one in next(iter(adapter.poll(threading.Event())))] == ["two"]
-
-
-def test_an_album_is_one_message(adapter: Adapter, fake: FakeTelegram) -> None:
-    for number, caption in enumerate((None, "What are they?", None, None)):
-        size = {"file_id": fake.add_file(PNG, f"photos/{number}.jpg"), "width": 1, "height": 1}
-        more = {"caption": caption} if caption else {}
-        group = "12" if number < 3 else "13"
-        fake.queue(fake.make_update(photo=[size], media_group_id=group, **more))
-    first, second = next(iter(adapter.poll(threading.Event())))
-    assert (first.text, len(first.files)) == ("What are they?", 3)
-    assert (second.text, len(second.files)) == ("", 1)
-    assert first.event_id != second.event_id
-
-
-def test_an_album_that_arrives_slowly_is_one_message(adapter: Adapter, fake: FakeTelegram) -> None:
-    size = {"file_id": "f", "width": 1, "height": 1}
-    album = [fake.make_update(photo=[size], media_group_id="12") for _ in range(3)]
-
-    class Stop(threading.Event):
-        """Lets the next updates arrive during each wait."""
-
-        def wait(self, timeout: float | None = None) -> bool:
-            if album:
-                fake.queue(fake.make_update("of another", chat_id=2222222))
-                fake.queue(album.pop())
-            return False
-
-    fake.queue(album.pop())
-    batches = adapter.poll(Stop())
-    first, *others = next(batches)
-    assert len(first.files) == 3
-    assert [one.text for one in others] == ["of another"] * 2
-    fake.queue(fake.make_update("next"))
-    assert [one.text for one in next(batches)] == ["next"]
-
-
-def test_a_forwarded_album_names_its_author_once(adapter: Adapter, fake: FakeTelegram) -> None:
-    origin = {"type": "hidden_user", "sender_user_name": "Kari"}
-    for number, more in enumerate(({}, {"caption": "Look"}, {})):
-        size = {"file_id": fake.add_file(PNG, f"photos/{number}.jpg"), "width": 1, "height": 1}
-        album = {"photo": [size], "media_group_id": "12", "forward_origin": origin}
-        fake.queue(fake.make_update(**album, **more))
-    [message] = next(iter(adapter.poll(threading.Event())))
-    assert (message.text, len(message.files)) == ("[Forwarded from Kari]\nLook", 3)
 
 
 def test_polling_ends_when_it_is_asked_to(adapter: Adapter, fake: FakeTelegram) -> None:

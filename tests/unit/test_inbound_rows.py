@@ -76,7 +76,7 @@ def test_a_conversation_is_processed_in_order_by_one_worker(store: Store) -> Non
     assert waiting() == [("1", "w2"), ("2", "w2")]
     with store.read() as db:
         first = inbound.list_waiting(db, "tg:FriendMessage:1", 1)[0]
-    store.write(lambda db: inbound.drop_pending(db, first))
+    store.write(lambda db: inbound.drop_pending(db, [first]))
     assert waiting() == [("2", "w2")]
 
 

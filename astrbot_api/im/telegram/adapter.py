@@ -22,7 +22,7 @@ from ..rich_text import RichText, count_units
 from ..splitting import split_markdown
 from .api import DEFAULT_BASE_URL, TelegramApi, TelegramRefusal, hide_tokens
 from .entities import make_entities, show_other_links
-from .inbound import UpdateReader, find_pressed, is_of_album
+from .inbound import UpdateReader, find_pressed
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +55,6 @@ _SESSION = re.compile(r"(-?\d{1,20}|@\w{4,64})(?:#(\d{1,20}))?", re.ASCII)
 #: Timeout of ``getUpdates``, in seconds. Stopping the poll may take as long.
 _POLL_S = 25
 _POLL_SLACK_S = 10.0
-
-#: Wait for further messages of an album, in seconds, and the maximum number of waits.
-_ALBUM_WAIT_S = 1.0
-_MAX_ALBUM_WAITS = 10
 
 #: Requested update types: messages and button presses.
 _UPDATES = ["message", "callback_query"]
@@ -119,29 +115,13 @@ class TelegramAdapter(PiecewiseAdapter):
         self._api.call("deleteWebhook", {})
         reader, offset = self._make_reader(), 0
         while not stop.is_set():
-            updates = self._get_updates(offset, stop)
-            yield reader.read_batch(updates)
+            asked = {"offset": offset, "timeout": _POLL_S, "allowed_updates": _UPDATES}
+            updates = self._api.call("getUpdates", asked, timeout_s=_POLL_S + _POLL_SLACK_S)
+            yield list(filter(None, map(reader.read, updates)))
             for pressed in filter(None, map(find_pressed, updates)):
                 with contextlib.suppress(PlatformError):  # the press may be too old
                     self._api.call("answerCallbackQuery", {"callback_query_id": pressed})
             offset = max((update["update_id"] + 1 for update in updates), default=offset)
-
-    def _get_updates(self, offset: int, stop: threading.Event) -> list[Any]:
-        """Wait for updates, then for the rest of an album: its messages arrive one by one."""
-
-        def call(wait_s: int) -> list[Any]:
-            asked = {"offset": offset, "timeout": wait_s, "allowed_updates": _UPDATES}
-            found: list[Any] = self._api.call("getUpdates", asked, timeout_s=wait_s + _POLL_SLACK_S)
-            return found
-
-        updates, known = call(_POLL_S), 0
-        for _ in range(_MAX_ALBUM_WAITS):
-            arrived = sum(map(is_of_album, updates))
-            if arrived == known or stop.wait(_ALBUM_WAIT_S):
-                break
-            # Telegram returns unconfirmed updates again, with those that have arrived since.
-            updates, known = call(0), arrived
-        return updates
 
     def open_file(self, source: str) -> BlobReader:
         """Open a file by its ``file_id``."""

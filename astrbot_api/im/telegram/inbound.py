@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from ..adapter import FileType, InFile, InMessage
@@ -51,21 +51,6 @@ class UpdateReader:
                 log.warning("a Telegram message could not be parsed: %r", error)
             return None
 
-    def read_batch(self, updates: Iterable[Any]) -> list[InMessage]:
-        """Return the messages of updates, with each album joined to one message.
-
-        Telegram sends each file of an album as a message.
-        """
-        found: dict[Any, InMessage] = {}
-        for update in updates:
-            message = self.read(update)
-            if message is None:
-                continue
-            album = str(update["message"]["media_group_id"]) if is_of_album(update) else ""
-            key = (message.session_id, album) if album else message.event_id
-            found[key] = _join(found[key], message) if album and key in found else message
-        return list(found.values())
-
     def _read_message(self, message: dict[str, Any]) -> InMessage | None:
         sender = message.get("sender_chat") or message.get("from") or {}
         # Two bots that answer each other may never stop. A channel's post is no question.
@@ -102,6 +87,7 @@ class UpdateReader:
             addressed=private or ((mentioned or to_bot) and not foreign),
             quoted=quoted,
             platform_message_id=str(message["message_id"]),
+            album=str(message.get("media_group_id") or ""),
         )
 
     def _read_press(self, query: dict[str, Any]) -> InMessage | None:
@@ -174,25 +160,6 @@ class UpdateReader:
 
     def _make_file(self, kind: FileType, name: str, file: dict[str, Any]) -> InFile:
         return InFile(kind, name, str(file["file_id"]))
-
-
-def _join(first: InMessage, more: InMessage) -> InMessage:
-    """Join two messages of an album. Any may have the caption, and each names the author."""
-    short, long = sorted((first.text, more.text), key=len)
-    text = long if long.startswith(short) else f"{first.text}\n{more.text}"
-    return replace(
-        first,
-        text=text,
-        files=first.files + more.files,
-        addressed=first.addressed or more.addressed,
-        quoted=first.quoted or more.quoted,
-    )
-
-
-def is_of_album(update: Any) -> bool:
-    """Return whether an update is a message of an album."""
-    message = update.get("message") if isinstance(update, dict) else None
-    return isinstance(message, dict) and bool(message.get("media_group_id"))
 
 
 def find_pressed(update: Any) -> str:
