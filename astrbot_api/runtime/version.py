@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 
+@cache
 def find_version(unknown: str = "0.0.0") -> str:
     """Return the installed version, or ``unknown`` if the package is not installed."""
     try:

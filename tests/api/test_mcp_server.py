@@ -177,9 +177,11 @@ def test_a_stateless_request_is_checked_against_its_headers(api: Api) -> None:
     result = post(api, body, **headers).get_json()["result"]
     assert NEWEST in result["supportedVersions"]
     assert (result["resultType"], result["cacheScope"]) == ("complete", "private")
+    assert result["_meta"]["io.modelcontextprotocol/serverInfo"]["name"] == "astrbot-api"
     for wrong in ({"Mcp_Method": "ping"}, {"MCP_Protocol_Version": "2025-13-01"}):
         refused = post(api, body, **{**headers, **wrong})
-        assert (refused.status_code, "error" in refused.get_json()) == (400, True)
+        error = refused.get_json()
+        assert (refused.status_code, error["id"], "error" in error) == (400, body["id"], True)
     body, headers = stateless("tools/call", name="chat", arguments={"message": "Hello"})
     for wrong in ("else", "=?base64?Y2hhd?=", "=?base64?\xe9?="):
         refused = post(api, body, **{**headers, "Mcp_Name": wrong})

@@ -64,6 +64,7 @@ def run(request: pytest.FixtureRequest, server: Server, key: str) -> Callable[[J
 
 def test_every_client_can_ask_the_agent_and_gets_its_progress(run: Callable[[Job], Any]) -> None:
     async def job(client: Client) -> Any:
+        assert client.server_info.name == "astrbot-api"
         (tool,) = (await client.list_tools()).tools
         news: list[str] = []
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...runtime.version import find_version
+
 #: Versions that start with ``initialize``, oldest first.
 HANDSHAKE_VERSIONS = ("2025-03-26", "2025-06-18", "2025-11-25")
 
@@ -93,7 +95,7 @@ class Call:
         """
         shown = dict(result)
         if self.is_stateless:
-            shown["resultType"] = "complete"
+            shown |= {"resultType": "complete", "_meta": {_META + "serverInfo": describe_server()}}
             if listed:
                 shown |= {"ttlMs": 0, "cacheScope": "private"}
         return {"jsonrpc": "2.0", "id": self.call_id, "result": shown}
@@ -145,6 +147,11 @@ def check_stateless(call: Call, find_header: Callable[[str], str | None]) -> Non
     named = call.params.get(parameter) if parameter else None
     if named is not None and _decode(find_header("Mcp-Name") or "") != named:
         raise RpcError(HEADER_MISMATCH, f"Mcp-Name must be the {parameter} of the body")
+
+
+def describe_server() -> dict[str, str]:
+    """Return the name and the version of this server."""
+    return {"name": "astrbot-api", "title": "AstrBot", "version": find_version()}
 
 
 def describe_error(error: RpcError, call_id: str | int | None) -> dict[str, Any]:

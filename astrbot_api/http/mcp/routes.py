@@ -12,7 +12,6 @@ from flask import Response, request
 from ...db.idempotency import ClientKey
 from ...errors import ApiError
 from ...runtime.threads import let_others_run
-from ...runtime.version import find_version
 from ..auth import choose_username
 from ..blueprint import ApiBlueprint, read_json
 from ..chat.modes import RUN_HEADER
@@ -90,12 +89,12 @@ def call_server() -> Response:
     body = None
     try:
         _check_origin()
+        body = _read_body()  # before any other error, which repeats the id of the request
         if version not in rpc.VERSIONS:
             data = {"supported": list(rpc.VERSIONS), "requested": version[:100]}
             raise RpcError(
                 rpc.UNSUPPORTED_VERSION, "Unsupported protocol version", data, status=400
             )
-        body = _read_body()
         with _wrong_requests():
             read_client_key("mcp")  # rejects an invalid one, also of a batch
             username = choose_username("mcp", request.args.get("username", "").strip())
@@ -232,7 +231,7 @@ def _answer_call(call: Call, username: str, client_key: ClientKey | None) -> Ans
         return call.answer(
             {
                 "supportedVersions": list(rpc.VERSIONS), "capabilities": _CAPABILITIES,
-                "serverInfo": _describe_server(), "instructions": _INSTRUCTIONS,
+                "instructions": _INSTRUCTIONS,
             },
             listed=True,
         )  # fmt: skip
@@ -246,13 +245,9 @@ def _initialize(call: Call) -> Answer:
     return call.answer(
         {
             "protocolVersion": version, "capabilities": _CAPABILITIES,
-            "serverInfo": _describe_server(), "instructions": _INSTRUCTIONS,
+            "serverInfo": rpc.describe_server(), "instructions": _INSTRUCTIONS,
         }
     )  # fmt: skip
-
-
-def _describe_server() -> dict[str, str]:
-    return {"name": "astrbot-api", "title": "AstrBot", "version": find_version()}
 
 
 def _check_tool(call: Call) -> None:
