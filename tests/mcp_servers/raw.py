@@ -110,6 +110,8 @@ class RawServer:
                 "capabilities": {one: {} for one in named if one == "tools" or one in self.script},
                 "serverInfo": {"name": "raw", "version": "1"},
             }
+        if method == "server/discover" and method in self.script:
+            return self.script[method]
         if method in _LISTS:
             return self._list(_LISTS[method], params.get("cursor"))
         if method == "resources/read":

@@ -170,6 +170,35 @@ for _ in range(100):
 SCHEMAS["deep"] = deep
 
 
+def test_results_without_the_fields_of_the_newest_version_are_read() -> None:
+    """The specification: a client treats an absent ``resultType`` as ``complete``."""
+    script = {
+        "server/discover": {
+            "supportedVersions": ["2026-07-28"],
+            "capabilities": {"tools": {}, "resources": {}, "prompts": {}},
+        },
+        "resources": [{"uri": "odd://1", "name": "one"}],
+        "prompts": [{"name": "greet"}],
+        "read": {"contents": [{"uri": "odd://1", "text": "first"}], "ttlMs": -1},
+        "prompt": {"messages": [{"role": "user", "content": text("Hi")}]},
+    }
+
+    async def job(started: Started) -> Any:
+        offers = started.session.offers
+        assert [len(offers[key]) for key in ("resources", "prompts")] == [1, 1]
+        request = {"prompt": "greet", "arguments": {}}
+        return (
+            await started.call("echo", text="x"),
+            await started.session.execute({"uri": "odd://1"}, report),
+            await started.session.execute(request, report),
+        )
+
+    called, read, prompt = use(script, job)
+    assert called == (False, [text("x")])
+    assert read == (False, [text("first")])
+    assert prompt[1]
+
+
 def test_odd_schemas_and_names_are_offered_and_called() -> None:
     tools = [{"name": name, "inputSchema": schema} for name, schema in SCHEMAS.items()]
     results = {name: {"content": [text(f"result of {at}")]} for at, name in enumerate(SCHEMAS)}

@@ -117,6 +117,9 @@ class _RepairedStream:
 
 def repair_result(server: str, result: dict[str, Any]) -> None:
     """Repair a result in place, so that one invalid part does not invalidate the others."""
+    # Required since 2026-07-28. Hand-written servers omit them, and this client caches nothing.
+    result.setdefault("resultType", "complete")
+    result |= {"ttlMs": 0, "cacheScope": "private"}
     if isinstance(result.get("tools"), list):
         result["tools"] = repair_tools(server, result["tools"])
     for key, model in _LISTED.items():
