@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("mcp", reason="the extra mcp is not installed: make test")
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from astrbot_api.mcp.sidecar.session import ServerSession
 
@@ -160,8 +160,17 @@ def test_a_client_with_a_secret_gets_a_token(site: _Site) -> None:
     assert authorization == "Basic " + base64.b64encode(b"us:s3cret-word").decode()
 
 
-def test_a_client_with_a_key_signs(site: _Site, tmp_path: Path) -> None:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+@pytest.mark.parametrize(
+    ("key", "algorithm"),
+    [
+        (rsa.generate_private_key(public_exponent=65537, key_size=2048), "RS256"),
+        (ec.generate_private_key(ec.SECP256R1()), "ES256"),
+        (ec.generate_private_key(ec.SECP384R1()), "ES384"),
+        (ed25519.Ed25519PrivateKey.generate(), "EdDSA"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_client_with_a_key_signs(site: _Site, tmp_path: Path, key: Any, algorithm: str) -> None:
     path = tmp_path / "key.pem"
     path.write_bytes(
         key.private_bytes(
@@ -172,8 +181,11 @@ def test_a_client_with_a_key_signs(site: _Site, tmp_path: Path) -> None:
     )
     assert is_up(run(site, private_key_file=str(path)))
     form, _ = site.asked[0]
-    claims = form["client_assertion"].split(".")[1]
-    said = json.loads(base64.urlsafe_b64decode(claims + "=="))
+    head, said = (
+        json.loads(base64.urlsafe_b64decode(part + "=="))
+        for part in form["client_assertion"].split(".")[:2]
+    )
+    assert head["alg"] == algorithm
     assert (said["iss"], said["aud"]) == ("us", site.url)
 
 

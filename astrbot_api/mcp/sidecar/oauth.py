@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from mcp.client.auth import OAuthClientProvider, OAuthFlowError
 from mcp.client.auth.extensions.client_credentials import (
     ClientCredentialsOAuthProvider,
@@ -41,10 +43,12 @@ def make_auth(definition: Mapping[str, Any]) -> httpx2.Auth:
     if "token_file" in table:
         return _StoredTokens(url, table)
     if "private_key_file" in table:
+        key = Path(table["private_key_file"]).read_text(encoding="utf-8")
         signing = SignedJWTParameters(
             issuer=table["client_id"],
             subject=table["client_id"],
-            signing_key=Path(table["private_key_file"]).read_text(encoding="utf-8"),
+            signing_key=key,
+            signing_algorithm=_choose_algorithm(key),
         )
         return PrivateKeyJWTOAuthProvider(
             url, _Memory(), table["client_id"], signing.create_assertion_provider(), **common
@@ -57,6 +61,17 @@ def make_auth(definition: Mapping[str, Any]) -> httpx2.Auth:
         table.get("auth_method", "client_secret_basic"),
         **common,
     )
+
+
+def _choose_algorithm(key: str) -> str:
+    """Return the algorithm of signatures with a private key in PEM. An invalid one fails later."""
+    try:
+        private = load_pem_private_key(key.encode(), None)
+    except (ValueError, TypeError):
+        return "RS256"
+    if isinstance(private, ec.EllipticCurvePrivateKey):
+        return {256: "ES256", 384: "ES384"}.get(private.key_size, "ES512")
+    return "EdDSA" if isinstance(private, ed25519.Ed25519PrivateKey) else "RS256"
 
 
 class _Memory:
