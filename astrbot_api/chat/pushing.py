@@ -13,7 +13,7 @@ from ..db.locks import lock_name
 from ..db.sessions import NOBODY, WEBCHAT
 from ..deliveries.webhooks import Announcer
 from ..errors import ApiError
-from ..keys.limits import check_attachments
+from ..keys.files import check_attachments
 from ..keys.quotas import Quotas
 from ..keys.rules import KeyGuard
 from ..messages import Media, Segment, resolve_media

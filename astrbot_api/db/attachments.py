@@ -75,10 +75,6 @@ _IS_USED = Prepared(
     .limit(1)
 )
 
-#: Numbers of an attachment's newest uses that are read, usually and at most. A picture may have
-#: been pushed to thousands of users, and a user may send a file any number of times.
-_FEW_USES, _MAX_USES = 100, 10_000
-
 
 def _select_users() -> Prepared:
     links: Any = MessageAttachment.select(MessageAttachment.message).where(
@@ -97,18 +93,24 @@ def _select_users() -> Prepared:
 _USERS = _select_users()
 
 
-def _select_user_of(field: peewee.Field[Any]) -> Prepared:
-    """Return the statement that finds an attachment in the sessions of a user, or in a session."""
+def _select_user_of(field: peewee.Field[Any], *order: Any) -> Prepared:
+    """Return the statement that searches the newest messages of a user, or of a session."""
+    messages: Any = ChatSession.select(ChatSession.creator, Message.id).where(equals(field))
+    # In the order of an index, so that no other message is read.
+    messages = messages.join(Message, on=(Message.session == ChatSession.id)).order_by(*order)
+    newest = messages.limit(param("limit"))
     link = MessageAttachment.select().where(
-        (MessageAttachment.message == Message.id) & equals(MessageAttachment.attachment)
+        (MessageAttachment.message == newest.c.id) & equals(MessageAttachment.attachment)
     )
-    sessions = ChatSession.select(ChatSession.creator).where(equals(field))
-    messages = sessions.join(Message, on=(Message.session == ChatSession.id))
-    return Prepared(messages.where(peewee.fn.EXISTS(link)).limit(1))
+    return Prepared(
+        peewee.Select([newest], [newest.c.creator]).where(peewee.fn.EXISTS(link)).limit(1)
+    )
 
 
-_OF_CREATOR = _select_user_of(ChatSession.creator)
-_OF_SESSION = _select_user_of(ChatSession.session_id)
+_OF_SESSION = _select_user_of(ChatSession.session_id, Message.id.desc())
+_OF_CREATOR = _select_user_of(
+    ChatSession.creator, ChatSession.updated_at.desc(), ChatSession.id.desc(), Message.id.desc()
+)
 
 
 def find_attachment(db: peewee.Database, attachment_id: str) -> AttachmentRow | None:
@@ -280,54 +282,43 @@ def is_used(db: peewee.Database, attachment_number: int) -> bool:
     return _IS_USED.execute(db, attachment=attachment_number).fetchone() is not None
 
 
-def may_use(
-    db: peewee.Database,
-    row: AttachmentRow,
-    key_id: str,
-    allows_username: Callable[[str], bool],
-    *,
-    username: str | None,
-    session_id: str | None,
-    alone: bool = False,
-) -> bool:
-    """Return whether a key that is bound to usernames or a session may use an attachment.
+def list_users(db: peewee.Database, attachment_number: int, limit: int) -> list[tuple[str, str]]:
+    """Return the users and session ids of an attachment's newest uses, each pair once.
 
-    It may if a message of one of its users contains the attachment. If no message contains
-    it, the key itself must have uploaded it, for one of its users or for no specific user.
-
-    :param username: The only username that ``allows_username`` allows, or None.
-    :param session_id: The only session whose messages count, or None for all.
-    :param alone: Whether no other message may contain the attachment, because it is deleted.
+    :param limit: Maximum number of uses that are read.
     """
-
-    def list_own(limit: int) -> list[bool]:
-        users = _USERS.execute(db, attachment=row.id, limit=limit).fetchall()
-        return [allows_username(user) and session_id in (None, name) for user, name in users]
-
-    own = list_own(_FEW_USES)
-    if not own:
-        theirs = row.username is None or allows_username(row.username)
-        return theirs and row.key_id == key_id and not is_used(db, row.id)
-    if any(own) and not alone:
-        return True
-    if alone and not all(own):
-        return False
-    if not _has_older_uses(db, row.id, _FEW_USES):
-        return alone
-    if alone:
-        return all(list_own(_MAX_USES)) and not _has_older_uses(db, row.id, _MAX_USES)
-    if session_id is not None:
-        found = _OF_SESSION.execute(db, attachment=row.id, session_id=session_id).fetchone()
-        return found is not None and allows_username(found[0])
-    if username is not None:
-        return _OF_CREATOR.execute(db, attachment=row.id, creator=username).fetchone() is not None
-    return any(list_own(_MAX_USES))
+    users: list[tuple[str, str]] = _USERS.execute(
+        db, attachment=attachment_number, limit=limit
+    ).fetchall()
+    return users
 
 
-def _has_older_uses(db: peewee.Database, attachment_number: int, newest: int) -> bool:
-    """Return whether more messages contain an attachment than a number of the newest."""
+def find_user(
+    db: peewee.Database,
+    attachment_number: int,
+    limit: int,
+    *,
+    session_id: str | None,
+    username: str | None,
+) -> str | None:
+    """Return the user of a session, or this user, if its newest messages have an attachment.
+
+    :param limit: Maximum number of messages that are searched.
+    """
+    found = (
+        _OF_CREATOR.execute(db, attachment=attachment_number, limit=limit, creator=username)
+        if session_id is None
+        else _OF_SESSION.execute(
+            db, attachment=attachment_number, limit=limit, session_id=session_id
+        )
+    ).fetchone()
+    return None if found is None else str(found[0])
+
+
+def has_more_uses(db: peewee.Database, attachment_number: int, count: int) -> bool:
+    """Return whether more than a number of messages contain an attachment."""
     links = MessageAttachment.select().where(MessageAttachment.attachment == attachment_number)
-    return bool(links.offset(newest).exists(db))
+    return bool(links.offset(count).exists(db))
 
 
 def list_unused(

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import peewee
 
 from ..db import keyuse, session_keys
-from ..db.attachments import AttachmentRow, may_use
+from ..db.attachments import AttachmentRow
 from ..db.locks import lock_name
 from ..errors import ApiError
 from ..runtime.clock import now_us
+from .files import check_attachments
 from .rules import KeyGuard, KeyRules
 
 
@@ -85,22 +86,6 @@ def check_turn(
     for key_id, rules in guard.counted:
         if rules.limits_turns:
             _check_counts(db, key_id, rules, stops_turn)
-
-
-def check_attachments(db: peewee.Database, guard: KeyGuard, sent: Sequence[AttachmentRow]) -> None:
-    """Reject attachments of other users or sessions if the key is bound to some.
-
-    :raises ApiError: ``attachment_not_found``.
-    """
-    rules = guard.rules
-    if not rules.binds_files:
-        return
-    for row in sent:
-        if not may_use(
-            db, row, guard.root_id, rules.allows_username,
-            username=rules.username, session_id=rules.session_id,
-        ):  # fmt: skip
-            raise ApiError("attachment_not_found", f"attachment not found: {row.attachment_id}")
 
 
 def _check_counts(db: peewee.Database, key_id: str, rules: KeyRules, stops_turn: bool) -> None:

@@ -42,6 +42,7 @@ from .test_runs import *  # noqa: F403
 from .test_session_guards import (  # noqa: F401
     test_a_bound_key_deletes_no_file_that_others_have,
     test_a_file_for_many_users_can_be_read_by_each_of_them,
+    test_a_users_newest_messages_are_searched_for_a_file_for_many_users,
     test_other_keys_read_only_their_own_part_of_a_file_for_many_users,
 )
 from .test_session_routes import *  # noqa: F403

@@ -11,8 +11,8 @@ import pytest
 
 from astrbot_api import ToolContext, tool
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
-from astrbot_api.db import attachments
 from astrbot_api.db.attachments import find_attachment
+from astrbot_api.keys import files
 from astrbot_api.testing import ScriptedModel
 
 from ..servers import parse_events
@@ -119,6 +119,19 @@ def test_other_keys_read_only_their_own_part_of_a_file_for_many_users(
             assert answer.status_code == status, rule
 
 
+def test_a_users_newest_messages_are_searched_for_a_file_for_many_users(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("early", "of-alice"):
+        api.chat("hi", session_id=name, username="alice")
+    name = push_file(api, b"for all", "alice", "bob")
+    for limit in ("_FEW_USES", "_MAX_USES"):
+        monkeypatch.setattr(files, limit, 1)
+    for rules in ({"username": "alice"}, {"session_id": "of-alice"}):
+        with ask(api, make_key(api, **rules), f"/api/v1/files/{name}/content") as answer:
+            assert answer.data == b"for all", rules
+
+
 def test_a_bound_key_deletes_no_file_that_others_have(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +144,7 @@ def test_a_bound_key_deletes_no_file_that_others_have(
     api.chat(more, session_id="of-alice", username="alice")
     with monkeypatch.context() as few:
         for limit in ("_FEW_USES", "_MAX_USES"):
-            few.setattr(attachments, limit, 1)
+            few.setattr(files, limit, 1)
         answer = call(api, key, "DELETE", f"/files/{own}?force=true")
         assert refusal(answer) == (409, "attachment_in_use"), "others may have used it earlier"
     assert call(api, key, "DELETE", f"/files/{own}?force=true").status_code == 200

@@ -21,7 +21,7 @@ from ...db.messages import MessageRow
 from ...db.sessions import SessionRow, get_owned_session
 from ...db.store import Store
 from ...errors import ApiError
-from ...keys.limits import check_attachments
+from ...keys.files import check_attachments
 from ...keys.rules import KeyGuard
 from ...messages import Media, Segment, keep_found, parse_stored_message, resolve_media
 from ..context.supplied import SuppliedMessage

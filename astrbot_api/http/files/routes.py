@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import peewee
 from flask import Response, request
 
-from ...db.attachments import AttachmentRow, may_use
+from ...db.attachments import AttachmentRow
 from ...errors import ApiError
 from ...files.thumbnails import choose_side
+from ...keys.files import may_delete, may_use
+from ...keys.rules import KeyGuard
 from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
@@ -217,7 +221,7 @@ def delete_attachment(query: dict[str, Any], attachment_id: str) -> Response:
     cannot delete an attachment that messages of others use.
     """
     row = _get_row(attachment_id)
-    if not _may_use(row, alone=True):
+    if not _is_allowed(may_delete, row):
         raise ApiError(
             "attachment_in_use",
             "a message of another user or session also uses this attachment, so this key may not "
@@ -258,18 +262,16 @@ def _send(attachment_id: str) -> Response:
 
 def _get_row(attachment_id: str) -> AttachmentRow:
     row = get_state().files.get(attachment_id)
-    if not _may_use(row):
+    if not _is_allowed(may_use, row):
         raise ApiError("attachment_not_found", "Attachment not found")
     return row
 
 
-def _may_use(row: AttachmentRow, *, alone: bool = False) -> bool:
-    """Return whether the caller's rules allow an attachment; see :func:`may_use`."""
-    caller, rules = get_caller(), get_caller().rules
-    if not rules.binds_files:
+def _is_allowed(
+    check: Callable[[peewee.Database, KeyGuard, AttachmentRow], bool], row: AttachmentRow
+) -> bool:
+    guard = get_caller().guard
+    if guard is None:
         return True
     with get_state().db.read() as db:
-        return may_use(
-            db, row, caller.root_id, rules.allows_username,
-            username=rules.username, session_id=rules.session_id, alone=alone,
-        )  # fmt: skip
+        return check(db, guard, row)

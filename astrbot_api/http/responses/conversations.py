@@ -15,7 +15,7 @@ from ...chat.turns.editing import find_earlier_media
 from ...db import response_conversations, responses, sessions
 from ...db.response_conversations import ConversationRow
 from ...errors import ApiError, refuse
-from ...keys.limits import check_attachments
+from ...keys.files import check_attachments
 from ...runtime.threads import let_others_run
 from ..auth import choose_username, get_caller
 from ..openai.answering import answer_json
