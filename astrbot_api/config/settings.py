@@ -330,11 +330,12 @@ class Settings:
         maximum=300,
     )
     im_max_attempts: int = _setting(
-        8, "Maximum number of attempts to deliver a message.", minimum=1, maximum=100
+        10, "Maximum number of attempts to deliver a message or an event.", minimum=1, maximum=100
     )
     im_retry_s: float = _setting(
         2.0,
-        "Pause before the second delivery attempt. It doubles for each further attempt.",
+        "Pause before the second delivery attempt. It doubles for each further attempt. For an "
+        "event, it becomes four times as long.",
         minimum=0.01,
         maximum=3600,
     )

@@ -19,7 +19,7 @@ import orjson
 import peewee
 
 from ..runtime.clock import now_us
-from .deliveries import FIELDS, UNFINISHED_OF_TARGET, DeliveryRow, to_rows
+from .deliveries import EVENT_PREFIX, FIELDS, UNFINISHED_OF_TARGET, DeliveryRow, to_rows
 from .leases import LIVING_WORKERS
 from .locks import lock_name
 from .models import is_postgres
@@ -216,10 +216,14 @@ def free_own(db: peewee.Database, worker_id: str, sending: Sequence[int]) -> int
     return int(Delivery.update(status="queued", claimed_by=None).where(own).execute(db))
 
 
-def pull_in(db: peewee.Database, latest_us: int) -> int:
+def pull_in(db: peewee.Database, latest_us: int, *, events: bool) -> int:
     """Make deliveries due now that are due after ``latest_us``; return how many.
 
     No pause is that long: the clock was set back after they were scheduled.
+
+    :param events: Whether to examine the deliveries to webhooks, or those to messengers.
     """
     late = DELIVERY_DUE & (Delivery.due_at > latest_us)
+    is_event = Delivery.platform_id.startswith(EVENT_PREFIX)
+    late &= is_event if events else ~is_event
     return int(Delivery.update(due_at=now_us()).where(late).execute(db))

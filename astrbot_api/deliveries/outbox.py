@@ -44,10 +44,16 @@ _MAX_SENDING_OF_BOT = 12
 #: so the outbox also polls.
 _POLL_S = 1.0
 
-#: Maximum pause between two attempts, in seconds, even if the platform asks for more.
+#: Maximum pause between two attempts, in seconds, even if the platform asks for more. An event
+#: waits longer, because it delays no other one and its receiver may be down for a night.
 _MAX_PAUSE_S = 3600.0
+_MAX_EVENT_PAUSE_S = 12 * 3600.0
 
 _MAX_BACKOFF_S = 600.0
+
+#: How much longer each pause is than the previous one.
+_GROWTH = 2.0
+_EVENT_GROWTH = 4.0
 
 #: Seconds between two cleanups by one worker.
 _MAINTAIN_S = 60.0
@@ -185,7 +191,8 @@ class Outbox:
         def job(db: peewee.Database) -> None:
             # A delivery whose result could not be stored is still claimed by this live worker.
             delivery_claims.free_own(db, worker_id, list(self._sending))
-            delivery_claims.pull_in(db, now_us() + int(_MAX_PAUSE_S * 1e6))
+            for events, pause_s in ((False, _MAX_PAUSE_S), (True, _MAX_EVENT_PAUSE_S)):
+                delivery_claims.pull_in(db, now_us() + int(pause_s * 1e6), events=events)
 
         self._store.write(job)
 
@@ -263,7 +270,7 @@ class Outbox:
 
         def job(db: peewee.Database, what: Confirmed) -> bool:
             if again:
-                due_at = now_us() + int(1e6 * self._pause_s(row.attempts, failure))
+                due_at = now_us() + int(1e6 * self._pause_s(row, failure))
                 return delivery_claims.requeue(
                     db, row, worker_id, error=failure.message, due_at=due_at
                 )
@@ -291,9 +298,12 @@ class Outbox:
         current_span().note({"astrbot.delivery.outcome": outcome})
         self._on_settled(row.platform_id, outcome)
 
-    def _pause_s(self, attempts: int, failure: PlatformError) -> float:
+    def _pause_s(self, row: DeliveryRow, failure: PlatformError) -> float:
         """Return the seconds to wait before the next attempt."""
-        backoff_s = min(self._settings.im_retry_s * 2.0 ** (attempts - 1), _MAX_BACKOFF_S)
+        growth, longest_s, most_s = _GROWTH, _MAX_BACKOFF_S, _MAX_PAUSE_S
+        if row.platform_id.startswith(EVENT_PREFIX):
+            growth, longest_s, most_s = _EVENT_GROWTH, _MAX_EVENT_PAUSE_S, _MAX_EVENT_PAUSE_S
+        backoff_s = min(self._settings.im_retry_s * growth ** (row.attempts - 1), longest_s)
         # Jitter: not all deliveries retry at the same moment when a platform is back.
         backoff_s *= random.uniform(0.8, 1.2)
-        return min(max(backoff_s, failure.retry_after_s or 0.0), _MAX_PAUSE_S)
+        return min(max(backoff_s, failure.retry_after_s or 0.0), most_s)

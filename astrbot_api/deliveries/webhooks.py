@@ -81,7 +81,9 @@ class Announcer:
         )  # fmt: skip
 
     def send(self, delivery: DeliveryRow, confirmed: Confirmed, note: Note) -> None:
-        """Send one event. Any status other than 2xx is a failure.
+        """Send one event. Any status other than 2xx is a failure, and only 410 a final one.
+
+        A receiver that is being replaced may respond 401 or 404 for a while.
 
         :raises PlatformError: when the webhook does not accept the event.
         """
@@ -101,4 +103,7 @@ class Announcer:
             max_bytes=_MAX_ANSWER_BYTES, status_only=True,
         )  # fmt: skip
         if not 200 <= answer.status < 300:
-            raise answer.to_error(f"The receiver responded with status {answer.status}.")
+            raise PlatformError(
+                f"The receiver responded with status {answer.status}.",
+                retryable=answer.status != 410, retry_after_s=answer.retry_after_s,
+            )  # fmt: skip

@@ -14,10 +14,12 @@ import pytest
 from astrbot_api import tool
 from astrbot_api.agent.provider import ToolCallDelta
 from astrbot_api.config import watched as watchedfile
+from astrbot_api.db.models.deliveries import Delivery
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.deliveries.signing import verify
 from astrbot_api.deliveries.webhook_file import WebhookFile, read_webhooks
 from astrbot_api.errors import SettingsError
+from astrbot_api.runtime.clock import now_us
 from astrbot_api.testing import make_app
 from astrbot_api.testing.fake_platform import FakePlatform, FakeRequest, FakeResponse
 
@@ -165,7 +167,7 @@ def test_a_failed_delivery_sends_an_event_but_a_failed_event_does_not(
     (event,) = receiver.wait_for_messages(1)
     assert event["data"]["delivery_id"] == answer.headers["X-Delivery-ID"]
     assert event["data"]["error"] == "The chat does not exist."
-    receiver.fail_next(400, times=1)
+    receiver.fail_next(410, times=1)
     api.post("/api/v1/im/message", json=body)
     wait_for(lambda: _statuses(api) == ["failed", "failed", "failed", "sent"])
     assert len(receiver.messages) == 1
@@ -180,6 +182,22 @@ def test_an_event_is_retried_if_its_receiver_is_down(
     api.state.im.outbox.wake()
     receiver.wait_for_messages(1)
     assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
+
+
+def test_an_event_waits_hours_for_a_receiver_that_stays_down(
+    make_webhook_app: Any, receiver: Receiver
+) -> None:
+    api = make_webhook_app('events = ["run_ended"]\n', im_retry_s=2, im_max_attempts=10)
+    receiver.refuse()
+    api.chat("Hello")
+    wait_for(lambda: _list_values(api, "attempts") == [1] and _statuses(api) == ["queued"])
+    now = now_us()
+    later = Delivery.update(attempts=8, due_at=now)
+    api.state.db.write(lambda db: later.execute(db))
+    api.state.im.outbox.wake()
+    wait_for(lambda: _list_values(api, "attempts") == [9] and _statuses(api) == ["queued"])
+    (due_at,) = _list_values(api, "due_at")
+    assert due_at > now + 9 * 3_600_000_000
 
 
 def test_an_event_is_retried_while_its_webhook_is_missing(
@@ -209,7 +227,8 @@ def test_an_event_is_retried_while_its_webhook_is_missing(
         ([(500, b"x" * 100_000)], ["sent"]),
         ([(500, b"x" * 100_000)] * 3, ["failed"]),
         ([(200, b"x" * 100_000)], ["sent"]),
-        ([(404, b"x" * 100_000)], ["failed"]),
+        ([(404, b"x" * 100_000)] * 2, ["sent"]),
+        ([(410, b"x" * 100_000)], ["failed"]),
     ],
 )
 def test_the_status_of_a_long_response_decides(
@@ -299,7 +318,7 @@ def _statuses(api: Api) -> list[str]:
     return _list_values(api, "status")
 
 
-def _list_values(api: Api, column: str) -> list[str]:
+def _list_values(api: Api, column: str) -> list[Any]:
     with api.state.db.read() as db:
         rows = db.execute_sql(f"SELECT {column} FROM delivery ORDER BY {column}").fetchall()
     return [row[0] for row in rows]

@@ -161,8 +161,12 @@ def test_a_delivery_scheduled_before_the_clock_was_set_back_is_due_again(
     soon = add(store, "two")
     assert [row.delivery_id for row in claim(store)] == [soon]
     hour_us = 3_600_000_000
-    assert store.write(lambda db: delivery_claims.pull_in(db, now + 48 * hour_us)) == 0
-    assert store.write(lambda db: delivery_claims.pull_in(db, now + hour_us)) == 1
+
+    def pull_in(hours: int, events: bool = False) -> int:
+        latest_us = now + hours * hour_us
+        return store.write(lambda db: delivery_claims.pull_in(db, latest_us, events=events))
+
+    assert [pull_in(48), pull_in(1, events=True), pull_in(1)] == [0, 0, 1]
     assert [row.target for row in claim(store)] == ["one"]
 
 
