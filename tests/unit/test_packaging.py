@@ -26,7 +26,7 @@ def read_setup() -> ConfigParser:
 
 
 def read_patterns() -> list[str]:
-    return read_setup()["options.package_data"]["astrbot_api"].split()
+    return read_setup()["options.package_data"]["*"].split(", ")
 
 
 def read_requirements() -> set[str]:
@@ -54,7 +54,7 @@ def find_imports() -> set[str]:
 
 
 def test_every_pattern_of_the_package_data_finds_a_file() -> None:
-    assert [one for one in read_patterns() if not list(PACKAGE.glob(one))] == []
+    assert [one for one in read_patterns() if not list(PACKAGE.rglob(one))] == []
 
 
 def test_every_file_that_is_no_module_is_in_the_package_data() -> None:
