@@ -5,6 +5,7 @@ Each check sends one request without side effects, with a short timeout.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Mapping
@@ -110,8 +111,11 @@ def _find_remedy(fault: str, listed: bool = False) -> str:
 
 
 def ask_mcp(server: McpServerConfig) -> Finding:
-    """Check an MCP server: a URL must respond, a command must be installed."""
+    """Check an MCP server: a URL must respond, a command and the extra must be installed."""
     what = f"MCP server {server.name}"
+    if importlib.util.find_spec("mcp") is None:
+        text = "MCP servers need a package that is not installed (mcp)"
+        return Finding(what, "fail", text, "pip install 'astrbot-api[mcp]'")
     if server.command:
         program = server.command[0]
         if shutil.which(program, path=server.env.get("PATH") or os.environ.get("PATH")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -331,6 +332,15 @@ def test_a_provider_is_asked_and_the_remedy_fits(
     gone = find(tmp_path)["config default, provider openai"]
     assert (gone["state"], gone["remedy"]) == ("fail", "")
     assert "check that it runs, and base_url and proxy in the config" in gone["text"]
+
+
+def test_an_mcp_server_without_the_extra_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    write_provider(tmp_path, "http://127.0.0.1:9/v1", '[mcp.time]\ncommand = ["true"]\n')
+    found = find(tmp_path)["MCP server time"]
+    assert (found["state"], found["remedy"]) == ("fail", "pip install 'astrbot-api[mcp]'")
 
 
 def test_offline_asks_nobody_and_says_so(tmp_path: Path) -> None:

@@ -986,6 +986,14 @@ def test_photos_of_iphones_are_read() -> None:
     assert is_red(prepare(out.getvalue())[1], 100, 8)
 
 
+def test_a_photo_of_an_iphone_names_the_extra_that_reads_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    with pytest.raises(Unreadable, match=r"pip install 'astrbot-api\[media\]'"):
+        prepare(b"\0\0\0\x18ftypheic" + bytes(100))
+
+
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_of_an_animation_one_picture_is_shown_and_said_to_be_one(format: str) -> None:
     meta, picture = prepare(samples.make_animated(format))

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ...errors import Unreadable
+from .sound import NO_READER
 
 #: Accepted formats. EPS is excluded, because it starts a program. So are formats without a
 #: signature.
@@ -80,6 +81,9 @@ def _open(source: BinaryIO) -> Image.Image:
     try:
         picture = Image.open(source, formats=sorted(_FORMATS & Image.OPEN.keys()))
     except UnidentifiedImageError as error:
+        source.seek(4)
+        if "HEIF" not in Image.OPEN and source.read(4) == b"ftyp":
+            raise Unreadable(NO_READER) from error
         raise Unreadable("it is damaged or its format is not supported") from error
     is_jpeg = picture.format in ("JPEG", "MPO")
     _check_pixels(*picture.size, _MAX_JPEG_PIXELS if is_jpeg else _MAX_PIXELS)

@@ -23,7 +23,8 @@ _ALONE = {"container_options": {"protocol_whitelist": ""}}
 #: Seconds of CPU time for the still images of a video, of the 20 that the job has.
 _ENOUGH_S = 6.0
 
-_NOT_INSTALLED = "the server has no reader for it: pip install 'astrbot-api[media]'"
+#: Reason if the extra is not installed, also for HEIC photos.
+NO_READER = "the server has no reader for it: pip install 'astrbot-api[media]'"
 
 
 def to_wav(source: BinaryIO, max_s: int) -> tuple[Any, bytes]:
@@ -144,7 +145,7 @@ def _iter_silk(source: BinaryIO) -> Iterator[bytes]:
     try:
         import pilk_nogil
     except ImportError as error:
-        raise Unreadable(_NOT_INSTALLED) from error
+        raise Unreadable(NO_READER) from error
     try:
         yield pilk_nogil.decode(source.read(), None, pcm_rate=_RATE_HZ)
     except Exception as error:
@@ -156,6 +157,6 @@ def _import_av() -> Any:
         import av
         import av.logging
     except ImportError as error:
-        raise Unreadable(_NOT_INSTALLED) from error
+        raise Unreadable(NO_READER) from error
     av.logging.set_level(av.logging.PANIC)
     return av
