@@ -7,11 +7,14 @@ import os
 import shlex
 import shutil
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import AstrBotError
 from ..runtime.version import find_version
 from .choose_model import ModelChoice
+from .preparing import FirstAccess
 
 _BODY = """'{"message":"Hello","username":"alice"}'"""
 
@@ -23,8 +26,8 @@ class Banner:
     :param url: Base URL for clients on this machine, with the prefix.
     :param data_dir: Absolute path of the data directory.
     :param is_default_dir: Whether commands find the data directory without ``--data-dir``.
-    :param first_key: Secret of a newly created key, or None.
-    :param first_owner: Name and password of a newly created owner, or None.
+    :param create_access: Creates the first key and the owner. It is called just before they are
+        printed: a start that is killed earlier loses none.
     :param pages: Whether the owner's pages are enabled.
     """
 
@@ -32,29 +35,30 @@ class Banner:
     data_dir: Path
     is_default_dir: bool
     choice: ModelChoice
-    first_key: str | None = field(repr=False)
-    first_owner: tuple[str, str] | None = field(default=None, repr=False)
+    create_access: Callable[[], FirstAccess]
+    owner_name: str = ""
     pages: bool = True
     shown: bool = False
 
     def show(self) -> None:
-        """Print everything. Only the first call prints."""
-        if not self.shown:
-            self.shown = True
-            say(self.render())
-
-    def show_secrets(self) -> None:
-        """Print new secrets if :meth:`show` has not. They cannot be shown later."""
+        """Create the first key and the owner, and print everything. Only the first call does."""
         if self.shown:
             return
-        self.shown = bool(self.first_key or self.first_owner)
-        if self.first_key:
-            say(f"An API key was created. It is shown only once: {self.first_key}")
-        if self.first_owner:
-            name, password = self.first_owner
-            say(f"The owner {name} was created. The password is shown only once: {password}")
+        self.shown = True
+        try:
+            access = self.create_access()
+        except AstrBotError as error:
+            text = getattr(error, "operator_text", "") or error
+            say_error(f"no first key and owner were created; the next start tries again: {text}")
+            access = FirstAccess()
+        if not say(self.render(access)) and access != FirstAccess():
+            say_error(
+                "the first key and password could not be printed. Create others: "
+                f"{_program()} keys create NAME{self._where}; "
+                f"{_program()} admin set-password{self._where}"
+            )
 
-    def render(self) -> str:
+    def render(self, access: FirstAccess) -> str:
         """Return all lines as text."""
         lines = [
             "",
@@ -71,34 +75,36 @@ class Banner:
                 '    type = "openai"',
                 '    base_url = "http://127.0.0.1:11434/v1"',
             ]
-        return "\n".join([*lines, "", *self._render_owner(), *self._render_key(), ""])
+        owner = self._render_owner(access.password) if access.password else []
+        return "\n".join([*lines, "", *owner, *self._render_key(access.key), ""])
 
-    def _render_owner(self) -> list[str]:
-        if not self.first_owner:
-            return []
-        name, password = self.first_owner
+    def _render_owner(self, password: str) -> list[str]:
         where = f"{self.url}/" if self.pages else f"{self.url}/api/auth/login"
         return [
             f"Log in at {where} (password shown only once):",
-            f"    name      {name}",
+            f"    name      {self.owner_name}",
             f"    password  {password}",
             "",
         ]
 
-    def _render_key(self) -> list[str]:
-        if self.first_key:
+    def _render_key(self, key: str | None) -> list[str]:
+        if key:
             return [
                 "Your first API key (shown only once):",
-                f"    {self.first_key}",
+                f"    {key}",
                 "Try it:",
-                self._curl("'", self.first_key),
+                self._curl("'", key),
             ]
-        where = "" if self.is_default_dir else f" --data-dir {shlex.quote(str(self.data_dir))}"
         return [
-            f"A new API key: {_program()} keys create NAME --scope chat{where}",
+            f"A new API key: {_program()} keys create NAME --scope chat{self._where}",
             "Try it, with ASTRBOT_KEY set to a key:",
             self._curl('"', "$ASTRBOT_KEY"),
         ]
+
+    @property
+    def _where(self) -> str:
+        """The option that commands need to find the data directory."""
+        return "" if self.is_default_dir else f" --data-dir {shlex.quote(str(self.data_dir))}"
 
     def _curl(self, quote: str, key: str) -> str:
         return (
@@ -120,10 +126,13 @@ def _program() -> str:
     return shlex.quote(os.path.relpath(called))
 
 
-def say(text: str) -> None:
-    """Print a line. Errors of a closed terminal are ignored."""
-    with contextlib.suppress(OSError, ValueError):
+def say(text: str) -> bool:
+    """Print a line. Return False if the output is closed."""
+    try:
         print(text, flush=True)
+    except (OSError, ValueError):
+        return False
+    return sys.stdout is not None  # None: it was closed before the start
 
 
 def say_error(text: str) -> None:

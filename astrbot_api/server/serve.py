@@ -35,7 +35,7 @@ from .banner import Banner, say_error
 from .choose_model import ModelChoice, choose_model
 from .master import Master
 from .mcp import run_mcp_sidecar
-from .preparing import first_key, first_owner, prepare
+from .preparing import create_first_access, prepare
 from .upstream import begin_with_upstream
 
 #: Integer settings that gunicorn_conf reads later, with their maximums.
@@ -78,14 +78,12 @@ def run_server(
         data_dir=folder,
         is_default_dir=folder == load_settings().data_dir.resolve(),
         choice=choice,
-        first_key=first_key(folder),
-        first_owner=None if settings.admin_password else first_owner(folder),
+        owner_name=settings.owner_name,
         pages=settings.owner_access == "pages",
+        create_access=lambda: create_first_access(settings),
     )
     environ = _make_environ(folder, choice)
     with contextlib.ExitStack() as stack:
-        # Even if a later step fails, new secrets must be shown.
-        stack.callback(banner.show_secrets)
         if choice.gguf is not None:
             environ |= stack.enter_context(_run_model(choice.gguf, choice.is_demo))
         environ |= stack.enter_context(run_mcp_sidecar(os.environ, say_error))

@@ -14,7 +14,8 @@ import pytest
 from flask import Flask, Request, abort, jsonify, redirect, request
 
 from astrbot_api import AppState, AstrBotAPI, HostUser, SettingsError
-from astrbot_api.server.preparing import first_key
+from astrbot_api.config.settings import load_settings
+from astrbot_api.server.preparing import create_first_access
 
 
 def _make_host(data_dir: Path, **settings: object) -> Flask:
@@ -55,6 +56,10 @@ def host(tmp_path: Path) -> Iterator[Flask]:
     _close(made)
 
 
+def create_first_key(data_dir: Path) -> str:
+    return create_first_access(load_settings({"data_dir": data_dir})).key or ""
+
+
 def _close(app: Flask) -> None:
     state: AppState = app.extensions["astrbot_api"]
     state.close()
@@ -73,7 +78,7 @@ def test_the_hosts_pages_and_settings_stay_unchanged(host: Flask) -> None:
 
 def test_every_error_below_the_prefix_has_the_apis_shape(host: Flask, tmp_path: Path) -> None:
     client = host.test_client()
-    key = {"X-API-Key": first_key(tmp_path) or ""}
+    key = {"X-API-Key": create_first_key(tmp_path)}
     for path, status in (("chat", 405), ("nope", 404), ("configs/", 404), ("", 404)):
         answer = client.get(f"/bot/api/v1/{path}", headers=key)
         assert (answer.status_code, answer.is_json) == (status, True), path
@@ -96,13 +101,13 @@ def test_an_unexpected_exception_is_json_with_an_id_and_no_traceback(
     host: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     state: AppState = host.extensions["astrbot_api"]
-    key = first_key(tmp_path)
+    key = create_first_key(tmp_path)
 
     def fail() -> None:
         raise RuntimeError("a detail of the inside")
 
     monkeypatch.setattr(state.agents.configs, "list_configs", fail)
-    answer = host.test_client().get("/bot/api/v1/configs", headers={"X-API-Key": key or ""})
+    answer = host.test_client().get("/bot/api/v1/configs", headers={"X-API-Key": key})
     body = answer.get_json()
     assert (answer.status_code, body["code"]) == (500, "internal_error")
     assert "inside" not in answer.text
@@ -204,7 +209,7 @@ def test_a_hook_of_the_host_may_read_a_body_first(tmp_path: Path, read: str) -> 
 
 def test_two_applications_of_one_process_share_nothing(tmp_path: Path) -> None:
     first, second = (_make_host(tmp_path / name) for name in ("one", "two"))
-    key = {"X-API-Key": first_key(tmp_path / "one") or ""}
+    key = {"X-API-Key": create_first_key(tmp_path / "one")}
     assert first.test_client().get("/api/v1/im/bots", headers=key).status_code == 200
     assert second.test_client().get("/api/v1/im/bots", headers=key).status_code == 401
     for app in (first, second):

@@ -272,6 +272,21 @@ def test_only_the_first_start_shows_a_key(
     assert second.chat(key, "hi")[-1]["type"] == "end"
 
 
+def test_a_first_start_that_is_killed_loses_no_key_and_no_password(
+    data_dir: Path, started: list[Serve]
+) -> None:
+    killed = Serve(data_dir, ASTRBOT_MODEL_URL="http://127.0.0.1:9/v1")
+    started.append(killed)
+    wait_for(lambda: "Listening at" in killed.err)
+    killed.process.kill()
+    killed.process.wait()
+    out = killed.out
+    second = Serve(data_dir, ASTRBOT_MODEL_URL="http://127.0.0.1:9/v1")
+    started.append(second)
+    out += second.wait_started().out
+    assert (out.count("Authorization: Bearer abk_"), out.count("    password  ")) == (1, 1)
+
+
 def test_the_folder_of_the_metrics_is_created(data_dir: Path, started: list[Serve]) -> None:
     folder = data_dir / "run" / "metrics"
     server = Serve(

@@ -19,10 +19,11 @@ import pytest
 from click.testing import CliRunner
 
 from astrbot_api.cli.main import main
-from astrbot_api.errors import SettingsError
+from astrbot_api.errors import SettingsError, StorageError
 from astrbot_api.server.banner import Banner
 from astrbot_api.server.choose_model import ModelChoice
 from astrbot_api.server.master import Master
+from astrbot_api.server.preparing import FirstAccess
 from astrbot_api.server.serve import (
     _check_address,
     _check_whole_numbers,
@@ -36,12 +37,15 @@ from astrbot_api.server.serve import (
 
 from ..waiting import wait_for
 
+NO_ACCESS = FirstAccess()
+
 
 def make_banner(
-    *, key: str | None = None, kind: str = "openai", is_default_dir: bool = True
+    *, access: FirstAccess = NO_ACCESS, kind: str = "openai", is_default_dir: bool = True
 ) -> Banner:
     choice = ModelChoice(kind, "Model: some.")  # type: ignore[arg-type]
-    return Banner("http://127.0.0.1:6185", Path("/srv/my data"), is_default_dir, choice, key)
+    url, folder = "http://127.0.0.1:6185", Path("/srv/my data")
+    return Banner(url, folder, is_default_dir, choice, lambda: access, "astrbot")
 
 
 def curl_of(text: str) -> list[str]:
@@ -49,7 +53,7 @@ def curl_of(text: str) -> list[str]:
 
 
 def test_the_first_start_shows_the_key_in_a_curl_that_can_be_pasted() -> None:
-    text = make_banner(key="abk_1").render()
+    text = make_banner().render(FirstAccess("abk_1"))
     assert curl_of(text) == [
         *("curl", "-N", "http://127.0.0.1:6185/api/v1/chat"),
         *("-H", "Authorization: Bearer abk_1"),
@@ -59,41 +63,57 @@ def test_the_first_start_shows_the_key_in_a_curl_that_can_be_pasted() -> None:
 
 
 def test_later_starts_say_how_to_make_a_key() -> None:
-    text = make_banner(is_default_dir=False).render()
+    text = make_banner(is_default_dir=False).render(NO_ACCESS)
     assert "keys create NAME --scope chat --data-dir '/srv/my data'" in text
     assert '"Authorization: Bearer $ASTRBOT_KEY"' in text
-    assert "--data-dir" not in make_banner().render()
-
-
-def test_the_owners_password_is_shown_once_and_never_lost(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    shown, lost = make_banner(), make_banner()
-    shown.first_owner = lost.first_owner = ("astrbot", "pass-1")
-    shown.show()
-    shown.show_secrets()
-    assert capsys.readouterr().out.count("pass-1") == 1
-    lost.show_secrets()
-    assert "pass-1" in capsys.readouterr().out
-    assert "pass-1" not in repr(lost)
+    assert "--data-dir" not in make_banner().render(NO_ACCESS)
 
 
 def test_only_a_stand_in_for_a_model_asks_to_be_replaced() -> None:
     hint = 'base_url = "http://127.0.0.1:11434/v1"'
-    assert hint in make_banner(kind="embedded").render()
-    assert hint in make_banner(kind="none").render()
-    assert hint not in make_banner(kind="url").render()
+    assert hint in make_banner(kind="embedded").render(NO_ACCESS)
+    assert hint in make_banner(kind="none").render(NO_ACCESS)
+    assert hint not in make_banner(kind="url").render(NO_ACCESS)
 
 
-def test_a_key_is_shown_once_and_never_lost(capsys: pytest.CaptureFixture[str]) -> None:
-    shown, lost = make_banner(key="abk_1"), make_banner(key="abk_2")
-    shown.show()
-    shown.show()
-    shown.show_secrets()
-    assert capsys.readouterr().out.count("curl") == 1
-    lost.show_secrets()
-    assert "abk_2" in capsys.readouterr().out
-    assert "abk_2" not in repr(lost)
+def test_the_first_key_and_password_are_created_when_they_are_shown_and_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    created = [NO_ACCESS, FirstAccess("abk_1", "pass-1")]
+    banner = make_banner()
+    banner.create_access = created.pop
+    assert "abk_1" not in f"{banner}{created}"
+    banner.show()
+    banner.show()
+    out = capsys.readouterr().out
+    assert (out.count("curl"), out.count("pass-1"), len(created)) == (1, 1, 1)
+
+
+def test_a_closed_output_names_the_commands_for_another_key_and_password(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    banner = make_banner(access=FirstAccess("abk_1", "pass-1"), is_default_dir=False)
+    monkeypatch.setattr(sys, "stdout", None)
+    banner.show()
+    err = capsys.readouterr().err
+    assert "keys create NAME --data-dir '/srv/my data'" in err
+    assert "admin set-password --data-dir '/srv/my data'" in err
+    assert "abk_1" not in err
+
+
+def test_a_full_disk_at_the_first_start_is_reported_and_ends_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    banner = make_banner()
+
+    def fail() -> FirstAccess:
+        raise StorageError("the disk is full")
+
+    banner.create_access = fail
+    banner.show()
+    out, err = capsys.readouterr()
+    assert "keys create NAME" in out
+    assert "the next start tries again: the disk is full" in err
 
 
 def test_a_port_that_is_taken_is_found_before_gunicorn_starts() -> None:
@@ -230,7 +250,7 @@ def run_master(program: str, banner: Banner, data_dir: Path | None = None) -> in
 def test_a_server_that_does_not_start_is_reported_in_one_line(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    banner = make_banner(key="abk_1")
+    banner = make_banner()
     banner.url = "http://127.0.0.1:1"
     assert run_master("raise SystemExit(3)", banner) == 3
     assert capfd.readouterr().err == (
