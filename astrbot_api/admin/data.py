@@ -13,7 +13,7 @@ from ..db.owners import find_session_end
 from ..errors import ApiError
 from ..http.blueprint import read_json_object
 from ..http.configs.routes import describe_config
-from ..http.envelope import ok, ok_secret
+from ..http.envelope import ok
 from ..http.state import get_state
 from ..runtime.clock import now_us
 from .access import AdminBlueprint, get_address, get_login, read_cursor
@@ -136,7 +136,7 @@ def make_console_key() -> Response:
     if made is None:
         raise ApiError("key_not_found", "API key not found")
     row, secret = made
-    return ok_secret({"api_key": secret, "expires_at": row["expires_at"], "scopes": row["scopes"]})
+    return ok({"api_key": secret, "expires_at": row["expires_at"], "scopes": row["scopes"]})
 
 
 @blp.get("/audit")

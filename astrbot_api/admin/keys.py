@@ -12,7 +12,7 @@ from ..db import keys
 from ..db.audit import AuditEntry, key_entry, write_audited
 from ..errors import ApiError, refuse
 from ..http.blueprint import read_json_object
-from ..http.envelope import ok, ok_secret
+from ..http.envelope import ok
 from ..http.state import get_state
 from ..keys.rules import read_rules
 from ..runtime.clock import now_us
@@ -225,4 +225,4 @@ def _read_key_id(body: dict[str, Any]) -> str:
 
 
 def _with_secret(row: dict[str, Any], secret: str) -> Response:
-    return ok_secret({**row, "api_key": secret})
+    return ok({**row, "api_key": secret})

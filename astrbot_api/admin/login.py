@@ -6,7 +6,7 @@ from flask import Response, request
 
 from ..errors import ApiError, refuse
 from ..http.blueprint import read_json_object
-from ..http.envelope import ok, ok_secret
+from ..http.envelope import ok
 from ..http.state import get_state
 from .access import (
     BROWSER_COOKIE,
@@ -39,7 +39,7 @@ def log_in() -> Response:
     token = state.owner.log_in(name.strip(), password, get_address(), browser)
     # The hints concern old password formats of AstrBot, which this server never had.
     hints = dict.fromkeys(("change_pwd_hint", "md5_pwd_hint", "password_upgrade_required"), False)
-    answer = ok_secret({"token": token, "username": name.strip(), **hints})
+    answer = ok({"token": token, "username": name.strip(), **hints})
     set_cookie(answer, token)
     set_browser_cookie(answer, state.owner.sign_browser(name.strip(), browser))
     return answer

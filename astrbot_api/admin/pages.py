@@ -132,7 +132,6 @@ def _render(template: str, page: str, login: Login | None) -> Response:
     response = Response(html, mimetype="text/html")
     response.headers["Content-Security-Policy"] = _CSP.format(nonce=nonce)
     response.headers["Content-Language"] = LANGUAGE_TAGS[language]
-    response.headers["Cache-Control"] = "no-store"
     if request.args.get("lang") in LANGUAGES:
         response.set_cookie(
             _LANGUAGE_COOKIE, language, max_age=31_536_000, path=_admin_root(),

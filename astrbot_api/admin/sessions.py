@@ -62,7 +62,6 @@ def export_session() -> Response:
     answer = Response(pieces, content_type=mimetype)
     answer.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name)}.{kind}"
     answer.headers["X-Content-Type-Options"] = "nosniff"
-    answer.headers["Cache-Control"] = "no-store"
     return answer
 
 

@@ -19,7 +19,7 @@ _BUSINESS_STATUSES = frozenset({400, 404, 409, 415})
 
 #: How to authenticate, sent with each 401. Clients may require it: Java's fails without it.
 #: Browsers show no login dialog for this scheme. Source: RFC 9110, 11.6.1; RFC 6750, 3.
-_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="AstrBot"'}
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="AstrBot"'}
 
 #: Environ key of the request id.
 _REQUEST_ID_KEY = "astrbot_api.request_id"
@@ -33,13 +33,6 @@ def ok(data: Any, status: int = 200, *, message: str | None = None) -> Response:
     return Response(body, status, content_type="application/json")
 
 
-def ok_secret(data: Any) -> Response:
-    """Return the envelope of a secret, which must not be cached."""
-    response = ok(data)
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
 def fail(error: ApiError) -> Response:
     """Return the error envelope with ``message``, ``code`` and ``request_id``.
 
@@ -47,7 +40,7 @@ def fail(error: ApiError) -> Response:
     """
     headers = {**error.headers, "X-Request-ID": get_request_id()}
     if error.status == 401:
-        headers = {**_CHALLENGE, **headers}
+        headers = {**CHALLENGE, **headers}
     if expects_openai_errors(request):
         body = orjson.dumps({"error": describe_error(error.code, error.message, error.status)})
         return Response(body, error.status, headers, mimetype="application/json")

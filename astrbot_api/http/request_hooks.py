@@ -67,6 +67,8 @@ def add_request_hooks(blueprint: Blueprint, cors: Cors | None = None) -> None:
             cors.add_headers(now, response, state.agents.configs)
         if STARTED_KEY not in now.environ:
             return response  # an earlier hook of the embedding application has answered
+        # Shared caches know that Authorization is a secret, but not X-API-Key and cookies.
+        response.headers.setdefault("Cache-Control", "no-store")
         others = now.method == "OPTIONS" and KEEPS_ALLOW_KEY not in now.environ
         if others and response.status_code == 200:
             # Flask sets no methods, because the fallback accepts all of them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -50,6 +51,22 @@ def test_a_route_compiles_its_url_when_one_is_built(
         ]
     assert urls == ["/api/v1/chat/runs/r%201?further=1", "/api/v1/chat/runs/r2?further=1"]
     assert compiled == ["/api/v1/chat/runs/<run_id>"]
+
+
+def test_shared_caches_store_only_public_files(api: Api) -> None:
+    """Varnish stores each response without ``Cache-Control``, unless the request has a cookie."""
+    stored = set()
+    for rule in api.app.url_map.iter_rules():
+        if "GET" not in (rule.methods or ()) or rule.endpoint.startswith(
+            ("static", "admin.static")
+        ):
+            continue
+        path = re.sub(r"<[^>]*>", "x", rule.rule)
+        with api.get(path, query_string={"username": "alice"}, buffered=False) as answer:
+            control = answer.headers.get("Cache-Control", "")
+            if not re.search("no-store|private|no-cache", control):
+                stored.add((path, answer.status_code))
+    assert stored == {("/", 302), ("/api/v1/widget.js", 200)}
 
 
 def test_a_base_url_with_a_trailing_slash_works(api: Api) -> None:

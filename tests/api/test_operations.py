@@ -181,6 +181,7 @@ def test_metrics_are_local_unless_a_token_is_set(
     assert ask(api, headers={"X-Forwarded-For": "192.0.2.7"}).status_code == 403
     assert "checks" not in ask(api, "/readyz", environ_overrides=away).get_json()
     assert ask(guarded).status_code == 401
+    assert ask(guarded).headers["WWW-Authenticate"].startswith("Bearer")
     assert ask(guarded, headers={"Authorization": "Bearer wrong"}).status_code == 401
     assert (
         ask(

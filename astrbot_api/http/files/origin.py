@@ -94,7 +94,7 @@ def _redirect_opened(asked: Request, row: AttachmentRow) -> Response | None:
     path = url_for(f"{_FILES_ORIGIN}.{_ENDPOINT}", attachment_id=row.attachment_id)
     signature = _sign(settings, row.attachment_id, until)
     link = f"{settings.files_origin}{path}?until={until}&signature={signature}"
-    headers = {"Location": link, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+    headers = {"Location": link, "Referrer-Policy": "no-referrer"}
     return Response(status=302, headers=headers)
 
 

@@ -16,7 +16,7 @@ from ...keys.rules import KeyRules, narrow_rules, read_rules
 from ...runtime.clock import now_us
 from ..auth import check_username, get_caller, require_key
 from ..blueprint import ApiBlueprint
-from ..envelope import ok, ok_secret
+from ..envelope import ok
 from ..schemas import envelope_of
 from ..state import get_state
 from .schemas import SESSION_SCOPES, SelfSchema, SessionKeyRequestSchema, SessionKeySchema
@@ -65,7 +65,7 @@ def create_session_key(body: dict[str, Any]) -> Response:
         lambda db: _create_session_key(db, caller, scopes, rules, expires_at)
     )
     shown = {name: row[name] for name in ("key_id", "scopes", "rules", "expires_at")}
-    return ok_secret({**shown, "api_key": secret})
+    return ok({**shown, "api_key": secret})
 
 
 @blp.get("/keys/self", operation_id="getOwnKey")

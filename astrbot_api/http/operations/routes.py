@@ -13,7 +13,10 @@ from ...errors import StorageError
 from ...runtime.metrics import CONTENT_TYPE
 from ...state import AppState
 from ..auth import read_bearer
+from ..envelope import CHALLENGE
 from ..state import get_http_state, get_state
+
+_NO_STORE = {"Cache-Control": "no-store"}
 
 
 def build_operations() -> Blueprint:
@@ -54,7 +57,8 @@ def show_metrics() -> Response:
     if not _may_see_metrics():
         # Without abort(), because the host's error pages are not machine-readable.
         return _respond({"status": "refused"}, 401 if settings.metrics_token else 403)
-    return Response(get_state().worker.metrics.render(), content_type=CONTENT_TYPE)
+    body = get_state().worker.metrics.render()
+    return Response(body, headers=_NO_STORE, content_type=CONTENT_TYPE)
 
 
 def list_checks(state: AppState) -> dict[str, Any]:
@@ -111,5 +115,5 @@ def _is_local_host(host: str) -> bool:
 
 
 def _respond(body: dict[str, Any], status: int = 200) -> Response:
-    headers = {"Cache-Control": "no-store"}
+    headers = {**_NO_STORE, **(CHALLENGE if status == 401 else {})}
     return Response(orjson.dumps(body), status, headers, mimetype="application/json")

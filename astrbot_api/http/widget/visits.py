@@ -9,7 +9,7 @@ from flask import Response, request
 
 from ...config.widget import WidgetConfig
 from ...errors import ApiError
-from ..envelope import ok_secret
+from ..envelope import ok
 from ..fields import optional_text, required_text
 from ..schemas import RequestSchema, envelope_of, flag, text, text_list, time
 from ..state import get_state
@@ -68,7 +68,7 @@ def open_visit(body: dict[str, Any]) -> Response:
     admission = get_state().keys.visitors.admit(
         config, widget, request.remote_addr or "", body["visitor"]
     )
-    return ok_secret(
+    return ok(
         {
             "api_key": admission.api_key,
             "expires_at": admission.expires_at,
