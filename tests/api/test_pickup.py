@@ -26,7 +26,7 @@ from astrbot_api.db.checkpoints import add_checkpoint
 from astrbot_api.db.messages import find_message
 from astrbot_api.db.models.files import Attachment
 from astrbot_api.db.runs import RunRow, find_run
-from astrbot_api.errors import StorageError
+from astrbot_api.errors import OutcomeUnknown, StorageError
 from astrbot_api.events import decode_event
 from astrbot_api.messages import plain_text
 from astrbot_api.testing import ScriptedModel, make_app
@@ -310,7 +310,7 @@ def test_completed_steps_are_not_repeated(
                if one["type"] == "tool_call")  # fmt: skip
 
 
-def test_a_step_that_cannot_be_stored_only_prevents_the_pickup(
+def test_no_call_begins_before_its_step_is_stored(
     make_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(db: Any, run: int, step: int, *more: Any) -> None:
@@ -319,15 +319,30 @@ def test_a_step_that_cannot_be_stored_only_prevents_the_pickup(
         add_checkpoint(db, run, step, *more)
 
     monkeypatch.setattr(checkpoints, "add_checkpoint", refuse)
-    whole = make_worker(Steps(), tools=Tools().make())
-    events = whole.read(whole.open())
-    assert (shown_text(events), of_type(events, "error")) == (_TEXT, [])
     tools = Tools()
-    _, run_id = start_until_held(make_worker, 3, tools, session_id="another")
-    whole.go_on()
-    (error,) = of_type(whole.read(run_id), "error")
-    assert error["code"] == "run_interrupted"
-    assert len(tools.added) == len(set(tools.added))
+    worker = make_worker(Steps(), tools=tools.make())
+    events = worker.read(worker.open())
+    (error,) = of_type(events, "error")
+    assert (error["code"], shown_text(events)) == ("storage_error", "say 1. say 2. ")
+    assert [amount for amount, _ in tools.added] == [1]
+
+
+def test_a_step_is_stored_again_if_its_commit_is_unknown(
+    make_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = [1, 2, 3]
+
+    def lose(db: Any, run: int, step: int, *more: Any) -> None:
+        add_checkpoint(db, run, step, *more)
+        if step in lost:
+            lost.remove(step)
+            raise OutcomeUnknown("the connection was lost during COMMIT")
+
+    monkeypatch.setattr(checkpoints, "add_checkpoint", lose)
+    tools = Tools()
+    worker = make_worker(Steps(), tools=tools.make())
+    assert shown_text(worker.read(worker.open())) == _TEXT
+    assert ([amount for amount, _ in tools.added], lost) == ([1, 2, 3], [])
 
 
 def test_the_model_is_informed_of_a_call_whose_outcome_is_unknown(

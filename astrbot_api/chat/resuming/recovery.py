@@ -65,11 +65,12 @@ class Recovery:
         self._followers = followers
 
     def end_forgotten(self, is_known: Callable[[RunRow], bool]) -> None:
-        """End runs that belong to this worker in the database, but are unknown to it.
+        """Resume or end runs that belong to this worker in the database, but are unknown to it.
 
-        This happens if a run's opening was committed but the database's response was lost. The run
-        would block its session as long as this worker lives. A run must be unknown twice, some
-        seconds apart, since it is stored a moment before the worker knows it.
+        This happens if a run's opening was committed but the database's response was lost, or if
+        this worker left the run while it could not reach the database. The run would block its
+        session as long as this worker lives. A run must be unknown twice, some seconds apart, since
+        it is stored a moment before the worker knows it.
 
         :param is_known: Returns whether this worker runs it, or still has to store its end.
         """
@@ -82,10 +83,12 @@ class Recovery:
         self._unknown_since = {number: self._unknown_since.get(number, now) for number in unknown}
         for number, run in unknown.items():
             if now - self._unknown_since[number] >= _UNKNOWN_S:
-                log.warning("run %s is this worker's, but was never begun here", run.run_id)
-                # Resume it if it was taken over. Otherwise its client got an error and repeats the
-                # request.
-                self._try(self._recover if run.epoch else self._interrupt, run)
+                log.warning("run %s is this worker's, but does not run here", run.run_id)
+                self._try(self._recover if self._has_begun(run) else self._interrupt, run)
+
+    def _has_begun(self, run: RunRow) -> bool:
+        """Return whether a run has events. Otherwise its client got an error and asks again."""
+        return bool(run.epoch or self._journal.read_after(run.id, 0, 1).events)
 
     def recover(self) -> None:
         """Resume or end a bounded number of dead workers' runs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ...agent.steps import Checkpoint
 from ...db import checkpoints, ownership
 from ...db.checkpoints import CheckpointRow
 from ...db.store import Store
-from ...errors import StorageError
+from ...errors import OutcomeUnknown, StorageError
 from .outcome import RunLost
 from .turn import OpenTurn
 
@@ -69,16 +69,20 @@ class StepStore:
         reasoning: str,
         pictures: Sequence[Sequence[str]],
     ) -> None:
-        """Store a step in one transaction, after the journal has its events.
+        """Store a step in one transaction, after the journal has its events. Its calls follow.
 
-        If a step cannot be stored, the turn continues, but no other worker can resume it, now or
-        later. Only a turn that must wait fails.
+        No call may begin before. Otherwise a worker that has lost the database would call a tool,
+        and the worker that takes over its turn would call it again.
 
         :param pictures: Attachment ids in each message with pictures of this step.
-        :raises RunLost: if another worker has the run.
-        :raises StorageError: if a step with calls to approve, or a step before it, is not stored.
+        :raises RunLost: if another worker has the run, or should take it over because PostgreSQL
+            is unreachable from here.
+        :raises StorageError: if the step cannot be stored and nobody could resume the turn, or if
+            a person must approve calls after a step that was too long.
         """
-        if self._lacks_one and not checkpoint.pending:
+        if self._lacks_one:
+            if checkpoint.pending:
+                raise StorageError("An earlier step of the turn was too long to be stored.")
             return
         turn, begun = self._turn, self._reasoning_chars
         turn.log.wait_until_written(_JOURNAL_S)
@@ -93,18 +97,23 @@ class StepStore:
             checkpoints.add_checkpoint(db, turn.number, checkpoint.step, event, data)
 
         try:
-            if self._lacks_one:
-                raise StorageError("An earlier step of the turn could not be stored.")
-            self._store.write(job, quick=True)
+            self._write(job)
         except StorageError as error:
-            if checkpoint.pending:
+            if turn.pinned.is_set() or self._store.dialect == "sqlite":
                 raise
-            self._lacks_one = True
-            turn.pinned.set()
-            log.warning("run %s can no longer be resumed: %s", turn.run_id, error)
+            log.warning("run %s is left to other workers: %s", turn.run_id, error)
+            turn.log.lose()
+            raise RunLost from error
         if data is None:
             self._lacks_one = True
             turn.pinned.set()
+
+    def _write(self, job: Callable[[peewee.Database], None]) -> None:
+        """Run a job that may be repeated, and wait for an unreachable database."""
+        try:
+            self._store.write(job, patient=True, quick=True)
+        except OutcomeUnknown:
+            self._store.write(job, patient=True, quick=True)
 
 
 def read_steps(rows: Sequence[CheckpointRow]) -> list[StoredStep]:

@@ -131,7 +131,8 @@ class Outcomes:
         """
         run, saved = EndingRun.of_turn(turn), None
         try:
-            saved = self.store(run, outcome)
+            # A failed write has waited already.
+            saved = self.store(run, outcome, patient=outcome.code != "storage_error")
         except StorageError as error:
             if not outcome.code:
                 failure = outcome.fail("failed", "storage_error", describe_lost_reply(error))

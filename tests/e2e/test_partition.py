@@ -1,0 +1,65 @@
+"""A host loses PostgreSQL without any error: its packets are dropped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from ..black_hole import BlackHole
+from ..postgres import Postgres
+from ..servers import Server, add_config, create_key, iter_events, parse_events, shown_text
+from ..steps_app import CONFIG, expected_text
+from ..waiting import wait_for
+
+pytestmark = pytest.mark.e2e
+
+_APP = "tests.e2e.hasty_app:create_hasty_app()"
+
+
+def test_a_host_without_its_database_calls_no_tool_and_another_host_continues(
+    tmp_path: Path, postgres: Postgres
+) -> None:
+    url, calls, gate = postgres.create_database(), tmp_path / "calls", tmp_path / "gate"
+    folders = [tmp_path / "cut", tmp_path / "whole"]
+    for folder in folders:
+        folder.mkdir()
+        add_config(folder, CONFIG)
+    key = create_key(tmp_path, "chat", database_url=url)
+    environ = {
+        "ASTRBOT_WORKER_LEASE_S": "2",
+        "ASTRBOT_DATABASE_TIMEOUT_S": "1",
+        "ASTRBOT_TEST_CALLS": str(calls),
+    }
+    with BlackHole(f"{postgres.folder}/.s.PGSQL.5432") as way:
+        far = f"postgresql://test@127.0.0.1:{way.port}/{url.partition('?')[0].rpartition('/')[2]}"
+        with (
+            Server(
+                folders[0], workers=1, app=_APP, **environ,
+                ASTRBOT_DATABASE_URL=far, ASTRBOT_TEST_GATE=str(gate),
+            ) as cut,
+            Server(folders[1], workers=1, app=_APP, **environ, ASTRBOT_DATABASE_URL=url) as whole,
+        ):  # fmt: skip
+            assert whole.request("GET", "/readyz").status == 200
+            body = {"username": "a", "session_id": "s", "message": "STEPS=4"}
+            response = cut.open_chat(key, body)
+            seen = []
+            stream = iter_events(response)
+            while not seen or "thinking of step 2" not in str(seen[-1].get("data")):
+                seen.append(next(stream))
+            way.cut()
+            gate.touch()
+            seen += stream
+            assert seen[-1]["type"] != "end"
+            run_id = next(one["data"]["run_id"] for one in seen if one["type"] == "run_started")
+            rest = whole.request("GET", f"/api/v1/chat/runs/{run_id}/stream", key)
+            events = parse_events(rest.data)
+            assert [one["type"] for one in events][-1] == "end"
+            assert shown_text(events) == expected_text(4)
+            way.heal()
+            wait_for(lambda: cut.request("GET", "/readyz").status == 200)
+            path = "/api/v1/chat/sessions/s/messages?username=a"
+            shown = orjson.loads(cut.request("GET", path, key).data)["data"]["messages"]
+            assert len(shown) == 2
+    assert calls.read_text().split() == [f"{run_id}:charge{step}" for step in (1, 2, 3)]
