@@ -125,8 +125,8 @@ class AstrBotAPI:
             # The API's rules have no host, so none would match.
             raise SettingsError("AstrBotAPI needs an application without host_matching=True")
         settings = load_settings(self._settings, app.config)
-        for name, meant in list_misspelt([*app.config, *os.environ]):
-            log.warning("%s is no setting and has no effect; rename it to %s", name, meant)
+        for name, remedy in list_misspelt([*app.config, *os.environ]):
+            log.warning("%s is no setting and has no effect; %s", name, remedy)
         state = build_state(settings, self._parts)
         runs = state.chat.runs
         sockets = WebSockets(settings, lambda: runs.draining)

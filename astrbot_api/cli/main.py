@@ -263,12 +263,13 @@ def sweep_db(older_than_days: int | None, delete: bool, settings: Settings) -> N
 def check(settings: Settings) -> None:
     """Check the configuration files, before a restart or a reload (HUP).
 
-    The exit status is 2 if a file is invalid. No worker starts then.
+    The exit status is 2 if a file or a setting is invalid. No worker starts then.
     """
-    from ..server.preparing import check_files
+    from ..server.preparing import check_files, check_whole_numbers
 
-    for name, meant in list_misspelt(os.environ):
-        click.echo(f"{name} is no setting and has no effect; rename it to {meant}", err=True)
+    for name, remedy in list_misspelt(os.environ):
+        click.echo(f"{name} is no setting and has no effect; {remedy}", err=True)
+    check_whole_numbers(os.environ)
     check_files(settings)
     click.echo("The configuration files are valid.")
 

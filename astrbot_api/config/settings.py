@@ -29,14 +29,21 @@ ATTACHMENT_TYPES = ("image", "record", "video", "file")
 
 MIN_PASSWORD_CHARS = 8
 
-#: Similarity to the name of a setting from which another name is taken as misspelt.
-_SIMILAR = 0.92
+#: Similarity to the name of a setting, without the prefix, of a misspelt name.
+_SIMILAR = 0.83
 
 #: Variables of ``serve``, gunicorn's configuration and the models, which are no settings.
 _OTHER_VARIABLES = (
     "ASTRBOT_GRACEFUL_TIMEOUT_S", "ASTRBOT_LOCAL_GGUF", "ASTRBOT_LOG_LEVEL", "ASTRBOT_MODEL",
     "ASTRBOT_MODEL_URL",
 )  # fmt: skip
+
+#: What other servers take from the environment, with what is used here.
+_ELSEWHERE = {
+    "HOST": "use serve's option --host, or gunicorn's -b",
+    "PORT": "use serve's option --port, or gunicorn's -b",
+    "WORKERS": "rename it to WEB_CONCURRENCY",
+}
 
 _ORIGIN = r"https?://[^/\s*]+"
 
@@ -450,15 +457,23 @@ def load_settings(
 
 
 def list_misspelt(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the names that differ from a known one in a few letters, with that one.
+    """Return the names that have no effect and look like a setting, each with the remedy.
 
-    They have no effect. Other names that begin with the prefix may be the user's own.
+    Other names that begin with the prefix may be the user's own.
     """
-    known = [PREFIX + one.name.upper() for one in fields(Settings)]
-    known += _OTHER_VARIABLES
-    others = sorted({name for name in names if name.startswith(PREFIX)}.difference(known))
-    close = ((name, get_close_matches(name, known, 1, _SIMILAR)) for name in others)
-    return [(name, found[0]) for name, found in close if found]
+    known = [one.name.upper() for one in fields(Settings)]
+    known += [name.removeprefix(PREFIX) for name in _OTHER_VARIABLES]
+    found = {name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)}
+    remedies = ((name, _find_remedy(name, known)) for name in sorted(found.difference(known)))
+    return [(PREFIX + name, remedy) for name, remedy in remedies if remedy]
+
+
+def _find_remedy(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, 1, _SIMILAR)
+    if not close:
+        # The first words of one: DATABASE, CORS. A user's own ASTRBOT_URL is no URL_PREFIX.
+        close = [one for one in known if name != "URL" and one.startswith(f"{name}_")]
+    return f"rename it to {PREFIX}{min(close, key=len)}" if close else _ELSEWHERE.get(name, "")
 
 
 #: Kinds whose values have no empty text, with what is expected.

@@ -83,9 +83,9 @@ def _guard(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding
 
 
 def _examine_variables() -> Iterator[Finding]:
-    for name, meant in list_misspelt(os.environ):
+    for name, remedy in list_misspelt(os.environ):
         text = f"{name} is no setting and has no effect"
-        yield Finding("environment", "warn", text, f"rename it to {meant}")
+        yield Finding("environment", "warn", text, remedy)
 
 
 def _examine_folder(settings: Settings) -> Iterator[Finding]:

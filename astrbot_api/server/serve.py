@@ -20,7 +20,7 @@ import secrets
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,11 +35,8 @@ from .banner import Banner, say_error
 from .choose_model import ModelChoice, choose_model
 from .master import Master
 from .mcp import run_mcp_sidecar
-from .preparing import create_first_access, prepare
+from .preparing import WHOLE_NUMBERS, check_whole_numbers, create_first_access, prepare
 from .upstream import begin_with_upstream
-
-#: Integer settings that gunicorn_conf reads later, with their maximums.
-_WHOLE_NUMBERS = {"WEB_CONCURRENCY": 64, "ASTRBOT_GRACEFUL_TIMEOUT_S": 86_400}
 
 
 def run_server(
@@ -62,7 +59,7 @@ def run_server(
     """
     settings = load_settings(None if data_dir is None else {"data_dir": data_dir})
     folder = settings.data_dir.resolve()
-    _check_whole_numbers(os.environ)
+    check_whole_numbers(os.environ)
     host = _clean_host(host)
     port = _check_address(host, port)
     if upstream is not None:
@@ -148,7 +145,7 @@ def _make_environ(folder: Path, choice: ModelChoice) -> dict[str, str]:
         for name, value in os.environ.items()
         if name not in (URL_VARIABLE, DEMO_VARIABLE, model_sidecar.KEY_VARIABLE)
         # gunicorn itself reads WEB_CONCURRENCY, and an empty one ends it with a traceback.
-        and (name not in _WHOLE_NUMBERS or value.strip())
+        and (name not in WHOLE_NUMBERS or value.strip())
     }
     return environ | {
         "ASTRBOT_DATA_DIR": str(folder),
@@ -177,13 +174,6 @@ def _list_providers(files: ConfigFiles) -> list[ProviderConfig]:
     own = [one for one in (default, *files.list_configs()) if one.upstream is None]
     tables = [table for one in own for table in (one.provider, *one.providers.values())]
     return list(dict.fromkeys(tables))
-
-
-def _check_whole_numbers(environ: Mapping[str, str]) -> None:
-    for name, maximum in _WHOLE_NUMBERS.items():
-        text = environ.get(name, "").strip()
-        if text and not (text.isdecimal() and 1 <= int(text) <= maximum):
-            raise SettingsError(f"{name} must be a whole number from 1 to {maximum}; got {text!r}")
 
 
 def _clean_host(host: str) -> str:

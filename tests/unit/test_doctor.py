@@ -81,7 +81,7 @@ def test_a_misspelt_variable_is_named_with_the_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(tmp_path).close()
-    for name in ("MODEL_URL", "GRACEFUL_TIMEOUT_S", "LOG_LEVEL", "KEY", "HEARTBEAT_S"):
+    for name in ("MODEL_URL", "GRACEFUL_TIMEOUT_S", "LOG_LEVEL", "KEY", "URL", "HEARTBEAT_S"):
         monkeypatch.setenv(f"ASTRBOT_{name}", "1")
     assert "environment" not in find(tmp_path, "--offline")
     monkeypatch.setenv("ASTRBOT_CORS_ORIGIN", "https://shop.example")
@@ -92,9 +92,26 @@ def test_a_misspelt_variable_is_named_with_the_setting(
         "      -> rename it to ASTRBOT_CORS_ORIGINS\n"
     ) in output
     monkeypatch.delenv("ASTRBOT_CORS_ORIGIN")
-    monkeypatch.setenv("ASTRBOT_GRACEFUL_TIMEOUT", "60")
-    text = "ASTRBOT_GRACEFUL_TIMEOUT is no setting and has no effect; rename it to ASTRBOT_GRAC"
-    assert text in CliRunner().invoke(main, ["check", "--data-dir", str(tmp_path)]).stderr
+    for name, remedy in (
+        ("GRACEFUL_TIMEOUT", "rename it to ASTRBOT_GRACEFUL_TIMEOUT_S"),
+        ("ADMIN_PASS", "rename it to ASTRBOT_ADMIN_PASSWORD"),
+        ("DATABASE", "rename it to ASTRBOT_DATABASE_URL"),
+        ("PORT", "use serve's option --port, or gunicorn's -b"),
+        ("WORKERS", "rename it to WEB_CONCURRENCY"),
+    ):
+        monkeypatch.setenv(f"ASTRBOT_{name}", "60")
+        text = f"ASTRBOT_{name} is no setting and has no effect; {remedy}\n"
+        assert text in CliRunner().invoke(main, ["check", "--data-dir", str(tmp_path)]).stderr
+
+
+def test_check_names_an_invalid_number_of_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(tmp_path).close()
+    monkeypatch.setenv("WEB_CONCURRENCY", "two")
+    checked = CliRunner().invoke(main, ["check", "--data-dir", str(tmp_path)])
+    assert checked.exit_code == 2
+    assert "WEB_CONCURRENCY must be a whole number from 1 to 64; got 'two'" in checked.stderr
 
 
 def test_a_disk_too_full_for_new_data_is_a_failure(

@@ -23,10 +23,9 @@ from astrbot_api.errors import SettingsError, StorageError
 from astrbot_api.server.banner import Banner
 from astrbot_api.server.choose_model import ModelChoice
 from astrbot_api.server.master import Master
-from astrbot_api.server.preparing import FirstAccess
+from astrbot_api.server.preparing import FirstAccess, check_whole_numbers
 from astrbot_api.server.serve import (
     _check_address,
-    _check_whole_numbers,
     _clean_host,
     _ensure_temporary_folder,
     _make_command,
@@ -138,14 +137,14 @@ def test_a_host_may_be_written_as_in_an_address(host: str, clean: str) -> None:
 @pytest.mark.parametrize("value", ["0", "65", "1000", "auto", "1.5"])
 def test_a_wrong_number_of_workers_is_refused_before_any_starts(value: str) -> None:
     with pytest.raises(SettingsError, match=f"a whole number from 1 to 64; got {value!r}"):
-        _check_whole_numbers({"WEB_CONCURRENCY": value})
+        check_whole_numbers({"WEB_CONCURRENCY": value})
 
 
 def test_gunicorn_gets_no_empty_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     choice = ModelChoice("openai", "Model: some.")
     monkeypatch.setenv("WEB_CONCURRENCY", "")
     monkeypatch.setenv("ASTRBOT_GRACEFUL_TIMEOUT_S", " ")
-    _check_whole_numbers(os.environ)
+    check_whole_numbers(os.environ)
     environ = _make_environ(tmp_path, choice)
     assert not {"WEB_CONCURRENCY", "ASTRBOT_GRACEFUL_TIMEOUT_S"} & environ.keys()
     monkeypatch.setenv("WEB_CONCURRENCY", "3")
