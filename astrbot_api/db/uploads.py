@@ -67,6 +67,14 @@ def sum_open(db: peewee.Database, key_id: str) -> tuple[int, int]:
     return int(count), int(size)
 
 
+def count_open(db: peewee.Database, key_id: str, username: str) -> int:
+    """Return the number of a key's open uploads by a user to whom its keys are bound."""
+    query = FileUpload.select(peewee.fn.COUNT(FileUpload.upload_id)).where(
+        FileUpload.key_id == key_id, FileUpload.username == username
+    )
+    return int(query.scalar(db))
+
+
 def list_chunks(db: peewee.Database, upload_id: str) -> list[ChunkRow]:
     """Return the received chunks, in order."""
     query = (

@@ -32,7 +32,10 @@ _KEEP_S = 3600
 _COMPLETING_S = 600
 
 #: Maximum number of open uploads of a key.
-_MAX_OPEN = 64
+_MAX_OPEN = 512
+
+#: Of one user with session keys: the visitors of a site share the places of its key.
+_MAX_OPEN_OF_USER = 16
 
 _SECOND_US = 1_000_000
 
@@ -76,10 +79,14 @@ class Uploads:
 
         def job(db: peewee.Database) -> None:
             count, announced = rows.sum_open(db, sender.key_id)
-            if count >= _MAX_OPEN:
+            whose, limit = "the key has", _MAX_OPEN
+            if count < _MAX_OPEN and sender.username is not None:
+                count = rows.count_open(db, sender.key_id, sender.username)
+                whose, limit = "you have", _MAX_OPEN_OF_USER
+            if count >= limit:
                 raise ApiError(
                     "quota_exceeded",
-                    f"the key has begun {count} uploads; complete or abort some of them",
+                    f"{whose} begun {count} uploads; complete or abort some of them",
                 )
             self._attachments.check_room(db, sender.key_id, announced + size_bytes)
             rows.add_upload(db, row)

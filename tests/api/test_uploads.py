@@ -127,6 +127,27 @@ def test_an_upload_of_another_key_is_not_found(api: Api) -> None:
     assert post(api, "status", upload_id=upload_id)["status"] == 200
 
 
+def test_a_visitor_leaves_places_for_the_uploads_of_others(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_MAX_OPEN", 3)
+    monkeypatch.setattr(uploads, "_MAX_OPEN_OF_USER", 1)
+    root = api.key
+
+    def begin_as(username: str | None) -> Any:
+        api.key = root
+        if username is not None:
+            made = api.post("/api/v1/keys/session", json={"username": username})
+            api.key = made.get_json()["data"]["api_key"]
+        return post(api, "init", total_size=1)["code"]
+
+    assert begin_as("alice") is None
+    assert begin_as("alice") == "quota_exceeded"  # also with another session key
+    assert begin_as("bob") is None
+    assert begin_as(None) is None
+    assert begin_as(None) == begin_as("carol") == "quota_exceeded"
+
+
 def test_limits_are_checked_before_the_first_byte(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_MAX_CHUNKED_FILE_BYTES="3000", ASTRBOT_MAX_BYTES_PER_KEY="2500")
     assert post(api, "init", total_size=3001)["code"] == "body_too_large"
