@@ -69,7 +69,7 @@ _CSP = (
 def show_page(page: str) -> BaseResponse:
     """Show a page, or redirect to the login, which then opens the page."""
     if page not in _PAGES:
-        raise ApiError("path_not_found", f"There is no page {request.path}")
+        raise ApiError("path_not_found", f"There is no page {request.path}; open {_admin_root()}/")
     login = find_page_login()
     if login is None:
         return redirect(f"{_admin_root()}/login" + (f"?next={page}" if page else ""))

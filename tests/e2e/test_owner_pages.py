@@ -417,6 +417,29 @@ def test_a_call_that_needs_approval_is_decided_in_the_console(owner: Owner, serv
     assert owner.complaints == []
 
 
+@in_english
+def test_older_messages_that_cannot_be_loaded_are_reported(owner: Owner, server: Server) -> None:
+    made, _ = create_key(server, "chat")
+    server.chat(made["api_key"], username="alice", session_id="older", message="Hello")
+
+    def answer(route: Any) -> None:
+        if "cursor=" in route.request.url:
+            route.abort()
+            return
+        response = route.fetch()
+        body = response.json()
+        body["data"]["next"] = "1"
+        route.fulfill(response=response, json=body)
+
+    owner.log_in()
+    owner.page.route("**/data/sessions/messages?*", answer)
+    owner.go("sessions#older")
+    older = owner.page.locator("#reader").get_by_role("button", name="Show older entries")
+    older.click()
+    owner.page.locator(".toast", has_text="The server does not respond").wait_for()
+    assert older.is_enabled()
+
+
 def test_pending_calls_of_other_sessions_are_decided_on_a_page(
     owner: Owner, server: Server
 ) -> None:

@@ -1,4 +1,4 @@
-import { adminData, at, byId, emptyState, fill, h, t, toast } from "./dom.js";
+import { adminData, at, byId, emptyState, fill, h, olderButton, t } from "./dom.js";
 
 const WORDS = {
   login: t("Logged in"),
@@ -33,17 +33,11 @@ fill(byId("audit"), async () => {
   const first = await adminData("audit");
   if (!first.entries.length) return emptyState("audit", t("Nothing yet"), t("Logins and changes to keys are listed here."));
   const body = h("tbody", {}, first.entries.map(row));
-  let before = first.next;
-  const more = h("button", { class: "btn", type: "button", hidden: before === null, onclick: async () => {
-    try {
-      const page = await adminData(`audit?before=${before}`);
-      body.append(...page.entries.map(row));
-      before = page.next;
-      more.hidden = before === null;
-    } catch (error) {
-      toast(error.message, "bad");
-    }
-  } }, t("Show older entries"));
+  const more = olderButton(first.next, async (before) => {
+    const page = await adminData(`audit?before=${before}`);
+    body.append(...page.entries.map(row));
+    return page.next;
+  });
   return [
     h("div", { class: "table-box", tabindex: "0" }, h("table", { class: "cards-on-phone" },
       h("thead", {}, h("tr", {}, ["When", "What", "Who", "From", "Details"].map((name) => h("th", {}, t(name))))), body)),

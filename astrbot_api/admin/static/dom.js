@@ -96,6 +96,21 @@ export function toast(text, kind = "") {
   setTimeout(() => element.remove(), kind === "bad" ? 8000 : 3500);
 }
 
+/** Return a button for the next page: `load(cursor)` shows it and returns the cursor after it, or null. */
+export function olderButton(cursor, load) {
+  const button = h("button", { class: "btn small", type: "button", hidden: cursor === null, onclick: async () => {
+    button.disabled = true;
+    try {
+      cursor = await load(cursor);
+      button.hidden = cursor === null;
+    } catch (error) {
+      toast(error.message, "bad");
+    }
+    button.disabled = false;
+  } }, t("Show older entries"));
+  return button;
+}
+
 export async function copy(text, button) {
   try {
     await navigator.clipboard.writeText(text);

@@ -1,4 +1,4 @@
-import { adminData, ago, byId, confirmDialog, emptyState, fill, h, icon, roots, t, toast } from "./dom.js";
+import { adminData, ago, byId, confirmDialog, emptyState, fill, h, icon, olderButton, roots, t, toast } from "./dom.js";
 import { storedAnswer, userMessage } from "./messages.js";
 
 const list = byId("list");
@@ -57,13 +57,11 @@ async function open(sessionId, focus = false) {
     const page = await adminData(`sessions/messages?${query({})}`);
     const { session } = page;
     const thread = h("div", { class: "thread" }, page.messages.reverse().map(show));
-    let cursor = page.next;
-    const older = h("button", { class: "btn small", type: "button", hidden: cursor === null, onclick: async () => {
+    const older = olderButton(page.next, async (cursor) => {
       const more = await adminData(`sessions/messages?${query({ cursor })}`);
       thread.prepend(...more.messages.reverse().map(show));
-      cursor = more.next;
-      older.hidden = cursor === null;
-    } }, t("Show older entries"));
+      return more.next;
+    });
     const inConsole = new URLSearchParams({ session: sessionId, user: session.creator });
     const download = (format, label) => h("a", { class: "btn small", href: `${roots.admin}/data/sessions/export?${query({ format })}` }, label);
     return [
