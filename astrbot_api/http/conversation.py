@@ -40,6 +40,10 @@ _OUR_FILE = re.compile(
 #: Maximum length of a URL that is matched, in characters.
 _MAX_URL_CHARS = 2000
 
+#: Number of a session's newest messages among which the user's last one is searched. Messages that
+#: were pushed into the session may follow it.
+_NEWEST_MESSAGES = 20
+
 #: Accepted names of the member that holds a tool's parameters, a JSON schema.
 _SCHEMA_NAMES = ("parameters", "inputSchema")
 
@@ -245,7 +249,7 @@ def _find_newest(session_id: str, username: str) -> MessageRow | None:
         session = sessions.find_session(db, session_id) if session_id else None
         if session is None or session.creator != username:
             return None
-        newest, _ = messages.list_messages_before(db, session.id, limit=2)
+        newest, _ = messages.list_messages_before(db, session.id, limit=_NEWEST_MESSAGES)
     return next((row for row in newest if row.content.get("type") == "user"), None)
 
 

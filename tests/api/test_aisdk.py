@@ -138,6 +138,20 @@ def test_a_regenerated_answer_replaces_the_last_one(make_scripted: Make) -> None
     assert api.count_rows("message") == 4, "another message is a turn of its own"
 
 
+def test_messages_pushed_after_an_answer_do_not_hide_it_from_a_regeneration(
+    make_scripted: Make,
+) -> None:
+    words = iter(["one", "two"])
+    api, _ = make_scripted(lambda messages: [TextDelta(next(words))])
+    read(post(api, username="alice"))
+    for text in ("Your order", "has been sent."):
+        pushed = {"umo": "webchat:FriendMessage:webchat!alice!chat-1", "message": text}
+        assert api.post("/api/v1/im/message", json=pushed).status_code == 200
+    again = post(api, username="alice", trigger="regenerate-message", messageId="m2")
+    assert text_of(read(again)) == "two"
+    assert api.count_rows("message") == 4
+
+
 def test_a_running_turn_is_streamed_again_from_its_beginning(make_scripted: Make) -> None:
     go_on = threading.Event()
     api, _ = make_scripted([TextDelta("Let me "), go_on, TextDelta("see.")])
