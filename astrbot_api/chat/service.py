@@ -28,8 +28,8 @@ from .watching.watch import Numbered, Watch
 #: Maximum time to wait for stopped runs to end, in seconds.
 _STOP_S = 5.0
 
-#: Seconds between two polls for their end.
-_LOOK_S = 0.02
+#: First and maximum pause between two polls for their end, in seconds. The pause doubles each time.
+_FIRST_LOOK_S, _LAST_LOOK_S = 0.02, 0.32
 
 #: Closes a caller's connection, or None if the transport cannot.
 Abort = Callable[[], None] | None
@@ -120,13 +120,14 @@ class ChatService:
         """
         self._runs.stop(stopped)
         # A watch would be one more stream, and the key may have reached its limit of streams.
-        until = time.monotonic() + _STOP_S
+        until, look_s = time.monotonic() + _STOP_S, _FIRST_LOOK_S
         while True:
             with self._store.read() as db:
                 ended = not has_unended(db, stopped)
             if ended or time.monotonic() > until:
                 return ended
-            time.sleep(_LOOK_S)
+            time.sleep(look_s)
+            look_s = min(2 * look_s, _LAST_LOOK_S)
 
     def read_so_far(self, run: RunRow) -> Iterator[Event]:
         """Yield the events of a run up to now, without waiting for more.
