@@ -121,6 +121,7 @@ def to_message(value: dict[str, Any]) -> InMessage:
         addressed=value.get("addressed", True),
         quoted=value.get("quoted"),
         platform_message_id=value.get("number"),
+        album=value.get("album", ""),
     )
 
 

@@ -106,7 +106,7 @@ class Inbound:
             others_wait = not message.files and inbound.list_waiting(db, umo, 1)
         is_whole = not message.more and not message.album
         if not is_whole or others_wait or any(file.data is None for file in message.files):
-            self.pending.add(bot.id, umo, message)
+            self._keep(bot, message)
             return
         try:
             self._answer(bot, adapter, message)
@@ -114,7 +114,19 @@ class Inbound:
             if message.files:  # their bytes cannot be stored
                 raise
             log.warning("a message to the bot %s will be answered later: %s", bot.id, error)
-            self.pending.add(bot.id, umo, message)
+            self._keep(bot, message)
+
+    def _keep(self, bot: Bot, message: InMessage) -> None:
+        """Store a message for later, or refuse it if too many of its conversation wait.
+
+        One conversation must not delay the others: a bot is polled for all of them.
+        """
+        origin = _make_origin(bot, message)
+        try:
+            self.pending.add(bot.id, origin.umo, message)
+        except ApiError as error:
+            if message.addressed:  # no other part of an album in a group
+                self._refuse(origin, error)
 
     def _begin_pending(self, bot_id: str, message: InMessage) -> None:
         if not message.addressed:
@@ -156,15 +168,7 @@ class Inbound:
         return Media(row.attachment_id, row.type, row.name)
 
     def _begin(self, bot: Bot, adapter: Adapter, message: InMessage, files: list[Segment]) -> None:
-        origin = Origin(
-            bot_id=bot.id,
-            platform=bot.type,
-            event_id=message.event_id,
-            umo=_name_conversation(bot, message),
-            sender_name=_clean(message.sender_name).strip()[:255] or message.sender_id,
-            is_group=message.message_type == "GroupMessage",
-            reply_to=message.platform_message_id,
-        )
+        origin = _make_origin(bot, message)
         request = TurnRequest(
             # The bot's id is a prefix, so a platform's user id cannot equal a local username.
             username=f"{bot.id}:{message.sender_id}",
@@ -237,6 +241,18 @@ def _read(adapter: Adapter, bot_id: str, request: InboundRequest) -> Reception:
 
 def _name_conversation(bot: Bot, message: InMessage) -> str:
     return str(Umo(bot.id, message.message_type, message.session_id))
+
+
+def _make_origin(bot: Bot, message: InMessage) -> Origin:
+    return Origin(
+        bot_id=bot.id,
+        platform=bot.type,
+        event_id=message.event_id,
+        umo=_name_conversation(bot, message),
+        sender_name=_clean(message.sender_name).strip()[:255] or message.sender_id,
+        is_group=message.message_type == "GroupMessage",
+        reply_to=message.platform_message_id,
+    )
 
 
 def _has_content(message: InMessage) -> bool:

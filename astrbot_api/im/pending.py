@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial, reduce
 
@@ -63,21 +64,21 @@ class PendingMessages:
     def add(self, bot_id: str, umo: str, message: InMessage) -> None:
         """Store a message, once per platform message id, and start to fetch its files.
 
-        If the files of many conversations are being fetched, :meth:`check` starts it later.
+        If the files of many conversations are being fetched, it waits for one of them.
 
-        :raises ApiError: ``server_busy`` or a storage error. The platform then redelivers the
-            message.
+        :raises ApiError: ``too_many_turns`` if too many messages of its conversation wait.
+        :raises StorageError: if it cannot be stored. The platform then redelivers it.
         """
         claimed = self._claim(umo)
         try:
             worker_id, text = self._lease.get_worker_id(), write_message(message)
 
             def job(db: peewee.Database) -> None:
-                if len(inbound.list_waiting(db, umo, _MAX_WAITING)) >= _MAX_WAITING:
-                    raise ApiError("server_busy", _TOO_MANY)
                 inbound.add_pending(
                     db, bot_id, message.event_id, umo=umo, worker_id=worker_id, message=text
                 )
+                if len(inbound.list_waiting(db, umo, _MAX_WAITING + 1)) > _MAX_WAITING:
+                    raise ApiError("too_many_turns", _TOO_MANY)
 
             self._store.write(job)
         except BaseException:
@@ -118,22 +119,31 @@ class PendingMessages:
             self._fetching.add(umo)
             return True
 
-    def _leave(self, umo: str) -> None:
+    def _leave(self, umo: str) -> bool:
+        """Return whether other conversations may have waited for this one's place."""
         with self._lock:
+            was_full = len(self._fetching) >= _MAX_FETCHING
             self._fetching.discard(umo)
+            return was_full
 
     def _start(self, umo: str) -> None:
         threading.Thread(target=self._work, args=(umo,), name="inbound", daemon=True).start()
 
     def _work(self, umo: str) -> None:
         """Process the messages of a conversation, until there are none or one must wait."""
+        is_done = False
         try:
             while (rows := self._find_next(umo)) and self._process(rows):
                 self._store.write(partial(inbound.drop_pending, rows=rows))
+            is_done = not rows
         except StorageError as error:
             log.warning("the messages of %s will be processed later: %s", umo, error)
         finally:
-            self._leave(umo)
+            was_full = self._leave(umo)
+        # Not after a failure: conversations that fail would begin again at once.
+        if was_full and is_done:
+            with suppress(StorageError):  # the periodic check tries again
+                self.check()
 
     def _find_next(self, umo: str) -> list[PendingRow]:
         """Return the oldest message of a conversation, if it is this worker's.
@@ -152,12 +162,12 @@ class PendingMessages:
     def _list_next(self, umo: str) -> list[PendingRow]:
         worker_id = self._lease.get_worker_id()
         with self._store.read() as db:
-            waiting = inbound.list_waiting(db, umo, _MAX_WAITING)
-        if not waiting or waiting[0].worker_id != worker_id:
-            return []
-        album = read_message(waiting[0].message).album
-        others = [one for one in waiting[1:] if album and read_message(one.message).album == album]
-        return [waiting[0], *others]
+            first = inbound.list_waiting(db, umo, 1)
+            if not first or first[0].worker_id != worker_id:
+                return []
+            album = read_message(first[0].message).album
+            later = inbound.list_waiting(db, umo, _MAX_WAITING)[1:] if album else []
+        return [*first, *(one for one in later if read_message(one.message).album == album)]
 
     def _process(self, rows: list[PendingRow]) -> bool:
         """Return whether a message is done: it has its turn, or will never have one."""

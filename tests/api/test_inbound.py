@@ -362,6 +362,9 @@ def test_many_slow_files_delay_no_other_conversation(
     monkeypatch.setattr(pending_messages, "_MAX_FETCHING", 1)
     lines = "polls = true\n" if polls else ""
     bot_app = make_bot_app(bots=BOTS.format(config="default") + lines)
+    for chore in bot_app.state.worker.chores._chores:
+        if chore.job == bot_app.state.im.inbound.pending.check:
+            chore.due_at = float("inf")
     asked, late = bot_app.hold_files()
     told = [
         {"event": "1", "text": "Read", "files": {"a.txt": "4711"}},
@@ -372,13 +375,8 @@ def test_many_slow_files_delay_no_other_conversation(
     assert asked.wait(30)
     wait_for(lambda: bot_app.messenger.texts() == ["You said: Hello"])
     late.set()
-    wait_for(lambda: find_with("4711", bot_app.messenger.texts()))
-
-    def answered() -> str:
-        bot_app.state.im.inbound.pending.check()
-        return find_with("4712", bot_app.messenger.texts())
-
-    wait_for(answered)
+    for number in ("4711", "4712"):
+        wait_for(lambda number=number: find_with(number, bot_app.messenger.texts()))
 
 
 def test_a_file_that_came_with_its_message_does_not_wait(bot_app: BotApp) -> None:
@@ -409,28 +407,30 @@ def test_a_message_that_another_worker_receives_is_answered_in_order_and_at_once
     assert other.list_asked() == ["Read", "Thanks"]
 
 
-def test_a_conversation_has_a_bounded_number_of_waiting_messages(
-    make_bot_app: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("polls", [False, True])
+def test_too_many_messages_of_a_conversation_are_refused_and_delay_no_other(
+    make_bot_app: Any, monkeypatch: pytest.MonkeyPatch, polls: bool
 ) -> None:
     monkeypatch.setattr(pending_messages, "_MAX_WAITING", 2)
-    bot_app = make_bot_app()
-    asked, late = threading.Event(), threading.Event()
-    _, adapter = bot_app.state.im.bots.get_running("bot1")
-
-    def hang(source: str) -> Any:
-        asked.set()
-        assert late.wait(60)
-        raise PlatformError("it was only slow")
-
-    adapter.open_file = hang
-    statuses = [
-        bot_app.deliver(event="1", files={"a.txt": "4711"}).status_code,
-        *(bot_app.deliver(event=name, text="Hello").status_code for name in "234"),
+    lines = "polls = true\n" if polls else ""
+    bot_app = make_bot_app(bots=BOTS.format(config="default") + lines)
+    asked, late = bot_app.hold_files()
+    send_all(bot_app, [{"event": "1", "text": "Read", "files": {"a.txt": "4711"}}], polls)
+    assert asked.wait(30)
+    told = [
+        {"event": "2", "text": "Which number?"},
+        {"event": "2", "text": "Which number?"},  # again
+        {"event": "3", "text": "Please!"},
+        {"event": "5", "text": "Look!", "album": "a", "addressed": False},
+        {"event": "4", "text": "Hello", "session": "another"},
     ]
-    assert statuses == [200, 200, 503, 503]
+    send_all(bot_app, told, polls)
+    refused = "Too many messages of this conversation are waiting; try again later."
+    wait_for(lambda: set(bot_app.messenger.texts()) == {refused, "You said: Hello"})
     late.set()
-    wait_for(lambda: len(bot_app.messenger.sent) == 2)
-    assert bot_app.deliver(event="4", text="Hello").status_code == 200
+    wait_for(lambda: find_with("Which number?", bot_app.messenger.texts()))
+    assert bot_app.list_asked() == ["Read", "Which number?"]
+    assert bot_app.messenger.texts().count(refused) == 1
 
 
 def test_a_message_with_a_file_waits_while_the_server_is_full(make_bot_app: Any) -> None:
