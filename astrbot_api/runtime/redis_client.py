@@ -46,16 +46,15 @@ def open_redis(
             # timeout, a second attempt would only double the wait.
             retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         )
+        # It does not connect, but checks the URL's options. Otherwise each command would fail.
+        pool.connection_class(**pool.connection_kwargs)
     except ValueError as error:
         # The library's message may contain the URL with its password.
         raise SettingsError(
             f"{setting} must be redis://[:PASSWORD@]HOST[:PORT]/NUMBER, "
             "rediss://… for TLS, or unix:///PATH"
         ) from error
-    try:
-        # It does not connect, but checks the URL's options. Otherwise each command would fail.
-        pool.connection_class(**pool.connection_kwargs)
-    except (TypeError, redis.RedisError) as error:
+    except (TypeError, AttributeError, redis.RedisError) as error:
         raise SettingsError(f"{setting} has an option that its client rejects: {error}") from error
     pool.connection_kwargs["decode_responses"] = False  # the URL's options win above
     pool.connection_class = _follow_primary(pool.connection_class, on_disconnect)
