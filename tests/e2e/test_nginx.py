@@ -187,8 +187,12 @@ def test_a_request_that_is_no_valid_http_gets_a_json_error(
     assert body["message"]
 
 
-def test_an_unknown_transfer_encoding_is_not_tried_again(server: FrontedServer) -> None:
-    connection = socket.create_connection(("127.0.0.1", server.inner_port), timeout=60)
+@pytest.mark.parametrize("proxied", [True, False])
+def test_an_unknown_transfer_encoding_is_not_tried_again(
+    server: FrontedServer, proxied: bool
+) -> None:
+    inner = ("127.0.0.1", server.inner_port)
+    connection = server.connect() if proxied else socket.create_connection(inner, timeout=60)
     status, body = _send_head(connection, "POST / HTTP/1.1\r\nTransfer-Encoding: odd")
     assert (status, body["code"]) == (501, "invalid_request")
     assert body["message"].endswith("Transfer-Encoding can only be chunked.")
@@ -196,7 +200,15 @@ def test_an_unknown_transfer_encoding_is_not_tried_again(server: FrontedServer) 
 
 def test_nginx_answers_a_path_with_a_nul_in_json(server: FrontedServer) -> None:
     status, body = _send_head(server.connect(), "GET /api/v1/im/bots%00 HTTP/1.1")
-    assert (status, body["message"]) == (400, "The request is not valid HTTP.")
+    assert (status, body["message"][:32]) == (400, "The request is not valid HTTP/1.")
+
+
+def test_nginx_rejects_trace_and_plain_http_in_json(server: FrontedServer) -> None:
+    status, body = _send_head(server.connect(), "TRACE /api/v1/im/bots HTTP/1.1")
+    assert (status, body["code"]) == (405, "method_not_allowed")
+    plain = socket.create_connection(("127.0.0.1", server.nginx.port), timeout=60)
+    status, body = _send_head(plain, "GET /api/v1/im/bots HTTP/1.1")
+    assert (status, body["message"][-18:]) == (400, " over TLS (https).")
 
 
 def test_forged_forwarding_headers_are_ignored(server: FrontedServer, key: str) -> None:
