@@ -20,7 +20,7 @@ from PIL import Image
 
 from astrbot_api.errors import Unreadable
 from astrbot_api.files.kinds import detect_kind
-from astrbot_api.files.reading import numbering, office, pages
+from astrbot_api.files.reading import numbering, office, opendocument, pages
 from astrbot_api.files.reading.documents import extract_text
 from astrbot_api.files.reading.pictures import prepare_picture
 from astrbot_api.files.reading.reader import EXTRACT_TEXT, PREPARE_PICTURE
@@ -479,7 +479,9 @@ def test_all_files_of_a_mail_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text.endswith("[attached: a.pdf, application/pdf]\n[attached: b.pdf, application/pdf]")
 
 
-def test_a_sheet_of_sheetjs_is_read() -> None:
+@pytest.mark.parametrize("most_bytes", [0, 1_000_000])
+def test_a_sheet_of_sheetjs_is_read(monkeypatch: pytest.MonkeyPatch, most_bytes: int) -> None:
+    monkeypatch.setattr(opendocument, "_MAX_TREE_BYTES", most_bytes)
     spaces = "".join(
         f' xmlns:{one}="urn:oasis:names:tc:opendocument:xmlns:{one}:1.0"'
         for one in ("office", "table", "text")
@@ -495,6 +497,33 @@ def test_a_sheet_of_sheetjs_is_read() -> None:
     kind = "application/vnd.oasis.opendocument.spreadsheet"
     archive = samples.make_archive({"content.xml": sheet, "mimetype": kind})
     assert read(archive, "a.ods") == "## Sales\n\n| item | 7 |\n| --- | --- |"
+
+
+def test_a_sheet_of_opendocument_is_read_as_it_is_shown() -> None:
+    names = ("calcext", "dc", "office", "style", "table", "text")
+    spaces = "".join(f' xmlns:{one}="x:{one}"' for one in names)
+    cells = (
+        '<table:table-cell office:value-type="string" office:string-value="" '
+        'calcext:value-type="error"><text:p>#N/A</text:p></table:table-cell>'
+        '<table:table-cell office:value-type="date" office:date-value="2026-02-03T14:05:00">'
+        "<office:annotation><dc:creator>Ann</dc:creator><text:p>Late</text:p></office:annotation>"
+        "<text:p>03.02.26 14:05</text:p></table:table-cell>"
+        '<table:table-cell office:value-type="currency" office:value="12.5">'
+        "<text:p>12,50 €</text:p></table:table-cell>"
+    )
+    sheet = (
+        f"<office:document-content{spaces}><office:automatic-styles>"
+        '<style:style style:name="ta2" style:family="table"><style:table-properties '
+        'table:display="false"/></style:style></office:automatic-styles><office:body>'
+        '<office:spreadsheet><table:table table:name="Old" table:style-name="ta2">'
+        f"<table:table-row>{cells}</table:table-row></table:table></office:spreadsheet>"
+        "</office:body></office:document-content>"
+    )
+    kind = "application/vnd.oasis.opendocument.spreadsheet"
+    archive = samples.make_archive({"content.xml": sheet, "mimetype": kind})
+    assert read(archive, "a.ods").startswith(
+        "## Old (hidden)\n\n| #N/A | [Ann: Late] 2026-02-03 14:05:00 | 12,50 € |\n"
+    )
 
 
 def test_an_xml_workbook_is_read() -> None:

@@ -16,6 +16,9 @@ from .workbooks import read_workbook
 #: Maximum size of a document that is a single XML file, in bytes.
 _MAX_FLAT_BYTES = 16 * 2**20
 
+#: Maximum size of the XML of a spreadsheet that is read with its formats and comments, in bytes.
+_MAX_TREE_BYTES = 8 * 2**20
+
 #: Maximum repetitions of a cell or row. Empty cells repeat up to the edge of the sheet.
 _MAX_REPEATED = 100
 
@@ -26,7 +29,9 @@ def read_opendocument(package: Package) -> str:
         manifest = package.read("META-INF/manifest.xml")
         if b"encryption-data" in manifest:
             raise Unreadable("it is protected by a password; ask for it without one")
-    if b"opendocument.spreadsheet" in package.read("mimetype"):
+    if package.measure("content.xml") > _MAX_TREE_BYTES and b"spreadsheet" in package.read(
+        "mimetype"
+    ):
         with suppress(Unreadable):  # it has line ends between its cells, as SheetJS writes them
             return read_workbook(package)
     return _read_body(package.parse("content.xml"), package)
@@ -43,6 +48,11 @@ def read_flat(source: BinaryIO) -> str:
 def _read_body(root: ET.Element, package: Package | None = None) -> str:
     """Return the text of a document, with formulas in their places and charts at the end."""
     charts = []
+    hidden = {
+        _attribute(style, "name")
+        for style in iter_local(root, "style")
+        if any(_attribute(one, "display") == "false" for one in style)
+    }
     for one in list(iter_local(root, "object")):
         part = posixpath.normpath(f"{_attribute(one, 'href')}/content.xml")
         if package is not None and part in package.names:
@@ -54,6 +64,9 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
                 one.text = f" [formula: {' '.join(''.join(source.itertext()).split())}] "
             elif next(iter_local(inner, "chart"), None) is not None:
                 charts.append("[chart]\n" + _join(_iter_opendocument(inner, 0)))
+    for one in iter_local(root, "table") if hidden else ():
+        if _attribute(one, "style-name") in hidden:
+            one.attrib = {"{}name": f"{_attribute(one, 'name')} (hidden)"}
     blocks = (_join(_iter_opendocument(body, 0)) for body in iter_local(root, "body"))
     return _join([*blocks, *charts])
 
@@ -102,11 +115,20 @@ def _iter_rows(table: ET.Element) -> Iterator[list[str]]:
         for cell in row:
             if local_name(cell) not in ("table-cell", "covered-table-cell"):
                 continue
-            cells += [_odf_text(cell)] * _repeated(cell, "number-columns-repeated")
+            cells += [_write_cell(cell)] * _repeated(cell, "number-columns-repeated")
         while cells and not cells[-1]:
             cells.pop()
         if cells:
             yield from [cells] * _repeated(row, "number-rows-repeated")
+
+
+def _write_cell(cell: ET.Element) -> str:
+    """Return the text of a cell as it is shown, but dates in a form for all languages."""
+    date = _attribute(cell, "date-value")
+    for one in [one for one in cell if date and local_name(one) == "p"]:
+        one.clear()
+        one.text, date = date.replace("T", " "), ""
+    return _odf_text(cell)
 
 
 def _repeated(element: ET.Element, name: str) -> int:
