@@ -150,9 +150,10 @@ def _refine(head: bytes, mime: str) -> str:
             return "audio/webm" if mime == "video/webm" else "audio/x-matroska"
     elif mime == "audio/ogg":
         return "video/ogg" if b"theora" in head[:256] else mime
-    elif mime == "video/mp4" and b"soun" in head and b"vide" not in head:
-        # Handler types of the tracks (Source: ISO/IEC 14496-12, 8.4.3).
-        return "audio/mp4"
+    elif mime == "video/mp4":
+        # Brand of audio books, and handler types of the tracks (Source: ISO/IEC 14496-12, 8.4.3).
+        is_book = head.startswith(b"M4B ", 8)
+        return "audio/mp4" if is_book or (b"soun" in head and b"vide" not in head) else mime
     elif mime == "video/x-ms-wmv" and _WMV_STREAM not in head:
         return "audio/x-ms-wma"
     return mime

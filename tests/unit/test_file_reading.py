@@ -292,6 +292,26 @@ def test_a_clause_has_a_chinese_number(number: int, written: str) -> None:
     assert numbering._to_chinese(number) == written
 
 
+@pytest.mark.parametrize(
+    ("format", "number", "written"),
+    [
+        ("ideographTraditional", 2, "乙"),
+        ("ideographTraditional", 11, "11"),
+        ("decimalEnclosedCircleChinese", 12, "⑫"),
+        ("aiueoFullWidth", 1, "ア"),
+        ("russianUpper", 10, "К"),
+        ("ideographDigital", 20, "二〇"),
+        ("chineseLegalSimplified", 23, "贰拾叁"),
+        ("japaneseCounting", 12, "十二"),
+        ("unknown", 3, "3"),
+    ],
+)
+def test_a_clause_is_counted_in_the_signs_of_its_format(
+    format: str, number: int, written: str
+) -> None:
+    assert numbering._find_format(format)(number) == written
+
+
 def test_a_page_that_a_document_embeds_is_read() -> None:
     page = "MIME-Version: 1.0\nContent-Type: text/html; charset=utf-8\n\n<h1>报告</h1>"
     document = samples.make_archive(

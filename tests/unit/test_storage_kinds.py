@@ -32,6 +32,7 @@ _MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2\0\0\1\0moov"
         (_MP4 + b"vide soun", "video", "video/mp4"),
         (_MP4 + b"soun", "record", "audio/mp4"),
         (_MP4, "video", "video/mp4"),
+        (b"\0\0\0\x18ftypM4B \0\0\2\x00M4B mp42", "record", "audio/mp4"),
         (b"\0\0\0\x18ftyp3gp4\0\0\2\x003gp43gp4soun", "record", "audio/mp4"),
         (b"\0\0\0\x18ftypheix\0\0\0\0mif1heix", "image", "image/heic"),
         (b"\0\0\0\x18ftypavis\0\0\0\0avismsf1", "image", "image/avif"),

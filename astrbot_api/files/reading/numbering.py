@@ -18,6 +18,20 @@ _STYLES = "word/styles.xml"
 _MAX_LEVELS = 9
 
 _CHINESE = "零一二三四五六七八九"
+_DIGITS = str.maketrans("0123456789", "〇一二三四五六七八九")
+_LEGAL = str.maketrans("一二三四五六七八九十百千", "壹贰叁肆伍陆柒捌玖拾佰仟")
+
+#: Formats that count with a list of signs. Source: ECMA-376, part 1, 17.18.59.
+_SIGNS = {
+    "ideographTraditional": "甲乙丙丁戊己庚辛壬癸",
+    "ideographZodiac": "子丑寅卯辰巳午未申酉戌亥",
+    "decimalEnclosedCircle": "①②③④⑤⑥⑦⑧⑨⑩⑪⑫⑬⑭⑮⑯⑰⑱⑲⑳",
+    "aiueo": "アイウエオカキクケコサシスセソタチツテトナニヌネノハヒフヘホ",
+    "iroha": "イロハニホヘトチリヌルヲワカヨタレソツネナラムウヰノ",
+    "ganada": "가나다라마바사아자차카타파하",
+    "russianLower": "абвгдежзиклмнопрстуфхцчшщыэюя",
+    "russianUpper": "АБВГДЕЖЗИКЛМНОПРСТУФХЦЧШЩЫЭЮЯ",
+}
 _ROMAN = ((100, "c"), (90, "xc"), (50, "l"), (40, "xl"), (10, "x"), (9, "ix"), (5, "v"),
           (4, "iv"), (1, "i"))  # fmt: skip
 
@@ -164,9 +178,14 @@ def _to_chinese(number: int) -> str:
 
 
 def _find_format(name: str) -> Callable[[int], str]:
+    signs = _SIGNS.get(name.removesuffix("FullWidth").removesuffix("Chinese"), "")
+    if signs:
+        return lambda number: signs[number - 1] if 0 < number <= len(signs) else str(number)
+    if name in _FORMATS:
+        return _FORMATS[name]
     if name.startswith(("chinese", "japanese", "taiwanese", "ideograph")):
         return _to_chinese
-    return _FORMATS.get(name, str)
+    return str
 
 
 _FORMATS: dict[str, Callable[[int], str]] = {
@@ -174,6 +193,11 @@ _FORMATS: dict[str, Callable[[int], str]] = {
     "upperLetter": lambda number: _to_letter(number).upper(),
     "lowerRoman": _to_roman,
     "upperRoman": lambda number: _to_roman(number).upper(),
+    "chineseLegalSimplified": lambda number: _to_chinese(number).translate(_LEGAL),
+    **dict.fromkeys(
+        ("ideographDigital", "japaneseDigitalTenThousand", "taiwaneseDigital"),
+        lambda number: str(number).translate(_DIGITS),
+    ),
     "decimalZero": lambda number: f"{number:02}",
 }
 
