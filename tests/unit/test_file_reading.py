@@ -823,9 +823,6 @@ def test_what_cannot_be_read_is_said_in_words() -> None:
     encrypted = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le")
     with pytest.raises(Unreadable, match="password"):
         read(encrypted)
-    outlook = encrypted[:8] + "__properties_version1.0".encode("utf-16-le")
-    with pytest.raises(Unreadable, match="mail of Outlook"):
-        read(outlook)
     with pytest.raises(Unreadable, match="not supported"):
         read(encrypted[:8])
     old = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "WordDocument".encode("utf-16-le")
@@ -836,7 +833,7 @@ def test_what_cannot_be_read_is_said_in_words() -> None:
 
 
 def read_old(name: str) -> bytes:
-    """Return a document that LibreOffice has written."""
+    """Return a document that LibreOffice has written, or a mail like those of Outlook."""
     packed = json.loads((Path(__file__).parent.parent / "data" / "old_office.json").read_bytes())
     return lzma.decompress(base64.b64decode(packed[name]))
 
@@ -853,6 +850,16 @@ def test_an_old_document_of_office_is_read(name: str, wanted: str) -> None:
     assert wanted in read(read_old(name), name)
 
 
+def test_a_mail_of_outlook_is_read() -> None:
+    pytest.importorskip("olefile")
+    assert read(read_old("mail.msg"), "a.msg") == (
+        "From: Ann Öz <ann@example.com>\nTo: Bob; Kari\nDate: 2026-02-03 14:05 UTC\nSubject: 报告\n"
+        "\nDear **Bob**, café\n\n| item | price |\n| --- | --- |\n| tea | 4711 |\n"
+        "[attached: bill.pdf]\n[attached: old mail, a mail]\nFrom: Kari <kari@example.com>\n"
+        "Date: Mon, 02 Feb 2026 09:00:00 +0100\nSubject: 图片\n\ninner text"
+    )
+
+
 def test_an_old_document_with_a_password_is_said_to_have_one() -> None:
     pytest.importorskip("office_oxide")
     data = bytearray(read_old("old.doc"))
@@ -865,8 +872,11 @@ def test_an_old_document_without_a_reader_says_what_to_ask_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "office_oxide", None)
+    monkeypatch.setitem(sys.modules, "olefile", None)
     with pytest.raises(Unreadable, match="ask for it as pptx or PDF"):
         read(read_old("old.ppt"))
+    with pytest.raises(Unreadable, match="ask for it as eml or PDF"):
+        read(read_old("mail.msg"))
 
 
 def test_an_empty_file_is_said_to_be_empty() -> None:

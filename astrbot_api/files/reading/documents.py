@@ -20,6 +20,7 @@ from ..kinds import is_text_type
 from . import office
 from .notebooks import read_notebook
 from .opendocument import read_flat, read_opendocument
+from .outlook import read_msg
 from .pages import read_page
 from .slides import read_pptx
 from .word import read_docx
@@ -79,13 +80,11 @@ _EMBEDDED = re.compile(
 
 _PASSWORD = "it is protected by a password; ask for it without one"
 
-#: Stream name in an old Office file -> error text (Source: MS-CFB, MS-OFFCRYPTO).
-_OLD_OFFICE = (
-    ("EncryptedPackage", _PASSWORD),
-    ("__properties_version1.0", "it is a mail of Outlook; ask for it as eml or PDF"),
-)
+#: Names of streams in old Office files. Source: MS-OFFCRYPTO, MS-OXMSG.
+_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
+_OUTLOOK = "__properties_version1.0".encode("utf-16-le")
 
-#: The same -> extension, and error text of a document that cannot be read.
+#: Name of a stream -> extension, and error text of a document that cannot be read.
 _OLD_DOCUMENTS: tuple[tuple[str, Literal["doc", "ppt"], str], ...] = (
     ("WordDocument", "doc", "it is in the old format of Word; ask for it as docx or PDF"),
     (
@@ -229,9 +228,10 @@ def _find_reader(package: office.Package) -> Callable[[office.Package], str] | N
 
 def _read_old_office(source: BinaryIO) -> str:
     data = source.read(64 * 2**20)
-    for name, words in _OLD_OFFICE:
-        if name.encode("utf-16-le") in data:
-            raise Unreadable(words)
+    if _OUTLOOK in data:  # first, because an attachment may be encrypted
+        return read_msg(data)
+    if _ENCRYPTED in data:
+        raise Unreadable(_PASSWORD)
     for name, kind, words in _OLD_DOCUMENTS:
         if name.encode("utf-16-le") in data:
             return _read_old_document(data, kind, words)
