@@ -551,11 +551,13 @@ def test_an_xml_workbook_is_read() -> None:
     book = (
         f'<?xml version="1.0"?>\n<Workbook xmlns="{space}" xmlns:ss="{space}">'
         '<Worksheet ss:Name="Sales"><Table><Row><Cell><Data ss:Type="String">item</Data></Cell>'
-        '<Cell ss:Index="3"><Data ss:Type="Number">7</Data></Cell></Row></Table></Worksheet>'
-        "</Workbook>"
+        '<Cell ss:Index="3"><Data ss:Type="Number">7</Data></Cell></Row>'
+        '<Row><Cell ss:MergeAcross="1"><Data>all</Data></Cell><Cell><Data>8</Data></Cell></Row>'
+        '<Row><Cell ss:MergeAcross="1"><Data>all</Data></Cell><Cell ss:Index="3"><Data>9</Data>'
+        "</Cell></Row></Table></Worksheet></Workbook>"
     )
     assert read(book.encode(), "a.xls", "text/plain") == (
-        "## Sales\n\n| item |  | 7 |\n| --- | --- | --- |"
+        "## Sales\n\n| item |  | 7 |\n| --- | --- | --- |\n| all |  | 8 |\n| all |  | 9 |"
     )
     damaged = book.removesuffix("</Workbook>")
     assert read(damaged.encode(), "a.xls", "text/plain") == damaged

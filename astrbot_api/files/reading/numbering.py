@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from .office import Package, iter_local, local_name
+from .office import Package, iter_local, local_name, read_attribute, to_int
 
 NUMBERING = "word/numbering.xml"
 _STYLES = "word/styles.xml"
@@ -64,7 +64,7 @@ def write_numbers(package: Package, root: ET.Element, namespace: str) -> None:
     for paragraph in iter_local(root, "p"):
         style = styles.get(_value(paragraph, "pPr", "pStyle"), ("", "0"))
         number = _value(paragraph, "pPr", "numPr", "numId") or style[0]
-        depth = _to_int(_value(paragraph, "pPr", "numPr", "ilvl") or style[1])
+        depth = to_int(_value(paragraph, "pPr", "numPr", "ilvl") or style[1])
         found = lists.get(number)
         if found is None or depth not in found.levels:
             continue
@@ -79,15 +79,15 @@ def write_numbers(package: Package, root: ET.Element, namespace: str) -> None:
 
 def _read_lists(root: ET.Element) -> dict[str, _List]:
     levels = {
-        _attribute(one, "abstractNumId"): {
+        read_attribute(one, "abstractNumId"): {
             at: _Level(
                 _value(level, "numFmt"),
                 _value(level, "lvlText"),
-                _to_int(_value(level, "start")),
+                to_int(_value(level, "start")),
                 next(iter_local(level, "isLgl"), None) is not None,
             )
             for level in iter_local(one, "lvl")
-            if (at := _to_int(_attribute(level, "ilvl"))) < _MAX_LEVELS
+            if (at := to_int(read_attribute(level, "ilvl"))) < _MAX_LEVELS
         }
         for one in iter_local(root, "abstractNum")
     }
@@ -97,12 +97,12 @@ def _read_lists(root: ET.Element) -> dict[str, _List]:
         name = _value(one, "abstractNumId")
         if name in levels:
             restarts = {
-                at: _to_int(start)
+                at: to_int(start)
                 for override in iter_local(one, "lvlOverride")
                 if (start := _value(override, "startOverride"))
-                and (at := _to_int(_attribute(override, "ilvl"))) < _MAX_LEVELS
+                and (at := to_int(read_attribute(override, "ilvl"))) < _MAX_LEVELS
             }
-            lists[_attribute(one, "numId")] = _List(counts[name], levels[name], restarts)
+            lists[read_attribute(one, "numId")] = _List(counts[name], levels[name], restarts)
     return lists
 
 
@@ -112,7 +112,7 @@ def _iter_styles(package: Package) -> Iterator[tuple[str, tuple[str, str]]]:
         number = _value(style, "pPr", "numPr", "numId")
         if number:
             level = _value(style, "pPr", "numPr", "ilvl") or "0"
-            yield _attribute(style, "styleId"), (number, level)
+            yield read_attribute(style, "styleId"), (number, level)
 
 
 def _count(counts: list[int | None], levels: dict[int, _Level], depth: int) -> str:
@@ -209,12 +209,4 @@ def _value(element: ET.Element, *path: str) -> str:
         if found is None:
             return ""
         element = found
-    return _attribute(element, "val")
-
-
-def _attribute(element: ET.Element, name: str) -> str:
-    return next((value for key, value in element.items() if key.endswith("}" + name)), "")
-
-
-def _to_int(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
+    return read_attribute(element, "val")

@@ -223,6 +223,16 @@ def local_name(element: ET.Element) -> str:
     return str(element.tag).rpartition("}")[2]
 
 
+def read_attribute(element: ET.Element, local: str) -> str:
+    """Return the attribute with a namespace that has a local name, or an empty string."""
+    return next((value for name, value in element.items() if name.endswith("}" + local)), "")
+
+
+def to_int(text: str) -> int:
+    """Return a whole number of at most five digits. Others count as 0."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
+
+
 def iter_local(element: ET.Element, local: str) -> Iterator[ET.Element]:
     """Yield the element and its descendants that have a local name."""
     return (one for one in element.iter() if local_name(one) == local)

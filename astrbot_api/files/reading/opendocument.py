@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 from ...errors import Unreadable
 from ...runtime.decoding import decode
-from .office import Package, iter_local, local_name, to_markdown_table
+from .office import Package, iter_local, local_name, read_attribute, to_markdown_table
 from .workbooks import read_workbook
 
 #: Maximum size of a document that is a single XML file, in bytes.
@@ -49,12 +49,12 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
     """Return the text of a document, with formulas in their places and charts at the end."""
     charts = []
     hidden = {
-        _attribute(style, "name")
+        read_attribute(style, "name")
         for style in iter_local(root, "style")
-        if any(_attribute(one, "display") == "false" for one in style)
+        if any(read_attribute(one, "display") == "false" for one in style)
     }
     for one in list(iter_local(root, "object")):
-        part = posixpath.normpath(f"{_attribute(one, 'href')}/content.xml")
+        part = posixpath.normpath(f"{read_attribute(one, 'href')}/content.xml")
         if package is not None and part in package.names:
             one.append(package.parse(part))
         for inner in list(one):
@@ -65,8 +65,8 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
             elif next(iter_local(inner, "chart"), None) is not None:
                 charts.append("[chart]\n" + _join(_iter_opendocument(inner, 0)))
     for one in iter_local(root, "table") if hidden else ():
-        if _attribute(one, "style-name") in hidden:
-            one.attrib = {"{}name": f"{_attribute(one, 'name')} (hidden)"}
+        if read_attribute(one, "style-name") in hidden:
+            one.attrib = {"{}name": f"{read_attribute(one, 'name')} (hidden)"}
     blocks = (_join(_iter_opendocument(body, 0)) for body in iter_local(root, "body"))
     return _join([*blocks, *charts])
 
@@ -82,7 +82,7 @@ def _iter_opendocument(element: ET.Element, depth: int) -> Iterator[str]:
     for one in element:
         local = local_name(one)
         if local == "h":
-            level = _attribute(one, "outline-level")
+            level = read_attribute(one, "outline-level")
             yield "#" * min(int(level) if level.isdecimal() else 1, 6) + " " + _odf_text(one)
         elif local == "p":
             yield _odf_text(one)
@@ -90,10 +90,10 @@ def _iter_opendocument(element: ET.Element, depth: int) -> Iterator[str]:
             yield "\n".join(_iter_list(one, 0))
         elif local == "table":
             if local_name(element) == "spreadsheet":
-                yield f"## {_attribute(one, 'name')}"
+                yield f"## {read_attribute(one, 'name')}"
             yield to_markdown_table(list(_iter_rows(one)))
         elif local == "page":
-            yield f"## {_attribute(one, 'name')}".rstrip()
+            yield f"## {read_attribute(one, 'name')}".rstrip()
             yield from _iter_opendocument(one, depth + 1)
         elif local not in ("tracked-changes", "automatic-styles", "font-face-decls"):
             yield from _iter_opendocument(one, depth + 1)
@@ -124,7 +124,7 @@ def _iter_rows(table: ET.Element) -> Iterator[list[str]]:
 
 def _write_cell(cell: ET.Element) -> str:
     """Return the text of a cell as it is shown, but dates in a form for all languages."""
-    date = _attribute(cell, "date-value")
+    date = read_attribute(cell, "date-value")
     for one in [one for one in cell if date and local_name(one) == "p"]:
         one.clear()
         one.text, date = date.replace("T", " "), ""
@@ -132,12 +132,8 @@ def _write_cell(cell: ET.Element) -> str:
 
 
 def _repeated(element: ET.Element, name: str) -> int:
-    value = _attribute(element, name)
+    value = read_attribute(element, name)
     return max(1, min(int(value), _MAX_REPEATED)) if value.isdecimal() else 1
-
-
-def _attribute(element: ET.Element, name: str) -> str:
-    return next((value for key, value in element.items() if key.endswith("}" + name)), "")
 
 
 def _odf_text(element: ET.Element) -> str:

@@ -14,6 +14,7 @@ from .office import (
     iter_relations,
     list_targets,
     local_name,
+    read_attribute,
     to_markdown_table,
 )
 
@@ -44,7 +45,7 @@ def _slide_order(package: Package) -> dict[str, int]:
     targets = dict(iter_relations(package, main))
     order = {}
     for number, slide in enumerate(iter_local(package.parse(main), "sldId")):
-        key = next((value for name, value in slide.items() if name.endswith("}id")), "")
+        key = read_attribute(slide, "id")
         if key in targets:
             order[targets[key][1]] = number
     return order

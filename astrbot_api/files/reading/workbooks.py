@@ -18,7 +18,9 @@ from .office import (
     iter_local,
     iter_relations,
     list_targets,
+    read_attribute,
     read_sheets,
+    to_int,
     to_markdown_table,
 )
 
@@ -34,7 +36,7 @@ _MAX_SHEET_BYTES = 32 * 2**20
 #: Number of cells up to the last one. Above it, empty rows and columns are removed.
 _MAX_AREA = 2_000_000
 
-#: Maximum number of empty cells before a cell of an XML workbook.
+#: Maximum number of empty cells before a cell of an XML workbook, and of cells merged with it.
 _MAX_GAP = 100
 
 #: A cell with a formula: attributes, formula, value. Source: ECMA-376, 18.3.1.4.
@@ -63,7 +65,7 @@ def read_xml_workbook(data: bytes) -> str:
     parts = []
     # expat itself does not know GBK, in which Chinese programs write XML.
     for sheet in iter_local(ET.fromstring(decode(data)[0]), "Worksheet"):
-        name = next((value for key, value in sheet.items() if key.endswith("}Name")), "")
+        name = read_attribute(sheet, "Name")
         rows = [list(_iter_xml_cells(row)) for row in iter_local(sheet, "Row")]
         parts.append(f"## {name}\n\n{to_markdown_table([row for row in rows if row])}".strip())
     return "\n\n".join(parts)
@@ -72,12 +74,13 @@ def read_xml_workbook(data: bytes) -> str:
 def _iter_xml_cells(row: ET.Element) -> Iterator[str]:
     count = 0
     for cell in iter_local(row, "Cell"):
-        index = next((value for key, value in cell.items() if key.endswith("}Index")), "")
-        missing = int(index) - 1 - count if index.isdecimal() else 0
-        yield from [""] * min(missing, _MAX_GAP)
+        index, merged = (to_int(read_attribute(cell, name)) for name in ("Index", "MergeAcross"))
+        gap = max(index - 1 - count, 0)
+        yield from [""] * min(gap, _MAX_GAP)
         value = next(iter_local(cell, "Data"), None)
         yield "" if value is None else "".join(value.itertext())
-        count += max(missing, 0) + 1
+        yield from [""] * min(merged, _MAX_GAP)
+        count += gap + 1 + merged
 
 
 def _iter_comments(package: Package) -> Iterator[str]:
@@ -86,7 +89,7 @@ def _iter_comments(package: Package) -> Iterator[str]:
         return
     relations = dict(iter_relations(package, _WORKBOOK))
     for sheet in iter_local(package.parse(_WORKBOOK), "sheet"):
-        link = next((value for name, value in sheet.items() if name.endswith("}id")), "")
+        link = read_attribute(sheet, "id")
         _, part = relations.get(link, ("", ""))
         for comments in list_targets(package, part, "comments"):
             lines = [f"Comments in {sheet.get('name')}:"]
