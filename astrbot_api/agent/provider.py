@@ -73,9 +73,14 @@ class ToolCallDelta:
     arguments: str = ""
 
 
+#: Maximum of each number of tokens. An endpoint may report any number, and the sums of all turns
+#: of a day must fit into the database.
+_MAX_TOKENS = 2**40
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that one model call used.
+    """Tokens that one model call used. Numbers out of range are replaced by the nearest one.
 
     :param input_other: Prompt tokens that were not cached.
     :param input_cached: Cached prompt tokens.
@@ -85,6 +90,10 @@ class Usage:
     input_other: int = 0
     input_cached: int = 0
     output: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("input_other", "input_cached", "output"):
+            object.__setattr__(self, name, min(max(0, getattr(self, name)), _MAX_TOKENS))
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(

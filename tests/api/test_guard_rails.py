@@ -262,6 +262,21 @@ def test_tokens_per_day_are_limited(make_scripted: Callable[..., Any]) -> None:
     assert [say(api, key).status_code for _ in range(3)] == [200, 200, 429]
 
 
+def test_a_turn_with_an_absurd_number_of_tokens_is_stored(
+    make_scripted: Callable[..., Any],
+) -> None:
+    def answer(messages: Any) -> Iterator[Delta]:
+        yield TextDelta("hi")
+        yield Usage(input_other=2**63, input_cached=-1, output=2**64)
+
+    api, _ = make_scripted(answer)
+    key = make_key(api, tokens_per_day=2**53)
+    for _ in range(2):
+        said = say(api, key, response_mode="blocking", session_id="s")
+        assert (said.status_code, said.json["data"]["message"]) == (200, "hi")
+    assert ask(api, key, "/api/v1/keys/self").json["data"]["used"]["tokens_today"] == 2**42
+
+
 def test_tokens_are_estimated_if_the_model_reports_none(
     make_scripted: Callable[..., Any],
 ) -> None:
