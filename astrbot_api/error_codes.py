@@ -200,8 +200,7 @@ _TABLE = (
     ErrorCode("too_many_turns", 429, "Too many turns of this session are running or waiting.",
         "Wait for the session's turns to end, then try again after `Retry-After`.",
         "{max_turns_per_session} turns of this session are running or waiting; wait for them "
-        "first",
-        event="Too many turns of the key wait for approvals in long conversations."),
+        "first"),
     ErrorCode("too_many_streams", 429,
         "The key has the maximum number of open streams on this worker.",
         "Close a stream, then try again.",

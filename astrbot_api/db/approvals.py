@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import peewee
 
 from ..runtime.clock import now_us
+from . import counting, stored
 from .models.keys import ApiKey
-from .models.runs import Run, RunApproval
+from .models.runs import Run, RunApproval, RunCheckpoint
 from .models.sessions import ChatSession
+from .pages import length_of
 from .prepared import Prepared, equals, param
 
 #: Maximum length of a call's arguments in a list, in characters.
 LISTED_ARGS_CHARS = 2000
 
-_REMOVE = Prepared(RunApproval.delete().where(equals(RunApproval.run)))
+_REMOVE = Prepared(
+    RunApproval.delete()
+    .where(equals(RunApproval.run))
+    .returning(RunApproval.payer, RunApproval.size_bytes)
+)
 
 _COLUMNS = (
     RunApproval.approval_id, RunApproval.run, RunApproval.call_id, RunApproval.tool,
@@ -127,14 +134,35 @@ def add_approval(
     tool: str,
     args: str,
     expires_at: int,
+    payer: str | None,
+    more_bytes: int = 0,
 ) -> bool:
-    """Store a pending call. False if it exists, from before its worker died; it is unchanged."""
-    known = RunApproval.select().where(RunApproval.approval_id == approval_id).exists(db)
+    """Store a pending call. False if it exists, from before its worker died; it is unchanged.
+
+    :param payer: The key whose quota counts the call, with ``more_bytes``.
+    """
+    if RunApproval.select().where(RunApproval.approval_id == approval_id).exists(db):
+        return False
+    payer, size = payer or stored.NOBODY, stored.size_of(tool, args) + more_bytes
     RunApproval.insert(
         approval_id=approval_id, run=run, call_id=call_id, tool=tool, args=args, status="pending",
-        created_at=now_us(), expires_at=expires_at,
-    ).on_conflict_ignore().execute(db)  # fmt: skip
-    return not known
+        created_at=now_us(), expires_at=expires_at, payer=payer, size_bytes=size,
+    ).execute(db)  # fmt: skip
+    counting.add(db, payer, "requests", 1, size)
+    return True
+
+
+def measure_run(db: peewee.Database, run: int) -> int:
+    """Return the bytes of a run's request and steps that no call of the run counts yet."""
+
+    def add_up(of_run: peewee.Field[Any], size: Any) -> int:
+        sizes = of_run.model.select(peewee.fn.SUM(size)).where(of_run == run)
+        return int(sizes.scalar(db) or 0)
+
+    held = add_up(Run.id, length_of(Run.request)) + add_up(
+        RunCheckpoint.run, length_of(RunCheckpoint.data)
+    )
+    return max(0, held - add_up(RunApproval.run, RunApproval.size_bytes))
 
 
 def list_approvals(db: peewee.Database, run: int) -> list[ApprovalRow]:
@@ -142,6 +170,11 @@ def list_approvals(db: peewee.Database, run: int) -> list[ApprovalRow]:
     query = RunApproval.select(*_COLUMNS).where(RunApproval.run == run)
     order = (RunApproval.created_at, RunApproval.approval_id)
     return [ApprovalRow(*row) for row in query.order_by(*order).tuples().execute(db)]
+
+
+def was_asked(db: peewee.Database, run: int) -> bool:
+    """Return whether a run that has not ended has asked a person before."""
+    return RunApproval.select().where(RunApproval.run == run).exists(db)
 
 
 def has_pending(db: peewee.Database, run: int) -> bool:
@@ -192,4 +225,5 @@ def list_expired(db: peewee.Database, limit: int) -> Sequence[int]:
 
 def remove_approvals(db: peewee.Database, run: int) -> None:
     """Delete the calls of a run that has ended."""
-    _REMOVE.execute(db, run=run)
+    gone = _REMOVE.execute(db, run=run).fetchall()
+    counting.give_back(db, "requests", [(payer, 1, size) for payer, size in gone])

@@ -14,8 +14,7 @@ import peewee
 from ..runtime.clock import now_us, to_iso
 from .keys import find_parent
 from .models.keys import ApiKey, KeyUse
-from .models.runs import RUN_ACTIVE, RUN_WAITING, Run
-from .pages import length_of
+from .models.runs import RUN_ACTIVE, Run, RunApproval
 from .prepared import Prepared, equals, param, params
 
 _DAY_US = 24 * 60 * 60 * 1_000_000
@@ -52,7 +51,12 @@ def _count_runs(which: Any) -> Prepared:
 
 ACTIVE = _count_runs(RUN_ACTIVE)
 
-_LONG_WAITING = _count_runs(RUN_WAITING & (length_of(Run.request) > param("size_bytes")))
+#: Active runs that no key has counted yet. A run is counted when it first waits for a person.
+RUN_UNCOUNTED = RUN_ACTIVE & ~peewee.fn.EXISTS(
+    RunApproval.select(RunApproval.run).where(RunApproval.run == Run.id)
+)
+
+_UNCOUNTED = _count_runs(RUN_UNCOUNTED)
 
 _TURNS = Prepared(
     KeyUse.select(
@@ -83,23 +87,27 @@ def add_turn(
     db: peewee.Database,
     key_id: str,
     *,
+    turns: int = 1,
     failed: bool,
     input_tokens: int,
     output_tokens: int,
     turn_ms: int,
 ) -> None:
-    """Count a turn that has ended."""
+    """Count a turn that has ended or waits for a person.
+
+    :param turns: 0 if the turn itself is counted already.
+    """
     _add(
-        db, key_id, today(), turns=1, failed_turns=int(failed),
+        db, key_id, today(), turns=turns, failed_turns=int(failed),
         input_tokens=input_tokens, output_tokens=output_tokens, turn_ms=turn_ms,
     )  # fmt: skip
 
 
-def add_lost_turn(db: peewee.Database, key_id: str | None) -> None:
+def add_lost_turn(db: peewee.Database, key_id: str | None, *, turns: int = 1) -> None:
     """Count a turn whose worker died; its tokens are unknown."""
     key_id = key_id or ""
     for counted in {key_id, find_parent(db, key_id) or key_id}:
-        add_turn(db, counted, failed=True, input_tokens=0, output_tokens=0, turn_ms=0)
+        add_turn(db, counted, turns=turns, failed=True, input_tokens=0, output_tokens=0, turn_ms=0)
 
 
 def count_active_turns(db: peewee.Database, key_id: str) -> int:
@@ -107,14 +115,13 @@ def count_active_turns(db: peewee.Database, key_id: str) -> int:
     return int(ACTIVE.execute(db, key_id=key_id).fetchone()[0])
 
 
-def count_long_waiting(db: peewee.Database, key_id: str, size_bytes: int) -> int:
-    """Return how many turns of a key and its session keys wait with a stored request this long."""
-    cursor = _LONG_WAITING.execute(db, key_id=key_id, size_bytes=size_bytes)
-    return int(cursor.fetchone()[0])
+def count_uncounted_turns(db: peewee.Database, key_id: str) -> int:
+    """Return how many of these turns :func:`sum_turns` lacks."""
+    return int(_UNCOUNTED.execute(db, key_id=key_id).fetchone()[0])
 
 
 def sum_turns(db: peewee.Database, key_id: str, day: int | None = None) -> tuple[int, int]:
-    """Return the number of a key's ended turns, and the number of their tokens.
+    """Return the number of a key's counted turns, and the number of their tokens.
 
     :param day: Count this day only. Later days are left out: if the clock was ahead for a
         while, its days must not count as today.

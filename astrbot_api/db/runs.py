@@ -243,24 +243,25 @@ def finish_run(
     worker_id: str,
     error_code: str | None = None,
     bot_message: int | None = None,
-) -> bool:
+) -> bool | None:
     """End a run of a worker, and delete its checkpoints and approvals.
 
     :param status: ``completed``, ``failed``, ``stopped`` or ``interrupted``.
-    :returns: False if it had already ended, or another worker has it.
+    :returns: Whether it has asked a person, or None if it had already ended or another worker
+        has it.
     """
     row = _FINISH.execute(
         db, status=status, error_code=error_code, bot_message=bot_message,
         finished_at=now_us(), id=number, worker_id=worker_id,
     ).fetchone()  # fmt: skip
     if row is None:
-        return False
+        return None
     has_checkpoints, has_approvals = row
     if has_checkpoints:
         remove_checkpoints(db, number)
     if has_approvals:
         remove_approvals(db, number)
-    return True
+    return bool(has_approvals)
 
 
 def find_run(db: peewee.Database, run_id: str) -> RunRow | None:

@@ -39,7 +39,8 @@ KINDS = ("messages", "sessions", "deliveries", "requests", "notes")
 class Stored:
     """Stored data by kind: number and bytes.
 
-    ``requests`` are stored requests with an ``Idempotency-Key``.
+    ``requests`` are stored requests with an ``Idempotency-Key``, and calls that wait for a person
+    with their turns.
     """
 
     messages: int = 0

@@ -8,9 +8,9 @@ from typing import Any
 import peewee
 
 from ..runtime.clock import now_us
-from .keyuse import today
+from .keyuse import RUN_UNCOUNTED, today
 from .models.keys import ApiKey, KeyUse, Visit
-from .models.runs import RUN_ACTIVE, Run
+from .models.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Granted:
 def _used() -> Any:
     """Return the used turns of a visit's key: ended, running and waiting ones."""
     ended = KeyUse.select(peewee.fn.SUM(KeyUse.turns)).where(KeyUse.key_id == Visit.key_id)
-    active = Run.select(peewee.fn.COUNT(Run.id)).where(RUN_ACTIVE & (Run.key_id == Visit.key_id))
+    active = Run.select(peewee.fn.COUNT(Run.id)).where(RUN_UNCOUNTED & (Run.key_id == Visit.key_id))
     # As function arguments: adding two SELECTs would make a UNION.
     return peewee.fn.COALESCE(ended, 0) + peewee.fn.COALESCE(active, 0)
 

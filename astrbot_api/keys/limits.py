@@ -92,8 +92,9 @@ def _check_counts(db: peewee.Database, key_id: str, rules: KeyRules, stops_turn:
     lock_name(db, "key", key_id)
     # Count open turns first: a turn that ends meanwhile then counts twice, not zero times.
     active = keyuse.count_active_turns(db, key_id)
-    if stops_turn and active:
-        active -= 1
+    uncounted = keyuse.count_uncounted_turns(db, key_id) if active else 0
+    if stops_turn:
+        active, uncounted = max(0, active - 1), max(0, uncounted - 1)
     if rules.streams is not None and active >= rules.streams:
         raise ApiError(
             "rate_limited",
@@ -104,11 +105,11 @@ def _check_counts(db: peewee.Database, key_id: str, rules: KeyRules, stops_turn:
     if rules.turns_per_day is not None or rules.tokens_per_day is not None:
         turns, tokens = keyuse.sum_turns(db, key_id, keyuse.today())
         tomorrow_s = _DAY_S - now_us() // 1_000_000 % _DAY_S
-        _check_used("turns_per_day", rules.turns_per_day, turns + active, "turns", tomorrow_s)
+        _check_used("turns_per_day", rules.turns_per_day, turns + uncounted, "turns", tomorrow_s)
         _check_tokens("tokens_per_day", rules.tokens_per_day, tokens, active, tomorrow_s)
     if rules.max_turns is not None or rules.max_tokens is not None:
         turns, tokens = keyuse.sum_turns(db, key_id)
-        _check_used("max_turns", rules.max_turns, turns + active, "turns", None)
+        _check_used("max_turns", rules.max_turns, turns + uncounted, "turns", None)
         _check_tokens("max_tokens", rules.max_tokens, tokens, active, None)
 
 

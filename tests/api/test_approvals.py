@@ -14,9 +14,9 @@ from werkzeug.serving import make_server
 
 from astrbot_api import AskModel, Command, tool
 from astrbot_api.agent.calling import OUTCOME_UNKNOWN
-from astrbot_api.agent.provider import ToolCallDelta
+from astrbot_api.agent.provider import ToolCallDelta, Usage
 from astrbot_api.chat.resuming import recovery
-from astrbot_api.chat.turns import checkpoints, waiting
+from astrbot_api.chat.turns import checkpoints
 from astrbot_api.db import approvals, keys, runs
 from astrbot_api.db.models.runs import Run
 from astrbot_api.errors import StorageError
@@ -423,6 +423,58 @@ def test_a_waiting_run_takes_less_than_two_kilobytes(
     wait_for(lambda: not [one for one in threading.enumerate() if one.name == "run"])
 
 
+@pytest.mark.parametrize("end", ["approve", "stop", "delete", "new message"])
+def test_a_waiting_turn_counts_for_the_limits_of_its_key(
+    make_worker: Callable[..., Worker],  # noqa: F811
+    shop: Shop,
+    end: str,
+) -> None:
+    def answer(messages: list[Any]) -> Iterator[Step]:
+        yield from shop.answer(messages)
+        yield Usage(input_other=60, input_cached=0, output=40)
+
+    api = make_worker(answer, tools=shop.tools()).api
+    rules = KeyRules(turns_per_day=2, tokens_per_day=10_000).dump()
+    _, secret = api.state.db.write(
+        lambda db: keys.create_key(db, "limited", ["chat"], created_by="test", rules=rules)
+    )
+    limited = Api(api.app, api.model, secret)
+
+    def read_used() -> tuple[int, int, int]:
+        own = limited.get("/api/v1/keys/self").get_json()["data"]
+        used = own["used"]
+        return used["turns_today"], used["tokens_today"], own["left"]["turns_per_day"]
+
+    run_id, (asked,), seen = begin(limited)
+    assert read_used() == (1, 100, 1)
+    if end == "new message":
+        assert limited.chat("hello", session_id="s")[-1]["type"] == "end"
+        api.state.chat.recovery.recover()
+        wait_for(lambda: describe(limited, run_id)["status"] == "completed")
+        assert read_used() == (2, 300, 0)
+    else:
+        limited.chat("buy", session_id="other")
+        wait_for(lambda: api.state.chat.runs.active_count == 0)
+        assert read_used() == (2, 200, 0)
+    refused = limited.post_chat(username="alice", session_id="third", message="hi")
+    assert (refused.status_code, refused.json["code"]) == (429, "budget_exhausted")
+    if end == "approve":
+        decide(limited, run_id, asked["id"], "approve")
+        assert resume(limited, run_id, seen)[-1]["type"] == "end"
+        assert read_used() == (2, 300, 0)
+    elif end == "stop":
+        limited.post(f"/api/v1/chat/runs/{run_id}/stop", json={"username": "alice"})
+        api.state.chat.recovery.recover()
+        assert describe(limited, run_id)["status"] == "stopped"
+        assert read_used() == (2, 200, 0)
+    elif end == "delete":
+        limited.client.delete(
+            "/api/v1/chat/sessions/s?username=alice", headers={"X-API-Key": secret}
+        )
+        api.state.chat.recovery.recover()
+        assert read_used() == (2, 200, 0)
+
+
 def test_a_key_can_require_approval_for_more_tools(
     make_worker: Callable[..., Worker],  # noqa: F811
 ) -> None:
@@ -705,26 +757,39 @@ def test_a_call_can_wait_in_a_very_long_conversation(worker: Worker, shop: Shop)
     assert shop.paid == [5]
 
 
-def test_few_calls_of_a_key_wait_in_very_long_conversations(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No quota counts a conversation that only a waiting turn stores."""
-    monkeypatch.setattr(waiting, "_MAX_LONG", 1)
+@pytest.mark.parametrize("size", [100_000, 300_000])
+def test_waiting_turns_count_for_the_quota_of_their_key(worker: Worker, size: int) -> None:
+    """Their conversation is stored only until they end."""
+    api = worker.api
+    rules = KeyRules(stored_bytes=size).dump()
+    _, secret = api.state.db.write(
+        lambda db: keys.create_key(db, "limited", ["chat"], created_by="test", rules=rules)
+    )
 
-    def buy(session_id: str, size: int) -> str:
+    def buy(session_id: str) -> Any:
         said = [("user", "x" * size), ("assistant", "I see."), ("user", "buy")]
         messages = [
             {"id": role, "role": role, "parts": [{"type": "text", "text": text}]}
             for role, text in said
         ]
         body = {"id": session_id, "messages": messages, "approvals": True}
-        return post(worker.api, "aisdk", worker.api.key, body).get_data(as_text=True)
+        return post(api, "aisdk", secret, body)
 
-    assert '"approvalId"' in buy("first", 300_000)
-    refused = buy("second", 300_000)
-    assert '"approvalId"' not in refused
-    assert "1 turns of this API key wait for approvals in long conversations" in refused
-    assert '"approvalId"' in buy("third", 300)
+    def read_bytes() -> int:
+        own = api.client.get("/api/v1/keys/self", headers={"X-API-Key": secret}).get_json()
+        return int(own["data"]["used"]["stored_bytes"])
+
+    assert '"approvalId"' in buy("first").get_data(as_text=True)
+    assert size < read_bytes() < size + 10_000
+    refused = buy("second")
+    assert (refused.status_code, refused.json["code"]) == (413, "quota_exceeded")
+    with api.state.db.read() as db:
+        run_id = Run.select(Run.run_id).scalar(db)
+    wait_for(lambda: api.state.chat.runs.active_count == 0)
+    api.client.post(f"/api/v1/chat/runs/{run_id}/stop", headers={"X-API-Key": secret}, json={})
+    api.state.chat.recovery.recover()
+    assert read_bytes() < 10_000
+    assert '"approvalId"' in buy("third").get_data(as_text=True)
 
 
 def test_a_call_can_wait_whatever_the_size_of_its_step(

@@ -72,6 +72,7 @@ def make_plan(
             ),
             reply=last.reply,
             pictures=_list_pictures(seen[last.event : to]),
+            counted=_find_counted(steps, approvals),
         )
     return Plan(resumed, _make_rewind(run_id, seen, to) + (held if streaming else []))
 
@@ -86,6 +87,16 @@ def _read_approvals(step: StoredStep, approvals: Sequence[ApprovalRow]) -> dict[
         if one.status != "pending" and not one.begun
     }
     return {"pending": [one for one in step.pending if one not in begun], "decisions": decisions}
+
+
+def _find_counted(steps: Sequence[StoredStep], approvals: Sequence[ApprovalRow]) -> tuple[int, int]:
+    """Return the tokens that were counted when the run last began to wait."""
+    asked = {one.call_id for one in approvals}
+    for step in reversed(steps):
+        if not asked.isdisjoint(step.pending):
+            other, cached, output = step.reply["usage"]
+            return other + cached, output
+    return 0, 0
 
 
 def _find_end(

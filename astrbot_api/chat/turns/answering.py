@@ -187,7 +187,7 @@ class Answer:
                 continue
             if isinstance(step, ApprovalNeeded):
                 yield from self._show_files()
-                yield from self._waits.suspend(step)
+                yield from self._waits.suspend(step, self._reply.to_stats())
                 return None
             if isinstance(step, MediaDelta):
                 self._send_media(step)

@@ -28,6 +28,7 @@ from ...events import Event
 from ...messages import plain_text
 from ...runtime.clock import to_iso
 from ...runtime.metrics import Metrics
+from .counting import count_turn
 from .outcome import LOST, Outcome, RunLost, describe_lost_reply, read_outcome
 from .turn import OpenTurn
 
@@ -43,6 +44,7 @@ class EndingRun:
 
     :param worker_id: The owning worker. No other worker can end the run.
     :param key_ids: Keys that count the turn. None looks up the run's key and its maker.
+    :param counted: Tokens of input and output that they have counted.
     :param payer: The key whose quota counts the reply.
     :param kept: Whether the session is visible to users.
     :param answers_messenger: Whether a messenger may wait for the reply.
@@ -58,6 +60,7 @@ class EndingRun:
     key_id: str | None
     worker_id: str
     key_ids: frozenset[str] | None = None
+    counted: tuple[int, int] = (0, 0)
     payer: str | None = None
     kept: bool = True
     answers_messenger: bool = True
@@ -68,7 +71,6 @@ class EndingRun:
     def of_turn(cls, turn: OpenTurn) -> EndingRun:
         """Create it from a turn of this worker."""
         request = turn.request
-        root = {request.guard.root_id} if request.guard else set()
         return cls(
             number=turn.number,
             run_id=turn.run_id,
@@ -78,7 +80,8 @@ class EndingRun:
             checkpoint=turn.checkpoint,
             key_id=request.key_id,
             worker_id=turn.worker_id,
-            key_ids=frozenset({request.key_id or "", *root}),
+            key_ids=request.counting_keys,
+            counted=turn.resumed.counted if turn.resumed else (0, 0),
             payer=request.payer,
             kept=request.kept,
             answers_messenger=request.origin is not None,
@@ -230,10 +233,11 @@ class Outcomes:
         if outcome.title:
             name_session(db, run.session, outcome.title)
         message_id = saved[0] if saved else None
-        if not runs.finish_run(
+        has_asked = runs.finish_run(
             db, run.number, outcome.status, worker_id=run.worker_id, error_code=code,
             bot_message=message_id,
-        ):  # fmt: skip
+        )  # fmt: skip
+        if has_asked is None:
             raise RunLost  # rolls the message back, since another worker stored the reply
         if run.answers_messenger and content:
             queue_reply(db, run.run_id, content, run.traceparent)
@@ -246,7 +250,14 @@ class Outcomes:
             db, "run_ended", run_id=run.run_id, session_id=run.session_id, status=outcome.status,
             error_code=code, message_id=message_id, traceparent=run.traceparent,
         )  # fmt: skip
-        _count_turn(db, run, (content or {}).get("agent_stats"), failed=code is not None)
+        turns = 0 if has_asked else 1  # counted when it began to wait
+        if run.key_ids is None:
+            keyuse.add_lost_turn(db, run.key_id, turns=turns)
+        else:
+            stats = (content or {}).get("agent_stats")  # commands have none
+            count_turn(
+                db, run.key_ids, stats, turns=turns, counted=run.counted, failed=code is not None
+            )
         return saved
 
 
@@ -310,25 +321,3 @@ def _link_files(db: peewee.Database, message_id: int, content: Mapping[str, Any]
     if ids:
         files = find_attachments(db, ids)
         link_attachments(db, message_id, [file.id for file in files.values()])
-
-
-def _count_turn(
-    db: peewee.Database, run: EndingRun, stats: Mapping[str, Any] | None, *, failed: bool
-) -> None:
-    """Add a turn to the statistics of its keys. Commands and lost runs have no stats."""
-    if run.key_ids is None:
-        keyuse.add_lost_turn(db, run.key_id)
-        return
-    usage = stats["token_usage"] if stats else {}
-    guessed = (stats or {}).get("estimated_tokens") or {}
-    for key_id in sorted(run.key_ids):  # fixed order, so that two turns cannot deadlock
-        keyuse.add_turn(
-            db,
-            key_id,
-            failed=failed,
-            input_tokens=(
-                usage.get("input_other", 0) + usage.get("input_cached", 0) + guessed.get("input", 0)
-            ),
-            output_tokens=usage.get("output", 0) + guessed.get("output", 0),
-            turn_ms=int((stats["end_time"] - stats["start_time"]) * 1000) if stats else 0,
-        )

@@ -162,7 +162,7 @@ class Reply:
         self._finished = True
         return self._plain(self._fold.reasoning, "reasoning") + self._plain(self.text, None)
 
-    def _to_stats(self, *, stopped: bool = False) -> dict[str, Any]:
+    def to_stats(self, *, stopped: bool = False) -> dict[str, Any]:
         """Return tokens and times, the contract's ``agent_stats``, in seconds.
 
         :param stopped: The turn was stopped during a model call, so count its prompt in any case.
@@ -203,7 +203,7 @@ class Reply:
 
     def to_content(self, *, stopped: bool = False) -> dict[str, Any]:
         """Return the message to store, without its error."""
-        return {**self._fold.to_content(), "agent_stats": self._to_stats(stopped=stopped)}
+        return {**self._fold.to_content(), "agent_stats": self.to_stats(stopped=stopped)}
 
     def _add(self, *shown: Event) -> list[Event]:
         for event in shown:

@@ -95,6 +95,11 @@ class TurnRequest:
         return self.guard.root_id if self.guard else self.key_id
 
     @property
+    def counting_keys(self) -> frozenset[str]:
+        """The keys that count the turn: its own and the maker's, or "" without a key."""
+        return frozenset({self.key_id or "", *([self.guard.root_id] if self.guard else ())})
+
+    @property
     def file_sender(self) -> Sender | None:
         """The key as whose uploads the turn's files count, or None without a key."""
         if self.payer is None:
@@ -144,6 +149,7 @@ class Resumed:
     :param at: Checkpoint at which the agent resumes, or None to start over.
     :param reply: Counters of the reply so far, see :meth:`.reply.Reply.to_state`.
     :param pictures: Ids of pictures sent by the tools of the last step.
+    :param counted: Tokens of input and output that its keys have counted.
     """
 
     events: Sequence[Event]
@@ -151,6 +157,7 @@ class Resumed:
     reply: Mapping[str, Any] = field(default_factory=dict)
     pictures: Sequence[str] = ()
     begun: bool = True
+    counted: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

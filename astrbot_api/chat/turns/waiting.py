@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 import peewee
@@ -12,7 +13,7 @@ import peewee
 from ... import events
 from ...agent.steps import ApprovalNeeded
 from ...config.settings import Settings
-from ...db import approvals, keyuse, ownership, runs
+from ...db import approvals, ownership, runs
 from ...db.approvals import ApprovalRow
 from ...db.audit import AuditEntry
 from ...db.store import Store
@@ -20,16 +21,14 @@ from ...deliveries.webhooks import Announcer
 from ...errors import ApiError, ToolError
 from ...events import Event
 from ...runtime.clock import now_us, to_iso
+from .counting import count_pause
 from .outcome import RunLost
-from .packing import MAX_BYTES, pack_waiting
+from .packing import pack_waiting
 from .sending import Speaker
 from .turn import OpenTurn
 
 #: Seconds to wait for the journal to store a turn's last events before it is suspended.
 _JOURNAL_S = 5.0
-
-#: Maximum number of turns of a key that wait with a long conversation. No quota counts it.
-_MAX_LONG = 16
 
 #: Maximum number of runs that one call of a periodic job processes.
 _AT_ONCE = 500
@@ -55,12 +54,12 @@ class Waits:
         self._speaker = speaker
         self._turn = turn
 
-    def suspend(self, needed: ApprovalNeeded) -> Iterator[Event]:
+    def suspend(self, needed: ApprovalNeeded, stats: Mapping[str, Any]) -> Iterator[Event]:
         """Store the open approvals and yield their events. Any worker may then resume the turn.
 
+        :param stats: The turn's ``agent_stats`` so far.
         :raises RunLost: if another worker already has the turn.
         :raises StorageError: if the approvals cannot be stored.
-        :raises ApiError: ``too_many_turns`` if too many long conversations of its key wait.
         """
         turn = self._turn
         expires_at = now_us() + int(self._settings.approval_s * 1_000_000)
@@ -77,18 +76,23 @@ class Waits:
             if not ownership.is_owner(db, turn.number, turn.worker_id):
                 raise RunLost
             if turn.pinned.is_set():  # the request was too long to store when the turn began
-                _check_long(db, turn.request.payer)
                 runs.store_request(db, turn.number, pack_waiting(turn))
+            first, is_new = not approvals.was_asked(db, turn.number), False
+            held_bytes = approvals.measure_run(db, turn.number)
             for call, event in zip(needed.calls, asked, strict=True):
                 if approvals.add_approval(
                     db, event["data"]["id"], turn.number, call_id=call.id, tool=call.name,
                     args=orjson.dumps(call.args).decode(), expires_at=expires_at,
+                    payer=turn.request.payer, more_bytes=held_bytes,
                 ):  # fmt: skip
+                    is_new, held_bytes = True, 0
                     self._announcer.queue(
                         db, "approval_required", run_id=turn.run_id,
                         session_id=turn.session.session_id, username=turn.request.creator,
                         traceparent=turn.span.to_traceparent(), **event["data"],
                     )  # fmt: skip
+            if is_new:
+                count_pause(db, turn, stats, first=first)
 
         # Before the events, since a client may answer at once.
         self._store.write(ask)
@@ -133,15 +137,6 @@ class Waits:
             )  # fmt: skip
         except ToolError:
             return  # the approval is still open
-
-
-def _check_long(db: peewee.Database, payer: str | None) -> None:
-    if payer and keyuse.count_long_waiting(db, payer, MAX_BYTES) >= _MAX_LONG:
-        raise ApiError(
-            "too_many_turns",
-            f"{_MAX_LONG} turns of this API key wait for approvals in long conversations; decide "
-            "them first",
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,7 @@ class RunApproval(Table):
 
     ``status`` is ``pending``, ``approved`` or ``rejected``. ``arguments`` is the JSON of approved
     arguments that replace the model's. ``begun`` is 1 once the call may have been executed.
+    ``size_bytes`` counts for the key ``payer``: the call, and once what its run stores besides.
     """
 
     approval_id = TextField(primary_key=True)
@@ -102,6 +103,8 @@ class RunApproval(Table):
     begun = Whole(default=0, constraints=ZERO)
     created_at = Whole()
     expires_at = Whole()
+    payer = TextField(null=True)
+    size_bytes = Whole(default=0, constraints=ZERO)
 
 
 add_index("run_approval_run", RunApproval.run)

@@ -83,9 +83,10 @@ def get_own_key() -> Response:
     with get_state().db.read() as db:
         row = keys.find_key(db, caller.key_id)
         used = _read_used(db, caller.key_id, caller.root_id)
+        open_turns = keyuse.count_uncounted_turns(db, caller.key_id)
     if row is None:  # deleted a moment ago
         raise ApiError("invalid_api_key", "Invalid API key")
-    left = _find_left(rules, used)
+    left = _find_left(rules, used, open_turns)
     if caller.rate is not None and rules.requests_per_minute is not None:
         left["requests_per_minute"] = caller.rate.remaining
     return ok(
@@ -143,9 +144,11 @@ def _read_used(db: peewee.Database, key_id: str, root_id: str) -> dict[str, int]
     }
 
 
-def _find_left(rules: KeyRules, used: dict[str, int]) -> dict[str, int]:
-    """Return the remaining quota of each limit that is set."""
-    open_turns = used["streams"]
+def _find_left(rules: KeyRules, used: dict[str, int], open_turns: int) -> dict[str, int]:
+    """Return the remaining quota of each limit that is set.
+
+    :param open_turns: Turns that ``used`` lacks.
+    """
     counts = {
         **used,  # the other limits have the names of their counts
         "turns_per_day": used["turns_today"] + open_turns,
