@@ -734,6 +734,31 @@ def test_ligatures_that_ghostscript_writes_are_read() -> None:
     assert read(pdf).split() == ["first", "off", "office", "昀昀"]
 
 
+def make_hebrew_pdf(page: str, more: str = "") -> bytes:
+    """Return a PDF with a page on which ``/F1`` shows the bytes 1 to 27 as Hebrew letters."""
+    cmap = (
+        "begincmap 1 begincodespacerange <00> <ff> endcodespacerange 2 beginbfrange "
+        "<01> <1b> <05d0> <20> <7e> <0020> endbfrange endcmap"
+    )
+    pdf = samples.make_pdf(
+        page, fields=[f"<</Length {len(cmap)}>>stream\n{cmap}\nendstream"], more=more
+    )
+    return pdf.replace(b"/BaseFont/Helvetica", b"/BaseFont/Helvetica/ToUnicode 6 0 R")
+
+
+def test_letters_from_right_to_left_are_in_their_order() -> None:
+    # Glyphs that step to the left, as Chromium prints them.
+    page = r"BT /F1 12 Tf 300 700 Td [(\001)1400(\002)1400(\003)] TJ 0 -20 Td (one, two) Tj ET"
+    assert read(make_hebrew_pdf(page)).split("\n") == ["אבג", "one, two"]
+
+
+def test_words_of_a_document_from_right_to_left_are_in_their_order() -> None:
+    lines = ["one, two three", r"\003\002\001 \001\001", r".four five \002\002"]
+    page = "BT /F1 12 Tf 200 700 Td " + " 0 -20 Td ".join(f"({one}) Tj" for one in lines) + " ET"
+    pdf = make_hebrew_pdf(page, ">>/ViewerPreferences<</Direction/R2L")
+    assert read(pdf).split("\n") == ["one, two three", "אא אבג", "בב four five."]
+
+
 def test_only_pages_that_were_not_read_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("astrbot_api.files.reading.pdf._ENOUGH_CHARS", 0)
     for count, notes in ((1, []), (2, ["Only 1 of its 2 pages were read."])):

@@ -15,6 +15,7 @@ from pypdfium2 import raw
 
 from ...errors import Unreadable
 from .pdf_fields import read_fields
+from .pdf_rtl import RTL, is_rtl, read_in_order
 
 #: Number of characters after which reading stops.
 _ENOUGH_CHARS = 2_000_000
@@ -84,11 +85,11 @@ def read_pdf(source: BinaryIO, notes: list[str]) -> tuple[str, list[int]]:
     images: list[int] = []
     damaged: list[int] = []
     chars = 0
-    count, began = len(document), time.process_time()
+    count, began, is_marked = len(document), time.process_time(), is_rtl(document)
     for number in range(count):
         try:
             page = document[number]
-            text, is_image = _read_page(page)
+            text, is_image = _read_page(page, is_marked)
             fields = read_fields(document, page)
         except pypdfium2.PdfiumError:
             damaged.append(number)
@@ -126,14 +127,20 @@ def _describe(document: pypdfium2.PdfDocument) -> Iterator[str]:
         yield f"Files are attached to it, which are not read ({count}): {listed}."
 
 
-def _read_page(page: pypdfium2.PdfPage) -> tuple[str, bool]:
-    """Return a page's text, and whether only its image shows what it says."""
+def _read_page(page: pypdfium2.PdfPage, is_rtl: bool) -> tuple[str, bool]:
+    """Return a page's text, and whether only its image shows what it says.
+
+    :param is_rtl: Whether the document is marked as written from right to left.
+    """
     reader = page.get_textpage()
     checked = min(reader.count_chars(), _CHECKED_CHARS)
     unknown = sum(raw.FPDFText_HasUnicodeMapError(reader.raw, at) == 1 for at in range(checked))
     if unknown > checked * _MAX_UNKNOWN:
         return "", True
-    text: str = reader.get_text_bounded().replace("\r\n", "\n").replace("\ufffe", "").strip()
+    text: str = reader.get_text_bounded()
+    if is_rtl or RTL.search(text):
+        text = read_in_order(reader, is_rtl) or text
+    text = text.replace("\r\n", "\n").replace("\ufffe", "").strip()
     text = _SWAPPED.sub(lambda ligature: ligature[0].translate(_LETTERS), text)
     if not text:
         return "", raw.FPDFPage_CountObjects(page.raw) > 0
