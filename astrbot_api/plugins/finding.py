@@ -94,15 +94,19 @@ def _same(value: Any) -> Any:
 
 
 def _iter_folders(data_dir: Path) -> Iterator[FoundPlugin]:
-    for folder in sorted((data_dir / "plugins").glob("*/")):
-        if not folder.is_dir() or folder.name.startswith((".", "__")):
+    for path in sorted((data_dir / "plugins").glob("*")):
+        # A single file is a plugin, too, whose error names its right place.
+        if path.name.startswith((".", "__")) or not (path.is_dir() or path.suffix == ".py"):
             continue
-        shown = f"plugins/{folder.name}"
-        yield FoundPlugin(folder.name, FOLDER, shown, partial(load_folder, folder, shown))
+        shown = f"plugins/{path.name}"
+        name = path.name.removesuffix(".py")
+        yield FoundPlugin(name, FOLDER, shown, partial(load_folder, path, shown))
 
 
 def load_folder(folder: Path, shown: str) -> Callable[[], Any]:
     """Import ``plugin.py`` or ``__init__.py`` as a package of its own."""
+    if folder.is_file():
+        raise PluginError(f"{shown} is no folder; move it to plugins/{folder.stem}/plugin.py")
     files = [folder / "plugin.py", folder / "__init__.py"]
     path = next((one for one in files if one.is_file()), None)
     if path is None:

@@ -609,6 +609,7 @@ def test_a_plugin_that_fails_to_load_is_named_and_skipped(
     write_plugin(tmp_path, "good", GOOD)
     write_plugin(tmp_path, "package", GOOD.replace('"good", "', '"p", "'), "__init__.py")
     (tmp_path / "plugins" / "empty").mkdir()
+    (tmp_path / "plugins" / "single.py").write_text(GOOD, encoding="utf-8")
     app = create_app(api=AstrBotAPI(data_dir=tmp_path))
     state: AppState = app.extensions["astrbot_api"]
     reasons = {one.name: one.reason for one in state.agents.plugins.list_records()}
@@ -617,6 +618,7 @@ def test_a_plugin_that_fails_to_load_is_named_and_skipped(
         assert reason in reasons[name], name
         assert f"plugin {name} (plugins/{name}) is disabled: " in caplog.text
     assert "neither plugin.py nor __init__.py" in reasons["empty"]
+    assert reasons["single"].endswith("single.py is no folder; move it to plugins/single/plugin.py")
     assert reasons["good"] == reasons["package"] == ""
 
 
