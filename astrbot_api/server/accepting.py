@@ -6,6 +6,9 @@ clients would open all its streams at one worker, while the others stay idle.
 
 from __future__ import annotations
 
+import errno
+import resource
+import time
 from typing import Any
 
 from gevent.server import StreamServer
@@ -19,6 +22,12 @@ _DEFER_S = 0.001
 
 #: Maximum of these seconds. On a busy machine a worker may wait so long for a processor.
 _MAX_DEFER_S = 0.005
+
+#: Pause before the next connection if the worker has too many open files, in seconds.
+_FULL_S = 0.5
+
+#: Interval between log lines about that, in seconds.
+_LOG_FULL_S = 60.0
 
 
 def share_connections(worker: Any, counts: memoryview) -> None:
@@ -55,16 +64,35 @@ def share_connections(worker: Any, counts: memoryview) -> None:
 
     class Server(StreamServer):  # type: ignore[misc]
         _deferred = False
+        _log_full_at = 0.0
 
         def do_read(self) -> Any:
             lead = 0 if self._deferred else find_lead()
             self._deferred = lead > 0
-            if lead <= 0:
+            if lead > 0:
+                return self._pause(min(lead * _DEFER_S, _MAX_DEFER_S))
+            try:
                 return super().do_read()
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                self._log_full(error)
+                return self._pause(_FULL_S)
+
+        def _log_full(self, error: OSError) -> None:
+            """Log it once per minute. gevent would print a traceback for each attempt."""
+            if time.monotonic() >= self._log_full_at:
+                self._log_full_at = time.monotonic() + _LOG_FULL_S
+                limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+                worker.log.error(
+                    "new connections wait: %s (the limit is %d). Raise it with ulimit -n, or "
+                    "LimitNOFILE= of systemd", error.strerror, limit,
+                )  # fmt: skip
+
+        def _pause(self, pause_s: float) -> None:
             self.stop_accepting()
-            self._timer = self.loop.timer(min(lead * _DEFER_S, _MAX_DEFER_S))
+            self._timer = self.loop.timer(pause_s)
             self._timer.start(self._accept_again)
-            return None
 
         def _accept_again(self) -> None:
             self._timer.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import resource
 import shlex
 import signal
 import socket
@@ -11,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -285,6 +287,25 @@ def test_a_first_start_that_is_killed_loses_no_key_and_no_password(
     started.append(second)
     out += second.wait_started().out
     assert (out.count("Authorization: Bearer abk_"), out.count("    password  ")) == (1, 1)
+
+
+def test_too_many_open_files_are_one_line_in_the_log(data_dir: Path, started: list[Serve]) -> None:
+    server = Serve(data_dir, "--workers", "1", ASTRBOT_MODEL_URL="http://127.0.0.1:9/v1")
+    started.append(server)
+    server.wait_started()
+    server.http.clear()
+    (worker,) = children(server.find_child("gunicorn"))
+    url = server.curl_words()[2].removesuffix("/api/v1/chat") + "/healthz"
+    limits = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+    used = len(os.listdir(f"/proc/{worker}/fd"))
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (used, limits[1]))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(server.http.request, "GET", url)
+        wait_for(lambda: "new connections wait: Too many open files" in server.err)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, limits)
+        assert waiting.result().status == 200
+    assert "Traceback" not in server.err
+    assert server.err.count("LimitNOFILE") == 1
 
 
 def test_the_folder_of_the_metrics_is_created(data_dir: Path, started: list[Serve]) -> None:
