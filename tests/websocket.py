@@ -140,11 +140,11 @@ class WebSocketClient:
         return found
 
 
-def handshake(key: str, query: str = "") -> str:
+def handshake(key: str, query: str = "", *, path: str = "/api/v1/chat/ws") -> str:
     """Return the headers of a valid handshake."""
     return "\r\n".join(
         [
-            f"GET /api/v1/chat/ws{query} HTTP/1.1",
+            f"GET {path}{query} HTTP/1.1",
             "Host: 127.0.0.1",
             "Upgrade: websocket",
             "Connection: Upgrade",

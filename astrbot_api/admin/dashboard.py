@@ -37,16 +37,21 @@ _WITH_SESSION = {
     ("POST", "/chat/update_session_display_name"): "sessions.rename",
 }
 
+#: The WebSocket of AstrBot's chat page until 4.25. Later pages use the path below ``/api/v1``.
+_SOCKET = ("/unified_chat/ws", "websocket.open_unified_websocket_upgrade")
+
 _PARENT = "astrbot_api"
 
 
 def add_dashboard_paths(app: Flask, settings: Settings) -> None:
     """Add the paths to an application whose API is registered."""
 
-    def add(method: str, path: str, endpoint: str, view: Callable[..., Any]) -> None:
+    def add(
+        method: str, path: str, endpoint: str, view: Callable[..., Any], *, websocket: bool = False
+    ) -> None:
         app.add_url_rule(
             f"{settings.url_prefix}/api{path}", endpoint, view, methods=[method],
-            provide_automatic_options=False,
+            provide_automatic_options=False, websocket=websocket,
         )  # fmt: skip
 
     for (method, path), name in _SAME.items():
@@ -57,6 +62,8 @@ def add_dashboard_paths(app: Flask, settings: Settings) -> None:
         # The endpoint belongs to the same blueprint, so its checks and error handlers apply.
         view = _name_session(app.view_functions[endpoint])
         add(method, path, f"{endpoint}_elsewhere", view)
+    path, name = _SOCKET
+    add("GET", path, f"{_PARENT}.{name}", app.view_functions[f"{_PARENT}.{name}"], websocket=True)
 
 
 def _name_session(view: Callable[..., Any]) -> Callable[[], Response]:

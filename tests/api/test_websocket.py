@@ -227,3 +227,87 @@ def test_an_idle_connection_is_closed_after_a_timeout(
         wait_for(lambda: api.http.sockets.close_idle() or api.http.sockets.open_count == 0)
         assert client.receive() is None
         assert client.closed_with == (1000, "the connection was idle for too long; connect again")
+
+
+UNIFIED = "/api/v1/unified-chat/ws"
+
+#: The frames that AstrBot 4.29.3 sends for one turn, and their fields.
+RECORDED_TURN = {
+    "user_message_saved": {"ct", "type", "data", "message_id"},
+    "run_started": {"ct", "type", "data", "streaming", "message_id"},
+    "plain": {"ct", "type", "data", "streaming", "chain_type", "message_id"},
+    "agent_stats": {"ct", "type", "data", "message_id"},
+    "complete": {"ct", "type", "data", "reasoning", "streaming", "message_id"},
+    "message_saved": {"ct", "type", "data", "message_id"},
+    "end": {"ct", "type", "data", "streaming", "message_id"},
+}
+
+
+@pytest.mark.parametrize("path", [UNIFIED, "/api/unified_chat/ws"], ids=["4.29", "4.25"])
+def test_the_chat_page_of_astrbot_runs_a_turn_with_its_login(
+    make_api: Callable[..., Api], serve: Callable[[Api], int], path: str
+) -> None:
+    """The page sends its login in the query, because it cannot set headers of a WebSocket."""
+    api = make_api(ASTRBOT_ADMIN_PASSWORD="correct horse battery")
+    body = {"username": "astrbot", "password": "correct horse battery"}
+    token = api.client.post("/api/v1/auth/login", json=body).get_json()["data"]["token"]
+    with WebSocketClient(serve(api), handshake("", f"?token={token}", path=path)) as client:
+        client.send({
+            "ct": "chat", "t": "send", "session_id": "s1", "message_id": "m1",
+            "message": [{"type": "plain", "text": "Hello"}], "flags": {"enable_streaming": True},
+            "locale": "zh-CN", "selected_provider": "", "selected_model": "",
+        })  # fmt: skip
+        frames = {one["type"]: one for one in client.iter_turn()}
+    for kind, fields in RECORDED_TURN.items():
+        assert fields <= set(frames[kind]), kind
+    assert {(one["ct"], one["message_id"]) for one in frames.values()} == {("chat", "m1")}
+    headers = {"Authorization": f"Bearer {token}"}
+    session = api.client.get("/api/v1/chat/sessions/s1", headers=headers).get_json()["data"]
+    assert [one["id"] for one in session["history"]] == [
+        frames["user_message_saved"]["data"]["id"], frames["message_saved"]["data"]["id"]
+    ]  # fmt: skip
+    assert session["creator"] == "astrbot"
+
+
+def test_an_interrupt_stops_only_the_named_turn(api: Api, serve: Callable[[Api], int]) -> None:
+    with WebSocketClient(serve(api), handshake(api.key, path=UNIFIED)) as client:
+        for name in ("m1", "m2"):
+            client.send({
+                "ct": "chat", "t": "send", "message_id": name, "username": "alice",
+                "message": "N=50 DELAY=20",
+            })  # fmt: skip
+        while client.receive()["type"] != "plain":
+            pass
+        client.send({"ct": "chat", "t": "interrupt", "message_id": "m1"})
+        answers: dict[str, str] = {}
+        while len(answers) < 3:
+            frame = client.receive()
+            if frame["type"] == "error":
+                answers["error"] = frame["message_id"]
+                assert (frame["ct"], frame["t"], frame["code"]) == ("chat", "error", "INTERRUPTED")
+            elif frame["type"] == "complete":
+                answers[frame["message_id"]] = frame["data"]
+    assert answers.pop("error") == "m1"
+    assert len(answers["m1"]) < len(answers["m2"])
+    assert answers["m2"].endswith("tok49")
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        ({"ct": "chat", "t": "nope"}, "Unsupported message type: nope"),
+        ({"ct": "live", "t": "send"}, "Unsupported ct: live"),
+        ({"ct": "chat", "t": "send", "message": []}, "Message content is empty"),
+    ],
+)
+def test_an_invalid_frame_of_the_chat_page_names_its_turn(
+    api: Api, serve: Callable[[Api], int], frame: dict[str, str], reason: str
+) -> None:
+    with WebSocketClient(serve(api), handshake(api.key, path=UNIFIED)) as client:
+        client.send({**frame, "username": "alice", "message_id": "m1"})
+        answer = client.receive()
+    assert answer.pop("data").startswith(reason)
+    assert answer == {
+        "ct": "chat", "t": "error", "type": "error", "code": "INVALID_MESSAGE_FORMAT",
+        "message_id": "m1",
+    }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Route ``GET /chat/ws``."""
+"""Routes ``GET /chat/ws`` and ``GET /unified-chat/ws``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from flask import Blueprint, Response, request
 from ...chat.watching.watch import Watch
 from ...errors import ApiError, StorageError
 from ...events import decode_event
-from ..auth import check_username, get_caller, get_holder, make_reservation, require_scope
+from ..auth import (
+    check_username,
+    get_caller,
+    get_holder,
+    make_reservation,
+    read_secret,
+    require_scope,
+)
 from ..blueprint import ApiBlueprint
 from ..own_runs import decide_as_caller, find_run_to_decide
 from ..state import get_http_state, get_state
@@ -23,9 +30,9 @@ from ..websocket.connection import POLICY, RESTART, TRY_AGAIN, WebSocket, find_s
 from ..websocket.sockets import OpenSocket
 from .schemas import read_turn_request
 from .websocket_frames import (
-    decided_frame,
-    error_frame,
-    event_frame,
+    BadFrame,
+    ChatFrames,
+    UnifiedFrames,
     load_decision,
     load_request,
     parse_frame,
@@ -43,6 +50,11 @@ _REFUSED_S = 0.02
 
 #: Error that closes a connection after its key was revoked or has expired.
 _KEY_ENDED = ApiError("invalid_api_key", "Invalid API key")
+
+_TOKEN = {
+    "in": "query", "name": "token", "schema": {"type": "string"}, "example": "InFvQzI1MWMx…",
+    "description": "The owner's login token, for pages. Programs send a header.",
+}  # fmt: skip
 
 blp = ApiBlueprint(
     "websocket", __name__, tag="WebSocket", scope="chat",
@@ -79,6 +91,41 @@ def open_websocket() -> Response:
     `PROCESSING_ERROR`. The handshake succeeds with any key. An invalid key returns the code
     `UNAUTHORIZED`, and the connection is closed with 1008. The key is checked again for each turn.
     """
+    return _open(ChatFrames())
+
+
+@blp.route("/unified-chat/ws", methods=["GET"])
+@blp.doc(
+    operationId="openUnifiedChatWebSocket",
+    parameters=[_TOKEN],
+    responses={101: {"description": "The connection switches to the WebSocket protocol."}},
+)
+@blp.raises("upgrade_required", "websocket_unsupported")
+def open_unified_websocket() -> Response:
+    """Open a WebSocket with the frames of AstrBot's own chat page.
+
+    Frames are those of `/chat/ws` with `"ct":"chat"`, and `user_message_saved` is sent, too.
+    `{"ct":"chat","t":"interrupt"}` stops the turns of this connection, or the one of `message_id`,
+    and returns an `error` with the code `INTERRUPTED`. An invalid frame has the code
+    `INVALID_MESSAGE_FORMAT`.
+    """
+    token = request.args.get("token", "").strip()
+    if token and not read_secret(request):
+        # Pages cannot set headers of a WebSocket.
+        request.environ["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+    return _open(UnifiedFrames())
+
+
+# Werkzeug routes WebSocket requests separately. Both rules have one view, and one operation in the
+# OpenAPI document.
+for _path, _view in (("/chat/ws", open_websocket), ("/unified-chat/ws", open_unified_websocket)):
+    Blueprint.add_url_rule(
+        blp, _path, f"{_view.__name__}_upgrade", _view, methods=["GET"], websocket=True
+    )
+
+
+def _open(frames: ChatFrames) -> Response:
+    """Serve the current request's connection until it ends."""
     if request.headers.get("Upgrade", "").strip().lower() != "websocket":
         require_scope("chat")
         raise ApiError(
@@ -94,7 +141,7 @@ def open_websocket() -> Response:
             ping_s=settings.websocket_ping_s, reservation=reservation,
         )  # fmt: skip
         try:
-            _serve(websocket)
+            _serve(websocket, frames)
         except Exception:
             log.exception("a WebSocket failed")
             websocket.break_off()
@@ -102,135 +149,141 @@ def open_websocket() -> Response:
     return _Handled(status=101)
 
 
-# Werkzeug routes WebSocket requests separately. Both rules have one view, and one operation in the
-# OpenAPI document.
-Blueprint.add_url_rule(
-    blp, "/chat/ws", "open_websocket_upgrade", open_websocket, methods=["GET"], websocket=True
-)
-
-
-def _serve(websocket: WebSocket) -> None:
+def _serve(websocket: WebSocket, frames: ChatFrames) -> None:
     """Answer frames until the connection ends."""
     sockets = get_http_state().sockets
     try:
         require_scope("chat")
-        opened = sockets.open(websocket, get_holder(), partial(_dismiss, websocket, _KEY_ENDED))
+        refuse = partial(_dismiss, websocket, frames, _KEY_ENDED)
+        opened = sockets.open(websocket, get_holder(), refuse)
     except (ApiError, StorageError) as error:
-        _dismiss(websocket, error)
+        _dismiss(websocket, frames, error)
         return
     try:
+        conversation = _Conversation(opened, frames)
         while (raw := websocket.receive()) is not None:
-            if not _answer(opened, raw):
+            if not conversation.answer(raw):
                 return
     finally:
         sockets.forget(opened)
 
 
-def _answer(opened: OpenSocket, raw: str | bytes) -> bool:
-    """Answer one frame. Return whether the connection stays open."""
-    websocket = opened.websocket
-    opened.used_at = time.monotonic()
-    try:
-        frame = parse_frame(raw)
-        if frame.get("t") == "ping":
-            return websocket.send('{"type":"pong"}')
+class _Conversation:
+    """The turns of one connection."""
+
+    def __init__(self, opened: OpenSocket, frames: ChatFrames) -> None:
+        self._opened = opened
+        self._websocket = opened.websocket
+        self._frames = frames
+        #: The client's id of each running turn, or empty if it sent none.
+        self._watches: dict[Watch, str] = {}
+
+    def answer(self, raw: str | bytes) -> bool:
+        """Answer one frame. Return whether the connection stays open."""
+        self._opened.used_at = time.monotonic()
+        frame: dict[str, Any] = {}
         try:
-            # Checked for each turn, because a key may be revoked while the connection is open.
-            require_scope("chat")
-        except ApiError as error:
-            if error.status == 429:  # rate limit of the key; the client can retry later
-                return _refuse_frame(websocket, error)
-            _dismiss(websocket, error)
-            return False
-        if frame.get("t") == "decide":
-            return _decide(websocket, frame)
-        _start(opened, frame)
-    except (ApiError, StorageError) as error:
-        return _refuse_frame(websocket, error)
-    except Exception:
-        log.exception("a frame could not be answered")
-        return _refuse_frame(websocket, ApiError("internal_error", "The server failed."))
-    return True
+            frame = parse_frame(raw)
+            self._frames.check(frame)
+            if frame.get("t") == "ping":
+                return self._websocket.send('{"type":"pong"}')
+            try:
+                # Checked for each turn, because a key may be revoked while the connection is open.
+                require_scope("chat")
+            except ApiError as error:
+                if error.status == 429:  # rate limit of the key; the client can retry later
+                    return self._refuse(error, frame)
+                _dismiss(self._websocket, self._frames, error)
+                return False
+            if frame.get("t") == "decide":
+                return self._decide(frame)
+            if frame.get("t") == "interrupt":
+                return self._interrupt(frame)
+            self._start(frame)
+        except (ApiError, StorageError) as error:
+            return self._refuse(error, frame)
+        except Exception:
+            log.exception("a frame could not be answered")
+            return self._refuse(ApiError("internal_error", "The server failed."), frame)
+        return True
 
+    def _refuse(self, error: ApiError | StorageError, frame: dict[str, Any]) -> bool:
+        stays_open = self._websocket.send(_write(self._frames.write_error(error, frame)))
+        time.sleep(_REFUSED_S)
+        return stays_open
 
-def _refuse_frame(websocket: WebSocket, error: ApiError | StorageError) -> bool:
-    stays_open = _refuse(websocket, error)
-    time.sleep(_REFUSED_S)
-    return stays_open
+    def _decide(self, frame: dict[str, Any]) -> bool:
+        """Decide a pending tool call. The turn's own connection shows the rest of the turn."""
+        body = load_decision(frame)
+        run = find_run_to_decide(frame["run_id"], body["username"])
+        decided = decide_as_caller(run, frame["id"], body)
+        return self._websocket.send(_write(self._frames.write_decided(frame, decided.left)))
 
+    def _interrupt(self, frame: dict[str, Any]) -> bool:
+        """Stop the turns of this connection, or only the one whose id the client names."""
+        named = read_message_id(frame)
+        watches = list(self._watches.items())
+        get_state().chat.runs.stop([watch.run_id for watch, own in watches if named in ("", own)])
+        return self._refuse(BadFrame("INTERRUPTED", "INTERRUPTED"), frame)
 
-def _decide(websocket: WebSocket, frame: dict[str, Any]) -> bool:
-    """Decide a pending tool call. The turn's own connection shows the rest of the turn."""
-    body = load_decision(frame)
-    run = find_run_to_decide(frame["run_id"], body["username"])
-    decided = decide_as_caller(run, frame["id"], body)
-    return websocket.send(orjson.dumps(decided_frame(frame, decided.left)).decode())
+    def _start(self, frame: dict[str, Any]) -> None:
+        """Start the turn of a frame, with a thread that sends its events.
 
+        :raises ApiError: the errors of a chat request.
+        """
+        body = load_request(frame)
+        check_username(body["username"])
+        state = get_state()
+        turn = read_turn_request(body, state.settings, get_caller())
+        self._opened.begin_turn()
+        try:
+            watch = state.chat.service.open(turn, self._websocket.break_off)
+        except BaseException:
+            self._opened.finish_turn()
+            raise
+        self._watches[watch] = read_message_id(frame)
+        shown = turn.shown_session_id if turn.session_id else watch.session_id
+        try:
+            threading.Thread(target=self._show, args=(watch, shown), name="ws", daemon=True).start()
+        except RuntimeError as error:  # no thread can be started; does not happen with greenlets
+            self._end(watch)
+            raise ApiError(
+                "server_busy", "This worker cannot start another thread; try again."
+            ) from error
 
-def _start(opened: OpenSocket, frame: dict[str, Any]) -> None:
-    """Start the turn of a frame, with a thread that sends its events.
+    def _show(self, watch: Watch, session_id: str | int) -> None:
+        """Send the frames of a turn until the turn ends or the client disconnects."""
+        message_id = self._watches[watch]
+        try:
+            # Keep watching a turn that waits for an approval, since the connection is open anyway.
+            while not (watch.finished or watch.leaving or self._websocket.closed):
+                for number, line in watch.take(1.0):
+                    # A pushed message, which has no number, keeps its own id.
+                    own = message_id if number is not None else ""
+                    event = decode_event(line)
+                    frame = self._frames.write_event(event, watch.run_id, session_id, own)
+                    if frame is not None and not self._websocket.send(_write(frame)):
+                        return  # the turn continues after a disconnect
+        except StorageError as error:
+            self._websocket.send(_write(self._frames.write_error(error, {})))
+        finally:
+            self._end(watch)
 
-    :raises ApiError: the errors of a chat request.
-    """
-    body = load_request(frame)
-    check_username(body["username"])
-    state = get_state()
-    turn = read_turn_request(body, state.settings, get_caller())
-    opened.begin_turn()
-    try:
-        watch = state.chat.service.open(turn, opened.websocket.break_off)
-    except BaseException:
-        opened.finish_turn()
-        raise
-    shown = turn.shown_session_id if turn.session_id else watch.session_id
-    try:
-        named = (opened, watch, shown, read_message_id(frame))
-        threading.Thread(target=_show, args=named, name="ws", daemon=True).start()
-    except RuntimeError as error:  # no thread can be started; does not happen with greenlets
+    def _end(self, watch: Watch) -> None:
         watch.close()
-        opened.finish_turn()
-        raise ApiError(
-            "server_busy", "This worker cannot start another thread; try again."
-        ) from error
+        del self._watches[watch]
+        self._opened.finish_turn()
 
 
-def _show(opened: OpenSocket, watch: Watch, session_id: str | int, message_id: str) -> None:
-    """Send the frames of a turn until the turn ends or the client disconnects.
-
-    :param message_id: The client's id of the turn, or empty if it sent none.
-    """
-    websocket = opened.websocket
-    try:
-        # Keep watching a turn that waits for an approval, since the connection is open anyway.
-        while not (watch.finished or watch.leaving or websocket.closed):
-            for number, line in watch.take(1.0):
-                # A pushed message, which has no number, keeps its own id.
-                own = message_id if number is not None else ""
-                frame = event_frame(decode_event(line), watch.run_id, session_id, own)
-                if frame is not None and not websocket.send(orjson.dumps(frame).decode()):
-                    return  # the turn continues after a disconnect
-    except StorageError as error:
-        _refuse(websocket, error)
-    finally:
-        watch.close()
-        opened.finish_turn()
-
-
-def _dismiss(websocket: WebSocket, error: ApiError | StorageError) -> None:
+def _dismiss(websocket: WebSocket, frames: ChatFrames, error: ApiError | StorageError) -> None:
     """Send an error and close the connection. Clients connect again unless the code is 1008."""
     code = POLICY
     if isinstance(error, StorageError) or error.code == "server_busy":
         code = TRY_AGAIN
     elif error.code == "shutting_down":
         code = RESTART
-    websocket.close(code, str(error), last=_write_refusal(error))
+    websocket.close(code, str(error), last=_write(frames.write_error(error, {})))
 
 
-def _refuse(websocket: WebSocket, error: ApiError | StorageError) -> bool:
-    return websocket.send(_write_refusal(error))
-
-
-def _write_refusal(error: ApiError | StorageError) -> str:
-    if isinstance(error, StorageError):
-        error = ApiError("storage_error", str(error))
-    return orjson.dumps(error_frame(error)).decode()
+def _write(frame: dict[str, Any]) -> str:
+    return orjson.dumps(frame).decode()

@@ -1,4 +1,4 @@
-"""Frames of the chat WebSocket: parsing, validation, and conversion of events."""
+"""Frames of the chat WebSockets: parsing, validation, and conversion of events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import marshmallow as ma
 import orjson
 
-from ...errors import ApiError
+from ...errors import ApiError, StorageError
 from ...events import Event
 from ...messages import EMPTY_MESSAGE
 from ...runtime.bounded_json import JsonLimitError, load_json
@@ -48,7 +48,7 @@ class BadFrame(ApiError):
 def parse_frame(raw: str | bytes) -> dict[str, Any]:
     """Return the JSON object of a text or binary frame.
 
-    :raises BadFrame: if the frame is not a JSON object of a known type.
+    :raises BadFrame: if the frame is not a JSON object.
     """
     try:
         value = load_json(raw)
@@ -58,9 +58,6 @@ def parse_frame(raw: str | bytes) -> dict[str, Any]:
         raise BadFrame("INVALID_MESSAGE", f"the frame is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise BadFrame("INVALID_MESSAGE", "message must be an object")
-    kind = value.get("t", "send")
-    if kind not in ("send", "decide", "ping"):
-        raise BadFrame("INVALID_MESSAGE", f"Unsupported message type: {str(kind)[:100]}")
     return value
 
 
@@ -101,22 +98,6 @@ def load_decision(frame: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def decided_frame(frame: dict[str, Any], pending: int) -> dict[str, Any]:
-    """Return the frame that confirms a decision."""
-    data = {"id": frame["id"], "pending": pending}
-    return {"type": "decided", "data": data, "message_id": frame["run_id"]}
-
-
-def error_frame(error: ApiError) -> dict[str, Any]:
-    """Return the ``error`` frame of a rejected frame.
-
-    If the contract has no specific code, ``error_code`` has the code of the HTTP API.
-    """
-    code = error.frame_code if isinstance(error, BadFrame) else _CODES.get(error.code)
-    frame = {"type": "error", "code": code or "PROCESSING_ERROR", "data": error.message}
-    return frame if code else {**frame, "error_code": error.code}
-
-
 def read_message_id(frame: dict[str, Any]) -> str:
     """Return the client's id of a turn, or empty if it sent none."""
     value = frame.get("message_id")
@@ -125,21 +106,83 @@ def read_message_id(frame: dict[str, Any]) -> str:
     return value[:_MAX_ID_CHARS] if isinstance(value, str) else ""
 
 
-def event_frame(
-    event: Event, run_id: str, session_id: str | int, message_id: str = ""
-) -> dict[str, Any] | None:
-    """Return an event as a frame, or None if the WebSocket does not send this event.
+class ChatFrames:
+    """Frames of ``/chat/ws``."""
 
-    Several turns may share a connection, so each frame has ``message_id``.
+    kinds: tuple[str, ...] = ("send", "decide", "ping")
 
-    :param message_id: The client's id of the turn, or empty for the run's id.
-    """
-    kind = event["type"]
-    if kind == "user_message_saved":
-        return None
-    if kind == "message_saved":
-        saved = {key: event["data"][key] for key in ("id", "created_at")}
-        event = {**event, "data": saved, "session_id": session_id}
+    def check(self, frame: dict[str, Any]) -> None:
+        """Check the type of a frame.
+
+        :raises BadFrame: if the type is unknown.
+        """
+        kind = frame.get("t", "send")
+        if kind not in self.kinds:
+            raise BadFrame("INVALID_MESSAGE", f"Unsupported message type: {str(kind)[:100]}")
+
+    def write_event(
+        self, event: Event, run_id: str, session_id: str | int, message_id: str = ""
+    ) -> dict[str, Any] | None:
+        """Return an event as a frame, or None if the WebSocket does not send this event.
+
+        Several turns may share a connection, so each frame has ``message_id``.
+
+        :param message_id: The client's id of the turn, or empty for the run's id.
+        """
+        kind = event["type"]
+        if kind == "user_message_saved":
+            return None
+        if kind == "message_saved":
+            saved = {key: event["data"][key] for key in ("id", "created_at")}
+            event = {**event, "data": saved, "session_id": session_id}
+        return _name(event, run_id, message_id)
+
+    def write_error(self, error: ApiError | StorageError, frame: dict[str, Any]) -> dict[str, Any]:
+        """Return the ``error`` frame of a rejected frame.
+
+        If the contract has no specific code, ``error_code`` has the code of the HTTP API.
+        """
+        if isinstance(error, StorageError):
+            error = ApiError("storage_error", str(error))
+        code = error.frame_code if isinstance(error, BadFrame) else _CODES.get(error.code)
+        written = {"type": "error", "code": code or "PROCESSING_ERROR", "data": error.message}
+        return written if code else {**written, "error_code": error.code}
+
+    def write_decided(self, frame: dict[str, Any], pending: int) -> dict[str, Any]:
+        """Return the frame that confirms a decision."""
+        data = {"id": frame["id"], "pending": pending}
+        return {"type": "decided", "data": data, "message_id": frame["run_id"]}
+
+
+class UnifiedFrames(ChatFrames):
+    """Frames of ``/unified-chat/ws``, as recorded from AstrBot 4.29.3."""
+
+    kinds = ("send", "decide", "ping", "interrupt")
+
+    def check(self, frame: dict[str, Any]) -> None:
+        if frame.get("ct", "chat") != "chat":
+            raise BadFrame("INVALID_MESSAGE", f"Unsupported ct: {str(frame['ct'])[:100]}")
+        super().check(frame)
+
+    def write_event(
+        self, event: Event, run_id: str, session_id: str | int, message_id: str = ""
+    ) -> dict[str, Any]:
+        return {"ct": "chat", **_name(event, run_id, message_id)}
+
+    def write_error(self, error: ApiError | StorageError, frame: dict[str, Any]) -> dict[str, Any]:
+        written = super().write_error(error, frame)
+        if written["code"] == "INVALID_MESSAGE":
+            written["code"] = "INVALID_MESSAGE_FORMAT"
+        message_id = read_message_id(frame)
+        named = {"message_id": message_id} if message_id else {}
+        # AstrBot's errors have ``t``, its events ``type``.
+        return {"ct": "chat", "t": "error", **written, **named}
+
+    def write_decided(self, frame: dict[str, Any], pending: int) -> dict[str, Any]:
+        return {"ct": "chat", **super().write_decided(frame, pending)}
+
+
+def _name(event: Event, run_id: str, message_id: str) -> dict[str, Any]:
     named = {"message_id": message_id} if message_id else {}
     return {"message_id": run_id, **event, **named}
 
