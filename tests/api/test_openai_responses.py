@@ -71,6 +71,18 @@ def test_a_retrieved_response_equals_the_original(api: Api, client: openai.OpenA
     assert [one["sender_id"] for one in messages] == ["bot", "alice"]
 
 
+def test_a_response_has_the_defaults_that_strict_clients_require(client: openai.OpenAI) -> None:
+    """The schema of Open Responses allows no null here. Source: https://www.openresponses.org"""
+    shown = ask(client, "Hello", temperature=None, service_tier=None).to_dict()
+    numbers = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "top_logprobs")
+    assert [shown[name] for name in numbers] == [1, 1, 0, 0, 0]
+    assert [shown[name] for name in ("service_tier", "truncation")] == ["default", "disabled"]
+    assert [shown[name] for name in ("parallel_tool_calls", "store", "background")] == [
+        True, True, False,
+    ]  # fmt: skip
+    assert ask(client, "Hello", temperature=0, top_p=0).temperature == 0
+
+
 def test_the_events_of_a_stream_are_numbered_and_end_with_the_whole_response(
     make_scripted: Make,
 ) -> None:

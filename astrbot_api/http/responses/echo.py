@@ -19,37 +19,40 @@ MAX_PAIRS, MAX_KEY_CHARS, MAX_VALUE_CHARS = 16, 64, 512
 #: response, and each stream sends them three times.
 _MAX_ECHO_BYTES = 512 * 1024
 
-_WITHOUT_EFFECT = (
-    "service_tier", "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
-)  # fmt: skip
+_WITHOUT_EFFECT = ("prompt_cache_key", "prompt_cache_retention", "safety_identifier")
 
 
 def echo_request(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the request's fields that the response object repeats.
+
+    Strict clients want OpenAI's defaults instead of null: the schema of Open Responses has no null
+    for numbers and ``service_tier``. Source: https://www.openresponses.org/reference
 
     :raises ApiError: ``invalid_request`` if they are too long, or not valid.
     """
     text = _without_none(body.get("text"))
     text["format"] = text.get("format") or {"type": "text"}
     reasoning = {"effort": None, "summary": None, **_without_none(body.get("reasoning"))}
-    parallel = body.get("parallel_tool_calls")
     echo = {
         "model": body["model"],
         "instructions": body.get("instructions") or None,
         "max_output_tokens": body.get("max_output_tokens"),
         "max_tool_calls": None,
-        "parallel_tool_calls": True if parallel is None else parallel,
+        "parallel_tool_calls": _or_default(body.get("parallel_tool_calls"), True),
         "reasoning": {key: reasoning[key] for key in ("effort", "summary")},
-        "temperature": body.get("temperature"),
+        "temperature": _or_default(body.get("temperature"), 1.0),
+        "frequency_penalty": 0.0,
+        "presence_penalty": 0.0,
         "text": {key: text[key] for key in ("format", "verbosity") if key in text},
         "tool_choice": body.get("tool_choice") or "auto",
         "tools": [_echo_tool(one) for one in body.get("tools") or ()],
         "top_logprobs": 0,
-        "top_p": body.get("top_p"),
+        "top_p": _or_default(body.get("top_p"), 1.0),
         "truncation": body.get("truncation") or "disabled",
         "user": body.get("user") or None,
         "metadata": read_metadata(body),
         "background": body.get("background") is True,
+        "service_tier": _short(body, "service_tier") or "default",
         **{name: _short(body, name) for name in _WITHOUT_EFFECT},
     }
     if len(orjson.dumps(echo)) > _MAX_ECHO_BYTES:
@@ -94,6 +97,10 @@ def read_metadata(body: Mapping[str, Any]) -> dict[str, str]:
         if not 0 < len(key) <= MAX_KEY_CHARS:
             raise refuse(f"metadata must have keys of 1 to {MAX_KEY_CHARS} characters")
     return dict(found)
+
+
+def _or_default(value: Any, default: Any) -> Any:
+    return default if value is None else value
 
 
 def _without_none(value: Any) -> dict[str, Any]:
