@@ -148,6 +148,12 @@ _NOTED = (
             [],
         ),
         (
+            b"From: a\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nbefore\n--b\n"
+            b"Content-Type: image/png; name=a.png\n\nx\n--b\n\nafter\n--b--",
+            ["before\n[attached: a.png, image/png]\nafter"],
+            [],
+        ),
+        (
             b"From: a\nContent-Type: text/plain; charset=Shift_JIS\n\n" + "東京①㈱".encode("cp932"),
             ["東京①㈱"],
             [],
@@ -180,7 +186,8 @@ _NOTED = (
         ),
     ],
     ids=["nested", "merged", "notes", "sheet", "slide", "odt", "mail", "mail in mail",
-         "Japanese mail", "empty text", "implied ends", "columns", "xhtml", "html"],
+         "mail of Apple", "Japanese mail", "empty text", "implied ends", "columns", "xhtml",
+         "html"],
 )  # fmt: skip
 def test_what_real_documents_have_is_read(
     data: bytes, wanted: list[str], unwanted: list[str]
@@ -234,6 +241,37 @@ _W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 def numbered(number: int, level: int, text: str) -> str:
     properties = f'<w:numPr><w:ilvl w:val="{level}"/><w:numId w:val="{number}"/></w:numPr>'
     return f"<w:p><w:pPr>{properties}</w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>"
+
+
+def test_notes_comments_and_boxes_of_rtf_are_read() -> None:
+    rtf = (
+        rb"{\rtf1 a{\super\chftn}{\footnote\pard {\super\chftn} see \{there\}} b"
+        rb"{\*\atnid X}{\*\annotation{\*\atnref 1}too dear}.{\shp{\*\shpinst{\shptxt in a box}}} c}"
+    )
+    assert read(rtf, "a.rtf").split("\n") == ["a [ see {there}] b [too dear]. c", " in a box"]
+    assert read(rb"{\rtf1 a{\footnote b", "a.rtf") == "a"
+
+
+def test_hidden_text_of_word_is_left_out() -> None:
+    run = "<w:r><w:rPr><w:vanish{}/></w:rPr><w:t>{}</w:t></w:r>"
+    document = samples.make_docx(
+        "<w:p>" + run.format("", "secret") + run.format(' w:val="0"', "shown") + "</w:p>"
+    )
+    assert read(document).endswith("| 4711 |\n\nshown")
+
+
+def test_a_document_of_word_in_one_xml_file_is_read() -> None:
+    body = f"<w:body>{word('before')}{word_table([word('A'), word('B')])}</w:body>"
+    old = f'<?mso-application progid="Word.Document"?><w:wordDocument {_W}>{body}</w:wordDocument>'
+    new = (
+        f'<pkg:package xmlns:pkg="x"><pkg:part pkg:name="/word/document.xml"><pkg:xmlData>'
+        f"<w:document {_W}>{body}</w:document></pkg:xmlData></pkg:part></pkg:package>"
+    )
+    for document in (old, new):
+        assert read(document.encode(), "a.xml", "text/xml") == (
+            "before\n\n| A | B |\n| --- | --- |"
+        )
+    assert "<w:p>" in read(old[:-5].encode(), "a.xml", "text/xml")
 
 
 def test_clauses_of_a_contract_have_the_numbers_that_word_shows() -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import email
-import email.policy
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from email.message import EmailMessage
 from pathlib import PurePath
 from typing import Any, BinaryIO, Literal
 from xml.etree import ElementTree as ET
@@ -18,12 +15,14 @@ from ...errors import Unreadable
 from ...runtime.decoding import decode, is_binary
 from ..kinds import is_text_type
 from . import office
+from .mails import read_mail
 from .notebooks import read_notebook
 from .opendocument import read_flat, read_opendocument
 from .outlook import read_msg
 from .pages import read_page
+from .rtf import read_rtf
 from .slides import read_pptx
-from .word import read_docx
+from .word import iter_blocks, read_docx
 from .workbooks import read_workbook, read_xml_workbook
 
 MAX_TEXT_CHARS = 2_000_000
@@ -31,9 +30,6 @@ MAX_TEXT_CHARS = 2_000_000
 #: Maximum number and length of notes, which the config's ``file_tokens`` does not limit.
 _MAX_NOTES = 20
 _MAX_NOTE_CHARS = 500
-
-#: Maximum depth of mails within mails.
-_MAX_MAILS = 3
 
 #: A document with pictures and less text is shown as its pictures.
 _FEW_CHARS = 500
@@ -71,6 +67,8 @@ _MAIL_START = re.compile(
 )
 
 _XML_WORKBOOK = b'<Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet"'
+#: A document of Word 2003, or of a later one with all parts, as a single XML file.
+_XML_DOCUMENT = re.compile(rb"<(w:wordDocument|pkg:package)\s")
 _FLAT_START = re.compile(rb"\s*(<\?xml[^>]{0,100}>\s*)?<office:document\s")
 
 #: The bytes of a file within a text, such as a picture in Markdown.
@@ -129,12 +127,15 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         return _with_notes(_read_old_office(source), notes)
     if _FLAT_START.match(head):
         return _with_notes(read_flat(source), notes)
-    if _XML_WORKBOOK in head:
-        with suppress(ET.ParseError):  # else it is read as a text
+    with suppress(ET.ParseError):  # else it is read as a text
+        if _XML_WORKBOOK in head:
             return read_xml_workbook(source.read(_MAX_WHOLE_BYTES // 2))
-        source.seek(0)
+        if _XML_DOCUMENT.search(head):
+            blocks = list(iter_blocks(source.read(_MAX_WHOLE_BYTES)))
+            return _with_notes("\n\n".join(filter(None, blocks)), notes)
+    source.seek(0)
     if head.startswith(b"{\\rtf"):
-        return _with_notes(_read_rtf(source.read(_MAX_TEXT_BYTES)), notes)
+        return _with_notes(read_rtf(source.read(_MAX_TEXT_BYTES)), notes)
     is_known = suffix in _TEXT_SUFFIXES
     is_mail = mime == "message/rfc822" or suffix in _MAIL_SUFFIXES
     if not (is_known or is_mail or is_text_type(mime)):
@@ -153,7 +154,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     if is_mail:
         if is_cut:
             notes.append(f"Only its first {_MAX_WHOLE_BYTES // 2**20} MiB were read.")
-        return _read_mail(data)
+        return read_mail(data)
     text, assumed = decode(data)
     if assumed:
         notes.append(f"Its encoding is not marked; it was {assumed}.")
@@ -250,49 +251,3 @@ def _read_old_document(data: bytes, kind: Literal["doc", "ppt"], words: str) -> 
     except OfficeOxideError as error:
         raise Unreadable(_PASSWORD if "password" in str(error) else words) from error
     return text
-
-
-def _read_rtf(data: bytes) -> str:
-    from striprtf.striprtf import rtf_to_text
-
-    text: str = rtf_to_text(data.decode("latin-1"), errors="replace")
-    # RTF writes an emoji as two surrogates.
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _read_body(message: EmailMessage, kind: str) -> str:
-    """Return the text of a mail, which is ``plain`` or ``html``, or an empty text."""
-    body = message.get_body((kind,))
-    if not isinstance(body, EmailMessage):
-        return ""
-    payload = body.get_payload(decode=True)
-    raw = payload if isinstance(payload, bytes) else b""
-    text, _ = decode(raw, body.get_content_charset() or "")
-    return read_page(text) if kind == "html" else text
-
-
-def _read_mail(data: bytes) -> str:
-    """Return the headers, text and attachment names of a mail and of the mails in it."""
-    head, gap, rest = data.partition(b"\r\n\r\n" if b"\r\n\r\n" in data else b"\n\n")
-    data = decode(head)[0].encode("utf-8", "replace") + gap + rest
-    message = email.message_from_bytes(data, policy=email.policy.default)
-    return "\n".join(_iter_mail(message, _MAX_MAILS))
-
-
-def _iter_mail(message: Any, depth: int) -> Iterator[str]:
-    shown = ("From", "To", "Cc", "Date", "Subject")
-    yield from (f"{name}: {message[name]}" for name in shown if message[name])
-    yield ""
-    # Some newsletters have an empty text beside the page.
-    texts = (_read_body(message, kind) for kind in ("plain", "html"))
-    yield next((text for text in texts if text.strip()), "")
-    for part in message.iter_attachments():
-        name = part.get_filename()
-        inner = None
-        if part.get_content_type() == "message/rfc822":
-            inner = next(part.iter_parts(), None) if part.is_multipart() else None
-            name = str((inner and inner["Subject"]) or name or "")
-        if name or not part["Content-Location"]:  # the pictures of a page have locations
-            yield f"[attached: {name or 'without a name'}, {part.get_content_type()}]"
-        if inner is not None and depth:
-            yield from _iter_mail(inner, depth - 1)

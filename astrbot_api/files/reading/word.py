@@ -57,7 +57,7 @@ def read_docx(package: Package) -> str:
     text = _read_formatted(package)
     if text is None:
         gc.collect()  # the objects of mammoth refer to each other
-        text = "\n\n".join(filter(None, _iter_blocks(package.read(_MAIN))))
+        text = "\n\n".join(filter(None, iter_blocks(package.read(_MAIN))))
     more = (*read_charts(package, _MAIN), *_iter_margins(package))
     return "\n\n".join(filter(None, (text, *more)))
 
@@ -79,8 +79,11 @@ def _read_formatted(package: Package) -> str | None:
         return None
 
 
-def _iter_blocks(main: bytes) -> Iterator[str]:
-    """Yield the paragraphs and tables of a document. Tables in a cell become its text."""
+def iter_blocks(main: bytes) -> Iterator[str]:
+    """Yield the paragraphs and tables of a document, or of a file with all its parts.
+
+    Tables in a cell become its text.
+    """
     rows: list[list[str]] = []
     cells: list[str] = []
     paragraphs: list[str] = []
@@ -121,8 +124,9 @@ def _simplify(package: Package) -> bytes:
         return package.source.read()
     main = _join_runs(_READING.sub(b"", package.read(_MAIN)))  # mammoth leaves out both
     is_numbered = NUMBERING in package.names and len(main) < _MAX_NUMBERED_BYTES
-    if b"oMath" in main or is_numbered:
+    if b"oMath" in main or b"<w:vanish" in main or is_numbered:
         root = ET.fromstring(main)
+        _remove_hidden(root)
         replace_equations(root, f"{_W}r", f"{_W}t", f"{_W}smartTag")
         if is_numbered:
             write_numbers(package, root, _W)
@@ -135,6 +139,15 @@ def _simplify(package: Package) -> bytes:
             elif name.endswith((".xml", ".rels")):
                 file.writestr(name, package.read(name))
     return out.getvalue()
+
+
+def _remove_hidden(root: ET.Element) -> None:
+    """Remove the texts that Word does not show."""
+    for parent in list(root.iter()):
+        for run in [one for one in parent if one.tag == f"{_W}r"]:
+            mark = run.find(f"{_W}rPr/{_W}vanish")
+            if mark is not None and mark.get(f"{_W}val") not in ("0", "false", "off"):
+                parent.remove(run)
 
 
 def _join_runs(main: bytes) -> bytes:

@@ -1,0 +1,59 @@
+"""Text extraction from mails, for jobs."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from collections.abc import Iterator
+from email.message import EmailMessage
+from typing import Any
+
+from ...runtime.decoding import decode
+from .pages import read_page
+
+#: Maximum depth of mails within mails.
+_MAX_MAILS = 3
+
+
+def read_mail(data: bytes) -> str:
+    """Return the headers, text and attachment names of a mail and of the mails in it."""
+    head, gap, rest = data.partition(b"\r\n\r\n" if b"\r\n\r\n" in data else b"\n\n")
+    data = decode(head)[0].encode("utf-8", "replace") + gap + rest
+    message = email.message_from_bytes(data, policy=email.policy.default)
+    return "\n".join(_iter_mail(message, _MAX_MAILS))
+
+
+def _iter_mail(message: Any, depth: int) -> Iterator[str]:
+    shown = ("From", "To", "Cc", "Date", "Subject")
+    yield from (f"{name}: {message[name]}" for name in shown if message[name])
+    yield ""
+    # Some newsletters have an empty text beside the page.
+    texts = (_read_body(message, kind) for kind in ("plain", "html"))
+    yield next((text for text in texts if text.strip()), "")
+    for part in message.iter_attachments():
+        name = part.get_filename()
+        if not name and part.get_content_maintype() == "text" and not part.is_attachment():
+            # Apple's Mail writes the text before and after a picture as two parts.
+            yield _read_part(part)
+            continue
+        inner = None
+        if part.get_content_type() == "message/rfc822":
+            inner = next(part.iter_parts(), None) if part.is_multipart() else None
+            name = str((inner and inner["Subject"]) or name or "")
+        if name or not part["Content-Location"]:  # the pictures of a page have locations
+            yield f"[attached: {name or 'without a name'}, {part.get_content_type()}]"
+        if inner is not None and depth:
+            yield from _iter_mail(inner, depth - 1)
+
+
+def _read_body(message: EmailMessage, kind: str) -> str:
+    """Return the text of a mail, which is ``plain`` or ``html``, or an empty text."""
+    body = message.get_body((kind,))
+    return _read_part(body) if isinstance(body, EmailMessage) else ""
+
+
+def _read_part(part: EmailMessage) -> str:
+    payload = part.get_payload(decode=True)
+    raw = payload if isinstance(payload, bytes) else b""
+    text, _ = decode(raw, part.get_content_charset() or "")
+    return read_page(text) if part.get_content_subtype() == "html" else text

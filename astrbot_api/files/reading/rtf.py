@@ -1,0 +1,46 @@
+"""Text extraction from RTF, for jobs. striprtf leaves out notes, comments and text boxes."""
+
+from __future__ import annotations
+
+import re
+
+from striprtf.striprtf import rtf_to_text
+
+#: Beginning of the group of a footnote, a comment or the text of a box. Source: RTF 1.9.1.
+_NOTE = re.compile(rb"\{(?:\\\*)?\\(footnote|annotation|shptxt)(?![a-z])")
+_BRACE = re.compile(rb"\\[\\{}]|([{}])")
+
+
+def read_rtf(data: bytes) -> str:
+    """Return the text, with notes and comments in brackets, and text boxes at the end."""
+    text: str = rtf_to_text(_show_notes(data).decode("latin-1"), errors="replace")
+    # RTF writes an emoji as two surrogates.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _show_notes(data: bytes) -> bytes:
+    pieces, boxes, at = [], [], 0
+    for note in _NOTE.finditer(data):
+        if note.start() < at:
+            continue
+        end = _find_end(data, note.end())
+        if end is None:
+            break
+        content = data[note.end() : end]
+        if note[1] == b"shptxt":  # within groups that striprtf leaves out
+            boxes.append(b"\\par {%s}" % content)
+            content = b""
+        pieces += [data[at : note.start()], b"{ [%s]" % content if content else b"{"]
+        at = end
+    head, brace, tail = data[at:].rpartition(b"}")
+    return b"".join([*pieces, head, *boxes, brace, tail])
+
+
+def _find_end(data: bytes, start: int) -> int | None:
+    """Return the position of the brace that ends a group, or None."""
+    depth = 1
+    for brace in _BRACE.finditer(data, start):
+        depth += {b"{": 1, b"}": -1}.get(brace[1], 0)
+        if not depth:
+            return brace.start()
+    return None
