@@ -129,6 +129,18 @@ def test_a_provider_that_yields_plain_text_fails_with_the_reason(
     assert "a provider yields TextDelta or another delta, not str" in caplog.text
 
 
+def test_tokens_are_estimated_if_an_agent_reports_none(tmp_path: Path) -> None:
+    def agent(messages: Sequence[dict[str, Any]], context: ToolContext) -> str:
+        return "words " * 100
+
+    made = make_app(agent=agent, data_dir=tmp_path)
+    client, headers = made.client, {"X-API-Key": made.key}
+    client.post("/api/v1/chat", headers=headers, json={"username": "a", "message": "hi"}).get_data()
+    used = client.get("/api/v1/keys/self", headers=headers).get_json()["data"]["used"]
+    assert used["tokens"] > 100
+    made.close()
+
+
 def test_an_agent_that_cannot_be_called_is_refused_at_once(make: Make) -> None:
     with pytest.raises(TypeError, match="agent= must be a function; a str cannot be called"):
         make("shop.agent")

@@ -19,6 +19,7 @@ from ..servers import parse_events
 from ..unit.loopback_proxy import LoopbackProxy
 from ..waiting import LIMIT_S
 from .conftest import Api
+from .test_guard_rails import make_key, refusal
 
 #: Events with the number of a stored message.
 MESSAGES = ("user_message_saved", "message_saved")
@@ -480,6 +481,23 @@ def test_a_stop_also_stops_the_turn_in_astrbot(
     assert astrbot.stopped == ["s1"]
     # The next message does not join the ending run.
     assert text_of(api.chat("ECHO on", session_id="s1")) == "echo: ECHO on"
+
+
+def test_a_stopped_turn_costs_its_message_and_the_text_so_far(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    """AstrBot reports the tokens of a model call at its end."""
+    api = make_gateway(newer)
+    limited, words = Api(api.app, key=make_key(api, tokens_per_day=100)), "word " * 100
+    answer = limited.post_chat(username="alice", session_id="s1", message=f"SLOW N=500 {words}")
+    stream = iter(answer.response)
+    said = b""
+    while b"tok1" not in said:
+        said += next(stream)
+    limited.post("/api/v1/chat/sessions/s1/stop", json={"username": "alice"})
+    assert list(stream)
+    refused = limited.post_chat(username="alice", session_id="s2", message="Hello")
+    assert refusal(refused) == (429, "budget_exhausted")
 
 
 def test_turns_wait_for_a_slot_and_report_their_position(

@@ -22,6 +22,7 @@ from ...event_lines import join_surrogates
 from ...events import Event
 from ...files.attachments import Attachments
 from ...keys.rules import NO_RULES
+from ...messages import plain_text
 from ...plugins.commands import Command
 from ...plugins.context import Handled
 from ...providers.registry import Providers
@@ -281,14 +282,16 @@ class Answer:
         turn, agent = self._turn, self._services.agent
         if turn.config.upstream is not None and agent is None:
             forwarded = self._make_upstream_turn(turn.config.upstream, text)
+            said = plain_text([dict(one) for one in forwarded.segments])
+            self._reply.note_prompt([{"role": "user", "content": said}])
             return self._services.upstreams.answer(forwarded)
         options = ModelOptions(cancel=turn.cancel, model=turn.request.model)
         conversation = self._conversation.build(options, text, self._provider)
         context = self._to_tool_context()
+        self._reply.note_prompt(conversation)
         if agent is not None:
             return run_own_agent(agent, conversation, context)
         assert self._provider is not None
-        self._reply.note_prompt(conversation)
         if turn.request.model_fields:
             extra = _limit_fields(turn.request.model_fields, turn.provider)
             options = replace(options, extra=extra)
