@@ -7,6 +7,8 @@ from pathlib import Path
 
 import boto3
 import pytest
+from werkzeug.serving import make_ssl_devcert
+from werkzeug.wrappers import Request, Response
 
 from astrbot_api.config.settings import load_settings
 from astrbot_api.db.attachments import new_blob
@@ -16,6 +18,8 @@ from astrbot_api.files.attachments import Attachments
 from astrbot_api.files.storage.checking import check_storage
 from astrbot_api.files.storage.opening import open_storage
 from astrbot_api.files.storage.protocol import Storage
+
+from ..servers import serve
 
 SHA = "ab" * 32
 
@@ -60,6 +64,30 @@ def test_a_large_file_goes_in_parts(storage: Storage, tmp_path: Path) -> None:
     path.write_bytes(bytes(9 * 1024 * 1024))
     storage.save(path, blob := new_blob(SHA))
     assert storage.size(blob) == path.stat().st_size
+
+
+def test_a_store_that_is_not_amazons_gets_only_the_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """boto3 adds checksums to bodies over TLS, which older stores keep as a part of the file."""
+    tls = make_ssl_devcert(str(tmp_path / "tls"), host="localhost")
+    bodies = []
+
+    @Request.application
+    def keep(request: Request) -> Response:
+        bodies.append(request.get_data())
+        return Response()
+
+    with serve(keep, ssl_context=tls) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url.replace("http://127.0.0.1", "https://localhost"))
+        monkeypatch.setenv("AWS_CA_BUNDLE", tls[0])
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        other = open_storage(load_settings({"storage_url": "s3://storage"}, environ={}))
+        (tmp_path / "file").write_bytes(b"some bytes")
+        other.save(tmp_path / "file", new_blob(SHA))
+        other.close()  # type: ignore[attr-defined]
+    assert bodies == [b"some bytes"]
 
 
 def test_attachments_lie_in_the_bucket_alone(storage: Storage, tmp_path: Path) -> None:

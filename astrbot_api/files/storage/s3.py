@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,9 +21,14 @@ from .protocol import StoredBlob, relative_path
 log = logging.getLogger(__name__)
 
 #: Timeouts of seconds, because a caller waits. More connections are opened, but not kept.
+#: Over TLS, boto3 writes checksums into the body, which other stores than Amazon's may keep as a
+#: part of the file. Only buckets with Object Lock need them.
 _CONFIG = Config(
     connect_timeout=5, read_timeout=30, retries={"max_attempts": 3, "mode": "standard"},
     max_pool_connections=50,
+    request_checksum_calculation=os.environ.get(
+        "AWS_REQUEST_CHECKSUM_CALCULATION", "when_required"
+    ),
 )  # fmt: skip
 
 #: Parts of a large upload are sent in sequence, so only one part is in memory.
