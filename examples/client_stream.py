@@ -62,6 +62,8 @@ def ask(message):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or "KEY" not in os.environ:
+        sys.exit(__doc__)
     for piece in ask(sys.argv[1]):
         print(piece, end="", flush=True)
     print()
