@@ -6,6 +6,7 @@ it has worst inputs.
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import io
 import json
@@ -286,6 +287,8 @@ _FILES: dict[str, list[tuple[str, str, Callable[[], bytes]]]] = {
         ("a.pdf", "file", lambda: _pdf(b"BT /F1 1 Tf [( )1( )1( )1( )1] TJ ET\n" * 14_000, 40)),
         ("a.docx", "file", _docx),
         ("a.rtf", "file", lambda: b"{\\rtf1" + b"{\\b" * 400_000),
+        ("b.rtf", "file", lambda: b"{\\rtf1" + b"{\\footnote a}" * 400_000 + b"}"),
+        ("a.csv.gz", "file", lambda: gzip.compress(b"a,b\n" * 16 * MIB, 1)),
         ("a.html", "file", lambda: b"<html>" + b"<div><a b=" * 400_000),
         (
             "a.eml",

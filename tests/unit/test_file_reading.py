@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import io
 import json
 import lzma
@@ -946,6 +947,17 @@ def test_an_old_document_without_a_reader_says_what_to_ask_for(
 
 def test_an_empty_file_is_said_to_be_empty() -> None:
     assert extract_text(io.BytesIO(), "text/plain", "a.txt")[0]["notes"] == ["It is empty."]
+
+
+def test_a_compressed_text_or_document_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(gzip.compress("Öl, 5\n".encode()), "sales.csv.gz") == "Öl, 5\n"
+    assert "marmalade" in read(gzip.compress(samples.make_docx()), "a.docx.gz")
+    with pytest.raises(Unreadable, match="damaged"):
+        read(gzip.compress(b"x" * 999)[:-9], "a.log.gz")
+    monkeypatch.setattr("astrbot_api.files.reading.documents._MAX_WHOLE_BYTES", 2**20)
+    bomb = gzip.compress(b"a\n" * 2**20)
+    meta, text = extract_text(io.BytesIO(bomb), "application/gzip", "a.log.gz")
+    assert (len(text), meta["notes"]) == (2**20, ["Only its first 1 MiB were unpacked."])
 
 
 def test_names_in_an_archive_of_windows_are_read() -> None:

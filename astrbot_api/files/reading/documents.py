@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import PurePath
@@ -13,7 +15,7 @@ from xml.etree import ElementTree as ET
 
 from ...errors import Unreadable
 from ...runtime.decoding import decode, is_binary
-from ..kinds import is_text_type
+from ..kinds import HEAD_BYTES, detect_kind, is_text_type
 from . import office
 from .mails import read_mail
 from .notebooks import read_notebook
@@ -104,6 +106,11 @@ def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
     images: list[int] = []
     head = source.read(4096)
     source.seek(0)
+    if head.startswith(b"\x1f\x8b"):
+        source, name = _unpack(source, notes), re.sub(r"\.gz$", "", name, flags=re.IGNORECASE)
+        head = source.read(HEAD_BYTES)
+        source.seek(0)
+        mime = detect_kind(head, name).mime
     if not head:
         return {"notes": ["It is empty."], "images": []}, b""
     if b"%PDF-" in head[:1024]:
@@ -118,6 +125,18 @@ def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
         notes.append(f"Only its first {MAX_TEXT_CHARS} characters were read.")
     notes = [one[:_MAX_NOTE_CHARS] for one in notes[:_MAX_NOTES]]
     return {"notes": notes, "images": images}, text[:MAX_TEXT_CHARS].encode("utf-8", "replace")
+
+
+def _unpack(source: BinaryIO, notes: list[str]) -> BinaryIO:
+    """Return the content of a gzip file, such as a log."""
+    try:
+        with gzip.open(source) as file:
+            data = file.read(_MAX_WHOLE_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Unreadable("it is damaged") from error
+    if len(data) > _MAX_WHOLE_BYTES:
+        notes.append(f"Only its first {_MAX_WHOLE_BYTES // 2**20} MiB were unpacked.")
+    return io.BytesIO(data[:_MAX_WHOLE_BYTES])
 
 
 def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[str]) -> str:
