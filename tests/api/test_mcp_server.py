@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.provider import ModelMessage, TextDelta
+from astrbot_api.db import keys
 from astrbot_api.db.models.runs import Run
 from astrbot_api.errors import StorageError
 from astrbot_api.http.mcp import routes
@@ -17,6 +18,7 @@ from astrbot_api.testing import ScriptedModel
 
 from ..waiting import wait_for
 from .conftest import Api
+from .test_guard_rails import make_key
 
 Make = Callable[..., tuple[Api, ScriptedModel]]
 
@@ -220,6 +222,31 @@ def test_only_one_version_supports_batches(api: Api) -> None:
         post(api, [call("ping")] * 21),
     ):
         assert refused.status_code == 400
+
+
+def test_each_message_of_a_batch_counts_as_a_request(api: Api) -> None:
+    limited = Api(api.app, key=make_key(api, requests_per_minute=4))
+    assert post(limited, [call("ping", 1), call("ping", 2)]).status_code == 200
+    answers = post(limited, [call("ping", number) for number in (1, 2, 3)]).get_json()
+    assert [one.get("error", {}).get("code") for one in answers] == [None, None, routes.rpc.REFUSED]
+    assert "requests_per_minute" in answers[2]["error"]["message"]
+
+
+def test_a_batch_ends_with_its_key(make_scripted: Callable[..., Any]) -> None:
+    """Its turns may take hours."""
+
+    def answer(messages: list[ModelMessage]) -> str:
+        with api.state.db.read() as db:
+            (row,) = keys.list_keys(db)
+        api.state.db.write(lambda db: keys.revoke_key(db, row["key_id"]))
+        return "Hello"
+
+    api, model = make_scripted(answer)
+    batch = [call("tools/call", at, name="chat", arguments={"message": "hi"}) for at in (1, 2)]
+    first, second = post(api, batch).get_json()
+    assert first["result"]["content"][0]["text"] == "Hello"
+    assert second["error"]["message"] == "Invalid API key"
+    assert len(model.seen) == 1
 
 
 @pytest.mark.parametrize(
