@@ -21,6 +21,7 @@ from astrbot_api.db import approvals, keys, runs
 from astrbot_api.db.models.runs import Run
 from astrbot_api.errors import StorageError
 from astrbot_api.keys.rules import KeyRules, narrow_rules
+from astrbot_api.runlog.log import RunLog
 from astrbot_api.testing.scripted_model import Step
 
 from ..servers import parse_events
@@ -673,6 +674,44 @@ def test_an_agui_client_can_leave_an_interrupt_of_an_ended_run(worker: Worker) -
     last = parse_events(answer.get_data())[-1]
     assert (last["runId"], last["outcome"]) == ("运行\n2", {"type": "success"})
     assert "X-Run-Id" not in answer.headers
+
+
+@pytest.mark.parametrize("stops", [False, True])
+@pytest.mark.parametrize("protocol", ["agui", "aisdk"])
+def test_a_turn_that_continues_before_its_stream_ends_waits_for_nobody(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, protocol: str, stops: bool
+) -> None:
+    api, decided = worker.api, threading.Event()
+    wait = RunLog.wait_until_written
+
+    def decide_first(log: RunLog, limit_s: float) -> None:
+        wait(log, limit_s)
+        with api.state.db.read() as db:
+            asked = db.execute_sql(
+                "SELECT run.run_id, approval_id FROM run_approval JOIN run ON run.id = run"
+            ).fetchall()
+        if asked and not decided.is_set():
+            decided.set()
+            if stops:
+                api.state.chat.runs.stop([asked[0][0]])
+            else:
+                assert decide(api, *asked[0], "approve").status_code == 200
+
+    monkeypatch.setattr(RunLog, "wait_until_written", decide_first)
+    said = {"id": "u", "role": "user", "content": "buy", "parts": [{"type": "text", "text": "buy"}]}
+    sent = {
+        "id": "s", "threadId": "s", "runId": "r", "protocolVersion": "1.0", "messages": [said],
+        "approvals": True, "username": "alice", "forwardedProps": {"username": "alice"},
+    }  # fmt: skip
+    opened = api.client.post(f"/api/v1/{protocol}", headers={"X-API-Key": api.key}, json=sent)
+    wait_for(decided.is_set)
+    wait_for(lambda: api.state.chat.runs.active_count == 0)
+    api.state.chat.recovery.recover()
+    last = parse_chunks(opened)[-1]
+    if protocol == "agui":
+        assert last["outcome"] == {"type": "cancelled" if stops else "success"}
+    else:
+        assert last["finishReason"] == "stop"
 
 
 def parse_chunks(answer: Any) -> list[dict[str, Any]]:

@@ -96,7 +96,7 @@ class AguiStream(ReplyRendering):
                 finished["outcome"] = {"type": "cancelled"}
             if usage := _describe_usage(self.fold.stats):
                 finished["usage"] = [usage]
-        if self.may_wait and self._interrupts and self.fold.message_id is None:
+        if self.may_wait and self._interrupts:
             finished["outcome"] = {"type": "interrupt", "interrupts": self._interrupts}
         return b"".join(map(frame_json, [*self._close(), finished]))
 
@@ -110,6 +110,8 @@ class AguiStream(ReplyRendering):
     def show(self, event: Event) -> Iterator[Event]:
         """Add an event, and yield the events that show it."""
         kind = event["type"]
+        if kind != "approval_required":
+            self._interrupts = []  # all calls were decided, or the turn was stopped
         again = kind == "rewind" and event["data"].get("again")
         if again and not self._has_room():
             # No snapshot is possible, so text that is repeated after the rewind is skipped instead.
@@ -118,7 +120,6 @@ class AguiStream(ReplyRendering):
             return
         self.fold.add(event)
         if kind == "plain":
-            self._interrupts = []  # a person decided the call elsewhere
             yield from self._show_plain(event["chain_type"], event["data"])
         elif kind == "attachment_saved":
             value = describe_file(self.fold.files[-1])
