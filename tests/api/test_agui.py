@@ -7,6 +7,7 @@ import gc
 import json
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from pydantic import TypeAdapter
 
 from astrbot_api.agent.provider import ReasoningDelta, Rewind, TextDelta, Usage
 from astrbot_api.chat.turns.turn import OpenTurn
+from astrbot_api.errors import StorageError
+from astrbot_api.http.agui import routes
 from astrbot_api.runlog.log import RunLog
 from astrbot_api.testing import ScriptedModel
 from astrbot_api.testing.scripted_model import Step
@@ -89,6 +92,18 @@ def test_a_stopped_run_is_cancelled(make_scripted: Make) -> None:
     api.post("/api/v1/chat/sessions/t1/stop")
     *_, ended, last = read(left)
     assert (ended["type"], last["outcome"]) == ("TEXT_MESSAGE_END", {"type": "cancelled"})
+
+
+def test_a_run_finishes_if_the_database_cannot_be_read_at_its_end(
+    make_scripted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, _ = make_scripted([TextDelta("Hello")])
+
+    def fail(*_: Any) -> None:
+        raise StorageError("later")
+
+    monkeypatch.setattr(routes, "runs", SimpleNamespace(find_run=fail))
+    assert read(post(api, protocolVersion="1.0"))[-1]["outcome"] == {"type": "success"}
 
 
 def test_an_ended_turn_is_freed_without_the_garbage_collector(make_scripted: Make) -> None:
