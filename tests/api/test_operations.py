@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -177,7 +178,8 @@ def test_metrics_are_local_unless_a_token_is_set(
 
     away = {"REMOTE_ADDR": "192.0.2.7"}
     assert ask(api).status_code == 200
-    assert ask(api, environ_overrides=away).status_code == 403
+    refused = ask(api, environ_overrides=away)
+    assert (refused.status_code, "ASTRBOT_METRICS_TOKEN" in refused.text) == (403, True)
     assert ask(api, headers={"X-Forwarded-For": "192.0.2.7"}).status_code == 403
     assert "checks" not in ask(api, "/readyz", environ_overrides=away).get_json()
     assert ask(guarded).status_code == 401
@@ -189,6 +191,15 @@ def test_metrics_are_local_unless_a_token_is_set(
         ).status_code == 200
     )  # fmt: skip
     assert ask(off).status_code == 404
+
+
+def test_metrics_are_readable_over_the_servers_unix_socket(api: Api) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        over = {"REMOTE_ADDR": "", "gunicorn.socket": ours}
+        assert api.client.get("/metrics", environ_overrides=over).status_code == 200
+        forwarded = {**over, "HTTP_X_FORWARDED_FOR": "192.0.2.7"}
+        assert api.client.get("/metrics", environ_overrides=forwarded).status_code == 403
 
 
 def test_an_embedding_application_chooses_the_paths(tmp_path: Any) -> None:

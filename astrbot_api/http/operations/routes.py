@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import socket
 from typing import Any
 
 import orjson
@@ -56,7 +57,10 @@ def show_metrics() -> Response:
         return _respond({"status": "off"}, 404)
     if not _may_see_metrics():
         # Without abort(), because the host's error pages are not machine-readable.
-        return _respond({"status": "refused"}, 401 if settings.metrics_token else 403)
+        if settings.metrics_token:
+            return _respond({"status": "refused"}, 401)
+        remedy = "ask http://localhost from this machine, or set ASTRBOT_METRICS_TOKEN"
+        return _respond({"status": "refused", "remedy": remedy}, 403)
     body = get_state().worker.metrics.render()
     return Response(body, headers=_NO_STORE, content_type=CONTENT_TYPE)
 
@@ -94,7 +98,10 @@ def _may_see_metrics() -> bool:
     forwarded = any(name in environ for name in ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED"))
     original = environ.get("werkzeug.proxy_fix.orig", environ)
     address = original.get("REMOTE_ADDR") or ""
-    if forwarded or not (address.startswith("127.") or address == "::1"):
+    connection = environ.get("gunicorn.socket")
+    # Its file's permissions decide who can connect.
+    is_unix = connection is not None and connection.family == socket.AF_UNIX
+    if forwarded or not (is_unix or address.startswith("127.") or address == "::1"):
         return False
     return _is_local_host(environ.get("HTTP_HOST", ""))
 
