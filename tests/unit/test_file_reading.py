@@ -348,7 +348,7 @@ def test_a_clause_has_a_chinese_number(number: int, written: str) -> None:
 def test_a_clause_is_counted_in_the_signs_of_its_format(
     format: str, number: int, written: str
 ) -> None:
-    assert numbering._find_format(format)(number) == written
+    assert numbering.find_format(format)(number) == written
 
 
 def test_a_page_that_a_document_embeds_is_read() -> None:
@@ -463,6 +463,57 @@ _BRACE = '<m:begChr m:val="{"/><m:endChr m:val=""/>'
 def test_signs_of_an_equation_keep_their_meaning(math: str, latex: str) -> None:
     equation = f'<w:p><m:oMath xmlns:m="math">{math}</m:oMath></w:p>'
     assert f"${latex}$" in read(samples.make_docx(equation))
+
+
+@pytest.mark.parametrize(
+    ("math", "latex"),
+    [
+        ("<mfrac><mn>1</mn><mn>2</mn></mfrac>", r"\frac{1}{2}"),
+        ("<msubsup><mo>∫</mo><mn>0</mn><mn>1</mn></msubsup><mi>x</mi>", "∫_{0}^{1}x"),
+        ("<msqrt><msup><mi>x</mi><mn>2</mn></msup></msqrt>", r"\sqrt{x^{2}}"),
+        ("<mroot><mi>x</mi><mn>3</mn></mroot>", r"\sqrt[3]{x}"),
+        (
+            "<mtable><mtr><mtd>1</mtd><mtd>2</mtd></mtr><mtr><mtd>3</mtd></mtr></mtable>",
+            r"\begin{matrix}1 & 2 \\ 3\end{matrix}",
+        ),
+        ("<msup><mi>x</mi></msup>&nbsp;", "x"),
+    ],
+)
+def test_formulas_of_a_page_are_read_as_latex(math: str, latex: str) -> None:
+    assert read(f"<p>a <math>{math}</math> b".encode(), "a.html") == f"a ${latex}$ b"
+
+
+def test_the_numbers_of_opendocument_are_read() -> None:
+    spaces = "".join(f' xmlns:{one}="x:{one}"' for one in ("office", "style", "text"))
+    level = (
+        '<text:list-level-style-number text:level="{}" style:num-format="{}" style:num-suffix="{}"'
+    )
+    styles = (
+        f"<office:document-styles{spaces}><text:outline-style><text:outline-level-style "
+        'text:level="1" style:num-prefix="§ " style:num-format="1"/></text:outline-style>'
+        "</office:document-styles>"
+    )
+    content = (
+        f"<office:document-content{spaces}><office:automatic-styles>"
+        f'<text:list-style style:name="L">{level.format(1, "甲", "、")}/>'
+        f'{level.format(2, "1", ".")} text:display-levels="2"/>'
+        "</text:list-style></office:automatic-styles><office:body><office:text>"
+        '<text:h text:outline-level="1">Scope</text:h><text:list text:style-name="L">'
+        "<text:list-header><text:p>Intro</text:p></text:list-header>"
+        "<text:list-item><text:p>one</text:p><text:p>more</text:p><text:list><text:list-item>"
+        "<text:p>inner</text:p></text:list-item></text:list></text:list-item></text:list>"
+        '<text:list text:style-name="L" text:continue-numbering="true"><text:list-item><text:p>two'
+        '</text:p></text:list-item></text:list><text:list text:style-name="L"><text:list-item '
+        'text:start-value="5"><text:p>five</text:p></text:list-item></text:list>'
+        '<text:list text:style-name="X"><text:list-item><text:p>point</text:p></text:list-item>'
+        '</text:list><text:h text:outline-level="1">Price</text:h></office:text></office:body>'
+        "</office:document-content>"
+    )
+    parts = {"content.xml": content, "styles.xml": styles, "mimetype": "text"}
+    assert read(samples.make_archive(parts)).split("\n\n") == [
+        "# § 1 Scope", "  Intro\n甲、 one\n  more\n  甲.1. inner", "乙、 two", "戊、 five",
+        "- point", "# § 2 Price",
+    ]  # fmt: skip
 
 
 def test_charts_and_diagrams_are_read() -> None:

@@ -129,7 +129,7 @@ def _count(counts: list[int | None], levels: dict[int, _Level], depth: int) -> s
         if shown is None:
             return ""
         count = counts[at]
-        write = str if level.is_legal else _find_format(shown.format)
+        write = str if level.is_legal else find_format(shown.format)
         return write(shown.start if count is None else count)
 
     return re.sub(r"%([1-9])", fill, level.text)
@@ -177,7 +177,8 @@ def _to_chinese(number: int) -> str:
     return written[1:] if written.startswith("一十") else written
 
 
-def _find_format(name: str) -> Callable[[int], str]:
+def find_format(name: str) -> Callable[[int], str]:
+    """Return the function that writes a number in a format of Word."""
     signs = _SIGNS.get(name.removesuffix("FullWidth").removesuffix("Chinese"), "")
     if signs:
         return lambda number: signs[number - 1] if 0 < number <= len(signs) else str(number)

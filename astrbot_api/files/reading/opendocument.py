@@ -10,8 +10,12 @@ from xml.etree import ElementTree as ET
 
 from ...errors import Unreadable
 from ...runtime.decoding import decode
+from .mathml import write_mathml
 from .office import Package, iter_local, local_name, read_attribute, to_markdown_table
+from .opendocument_lists import ListNumbers
 from .workbooks import read_workbook
+
+_STYLES = "styles.xml"
 
 #: Maximum size of a document that is a single XML file, in bytes.
 _MAX_FLAT_BYTES = 16 * 2**20
@@ -47,6 +51,8 @@ def read_flat(source: BinaryIO) -> str:
 
 def _read_body(root: ET.Element, package: Package | None = None) -> str:
     """Return the text of a document, with formulas in their places and charts at the end."""
+    styles = [package.parse(_STYLES)] if package is not None and _STYLES in package.names else []
+    lists = ListNumbers(*styles, root)
     charts = []
     hidden = {
         read_attribute(style, "name")
@@ -60,14 +66,15 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
         for inner in list(one):
             one.remove(inner)
             if local_name(inner) == "math":
-                source = next(iter_local(inner, "annotation"), inner)
-                one.text = f" [formula: {' '.join(''.join(source.itertext()).split())}] "
+                source = next(iter_local(inner, "annotation"), None)
+                said = write_mathml(inner) if source is None else "".join(source.itertext())
+                one.text = f" [formula: {' '.join(said.split())}] "
             elif next(iter_local(inner, "chart"), None) is not None:
-                charts.append("[chart]\n" + _join(_iter_opendocument(inner, 0)))
+                charts.append("[chart]\n" + _join(_iter_opendocument(inner, lists, 0)))
     for one in iter_local(root, "table") if hidden else ():
         if read_attribute(one, "style-name") in hidden:
             one.attrib = {"{}name": f"{read_attribute(one, 'name')} (hidden)"}
-    blocks = (_join(_iter_opendocument(body, 0)) for body in iter_local(root, "body"))
+    blocks = (_join(_iter_opendocument(body, lists, 0)) for body in iter_local(root, "body"))
     return _join([*blocks, *charts])
 
 
@@ -75,7 +82,7 @@ def _join(blocks: Iterable[str]) -> str:
     return "\n\n".join(one for one in blocks if one)
 
 
-def _iter_opendocument(element: ET.Element, depth: int) -> Iterator[str]:
+def _iter_opendocument(element: ET.Element, lists: ListNumbers, depth: int) -> Iterator[str]:
     """Yield headings, paragraphs, lists and tables."""
     if depth > 200:
         return
@@ -83,29 +90,35 @@ def _iter_opendocument(element: ET.Element, depth: int) -> Iterator[str]:
         local = local_name(one)
         if local == "h":
             level = read_attribute(one, "outline-level")
-            yield "#" * min(int(level) if level.isdecimal() else 1, 6) + " " + _odf_text(one)
+            mark = "#" * min(int(level) if level.isdecimal() else 1, 6)
+            yield f"{mark} {lists.count_heading(one)}{_odf_text(one)}"
         elif local == "p":
             yield _odf_text(one)
         elif local == "list":
-            yield "\n".join(_iter_list(one, 0))
+            yield "\n".join(_iter_list(one, lists, lists.begin(one), 0))
         elif local == "table":
             if local_name(element) == "spreadsheet":
                 yield f"## {read_attribute(one, 'name')}"
             yield to_markdown_table(list(_iter_rows(one)))
         elif local == "page":
             yield f"## {read_attribute(one, 'name')}".rstrip()
-            yield from _iter_opendocument(one, depth + 1)
+            yield from _iter_opendocument(one, lists, depth + 1)
         elif local not in ("tracked-changes", "automatic-styles", "font-face-decls"):
-            yield from _iter_opendocument(one, depth + 1)
+            yield from _iter_opendocument(one, lists, depth + 1)
 
 
-def _iter_list(element: ET.Element, level: int) -> Iterator[str]:
+def _iter_list(element: ET.Element, lists: ListNumbers, style: str, level: int) -> Iterator[str]:
+    style = read_attribute(element, "style-name") or style
     for item in element:
-        for one in item if local_name(item) == "list-item" else ():
+        mark = "  " if local_name(item) == "list-header" else ""
+        for one in item:
             if local_name(one) in ("p", "h"):
-                yield "  " * level + "- " + _odf_text(one)
+                start = read_attribute(item, "start-value")
+                mark = mark or f"{lists.count(style, level + 1, start) or '-'} "
+                yield "  " * level + mark + _odf_text(one)
+                mark = "  "
             elif local_name(one) == "list" and level < 20:
-                yield from _iter_list(one, level + 1)
+                yield from _iter_list(one, lists, style, level + 1)
 
 
 def _iter_rows(table: ET.Element) -> Iterator[list[str]]:

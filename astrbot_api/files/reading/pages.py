@@ -6,13 +6,16 @@ import gc
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from html.parser import HTMLParser
 from typing import Any
+from xml.etree import ElementTree as ET
 
 from bs4 import BeautifulSoup, Tag
 from bs4.element import ProcessingInstruction
 from markdownify import MarkdownConverter
+
+from .mathml import write_mathml
 
 #: Tag -> tags whose end it implies, and the tags that contain them.
 #: Source: https://html.spec.whatwg.org/multipage/syntax.html#optional-tags
@@ -149,6 +152,11 @@ def html_to_markdown(html: str) -> str:
         latex = math.find("annotation", encoding="application/x-tex")
         if latex is not None:
             math.replace_with(f"${latex.get_text().strip()}$")
+            continue
+        with suppress(ET.ParseError):
+            # Without the prefix of a namespace, which some books use.
+            shown = re.sub(r"(</?)\w+:", r"\1", str(math))
+            math.replace_with(f"${write_mathml(ET.fromstring(shown)).strip()}$")
     for table in soup.find_all("table"):
         if table.find("table"):
             _unwrap(table)
