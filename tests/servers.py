@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -177,12 +178,16 @@ class Server:
 
     def find_worker(self, opened: Any) -> int:
         """Return the worker process of an open connection."""
-        local = opened._connection.sock.getsockname()[1]
+        return self.find_workers([opened])[0]
+
+    def find_workers(self, opened: Sequence[Any]) -> list[int]:
+        """Return the worker process of each open connection, at one moment."""
         shown = subprocess.run(
-            ["ss", "-tnpH", "src", "127.0.0.1", "and", "dport", f"= :{local}"],
+            ["ss", "-tnpH", "src", "127.0.0.1", "and", "sport", f"= :{self.port}"],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
-        return int(shown.split("pid=")[1].split(",")[0])
+        pids = dict(re.findall(r":(\d+) +users:.*?pid=(\d+)", shown))
+        return [int(pids[str(one._connection.sock.getsockname()[1])]) for one in opened]
 
     def connect_to_each_worker(self, key: str, count: int = 2) -> list[http.client.HTTPConnection]:
         """Return open connections, half of them to each of the two workers.

@@ -94,7 +94,7 @@ def test_the_streams_of_a_burst_are_shared_between_the_workers(server: Server, k
     for number in range(40):
         threading.Thread(target=chat, args=(number,), daemon=True).start()
     arrived.wait(60)
-    workers = [server.find_worker(one) for one in opened]
+    workers = server.find_workers(opened)
     for one in opened:
         one.close()
     counts = sorted(map(workers.count, set(workers)))
