@@ -171,26 +171,36 @@ def to_caller_event(call: Call) -> ToolStarted:
 def _run_concurrently(
     calls: list[Call], toolbox: Toolbox, context: ToolContext
 ) -> Iterator[ToolFinished | ToolProgress]:
-    """Run the calls of one step concurrently; yield progress and results."""
+    """Run the calls of one step concurrently; yield progress and results.
+
+    Only calls of one sequence wait for each other.
+    """
     calls, refused = calls[:MAX_CALLS_PER_STEP], calls[MAX_CALLS_PER_STEP:]
     for call in refused:
         result = f"error: at most {MAX_CALLS_PER_STEP} calls are allowed in one step"
         yield ToolFinished(call.id, result, time.time())
     done: queue.SimpleQueue[ToolFinished | ToolProgress | BaseException] = queue.SimpleQueue()
 
-    def work(call: Call) -> None:
+    ended = [threading.Event() for _ in calls]
+
+    def work(at: int, call: Call) -> None:
         reporter = ProgressReporter(call.id, done.put)
         own = replace(context, report_progress=reporter)
         try:
+            for earlier in range(at):
+                if toolbox.must_wait(call.name, calls[earlier].name):
+                    ended[earlier].wait()
+            context.cancel.raise_if_cancelled()
             result = toolbox.run(call.name, call.arguments, own, call.id)
             outcome: ToolFinished | BaseException = ToolFinished(call.id, result, time.time())
         except BaseException as error:
             outcome = error
         reporter.close()
+        ended[at].set()
         done.put(outcome)
 
-    for call in calls:
-        threading.Thread(target=work, args=(call,), daemon=True).start()
+    for at, call in enumerate(calls):
+        threading.Thread(target=work, args=(at, call), daemon=True).start()
     left = len(calls)
     while left:
         outcome = done.get()

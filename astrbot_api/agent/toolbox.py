@@ -104,6 +104,13 @@ class Toolbox:
         # A missing tool has no effects.
         return tool is None or tool.retry == "safe"
 
+    def must_wait(self, name: str, earlier: str) -> bool:
+        """Return whether a call must wait for an earlier call of the same step."""
+        tool, other = self._tools.get(name), self._tools.get(earlier)
+        if tool is None or other is None or not tool.sequence:
+            return False
+        return tool.sequence == other.sequence and not (tool.reads_only and other.reads_only)
+
     def needs_approval(self, name: str, arguments: str) -> bool:
         """Return whether a person must approve a call. Impossible calls need no approval."""
         tool = self._tools.get(name)

@@ -136,6 +136,10 @@ class Tool:
     :param needs_approval: Whether a person must approve each call.
     :param retry: Handling of a call whose worker died before its result was stored. ``safe``
         repeats it. ``never`` reports an unknown outcome to the model.
+    :param sequence: In one step, calls with the same sequence run one after another, in the model's
+        order. The default is no sequence: such calls run at the same time.
+    :param reads_only: Whether its calls may run at the same time as other reading ones of their
+        sequence.
     """
 
     name: str
@@ -146,6 +150,8 @@ class Tool:
     by_name_only: bool = False
     retry: Retry = "never"
     needs_approval: bool = False
+    sequence: str = ""
+    reads_only: bool = False
     # Built once, since building costs many times a check.
     _check: ArgumentCheck = field(init=False, repr=False, compare=False)
     # Built once, since every turn holds the specs of all its tools.

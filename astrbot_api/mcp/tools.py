@@ -57,6 +57,8 @@ def make_tools(server: McpServerConfig, state: Mapping[str, Any], ask: Ask) -> t
                     server.timeout_s,
                     needs_approval="destructive" in _trusted_hints(server, one),
                     retry="safe" if "safe" in _trusted_hints(server, one) else "never",
+                    sequence=server.name,
+                    reads_only="reads_only" in one.get("hints", ()),
                 )
             )
         except Exception as error:  # a server's list may be invalid in many ways
@@ -96,6 +98,8 @@ def _make_resource_tools(
         _URI_ONLY,
         server.timeout_s,
         retry="safe",
+        sequence=server.name,
+        reads_only=True,
     )
     if many:
         text = f"List the resources of {server.name}, or those containing a word."

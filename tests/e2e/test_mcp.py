@@ -20,6 +20,7 @@ from astrbot_api.testing.fake_openai import FakeOpenAI
 from ..clients.npm_packages import NPM, find_node
 from ..mcp_servers.running import Sidecar, run_http_server, run_sidecar, server_table
 from ..servers import Server, create_key, write_config
+from ..strict_endpoint import StrictEndpoint, call, has_result, say, step
 from ..waiting import LIMIT_S, wait_for
 from .test_serve import Serve, children, command_line, is_running
 
@@ -44,6 +45,7 @@ class Case:
         self.mark = folder / "mark"
         self.model = model
         self.sidecar = sidecar
+        self.web_url = url
         path = write_config(folder, model.base_url, agent="titles = false")
         _append(path, server_table("odd", "--mark", str(self.mark)))
         path = write_config(folder, model.base_url, name="other", agent="titles = false")
@@ -76,7 +78,9 @@ class Case:
         return [one["function"]["name"] for one in self.model.requests()[-1].get("tools", [])]
 
     def read_marks(self) -> list[int]:
-        return [int(one) for one in self.mark.read_text().split()] if self.mark.exists() else []
+        """Return the process of each call of ``wait``."""
+        words = self.mark.read_text().split() if self.mark.exists() else []
+        return [int(one) for one in words if one != "cancelled"]
 
 
 def _list_public(folder: Path) -> str:
@@ -234,6 +238,56 @@ def test_twenty_simultaneous_calls_succeed(case: Case) -> None:
         ]
         results = [call.result(LIMIT_S) for call in calls]
     assert results == [("odd.wait", "waited")] * 20
+
+
+def make_config(case: Case, model: StrictEndpoint, tables: str) -> str:
+    """Add a config with another model and return its id."""
+    name = f"strict-{id(model)}"
+    path = write_config(case.folder, model.base_url, name=name, agent="titles = false")
+    _append(path, tables)
+    wait_for(lambda: _has_config(case, name))
+    return name
+
+
+def make_step(*calls: tuple[str, str]) -> list[bytes]:
+    """Return an answer with several calls, as tools and their arguments."""
+    return step(
+        *(
+            call(name, arguments, id=f"call_{at}", index=at)
+            for at, (name, arguments) in enumerate(calls)
+        )
+    )
+
+
+def test_calls_of_one_step_change_a_server_in_the_order_of_the_model(case: Case) -> None:
+    calls = make_step(
+        ("web__note", '{"text":"sow"}'),
+        ("web__note", '{"text":"reap"}'),
+        # Calls that only read run at the same time.
+        ("web__read", "{}"),
+        ("web__read", "{}"),
+    )
+    with StrictEndpoint(lambda _, body: say("Done.") if has_result(body) else calls) as model:
+        config = make_config(case, model, f'[mcp.web]\nurl = "{case.web_url}"\n')
+        case.turn("Write two notes and read them.", config_id=config)
+        results = [one["content"] for one in model.bodies[-1]["messages"] if one["role"] == "tool"]
+    assert results == ["noted", "noted", "sow reap", "sow reap"]
+
+
+def test_a_call_that_waits_for_another_is_not_made_after_a_stop(case: Case) -> None:
+    before = len(case.read_marks())
+    calls = make_step(("odd__wait", "{}"), ("odd__wait", "{}"))
+    with StrictEndpoint(lambda _, body: calls) as model, ThreadPoolExecutor(1) as threads:
+        config = make_config(case, model, server_table("odd", "--mark", str(case.mark)))
+        turn = threads.submit(case.turn, "Wait twice.", config_id=config, session_id="halted")
+        wait_for(lambda: case.read_marks()[before:])
+        case.server.request(
+            "POST", "/api/v1/chat/sessions/halted/stop", case.key, json={"username": "alice"}
+        )
+        turn.result(LIMIT_S)
+    # The server reads its requests in order.
+    assert case.call("odd.echo", '{"text":"hello"}') == ("odd.echo", "hello")
+    assert len(case.read_marks()) == before + 1
 
 
 def test_a_server_killed_in_mid_call_ends_the_call_and_the_next_turn_works(case: Case) -> None:

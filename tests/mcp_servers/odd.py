@@ -73,6 +73,27 @@ def make_server(prefix: str, mark: Path | None) -> MCPServer[Any]:
             raise
         return "waited"
 
+    notes: list[str] = []
+    reading: list[asyncio.Event] = []
+
+    @server.tool()
+    async def note(text: str) -> str:
+        """Add a note, like a server that rewrites a file."""
+        before = list(notes)
+        await asyncio.sleep(0.1)
+        notes[:] = [*before, text]
+        return "noted"
+
+    @server.tool(annotations=types.ToolAnnotations(read_only_hint=True))
+    async def read() -> str:
+        """Return the notes as soon as a second call reads them."""
+        reading.append(asyncio.Event())
+        if len(reading) == 2:
+            for one in reading:
+                one.set()
+        await reading[-1].wait()
+        return " ".join(notes)
+
     @server.tool()
     def picture() -> types.CallToolResult:
         """Return a picture, with words before and after it."""

@@ -156,9 +156,11 @@ class Kept:
 
 
 def _list_hints(tool: Any) -> list[str]:
-    """Return a tool's hints: ``safe`` if it may be called twice, ``destructive``."""
+    """Return a tool's hints: ``reads_only``, ``safe`` (may be called twice), ``destructive``."""
     said = tool.annotations
     if said is None:
         return []
-    hints = ["safe"] if said.read_only_hint or said.idempotent_hint else []
-    return [*hints, "destructive"] if said.destructive_hint and not said.read_only_hint else hints
+    if said.read_only_hint:
+        return ["safe", "reads_only"]
+    hints = {"safe": said.idempotent_hint, "destructive": said.destructive_hint}
+    return [name for name, given in hints.items() if given]
