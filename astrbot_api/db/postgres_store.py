@@ -288,6 +288,11 @@ class PostgresStore:
         if mixes_sessions(connection, self._params):
             connection.close()
             raise SettingsError(MIXED_TEXT)
+        # A migration may take longer than the role's or the database's own limits allow.
+        connection.execute(
+            "SET statement_timeout = 0; SET lock_timeout = 0; "
+            "SET idle_in_transaction_session_timeout = 0"
+        )
         return connection
 
 

@@ -94,6 +94,19 @@ def test_a_role_that_may_create_no_table_is_named_with_the_remedy(postgres: Post
         PostgresStore(url).upgrade()
 
 
+def test_a_limit_of_the_database_does_not_end_a_migration(postgres: Postgres) -> None:
+    url = postgres.create_database(migrated=False)
+    name = url.partition("?")[0].rpartition("/")[2]
+    postgres.run_sql(f"ALTER DATABASE {name} SET statement_timeout = '300ms'")
+    with psycopg.connect(url, autocommit=True) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("SELECT pg_advisory_lock(%s)", (postgres_store._MIGRATION_LOCK,))
+        upgraded = pool.submit(PostgresStore(url).upgrade)  # another server migrates: it waits
+        wait_for(lambda: postgres.run_sql("SELECT 1 FROM pg_locks WHERE NOT granted"))
+        postgres.run_sql("SELECT pg_sleep(1)")
+        other.execute("SELECT pg_advisory_unlock_all()")
+        assert upgraded.result()
+
+
 def test_a_number_that_is_summed_is_a_number(store: PostgresStore) -> None:
     with store.read() as db:
         sql = "SELECT SUM(n), AVG(n) FROM (VALUES (%s::bigint), (4)) AS t (n)"
