@@ -10,11 +10,12 @@ from __future__ import annotations
 import http.client
 import select
 import socket
+import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import urllib3
@@ -29,6 +30,28 @@ from .threads import native_poll
 #: Maximum size of a request whose headers and body are sent together.
 _FIRST_PACKET_BYTES = 65_536
 
+#: Detect a host that is gone without closing the connection: it moved, or a firewall has forgotten
+#: the idle connection. Other systems lack some of these options.
+_OPTIONS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), value)
+    for name, value in (
+        ("TCP_KEEPIDLE", 15),
+        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", 30_000),
+    )
+    if hasattr(socket, name)
+]
+
+#: Maximum wait for an address, in seconds, if there is another one.
+_FIRST_TRY_S = 3.0
+
+#: Seconds for which an address that did not answer is tried last.
+_SILENT_S = 600.0
+
+#: Maximum number of silent addresses.
+_MAX_SILENT = 1000
+
 #: Maximum number of interim responses (``103 Early Hints``).
 _MAX_INTERIM = 20
 
@@ -39,6 +62,7 @@ class Route:
 
     :param may_connect: Returns whether an address is allowed, or None to allow all.
     :param tunnel: HTTP proxy that opens a tunnel to a checked address, or None.
+    :param silent_until: Addresses that did not answer, and when to try them first again.
     """
 
     call: Call
@@ -46,6 +70,19 @@ class Route:
     may_connect: Callable[[str], bool] | None
     tunnel: str | None
     socks: str | None = None
+    silent_until: dict[str, float] = field(default_factory=dict)
+    send_timeout_s: float | None = None
+
+    def sort(self, addresses: list[str]) -> list[str]:
+        """Return addresses with the silent ones last, such as those of a dead IPv6 route."""
+        now = time.monotonic()
+        return sorted(addresses, key=lambda one: self.silent_until.get(one, 0.0) > now)
+
+    def note_silent(self, address: str) -> None:
+        """Remember that an address did not answer."""
+        if len(self.silent_until) >= _MAX_SILENT:
+            self.silent_until.clear()
+        self.silent_until[address] = time.monotonic() + _SILENT_S
 
 
 # A context variable is local to threads and greenlets, with or without patching.
@@ -94,6 +131,7 @@ class _Connection(HTTPConnection):
         if route.socks:
             return self._connect_by_socks(route, found[0])
         failure: OSError = OSError("no address")
+        found, whole_s = route.sort(found), cast("float", self.timeout)
         for address in found:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             try:
@@ -102,14 +140,18 @@ class _Connection(HTTPConnection):
                 failure = error
                 continue
             try:
-                for option in self.socket_options or ():
+                for option in (*(self.socket_options or ()), *_OPTIONS):
                     sock.setsockopt(*option)
-                sock.settimeout(self.timeout)
+                is_last = address == found[-1]
+                sock.settimeout(whole_s if is_last else min(whole_s, _FIRST_TRY_S))
                 route.call.attach(self, sock)
                 sock.connect((address, port))
+                sock.settimeout(whole_s)
             except OSError as error:
                 failure = error
                 sock.close()
+                if isinstance(error, TimeoutError):
+                    route.note_silent(address)
             except BaseException:
                 sock.close()
                 raise
@@ -123,6 +165,8 @@ class _Connection(HTTPConnection):
         """Connect through a SOCKS proxy."""
         sock: socket.socket = _make_socks_socket(route.socks or "")
         try:
+            for option in _OPTIONS:
+                sock.setsockopt(*option)
             sock.settimeout(self.timeout)
             route.call.attach(self, sock)
             sock.connect((host, self.port))
@@ -178,13 +222,18 @@ class _Connection(HTTPConnection):
         self._has_served = True
 
     def send(self, data: Any) -> None:
-        """Send data, or buffer it for the request's first packet."""
+        """Send data, or buffer it for the request's first packet.
+
+        Only the first packet has the timeout of the connection. A long body may take longer.
+        """
         held = self._unsent
         fits = isinstance(data, bytes) and len(held or b"") + len(data) <= _FIRST_PACKET_BYTES
         if held is not None and fits:
             self._unsent = held + data
             return
         self._flush()
+        if self.sock is not None:
+            self.sock.settimeout(ROUTE.get().send_timeout_s)
         super().send(data)
 
     def _flush(self) -> None:

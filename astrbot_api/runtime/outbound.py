@@ -6,6 +6,7 @@ Models, messengers, webhooks, ``http_get`` and the command line connect through
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -164,6 +165,7 @@ class Outbound:
         self._find_addresses = find_addresses
         self._pool_size = pool_size
         self._proxies: dict[str, str | None] = {}
+        self._silent_until: dict[str, float] = {}
         # Sockets that a forked child shared with its parent would mix up the answers of both.
         self._kept: PerProcess[_Kept] = PerProcess(_Kept)
 
@@ -181,9 +183,10 @@ class Outbound:
     ) -> Answer:
         """Send one request and wait for the response headers.
 
-        :param read_timeout_s: Maximum time without data after the connection, in seconds.
+        :param read_timeout_s: Maximum time without data after the connection, in seconds. Also the
+            maximum time to send a long body.
         :param stale_tries: How often the request is sent again if an idle
-            connection turns out to be closed.
+            connection turns out to be closed or dead.
         :raises OutboundError: when the request fails.
         """
         call = call or Call()
@@ -202,7 +205,10 @@ class Outbound:
         if tunnel:
             # The tunnel leads to an address, so the Host header must be set.
             sent["Host"] = parts.netloc.rpartition("@")[2]
-        route = Route(call, self._find_addresses, self._may_connect, tunnel, socks)
+        route = Route(
+            call, self._find_addresses, self._may_connect, tunnel, socks, self._silent_until,
+            call.left_s(read_timeout_s),
+        )  # fmt: skip
         while True:
             call.check()
             call.reused = False
@@ -216,9 +222,10 @@ class Outbound:
                 return Answer(response, call, read_timeout_s)
             except (HTTPError, OSError, ValueError) as error:
                 call.check()
-                # The host closed an idle connection just before its reuse:
+                # The host closed an idle connection just before its reuse, or is gone:
                 # retry instead of failing.
-                if not (call.reused and isinstance(error, ProtocolError) and stale_tries):
+                stale = isinstance(error, ProtocolError) or _is_dead(error)
+                if not (call.reused and stale and stale_tries):
                     raise _explain(error) from error
                 stale_tries -= 1
             finally:
@@ -283,7 +290,7 @@ def _explain(error: Exception) -> OutboundError:
         return OutboundError("address", text)
     if isinstance(error, UnicodeEncodeError) or text.startswith("Invalid header"):
         return OutboundError("header", "a header has a character that HTTP forbids")
-    if isinstance(error, ReadTimeoutError):
+    if isinstance(error, ReadTimeoutError) and not _is_dead(error):
         return OutboundError("silent", text)
     if isinstance(error, SSLError):
         return OutboundError("untrusted", text)
@@ -292,3 +299,8 @@ def _explain(error: Exception) -> OutboundError:
     if refused or isinstance(error, (ConnectTimeoutError, ProxyError)):
         return OutboundError("unreachable", text)
     return OutboundError("broken", text)
+
+
+def _is_dead(error: Exception) -> bool:
+    """Return whether TCP gave the connection up, because the host acknowledged nothing."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ETIMEDOUT

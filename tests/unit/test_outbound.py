@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -486,3 +486,71 @@ def test_closed_connections_are_opened_again() -> None:
         # `read` closes kept connections.
         assert [read(outbound, endpoint.base_url) for _ in range(3)] == [b"here"] * 3
         assert endpoint.connections == 3
+
+
+@pytest.mark.timeout(25)
+def test_an_address_that_does_not_answer_is_tried_last_from_then_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with (
+        RawEndpoint(answer_with(b"here")) as endpoint,
+        socket.socket() as full,
+        ExitStack() as held,
+    ):
+        full.bind(("127.0.0.2", port_of(endpoint)))
+        full.listen(0)  # its queue is full, so that the kernel drops the next ones
+        for _ in range(4):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        outbound = Outbound(find_addresses=lambda host, port: ["127.0.0.2", "127.0.0.1"])
+        url = endpoint.base_url.replace("127.0.0.1", "two.test")
+        for first_try_s in (0.2, 1000.0):
+            monkeypatch.setattr(connections, "_FIRST_TRY_S", first_try_s)
+            assert read(outbound, url) == b"here"
+
+
+def test_a_dead_idle_connection_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+
+    def die(connection: Connection) -> None:
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.read_request()
+        connection.send(HEAD + b"Content-Length: 4\r\n\r\nhere")
+        # It reads nothing more, so a part of the next request is never acknowledged.
+        assert over.wait(PATIENCE_S)
+
+    options = [(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)]
+    monkeypatch.setattr(connections, "_OPTIONS", options)
+    outbound = Outbound()
+    with RawEndpoint(die, answer_with(b"here")) as endpoint:
+        for body in (b"", b"x" * 500_000):
+            answer = outbound.send(
+                "POST", endpoint.base_url, headers={}, body=body, connect_timeout_s=30,
+                read_timeout_s=30, stale_tries=1,
+            )  # fmt: skip
+            assert answer.read_all(100)[0] == b"here"
+        over.set()
+        outbound.close()
+        assert endpoint.connections == 2
+
+
+def test_a_slow_link_can_send_a_long_body() -> None:
+    body, over = b"x" * 8_000_000, threading.Event()
+
+    def read_slowly(connection: Connection) -> None:
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        left = len(body)
+        while left > 0:
+            over.wait(0.03)  # the speed of the link
+            left -= len(connection.sock.recv(65_536))
+        connection.send(HEAD + b"Content-Length: 4\r\n\r\nhere")
+
+    outbound = Outbound()
+    with RawEndpoint(read_slowly) as endpoint:
+        answer = outbound.send(
+            "POST", endpoint.base_url, headers={}, body=body, connect_timeout_s=0.5,
+            read_timeout_s=30,
+        )  # fmt: skip
+        assert answer.read_all(100)[0] == b"here"
+        outbound.close()
