@@ -101,7 +101,7 @@ def make_docx(more: str = "", media: Mapping[str, bytes] | None = None, **notes:
 
 
 def make_xlsx(
-    more: str = "", state: str = "visible", settings: str = "", comments: str = ""
+    more: str = "", state: str = "visible", settings: str = "", comments: str = "", boxes: str = ""
 ) -> bytes:
     namespace = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     cells = (
@@ -120,7 +120,10 @@ def make_xlsx(
             "xl/_rels/workbook.xml.rels": _relations(("worksheet", "worksheets/sheet1.xml")),
             "xl/worksheets/sheet1.xml": f'{_XML}<worksheet xmlns="{namespace}">'
             f"<sheetData>{cells}{more}</sheetData></worksheet>",
-            "xl/worksheets/_rels/sheet1.xml.rels": _relations(("comments", "../comments1.xml")),
+            "xl/worksheets/_rels/sheet1.xml.rels": _relations(
+                ("comments", "../comments1.xml"), ("drawing", "../drawings/drawing1.xml")
+            ),
+            "xl/drawings/drawing1.xml": f"<wsDr>{boxes}</wsDr>",
             "xl/comments1.xml": f'<comments xmlns="{namespace}">{comments}</comments>',
         },
     )

@@ -112,9 +112,11 @@ _NOTED = (
                 "hidden",
                 comments='<comment ref="B2"><text><r><t>Ann:</t></r><r><t>\nToo much</t></r></text>'
                 "</comment>",
+                boxes="<txBody><p><t>Next</t><t>:</t></p><p/><p><t>pay</t></p></txBody>" * 2,
             ),
-            ["## Prices (hidden)", "| 3 |", "Comments in Prices:\n- B2: Ann: Too much"],
-            [],
+            ["## Prices (hidden)", "| 3 |", "Comments in Prices:\n- B2: Ann: Too much",
+             "Text boxes in Prices:\n- Next: pay"],
+            ["pay\n- Next"],
         ),
         (
             samples.make_pptx(

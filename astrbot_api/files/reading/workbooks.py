@@ -51,10 +51,10 @@ _CELL = re.compile(rb'(<c\b[^<>]*?\sr=")([A-Z]{1,3})(\d+)"')
 def read_workbook(package: Package) -> str:
     """Return the sheets of an xlsx, xlsm, xlsb or ods workbook as tables.
 
-    The comments of an xlsx follow.
+    The comments and text boxes of an xlsx follow.
     """
     sheets = read_sheets(_correct_workbook(package))
-    return "\n\n".join(filter(None, (sheets, *_iter_comments(package))))
+    return "\n\n".join(filter(None, (sheets, *_iter_remarks(package))))
 
 
 def read_xml_workbook(data: bytes) -> str:
@@ -83,8 +83,8 @@ def _iter_xml_cells(row: ET.Element) -> Iterator[str]:
         count += gap + 1 + merged
 
 
-def _iter_comments(package: Package) -> Iterator[str]:
-    """Yield the comments of each sheet of an xlsx."""
+def _iter_remarks(package: Package) -> Iterator[str]:
+    """Yield the comments and text boxes of each sheet of an xlsx."""
     if _WORKBOOK not in package.names:
         return
     relations = dict(iter_relations(package, _WORKBOOK))
@@ -96,6 +96,15 @@ def _iter_comments(package: Package) -> Iterator[str]:
             for one in iter_local(package.parse(comments), "comment"):
                 text = "".join(run.text or "" for run in iter_local(one, "t"))
                 lines.append(f"- {one.get('ref')}: {' '.join(text.split())}")
+            yield "\n".join(lines) if lines[1:] else ""
+        for drawing in list_targets(package, part, "drawing"):
+            lines = [f"Text boxes in {sheet.get('name')}:"]
+            for body in iter_local(package.parse(drawing), "txBody"):
+                texts = ("".join(one.itertext()) for one in iter_local(body, "p"))
+                lines += [f"- {' '.join(filter(None, texts))}"]
+            lines = list(
+                dict.fromkeys(one for one in lines if one != "- ")
+            )  # some are stored twice
             yield "\n".join(lines) if lines[1:] else ""
 
 
