@@ -398,6 +398,18 @@ def test_a_vision_model_gets_the_pages_of_a_scan(make_scripted: Scripts) -> None
     assert page["image_url"]["url"].startswith("data:image/jpeg;base64,")
 
 
+def test_a_vision_model_gets_the_pages_of_a_tiff(make_scripted: Scripts) -> None:
+    api, model = make_scripted(say, provider=_SEES)
+    pages = [Image.new("1", (60, 80), number % 2) for number in range(10)]
+    fax = samples.save(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    api.chat([part(upload(api, fax, "fax.tif"), "image")])
+    written, *pictures = content_of(model)
+    assert "[8 of its 10 pages are shown.]" in written["text"]
+    bodies = [base64.b64decode(one["image_url"]["url"].partition(",")[2]) for one in pictures]
+    colours = [Image.open(io.BytesIO(one)).getpixel((9, 9)) for one in bodies]
+    assert colours == [(0, 0, 0), (255, 255, 255)] * 4
+
+
 def test_a_vision_model_gets_the_text_and_the_scanned_pages_of_a_pdf(
     make_scripted: Scripts,
 ) -> None:

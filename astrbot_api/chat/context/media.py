@@ -157,7 +157,10 @@ class MediaReader:
         )
         try:
             if attachment.type == "image" and "image" in limits.modalities:
-                made = self._files.get_picture(attachment, limits.max_image_side_px, cancel)
+                side_px = limits.max_image_side_px
+                made = self._files.get_picture(attachment, side_px, cancel)
+                if made.images:  # a TIFF, such as a fax
+                    made = self._files.get_pages(attachment, made.images, side_px, cancel)
                 return label + made.notes, [_image_part(one) for one in made.parts]
             if attachment.type == "record":
                 return self._prepare_sound(label, attachment, limits, cancel)

@@ -73,11 +73,13 @@ class PreparedFiles:
     def get_picture(
         self, attachment: AttachmentRow, side_px: int, cancel: Cancellable | None
     ) -> Made:
-        """Return a picture as a data URL."""
+        """Return a picture as a data URL, with the indices of its pages if it has several."""
 
         def make() -> Made:
             meta, data = self._reader.run(PREPARE_PICTURE, attachment, cancel, max_side_px=side_px)
-            return Made(_to_notes(meta["notes"]), parts=(_to_url(meta["mime"], data),))
+            pages = tuple(range(meta["pages"])) if meta["pages"] > 1 else ()
+            url = _to_url(meta["mime"], data)
+            return Made(_to_notes(meta["notes"]), parts=(url,), images=pages)
 
         return self._make_once(f"image {side_px}", attachment, make, cancel)
 

@@ -44,20 +44,23 @@ with contextlib.suppress(ImportError):
 Image.init()
 
 
-def prepare_picture(source: BinaryIO, max_side_px: int) -> tuple[Any, bytes]:
+def prepare_picture(source: BinaryIO, max_side_px: int, page: int = 0) -> tuple[Any, bytes]:
     """Convert an image to an upright, still PNG or JPEG with 8 bits, without metadata.
 
     :param max_side_px: Maximum length of the longer side. Larger images are scaled down.
-    :returns: ``{"mime": …, "notes": [sentence, …], "width": …, "height": …}`` and the bytes.
+    :param page: Index of the page of a TIFF.
+    :returns: ``{"mime": …, "notes": [sentence, …], "width": …, "height": …, "pages": …}`` and the
+        bytes. The pages are those of a TIFF.
     :raises Unreadable: when the image has too many pixels or an unknown format.
     :raises OSError: when the image is damaged.
     """
     with _open(source) as picture:
         name = picture.format or ""
-        notes = []
-        if getattr(picture, "is_animated", False) and name not in ("MPO", "HEIF"):
-            many = "pages" if name == "TIFF" else "pictures"
-            notes.append(f"It has several {many}; the first is shown.")
+        notes, pages = [], getattr(picture, "n_frames", 1) if name == "TIFF" else 1
+        if getattr(picture, "is_animated", False) and name not in ("MPO", "HEIF", "TIFF"):
+            notes.append("It has several pictures; the first is shown.")
+        if page:
+            picture.seek(page)
         if name in ("JPEG", "MPO"):
             _draft(picture, max_side_px)
         _check_pixels(*picture.size, _MAX_PIXELS)
@@ -74,7 +77,7 @@ def prepare_picture(source: BinaryIO, max_side_px: int) -> tuple[Any, bytes]:
     lossless = name not in _LOSSY and (unscaled or mode == "RGBA")
     mime, data = _save(upright, lossless)
     sides = {"width": upright.width, "height": upright.height}
-    return {"mime": mime, "notes": notes, **sides}, data
+    return {"mime": mime, "notes": notes, "pages": pages, **sides}, data
 
 
 def _open(source: BinaryIO) -> Image.Image:

@@ -1,9 +1,10 @@
-"""Job that shows the pages of a PDF, or the pictures of a document, as images."""
+"""Job that shows the pages of a PDF or a TIFF, or the pictures of a document, as images."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 from PIL import Image
@@ -12,27 +13,51 @@ from ...errors import Unreadable
 from .office import Package
 from .pictures import prepare_picture
 
+_TIFF = (b"II*\0", b"MM\0*")
+
+#: Seconds of CPU time after which no further picture is shown, of the 10 that the job has.
+_ENOUGH_S = 6.0
+
 
 def show_pages(source: BinaryIO, numbers: Sequence[int], max_side_px: int) -> tuple[Any, bytes]:
     """Return pages or pictures as JPEG images.
 
-    :param numbers: Indices of the pages of a PDF, or of the pictures of another document.
+    :param numbers: Indices of the pages of a PDF or a TIFF, or of the pictures of another document.
     :returns: ``{"note": sentence, "sizes": [bytes, …]}``, and the concatenated images.
     :raises Unreadable: when none can be shown.
     """
-    if source.read(2) != b"PK":
+    head = source.read(4)
+    source.seek(0)
+    if head in _TIFF:
+        pages = prepare_picture(source, max_side_px)[0]["pages"]
+        return _show(
+            [one for one in numbers if one < pages],
+            lambda number: prepare_picture(source, max_side_px, number),
+            f"{{}} of its {pages} pages are shown.",
+        )
+    if not head.startswith(b"PK"):
         from .pdf import render_pages
 
-        source.seek(0)
         return render_pages(source, numbers, max_side_px)
-    source.seek(0)
     package = Package(source)
     names = package.list_pictures()
-    pictures = []
-    for number in (one for one in numbers if one < len(names)):
+    return _show(
+        [one for one in numbers if one < len(names)],
+        lambda number: prepare_picture(io.BytesIO(package.read(names[number])), max_side_px),
+        f"{{}} of its {len(names)} pictures are shown.",
+    )
+
+
+def _show(
+    numbers: Sequence[int], prepare: Callable[[int], tuple[Any, bytes]], note: str
+) -> tuple[Any, bytes]:
+    pictures: list[bytes] = []
+    for number in numbers:
+        if pictures and time.process_time() > _ENOUGH_S:
+            break
         try:
-            _, data = prepare_picture(io.BytesIO(package.read(names[number])), max_side_px)
-        except (Unreadable, OSError):
+            _, data = prepare(number)
+        except (Unreadable, OSError, EOFError):
             continue
         out = io.BytesIO()
         picture = Image.open(io.BytesIO(data)).convert("RGBA")
@@ -41,5 +66,5 @@ def show_pages(source: BinaryIO, numbers: Sequence[int], max_side_px: int) -> tu
         pictures.append(out.getvalue())
     if not pictures:
         raise Unreadable("its pictures are damaged or their format is not supported")
-    note = f"{len(pictures)} of its {len(names)} pictures are shown."
-    return {"note": note, "sizes": [len(one) for one in pictures]}, b"".join(pictures)
+    sizes = [len(one) for one in pictures]
+    return {"note": note.format(len(pictures)), "sizes": sizes}, b"".join(pictures)
