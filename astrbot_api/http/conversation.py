@@ -86,7 +86,12 @@ def has_new_message(asked: Conversation) -> bool:
     content = last.get("content")
     parts = content if isinstance(content, list) else [{"text": content}]
     said = "".join(str(part.get("text") or "") for part in parts)
-    return plain_text(newest.content["message"]).strip() != said.strip()
+    # Several texts are stored as lines.
+    return _squeeze(said) != _squeeze(plain_text(newest.content["message"]))
+
+
+def _squeeze(text: str) -> str:
+    return "".join(text.split())
 
 
 @discard_files_if_rejected()

@@ -661,6 +661,29 @@ def test_an_agui_message_after_an_interrupt_is_answered(
     assert describe(api, run_id)["status"] == "completed"
 
 
+def test_an_agui_message_of_several_texts_is_not_new_after_an_interrupt(
+    make_worker: Callable[..., Worker],  # noqa: F811
+    shop: Shop,
+) -> None:
+    def answer(messages: list[Any]) -> Iterator[Step]:
+        return shop.answer(
+            [{**one, "content": "buy"} if one["role"] == "user" else one for one in messages]
+        )
+
+    api = make_worker(answer, tools=shop.tools()).api
+    parts = [{"type": "text", "text": text} for text in ("Please buy", "this.\n")]
+    body = {
+        "threadId": "s", "runId": "r", "protocolVersion": "1.0",
+        "messages": [{"id": "m", "role": "user", "content": parts}],
+    }  # fmt: skip
+    (*_, last) = parse_events(post(api, "agui", api.key, body).get_data())
+    (interrupt,) = last["outcome"]["interrupts"]
+    sent = {**body, "resume": answer_of("agui", interrupt["id"])["resume"]}
+    (*_, last) = parse_events(post(api, "agui", api.key, sent).get_data())
+    assert last["outcome"] == {"type": "success"}
+    assert (shop.paid, api.count_rows("message")) == ([5], 2)
+
+
 def test_an_agui_client_can_leave_an_interrupt_of_an_ended_run(worker: Worker) -> None:
     api = worker.api
     run_id, (asked,), seen = begin(api)
