@@ -353,18 +353,24 @@ def test_a_clause_is_counted_in_the_signs_of_its_format(
     assert numbering.find_format(format)(number) == written
 
 
-def test_a_page_that_a_document_embeds_is_read() -> None:
-    page = "MIME-Version: 1.0\nContent-Type: text/html; charset=utf-8\n\n<h1>报告</h1>"
+@pytest.mark.parametrize(
+    ("suffix", "chunk", "shown"),
+    [
+        ("mht", "MIME-Version: 1.0\nContent-Type: text/html\n\n<h1>报告</h1>", "# 报告"),
+        ("docx", samples.make_docx("<w:p><w:r><w:t>报告</w:t></w:r></w:p>"), "报告"),
+    ],
+)
+def test_a_document_in_a_document_is_read(suffix: str, chunk: Any, shown: str) -> None:
     document = samples.make_archive(
         {
             "[Content_Types].xml": "<Types/>",
             "word/document.xml": f"<w:document {_W}><w:body/></w:document>",
             "word/_rels/document.xml.rels": '<Relationships><Relationship Id="a" Type="x/aFChunk" '
-            'Target="/word/chunk.mht"/></Relationships>',
-            "word/chunk.mht": page,
+            f'Target="/word/chunk.{suffix}"/></Relationships>',
+            f"word/chunk.{suffix}": chunk,
         }
     )
-    assert read(document, "a.docx").strip() == "# 报告"
+    assert shown in read(document, "a.docx")
 
 
 @contextlib.contextmanager
@@ -391,10 +397,14 @@ def test_the_tables_of_a_large_or_deep_document_are_read(
 ) -> None:
     monkeypatch.setattr("astrbot_api.files.reading.word.limit_cpu", limit)
     inner = "<w:tbl><w:tr><w:tc>" * depth + word("in it") + "</w:tc></w:tr></w:tbl>" * depth
-    row = [word("one") + word("two"), word("x") + inner, "<w:p><w:r><w:tab/></w:r></w:p>"]
+    row = [
+        word("one") + word("two"),
+        word("x") + inner + word("more"),
+        "<w:p><w:r><w:tab/></w:r></w:p>",
+    ]
     text = read(samples.make_docx(word_table(row) + word("end")))
     assert "| pencil | 4711 |" in text
-    assert "| one two | x in it |  |" in text
+    assert "| one two | x in it more |  |" in text
     assert text.endswith("end")
 
 
@@ -1019,9 +1029,13 @@ def test_names_in_an_archive_of_windows_are_read() -> None:
     assert listed == "An archive with 1 files, which are not read:\n- 中文.txt, 5 bytes"
 
 
-def test_what_to_ask_for_is_said() -> None:
+@pytest.mark.parametrize("name", ["Index/Document.iwa", "Index.zip"])
+def test_a_document_of_apple_is_named(name: str) -> None:
     with pytest.raises(Unreadable, match="Pages, Numbers or Keynote; ask for it as PDF"):
-        read(samples.make_archive({"Index/Document.iwa": b"\0"}), "a.pages")
+        read(samples.make_archive({name: b"\0"}), "a.pages")
+
+
+def test_what_to_ask_for_is_said() -> None:
     meta, _ = extract_text(io.BytesIO(b"7z\xbc\xaf\x27\x1c"), "application/x-7z-compressed", "a.7z")
     assert "ask for a common one" in meta["notes"][0]
 

@@ -217,12 +217,11 @@ def _read_archive(source: BinaryIO, notes: list[str]) -> str:
         raise Unreadable("it is damaged") from error
     read = _find_reader(package)
     text = package.describe() if read is None else read(package)
-    # Converters of HTML embed the page in an empty document, and leave the rest to Word.
+    # Converters of HTML embed the page in an empty document, and programs that join documents
+    # embed the others. They leave the rest to Word.
     for name in office.list_targets(package, "word/document.xml", "aFChunk"):
-        chunk = package.read(name)
-        if not chunk.startswith(b"PK"):
-            suffix = PurePath(name.lower()).suffix
-            text += "\n\n" + _extract(io.BytesIO(chunk), chunk[:4096], "text/html", suffix, notes)
+        chunk, suffix = package.read(name), PurePath(name.lower()).suffix
+        text += "\n\n" + _extract(io.BytesIO(chunk), chunk[:4096], "text/html", suffix, notes)
     return text.strip()
 
 
