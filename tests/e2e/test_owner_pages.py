@@ -539,6 +539,33 @@ def test_no_page_scrolls_horizontally(owner: Owner, server: Server) -> None:
                 assert table.evaluate("(box) => box.scrollWidth - box.clientWidth") == 0, at
 
 
+#: Whether the last letter of an element's first text is left of its first letter.
+LEFTWARDS = """(element) => {
+  const text = document.createTreeWalker(element, NodeFilter.SHOW_TEXT).nextNode();
+  const at = (from) => {
+    const range = document.createRange();
+    range.setStart(text, from);
+    range.setEnd(text, from + 1);
+    return range.getBoundingClientRect().left;
+  };
+  return at(text.data.trimEnd().length - 1) < at(0);
+}"""
+
+
+@in_english
+def test_messages_from_right_to_left_are_readable(owner: Owner, server: Server) -> None:
+    made, _ = create_key(server, "chat")
+    message = "مرحبا!\n\n- مرحبا ECHO!"
+    server.chat(made["api_key"], message=message, username="bob", session_id="arabic")
+    owner.log_in()
+    owner.go("sessions#arabic")
+    asked, item = owner.page.locator(".user .bubble"), owner.page.locator(".rich ul")
+    assert asked.evaluate(LEFTWARDS)
+    assert item.evaluate(LEFTWARDS)
+    # The list's marks have room.
+    assert item.evaluate("(list) => getComputedStyle(list).paddingRight") == "22px"
+
+
 def test_a_session_is_continued_in_the_console_and_its_answer_copied(
     owner: Owner, server: Server
 ) -> None:
