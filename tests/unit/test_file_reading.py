@@ -1012,6 +1012,37 @@ def test_an_empty_file_is_said_to_be_empty() -> None:
     assert extract_text(io.BytesIO(), "text/plain", "a.txt")[0]["notes"] == ["It is empty."]
 
 
+def test_an_invoice_in_ofd_is_read_in_lines() -> None:
+    def text(place: str, said: str, more: str = "") -> str:
+        codes = "".join(
+            f'<o:TextCode X="0" Y="{3 + 4 * at}">{one}</o:TextCode>'
+            for at, one in enumerate(said.split("/"))
+        )
+        return f'<o:TextObject Boundary="{place}" Size="3"{more}>{codes}</o:TextObject>'
+
+    def page(*texts: str, more: str = "") -> str:
+        layer = f"<o:Content><o:Layer>{''.join(texts)}</o:Layer></o:Content>"
+        return f'<o:Page xmlns:o="x">{more}{layer}</o:Page>'
+
+    labels = page(text("10 20 20 4", "发票号码:"), text("10 5 30 4", "电子发票"))
+    values = page(
+        text("35 120 30 4", "合计", ' CTM="1 0 0 1 0 -60"'), text("66 60 9 4", "¥47.11"),
+        text("31 20.5 30 4", "0471"), text("61 20 9 4", "1"), text("10 90 9 9", "备注/二行"),
+        text("10 99 9 9", "hidden", ' Visible="false"'), more='<o:Template TemplateID="9"/>',
+    )  # fmt: skip
+    parts = {
+        "OFD.xml": '<o:OFD xmlns:o="x"><o:DocRoot>/Doc_0/Document.xml</o:DocRoot></o:OFD>',
+        "Doc_0/Document.xml": '<o:Document xmlns:o="x"><o:TemplatePage ID="9" '
+        'BaseLoc="/Doc_0/T.xml"/><o:Pages><o:Page ID="1" BaseLoc="Pages/P.xml"/></o:Pages>'
+        "</o:Document>",
+        "Doc_0/T.xml": labels,
+        "Doc_0/Pages/P.xml": values,
+    }
+    assert read(samples.make_archive(parts), "a.ofd").split("\n") == [
+        "电子发票", "发票号码: 04711", "合计 ¥47.11", "备注", "二行",
+    ]  # fmt: skip
+
+
 def test_a_compressed_text_or_document_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(gzip.compress("Öl, 5\n".encode()), "sales.csv.gz") == "Öl, 5\n"
     assert "marmalade" in read(gzip.compress(samples.make_docx()), "a.docx.gz")

@@ -19,6 +19,7 @@ from ..kinds import HEAD_BYTES, detect_kind, is_text_type
 from . import office
 from .mails import read_mail
 from .notebooks import read_notebook
+from .ofd import read_ofd
 from .opendocument import read_flat, read_opendocument
 from .outlook import read_msg
 from .pages import read_page
@@ -238,6 +239,8 @@ def _find_reader(package: office.Package) -> Callable[[office.Package], str] | N
         ):
             if any(name.startswith(f"{folder}/") for name in names):
                 return reader
+    if "OFD.xml" in names:
+        return read_ofd
     if "META-INF/container.xml" in names:
         return office.read_epub
     if "content.xml" in names and "mimetype" in names:

@@ -30,9 +30,10 @@ _MAX_LISTED = 200
 #: Windows writes them in the encoding of its language.
 _UTF8_NAME = 0x800
 
-#: Part with a picture of an Office or OpenDocument file, and the size of pictures that count.
+#: Part with a picture of an Office, OpenDocument or OFD file, and the size of pictures that count.
 _PICTURE = re.compile(
-    r"((word|ppt|xl)/media|Pictures)/[^/]+\.(png|jpe?g|gif|bmp|tiff?|webp)", re.IGNORECASE
+    r"((word|ppt|xl)/media|Pictures|Doc_\d+/Res)/[^/]+\.(png|jpe?g|gif|bmp|tiff?|webp)",
+    re.IGNORECASE,
 )
 _MIN_PICTURE_BYTES = 2048
 
