@@ -91,7 +91,7 @@ class Pusher:
         link_attachments(db, saved[0], [row.id for row in rows])
         self._announcer.message_stored(
             db, session_id=session_id, platform_id=WEBCHAT, sender=messages.BOT,
-            saved=saved, content=content,
+            saved=saved, content=content, payer=payer,
         )  # fmt: skip
         return PushedMessage(*saved, session.id)
 

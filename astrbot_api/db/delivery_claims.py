@@ -19,12 +19,14 @@ import orjson
 import peewee
 
 from ..runtime.clock import now_us
+from . import counting
 from .deliveries import EVENT_PREFIX, FIELDS, UNFINISHED_OF_TARGET, DeliveryRow, to_rows
 from .leases import LIVING_WORKERS
 from .locks import lock_name
 from .models import is_postgres
 from .models.deliveries import DELIVERY_DUE, DELIVERY_SENDING, Delivery
-from .prepared import Prepared, param, params
+from .pages import length_of
+from .prepared import Prepared, equals, param, params
 
 #: Claimed by a worker whose lease has expired.
 _OF_DEAD = DELIVERY_SENDING & Delivery.claimed_by.not_in(LIVING_WORKERS)
@@ -51,6 +53,16 @@ _FREE_DEAD = Prepared(
 _PROMOTE = Prepared(
     Delivery.update(head=1).where(
         Delivery.id == Delivery.select(peewee.fn.MIN(Delivery.id)).where(UNFINISHED_OF_TARGET)
+    )
+)
+
+
+#: Content of a finished delivery. Nobody reads it, and a deleted session must leave no text.
+_NO_CONTENT = "[]"
+
+_PAID = Prepared(
+    Delivery.select(Delivery.payer, Delivery.size_bytes, length_of(Delivery.content)).where(
+        equals(Delivery.id)
     )
 )
 
@@ -170,16 +182,20 @@ def finish(
     error: str | None,
     platform_ids: Sequence[str],
 ) -> bool:
-    """Finish a delivery and make the next one of its target the head.
+    """Finish a delivery, delete its content, and make the next one of its target the head.
 
     :param status: ``sent`` or ``failed``.
     :returns: False if another worker has the delivery; then nothing changes.
     """
     lock_name(db, "delivery", delivery.target)
+    payer, size, length = _PAID.execute(db, id=delivery.id).fetchone() or (None, 0, 0)
+    freed = max(0, min(size, length - len(_NO_CONTENT)))
     kept = _write_held(
         db,
         delivery,
         worker_id,
+        content=_NO_CONTENT,
+        size_bytes=size - freed,
         status=status,
         error=error,
         platform_ids=orjson.dumps(list(platform_ids)).decode(),
@@ -188,6 +204,7 @@ def finish(
         head=0,
     )
     if kept:
+        counting.add(db, payer, "deliveries", 0, -freed)
         _PROMOTE.execute(db, target=delivery.target)
     return kept
 

@@ -33,11 +33,18 @@ class Announcer:
         self._http = http
 
     def queue(
-        self, db: peewee.Database, event: str, *, traceparent: str | None = None, **data: Any
+        self,
+        db: peewee.Database,
+        event: str,
+        *,
+        payer: str | None = None,
+        traceparent: str | None = None,
+        **data: Any,
     ) -> None:
         """Queue an event for each subscribed webhook. Almost free without subscribers.
 
         :param event: One of :data:`~astrbot_api.deliveries.webhook_file.EVENTS`.
+        :param payer: The key whose quota counts the event until it is sent, or None.
         :param data: The event's ``data``.
         """
         webhooks = self._webhooks.list_for(event)
@@ -47,7 +54,7 @@ class Announcer:
         for webhook in webhooks:
             name = f"{EVENT_PREFIX}{webhook.id}"
             add_delivery(db, platform_id=name, target=name, content=content, ordered=False,
-                         traceparent=traceparent)  # fmt: skip
+                         payer=payer, traceparent=traceparent)  # fmt: skip
 
     def message_stored(
         self,
@@ -59,6 +66,7 @@ class Announcer:
         saved: tuple[int, int],
         content: Mapping[str, Any],
         sender_name: str = "",
+        payer: str | None = None,
         traceparent: str | None = None,
     ) -> None:
         """Queue that a message was stored.
@@ -66,7 +74,7 @@ class Announcer:
         :param saved: The message's id and its time in microseconds.
         """
         self.queue(
-            db, "message_stored", traceparent=traceparent,
+            db, "message_stored", payer=payer, traceparent=traceparent,
             message_id=saved[0], session_id=session_id, platform_id=platform_id, sender_id=sender,
             sender_name=sender_name or sender, content=content, created_at=to_iso(saved[1]),
         )  # fmt: skip

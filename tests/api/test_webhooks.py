@@ -14,6 +14,7 @@ import pytest
 from astrbot_api import tool
 from astrbot_api.agent.provider import ToolCallDelta
 from astrbot_api.config import watched as watchedfile
+from astrbot_api.db import deliveries
 from astrbot_api.db.models.deliveries import Delivery
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.deliveries.signing import verify
@@ -171,6 +172,32 @@ def test_a_failed_delivery_sends_an_event_but_a_failed_event_does_not(
     api.post("/api/v1/im/message", json=body)
     wait_for(lambda: _statuses(api) == ["failed", "failed", "failed", "sent"])
     assert len(receiver.messages) == 1
+
+
+def test_an_event_counts_for_its_key_until_it_is_sent(
+    make_webhook_app: Any, receiver: Receiver
+) -> None:
+    """A deleted session must leave no text behind, and one key must not fill all storage."""
+    api, text = make_webhook_app(), "word " * 4000
+
+    def read_bytes() -> int:
+        return int(api.get("/api/v1/keys/self").get_json()["data"]["used"]["stored_bytes"])
+
+    receiver.next_answers += [FakeResponse(503, b"")] * 3
+    api.chat(text, session_id="room")
+    api.client.delete("/api/v1/chat/sessions/room?username=alice", headers={"X-API-Key": api.key})
+    assert read_bytes() > len(text)
+    api.state.im.outbox.wake()
+    receiver.wait_for_messages(3)
+
+    def list_contents() -> set[str]:
+        with api.state.db.read() as db:
+            return {row.content for row in Delivery.select().execute(db)}
+
+    wait_for(lambda: list_contents() == {"[]"})
+    assert read_bytes() < len(text)
+    api.state.db.write(lambda db: deliveries.prune(db, keep_us=0))
+    assert read_bytes() == 0
 
 
 def test_an_event_is_retried_if_its_receiver_is_down(

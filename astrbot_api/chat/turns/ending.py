@@ -223,9 +223,8 @@ class Outcomes:
         self, db: peewee.Database, run: EndingRun, outcome: Outcome
     ) -> tuple[int, int] | None:
         content, code = outcome.to_content(), outcome.code or None
-        saved = None
+        saved, payer = None, run.payer or find_root(db, run.key_id)
         if content is not None:
-            payer = run.payer or find_root(db, run.key_id)
             saved = _add_reply(db, run, content, outcome.steps, payer)
             if run.replaces is not None and code is None:
                 # A failed attempt keeps the earlier answer.
@@ -244,11 +243,12 @@ class Outcomes:
         if saved is not None and content is not None and run.kept:
             self._announcer.message_stored(
                 db, session_id=run.session_id, platform_id=run.platform_id, saved=saved,
-                sender=messages.BOT, content=content, traceparent=run.traceparent,
+                sender=messages.BOT, content=content, payer=payer, traceparent=run.traceparent,
             )  # fmt: skip
         self._announcer.queue(
-            db, "run_ended", run_id=run.run_id, session_id=run.session_id, status=outcome.status,
-            error_code=code, message_id=message_id, traceparent=run.traceparent,
+            db, "run_ended", payer=payer, run_id=run.run_id, session_id=run.session_id,
+            status=outcome.status, error_code=code, message_id=message_id,
+            traceparent=run.traceparent,
         )  # fmt: skip
         turns = 0 if has_asked else 1  # counted when it began to wait
         if run.key_ids is None:

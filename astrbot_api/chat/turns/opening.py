@@ -229,6 +229,7 @@ class TurnOpener:
             self._announcer.message_stored(
                 db, session_id=session.session_id, platform_id=request.platform_id, saved=saved,
                 sender=request.username, sender_name=request.sender_name, content=content,
+                payer=request.payer,
             )  # fmt: skip
         return saved
 

@@ -87,7 +87,7 @@ class Waits:
                 ):  # fmt: skip
                     is_new, held_bytes = True, 0
                     self._announcer.queue(
-                        db, "approval_required", run_id=turn.run_id,
+                        db, "approval_required", payer=turn.request.payer, run_id=turn.run_id,
                         session_id=turn.session.session_id, username=turn.request.creator,
                         traceparent=turn.span.to_traceparent(), **event["data"],
                     )  # fmt: skip

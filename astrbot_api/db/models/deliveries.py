@@ -10,8 +10,9 @@ from .fields import UNIQUE, ZERO, RowNumber, Table, Whole, add_index
 class Delivery(Table):
     """A message or event to send to a messenger or a webhook, and its status.
 
-    ``target`` is the UMO. ``head`` marks the first unfinished delivery of each
-    target. ``sent_parts`` and ``sent_chars`` are the confirmed progress.
+    ``target`` is the UMO. ``content`` is empty once it is finished. ``head`` marks the first
+    unfinished delivery of each target. ``sent_parts`` and ``sent_chars`` are the confirmed
+    progress.
     """
 
     id = RowNumber()
