@@ -110,7 +110,6 @@ def _load_reduced(picture: Any, source: BinaryIO, max_side_px: int) -> None:
     levels = style[1][0] if style else 0
     picture.reduce = min(levels, max(0, (max(picture.size) // max_side_px).bit_length() - 1))
     picture.load()
-    picture.reduce = 0  # else it hides Pillow's method
 
 
 def _check_pixels(width: int, height: int, limit: int) -> None:
