@@ -697,6 +697,8 @@ def test_an_agui_client_can_leave_an_interrupt_of_an_ended_run(worker: Worker) -
     last = parse_events(answer.get_data())[-1]
     assert (last["runId"], last["outcome"]) == ("运行\n2", {"type": "success"})
     assert "X-Run-Id" not in answer.headers
+    sent["messages"].append({"id": "n", "role": "user", "content": "Hi"})
+    assert b'"delta":"Hello"' in post(api, "agui", api.key, sent).get_data()
 
 
 @pytest.mark.parametrize("stops", [False, True])

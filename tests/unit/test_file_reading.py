@@ -719,7 +719,9 @@ def test_comments_formulas_and_charts_of_opendocument_are_read(is_flat: bool) ->
         for at, one in enumerate(objects)
     ]
     main = document.format(
-        "<text:p>Price<office:annotation><dc:creator>Ann</dc:creator><text:p>Too expensive</text:p>"
+        "<text:p><text:ruby><text:ruby-base>Price</text:ruby-base><text:ruby-text>prais"
+        "</text:ruby-text></text:ruby><office:annotation><dc:creator>Ann</dc:creator>"
+        "<text:p>Too expensive</text:p>"
         f"</office:annotation>{''.join(links)}<office:binary-data>iVBOR</office:binary-data></text:p>"
     )
     archive = samples.make_archive({"mimetype": "text", "content.xml": main} | parts)
