@@ -54,7 +54,8 @@ def read_url(url: str, timeout_s: float) -> dict[str, Any]:
         # The library's message may contain the URL with its password.
         raise SettingsError(
             "ASTRBOT_DATABASE_URL must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
-            "with signs like @ : / ? in the password written as %40 %3A %2F %3F"
+            "with signs like @ : / ? in the password written as %40 %3A %2F %3F, "
+            "and after a ? only parameters of libpq, such as sslmode=require"
         ) from error
     return {**_TCP, "connect_timeout": str(max(2, math.ceil(timeout_s))), **asked}
 
