@@ -109,6 +109,12 @@ def _check_table_name(value: str) -> None:
 
 
 class _OneKind(TableSchema):
+    @ma.pre_load
+    def _check_names(self, data: Any, **options: Any) -> Any:
+        if isinstance(data, Mapping) and "args" in data:  # as in the files of other programs
+            raise ma.ValidationError('Write command = ["PROGRAM", "ARGUMENT", …].', "args")
+        return super()._check_names(data, **options)
+
     @ma.validates_schema
     def _check_kind(self, data: dict[str, Any], **options: Any) -> None:
         if ("command" in data) == ("url" in data):

@@ -57,6 +57,7 @@ def test_a_server_that_is_not_enabled_is_left_out(tmp_path: Path) -> None:
         ("[mcp.a]\n", "mcp.a.command: Requires either"),
         ("[mcp.a]\ncommand = []", "mcp.a.command: Shorter than"),
         ('[mcp.a]\ncommand = "x"', "mcp.a.command: Must be a list, as in"),
+        ('[mcp.a]\ncommand = "x"\nargs = ["y"]', 'mcp.a.args: Write command = ["PROGRAM", "ARG'),
         ('[mcp.a]\nurl = "ftp://h/"', "mcp.a.url: Not a valid URL."),
         ('[mcp.a]\nurl = "http://h/"\nenv = { A = "b" }', "mcp.a.env: Cannot be used with url."),
         (
