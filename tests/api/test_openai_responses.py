@@ -80,7 +80,9 @@ def test_a_response_has_the_defaults_that_strict_clients_require(client: openai.
     assert [shown[name] for name in ("parallel_tool_calls", "store", "background")] == [
         True, True, False,
     ]  # fmt: skip
-    assert ask(client, "Hello", temperature=0, top_p=0).temperature == 0
+    given = {"temperature": 0, "top_p": 0, "frequency_penalty": -2, "presence_penalty": 2}
+    shown = ask(client, "Hello", extra_body=given).to_dict()
+    assert {name: shown[name] for name in given} == given
 
 
 def test_the_events_of_a_stream_are_numbered_and_end_with_the_whole_response(
@@ -651,8 +653,11 @@ def _as_extra(body: dict[str, Any]) -> dict[str, Any]:
 def test_parameters_reach_the_models_endpoint(passing: Api, fake_model: FakeOpenAI) -> None:
     schema = {"type": "object", "properties": {}}
     named = {"type": "function", "name": "get_weather"}
+    numbers = {
+        "temperature": 0.2, "top_p": 0.5, "frequency_penalty": -0.5, "presence_penalty": 1,
+    }  # fmt: skip
     body = {
-        "temperature": 0.2, "top_p": 0.5, "max_output_tokens": 17, "parallel_tool_calls": False,
+        **numbers, "max_output_tokens": 17, "parallel_tool_calls": False,
         "reasoning": {"effort": "low", "summary": "auto"}, "tools": [WEATHER],
         "tool_choice": named, "truncation": "auto", "include": ["reasoning.encrypted_content"],
         "text": {"verbosity": "low", "format": {
@@ -661,9 +666,8 @@ def test_parameters_reach_the_models_endpoint(passing: Api, fake_model: FakeOpen
     answer = post(passing, **body)
     assert answer.status_code in (200, 502), answer.get_data()
     sent = fake_model.requests()[-1]
-    assert {name: sent[name] for name in ("temperature", "top_p", "max_tokens")} == {
-        "temperature": 0.2, "top_p": 0.5, "max_tokens": 17,
-    }  # fmt: skip
+    assert {name: sent[name] for name in numbers} == numbers
+    assert sent["max_tokens"] == 17
     assert (sent["parallel_tool_calls"], sent["reasoning_effort"]) == (False, "low")
     assert sent["verbosity"] == "low"
     assert sent["tool_choice"] == {"type": "function", "function": {"name": "get_weather"}}

@@ -34,7 +34,12 @@ INCLUDED = (
     "computer_call_output.output.image_url", "code_interpreter_call.outputs",
 )  # fmt: skip
 
-_PASSED = {name: PASSED[name] for name in ("temperature", "top_p", "parallel_tool_calls")}
+_PASSED = {
+    name: PASSED[name]
+    for name in (
+        "temperature", "top_p", "frequency_penalty", "presence_penalty", "parallel_tool_calls",
+    )
+}  # fmt: skip
 
 #: Fields that have another name in the request to the model.
 _RENAMED = {"max_output_tokens": "max_tokens", "effort": "reasoning_effort"}

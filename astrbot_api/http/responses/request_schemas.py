@@ -168,6 +168,8 @@ class OpenAIResponseRequestSchema(RequestSchema):
     )
     temperature = passed("temperature", 0.7)
     top_p = passed("top_p", 0.9)
+    frequency_penalty = passed("frequency_penalty", 0)
+    presence_penalty = passed("presence_penalty", 0)
     max_output_tokens = passed("max_tokens", 1000, "Passed to the model, up to the config's limit.")
     truncation = any_value(
         "Accepted, but without effect: the config's `history_tokens` limits the history, oldest "
