@@ -70,7 +70,10 @@ class SqliteStore:
             try:
                 return migrating.upgrade(db)
             except (peewee.DatabaseError, sqlite3.Error) as error:
-                raise SettingsError(f"cannot upgrade the database {self._path}: {error}") from error
+                cause: BaseException = error
+                while cause.__context__ is not None:  # on a full disk, the rollback fails, too
+                    cause = cause.__context__
+                raise SettingsError(f"cannot upgrade the database {self._path}: {cause}") from error
             finally:
                 db.close()
 

@@ -194,6 +194,26 @@ store.close()
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
+def test_a_failed_write_of_the_upgrade_is_named_although_its_rollback_fails_too(
+    tmp_path: Path,
+) -> None:
+    program = """
+import resource, sys
+from pathlib import Path
+from astrbot_api.db.sqlite_store import SqliteStore
+from astrbot_api.errors import SettingsError
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+try:
+    SqliteStore(Path(sys.argv[1])).upgrade()
+except SettingsError as error:
+    print(error)
+"""
+    path = tmp_path / "a.db"
+    command = [sys.executable, "-c", program, str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout == f"cannot upgrade the database {path}: disk I/O error\n"
+
+
 def test_the_log_names_a_limit_of_open_files_as_the_cause(tmp_path: Path) -> None:
     program = """
 import os, resource, sys
