@@ -76,10 +76,27 @@ def purge_session_keys(db: peewee.Database, limit: int = 1000) -> int:
     for unfinished in (RUN_ACTIVE, RUN_WAITING):
         used = Run.select(Run.key_id).where(unfinished & Run.key_id.is_null(False))
         ended = ended.where(ApiKey.key_id.not_in(used))
-    ids = [key_id for (key_id,) in ended.tuples().execute(db)]
+    return len(_delete(db, [key_id for (key_id,) in ended.tuples().execute(db)]))
+
+
+def drop_unused(db: peewee.Database, parent_id: str, limit: int = 100) -> list[str]:
+    """Delete the oldest session keys of a key that began no turn; return their ids."""
+    began = KeyUse.select(KeyUse.key_id).where(
+        (KeyUse.key_id == ApiKey.key_id) & (KeyUse.turns > 0)
+    )
+    running = Run.select(Run.key_id).where(RUN_ACTIVE & (Run.key_id == ApiKey.key_id))
+    unused = ApiKey.select(ApiKey.key_id).where(
+        (ApiKey.parent_id == parent_id) & (ApiKey.replaced == 0),
+        ~peewee.fn.EXISTS(began) & ~peewee.fn.EXISTS(running),
+    )
+    oldest = unused.order_by(ApiKey.created_at, ApiKey.key_id).limit(limit)
+    return _delete(db, [key_id for (key_id,) in oldest.tuples().execute(db)])
+
+
+def _delete(db: peewee.Database, ids: list[str]) -> list[str]:
     for model in (ApiKeyScope, KeyUse, ApiKey) if ids else ():
         model.delete().where(model.key_id.in_(ids)).execute(db)
-    return len(ids)
+    return ids
 
 
 def count_by_maker(db: peewee.Database) -> dict[str, tuple[int, int]]:

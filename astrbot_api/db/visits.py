@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,11 @@ def add_visit(
         key_id=key_id, root_id=root_id, visitor=visitor, address=address, day=today(),
         turns=turns, settled=0,
     ).execute(db)  # fmt: skip
+
+
+def release(db: peewee.Database, key_ids: Sequence[str]) -> None:
+    """Release the turns of keys that were deleted unused. Their visits still count."""
+    Visit.update(turns=0, settled=1).where(Visit.key_id.in_(key_ids)).execute(db)
 
 
 def purge_visits(db: peewee.Database, limit: int = 1000) -> int:

@@ -105,7 +105,7 @@ class Visitors:
                 username=visitor, configs=(config.id,), max_turns=turns, streams=_STREAMS,
                 requests_per_minute=_REQUESTS_PER_MINUTE,
             )  # fmt: skip
-            check_session_keys(db, root.key_id)
+            _make_room(db, root.key_id)
             given = session_keys.create_session_key(
                 db, root.key_id, "visit of a page",
                 expires_at=now_us() + _VALID_S * 1_000_000,
@@ -137,6 +137,22 @@ class Visitors:
 
     def _hash(self, text: str) -> str:
         return hmac.new(self._secret.encode(), text.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _make_room(db: peewee.Database, root_id: str) -> None:
+    """Delete the oldest keys without a turn if there are too many. Their pages visit again.
+
+    Otherwise some hundred addresses could close the chat for everyone.
+
+    :raises ApiError: ``too_many_keys``.
+    """
+    try:
+        check_session_keys(db, root_id)
+    except ApiError:
+        dropped = session_keys.drop_unused(db, root_id)
+        if not dropped:
+            raise
+        visits.release(db, dropped)
 
 
 def _find_rest(widget: WidgetConfig, granted: visits.Granted) -> int:

@@ -218,15 +218,23 @@ def test_visitors_cannot_fill_the_disk_with_files(
     assert refusal(upload("192.0.2.2", b"12345")) == (413, "quota_exceeded")
 
 
-def test_many_addresses_do_not_fill_the_table_of_keys(
+def test_many_addresses_neither_fill_the_table_of_keys_nor_close_the_chat(
     shop: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MAX_SESSION_KEYS", 2)
-    for number in range(2):
-        admit(shop, address=f"192.0.2.{number}")
+    used = admit(shop, address="192.0.2.1")
+    parse_events(chat(shop, used["api_key"]).data)
+    unused = admit(shop, address="192.0.2.2")
+    latest = admit(shop, address="192.0.2.3")
+    assert chat(shop, unused["api_key"]).status_code == 401
+    again = admit(shop, address="192.0.2.2", visitor=unused["visitor"])
+    assert again["username"] == unused["username"]
+    assert chat(shop, latest["api_key"]).status_code == 401
+    for one in (used, again):
+        parse_events(chat(shop, one["api_key"]).data)
     answer = visit(shop, address="192.0.2.9")
     assert refusal(answer) == (429, "too_many_keys")
-    assert shop.count_rows("visit") == 2
+    assert shop.count_rows("visit") == 4
 
 
 def test_counters_of_earlier_days_are_deleted(shop: Api) -> None:
