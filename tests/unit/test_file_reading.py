@@ -178,6 +178,12 @@ _NOTED = (
             [],
         ),
         (
+            "<p><ruby>漢<rp>(</rp><rt>かん</rt>字<rt>じ</rt></ruby></p><table><thead><tr><th>A</thead>"
+            "<tbody><tr><td>1</tbody><tfoot><tr><td>2</tfoot></table>".encode(),
+            ["漢字\n", "| A |\n| --- |\n| 1 |\n| 2 |"],
+            ["かん", "| 2 |\n| ---"],
+        ),
+        (
             b'<?xml version="1.0" encoding="UTF-8"?><html><body><p>chapter</p></body></html>',
             ["chapter"],
             ["xml"],
@@ -189,8 +195,8 @@ _NOTED = (
         ),
     ],
     ids=["nested", "merged", "notes", "sheet", "slide", "odt", "mail", "mail in mail",
-         "mail of Apple", "Japanese mail", "empty text", "implied ends", "columns", "xhtml",
-         "html"],
+         "mail of Apple", "Japanese mail", "empty text", "implied ends", "columns", "foot",
+         "xhtml", "html"],
 )  # fmt: skip
 def test_what_real_documents_have_is_read(
     data: bytes, wanted: list[str], unwanted: list[str]

@@ -142,9 +142,10 @@ def html_to_markdown(html: str) -> str:
         escape_misc=False, table_infer_header=True,
     )  # fmt: skip
     soup = _Soup(html, "html.parser")
-    for tag in soup(["script", "style", "noscript", "template", "head"]):
+    # The readings of characters (furigana) are left out as in Word documents.
+    for tag in soup(["script", "style", "noscript", "template", "head", "rt", "rp"]):
         tag.decompose()
-    for tag in soup(["colgroup", "col"]):  # else the first row is not the table's header
+    for tag in soup(["colgroup", "col", "tfoot"]):  # else other rows are the table's header
         tag.unwrap()
     for text in soup.find_all(string=lambda one: isinstance(one, ProcessingInstruction)):
         text.extract()
