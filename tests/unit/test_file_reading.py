@@ -1051,6 +1051,17 @@ def test_an_invoice_in_ofd_is_read_in_lines() -> None:
     ]  # fmt: skip
 
 
+def test_the_contacts_of_a_phone_are_read_without_pictures() -> None:
+    card = (
+        "BEGIN:VCARD\r\nN;CHARSET=UTF-8;ENCODING=QUOTED-PRINTABLE:=E7=8E=8B;=E6=\r\n=98=8E;;;\r\n"
+        "TEL;CELL:+86 10\r\nitem1.PHOTO;ENCODING=b;TYPE=JPEG:AAAA\r\n AAAA\r\nNOTE:tea\r\nEND:VCARD"
+    )
+    assert read(card.encode(), "a.vcf", "text/x-vcard").split("\n") == [
+        "BEGIN:VCARD", "N:王;明;;;", "TEL;CELL:+86 10", "item1.PHOTO;ENCODING=b;TYPE=JPEG:…",
+        "NOTE:tea", "END:VCARD",
+    ]  # fmt: skip
+
+
 def test_a_compressed_text_or_document_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(gzip.compress("Öl, 5\n".encode()), "sales.csv.gz") == "Öl, 5\n"
     assert "marmalade" in read(gzip.compress(samples.make_docx()), "a.docx.gz")

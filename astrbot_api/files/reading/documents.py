@@ -25,6 +25,7 @@ from .outlook import read_msg
 from .pages import read_page
 from .rtf import read_rtf
 from .slides import read_pptx
+from .vcards import read_vcards
 from .word import iter_blocks, read_docx
 from .workbooks import read_workbook, read_xml_workbook
 
@@ -188,6 +189,8 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         raise Unreadable("its name is that of a text, but its content is binary")
     if is_notebook:
         text = read_notebook(text)
+    elif suffix == ".vcf":
+        text = read_vcards(text)
     return _EMBEDDED.sub(r"\1…", text)
 
 
