@@ -152,9 +152,11 @@ _NOTED = (
         ),
         (
             b"From: a\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nbefore\n--b\n"
-            b"Content-Type: image/png; name=a.png\n\nx\n--b\n\nafter\n--b--",
+            b"Content-Type: image/png; name=a.png\n\nx\n--b\n\nafter\n--b\n"
+            b"Content-Type: text/css\nContent-Location: cid:css\n\nstyle\n--b\n"
+            b"Content-Type: text/html\nContent-Location: cid:frame\n\nframe\n--b--",
             ["before\n[attached: a.png, image/png]\nafter"],
-            [],
+            ["style", "frame"],
         ),
         (
             b"From: a\nContent-Type: text/plain; charset=Shift_JIS\n\n" + "東京①㈱".encode("cp932"),

@@ -32,7 +32,9 @@ def _iter_mail(message: Any, depth: int) -> Iterator[str]:
     yield next((text for text in texts if text.strip()), "")
     for part in message.iter_attachments():
         name = part.get_filename()
-        if not name and part.get_content_maintype() == "text" and not part.is_attachment():
+        is_text = part.get_content_type() in ("text/plain", "text/html")
+        # The styles and frames of a page have locations.
+        if is_text and not (name or part["Content-Location"] or part.is_attachment()):
             # Apple's Mail writes the text before and after a picture as two parts.
             yield _read_part(part)
             continue
