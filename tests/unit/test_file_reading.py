@@ -8,8 +8,10 @@ import gzip
 import io
 import json
 import lzma
+import struct
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
@@ -1079,6 +1081,22 @@ def test_names_in_an_archive_of_windows_are_read() -> None:
     archive = samples.make_archive({"AAAA.txt": "hello"})
     listed = read(archive.replace(b"AAAA", "中文".encode("gbk")), "a.zip")
     assert listed == "An archive with 1 files, which are not read:\n- 中文.txt, 5 bytes"
+
+
+@pytest.mark.parametrize("name", ["Café.txt", "中文.txt"])
+@pytest.mark.parametrize("is_flagged", [True, False])
+def test_names_in_utf8_in_an_archive_are_read(name: str, is_flagged: bool) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        entry = zipfile.ZipInfo(name if is_flagged else "____")
+        if not is_flagged:  # as Info-ZIP writes it
+            if sys.version_info < (3, 12):
+                pytest.skip("this version of zipfile does not read such names")
+            coded = name.encode()
+            entry.extra = struct.pack("<HHBL", 0x7075, 5 + len(coded), 1, zlib.crc32(b"____"))
+            entry.extra += coded
+        archive.writestr(entry, b"hello")
+    assert read(out.getvalue(), "a.zip").endswith(f"- {name}, 5 bytes")
 
 
 @pytest.mark.parametrize("name", ["Index/Document.iwa", "Index.zip"])

@@ -78,8 +78,7 @@ def stream_chat(body: dict[str, Any]) -> Response:
         raise ApiError("missing_field", "Missing key: messages")
     given = body["messages"] if is_whole else [body["message"]]
     read = read_ui_messages(given)
-    regenerates = body["trigger"] == "regenerate-message"
-    last = given[-1] if regenerates else _find_continued(given, body["messageId"])
+    last = _find_continued(given, body["messageId"])
     # If the new message has the id of a message that the SDK sent, the SDK continues that message.
     continues = last.get("role") == "assistant" and isinstance(last.get("id"), str)
     message_id = last["id"] if continues else ""
@@ -96,7 +95,7 @@ def stream_chat(body: dict[str, Any]) -> Response:
         messages=read,
         tools=body["tools"],
         is_whole=is_whole,
-        regenerates=regenerates,
+        regenerates=body["trigger"] == "regenerate-message",
         may_wait=body["approvals"],
     )
     watch = open_conversation(asked, body)
@@ -117,14 +116,11 @@ def resume_chat(query: dict[str, Any], chat_id: str) -> Response:
 
 
 def _find_continued(given: list[dict[str, Any]], message_id: str) -> dict[str, Any]:
-    """Return the assistant's message with this id, or the last message.
+    """Return the message with this id, or the last message.
 
     The SDK sends the id of an earlier message if a person answered its approval late.
     """
-    for message in given:
-        if message_id and message.get("id") == message_id and message.get("role") == "assistant":
-            return message
-    return given[-1]
+    return next((one for one in given if message_id and one.get("id") == message_id), given[-1])
 
 
 def _stream(
