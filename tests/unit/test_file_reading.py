@@ -860,10 +860,12 @@ def make_hebrew_pdf(page: str, more: str = "") -> bytes:
     return pdf.replace(b"/BaseFont/Helvetica", b"/BaseFont/Helvetica/ToUnicode 6 0 R")
 
 
-def test_letters_from_right_to_left_are_in_their_order() -> None:
+def test_letters_from_right_to_left_are_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     # Glyphs that step to the left, as Chromium prints them.
     page = r"BT /F1 12 Tf 300 700 Td [(\001)1400(\002)1400(\003)] TJ 0 -20 Td (one, two) Tj ET"
     assert read(make_hebrew_pdf(page)).split("\n") == ["אבג", "one, two"]
+    monkeypatch.setattr("astrbot_api.files.reading.pdf_rtl._MAX_CHARS", 5)
+    assert "one, two" in read(make_hebrew_pdf(page))
 
 
 def test_words_of_a_document_from_right_to_left_are_in_their_order() -> None:

@@ -17,6 +17,9 @@ from pypdfium2 import raw
 #: Letters of Hebrew, Arabic and their relatives, with the marks on them.
 RTL = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 
+#: A page with more characters is read as PDFium returns it. A page of a newspaper has 20,000.
+_MAX_CHARS = 100_000
+
 #: Signs that end a sentence or a part of it.
 _SIGNS = ".,;:!?"
 
@@ -35,8 +38,10 @@ def read_in_order(reader: pypdfium2.PdfTextPage, is_marked: bool) -> str | None:
     """Return the text of a page with the letters and words of each line in their order.
 
     :param is_marked: Whether the document is marked as written from right to left.
-    :returns: None if PDFium returns them in their order.
+    :returns: None if PDFium returns them in their order, or for a very long page.
     """
+    if reader.count_chars() > _MAX_CHARS:
+        return None
     placed = list(_iter_placed(reader))
     if not is_marked and not any(map(_is_turned, _iter_runs(placed))):
         return None
