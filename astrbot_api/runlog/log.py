@@ -21,6 +21,10 @@ from .journal import Piece, cut
 _WINDOW_BYTES = 512 * 1024
 
 
+#: Arguments: the last event in the journal, and the events after it that were shown.
+Undo = Callable[[int, list[bytes]], tuple[int, list[bytes]]]
+
+
 class Sink(Protocol):
     """Writes a log's events to the journal.
 
@@ -68,6 +72,8 @@ class RunLog:
         self.lost = False
         #: Called once, when :attr:`lost` becomes true.
         self.on_lost: Callable[[], None] = lambda: None
+        #: Returns the number of the last event to keep, and events that take back the others.
+        self.undo: Undo = lambda number, lines: (number + len(lines), [])
         self._waiters: set[threading.Event] = set()
 
     @property
@@ -124,6 +130,16 @@ class RunLog:
         if number < dropped:
             return None
         return cut(lines[number - dropped : max(number, released) - dropped])
+
+    def take_back(self, number: int) -> tuple[int, list[bytes]]:
+        """Return from where a reader of a lost log reads the journal, and what it shows first.
+
+        While the journal failed, it may have shown events that the other worker does not know.
+        """
+        dropped, lines = self._kept
+        if number <= self._written:
+            return number, []
+        return self.undo(self._written, lines[self._written - dropped : number - dropped])
 
     def add_waiter(self, waiter: threading.Event) -> None:
         """Register an event that is set whenever there are new events to read."""

@@ -26,7 +26,8 @@ class RunReader(Protocol):
     def read(self) -> list[bytes]:
         """Return the next events, or an empty list if no event is new.
 
-        The number of events is bounded. After the last event, :attr:`closed` is true.
+        The last one has the number :attr:`number`. The number of events is bounded. After the last
+        event, :attr:`closed` is true.
 
         :raises StorageError: when the journal cannot be read.
         """
@@ -64,6 +65,9 @@ class LogReader:
                 self._follows = True
                 for waiter in self._waiters:
                     self._followers.add(self._log.run, waiter)
+                self.number, undone = self._log.take_back(self.number)
+                if undone:
+                    return undone
             found = self._journal.read_after(self._log.run, self.number)
             self.number += len(found.events)
             self.closed = found.closed

@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 import redis
 
 from astrbot_api import events
+from astrbot_api.chat.turns.fold import take_back
 from astrbot_api.config.settings import Settings
 from astrbot_api.errors import StorageError
 from astrbot_api.events import decode_event, encode_event
@@ -709,3 +711,25 @@ def test_the_readers_of_a_lost_log_read_the_journal(
     assert types_of(reader.read()) == ["rewind", "end"]
     assert reader.closed
     assert not log.wait_until_written(0.0)
+
+
+def test_a_lost_log_takes_back_what_the_journal_never_got(
+    journal: Journal, make_writer: Callable[[Journal], JournalWriter]
+) -> None:
+    refusing = Refusing(journal)
+    refusing.refuses = False
+    log = RunLog(7, make_writer(refusing))  # type: ignore[arg-type]
+    log.undo = partial(take_back, "r")
+    log.append(events.plain("r", "one", streaming=True))
+    assert log.wait_until_written(LIMIT_S)
+    refusing.refuses = True
+    for text in ("two", "three"):
+        log.append(events.plain("r", text, streaming=True))
+    wait_for(lambda: log.last_number == 3)
+    reader = LogReader(log, journal, Followers(_NoSignals()))
+    assert types_of(reader.read()) == ["plain"] * 3
+    assert journal.take_over(7, 1, 1, [events.plain("r", "other", streaming=True)])
+    log.lose()
+    (event,) = map(decode_event, reader.read())
+    assert (event, reader.number) == (events.rewind("r", 1, 8, again=True), 1)
+    assert [decode_event(one)["data"] for one in reader.read()] == ["other"]

@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-from ...events import Event
+from ... import events
+from ...events import OPENING, Event, decode_event, encode_event
 from ...messages import MEDIA_TYPES
 
 #: Members of a part that are lists of pieces while the part grows.
@@ -157,6 +158,20 @@ def fold_events(events: Iterable[Event]) -> ReplyFold:
     for event in events:
         fold.add(event)
     return fold
+
+
+def take_back(run_id: str, to: int, lines: list[bytes]) -> tuple[int, list[bytes]]:
+    """Return the last event to keep, and the event that takes back the others.
+
+    :param to: Number of the event before these lines.
+    """
+    shown = [decode_event(line) for line in lines]
+    while shown and shown[0]["type"] in OPENING:  # the other worker shows the same ones
+        to += 1
+        del shown[0]
+    counts = fold_events(shown).count_from(ReplyFold())
+    event = events.rewind(run_id, to, again=True, **counts)
+    return to, [encode_event(event)] if any(counts.values()) else []
 
 
 def _without_end(text: str, chars: int) -> str:

@@ -108,14 +108,13 @@ class Watch:
         self.seat.release()
 
     def _read_run(self, begun: bool) -> list[Numbered]:
-        first = self._reader.number + 1
         lines = self._reader.read()
         if lines:
             # If a decision came a moment ago, more events follow.
             self._paused = lines[-1].startswith(APPROVAL_REQUIRED) and self._waits()
         if is_full(lines) or (lines and not begun):
             self._waiter.set()  # one read may not return all events
-        return list(enumerate(lines, first))
+        return list(enumerate(lines, self._reader.number - len(lines) + 1))
 
     def _read_pushed(self) -> list[Numbered]:
         return [
