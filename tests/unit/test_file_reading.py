@@ -658,6 +658,24 @@ def test_a_sheet_of_opendocument_is_read_as_it_is_shown() -> None:
     )
 
 
+def test_the_notes_and_the_hidden_slides_of_opendocument_are_marked() -> None:
+    names = ("draw", "office", "presentation", "style", "text")
+    spaces = "".join(f' xmlns:{one}="x:{one}"' for one in names)
+    slides = (
+        f"<office:document{spaces}><office:automatic-styles>"
+        '<style:style style:name="dp1"><style:drawing-page-properties '
+        'presentation:visibility="hidden"/></style:style></office:automatic-styles><office:body>'
+        '<office:presentation><draw:page draw:name="p1"><text:p>shown</text:p><presentation:notes>'
+        "<text:p>slowly</text:p><text:p><text:page-number>&lt;number&gt;</text:page-number></text:p>"
+        '</presentation:notes></draw:page><draw:page draw:name="p2" draw:style-name="dp1">'
+        "<text:p>old</text:p><presentation:notes/></draw:page></office:presentation>"
+        "</office:body></office:document>"
+    )
+    assert read(slides.encode(), "a.fodp", "text/plain").split("\n\n") == [
+        "## p1", "shown", "Notes: slowly", "## p2 (hidden)", "old",
+    ]  # fmt: skip
+
+
 def test_an_xml_workbook_is_read() -> None:
     space = "urn:schemas-microsoft-com:office:spreadsheet"
     book = (

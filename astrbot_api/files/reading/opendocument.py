@@ -57,7 +57,11 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
     hidden = {
         read_attribute(style, "name")
         for style in iter_local(root, "style")
-        if any(read_attribute(one, "display") == "false" for one in style)
+        if any(
+            read_attribute(one, "display") == "false"
+            or read_attribute(one, "visibility") == "hidden"
+            for one in style
+        )
     }
     for one in list(iter_local(root, "object")):
         part = posixpath.normpath(f"{read_attribute(one, 'href')}/content.xml")
@@ -71,8 +75,8 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
                 one.text = f" [formula: {' '.join(said.split())}] "
             elif next(iter_local(inner, "chart"), None) is not None:
                 charts.append("[chart]\n" + _join(_iter_opendocument(inner, lists, 0)))
-    for one in iter_local(root, "table") if hidden else ():
-        if read_attribute(one, "style-name") in hidden:
+    for one in root.iter() if hidden else ():
+        if local_name(one) in ("table", "page") and read_attribute(one, "style-name") in hidden:
             one.attrib = {"{}name": f"{read_attribute(one, 'name')} (hidden)"}
     blocks = (_join(_iter_opendocument(body, lists, 0)) for body in iter_local(root, "body"))
     return _join([*blocks, *charts])
@@ -103,6 +107,10 @@ def _iter_opendocument(element: ET.Element, lists: ListNumbers, depth: int) -> I
         elif local == "page":
             yield f"## {read_attribute(one, 'name')}".rstrip()
             yield from _iter_opendocument(one, lists, depth + 1)
+        elif local == "notes":
+            said = " ".join(_iter_opendocument(one, lists, depth + 1))
+            said = said.replace("<number>", "").strip()  # the place of the page's number
+            yield f"Notes: {said}" if said else ""
         elif local not in ("tracked-changes", "automatic-styles", "font-face-decls"):
             yield from _iter_opendocument(one, lists, depth + 1)
 
