@@ -68,7 +68,11 @@ def _answer_elsewhere(error: HTTPException) -> Response:
 
 def _to_api_error(error: HTTPException) -> ApiError:
     if error.code == 404:
-        return ApiError("path_not_found", f"There is nothing here; the API is at {find_api_root()}")
+        root = find_api_root()
+        where = f"the API is at {root}"
+        if request.path.startswith("/v1/"):  # the usual base URL of OpenAI's clients
+            where = f"OpenAI's API is at {root}/openai; ASTRBOT_OPENAI_AT_ROOT=1 adds /v1"
+        return ApiError("path_not_found", f"There is nothing here; {where}")
     if error.code == 405:
         # A method that no route can have (Source: RFC 9110, 15.5.6).
         allowed = getattr(error, "valid_methods", None) or ("GET",)
