@@ -52,6 +52,10 @@ _LOCKED = "55P03"
 
 #: The transaction is read-only.
 _READ_ONLY = "25006"
+
+#: PostgreSQL's disk is full.
+_FULL = "53100"
+
 #: State of an error: the role lacks a right.
 _NO_RIGHT = "42501"
 
@@ -140,7 +144,8 @@ class PostgresStore:
     ) -> T:
         """Run a job in its own transaction; run it again if it loses a race.
 
-        A patient job waits for locks, for a connection, and for a database that is read-only.
+        A patient job waits for locks, for a connection, and for a database that is read-only or
+        full.
         """
         attempt, patient_until = 0, time.monotonic() + PATIENCE_S * patient
         while True:
@@ -159,13 +164,14 @@ class PostgresStore:
             except (_Again, *_FAILURES) as error:
                 state = find_state(error)
                 again = isinstance(error, _Again)
-                waits = waits and (again or state in (_LOCKED, _READ_ONLY))
+                waits = waits and (again or state in (_LOCKED, _READ_ONLY, _FULL))
                 once = state == _READ_ONLY and attempt == 1
                 raced = (again or state in _RACES) and attempt < _MAX_ATTEMPTS
                 if not (waits or once or raced):
                     raise as_storage_error(error) from error
                 log.debug("a job is run again: %s", _line(error))
-                pause_s = _RECONNECT_PAUSE_S if state == _READ_ONLY and not once else 0.01
+                stuck = state in (_READ_ONLY, _FULL) and not once
+                pause_s = _RECONNECT_PAUSE_S if stuck else 0.01
                 time.sleep(random.uniform(0.0, pause_s) * min(attempt, _MAX_ATTEMPTS))
 
     def _write_once(self, job: Callable[[peewee.Database], T]) -> T:

@@ -375,6 +375,21 @@ def test_a_patient_write_waits_for_a_server_that_is_away(
     store.close()
 
 
+def test_a_patient_write_waits_for_space_on_a_full_disk(store: PostgresStore) -> None:
+    tried: list[int] = []
+
+    def job(db: Any) -> int:
+        tried.append(1)
+        if len(tried) < 8:
+            raise psycopg.errors.DiskFull("could not extend file")
+        return 5
+
+    with pytest.raises(StorageError):
+        store.write(job)
+    assert store.write(job, patient=True) == 5
+    assert len(tried) == 8
+
+
 def test_a_statement_without_a_response_closes_its_connection(postgres_url: str) -> None:
     with postgres_connection.Connection.connect(postgres_url, autocommit=True) as connection:
         connection.limit_s = 0.05
