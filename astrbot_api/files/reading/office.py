@@ -7,7 +7,6 @@ import posixpath
 import re
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 from xml.etree import ElementTree as ET
@@ -92,9 +91,9 @@ class Package:
         lines = [f"An archive with {len(members)} files, which are not read:"]
         for one in members[:_MAX_LISTED]:
             name = one.filename
-            with suppress(UnicodeEncodeError):  # it has a second, marked name
-                if not one.flag_bits & _UTF8_NAME:
-                    name = decode(name.encode("cp437"))[0]
+            has_second_name = name != one.orig_filename  # which is in UTF-8
+            if not has_second_name and not one.flag_bits & _UTF8_NAME:
+                name = decode(name.encode("cp437"))[0]
             lines.append(f"- {name}, {one.file_size} bytes")
         if len(members) > _MAX_LISTED:
             lines.append(f"- and {len(members) - _MAX_LISTED} more")
