@@ -15,6 +15,7 @@ from .legacy_keys import placeholder
 from .locks import for_update, lock_name
 from .models.keys import ApiKey, ApiKeyScope, KeyUse, LegacyKey
 from .prepared import Prepared, equals, param
+from .runs import stop_of_key
 
 MAX_NAME_CHARS = 200
 
@@ -137,8 +138,9 @@ def _keep_old_secret(db: peewee.Database, old: ApiKey, until: int) -> None:
 
 
 def revoke_key(db: peewee.Database, key_id: str) -> dict[str, Any] | None:
-    """Revoke a key. Return it as it was before, or None if it does not exist."""
+    """Revoke a key and stop its turns. Return it as before, or None if it does not exist."""
     key, now = find_key(db, key_id), now_us()
+    stop_of_key(db, key_id)
     end_session_keys(db, key_id)
     ApiKey.update(revoked_at=peewee.fn.COALESCE(ApiKey.revoked_at, now), updated_at=now).where(
         ApiKey.key_id == key_id
@@ -187,10 +189,14 @@ def update_key(db: peewee.Database, key_id: str, changes: Mapping[str, Any]) -> 
 
 
 def delete_key(db: peewee.Database, key_id: str) -> dict[str, Any] | None:
-    """Delete a key with its scopes and session keys. Return it, or None if it did not exist."""
+    """Delete a key with its scopes and session keys, and stop its turns.
+
+    :returns: The key, or None if it did not exist.
+    """
     # Lock first, as creation and rotation do: a session key in creation is then seen below.
     for_update(db, ApiKey.select(ApiKey.key_id).where(ApiKey.key_id == key_id)).first(db)
     key = find_key(db, key_id)
+    stop_of_key(db, key_id)
     children = ApiKey.select(ApiKey.key_id).where(ApiKey.parent_id == key_id)
     ApiKeyScope.delete().where(ApiKeyScope.key_id.in_(children)).execute(db)
     ApiKey.delete().where(ApiKey.parent_id == key_id).execute(db)

@@ -12,6 +12,7 @@ from ..runtime.clock import now_us, to_iso, to_iso_or_none
 from .approvals import remove_approvals
 from .checkpoints import remove_checkpoints
 from .locks import lock_session
+from .models.keys import ApiKey
 from .models.runs import RUN_ACTIVE, RUN_WAITING, Run, RunApproval, RunCheckpoint
 from .models.sessions import ChatSession, Message
 from .prepared import Prepared, equals, insert, param, params
@@ -320,6 +321,17 @@ def request_stop(db: peewee.Database, run_id: str) -> bool:
         return True
     released = Run.update(status="running", worker_id="", stop_requested_at=now)
     return bool(released.where(of_run & RUN_WAITING).execute(db))
+
+
+def stop_of_key(db: peewee.Database, key_id: str) -> None:
+    """Record a stop request for all unended runs of a key and its session keys."""
+    made = ApiKey.select(ApiKey.key_id).where(ApiKey.parent_id == key_id)
+    of_key = (Run.key_id == key_id) | Run.key_id.in_(made)
+    now = now_us()
+    unasked = RUN_ACTIVE & Run.stop_requested_at.is_null()
+    Run.update(stop_requested_at=now).where(unasked & of_key).execute(db)
+    released = Run.update(status="running", worker_id="", stop_requested_at=now)
+    released.where(RUN_WAITING & of_key).execute(db)
 
 
 def is_stopping(db: peewee.Database, number: int) -> bool:

@@ -23,12 +23,13 @@ from astrbot_api.agent.provider import Delta, TextDelta, ToolCallDelta, Usage
 from astrbot_api.cli.main import main
 from astrbot_api.db import keys, keyuse, ratecounts, session_keys
 from astrbot_api.db.models.keys import ApiKey
+from astrbot_api.db.models.runs import Run
 from astrbot_api.errors import SettingsError
 from astrbot_api.keys import limits, rates
 from astrbot_api.keys.rules import NO_RULES, narrow_rules, read_rules
 
 from ..query_plans import explain
-from ..waiting import LIMIT_S
+from ..waiting import LIMIT_S, wait_for
 from .conftest import Api
 from .uploading import PNG
 
@@ -610,6 +611,27 @@ def test_a_session_key_ends_when_its_parent_is_revoked_or_changed(api: Api) -> N
     other = mint(api).json["data"]["api_key"]
     api.state.db.write(lambda db: keys.revoke_key(db, maker))
     assert say(api, other).status_code == 401
+
+
+@pytest.mark.parametrize("end", [keys.revoke_key, keys.delete_key])
+def test_turns_are_stopped_with_their_key(api: Api, end: Callable[..., Any]) -> None:
+    def begin(key: str, session_id: str) -> str:
+        body = {"message": "N=1000 DELAY=200", "response_mode": "background"}
+        return str(say(api, key, session_id=session_id, **body).json["data"]["run_id"])
+
+    def read_status(run_id: str) -> str:
+        with api.state.db.read() as db:
+            return str(Run.select(Run.status).where(Run.run_id == run_id).scalar(db))
+
+    key, other = make_key(api), make_key(api)
+    key_id = ask(api, key, "/api/v1/keys/self").json["data"]["key_id"]
+    running, queued = begin(key, "s"), begin(key, "s")
+    minted, kept = begin(mint(api, key).json["data"]["api_key"], "t"), begin(other, "u")
+    api.state.db.write(lambda db: end(db, key_id))
+    api.state.chat.runs.poll_stop_requests()
+    wait_for(lambda: set(map(read_status, (running, queued, minted))) == {"stopped"})
+    assert read_status(kept) == "running"
+    api.state.chat.runs.stop([kept])
 
 
 def test_a_session_key_expires_and_is_removed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
