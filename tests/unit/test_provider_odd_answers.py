@@ -230,6 +230,13 @@ def test_a_huge_id_is_replaced() -> None:
     assert made.id.startswith("call_")
 
 
+def test_a_huge_name_is_cut() -> None:
+    huge = {"name": "n" * 200_000, "arguments": "{}"}
+    found = deltas(answering(call(id="c", function=huge), STOP, DONE))
+    (made,) = [one for one in found if isinstance(one, ToolCallDelta)]
+    assert made.name == "n" * 1000
+
+
 def test_attached_values_can_be_stored() -> None:
     values = b'{"signature":"a\\ud83d","s\\udc00":NaN,"list":["\\ud83d",%b]}' % (b"9" * 5000)
     odd = b'data: {"choices":[{"delta":%b}]}\n\n' % values
@@ -242,8 +249,14 @@ def test_attached_values_can_be_stored() -> None:
     assert len(last.attached["calls"]) == 1
 
 
-@pytest.mark.parametrize("kind", ["calls", "calls without a number", "arguments", "objects"])
-def test_calls_without_end_fail_the_answer(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("kind", "most"),
+    [("calls", 100), ("calls without a number", 100), ("arguments", 100), ("objects", 100),
+     ("ids", 49)],
+)  # fmt: skip
+def test_calls_without_end_fail_the_answer(
+    kind: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("astrbot_api.providers.calls._MAX_CALLS", 100)
     monkeypatch.setattr("astrbot_api.providers.calls._MAX_CHARS", 5000)
 
@@ -253,9 +266,10 @@ def test_calls_without_end_fail_the_answer(kind: str, monkeypatch: pytest.Monkey
         if kind == "objects":
             return call(function={"arguments": f'{{"a":{number}}}'})
         index = {"index": number} if kind == "calls" else {}
-        return event({"tool_calls": [{**index, "id": f"c{number}", "function": look("{}")}]})
+        made = {"id": f"{number:0{100 if kind == 'ids' else 1}}", "function": look("{}")}
+        return event({"tool_calls": [{**index, **made}]})
 
-    for count, fails in ((100, False), (101, True)):
+    for count, fails in ((most, False), (most + 1, True)):
         with RawEndpoint(answering(*map(make_piece, range(count)), STOP, DONE)) as endpoint:
             provider = provider_of(endpoint, max_retries=0)
             if fails:
