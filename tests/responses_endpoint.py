@@ -95,7 +95,7 @@ class ResponsesEndpoint(RawEndpoint):
 
 
 def find_fault(body: dict[str, Any]) -> tuple[int, Any] | None:
-    """Return the rejection of a request that OpenAI would reject, or None."""
+    """Return the rejection of a request that OpenAI or Open Responses would reject, or None."""
     try:
         _REQUEST.validate_python(body)
     except ValidationError as error:
@@ -103,6 +103,8 @@ def find_fault(body: dict[str, Any]) -> tuple[int, Any] | None:
     unknown = body.keys() - ResponseCreateParamsStreaming.__annotations__.keys() - _inherited()
     if unknown:
         return 400, {"error": {"message": f"Unknown parameter: '{min(unknown)}'."}}
+    if not all("type" in one for one in body["input"]):  # Source: OpenClaw's gateway 2026.9
+        return 400, {"error": {"message": "input: Invalid input"}}
     calls = {one["call_id"] for one in body["input"] if one.get("type") == "function_call"}
     outputs = {one["call_id"] for one in body["input"] if one.get("type") == "function_call_output"}
     if calls != outputs:

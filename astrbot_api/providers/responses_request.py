@@ -9,6 +9,7 @@ https://platform.openai.com/docs/api-reference/responses/create.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,8 @@ def rename_fields(text: str, body: Mapping[str, Any]) -> str:
     """Return an error text with the names that the fields have in chat completions."""
     for name, known in _NAMES.items():
         text = text.replace(name, known)
+    # Source: OpenClaw's gateway. As a verb, the word names no field.
+    text = re.sub(r"(?<=['\"`])include(?=\\?['\"`])", "encrypted_content", text)
     length = "max_tokens" if "max_tokens" in body else "max_completion_tokens"
     return text.replace("max_output_tokens", length)
 
@@ -120,7 +123,8 @@ def _to_items(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if content:
         if not isinstance(content, str):
             content = _to_parts(content, "output_text" if role == "assistant" else "input_text")
-        yield {"role": role, "content": content}
+        # OpenAI accepts messages without a type, Open Responses and its servers do not.
+        yield {"type": "message", "role": role, "content": content}
     for call in message.get("tool_calls") or ():
         yield from call.get(REASONING_ITEMS) or ()
         function = call["function"]

@@ -36,8 +36,8 @@ def config_of(endpoint: ResponsesEndpoint, provider: str = "", path: str = "") -
 
 
 def types_of(body: dict[str, Any]) -> list[str]:
-    """Return the types or roles of a request's items."""
-    return [one.get("type") or one["role"] for one in body["input"]]
+    """Return the roles or types of a request's items."""
+    return [one.get("role") or one["type"] for one in body["input"]]
 
 
 def thoughts_of(events: list[dict[str, Any]]) -> str:
@@ -279,6 +279,7 @@ REFUSALS = [
      " https://platform.openai.com/settings and click on Verify Organization.",
      "reasoning.summary"),
     ("include", None, "Encrypted content is not supported with this model.", "include"),
+    ("include", None, ': Unrecognized key: "include"', ""),
     ("max_output_tokens", None,
      "Unsupported parameter: 'max_output_tokens' is not supported with this model.",
      "max_output_tokens"),
