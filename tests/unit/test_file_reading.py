@@ -53,7 +53,10 @@ def read(data: bytes, name: str = "file", mime: str = "application/octet-stream"
         (rb"{\rtf1 \u-10179?\u-8704? yes}", "b.rtf", ["\N{GRINNING FACE} yes"]),
         (samples.MAIL, "a.eml", ["Subject: 报告", "is **café**"]),
         (samples.MAIL, "b.eml", ["[attached: bill.pdf, application/pdf]"]),
-        (samples.make_archive({"a/b.txt": "hello"}), "a.zip", ["with 1 files", "a/b.txt, 5"]),
+        (
+            samples.make_archive({"a/b.txt": "hello", "c": ""}), "a.zip",
+            ["with 2 files", "a/b.txt, 5"],
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
@@ -1089,6 +1092,11 @@ def test_the_contacts_of_a_phone_are_read_without_pictures() -> None:
 def test_a_compressed_text_or_document_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(gzip.compress("Öl, 5\n".encode()), "sales.csv.gz") == "Öl, 5\n"
     assert "marmalade" in read(gzip.compress(samples.make_docx()), "a.docx.gz")
+    pair = {"d/sales.csv": "Öl, 5", "__MACOSX/d/._sales.csv": "x", "d/": ""}
+    assert read(samples.make_archive(pair), "a.zip") == "Öl, 5"
+    scan = samples.save(samples.make_picture(), "PDF")
+    meta, _ = extract_text(io.BytesIO(gzip.compress(scan)), "application/gzip", "a.pdf.gz")
+    assert meta["images"] == []
     with pytest.raises(Unreadable, match="damaged"):
         read(gzip.compress(b"x" * 999)[:-9], "a.log.gz")
     monkeypatch.setattr("astrbot_api.files.reading.documents._MAX_WHOLE_BYTES", 2**20)
@@ -1098,9 +1106,9 @@ def test_a_compressed_text_or_document_is_read(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_names_in_an_archive_of_windows_are_read() -> None:
-    archive = samples.make_archive({"AAAA.txt": "hello"})
+    archive = samples.make_archive({"AAAA.txt": "hello", "b": ""})
     listed = read(archive.replace(b"AAAA", "中文".encode("gbk")), "a.zip")
-    assert listed == "An archive with 1 files, which are not read:\n- 中文.txt, 5 bytes"
+    assert listed.startswith("An archive with 2 files, which are not read:\n- 中文.txt, 5 bytes\n")
 
 
 @pytest.mark.parametrize("name", ["Café.txt", "中文.txt"])
@@ -1115,6 +1123,7 @@ def test_names_in_utf8_in_an_archive_are_read(name: str, is_flagged: bool) -> No
             coded = name.encode()
             entry.extra = struct.pack("<HHBL", 0x7075, 5 + len(coded), 1, zlib.crc32(b"____"))
             entry.extra += coded
+        archive.writestr("first.txt", b"")
         archive.writestr(entry, b"hello")
     assert read(out.getvalue(), "a.zip").endswith(f"- {name}, 5 bytes")
 

@@ -73,6 +73,8 @@ _MAIL_START = re.compile(
 _XML_WORKBOOK = b'<Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet"'
 #: A document of Word 2003, or of a later one with all parts, as a single XML file.
 _XML_DOCUMENT = re.compile(rb"<(w:wordDocument|pkg:package)\s")
+#: Folders in a ZIP, and what macOS adds to the files.
+_IGNORED = re.compile(r"/$|^__MACOSX/|(^|/)\.DS_Store$")
 _FLAT_START = re.compile(rb"\s*(<\?xml[^>]{0,100}>\s*)?<office:document\s")
 
 #: The bytes of a file within a text, such as a picture in Markdown.
@@ -108,8 +110,10 @@ def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
     images: list[int] = []
     head = source.read(4096)
     source.seek(0)
-    if head.startswith(b"\x1f\x8b"):
-        source, name = _unpack(source, notes), re.sub(r"\.gz$", "", name, flags=re.IGNORECASE)
+    packed = _unpack(source, head, name, notes)
+    source.seek(0)
+    if packed is not None:
+        source, name = packed
         head = source.read(HEAD_BYTES)
         source.seek(0)
         mime = detect_kind(head, name).mime
@@ -123,14 +127,27 @@ def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
         text = _extract(source, head, mime, PurePath(name.lower()).suffix, notes)
         if head.startswith(b"PK\x03\x04"):
             images = _find_pictures(source, text, notes)
+    if packed is not None:
+        images = []  # the job that shows them gets the packed file
     if len(text) > MAX_TEXT_CHARS:
         notes.append(f"Only its first {MAX_TEXT_CHARS} characters were read.")
     notes = [one[:_MAX_NOTE_CHARS] for one in notes[:_MAX_NOTES]]
     return {"notes": notes, "images": images}, text[:MAX_TEXT_CHARS].encode("utf-8", "replace")
 
 
-def _unpack(source: BinaryIO, notes: list[str]) -> BinaryIO:
-    """Return the content of a gzip file, such as a log."""
+def _unpack(
+    source: BinaryIO, head: bytes, name: str, notes: list[str]
+) -> tuple[BinaryIO, str] | None:
+    """Return the content and the name of a packed file: gzip, or a ZIP with a single file."""
+    if head.startswith(b"PK\x03\x04"):
+        with suppress(zipfile.BadZipFile):
+            package = office.Package(source)
+            members = [one for one in package.names if not _IGNORED.search(one)]
+            if len(members) == 1 and _find_reader(package) is None:
+                return io.BytesIO(package.read(members[0])), members[0]
+        return None
+    if not head.startswith(b"\x1f\x8b"):
+        return None
     try:
         with gzip.open(source) as file:
             data = file.read(_MAX_WHOLE_BYTES + 1)
@@ -138,7 +155,8 @@ def _unpack(source: BinaryIO, notes: list[str]) -> BinaryIO:
         raise Unreadable("it is damaged") from error
     if len(data) > _MAX_WHOLE_BYTES:
         notes.append(f"Only its first {_MAX_WHOLE_BYTES // 2**20} MiB were unpacked.")
-    return io.BytesIO(data[:_MAX_WHOLE_BYTES])
+    inner = re.sub(r"\.gz$", "", name, flags=re.IGNORECASE)
+    return io.BytesIO(data[:_MAX_WHOLE_BYTES]), inner
 
 
 def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[str]) -> str:
