@@ -90,7 +90,11 @@ class ResponsesReader(ChunkReader):
             if item.get("type") == "function_call" and self._may_keep(item):
                 for place in _list_places(index, item):
                     self._begun[place] = item
-        elif kind == "response.function_call_arguments.done" and event.get("arguments"):
+        elif (
+            kind == "response.function_call_arguments.done"
+            and event.get("arguments")
+            and self._may_keep(event)
+        ):
             self._find_begun(index, event)["arguments"] = event["arguments"]
 
     def _find_begun(self, index: Any, one: Mapping[str, Any]) -> dict[str, Any]:

@@ -221,6 +221,25 @@ def test_a_call_without_its_end_is_read(make_api: MakeApi, change: Change) -> No
     assert result["output"].startswith("42")
 
 
+@pytest.mark.parametrize(("limit", "blanks"), [(180, 0), (500, 1000)])
+def test_what_is_kept_of_a_call_without_its_end_has_a_limit(
+    make_api: MakeApi, monkeypatch: pytest.MonkeyPatch, limit: int, blanks: int
+) -> None:
+    monkeypatch.setattr("astrbot_api.providers.responses_reader.MAX_CHARS", limit)
+    long = {**function_call(), "arguments": function_call()["arguments"] + " " * blanks}
+
+    def play(number: int, body: dict[str, Any]) -> Any:
+        return [message("Done.")] if has_output(body) else [message("I see."), long]
+
+    def cut(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        left = [one for one in events if one["type"] != "response.output_item.done"]
+        return [without_output(one) for one in left]
+
+    with ResponsesEndpoint(play, change=cut) as endpoint:
+        make_api(config_of(endpoint, 'api = "responses"')).chat("What is 6*7?")
+        assert '"output": "42' not in json.dumps(endpoint.bodies)
+
+
 def test_encrypted_reasoning_that_comes_only_at_the_end_is_returned(make_api: MakeApi) -> None:
     def change(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [
