@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import resource
 import time
+from functools import partial
 from typing import Any
 
 from gevent.server import StreamServer
@@ -38,66 +39,83 @@ def share_connections(worker: Any, counts: memoryview) -> None:
     """
     from gunicorn.workers import ggevent
 
-    if not isinstance(worker, ggevent.GeventWorker):
-        return
-    own, handle = worker.age % len(counts), worker.handle
-    opened = 0
-    counts[own] = 1
+    if isinstance(worker, ggevent.GeventWorker):
+        share = _Share(worker, counts)
+        worker.handle = share.handle
+        ggevent.StreamServer = partial(_Server, share)
 
-    def count(change: int) -> None:
-        nonlocal opened
-        opened += change
-        counts[own] = opened + 1 if worker.alive else 0
 
-    def count_and_handle(listener: Any, client: Any, address: Any) -> None:
-        count(1)
+class _Share:
+    """The connections of one worker, and those of the others."""
+
+    def __init__(self, worker: Any, counts: memoryview) -> None:
+        self.log = worker.log
+        self._worker = worker
+        self._handle = worker.handle
+        self._counts = counts
+        self._own = worker.age % len(counts)
+        self._opened = 0
+        counts[self._own] = 1
+
+    def handle(self, listener: Any, client: Any, address: Any) -> None:
+        """Count a connection while gunicorn handles it."""
+        self._count(1)
         try:
-            handle(listener, client, address)
+            self._handle(listener, client, address)
         finally:
-            count(-1)
+            self._count(-1)
 
-    def find_lead() -> int:
-        found: list[int] = counts.tolist()
-        mine, found[own] = found[own], 0
+    def find_lead(self) -> int:
+        """Return how many connections this worker is ahead beyond the margin."""
+        found: list[int] = self._counts.tolist()
+        mine, found[self._own] = found[self._own], 0
         others = [one for one in found if one]
         return mine - min(others) - _MARGIN if others else 0
 
-    class Server(StreamServer):  # type: ignore[misc]
-        _deferred = False
-        _log_full_at = 0.0
+    def _count(self, change: int) -> None:
+        self._opened += change
+        self._counts[self._own] = self._opened + 1 if self._worker.alive else 0
 
-        def do_read(self) -> Any:
-            lead = 0 if self._deferred else find_lead()
-            self._deferred = lead > 0
-            if lead > 0:
-                return self._pause(min(lead * _DEFER_S, _MAX_DEFER_S))
-            try:
-                return super().do_read()
-            except OSError as error:
-                if error.errno not in (errno.EMFILE, errno.ENFILE):
-                    raise
-                self._log_full(error)
-                return self._pause(_FULL_S)
 
-        def _log_full(self, error: OSError) -> None:
-            """Log it once per minute. gevent would print a traceback for each attempt."""
-            if time.monotonic() >= self._log_full_at:
-                self._log_full_at = time.monotonic() + _LOG_FULL_S
-                limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-                worker.log.error(
-                    "new connections wait: %s (the limit is %d). Raise it with ulimit -n, or "
-                    "LimitNOFILE= of systemd", error.strerror, limit,
-                )  # fmt: skip
+class _Server(StreamServer):  # type: ignore[misc]
+    """Accepts connections, but leaves some to other workers."""
 
-        def _pause(self, pause_s: float) -> None:
-            self.stop_accepting()
-            self._timer = self.loop.timer(pause_s)
-            self._timer.start(self._accept_again)
+    def __init__(self, share: _Share, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._share = share
+        self._deferred = False
+        self._log_full_at = 0.0
 
-        def _accept_again(self) -> None:
-            self._timer.close()
-            if self.started:
-                self.start_accepting()
+    def do_read(self) -> Any:
+        """Accept the next connection, or pause."""
+        lead = 0 if self._deferred else self._share.find_lead()
+        self._deferred = lead > 0
+        if lead > 0:
+            return self._pause(min(lead * _DEFER_S, _MAX_DEFER_S))
+        try:
+            return super().do_read()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            self._log_full(error)
+            return self._pause(_FULL_S)
 
-    worker.handle = count_and_handle
-    ggevent.StreamServer = Server
+    def _log_full(self, error: OSError) -> None:
+        """Log it once per minute. gevent would print a traceback for each attempt."""
+        if time.monotonic() >= self._log_full_at:
+            self._log_full_at = time.monotonic() + _LOG_FULL_S
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            self._share.log.error(
+                "new connections wait: %s (the limit is %d). Raise it with ulimit -n, or "
+                "LimitNOFILE= of systemd", error.strerror, limit,
+            )  # fmt: skip
+
+    def _pause(self, pause_s: float) -> None:
+        self.stop_accepting()
+        self._timer = self.loop.timer(pause_s)
+        self._timer.start(self._accept_again)
+
+    def _accept_again(self) -> None:
+        self._timer.close()
+        if self.started:
+            self.start_accepting()
