@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from werkzeug.serving import make_server
 
-from astrbot_api import AskModel, Command, tool
+from astrbot_api import AskModel, Command, Handled, hookimpl, tool
 from astrbot_api.agent.calling import OUTCOME_UNKNOWN
 from astrbot_api.agent.provider import ToolCallDelta, Usage
 from astrbot_api.chat.resuming import recovery
@@ -474,6 +474,34 @@ def test_a_waiting_turn_counts_for_the_limits_of_its_key(
         )
         api.state.chat.recovery.recover()
         assert read_used() == (2, 200, 0)
+
+
+def test_a_waiting_turn_gives_no_tokens_back_if_no_model_is_asked_later(
+    make_worker: Callable[..., Worker],  # noqa: F811
+    shop: Shop,
+) -> None:
+    """A plugin may answer a turn that resumes, or fail before the turn is restored."""
+
+    class Closing:
+        @hookimpl
+        def on_message(self, message: str) -> Handled | None:
+            return Handled("We have closed.") if shop.calls == 0 else None
+
+    def answer(messages: list[Any]) -> Iterator[Step]:
+        yield from shop.answer(messages)
+        yield Usage(input_other=60, input_cached=0, output=40)
+
+    api = make_worker(answer, tools=shop.tools(), plugins=[Closing]).api
+
+    def read_tokens() -> int:
+        return int(api.get("/api/v1/keys/self").get_json()["data"]["used"]["tokens_today"])
+
+    run_id, (asked,), seen = begin(api)
+    assert read_tokens() == 100
+    shop.calls = 0
+    decide(api, run_id, asked["id"], "approve")
+    assert resume(api, run_id, seen)[-1]["type"] == "end"
+    assert read_tokens() == 100
 
 
 def test_a_key_can_require_approval_for_more_tools(

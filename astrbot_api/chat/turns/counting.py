@@ -54,8 +54,9 @@ def count_turn(
             key_id,
             turns=turns,
             failed=failed,
-            input_tokens=input_tokens - counted[0] + guessed.get("input", 0),
-            output_tokens=output_tokens - counted[1] + guessed.get("output", 0),
+            # A turn that ends before it is restored reports none of the counted tokens.
+            input_tokens=max(0, input_tokens - counted[0]) + guessed.get("input", 0),
+            output_tokens=max(0, output_tokens - counted[1]) + guessed.get("output", 0),
             turn_ms=int((stats["end_time"] - stats["start_time"]) * 1000) if stats else 0,
         )
 
