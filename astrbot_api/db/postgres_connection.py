@@ -31,13 +31,14 @@ _SET_UP = (
     "SET idle_in_transaction_session_timeout = '60s'"
 )
 
-#: Detect a peer that is gone without closing the connection within half a minute.
+#: Detect a peer that is gone without closing the connection within about ten seconds, so that the
+#: worker's lease does not expire. Several probes fit into this time, because one may be lost.
 _TCP = {
     "keepalives": "1",
-    "keepalives_idle": "15",
-    "keepalives_interval": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
     "keepalives_count": "3",
-    "tcp_user_timeout": "20000",
+    "tcp_user_timeout": "10000",
     "application_name": "astrbot-api",
 }
 
