@@ -269,16 +269,20 @@ def test_the_chat_page_of_astrbot_runs_a_turn_with_its_login(
     assert session["creator"] == "astrbot"
 
 
-def test_an_interrupt_stops_only_the_named_turn(api: Api, serve: Callable[[Api], int]) -> None:
+@pytest.mark.parametrize("given", ["m1", None], ids=["own id", "id of the server"])
+def test_an_interrupt_stops_only_the_named_turn(
+    api: Api, serve: Callable[[Api], int], given: str | None
+) -> None:
     with WebSocketClient(serve(api), handshake(api.key, path=UNIFIED)) as client:
-        for name in ("m1", "m2"):
+        for name in (given, "m2"):
             client.send({
                 "ct": "chat", "t": "send", "message_id": name, "username": "alice",
                 "message": "N=50 DELAY=20",
             })  # fmt: skip
-        while client.receive()["type"] != "plain":
+        while (frame := client.receive())["type"] != "plain" or frame["message_id"] == "m2":
             pass
-        client.send({"ct": "chat", "t": "interrupt", "message_id": "m1"})
+        first = frame["message_id"]
+        client.send({"ct": "chat", "t": "interrupt", "message_id": first})
         answers: dict[str, str] = {}
         while len(answers) < 3:
             frame = client.receive()
@@ -287,8 +291,8 @@ def test_an_interrupt_stops_only_the_named_turn(api: Api, serve: Callable[[Api],
                 assert (frame["ct"], frame["t"], frame["code"]) == ("chat", "error", "INTERRUPTED")
             elif frame["type"] == "complete":
                 answers[frame["message_id"]] = frame["data"]
-    assert answers.pop("error") == "m1"
-    assert len(answers["m1"]) < len(answers["m2"])
+    assert answers.pop("error") == first == (given or first)
+    assert len(answers[first]) < len(answers["m2"])
     assert answers["m2"].endswith("tok49")
 
 

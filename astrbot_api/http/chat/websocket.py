@@ -220,10 +220,12 @@ class _Conversation:
         return self._websocket.send(_write(self._frames.write_decided(frame, decided.left)))
 
     def _interrupt(self, frame: dict[str, Any]) -> bool:
-        """Stop the turns of this connection, or only the one whose id the client names."""
+        """Stop the turns of this connection, or only the one that has the frame's id."""
         named = read_message_id(frame)
         watches = list(self._watches.items())
-        get_state().chat.runs.stop([watch.run_id for watch, own in watches if named in ("", own)])
+        get_state().chat.runs.stop(
+            [watch.run_id for watch, own in watches if named in ("", own or watch.run_id)]
+        )
         return self._refuse(BadFrame("INTERRUPTED", "INTERRUPTED"), frame)
 
     def _start(self, frame: dict[str, Any]) -> None:
