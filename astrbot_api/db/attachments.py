@@ -317,8 +317,10 @@ def find_user(
 
 def has_more_uses(db: peewee.Database, attachment_number: int, count: int) -> bool:
     """Return whether more than a number of messages contain an attachment."""
-    links = MessageAttachment.select().where(MessageAttachment.attachment == attachment_number)
-    return bool(links.offset(count).exists(db))
+    links = MessageAttachment.select(MessageAttachment.id)
+    links = links.where(MessageAttachment.attachment == attachment_number)
+    # Before 4.5.2, exists() of peewee removes the offset.
+    return links.limit(1).offset(count).scalar(db) is not None
 
 
 def list_unused(

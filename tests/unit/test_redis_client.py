@@ -16,7 +16,7 @@ pytest.importorskip("redis")
         ("ssl_ca_cert=/ca.pem", "'ssl_ca_cert'"),
         ("ssl_cert_reqs=never", "never"),
         ("ssl=1", "'ssl'"),
-        ("cache_config=x", "str"),
+        ("protocol=3&cache_config=x", "str"),
     ],
 )
 def test_a_wrong_option_of_the_url_is_named(options: str, named: str) -> None:
