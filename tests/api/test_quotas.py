@@ -18,6 +18,7 @@ from astrbot_api.db import attachments, counting, deliveries
 from astrbot_api.db.counting import find_account
 from astrbot_api.db.models.runs import IdempotentRequest
 from astrbot_api.db.stored import Growth, Stored, list_by_key, sum_stored
+from astrbot_api.keys import quotas
 
 from .conftest import Api
 from .test_guard_rails import ask, make_key, mint, refusal, say
@@ -387,7 +388,10 @@ def test_an_upload_ends_before_the_disk_is_full(
     assert not any(folder.iterdir())
 
 
-def test_files_have_a_total_quota(make_api: Callable[..., Api]) -> None:
+@pytest.mark.parametrize("is_stale", [False, True])
+def test_files_have_a_total_quota(
+    make_api: Callable[..., Api], monkeypatch: pytest.MonkeyPatch, is_stale: bool
+) -> None:
     api = make_api(ASTRBOT_MAX_ALL_FILE_BYTES=100)
 
     def upload(size: int) -> TestResponse:
@@ -395,7 +399,10 @@ def test_files_have_a_total_quota(make_api: Callable[..., Api]) -> None:
         return api.post("/api/v1/file", data={"file": file})
 
     assert upload(80).status_code == 200
-    api.state.keys.quotas.refresh()
+    if is_stale:  # such as without chores
+        monkeypatch.setattr(quotas, "_STALE_S", -1.0)
+    else:
+        api.state.keys.quotas.refresh()
     refused = upload(30)
     assert refusal(refused) == _FULL
     assert "ASTRBOT_MAX_ALL_FILE_BYTES" in refused.json["message"]
