@@ -17,7 +17,7 @@ import peewee
 
 from ..db import leases
 from ..db.store import Store
-from ..errors import AstrBotError
+from ..errors import AstrBotError, StoreClosed
 from ..runtime.per_process import PerProcess
 from .chores import Chores
 
@@ -130,9 +130,9 @@ class WorkerLease:
         while not own.closed.wait(min(self._lease_s / 3, 5.0)):
             try:
                 self._renew(own)
+            except StoreClosed:
+                return  # the application was closed meanwhile, even if this lease was just taken
             except AstrBotError as error:
-                if own.closed.is_set():
-                    return  # the database was closed meanwhile
                 log.error("the worker's lease was not renewed: %s", error)
             except Exception:
                 # Without this thread the lease expires and other workers take over the runs.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -82,3 +83,18 @@ def test_a_right_clock_is_not_reported(
     lease.close()
     store.close()
     assert "clocks" not in caplog.text
+
+
+def test_a_lease_taken_while_the_database_closes_is_given_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = open_store(Settings(data_dir=tmp_path))
+    store.upgrade()
+    before = set(threading.enumerate())
+    lease = WorkerLease(store, 0.3, Chores())
+    lease.get_worker_id()
+    (keeping,) = [one for one in set(threading.enumerate()) - before if one.name == "lease"]
+    store.close()
+    keeping.join(60)
+    assert not keeping.is_alive()
+    assert caplog.text == ""
