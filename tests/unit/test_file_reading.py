@@ -1094,6 +1094,11 @@ def test_a_compressed_text_or_document_is_read(monkeypatch: pytest.MonkeyPatch) 
     assert "marmalade" in read(gzip.compress(samples.make_docx()), "a.docx.gz")
     pair = {"d/sales.csv": "Öl, 5", "__MACOSX/d/._sales.csv": "x", "d/": ""}
     assert read(samples.make_archive(pair), "a.zip") == "Öl, 5"
+    photo = samples.make_archive({"photo.png": samples.save(samples.make_picture(), "PNG")})
+    meta, listed = extract_text(io.BytesIO(photo), "application/zip", "a.zip")
+    assert (meta["notes"], b"- photo.png, " in listed) == ([], True)
+    with pytest.raises(Unreadable, match="its compression is not supported"):
+        read(photo.replace(b"\x14\0\0\0\x08\0", b"\x14\0\0\0\x5d\0"), "a.zip")
     scan = samples.save(samples.make_picture(), "PDF")
     meta, _ = extract_text(io.BytesIO(gzip.compress(scan)), "application/gzip", "a.pdf.gz")
     assert meta["images"] == []

@@ -110,7 +110,7 @@ def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
     images: list[int] = []
     head = source.read(4096)
     source.seek(0)
-    packed = _unpack(source, head, name, notes)
+    packed, outer = _unpack(source, head, name, notes), source
     source.seek(0)
     if packed is not None:
         source, name = packed
@@ -129,6 +129,9 @@ def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
             images = _find_pictures(source, text, notes)
     if packed is not None:
         images = []  # the job that shows them gets the packed file
+        if not text and zipfile.is_zipfile(outer):  # such as a photo: its name is what remains
+            notes.clear()
+            text = _read_archive(outer, notes)
     if len(text) > MAX_TEXT_CHARS:
         notes.append(f"Only its first {MAX_TEXT_CHARS} characters were read.")
     notes = [one[:_MAX_NOTE_CHARS] for one in notes[:_MAX_NOTES]]

@@ -53,13 +53,15 @@ class Package:
     def read(self, name: str) -> bytes:
         """Return a part.
 
-        :raises Unreadable: when the part is missing, too large or encrypted.
+        :raises Unreadable: when the part is missing, too large, encrypted or oddly compressed.
         """
         try:
             with self._zip.open(name) as file:
                 data = file.read(_MAX_PART_BYTES + 1)
         except KeyError as error:
             raise Unreadable("it is damaged: a part is missing") from error
+        except NotImplementedError as error:
+            raise Unreadable("its compression is not supported; ask for it unpacked") from error
         except RuntimeError as error:  # encrypted
             raise Unreadable("it is protected by a password; ask for it without one") from error
         if len(data) > _MAX_PART_BYTES:
