@@ -30,6 +30,10 @@ CALLER_KEY = "astrbot_api.caller"
 #: ``abort()`` in it keeps its status.
 FOREIGN_KEY = "astrbot_api.foreign"
 
+#: Environ key that is set if the token in ``Authorization`` was in the URL. Pages of other sites
+#: can choose the URL of a WebSocket, and the browser sends the application's cookie with it.
+QUERY_TOKEN_KEY = "astrbot_api.query_token"
+
 #: UUID namespace of the key ids that count the requests of the embedding application's users.
 _HOST_USERS = uuid.UUID("5b0c5c0e-6f0c-4a53-9a2f-6d2a4b0f3c11")
 
@@ -62,7 +66,8 @@ def check_request(now: Request, state: AppState, scope: str | None) -> None:
         owner = find_header_login(now)
         if owner is None:
             # Not for a key: a revoked one must not be replaced by the cookie beside it.
-            is_token = read_bearer(now) == secret and not is_key(secret)
+            is_header = read_bearer(now) == secret and QUERY_TOKEN_KEY not in now.environ
+            is_token = is_header and not is_key(secret)
             if is_token and _admit_host_user(now, state, scope, by_token=True):
                 return
             raise ApiError("invalid_api_key", "Invalid API key")

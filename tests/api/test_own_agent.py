@@ -290,6 +290,16 @@ def test_a_token_of_the_host_in_the_authorization_header_is_its_own(make: Make) 
     assert ask("Basic ann.jwt", Origin=page) == (401, "missing_api_key")
 
 
+def test_a_token_in_the_url_of_a_websocket_admits_no_user_of_the_host(make: Make) -> None:
+    """Any page can choose it, and the browser also sends the host's cookie."""
+    client = make(lambda messages, context: "ok", cors_origins=["*"])
+    for path in ("/api/v1/unified-chat/ws", "/api/v1/unified-chat/ws?token=chosen"):
+        forged = client.get(path, headers={"User": "ann", "Origin": "https://evil.example"})
+        assert forged.status_code == 401, path
+    own = client.get("/api/v1/unified-chat/ws", headers={"User": "ann"})
+    assert own.get_json()["code"] == "upgrade_required"
+
+
 def test_a_user_of_the_host_can_use_every_route(make: Make) -> None:
     client = make(lambda messages, context: "ok")
     headers = {"User": "ann"}

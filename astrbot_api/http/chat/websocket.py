@@ -16,6 +16,7 @@ from ...chat.watching.watch import Watch
 from ...errors import ApiError, StorageError
 from ...events import decode_event
 from ..auth import (
+    QUERY_TOKEN_KEY,
     check_username,
     get_caller,
     get_holder,
@@ -113,6 +114,7 @@ def open_unified_websocket() -> Response:
     if token and not read_secret(request):
         # Pages cannot set headers of a WebSocket.
         request.environ["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+        request.environ[QUERY_TOKEN_KEY] = True
     return _open(UnifiedFrames())
 
 
