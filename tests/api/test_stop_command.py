@@ -86,9 +86,22 @@ def test_a_command_that_forgets_the_conversation_first_stops_the_answer(
     assert said == "The earlier conversation is forgotten."
     ended = parse_events(stream.get_data())
     assert [one["type"] for one in ended[-3:]] == ["complete", "message_saved", "end"]
+    run_id = next(one["data"]["run_id"] for one in ended if one["type"] == "run_started")
+    run = api.get(f"/api/v1/chat/runs/{run_id}?username=alice").get_json()["data"]
+    assert run["status"] == "stopped"
     api.chat("hello", session_id="s")
     seen = [one["content"] for one in model.seen[-1] if one["role"] != "system"]
     assert seen == ["hello"], "neither the stopped answer nor its question"
+
+
+def test_a_reset_that_is_not_stored_forgets_the_conversation(make_scripted: Make) -> None:
+    api, model = make_scripted("fine")
+    api.chat("hello", session_id="s")
+    api.chat("/reset", session_id="s", _skip_user_history=True)
+    api.chat("again", session_id="s")
+    seen = [one["content"] for one in model.seen[-1] if one["role"] != "system"]
+    assert seen[-1] == "again"
+    assert "hello" not in seen
 
 
 def test_a_message_that_waits_behind_a_reset_is_remembered(make_scripted: Make) -> None:
