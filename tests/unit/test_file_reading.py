@@ -1286,6 +1286,21 @@ def test_a_picture_of_any_format_becomes_png_or_jpeg(format: str) -> None:
     assert not is_red(picture, 100, 100)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize(("end", "pages"), [(-300, 2), (6000, 1)])
+def test_the_whole_pages_of_a_tiff_that_is_cut_off_are_shown(end: int, pages: int) -> None:
+    page = Image.effect_noise((60, 60), 50)
+    fax = samples.save(
+        page, "TIFF", save_all=True, append_images=[page, page], compression="tiff_lzw"
+    )
+    meta, picture = prepare(fax[:end])
+    assert (meta["pages"], meta["notes"]) == (pages, ["Its later pages are damaged."])
+    assert picture.size == (60, 60)
+    shown, _ = show_pages(io.BytesIO(fax[:end]), range(8), 100)
+    note = f"{pages} of its {pages} pages are shown. Its later pages are damaged."
+    assert shown["note"] == note
+
+
 def test_photos_of_iphones_are_read() -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     out = io.BytesIO()

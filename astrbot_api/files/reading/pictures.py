@@ -12,6 +12,9 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from ...errors import Unreadable
 from .sound import NO_READER
 
+#: Maximum number of pages of a TIFF that are counted.
+_MAX_PAGES = 1000
+
 #: Accepted formats. EPS is excluded, because it starts a program. So are formats without a
 #: signature.
 _FORMATS = {
@@ -56,7 +59,8 @@ def prepare_picture(source: BinaryIO, max_side_px: int, page: int = 0) -> tuple[
     """
     with _open(source) as picture:
         name = picture.format or ""
-        notes, pages = [], getattr(picture, "n_frames", 1) if name == "TIFF" else 1
+        notes: list[str] = []
+        pages = _count_pages(picture, notes) if name == "TIFF" else 1
         if getattr(picture, "is_animated", False) and name not in ("MPO", "HEIF", "TIFF"):
             notes.append("It has several pictures; the first is shown.")
         if page:
@@ -101,6 +105,21 @@ def _draft(picture: Image.Image, max_side_px: int) -> None:
         if fits and max(width, height) < 2 * scale * max_side_px:
             break
     picture.draft(None, (max(1, width // scale), max(1, height // scale)))
+
+
+def _count_pages(picture: Any, notes: list[str]) -> int:
+    """Return the number of pages before a damaged one. The first one stays open."""
+    count = 1
+    try:
+        while count < _MAX_PAGES:
+            picture.seek(count)
+            count += 1
+    except EOFError:  # there are no more
+        pass
+    except Exception:  # Pillow raises several types, such as for a file that is cut off
+        notes.append("Its later pages are damaged.")
+    picture.seek(0)
+    return count
 
 
 def _load_reduced(picture: Any, source: BinaryIO, max_side_px: int) -> None:

@@ -29,11 +29,11 @@ def show_pages(source: BinaryIO, numbers: Sequence[int], max_side_px: int) -> tu
     head = source.read(4)
     source.seek(0)
     if head in _TIFF:
-        pages = prepare_picture(source, max_side_px)[0]["pages"]
+        meta, _ = prepare_picture(source, max_side_px)
         return _show(
-            [one for one in numbers if one < pages],
+            [one for one in numbers if one < meta["pages"]],
             lambda number: prepare_picture(source, max_side_px, number),
-            f"{{}} of its {pages} pages are shown.",
+            " ".join((f"{{}} of its {meta['pages']} pages are shown.", *meta["notes"])),
         )
     if not head.startswith(b"PK"):
         from .pdf import render_pages
