@@ -233,6 +233,21 @@ def find_caller(environ: dict[str, Any]) -> Caller | None:
     return environ.get(CALLER_KEY)
 
 
+def check_key_again(now: Request) -> None:
+    """Reject a request whose key was revoked, or has expired, since it was checked.
+
+    :raises ApiError: ``invalid_api_key``.
+    """
+    caller, state = find_caller(now.environ), get_state()
+    if caller is None or not _has_key(caller):
+        return
+    secret = read_secret(now)
+    with state.db.read() as db:
+        key = find_valid_key(db, secret)
+    if key is None and state.keys.legacy.find(secret) is None:
+        raise ApiError("invalid_api_key", "Invalid API key")
+
+
 def make_reservation() -> Reservation:
     """Return an empty reservation of memory for a message of the current request's sender."""
     caller = find_caller(request.environ)

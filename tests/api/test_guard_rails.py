@@ -25,6 +25,7 @@ from astrbot_api.db import keys, keyuse, ratecounts, session_keys
 from astrbot_api.db.models.keys import ApiKey
 from astrbot_api.db.models.runs import Run
 from astrbot_api.errors import SettingsError
+from astrbot_api.http import blueprint
 from astrbot_api.keys import limits, rates
 from astrbot_api.keys.rules import NO_RULES, narrow_rules, read_rules
 
@@ -632,6 +633,23 @@ def test_turns_are_stopped_with_their_key(api: Api, end: Callable[..., Any]) -> 
     wait_for(lambda: set(map(read_status, (running, queued, minted))) == {"stopped"})
     assert read_status(kept) == "running"
     api.state.chat.runs.stop([kept])
+
+
+def test_a_slow_body_begins_no_turn_after_its_key_was_revoked(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = make_key(api)
+    key_id = ask(api, key, "/api/v1/keys/self").json["data"]["key_id"]
+    read_body = blueprint.read_body
+
+    def read_slowly(*args: Any, **more: Any) -> bytes:
+        api.state.db.write(lambda db: keys.revoke_key(db, key_id))
+        return read_body(*args, **more)
+
+    monkeypatch.setattr(blueprint, "_SLOW_BODY_S", 0.0)
+    assert say(api, key).status_code == 200
+    monkeypatch.setattr(blueprint, "read_body", read_slowly)
+    assert say(api, key).status_code == 401
 
 
 def test_a_session_key_expires_and_is_removed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
