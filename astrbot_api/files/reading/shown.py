@@ -52,8 +52,9 @@ def _show(
     numbers: Sequence[int], prepare: Callable[[int], tuple[Any, bytes]], note: str
 ) -> tuple[Any, bytes]:
     pictures: list[bytes] = []
+    began = time.process_time()
     for number in numbers:
-        if pictures and time.process_time() > _ENOUGH_S:
+        if pictures and time.process_time() - began > _ENOUGH_S:
             break
         try:
             _, data = prepare(number)
