@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import socket
 import sys
 import threading
@@ -200,6 +201,24 @@ def test_metrics_are_readable_over_the_servers_unix_socket(api: Api) -> None:
         assert api.client.get("/metrics", environ_overrides=over).status_code == 200
         forwarded = {**over, "HTTP_X_FORWARDED_FOR": "192.0.2.7"}
         assert api.client.get("/metrics", environ_overrides=forwarded).status_code == 403
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_proxy_of_another_user_gets_no_metrics_over_the_unix_socket(api: Api) -> None:
+    """Without further lines, nginx sends Host: localhost and no X-Forwarded-For."""
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as proxy:
+        listener.bind("")  # a name without a file, which any user may open
+        listener.listen()
+        os.seteuid(65534)
+        try:
+            proxy.connect(listener.getsockname())
+        finally:
+            os.seteuid(0)
+        ours, _ = listener.accept()
+        with ours:
+            over = {"REMOTE_ADDR": "", "gunicorn.socket": ours}
+            assert api.client.get("/metrics", environ_overrides=over).status_code == 403
+            assert "checks" not in api.client.get("/readyz", environ_overrides=over).get_json()
 
 
 def test_an_embedding_application_chooses_the_paths(tmp_path: Any) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import os
 import socket
+import struct
 from typing import Any
 
 import orjson
@@ -18,6 +20,9 @@ from ..envelope import CHALLENGE
 from ..state import get_http_state, get_state
 
 _NO_STORE = {"Cache-Control": "no-store"}
+
+#: Process, user and group of the other end of a Unix socket. Source: unix(7).
+_PEER = struct.Struct("3i")
 
 
 def build_operations() -> Blueprint:
@@ -98,12 +103,24 @@ def _may_see_metrics() -> bool:
     forwarded = any(name in environ for name in ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED"))
     original = environ.get("werkzeug.proxy_fix.orig", environ)
     address = original.get("REMOTE_ADDR") or ""
-    connection = environ.get("gunicorn.socket")
-    # Its file's permissions decide who can connect.
-    is_unix = connection is not None and connection.family == socket.AF_UNIX
-    if forwarded or not (is_unix or address.startswith("127.") or address == "::1"):
+    is_local = address.startswith("127.") or address == "::1"
+    if forwarded or not (is_local or _is_own_connection(environ.get("gunicorn.socket"))):
         return False
     return _is_local_host(environ.get("HTTP_HOST", ""))
+
+
+def _is_own_connection(connection: socket.socket | None) -> bool:
+    """Return whether root or the server's own user has connected over a Unix socket.
+
+    A proxy is another user, such as ``www-data``. Without ``X-Forwarded-For``, nginx sends ``Host:
+    localhost`` to a Unix socket, so only the user shows that a request may come from elsewhere.
+    """
+    if connection is None or connection.family != socket.AF_UNIX:
+        return False
+    if not hasattr(socket, "SO_PEERCRED"):  # not Linux
+        return False
+    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    return _PEER.unpack(peer)[1] in (0, os.geteuid())
 
 
 def _is_local_host(host: str) -> bool:
