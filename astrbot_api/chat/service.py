@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from ..db.approvals import has_pending
 from ..db.runs import RunRow, find_run, has_unended
@@ -19,8 +20,9 @@ from ..runlog.journal import Journal
 from ..runlog.reading import Followers, LogReader, RunReader
 from ..runtime.threads import let_others_run
 from .resuming.following import RunFollower
+from .turns.opening import LeftTurns
 from .turns.running import Runs
-from .turns.turn import TurnRequest
+from .turns.turn import OpenTurn, TurnRequest
 from .watching.pushes import Board
 from .watching.seats import Holder, Seat, Seats
 from .watching.watch import Numbered, Watch
@@ -65,7 +67,7 @@ class ChatService:
         seat = self._seats.take(Holder(request.payer or ""), abort)
         try:
             try:
-                turn = self._runs.start(request)
+                turn = self._start(request)
             except TurnExists as found:
                 return self._join(found.run_id, seat)
             return self.watch(
@@ -79,6 +81,13 @@ class ChatService:
         except BaseException:
             seat.release()
             raise
+
+    def _start(self, request: TurnRequest) -> OpenTurn:
+        try:
+            return self._runs.start(request)
+        except LeftTurns as left:
+            self.stop(left.run_ids)
+            return self._runs.start(replace(request, stops_left=False))
 
     def resume(
         self,

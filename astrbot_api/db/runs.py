@@ -168,11 +168,6 @@ def has_earlier_run(db: peewee.Database, session: int, number: int) -> bool:
     return _EARLIER.execute(db, session=session, before=number).fetchone() is not None
 
 
-def has_active_run(db: peewee.Database, session: int) -> bool:
-    """Return whether this session has a running or queued run."""
-    return has_earlier_run(db, session, 2**63 - 1)
-
-
 def list_active_runs(db: peewee.Database, session: int) -> list[dict[str, Any]]:
     """Return the session's runs that have not ended: runs that wait for a person come first."""
     rows = _list_unended(db, session)

@@ -115,8 +115,6 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
     client_key = read_client_key(asked.protocol, body)
     if asked.answers:
         _decide_known(asked.answers, asked.username)
-    elif client_key is None:  # a request with a key may be a retry, which joins its turn
-        _stop_left(session_id, username)
     again = _find_last(session_id, username, segments) if asked.regenerates else None
     watch = state.chat.service.open(
         TurnRequest(
@@ -134,6 +132,9 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
             # The turn that called the client's tools has stored the message.
             skip_user_history=bool(context.after),
             client_key=client_key,
+            # The stop buttons of these protocols' clients only close the stream. The next message
+            # shows that no one waits for its turn. One with a key may be a retry, which joins it.
+            stops_left=client_key is None and not asked.answers,
         ),
         find_abort(request),
     )
@@ -218,22 +219,6 @@ def _decide_known(answers: Sequence[Answer], username: str) -> None:
     except ApiError as error:
         if error.code != "approval_not_found":
             raise
-
-
-def _stop_left(session_id: str, username: str) -> None:
-    """Stop the turns that the caller's key still runs in a session, and wait for their ends.
-
-    The stop buttons of these protocols' clients only close the stream. The next message shows that
-    no one waits for its turn.
-    """
-    state = get_state()
-    with state.db.read() as db:
-        session = sessions.find_session(db, session_id) if session_id else None
-        if session is None or session.creator != username:
-            return
-        left = runs.list_active_ids(db, session.id, get_caller().key_id, waiting=False)
-    if left:
-        state.chat.service.stop(left)
 
 
 def _find_last(session_id: str, username: str, segments: Sequence[Segment]) -> int | None:

@@ -73,11 +73,13 @@ def check_turn(
     sent: Sequence[AttachmentRow],
     *,
     stops_turn: bool = False,
+    left: int = 0,
 ) -> None:
     """Reject a turn that its key does not allow.
 
     :param sent: The attachments that its message uses.
     :param stops_turn: Whether it is a stop command, which counts instead of an active turn.
+    :param left: How many of the key's active turns are stopped before it begins.
     :raises ApiError: ``key_restricted``, ``rate_limited`` or ``budget_exhausted``.
     """
     guard.rules.check_session(session_id)
@@ -85,16 +87,19 @@ def check_turn(
     check_attachments(db, guard, sent)
     for key_id, rules in guard.counted:
         if rules.limits_turns:
-            _check_counts(db, key_id, rules, stops_turn)
+            _check_counts(db, key_id, rules, stops_turn, left)
 
 
-def _check_counts(db: peewee.Database, key_id: str, rules: KeyRules, stops_turn: bool) -> None:
+def _check_counts(
+    db: peewee.Database, key_id: str, rules: KeyRules, stops_turn: bool, left: int
+) -> None:
     lock_name(db, "key", key_id)
     # Count open turns first: a turn that ends meanwhile then counts twice, not zero times.
     active = keyuse.count_active_turns(db, key_id)
     uncounted = keyuse.count_uncounted_turns(db, key_id) if active else 0
     if stops_turn:
         active, uncounted = max(0, active - 1), max(0, uncounted - 1)
+    active = max(0, active - left)
     if rules.streams is not None and active >= rules.streams:
         raise ApiError(
             "rate_limited",

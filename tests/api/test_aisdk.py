@@ -17,6 +17,7 @@ from astrbot_api.testing.scripted_model import Step
 
 from ..contract.wire import PNG
 from .conftest import Api
+from .test_guard_rails import make_key
 from .test_openai_tools import call_weather
 
 Make = Callable[..., tuple[Api, ScriptedModel]]
@@ -202,6 +203,46 @@ def test_the_next_message_stops_a_turn_that_its_client_left(
     path = "/api/v1/chat/sessions/chat-1/messages?username=alice"
     found = api.get(path).get_json()["data"]["messages"][::-1]
     assert [one["content"]["message"][0]["text"] for one in found] == stored
+
+
+NO_FILE = {"type": "file", "mediaType": "text/plain", "url": "/api/v1/files/none/content"}
+
+
+@pytest.mark.parametrize(
+    ("again", "trigger", "code"),
+    [
+        (say("Else"), "submit-message", "budget_exhausted"),
+        (say("Hello"), "regenerate-message", "budget_exhausted"),
+        (
+            {"id": "m1", "role": "user", "parts": [NO_FILE]},
+            "submit-message",
+            "attachment_not_found",
+        ),
+    ],
+)
+def test_a_refused_message_stops_no_turn(
+    make_scripted: Make, again: dict[str, Any], trigger: str, code: str
+) -> None:
+    model = Held()
+    api, _ = make_scripted(model.answer)
+    if code == "budget_exhausted":
+        api.key = make_key(api, turns_per_day=1)
+    left = post(api)
+    assert model.begun.wait(30)
+    refused = post(api, again, trigger=trigger)
+    model.go_on.set()
+    assert refused.get_json()["code"] == code
+    assert text_of(read(left)) == "Let me see."
+
+
+@pytest.mark.parametrize("trigger", ["submit-message", "regenerate-message"])
+def test_a_left_turn_does_not_count_as_running(make_scripted: Make, trigger: str) -> None:
+    model = Held()
+    api, _ = make_scripted(model.answer, max_runs_per_key=1)
+    api.key = make_key(api, streams=1)
+    post(api)
+    assert model.begun.wait(30)
+    assert text_of(read(post(api, trigger=trigger))) == "Done."
 
 
 @pytest.mark.parametrize("who", ["a retry", "another key", "another user"])

@@ -276,7 +276,7 @@ def test_the_reply_of_a_turn_in_a_deleted_session_is_dropped(
 
     def is_idle() -> bool:
         with api.state.db.read() as db:
-            return not runs.has_active_run(db, 1)
+            return not runs.list_active_runs(db, 1)
 
     wait_for(is_idle)
     api.state.chat.remover.empty_removed()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,12 +82,15 @@ def edit_user_message(
     return store.write(job)
 
 
-def find_last_turn(db: peewee.Database, session: SessionRow, message_id: int) -> LastTurn:
+def find_last_turn(
+    db: peewee.Database, session: SessionRow, message_id: int, left: Collection[str] = ()
+) -> LastTurn:
     """Return a session's last turn, identified by either of its messages.
 
+    :param left: Ids of active turns that are stopped before the answer is replaced.
     :raises ApiError: ``message_not_found``, ``message_not_editable`` or ``session_busy``.
     """
-    _check_idle(db, session)
+    _check_idle(db, session, left)
     message = _get_message(db, session, message_id)
     if message.content.get("type") == "user":
         turn = LastTurn(message, messages.find_of_turn(db, session.id, message, later=True))
@@ -124,9 +127,9 @@ def find_earlier_media(db: peewee.Database, said: Iterable[SuppliedMessage]) -> 
     return list(find_attachments(db, sorted(ids)).values()) if ids else []
 
 
-def _check_idle(db: peewee.Database, session: SessionRow) -> None:
-    """Raise ApiError ``session_busy`` if the session has a running or waiting turn."""
-    if runs.has_active_run(db, session.id):
+def _check_idle(db: peewee.Database, session: SessionRow, left: Collection[str] = ()) -> None:
+    """Raise ApiError ``session_busy`` if the session has another running or queued turn."""
+    if not set(left).issuperset(runs.list_active_ids(db, session.id, waiting=False)):
         raise ApiError(
             "session_busy",
             "a turn of this session is running; wait for its end or stop it",

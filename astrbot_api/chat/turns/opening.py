@@ -39,6 +39,17 @@ class DuplicateEvent(AstrBotError):
     """Raised for a redelivered message that already has a turn."""
 
 
+class LeftTurns(AstrBotError):
+    """Raised for a turn that may begin after others of its key have been stopped.
+
+    :ivar run_ids: Those turns.
+    """
+
+    def __init__(self, run_ids: Sequence[str]) -> None:
+        super().__init__()
+        self.run_ids = run_ids
+
+
 class _Found(NamedTuple):
     """Session, config and message of a turn before anything is stored.
 
@@ -96,6 +107,7 @@ class TurnOpener:
         :raises TurnExists: if an earlier request with the same key began the turn.
         :raises StorageError: if the database cannot store the turn.
         :raises DuplicateEvent: if the message was delivered before.
+        :raises LeftTurns: if nothing but these turns prevents it.
         """
         chosen = self._configs.choose_config(request.config_id, request.config_name)
         if chosen is not None:
@@ -117,9 +129,10 @@ class TurnOpener:
         run_id = str(uuid.uuid4())
         if request.client_key is not None:
             claim_turn(db, request.client_key, run_id, worker_id)
-        self._check_key_limit(db, request)
+        left = _list_left(db, request) if request.stops_left else []
+        self._check_key_limit(db, request, len(left))
         _note_origin(db, request, run_id)
-        found = self._look_up(db, request, chosen)
+        found = self._look_up(db, request, chosen, left)
         session = _enter_session(db, found)
         if found.session is not None and not asks_to_decide(found.request.text):
             reject_waiting(db, session.id, "the user sent a new message instead of deciding")
@@ -127,13 +140,15 @@ class TurnOpener:
         if found.again is None and not found.request.skip_user_history:
             saved = self._store_user_message(db, session, found)
         turn = self._store_run(db, found, session, saved, run_id, worker_id, traceparent)
-        self._check_queue(turn.request, turn.ahead)
+        self._check_queue(turn.request, turn.ahead - len(left))
         if turn.request.entry is not None:
             _store_entry(db, turn.request.entry, session.id, run_id)
             stored = replace(turn.request.entry, input_json="", request_json="")
             turn = replace(turn, request=replace(turn.request, entry=stored))  # frees its text
         if turn.request.kept:
             self._quotas.check_at_end(db, turn.request.payer)
+        if left:
+            raise LeftTurns(left)  # after every check: a refused message stops nothing
         return turn
 
     def _store_run(
@@ -186,15 +201,20 @@ class TurnOpener:
         return turn
 
     def _look_up(
-        self, db: peewee.Database, request: TurnRequest, chosen: AgentConfig | None
+        self,
+        db: peewee.Database,
+        request: TurnRequest,
+        chosen: AgentConfig | None,
+        left: Sequence[str],
     ) -> _Found:
         """Find the session, config and message of a turn, and check permissions.
 
         :param chosen: The config that the request names, or None.
+        :param left: Ids of turns that are stopped first.
         """
         name = request.session_id or str(uuid.uuid4())
         session = _find_session(db, name, request.creator)
-        again = _find_again(db, request, session)
+        again = _find_again(db, request, session, left)
         if again is not None:
             request = replace(request, segments=again.segments)
         segments, sent = find_media(db, request.segments, stored=again is not None)
@@ -209,7 +229,7 @@ class TurnOpener:
             earlier = find_earlier_media(db, said)
             check_turn(
                 db, request.guard, name, config.id, [*sent, *earlier],
-                stops_turn=asks_to_stop(request.text),
+                stops_turn=asks_to_stop(request.text), left=len(left),
             )  # fmt: skip
         checkpoint = (again and again.user.llm_checkpoint_id) or str(uuid.uuid4())
         return _Found(request, name, session, again, sent, config, provider, checkpoint)
@@ -239,13 +259,13 @@ class TurnOpener:
         if ahead >= limit:
             raise _too_many(f"{ahead} turns of this session")
 
-    def _check_key_limit(self, db: peewee.Database, request: TurnRequest) -> None:
+    def _check_key_limit(self, db: peewee.Database, request: TurnRequest, left: int) -> None:
         limit, payer = self._settings.max_runs_per_key, request.payer
         if not limit or not payer:
             return
         lock_name(db, "key_runs", payer)
         # One more stop command, for the last of the running turns.
-        if keyuse.count_active_turns(db, payer) >= limit + asks_to_stop(request.text):
+        if keyuse.count_active_turns(db, payer) - left >= limit + asks_to_stop(request.text):
             raise _too_many(f"{limit} turns of this API key")
 
     def _config_of(self, session: SessionRow | None) -> AgentConfig:
@@ -288,15 +308,23 @@ def _enter_session(db: peewee.Database, found: _Found) -> SessionRow:
     return replace(session, display_name="")  # a hidden session needs no title
 
 
+def _list_left(db: peewee.Database, request: TurnRequest) -> list[str]:
+    """Return the active turns that a request's key has in its session."""
+    session = sessions.find_session(db, request.session_id)
+    if session is None or session.creator != request.creator:
+        return []
+    return runs.list_active_ids(db, session.id, request.key_id, waiting=False)
+
+
 def _find_again(
-    db: peewee.Database, request: TurnRequest, session: SessionRow | None
+    db: peewee.Database, request: TurnRequest, session: SessionRow | None, left: Sequence[str]
 ) -> LastTurn | None:
     """Return the turn to answer again, or None for a new message."""
     if request.answers_again is None:
         return None
     if session is None:
         raise ApiError("session_not_found", f"session not found: {request.session_id}")
-    return find_last_turn(db, session, request.answers_again)
+    return find_last_turn(db, session, request.answers_again, left)
 
 
 def _too_many(turns: str) -> ApiError:

@@ -63,6 +63,7 @@ class TurnRequest:
     :param kept: False for a turn in a hidden session, which is removed when the run ends.
     :param entry: The response of OpenAI's API to store with the turn.
     :param client_key: The client's idempotency key, if it may repeat the request.
+    :param stops_left: Whether the key's active turns in the session are stopped first.
     :param rpc_id: JSON of the id of an MCP request, by which its client cancels it.
     """
 
@@ -86,6 +87,7 @@ class TurnRequest:
     may_wait: bool = False
     entry: ThreadEntry | None = None
     client_key: ClientKey | None = None
+    stops_left: bool = False
     rpc_id: str = ""
     origin: Origin | None = None
 
