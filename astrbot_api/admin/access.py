@@ -9,6 +9,7 @@ from flask import Blueprint, Response, request
 from ..db.audit import AuditEntry
 from ..errors import ApiError
 from ..http.auth import find_header_login, read_bearer
+from ..http.request_body import CHECK_AGAIN_KEY
 from ..http.state import get_state
 from ..owner.login import Login
 
@@ -58,10 +59,12 @@ class AdminBlueprint(Blueprint):
 
 
 def _check_login() -> None:
+    request.environ[CHECK_AGAIN_KEY] = require_owner
     request.environ[_LOGIN_KEY] = require_owner()
 
 
 def _check_token() -> None:
+    request.environ[CHECK_AGAIN_KEY] = _check_token
     login = find_header_login(request._get_current_object())  # type: ignore[attr-defined]
     if login is None:
         sent = "Authorization" in request.headers

@@ -21,6 +21,7 @@ from ..runtime.addresses import name_customer
 from ..runtime.memory import Reservation
 from ..state import AppState
 from .cors import is_of_host, is_of_named_origin
+from .request_body import CHECK_AGAIN_KEY
 from .state import Authenticate, get_http_state, get_state
 
 #: Key of the caller in the WSGI environ.
@@ -71,11 +72,12 @@ def check_request(now: Request, state: AppState, scope: str | None) -> None:
             if is_token and _admit_host_user(now, state, scope, by_token=True):
                 return
             raise ApiError("invalid_api_key", "Invalid API key")
-        now.environ[CALLER_KEY] = _to_owner(owner)
+        now.environ.update({CALLER_KEY: _to_owner(owner), CHECK_AGAIN_KEY: _check_secret_again})
         state.worker.chores.start()
         return
     caller = Caller(key.key_id, key.key_prefix, key.scopes)
     now.environ[CALLER_KEY] = caller
+    now.environ[CHECK_AGAIN_KEY] = _check_secret_again
     check_scope(key.scopes, scope)
     # Start the chores for read-only callers too: they may wait for runs of a dead worker,
     # and the chores end those.
@@ -233,18 +235,13 @@ def find_caller(environ: dict[str, Any]) -> Caller | None:
     return environ.get(CALLER_KEY)
 
 
-def check_key_again(now: Request) -> None:
-    """Reject a request whose key was revoked, or has expired, since it was checked.
+def _check_secret_again() -> None:
+    """Reject a request whose key or login has ended since :func:`check_request`.
 
     :raises ApiError: ``invalid_api_key``.
     """
-    caller, state = find_caller(now.environ), get_state()
-    if caller is None or not _has_key(caller):
-        return
-    secret = read_secret(now)
-    with state.db.read() as db:
-        key = find_valid_key(db, secret)
-    if key is None and state.keys.legacy.find(secret) is None:
+    secret = get_holder().key_id
+    if secret and not get_state().keys.usage.list_valid({secret}):
         raise ApiError("invalid_api_key", "Invalid API key")
 
 

@@ -8,7 +8,6 @@ nothing.
 
 from __future__ import annotations
 
-import time
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -24,17 +23,13 @@ from webargs.flaskparser import FlaskParser
 
 from ..errors import STATUS_OF_CODE, ApiError, refuse
 from ..runtime.bounded_json import JsonDepthError, JsonLimitError, load_json
-from .auth import check_key_again, check_scope, get_caller, make_reservation
+from .auth import check_scope, get_caller, make_reservation
 from .request_body import MESSAGE_REMEDY, read_body
 from .schemas import path_parameter
 from .state import get_state
 
 #: Maximum size of a JSON body without a message, in bytes.
 _SMALL_JSON_BYTES = 256 * 1024
-
-#: Seconds after which the key is checked again. A client can send a body as slowly as it likes, and
-#: its key may be revoked meanwhile.
-_SLOW_BODY_S = 1.0
 
 #: Accepted charset names. ASCII is a subset of UTF-8.
 _UTF8_NAMES = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
@@ -100,10 +95,7 @@ def read_json(req: Request, max_bytes: int, *, keep: bool = False, remedy: str =
     :raises ApiError: ``body_too_large``, ``unsupported_media_type``,
         ``malformed_json`` or ``invalid_request``.
     """
-    began = time.monotonic()
     body = read_body(req, max_bytes, make_reservation, keep=keep, remedy=remedy)
-    if time.monotonic() - began >= _SLOW_BODY_S:
-        check_key_again(req)
     if not body.removeprefix(BOM_UTF8).strip():
         return None
     if req.mimetype != "application/json" and not req.mimetype.endswith("+json"):

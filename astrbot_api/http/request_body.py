@@ -34,6 +34,12 @@ _CHUNKS_S = 0.05
 #: Environ key that marks a request with an incomplete body.
 INCOMPLETE_KEY = "astrbot_api.body_broke_off"
 
+#: Environ key of the function that rejects a request whose key or login has ended.
+CHECK_AGAIN_KEY = "astrbot_api.check_again"
+
+#: Seconds after which a body counts as slow, so that its sender is checked again.
+_SLOW_BODY_S = 1.0
+
 _PIECE_BYTES = 256 * 1024
 
 #: Advice for a client whose message is too large.
@@ -116,6 +122,17 @@ def reading(request: Request, max_bytes: int) -> Iterator[None]:
         raise refuse("the chunks of the request body are malformed") from error
 
 
+def check_again_if_slow(request: Request, began: float) -> None:
+    """Check the sender again after a slow body: its key or login may have ended since.
+
+    :param began: Monotonic time at which the body began.
+    :raises ApiError: as the first check.
+    """
+    check_again = request.environ.get(CHECK_AGAIN_KEY)
+    if check_again is not None and time.monotonic() - began >= _SLOW_BODY_S:
+        check_again()
+
+
 @contextmanager
 def limit_time(timeout_s: float) -> Iterator[None]:
     """Raise TimeoutError in a block that takes longer. Only under gevent."""
@@ -151,7 +168,7 @@ def read_body(
     request.max_content_length = max_bytes
     if _has_arrived(environ, max_bytes):
         return request.get_data(cache=keep)
-    length = request.content_length
+    length, began = request.content_length, time.monotonic()
     if length is None:
         # Werkzeug cuts a body in chunks off at the limit, so read one byte more.
         request.max_content_length = max_bytes + 1
@@ -168,6 +185,7 @@ def read_body(
         raise ApiError("body_too_large", describe_limit(max_bytes, remedy)) from error
     if len(body) > max_bytes:
         raise ApiError("body_too_large", describe_limit(max_bytes, remedy))
+    check_again_if_slow(request, began)
     return body
 
 

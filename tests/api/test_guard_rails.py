@@ -25,14 +25,14 @@ from astrbot_api.db import keys, keyuse, ratecounts, session_keys
 from astrbot_api.db.models.keys import ApiKey
 from astrbot_api.db.models.runs import Run
 from astrbot_api.errors import SettingsError
-from astrbot_api.http import blueprint
+from astrbot_api.http import request_body
 from astrbot_api.keys import limits, rates
 from astrbot_api.keys.rules import NO_RULES, narrow_rules, read_rules
 
 from ..query_plans import explain
 from ..waiting import LIMIT_S, wait_for
 from .conftest import Api
-from .uploading import PNG
+from .uploading import PNG, SlowBody, multipart
 
 
 def make_key(api: Api, *scopes: str, **rules: Any) -> str:
@@ -635,21 +635,36 @@ def test_turns_are_stopped_with_their_key(api: Api, end: Callable[..., Any]) -> 
     api.state.chat.runs.stop([kept])
 
 
-def test_a_slow_body_begins_no_turn_after_its_key_was_revoked(
-    api: Api, monkeypatch: pytest.MonkeyPatch
+FORM = "multipart/form-data; boundary=B"
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "body"),
+    [
+        ("/api/v1/chat", "application/json", b'{"message": "Hello", "username": "alice"}'),
+        ("/v1/chat/completions", "application/json", b'{"messages": []}'),
+        ("/api/v1/mcp", "application/json", b"{}"),
+        ("/api/v1/file", FORM, multipart(b"A")),
+        ("/api/v1/files/upload/chunk", FORM, multipart(b"A")),
+    ],
+    ids=["chat", "completions", "mcp", "upload", "chunk"],
+)
+def test_a_slow_body_is_refused_after_its_key_was_revoked(
+    make_api: Callable[..., Api], monkeypatch: pytest.MonkeyPatch, path: str, kind: str, body: bytes
 ) -> None:
+    api = make_api(ASTRBOT_OPENAI_AT_ROOT="1")
+    monkeypatch.setattr(request_body, "_SLOW_BODY_S", 0.0)
     key = make_key(api)
     key_id = ask(api, key, "/api/v1/keys/self").json["data"]["key_id"]
-    read_body = blueprint.read_body
 
-    def read_slowly(*args: Any, **more: Any) -> bytes:
-        api.state.db.write(lambda db: keys.revoke_key(db, key_id))
-        return read_body(*args, **more)
+    def send(revoke: Callable[[], object]) -> int:
+        return api.post(
+            path, headers={"X-API-Key": key}, content_type=kind, content_length=len(body),
+            input_stream=SlowBody(body, revoke),
+        ).status_code  # fmt: skip
 
-    monkeypatch.setattr(blueprint, "_SLOW_BODY_S", 0.0)
-    assert say(api, key).status_code == 200
-    monkeypatch.setattr(blueprint, "read_body", read_slowly)
-    assert say(api, key).status_code == 401
+    assert send(lambda: None) != 401
+    assert send(lambda: api.state.db.write(lambda db: keys.revoke_key(db, key_id))) == 401
 
 
 def test_a_session_key_expires_and_is_removed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

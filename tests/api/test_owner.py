@@ -20,11 +20,13 @@ from astrbot_api.cli.main import main
 from astrbot_api.db import audit, keys
 from astrbot_api.db.models.keys import KeyUse
 from astrbot_api.errors import StorageError
+from astrbot_api.http import request_body
 from astrbot_api.runtime.addresses import name_customer
 from astrbot_api.worker.chores import remove_old_rows
 
 from ..waiting import wait_for
 from .conftest import Api
+from .uploading import SlowBody
 
 PASSWORD = "a long enough password"
 
@@ -99,6 +101,27 @@ def test_a_logged_out_token_gets_401(owned: Api, token: str) -> None:
     assert client.post("/api/auth/logout", headers=headers).status_code == 200
     answer = client.get("/api/apikey/list", headers=headers)
     assert (answer.status_code, answer.json["message"]) == (401, "Token 无效")
+
+
+@pytest.mark.parametrize("path", ["/api/apikey/create", "/api/v1/api-keys", "/api/v1/im/message"])
+def test_a_slow_body_is_refused_after_its_login_has_ended(
+    owned: Api, token: str, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(request_body, "_SLOW_BODY_S", 0.0)
+    headers, client = {"Authorization": f"Bearer {token}"}, owned.app.test_client()
+
+    def log_out() -> None:
+        owned.app.test_client().post("/api/auth/logout", headers=headers)
+
+    def send(meanwhile: Callable[[], object]) -> int:
+        body = SlowBody(b'{"name": "another"}', meanwhile)
+        return client.post(
+            path, headers=headers, content_type="application/json", content_length=19,
+            input_stream=body,
+        ).status_code  # fmt: skip
+
+    assert send(lambda: None) != 401
+    assert send(log_out) == 401
 
 
 def test_a_login_expires(owned: Api, token: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,3 +61,15 @@ def assert_nothing_is_left(api: Api) -> None:
 
 def error_of(answer: TestResponse) -> tuple[int, str]:
     return answer.status_code, answer.get_json()["code"]
+
+
+class SlowBody(io.BytesIO):
+    """A body that arrives slowly: ``revoke`` is called before each read."""
+
+    def __init__(self, body: bytes, revoke: Callable[[], object]) -> None:
+        super().__init__(body)
+        self._revoke = revoke
+
+    def readinto(self, buffer: Any, /) -> int:
+        self._revoke()
+        return super().readinto(buffer)

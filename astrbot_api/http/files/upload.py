@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
@@ -19,7 +20,7 @@ from ...files.names import find_file_name
 from ...keys.caller import Caller
 from ...runtime.threads import let_others_run
 from ..blueprint import check_coding
-from ..request_body import check_is_passed, reading
+from ..request_body import check_again_if_slow, check_is_passed, reading
 
 #: Maximum size of boundaries, headers and ignored fields together.
 _ENVELOPE_BYTES = 1024 * 1024
@@ -124,7 +125,7 @@ def _iter_events(request: Request, limit: int) -> Iterator[_Part | bytes | bytea
         yield from _iter_parsed(request, limit)
         return
     read = _open_body(request).read
-    total_bytes = parts = 0
+    total_bytes, parts, began = 0, 0, time.monotonic()
     while True:
         with reading(request, PIECE_BYTES):
             chunk = read(PIECE_BYTES)
@@ -144,7 +145,7 @@ def _iter_events(request: Request, limit: int) -> Iterator[_Part | bytes | bytea
             message = f"the multipart body is malformed: {error}"
             raise refuse(message) from error
         if not chunk:
-            return
+            return check_again_if_slow(request, began)
         # With a fast client, reads never block, so they would never yield to the hub.
         let_others_run()
 
