@@ -90,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server = xllamacpp.Server(_make_params(xllamacpp, options))
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        if "libgomp" in reason:  # not part of a minimal Debian
+            reason += ". On Debian or Ubuntu: apt install libgomp1"
         print(f"cannot serve {options.gguf}: {reason}", file=sys.stderr, flush=True)
         return 1
     print(f"ready {server.listening_address}/v1", flush=True)

@@ -29,6 +29,8 @@ class Server:
         what = os.environ["STAND_IN"]
         if what == "fails":
             raise RuntimeError("bad magic\\nsecond line")
+        if what == "lacks a library":
+            raise ImportError("libgomp.so.1: cannot open shared object file")
         print("loading", flush=True)
         if what == "loads":
             time.sleep(3600)
@@ -98,6 +100,13 @@ def test_a_file_that_is_no_model_gives_one_line(tmp_path: Path) -> None:
         assert process.wait(30) == 1
         assert process.stderr is not None
         assert process.stderr.read() == f"cannot serve {tmp_path / 'some.gguf'}: bad magic\n"
+
+
+def test_a_missing_system_library_is_named_with_its_package(tmp_path: Path) -> None:
+    with start_model(tmp_path, "lacks a library") as process:
+        assert process.wait(30) == 1
+        assert process.stderr is not None
+        assert process.stderr.read().endswith("On Debian or Ubuntu: apt install libgomp1\n")
 
 
 @pytest.mark.parametrize("missing", ["file", "key"])
