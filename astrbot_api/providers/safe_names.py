@@ -1,21 +1,23 @@
 """Tool names that OpenAI-compatible endpoints accept.
 
 Endpoints accept up to 64 letters, digits, ``_`` and ``-`` in tools and tool calls.
-Source: OpenAI's API reference, chat completions, ``tools[].function.name``.
-Names on this server may be longer and contain dots, for example ``server.tool``.
+Source: OpenAI's API reference, chat completions, ``tools[].function.name``. Gemini and Moonshot
+reject all tools if one begins with a digit or ``-``. Names on this server may be longer and
+contain dots, for example ``server.tool``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ..agent.provider import Delta, ModelMessage, ModelOptions, Provider, ToolCallDelta, ToolSpec
 
 _MAX_CHARS = 64
-_SAFE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SAFE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
 def to_safe_name(name: str) -> str:
@@ -25,19 +27,15 @@ def to_safe_name(name: str) -> str:
     """
     if _SAFE.fullmatch(name):
         return name
-    safe = _replace(name)
-    if len(safe) <= _MAX_CHARS and re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        return safe
-    return _mark(name)
-
-
-def _replace(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name.replace(".", "__"))
+    safe = name.replace(".", "__")
+    return safe if _SAFE.fullmatch(safe) else _mark(name)
 
 
 def _mark(name: str) -> str:
     mark = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]
-    return f"{_replace(name)[: _MAX_CHARS - 9]}_{mark}"
+    safe = re.sub(r"[^A-Za-z0-9_-]", "_", name.replace(".", "__"))
+    safe = safe if _SAFE.match(safe) else f"n{safe}"
+    return f"{safe[: _MAX_CHARS - 9]}_{mark}"
 
 
 class SafeNames:
@@ -53,6 +51,10 @@ class SafeNames:
         names: dict[str, str] = {}
         offered = [_rename_spec(spec, names) for spec in tools]
         given = [_rename_calls(message) for message in messages]
+        choice = options.extra.get("tool_choice")
+        if isinstance(choice, Mapping) and "function" in choice:
+            [choice] = _rename_all([choice])
+            options = replace(options, extra={**options.extra, "tool_choice": choice})
         deltas = self._provider.stream(given, offered, options)
         try:
             for delta in deltas:
@@ -81,8 +83,11 @@ def _rename_calls(message: ModelMessage) -> ModelMessage:
     calls = message.get("tool_calls")
     if not calls or all(_SAFE.fullmatch(call["function"]["name"]) for call in calls):
         return message
-    renamed = [
+    return {**message, "tool_calls": _rename_all(calls)}
+
+
+def _rename_all(calls: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [
         {**call, "function": {**call["function"], "name": to_safe_name(call["function"]["name"])}}
         for call in calls
     ]
-    return {**message, "tool_calls": renamed}

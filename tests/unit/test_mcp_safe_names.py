@@ -29,12 +29,14 @@ class CallsAll:
     def __init__(self) -> None:
         self.messages: list[ModelMessage] = []
         self.names: list[str] = []
+        self.chosen: Any = None
         self.closed = False
 
     def stream(
         self, messages: Sequence[ModelMessage], tools: Sequence[ToolSpec], options: ModelOptions
     ) -> Iterator[Delta]:
         self.messages = list(messages)
+        self.chosen = options.extra.get("tool_choice")
         self.names = [spec["function"]["name"] for spec in tools]
         try:
             yield TextDelta("hm")
@@ -63,7 +65,9 @@ def test_the_endpoint_sees_no_dot_and_we_see_it_again() -> None:
 
 def test_two_names_never_become_one() -> None:
     model = CallsAll()
-    names = ("a.b", "a__b", "a..b", "a____b", "x" * 100, "x" * 101)
+    names = (
+        "a.b", "a__b", "a..b", "a____b", "x" * 100, "x" * 101, "21st_magic", "n21st_magic", "-a",
+    )  # fmt: skip
     assert called(model, *names) == list(names)
     assert len(set(model.names)) == len(names)
 
@@ -77,6 +81,14 @@ def test_the_calls_of_the_conversation_are_renamed_too() -> None:
     assert call["function"]["name"] == "time.now"  # type: ignore[index]
 
 
+def test_a_chosen_tool_is_renamed_too() -> None:
+    model = CallsAll()
+    choice = {"type": "function", "function": {"name": "21st_magic"}}
+    options = ModelOptions(Cancellation(), extra={"tool_choice": choice})
+    list(SafeNames(model).stream([], [spec("21st_magic")], options))
+    assert model.chosen["function"]["name"] == model.names[0]
+
+
 def test_closing_closes_the_model() -> None:
     model = CallsAll()
     deltas: Any = SafeNames(model).stream([], [], OPTIONS)
@@ -87,4 +99,4 @@ def test_closing_closes_the_model() -> None:
 
 @given(st.text(min_size=1))
 def test_every_name_becomes_a_safe_one(name: str) -> None:
-    assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", to_safe_name(name))
+    assert re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", to_safe_name(name))
