@@ -44,11 +44,12 @@ def _any_case(pattern: str, flags: int = 0) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE | flags)
 
 
-#: OpenAI, DeepSeek, Moonshot, MiniMax, Anthropic, xAI, Zhipu, Volcengine, New API.
+#: OpenAI, DeepSeek, Moonshot, MiniMax, Anthropic, xAI, Zhipu, Volcengine, Hunyuan, One API.
 _SPENT = _any_case(
     r"insufficient[_ ](user_)?(quota|balance|funds|credit)|exceeded your current quota"
     r"|billing_hard_limit|out of credits|used all available credits|credit balance is too low"
-    r"|balance is insufficient|overdue (balance|payment)|arrear|欠费|(余额|额度)(不足|已?用[尽完])"
+    r"|balance is insufficient|overdue (balance|payment)|arrear|quota[^.]{0,60}is not enough"
+    r"|欠费|预扣费额度失败|(余额|额度|余量)(不足|已?用[尽完])"
 )
 
 #: OpenRouter, xAI: a 403 about what the conversation says, not about the key.
@@ -68,16 +69,19 @@ _MISREAD = _any_case(
 #: MiniMax, Zhipu, TGI, ExLlama. The last lines are translations by gateways.
 _TOO_LONG = _any_case(
     r"context[_ ](length|window|size)|maximum context|max_?(model_?len|seq_?len)"
-    r"|(prompt|input|messages?|conversation)[^.]{0,40}too (long|large)"
+    r"|(prompt|input|messages?(?!\\*['\"]\s*:)|conversation)[^.]{0,40}too (long|large)"
     r"|too many (input |prompt )?tokens|reduce the length|\bn_keep\b"
-    r"|token count[^.]{0,60}exceed|tokens?[^.]{0,60}exceeds?[^.]{0,40}(limit|maximum|context)"
-    r"|(prompt|input)[_ ]tokens?[^.]{0,30}exceed|tokens?:? \d+ > \d+|(model )?token limit"
+    r"|token count[^.]{0,60}(exceed|supports)"
+    r"|tokens?[^.]{0,60}exceeds?[^.]{0,40}(limit|maximum|context)"
+    r"|(prompt|input)[_ ](tokens?|length)[^.]{0,30}exceed|tokens?:? \d+ > \d+|(model )?token limit"
+    r"|(prompts?|inputs?) tokens?[^.]{0,20}greater than|at most \d+ (prompt|input) tokens"
     r"|range of input length|(request|entity|payload) (is )?too large|sequence length"
-    r"|maximum (input|prompt) length|content length exceeds|have less than \d+ tokens"
-    r"|tokens.? \+ .max_new_tokens|max_tokens must be at least 1, got -"
-    r"|exceed\w* (the )?(model'?s? )?max\w*[^.]{0,20}(token|length)|string[_ ](above|too)_?"
-    r"( long|max_length)|too large for model"
-    r"|(输入|提示词?|对话|消息|请求|prompt|上下文|token).{0,16}(过长|超)|超.{0,12}(上下文|长度|上限)"
+    r"|max(imum)? (input|prompt) (length|characters)|content length exceeds"
+    r"|have less than \d+ tokens|tokens.? \+ .max_new_tokens|max_tokens must be at least 1, got -"
+    r"|exceed\w* (the )?(model'?s? )?max\w*[^.]{0,20}(token|length)|too large for model"
+    r"|(messages|input)\S{0,40} string too long"
+    r"|(输入|提示词?|对话|消息|请求|prompt|上下文|token).{0,16}(过长|超)|请求.{0,3}过大"
+    r"|超.{0,12}(上下文|长度|上限)"
     r"|zu lang|longitud máxima|demasiado larg|longueur maximale|trop long|長すぎ|длин[уаы]|слишком "
     r"длин|너무 (길|깁)"
 )
@@ -123,13 +127,14 @@ NO_AUDIO = _any_case(rf"\A(?=.*(audio|sound|音频|语音))(?=.*({_NOT_TAKEN}))"
 NO_PARTS = _any_case(
     r"(must|should) be a (valid )?string|expected?\w* (a )?string|invalid type: sequence|str type"
     r"|not of type .?string|array into go struct|\(not .{0,2}list.{0,2}\) to str|必须为字符串"
-    r"|unknown variant `(image_url|input_audio|file)`|should be .text.|取值范围 \[.text.\]"
+    r"|unknown variant `(image_url|input_audio|file)`|should be .text.|only supports? text\b"
+    r"|取值范围 \[.text.\]"
 )
-#: Errors about one image, not about images in general: OpenAI, Anthropic, Gemini, Ollama.
+#: Errors about one image, not about images in general: OpenAI, Anthropic, Gemini, Ollama, Qwen.
 BAD_IMAGE = _any_case(
     r"image_parse_error|unsupported image|(invalid|process|decode|load|parse|unable to)[^.]{0,30}"
     r"image|image[^.]{0,30}(valid|corrupt|broken|decode|too (large|small|big)|exceed)"
-    r"|image[^.]{0,60}restrictions"
+    r"|image[^.]{0,60}(restrictions|requirements)|multimodal (content|data|file)|data-?uri"
     r"|图片.{0,6}(格式|错误|无法|解析|损坏|过大)"
 )
 
@@ -156,6 +161,7 @@ NO_SYSTEM = _any_case(
     r"|['\"`](system|developer)['\"`\\]* is not (one of|a valid)"
     r"|(invalid|unexpected|unknown) (role|variant):?[ '\"`\\]*(system|developer)"
     r"|(role|input) should be ['\"]?user['\"]? or ['\"]?assistant|first message must be"
+    r"|only user and assistant roles are supported(?!, with)"
 )
 
 #: Jinja templates (llama.cpp, vLLM), Mistral, Perplexity, Anthropic, Qwen.
@@ -163,7 +169,8 @@ ALTERNATE = _any_case(
     r"roles?[^.]{0,30}alternat|alternat[^.]{0,40}roles?|unexpected role|expected last role"
     r"|after the \(?optional\)? system message|multiple \S+ roles in a row"
     r"|(consecutive|successive)[^.]{0,20}messages|messages of the same role|交替"
-    r"|system message must (be|come) (at the beginning|first)"
+    r"|system messages?[^.]{0,30} (at the (beginning|start)|first)\b|system.{0,16}最开始"
+    r"|roles are supported, with the exception of an initial"
 )
 
 #: Mistral, OpenAI; Anthropic and Bedrock, which reject the ids of Kimi behind the same gateway.
@@ -184,11 +191,15 @@ WANTS_TOOL_NAME = _any_case(
     r"|(tool|function)\b[^.]{0,60}\bname\b|\bname\b[^.]{0,60}\btool\b"
 )
 
-#: An assistant message without text: pydantic, serde, older OpenAI models, Anthropic, Zhipu.
+_NO_VALUE = "not callable: null|NoneType|NullValue|not a function: got Undefined"
+
+#: An assistant message without text: pydantic, serde, older OpenAI models, Anthropic, Zhipu,
+#: Moonshot, and templates of llama.cpp, LM Studio and vLLM.
 WANTS_TEXT = _any_case(
     r"content(?![a-z_]).{0,60}(none|null|required|empty|blank|missing|valid string"
     r"|expected a string|non-whitespace|不能为空)"
-    r"|(missing|required|empty|null|none)\b.{0,40}\bcontent\b",
+    r"|(missing|required|empty|null|none)\b.{0,40}\bcontent\b|assistant.{1,3}must not be empty"
+    rf"|{_NO_VALUE}",
     re.DOTALL,
 )
 
@@ -202,8 +213,11 @@ WANTS_TOOLS = _any_case(
     r"toolconfig field must be defined|expects the .?tools=?.? param|must define tools"
 )
 
-#: Anthropic; Mistral: a conversation that ends with the assistant's message.
-NO_PREFILL = _any_case(r"assistant message prefill|must end with a user|expected last role user")
+#: Anthropic; Mistral, Perplexity, templates: a conversation that ends with the assistant's message.
+NO_PREFILL = _any_case(
+    r"assistant message prefill|must end with (a )?user|expected last role user"
+    r"|last message[^.]{0,60}(must|is from the assistant)"
+)
 
 #: Anthropic: a call of another model, or one whose thinking a gateway lost.
 UNTHOUGHT = _any_case(r"expected .?thinking.? or .?redacted_thinking|start with a thinking block")
@@ -241,7 +255,7 @@ UNKNOWN_FIELD = _any_case(
     r"unrecogni[sz]ed|unknown|unsupported|not support|n't support|not permitted|not allowed"
     r"|unexpected|extra (inputs?|fields?)|cannot find field|no longer|deprecated|additional "
     r"propert|not a valid (parameter|field)|invalid (parameter|argument|field)|does not accept"
-    r"|too large|at most|must be less|should be in|not (a )?recogni[sz]ed|unavailable now"
+    r"|too large|too long|at most|must be less|should be in|not (a )?recogni[sz]ed|unavailable now"
     r"|no endpoints"
 )
 
@@ -270,5 +284,6 @@ NO_PARSER = _any_case(r"\A(?!.*(exception|schema)).*unable to generate parser fo
 #: Rejections sent with a status of 500 or more: llama.cpp, Ollama, Python's servers.
 MEANT = _any_case(
     rf"{NO_TOOLS.pattern}|{ALTERNATE.pattern}|{NO_GRAMMAR.pattern}|unexpected keyword"
-    r"|not supported|\) to str"
+    r"|not supported|\) to str|roles are supported|failed to load image|llava embedding"
+    rf"|{_NO_VALUE}"
 )

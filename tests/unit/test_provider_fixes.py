@@ -13,6 +13,7 @@ from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.provider import ModelOptions
 from astrbot_api.errors import ProviderError
 from astrbot_api.providers.error_texts import find_words
+from astrbot_api.providers.failures import find_reason
 from astrbot_api.providers.fixes import find_fixes
 from astrbot_api.runtime.pauses import read_pause, read_retry_after
 
@@ -43,6 +44,7 @@ STEP: list[Body] = [
     {"role": "assistant", "content": None, "tool_calls": [call("look", "{}")]},
     {"role": "tool", "tool_call_id": "call_1", "content": "r"},
 ]
+LATE = [*SYSTEM, {"role": "system", "content": "Be brief."}, *USER]
 LAST_WORD = [*USER, {"role": "assistant", "content": "Once upon a"}]
 TWICE = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
 LONG: list[Body] = [
@@ -140,6 +142,9 @@ KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
         "invalid temperature: only 1 is allowed for this model",
         "`temperature` may only be set to 1 when thinking is enabled.",
         "temperature must be strictly positive", "temperature 参数非法"]),
+    ("a user", has("user"), {"user": "x" * 80}, USER, [
+        "Invalid 'user': string too long. Expected a string with maximum length 64, but got a "
+        "string with length 80 instead."]),
     ("another field", has("presence_penalty"), {"presence_penalty": 1}, USER, [
         "Argument not supported on this model: presencePenalty",
         "Penalty is not enabled for models/gemini-2.5-flash: presence_penalty"]),
@@ -148,7 +153,14 @@ KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
         "messages[0].role should be user or assistant", "Input should be 'user' or 'assistant'",
         "unknown variant `system`, expected one of `user`, `assistant`, `tool`",
         'Unexpected role "system". The Messages API accepts a top-level `system` parameter',
-        "role 不支持 system"]),
+        "role 不支持 system",
+        'Error rendering prompt with jinja template: "Only user and assistant roles are '
+        'supported!"']),
+    ("two systems", lambda body: has_system({"messages": body["messages"][1:]}), {}, LATE, [
+        "System messages are only allowed at the beginning of the conversation",
+        "Message 中 system 角色必须位于列表的最开始",
+        "Only user and assistant roles are supported, with the exception of an initial optional "
+        "system message!"]),
     ("tools", has("tools"), {}, USER, [
         "当前模型不支持 function call", "模型不支持工具调用", "does not support tools",
         "Unable to generate parser for this template. Automatic parser generation failed: \n---\n"
@@ -174,7 +186,10 @@ KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
     ("pictures", has_part("image_url"), {}, PICTURE, [
         "当前模型不支持图片输入", "messages.content.type 参数非法，取值范围 ['text']",
         "The model is not a VLM", "At most 0 image(s) may be provided in one prompt.",
-        "图片格式错误，无法解析", "content.1.type: Input should be 'text'"]),
+        "图片格式错误，无法解析", "content.1.type: Input should be 'text'",
+        "Exceeded limit on max bytes per data-uri item : 10485760", "Multimodal file is too large",
+        "Image does not meet minimum requirements: at least 512 pixels", "Image is too large",
+        "This model only supports text input"]),
     ("many pictures", lambda body: json.dumps(body).count("image_url\": {") > 2, {}, PICTURE * 4, [
         "At most 2 image(s) may be provided in one prompt.",
         "Too many images provided. This model supports up to 2 images",
@@ -195,12 +210,17 @@ KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
         'not match ***.name "look"']),
     ("null", has_null, {}, STEP, [
         "messages[1].content: none is not an allowed value", "missing field `content`",
-        "messages.1.content: Input should be a valid string"]),
+        "messages.1.content: Input should be a valid string",
+        "'NoneType' object has no attribute 'strip'", "Value is not callable: null at row 49",
+        'can only concatenate str (not "NoneType") to str',
+        'Error rendering prompt with jinja template: "Cannot apply filter \\"trim\\" to type: '
+        'NullValue".', "Cannot call something that is not a function: got UndefinedValue"]),
     ("an empty text", has_no_text, {}, STEP, [
         "messages: text content blocks must contain non-whitespace text",
         "The text field in the ContentBlock object at messages.1.content.0 is blank.",
         "messages: text content blocks must be non-empty", "content不能为空",
-        "The content field is a required field."]),
+        "The content field is a required field.",
+        "Invalid request: the message at position 2 with role 'assistant' must not be empty"]),
     ("two of a role", has_pair, {}, TWICE, [
         "consecutive messages of the same role are not allowed",
         "messages 中 user 和 assistant 必须交替出现", "successive user messages not supported"]),
@@ -209,7 +229,9 @@ KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
         "This model does not support assistant message prefill. The conversation must end with a "
         "user message.",
         "Expected last role User or Tool (or Assistant with prefix True) for serving but got "
-        "assistant"]),
+        "assistant", "Last message must have role `user`.", "messages must end with user role",
+        "Cannot set `add_generation_prompt` to True when the last message is from the "
+        "assistant."]),
     ("a long one", is_long, {}, LONG, [
         "Cannot truncate prompt with n_keep (6013) >= n_ctx (4096)",
         "Your request exceeded model token limit: 8192", "输入内容过长，请减少输入",
@@ -219,7 +241,13 @@ KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
         "The prompt (length 5000) exceeds the max_seq_len 4096", "input_tokens 300000 > 262144",
         "Sequence length (9000) is longer than max sequence length 8192",
         "max_tokens must be at least 1, got -500", "The message you submitted was too long",
-        "La entrada supera la longitud máxima del contexto", "入力が長すぎます"]),
+        "Invalid 'messages[1].content': string too long. Expected a string with maximum length "
+        "1048576", "La entrada supera la longitud máxima del contexto", "入力が長すぎます",
+        "Unable to submit request because the input token count is 40000 but model only supports "
+        "up to 32767. Reduce the input token count and try again.",
+        "the max input characters is 20480", "This model supports at most 32000 input tokens",
+        "The input length exceeds the limit of the model", "请求体过大",
+        "input tokens 30000 is greater than the maximum 16384"]),
 ]  # fmt: skip
 
 CASES = [
@@ -452,6 +480,33 @@ def test_a_long_description_is_cut_and_its_tool_kept(place: str) -> None:
 def test_a_number_that_is_too_long_is_no_limit(text: str) -> None:
     body = {"messages": [{"role": "user", "content": [IMAGE]}], "tools": [TOOL], "max_tokens": 9}
     list(find_fixes(400, text.format("9" * 5000), body))
+
+
+@pytest.mark.parametrize(
+    ("refused", "messages", "text"),
+    [
+        (has_null, STEP, "Value is not callable: null at row 58, column 111"),
+        (has_system, SYSTEM, "Only user and assistant roles are supported!"),
+        (has_part("image_url"), PICTURE, "Failed to load image or audio file"),
+        (has_part("image_url"), PICTURE, "unable to make llava embedding from image"),
+    ],
+)
+def test_a_rejection_with_the_status_of_a_failure_is_cured(
+    refused: Callable[[Body], bool], messages: list[Body], text: str
+) -> None:
+    def play(number: int, body: Body) -> Any:
+        return (500, {"error": {"message": text}}) if refused(body) else say("Hello")
+
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint, max_retries=0)
+        assert text_of(list(provider.stream(messages, (), ModelOptions(Cancellation())))) == "Hello"
+
+
+@pytest.mark.parametrize("text", ["File is too large", "Image too large", "The name is too long"])
+@pytest.mark.parametrize("quote", ["'", '"', '\\"'])
+def test_only_a_long_conversation_is_too_long(text: str, quote: str) -> None:
+    error = '{"error": {"message": "%s"}}'.replace('"', quote) % text
+    assert find_reason(400, error) == "provider_refused"
 
 
 def test_a_limit_of_a_rate_does_not_shorten_the_conversation() -> None:
