@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import quirks
-from .plain_schemas import has_place
+from .plain_schemas import has_place, simplify_tool
 
 #: Required fields of a request.
 _NEEDED = frozenset({"model", "messages", "stream"})
@@ -31,7 +31,7 @@ class Fix:
     :param kind: Name of the change, see :class:`~.request_adapter.RequestAdapter`.
     :param name: The field or tool that the error names, if any.
     :param limit: For ``too_long``, the share of the conversation that fits, between 0 and 1.
-        For ``max_tokens``, ``max_images`` and ``description``, the largest accepted value.
+        For other kinds, such as ``max_tokens``, the largest accepted value.
     """
 
     kind: str
@@ -135,20 +135,29 @@ def _find_in_tools(text: str, body: Mapping[str, Any]) -> Iterator[Fix]:
         yield Fix("tool_names")
     if long := quirks.LONG_DESCRIPTION.search(text):
         yield Fix("description", limit=int(long[1]))
+    many = quirks.TOO_MANY_TOOLS.search(text)
+    if many and 0 < (limit := int(next(filter(None, many.groups())))) < len(tools):
+        yield Fix("max_tools", limit=limit)
+    yield from _find_in_schemas(text, tools)
+    if tools and (quirks.NO_TOOLS.search(text) or quirks.NO_PARSER.search(text)):
+        yield Fix("no_tools")
+
+
+def _find_in_schemas(text: str, tools: Sequence[Mapping[str, Any]]) -> Iterator[Fix]:
     tool = _find_tool(text, tools)
     strict = any("strict" in one.get("function", ()) for one in tools)
     if strict and (tool or re.search(r"\bstrict\b", text)):
         yield Fix("no_strict")
+    refused = [one for one in tools if name_of(one) == tool] if tool else tools
+    is_refused = tool or quirks.NO_GRAMMAR.search(text) or quirks.BAD_SCHEMA.search(text)
+    if is_refused and any(simplify_tool(one) != one for one in refused):
+        yield Fix("plain_schemas")
     if tool:
         yield Fix("tool", tool)
-    if tools and quirks.NO_GRAMMAR.search(text):
-        yield Fix("plain_schemas")
-    if place := quirks.SCHEMA_PLACE.search(text):
+    elif place := quirks.SCHEMA_PLACE.search(text):
         for one in tools:
-            if name_of(one) and has_place(one, place[1]):
+            if name_of(one) and has_place(one, place[1] or place[2]):
                 yield Fix("tool", name_of(one))
-    if tools and (quirks.NO_TOOLS.search(text) or quirks.NO_PARSER.search(text)):
-        yield Fix("no_tools")
 
 
 def _find_in_messages(text: str, messages: Sequence[Mapping[str, Any]]) -> Iterator[Fix]:

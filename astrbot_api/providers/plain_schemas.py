@@ -1,7 +1,8 @@
-"""Tool schemas without the parts that llama.cpp cannot turn into a grammar.
+"""Tool schemas without the parts that some endpoints reject.
 
-It rejects all tools if one has, for example, an odd pattern or a large maximum length. The server
-still checks the arguments with the whole schema.
+llama.cpp cannot turn, for example, an odd pattern or a large maximum length into a grammar.
+Gateways to Gemini reject ``exclusiveMinimum``. The server still checks the arguments with the whole
+schema.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-#: Keywords that only reject values.
+#: Keywords that only reject values, or describe them.
 _CHECKS = frozenset(
     {
         "pattern", "format", "minLength", "maxLength", "minItems", "maxItems", "uniqueItems",
         "minProperties", "maxProperties", "patternProperties", "propertyNames", "contains", "not",
+        "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "default",
+        "additionalProperties", "title", "$schema",
     }
 )  # fmt: skip
 
@@ -28,7 +31,7 @@ _VALUES = frozenset({"enum", "const", "default", "examples"})
 
 
 def simplify_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a tool whose parameters have no checks of values."""
+    """Return a tool whose parameters have only types, names and alternatives."""
     function = tool.get("function")
     if not isinstance(function, dict) or "parameters" not in function:
         return tool
@@ -56,10 +59,10 @@ def _is_odd(kind: Any) -> bool:
     return isinstance(kind, str) and kind not in _TYPES
 
 
-def has_place(tool: Mapping[str, Any], pointer: str) -> bool:
-    """Return whether the parameters of a tool have a place, named by its JSON pointer."""
+def has_place(tool: Mapping[str, Any], place: str) -> bool:
+    """Return whether the parameters of a tool have a place: ``/properties/a``, ``properties.a``."""
     schema: Any = (tool.get("function") or {}).get("parameters")
-    for part in pointer.split("/")[1:]:
+    for part in place[1:].split("/") if place[0] == "/" else place.split("."):
         if not isinstance(schema, dict) or part not in schema:
             return False
         schema = schema[part]

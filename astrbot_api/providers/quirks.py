@@ -275,8 +275,22 @@ SCHEMA = _any_case(r"schema|parameters|function|tool|properties|propert")
 #: llama.cpp and LM Studio: a schema that has no grammar, which may be that of any tool.
 NO_GRAMMAR = _any_case(r"schema (conversion failed|error at)|failed to parse grammar")
 
-#: Its place in the parameters of some tool.
-SCHEMA_PLACE = _any_case(r"schema error at #((/[\w$.-]+)+)")
+#: Moonshot, Volcengine: a schema that may be that of any tool.
+BAD_SCHEMA = _any_case(r"tools\.function\.parameters")
+
+#: Its place in the parameters of some tool: llama.cpp, Moonshot.
+SCHEMA_PLACE = _any_case(
+    r"schema error at #((?:/[\w$.-]+)+)|json schema\b.{0,30}at path '(properties[\w$.-]+)"
+)
+
+#: Too many tools, and the limit: OpenAI, Copilot, gateways.
+TOO_MANY_TOOLS = _any_case(
+    r"'tools': array too long.{0,40}maximum length (\d{1,4})"
+    r"|more than (\d{1,4}) (?:tools|functions)"
+    r"|(?:too many|number of) (?:tools|functions).{0,30}\b(?:max|most|limit)\D{0,20}(\d{1,4})"
+    r"|(?:at most|maximum of|up to|max) (\d{1,4}) (?:tools|functions)"
+    r"|(?:tools|functions|工具|函数)\D{0,20}最多\D{0,6}(\d{1,4})"
+)
 
 #: llama.cpp: a template that cannot be used with tools. Other errors have these words, too.
 NO_PARSER = _any_case(r"\A(?!.*(exception|schema)).*unable to generate parser for this", re.DOTALL)

@@ -42,6 +42,7 @@ _DISPROOFS = {
 _LIMITS = {
     "max_tokens": "answers with a number of tokens of at most",
     "max_images": "accepts a number of images of at most",
+    "max_tools": "accepts a number of tools of at most",
     "description": "accepts descriptions of tools of at most this number of characters:",
 }
 
@@ -219,7 +220,8 @@ class RequestAdapter:
             tools = list(map(_drop_strict, tools))
         if "plain_schemas" in self._flags:
             tools = list(map(simplify_tool, tools))
-        return [one for one in tools if not self._tools.omits(name_of(one), one)]
+        kept = [one for one in tools if not self._tools.omits(name_of(one), one)]
+        return kept[: self._limits.get("max_tools")]
 
     def _find_unfit_parts(self, once: frozenset[str]) -> frozenset[str]:
         unfit: set[str] = set()

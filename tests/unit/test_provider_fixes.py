@@ -371,12 +371,70 @@ def test_schemas_without_a_grammar_lose_their_checks(text: str, status: int) -> 
     assert [one["tools"] for one in endpoint.bodies[1:]] == [[tool(checked=False)]] * 2
 
 
-def test_of_tools_with_the_same_place_the_refused_one_is_omitted() -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Unknown name "exclusiveMinimum" at \'tools[0].function_declarations[%d].parameters.'
+        "properties[0].value': Cannot find field.",
+        "Invalid schema for function 'tool_%d': exclusiveMinimum is not permitted.",
+        "The parameter `tools.function.parameters` specified in the request are not valid: %d",
+    ],
+)
+def test_many_refused_tools_are_offered_with_plainer_schemas(text: str) -> None:
+    def make(number: int) -> Body:
+        seconds = {"type": "integer", "exclusiveMinimum": 0, "description": "Seconds."}
+        schema = {"type": "object", "properties": {"seconds": {"anyOf": [seconds]}}}
+        return {"type": "function", "function": {"name": f"tool_{number}", "parameters": schema}}
+
+    def play(number: int, body: Body) -> Any:
+        odd = (at for at, one in enumerate(body["tools"]) if "exclusive" in json.dumps(one))
+        at = next(odd, None)
+        return say("ok") if at is None else (400, {"error": {"message": text % at}})
+
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint, max_retries=0)
+        for _ in range(2):
+            assert text_of(ask(provider, tools=tuple(map(make, range(20))))) == "ok"
+        assert len(endpoint.bodies) == 3
+    assert len(endpoint.bodies[-1]["tools"]) == 20
+    assert "Seconds." in json.dumps(endpoint.bodies[-1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Invalid 'tools': array too long. Expected an array with maximum length 64, but got an "
+        "array with length 100 instead.",
+        "You may not include more than 64 tools in your request.", "Too many tools: 100, max 64",
+        "The number of tools (100) exceeds the limit of 64", "At most 64 functions may be given",
+        "tools 数量超出限制，最多支持 64 个",
+    ],
+)  # fmt: skip
+def test_of_too_many_tools_the_first_are_offered(text: str) -> None:
+    def play(number: int, body: Body) -> Any:
+        return (400, {"error": {"message": text}}) if len(body["tools"]) > 64 else say("ok")
+
+    tools = [{"type": "function", "function": {"name": f"tool_{at}"}} for at in range(100)]
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint, max_retries=0)
+        for _ in range(2):
+            assert text_of(ask(provider, tools=tuple(tools))) == "ok"
+        assert [len(one["tools"]) for one in endpoint.bodies] == [100, 64, 64]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "JSON schema error at #/properties/a: cannot resolve $ref #/$defs/x, $defs not found",
+        "tools.function.parameters is not a valid moonshot flavored json schema, details: <At path "
+        "'properties.a.$ref': references must start with #/$defs/>",
+    ],
+)
+def test_of_tools_with_the_same_place_the_refused_one_is_omitted(text: str) -> None:
     tools = [
         {"type": "function", "function": {"name": name, "parameters": {"properties": {"a": one}}}}
         for name, one in (("good", {}), ("bad", {"$ref": "#/$defs/x"}), ("better", {}))
     ]
-    text = "JSON schema error at #/properties/a: cannot resolve $ref #/$defs/x, $defs not found"
 
     def play(number: int, body: Body) -> Any:
         return (400, {"error": {"message": text}}) if "$ref" in json.dumps(body) else say("ok")
