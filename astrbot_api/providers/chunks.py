@@ -57,6 +57,7 @@ class ChunkReader:
         self.reported = ReportedErrors(endpoint)
         self._reading = reading
         self._choice: int | None = None  # index of the choice that is read
+        self._has_deltas = False
         self._model = ""
         self._usage = UsageCollector()
         self._message = MessageReader(
@@ -165,6 +166,8 @@ class ChunkReader:
                 self._read_choice(found, one, joins)
         else:
             self._read_choice(found, choice, joins)
+        if self.finish_reason and self._message.is_empty:
+            self.reported.add_chunk(chunk)  # MiniMax: the reason is beside the choices
 
     def _read_choice(self, found: list[Delta], choice: dict[str, Any], joins: bool) -> None:
         message = self._find_message(choice)
@@ -199,12 +202,18 @@ class ChunkReader:
         return [one for index, one in known if index == self._choice]
 
     def _find_message(self, choice: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the delta of a choice, or its message unless that repeats the deltas."""
+        """Return the delta of a choice, or its message unless that repeats the deltas.
+
+        MiniMax sends the whole message after its deltas.
+        """
         delta, message = choice.get("delta"), choice.get("message")
+        self._has_deltas = self._has_deltas or "delta" in choice
         if isinstance(delta, dict) and (delta or self._message.has_answer):
             return delta
         if delta and isinstance(delta, str):
             return {"content": delta}
-        if isinstance(message, dict) and not ("delta" in choice and self._message.has_answer):
+        if not isinstance(message, dict):
+            return None
+        if not (self._has_deltas and self._message.has_answer):
             return message
-        return None
+        return None if self._message.calls else {"tool_calls": message.get("tool_calls")}

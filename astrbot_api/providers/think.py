@@ -28,6 +28,9 @@ _OTHER_PAIRS = (
 #: Maximum length of text that a late closing tag can turn into reasoning, in characters.
 _MAX_UNOPENED_CHARS = 200_000
 
+#: Maximum number of tags around reasoning at the start. Each is a copy of the rest of a piece.
+_MAX_BLOCKS = 20
+
 #: Opening and closing tags.
 _Pairs = Sequence[tuple[str, str]]
 
@@ -37,8 +40,8 @@ Found = TextDelta | ReasoningDelta | Rewind
 class ThinkSplitter:
     """Splits content that begins with ``<think>``; leaves other content alone.
 
-    An opening tag counts only at the start, after optional whitespace. Later tags are part of the
-    answer. A closing tag without an opening tag counts unless it is quoted.
+    An opening tag counts only at the start and after reasoning, and optional whitespace. Later tags
+    are part of the answer. A closing tag without an opening tag counts unless it is quoted.
 
     :param tags: Tag names without brackets. Without tags, nothing is split.
     """
@@ -49,6 +52,7 @@ class ThinkSplitter:
         self._whole, self._pairs = _list_pairs(tuple(tags))
         self._close = ""  # closing tag of the reasoning, while inside it
         self._skip_blanks = False
+        self._blocks_left = _MAX_BLOCKS
         self._held = ""
         # Answer text so far, or None if closing tags are no longer searched.
         self._said: list[str] | None = [] if tags else None
@@ -58,23 +62,50 @@ class ThinkSplitter:
         if self.settled:
             return self._pass_on(text) if text else []
         text, self._held = self._held + text, ""
-        if self._close:
-            return self._think(text)
-        if self._skip_blanks:
-            return self._begin_answer(text)
+        return self._split(text)
+
+    def _split(self, text: str) -> list[Found]:
+        found: list[Found] = []
+        while True:
+            if not self._close:
+                text = self._open(text)
+                if self.settled:
+                    return [*found, *self._pass_on(text)]
+                if not self._close:
+                    return found
+            if self._skip_blanks:
+                text = text.lstrip()
+                self._skip_blanks = not text
+            thought, tag, answer = text.partition(self._close)
+            if not tag:
+                kept = _count_start(text, (self._close,))
+                thought, self._held = text[: len(text) - kept], text[len(text) - kept :]
+            if thought:
+                found.append(ReasoningDelta(thought))
+            if not tag:
+                return found
+            self._close, self._skip_blanks, text = "", True, answer
+
+    def _open(self, text: str) -> str:
+        """Return the text behind an opening tag, or the answer, or buffer what may be a tag.
+
+        Blank lines between reasoning and answer are dropped.
+        """
         start = text.lstrip()
-        small = start.lower()
-        for opening, closing in self._pairs:
+        longest = max(len(opening) for opening, _ in self._pairs)
+        small = start[: longest + 1].lower()
+        for opening, closing in self._pairs if self._blocks_left else ():
             if small.startswith(opening):
+                self._blocks_left -= 1
                 written = start[1 : len(opening)]
                 self._close = closing if (opening, closing) in _OTHER_PAIRS else f"</{written}"
                 self._skip_blanks, self._said = True, None
-                return self._think(start[len(opening) :])
-        if any(opening.startswith(small) for opening, _ in self._pairs):
-            self._held = text
-            return []
-        self.settled = True
-        return self._pass_on(text)
+                return start[len(opening) :]
+        if self._skip_blanks:
+            text = start
+        self.settled = not any(opening.startswith(small) for opening, _ in self._pairs)
+        self._held = "" if self.settled else text
+        return text
 
     def finish(self) -> list[Found]:
         """Return the buffered text after the end of the content."""
@@ -83,30 +114,6 @@ class ThinkSplitter:
         if self._close:
             return [ReasoningDelta(held)] if held else []
         return [TextDelta(held)] if held else []
-
-    def _think(self, text: str) -> list[Found]:
-        if self._skip_blanks:
-            text = text.lstrip()
-            self._skip_blanks = not text
-        thought, tag, answer = text.partition(self._close)
-        if not tag:
-            kept = _count_start(text, (self._close,))
-            thought, self._held = text[: len(text) - kept], text[len(text) - kept :]
-        found: list[Found] = [ReasoningDelta(thought)] if thought else []
-        if tag:
-            self._close = ""
-            self._skip_blanks = True
-            found += self._begin_answer(answer)
-        return found
-
-    def _begin_answer(self, text: str) -> list[Found]:
-        """Drop the blank lines between reasoning and answer."""
-        text = text.lstrip()
-        if not text:
-            return []
-        self._skip_blanks = False
-        self.settled = True
-        return [TextDelta(text)]
 
     def _pass_on(self, text: str) -> list[Found]:
         """Return answer text, or turn it into reasoning if a closing tag follows."""
@@ -145,7 +152,7 @@ class ThinkSplitter:
         found: list[Found] = [Rewind(shown)] if shown else []
         if thought.strip():
             found.append(ReasoningDelta(thought.strip()))
-        return found + self._begin_answer(answer)
+        return found + self._split(answer)
 
 
 @lru_cache(maxsize=64)

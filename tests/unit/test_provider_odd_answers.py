@@ -357,6 +357,10 @@ def test_attached_texts_are_joined_from_many_pieces() -> None:
         ([of({"success": False, "message": "no quota left"}), DONE], "no quota left"),
         ([event({"content": "Hel"}), b"event: error\n" + of({"message": "boom"})], "boom"),
         ([event({"content": "Hel"}), of({"error": "overloaded"})], "overloaded"),
+        (
+            [event({}, "stop", base_resp={"status_code": 1026, "status_msg": "input sensitive"})],
+            "input sensitive",
+        ),
     ],
 )
 def test_what_an_endpoint_says_of_its_failure_is_passed_on(events: list[bytes], said: str) -> None:

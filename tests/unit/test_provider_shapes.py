@@ -71,6 +71,22 @@ def test_reasoning_and_text_are_distinguished(delta: dict[str, Any], content: An
     assert "".join(one.text for one in found if isinstance(one, ReasoningDelta)) == "hm"
 
 
+THOUGHTS = "<think>h</think>\n\n<think>\nm</think>\nHello <think>x</think>"
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_one_piece_of_reasoning_may_follow_another(size: int) -> None:
+    pieces = [THOUGHTS[at : at + size] for at in range(0, len(THOUGHTS), size)]
+    found = deltas(*(event({"content": one}) for one in pieces), STOP, DONE)
+    assert text_of(found) == "Hello <think>x</think>"
+    assert "".join(one.text for one in found if isinstance(one, ReasoningDelta)) == "hm"
+
+
+def test_pieces_of_reasoning_are_bounded() -> None:
+    found = deltas(event({"content": "<think></think>" * 1000 + "Hello"}), STOP, DONE)
+    assert text_of(found).endswith("<think></think>Hello")
+
+
 COMPLETION = {"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}
 
 
@@ -194,6 +210,17 @@ def test_two_calls_without_arguments_and_ids_are_two_calls(arguments: Any) -> No
     with RawEndpoint(answering(*map(calls, pieces), STOP, DONE)) as endpoint:
         found = list(begin(provider_of(endpoint), tools=tuple(tools)))
     assert [one.name for one in found if isinstance(one, ToolCallDelta)] == ["look", "jump"]
+
+
+def test_a_message_after_its_deltas_adds_only_what_they_lack() -> None:
+    """MiniMax ends each stream with the whole message."""
+    message = {"role": "assistant", "content": "Hello", "tool_calls": [call()]}
+    whole = of({"choices": [{"finish_reason": "stop", "message": message}]})
+    for before in (HELLO, HELLO + calls(call())):
+        found = deltas(before, whole, DONE)
+        assert text_of(found) == "Hello"
+        (one,) = [one for one in found if isinstance(one, ToolCallDelta)]
+        assert one.arguments == '{"a":1}'
 
 
 def test_an_answer_without_calls_did_not_end_for_them() -> None:
