@@ -6,7 +6,9 @@ import gc
 import os
 import socket
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,30 @@ def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def without_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[str], AbstractContextManager[threading.Event]]:
+    """``with without_threads("inbox") as refused:`` no thread with this name can start."""
+    start = threading.Thread.start
+
+    @contextmanager
+    def refuse(name: str) -> Iterator[threading.Event]:
+        refused = threading.Event()
+
+        def start_others(thread: threading.Thread) -> None:
+            if thread.name == name:
+                refused.set()
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", start_others)
+            yield refused
+
+    return refuse
 
 
 @pytest.fixture(scope="session")

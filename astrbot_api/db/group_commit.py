@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from ..runtime.threads import NativeThread, start_beside, wait_until_idle
@@ -102,19 +103,23 @@ class BatchWriter:
         after its own job, it hands the lead to a new thread, so that no caller
         is delayed by the jobs of others.
         """
-        try:
-            while not own.done.is_set():
-                wait_until_idle(_GATHER_S)
+        leads: _Ticket | None = own
+        while leads is not None:
+            try:
+                while not leads.done.is_set():
+                    wait_until_idle(_GATHER_S)
+                    with self._lock:
+                        batch, self._waiting = self._waiting, []
+                    self._serve(batch)
+            finally:  # a time limit of this caller must not stop the other jobs
+                interruption, self._interruption = self._interruption, None
                 with self._lock:
-                    batch, self._waiting = self._waiting, []
-                self._serve(batch)
-        finally:  # a time limit of this caller must not stop the other jobs
-            interruption, self._interruption = self._interruption, None
-            with self._lock:
-                self._busy = bool(self._waiting)
-                following = self._waiting[0] if self._waiting else None
-            if following is not None:
-                start_beside(self._lead, following, name="astrbot-writer")
+                    self._busy = bool(self._waiting)
+                    leads = self._waiting[0] if self._waiting else None
+                with suppress(RuntimeError):  # no thread can be started, so this one continues
+                    if leads is not None:
+                        start_beside(self._lead, leads, name="astrbot-writer")
+                        leads = None
         if interruption is not None:
             raise interruption
 

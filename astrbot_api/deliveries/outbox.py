@@ -177,9 +177,13 @@ class Outbox:
             lambda db: delivery_claims.claim(db, worker_id, of_bot, busy, judge=judge)
         ):
             self._sending[row.id] = row.platform_id
-            threading.Thread(
-                target=self._send, args=(row, worker_id), name="delivery", daemon=True
-            ).start()
+            try:
+                threading.Thread(
+                    target=self._send, args=(row, worker_id), name="delivery", daemon=True
+                ).start()
+            except RuntimeError:  # no thread can be started; the next cleanup frees its row
+                del self._sending[row.id]
+                raise
         return 0.0 if len(self._sending) < _MAX_SENDING else _POLL_S
 
     def _maintain(self) -> None:

@@ -127,7 +127,11 @@ class PendingMessages:
             return was_full
 
     def _start(self, umo: str) -> None:
-        threading.Thread(target=self._work, args=(umo,), name="inbound", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, args=(umo,), name="inbound", daemon=True).start()
+        except RuntimeError:  # no thread can be started; the periodic check tries again
+            self._leave(umo)
+            raise
 
     def _work(self, umo: str) -> None:
         """Process the messages of a conversation, until there are none or one must wait."""

@@ -74,10 +74,11 @@ class Pollers:
             poll.stop.set()
             del self._polls[bot_id]
         elif poll is None and held:
-            poll = self._polls[bot_id] = _Poll(bot, adapter)
+            poll = _Poll(bot, adapter)
             threading.Thread(
                 target=self._poll, args=(poll,), name=f"poll {bot_id}", daemon=True
             ).start()
+            self._polls[bot_id] = poll  # only now: without a thread, the next check tries again
 
     def _leave(self, bot_id: str) -> None:
         poll = self._polls.pop(bot_id)

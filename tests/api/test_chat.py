@@ -18,7 +18,7 @@ from astrbot_api.event_lines import MAX_LINE_BYTES
 from astrbot_api.testing import ScriptedModel
 
 from ..servers import FAILED, parse_events
-from ..waiting import wait_for
+from ..waiting import LIMIT_S, wait_for
 from .conftest import Api
 
 
@@ -271,6 +271,19 @@ def test_the_model_names_a_new_session(make_scripted: Any) -> None:
     api, _ = make_scripted(answer, agent="titles = true")
     api.chat("what is the weather", session_id="s")
     assert wait_for(lambda: _name(api)) == "A short title"
+
+
+def test_sessions_are_named_after_no_thread_could_be_started(
+    make_scripted: Any, without_threads: Any
+) -> None:
+    api, _ = make_scripted("hello", agent="titles = true")
+    with without_threads("titles") as refused:
+        for number in range(5):
+            assert api.chat("hi", session_id=f"s{number}")[-1]["type"] == "end"
+            assert refused.wait(LIMIT_S)
+            refused.clear()
+    api.chat("hi", session_id="last")
+    assert wait_for(lambda: _name(api)) == "hello"
 
 
 def test_the_first_words_name_a_session_if_the_model_fails(make_scripted: Any) -> None:

@@ -454,6 +454,17 @@ def test_a_message_with_a_file_waits_while_the_server_is_full(make_bot_app: Any)
     wait_for(lambda: bot_app.count_rows("inbound_pending") == 0)
 
 
+def test_a_message_with_a_file_is_answered_after_no_thread_could_be_started(
+    make_bot_app: Any, without_threads: Any
+) -> None:
+    bot_app = make_bot_app()
+    with without_threads("inbound") as refused:
+        bot_app.deliver(event="1", text="Read this", files={"a.txt": "4711"})
+        assert refused.is_set()
+    bot_app.state.im.inbound.pending.check()
+    assert "4711" in wait_for(bot_app.messenger.texts)[0]
+
+
 def test_a_redelivered_message_is_acknowledged_only_after_it_is_stored(
     make_bot_app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -698,6 +709,16 @@ def test_polling_ends_while_the_lease_cannot_be_renewed(
         patched.setattr(bot_app.state.worker.lease, "get_worker_id", fail)
         bot_app.state.im.pollers.close()
     assert not bot_app.state.im.pollers._polls
+
+
+def test_a_bot_is_polled_after_no_thread_could_be_started(
+    make_bot_app: Any, without_threads: Any
+) -> None:
+    bot_app = make_bot_app(bots=BOTS.format(config="default") + "polls = true\n")
+    with without_threads("poll bot1"), pytest.raises(RuntimeError):
+        bot_app.state.im.pollers.check()
+    bot_app.state.im.pollers.check()
+    assert bot_app.messenger.polling.wait(30)
 
 
 def test_polling_continues_after_an_adapter_exits(make_bot_app: Any) -> None:

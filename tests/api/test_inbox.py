@@ -214,6 +214,17 @@ def test_an_inbox_opens_after_another_failed_to_open(
     assert reader.read_texts(1) == ["a: one"]
 
 
+def test_an_inbox_opens_after_no_thread_could_be_started(
+    api: Api, open_inbox: Open, without_threads: Any
+) -> None:
+    with without_threads("inbox"):
+        assert api.get(f"{PATH}?username=alice").status_code == 500
+    reader = open_inbox(api)
+    reader.read()
+    api.chat("one", session_id="a")
+    assert reader.read_texts(1) == ["a: one"]
+
+
 def test_an_inbox_continues_after_an_unexpected_error(
     api: Api, open_inbox: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from astrbot_api.testing import make_app
 from astrbot_api.testing.fake_platform import FakePlatform, FakeRequest, FakeResponse
 
 from ..fake_messenger import FakeMessenger
-from ..waiting import wait_for
+from ..waiting import LIMIT_S, wait_for
 from .conftest import Api
 
 SECRET = "a-secret-of-sixteen-or-more"
@@ -209,6 +209,22 @@ def test_an_event_is_retried_if_its_receiver_is_down(
     api.state.im.outbox.wake()
     receiver.wait_for_messages(1)
     assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
+
+
+def test_an_event_is_sent_after_no_thread_could_be_started(
+    make_webhook_app: Any,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    without_threads: Any,
+) -> None:
+    monkeypatch.setattr("astrbot_api.deliveries.outbox._MAINTAIN_S", 0.0)
+    api = make_webhook_app('events = ["run_ended"]\n')
+    with without_threads("delivery") as refused:
+        api.chat("Hello")
+        api.state.im.outbox.wake()
+        assert refused.wait(LIMIT_S)
+    receiver.wait_for_messages(1)
+    assert len(receiver.requests) == 1
 
 
 def test_an_event_waits_hours_for_a_receiver_that_stays_down(

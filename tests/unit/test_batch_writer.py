@@ -138,6 +138,22 @@ def test_a_caller_that_gives_up_during_a_commit_leaves_the_others_their_results(
     assert [type(error) for error in errors] == [GaveUpError]
 
 
+def test_a_caller_runs_the_jobs_of_the_others_if_no_thread_can_be_started(
+    writer: BatchWriter, monkeypatch: pytest.MonkeyPatch, without_threads: Any
+) -> None:
+    waited = iter([lambda: wait_for(lambda: len(writer._waiting) == 3)])
+    replace_wait(monkeypatch, lambda limit_s: [wait() for wait in waited])
+    monkeypatch.setattr(group_commit, "_QUICK_S", -1.0)
+    results: list[int] = []
+    with without_threads("astrbot-writer") as refused:
+        callers = [submit(writer, lambda: 1, results, quick=True) for _ in range(3)]
+        for caller in callers:
+            caller.join(10)
+    assert results == [1, 1, 1]
+    assert refused.is_set()
+    assert not writer._busy
+
+
 def test_a_quick_job_runs_in_the_event_loop_and_commits_beside_it(
     writer: BatchWriter, transaction: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

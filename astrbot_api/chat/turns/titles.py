@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ...agent.cancel import Cancellation
@@ -60,10 +61,10 @@ class TitleWriter:
             if len(self._waiting) >= _MAX_WAITING:
                 wanted = TitleRequest(wanted.session, wanted.text, None)
             self._waiting.append(wanted)
-            if self._threads >= _MAX_THREADS:
-                return
-            self._threads += 1
-        threading.Thread(target=self._work, name="titles", daemon=True).start()
+            if self._threads < _MAX_THREADS:
+                with suppress(RuntimeError):  # no thread can be started; a later title starts one
+                    threading.Thread(target=self._work, name="titles", daemon=True).start()
+                    self._threads += 1
 
     def _work(self) -> None:
         while True:

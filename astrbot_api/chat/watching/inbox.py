@@ -144,17 +144,14 @@ class InboxFeed:
         with self._lock:
             # Register first, so that no message falls between the missed and the new ones.
             self._open[inbox.username].add(inbox)
-            begin = not self._running
-            if begin:
+            if not self._running:
                 with self._store.read() as db:
                     self._seen = rows.find_newest(db)
                     known = rows.list_new(db, max(0, self._seen - _MARGIN), self._seen)
                 self._shown = {message.number for message in known}
+                threading.Thread(target=self._run, name="inbox", daemon=True).start()
                 self._running = True
-            newest = self._seen
-        if begin:
-            threading.Thread(target=self._run, name="inbox", daemon=True).start()
-        return newest
+            return self._seen
 
     def _run(self) -> None:
         while True:
