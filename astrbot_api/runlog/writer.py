@@ -88,10 +88,10 @@ class JournalWriter:
 
         :param ended: Whether the log has ended; then a quiet worker does not wait for its pace.
         """
+        self._open.add(log)  # first: the thread removes it once its end is written
         with self._lock:
             self._marked[log] = None
         self._thread.get()
-        self._open.add(log)
         if awaited:
             self._awaited.set()
             if ended:
@@ -109,7 +109,6 @@ class JournalWriter:
 
     def _begin(self) -> threading.Thread:
         self._closed = False
-        self._open = set()
         thread = threading.Thread(target=self._run, name="journal", daemon=True)
         thread.start()
         return thread

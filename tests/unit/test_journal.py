@@ -558,6 +558,26 @@ def test_a_quiet_worker_writes_the_end_of_an_answer_at_once(
     assert [len(piece.events) for (piece,) in held.batches] == [2]
 
 
+def test_a_run_whose_end_is_written_before_its_thread_continues_is_forgotten(
+    make_writer: Callable[[Journal], JournalWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held()
+    held.go_on = threading.Semaphore(1000)
+    writer = make_writer(held)  # type: ignore[arg-type]
+    log = RunLog(7, writer)
+    log.append(events.plain("r", "one", streaming=True))
+    wait_for(lambda: log.last_number == 1)
+
+    def write_first() -> None:
+        writer._wake.set()
+        wait_for(lambda: log.closed and log not in writer._open)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writer, "_thread", SimpleNamespace(get=write_first))
+        log.close()
+    assert not writer._open
+
+
 def test_what_opens_a_run_is_written_with_its_first_words(
     make_writer: Callable[[Journal], JournalWriter], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,7 +114,8 @@ class Seats:
         """Close connections whose clients no longer read. Runs periodically."""
         limit_s, now = self._settings.max_stream_lag_s, time.monotonic()
         for seat in list(self._taken):
-            if seat.sending_since is not None and now - seat.sending_since > limit_s:
+            since = seat.sending_since  # its thread may change it now
+            if since is not None and now - since > limit_s:
                 seat.break_off("was not read")
 
     def end_invalid(self, find_valid: Callable[[Collection[str]], Collection[str]]) -> None:
