@@ -106,7 +106,7 @@ def add_turn(
 def add_lost_turn(db: peewee.Database, key_id: str | None, *, turns: int = 1) -> None:
     """Count a turn whose worker died; its tokens are unknown."""
     key_id = key_id or ""
-    for counted in {key_id, find_parent(db, key_id) or key_id}:
+    for counted in sorted({key_id, find_parent(db, key_id) or key_id}):  # as for other turns
         add_turn(db, counted, turns=turns, failed=True, input_tokens=0, output_tokens=0, turn_ms=0)
 
 
