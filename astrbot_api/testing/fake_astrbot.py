@@ -18,11 +18,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
+
+from werkzeug import Response
 
 from ..providers.mock import MockProvider
 from .fake_astrbot_run import FakeRun, Version, now
-from .fake_platform import FakePlatform, FakeRequest, FakeResponse
+from .fake_platform import FakePlatform, FakeRequest, answer_json
 
 #: Media type of an upload -> type of its attachment. AstrBot does not check the bytes.
 _KINDS = {"image": "image", "audio": "record", "video": "video"}
@@ -98,8 +100,9 @@ class FakeAstrBot(FakePlatform):
         with self._state:
             self._breaks.extend(after_events)
 
-    def answer(self, request: FakeRequest) -> FakeResponse:
-        path = request.path.rstrip("/")
+    def answer(self, request: FakeRequest) -> Response:
+        # Not request.path: a session's id may contain a slash.
+        path = urlsplit(request.environ["REQUEST_URI"]).path.rstrip("/")
         if path == "/api/auth/login":
             return self._log_in(request)
         if path == "/api/stat/start-time":
@@ -111,7 +114,7 @@ class FakeAstrBot(FakePlatform):
         if self._replayed.get(path):
             body = self._replayed[path]
             kind = self._sse if body.startswith("data: ") else "application/json"
-            return FakeResponse(200, body.encode(), {"Content-Type": kind})
+            return Response(body, content_type=kind)
         if path == "/api/v1/chat":
             return self._chat(request)
         if path == "/api/v1/chat/sessions":
@@ -132,9 +135,9 @@ class FakeAstrBot(FakePlatform):
             return _ok({"bot_ids": self.bots})
         if path == "/api/v1/im/message":
             return self._push(request)
-        return FakeResponse(200, "不存在的路由".encode(), {"Content-Type": "text/html"})
+        return Response("不存在的路由", content_type="text/html")
 
-    def _refuse(self, request: FakeRequest, scope: str) -> FakeResponse | None:
+    def _refuse(self, request: FakeRequest, scope: str) -> Response | None:
         sent = request.headers.get("authorization", "").removeprefix("Bearer ")
         if sent == self._token and self.version != "4.25":
             return None
@@ -144,13 +147,13 @@ class FakeAstrBot(FakePlatform):
             return _error("Insufficient API key scope", 403)
         return None
 
-    def _log_in(self, request: FakeRequest) -> FakeResponse:
+    def _log_in(self, request: FakeRequest) -> Response:
         fields = request.read_fields()
         if (fields.get("username"), fields.get("password")) != self.owner:
             return _error("用户名或密码错误", 401 if self.version != "4.25" else 200)
         return _ok({"token": self._token, "username": self.owner[0]})
 
-    def _chat(self, request: FakeRequest) -> FakeResponse:
+    def _chat(self, request: FakeRequest) -> Response:
         fields = request.read_fields()
         username, session_id = fields.get("username"), fields.get("session_id")
         if not isinstance(username, str) or not username.strip():
@@ -191,7 +194,7 @@ class FakeAstrBot(FakePlatform):
             name="fake-astrbot",
             daemon=True,
         ).start()
-        return FakeResponse(200, b"", {"Content-Type": self._sse}, _cut(run.iter_frames(), broken))
+        return Response(_cut(run.iter_frames(), broken), content_type=self._sse)
 
     def _quote(self, part: dict[str, Any]) -> str:
         """Return a quote as AstrBot's model sees it: of any user's message with that number."""
@@ -225,8 +228,8 @@ class FakeAstrBot(FakePlatform):
                 self._open -= 1
             run.finish()
 
-    def _list_sessions(self, request: FakeRequest) -> FakeResponse:
-        username = request.query.get("username")
+    def _list_sessions(self, request: FakeRequest) -> Response:
+        username = request.args.get("username")
         if not username:
             return _error("Missing key: username")
         mine = [
@@ -235,10 +238,10 @@ class FakeAstrBot(FakePlatform):
         ]  # fmt: skip
         return _ok({"sessions": mine, "page": 1, "page_size": 20, "total": len(mine)})
 
-    def _serve_newer(self, request: FakeRequest, path: str) -> FakeResponse:
+    def _serve_newer(self, request: FakeRequest, path: str) -> Response:
         """Serve paths that 4.25 lacks and that newer versions restrict to the owner."""
         if self.version == "4.25":
-            return FakeResponse(200, "不存在的路由".encode(), {"Content-Type": "text/html"})
+            return Response("不存在的路由", content_type="text/html")
         kind, name, *rest = path.removeprefix("/api/v1/chat/").split("/")
         name = unquote(name)
         run = self._runs.get(name) if kind == "runs" else None
@@ -250,7 +253,7 @@ class FakeAstrBot(FakePlatform):
         if session["creator"] != (self.owner[0] if by_owner else f"api_key:{self.key_id}"):
             return _error("Chat run is unavailable" if kind == "runs" else "Permission denied")
         if run is not None:
-            return FakeResponse(200, b"", {"Content-Type": self._sse}, run.iter_resumed())
+            return Response(run.iter_resumed(), content_type=self._sse)
         if rest == ["stop"]:
             return self._stop(session_id)
         runs = [one.id for one in self._runs.values() if one.session_id == name and not one.over]
@@ -260,14 +263,14 @@ class FakeAstrBot(FakePlatform):
             "page_size": 1000, "has_more": False, "is_running": bool(runs), "active_runs": runs,
         })  # fmt: skip
 
-    def _list_conversations(self, request: FakeRequest) -> FakeResponse:
-        session_id = request.query.get("umo", "").rpartition("!")[2]
+    def _list_conversations(self, request: FakeRequest) -> Response:
+        session_id = request.args.get("umo", "").rpartition("!")[2]
         runs = [one for one in self._runs.values() if one.session_id == session_id]
         history = [message for run in runs for message in run.context]
         found = [{"cid": session_id, "history": json.dumps(history)}] if runs else []
         return _ok({"conversations": found})
 
-    def _stop(self, session_id: str, *, by_command: bool = False) -> FakeResponse:
+    def _stop(self, session_id: str, *, by_command: bool = False) -> Response:
         found = [r for r in self._runs.values() if r.session_id == session_id and not r.over]
         for run in found:
             run.stopping = True
@@ -278,14 +281,14 @@ class FakeAstrBot(FakePlatform):
         run = FakeRun(session_id, "", self.version)
         run.say("已停止", streaming=False)
         run.finish()
-        return FakeResponse(200, b"", {"Content-Type": self._sse}, run.iter_frames())
+        return Response(run.iter_frames(), content_type=self._sse)
 
-    def _file(self, request: FakeRequest) -> FakeResponse:
+    def _file(self, request: FakeRequest) -> Response:
         if request.method == "GET":
-            found = self._files.get(request.query.get("attachment_id", ""))
+            found = self._files.get(request.args.get("attachment_id", ""))
             if found is None:
                 return _error("Attachment not found")
-            return FakeResponse(200, found[1], {"Content-Type": "application/octet-stream"})
+            return Response(found[1], mimetype="application/octet-stream")
         file = request.read_fields().get("file")
         if file is None:
             return _error("Missing key: file")
@@ -308,7 +311,7 @@ class FakeAstrBot(FakePlatform):
         """Return the names and bytes of all files."""
         return list(self._files.values())
 
-    def _push(self, request: FakeRequest) -> FakeResponse:
+    def _push(self, request: FakeRequest) -> Response:
         fields = request.read_fields()
         umo = str(fields.get("umo", ""))
         platform = umo.partition(":")[0]
@@ -336,9 +339,9 @@ def _scope_of(path: str) -> str:
     return "config" if path.startswith("/api/v1/config") else "chat"
 
 
-def _ok(data: Any) -> FakeResponse:
-    return FakeResponse.of_json({"status": "ok", "message": None, "data": data})
+def _ok(data: Any) -> Response:
+    return answer_json({"status": "ok", "message": None, "data": data})
 
 
-def _error(message: str, status: int = 200) -> FakeResponse:
-    return FakeResponse.of_json({"status": "error", "message": message, "data": None}, status)
+def _error(message: str, status: int = 200) -> Response:
+    return answer_json({"status": "error", "message": message, "data": None}, status)

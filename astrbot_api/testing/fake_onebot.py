@@ -17,7 +17,9 @@ import base64
 import binascii
 from typing import Any
 
-from .fake_platform import FakePlatform, FakeRequest, FakeResponse, make_digest, make_post
+from werkzeug import Response
+
+from .fake_platform import FakePlatform, FakeRequest, answer_json, make_digest, make_post
 
 _SEND = {
     "send_private_msg": "user_id",
@@ -101,14 +103,16 @@ class FakeOneBot(FakePlatform):
         self.files[name] = data
         return f"{self.url}/files/{name}"
 
-    def answer(self, request: FakeRequest) -> FakeResponse:
+    def answer(self, request: FakeRequest) -> Response:
         action = request.path.strip("/")
         if action.startswith("files/"):
             data = self.files.get(action.removeprefix("files/"))
-            return FakeResponse(404, b"") if data is None else FakeResponse(200, data)
+            if data is None:
+                return Response(status=404)
+            return Response(data, mimetype="application/octet-stream")
         given = request.headers.get("authorization")
         if self.access_token and given != f"Bearer {self.access_token}":
-            return FakeResponse(401 if given is None else 403, b"")
+            return Response(status=401 if given is None else 403)
         fields = request.read_fields()
         if action in _SEND:
             fault = self._find_fault(action, fields)
@@ -117,7 +121,7 @@ class FakeOneBot(FakePlatform):
             message_id = next(self._numbers)
             self.accept({**fields, "action": action, "message_id": message_id})
             made = None if action.startswith("upload") else {"message_id": message_id}
-            return FakeResponse.of_json({"status": "ok", "retcode": 0, "data": made})
+            return answer_json({"status": "ok", "retcode": 0, "data": made})
         if action in ("get_group_file_url", "get_private_file_url"):
             name = self.documents.get(fields["file_id"])
             return _give(name and {"url": f"{self.url}/files/{name}"}, "文件不存在")
@@ -126,13 +130,13 @@ class FakeOneBot(FakePlatform):
             if content is None:
                 return _failed(1200, "file not found")
             found = {"file": fields["file"], "base64": base64.b64encode(content).decode()}
-            return FakeResponse.of_json({"status": "ok", "retcode": 0, "data": found})
+            return answer_json({"status": "ok", "retcode": 0, "data": found})
         if action == "get_msg":
             return _give(self.stored.get(int(fields["message_id"])), "消息不存在")
         if action == "get_forward_msg":
             messages = self.bundles.get(str(fields.get("message_id") or fields.get("id")))
             return _give(messages and {"messages": messages}, "找不到相关的聊天记录")
-        return FakeResponse(404, b"")
+        return Response(status=404)
 
     def _find_fault(self, action: str, fields: dict[str, Any]) -> str:
         """Return the error of an invalid message, or an empty string."""
@@ -175,13 +179,13 @@ def _decode(file: Any) -> bytes | None:
         return None
 
 
-def _give(data: Any, words: str) -> FakeResponse:
+def _give(data: Any, words: str) -> Response:
     if not data:
         return _failed(1200, words)
-    return FakeResponse.of_json({"status": "ok", "retcode": 0, "data": data})
+    return answer_json({"status": "ok", "retcode": 0, "data": data})
 
 
-def _failed(retcode: int, words: str) -> FakeResponse:
-    return FakeResponse.of_json(
+def _failed(retcode: int, words: str) -> Response:
+    return answer_json(
         {"status": "failed", "retcode": retcode, "data": None, "msg": words, "wording": words}
     )

@@ -7,55 +7,37 @@ import hmac
 import itertools
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from io import BytesIO
-from typing import Any, Self
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
-from multipart import MultipartError, MultipartParser, parse_options_header
+from werkzeug import Request, Response
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 #: Maximum number of recorded requests and messages.
 _MAX_REMEMBERED = 5000
 
-_MAX_BODY_BYTES = 256 * 1024 * 1024
-
 _WAIT_S = 30.0
 
 
-@dataclass(frozen=True)
-class FakeRequest:
-    """A received request. The names of ``headers`` are in lower case."""
+class FakeRequest(Request):
+    """A received request."""
 
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes
+    max_form_memory_size = None
 
     def read_fields(self) -> dict[str, Any]:
         """Return the fields of the query and of a JSON, form or multipart body.
 
         Files are :class:`FakeFile` objects.
         """
-        kind, options = parse_options_header(self.headers.get("content-type", ""))
-        found: dict[str, Any] = dict(self.query)
-        if kind == "application/json":
-            found.update(json.loads(self.body or b"{}"))
-        elif kind == "application/x-www-form-urlencoded":
-            found.update(parse_qsl(self.body.decode(), keep_blank_values=True))
-        elif kind == "multipart/form-data":
-            parser = MultipartParser(
-                BytesIO(self.body), options["boundary"], len(self.body),
-                disk_limit=_MAX_BODY_BYTES, memory_limit=_MAX_BODY_BYTES, buffer_size=2**20,
-            )  # fmt: skip
-            for part in parser:
-                found[part.name] = (
-                    FakeFile(part.filename, part.content_type, part.raw)
-                    if part.filename
-                    else part.value
-                )
+        found: dict[str, Any] = {**self.args.to_dict(), **self.form.to_dict()}
+        for name, file in self.files.items():
+            found[name] = FakeFile(file.filename or "", file.content_type or "", file.read())
+        if self.mimetype == "application/json":
+            found.update(json.loads(self.data or b"{}"))
         return found
 
 
@@ -68,23 +50,11 @@ class FakeFile:
     data: bytes
 
 
-@dataclass(frozen=True)
-class FakeResponse:
-    """A response of a fake.
-
-    :param pieces: Pieces of a streamed body, sent instead of ``body``, without a length.
-    """
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-    pieces: Iterator[bytes] | None = None
-
-    @classmethod
-    def of_json(cls, value: Any, status: int = 200, **headers: str) -> FakeResponse:
-        """Return a response with a JSON body."""
-        named = {name.replace("_", "-"): text for name, text in headers.items()}
-        return cls(status, json.dumps(value).encode(), {"Content-Type": "application/json"} | named)
+def answer_json(
+    value: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return a response with a JSON body."""
+    return Response(json.dumps(value), status, headers, mimetype="application/json")
 
 
 @dataclass
@@ -112,7 +82,7 @@ class FakePlatform:
         self._changed = threading.Condition()
         self._failures: list[_Failure] = []
         self._numbers = itertools.count(1)
-        self._server: ThreadingHTTPServer | None = None
+        self._server: BaseWSGIServer | None = None
         self._port = 0
         self._ended = False
 
@@ -134,8 +104,10 @@ class FakePlatform:
     def listen(self) -> None:
         """Accept connections, after :meth:`refuse` on the same port."""
         if self._server is None:
-            self._server = _Server(("127.0.0.1", self._port), _handler_of(self._handle))
-            self._port = self._server.server_address[1]
+            self._server = make_server(
+                "127.0.0.1", self._port, self._serve, threaded=True, request_handler=_Handler
+            )
+            self._port = self._server.port
             threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def refuse(self) -> None:
@@ -186,14 +158,14 @@ class FakePlatform:
             raise TimeoutError(f"received no request to {path}")
         return found
 
-    def answer(self, request: FakeRequest) -> FakeResponse:
+    def answer(self, request: FakeRequest) -> Response:
         """Respond to a request. Implemented by each platform."""
         raise NotImplementedError
 
-    def describe_failure(self, status: int, retry_after_s: int | None) -> FakeResponse:
+    def describe_failure(self, status: int, retry_after_s: int | None) -> Response:
         """Return the platform's error response."""
         headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-        return FakeResponse.of_json({"error": f"failure {status}"}, status, **headers)
+        return answer_json({"error": f"failure {status}"}, status, headers)
 
     def knows(self, target: Any) -> bool:
         """Return whether a conversation exists."""
@@ -205,7 +177,13 @@ class FakePlatform:
             self.messages.append(message)
             self._changed.notify_all()
 
-    def _handle(self, request: FakeRequest) -> FakeResponse:
+    def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = FakeRequest(environ)
+        with request:
+            return self._respond(request)(environ, start_response)
+
+    def _respond(self, request: FakeRequest) -> Response:
+        request.get_data()
         with self._changed:
             self.requests.append(request)
             self._changed.notify_all()
@@ -217,49 +195,16 @@ class FakePlatform:
                 return self.describe_failure(failure.status, failure.retry_after_s)
         try:
             return self.answer(request)
-        except (ValueError, KeyError, MultipartError) as error:
-            return FakeResponse.of_json({"error": f"the fake cannot read this: {error!r}"}, 400)
+        except (ValueError, KeyError) as error:
+            return answer_json({"error": f"the fake cannot read this: {error!r}"}, 400)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-    request_queue_size = 128
+class _Handler(WSGIRequestHandler):
+    # One request per connection, so that refuse() takes effect at once.
+    protocol_version = "HTTP/1.0"
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore errors, because clients may disconnect at any time."""
-
-
-def _handler_of(handle: Callable[[FakeRequest], FakeResponse]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        # One request per connection, so that refuse() takes effect at once.
-        protocol_version = "HTTP/1.0"
-
-        def do_GET(self) -> None:
-            parts = urlsplit(self.path)
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            size = min(int(headers.get("content-length", "0")), _MAX_BODY_BYTES)
-            answer = handle(
-                FakeRequest(
-                    self.command, parts.path, dict(parse_qsl(parts.query)), headers,
-                    self.rfile.read(size),
-                )
-            )  # fmt: skip
-            self.send_response(answer.status)
-            for name, value in answer.headers.items():
-                self.send_header(name, value)
-            if answer.pieces is None:
-                self.send_header("Content-Length", str(len(answer.body)))
-            self.end_headers()
-            for piece in answer.pieces or (answer.body,):
-                self.wfile.write(piece)
-
-        do_POST = do_PUT = do_GET
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    return Handler
+    def log(self, type: str, message: str, *args: Any) -> None:
+        pass
 
 
 def make_post(value: Any, **headers: str) -> tuple[dict[str, str], bytes]:

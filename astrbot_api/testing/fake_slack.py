@@ -18,7 +18,10 @@ import time
 from typing import Any
 from urllib.parse import urlencode
 
-from .fake_platform import FakePlatform, FakeRequest, FakeResponse, make_digest, make_post
+from werkzeug import Response
+from werkzeug.utils import redirect
+
+from .fake_platform import FakePlatform, FakeRequest, answer_json, make_digest, make_post
 
 MAX_TEXT_CHARS = 40_000
 
@@ -152,12 +155,12 @@ class FakeSlack(FakePlatform):
             "url_private_download": f"{url}/download/{name}",
         }  # fmt: skip
 
-    def describe_failure(self, status: int, retry_after_s: int | None) -> FakeResponse:
-        headers = {} if retry_after_s is None else {"Retry_After": str(retry_after_s)}
+    def describe_failure(self, status: int, retry_after_s: int | None) -> Response:
+        headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
         error = "ratelimited" if status == 429 else "internal_error"
-        return FakeResponse.of_json({"ok": False, "error": error}, status, **headers)
+        return answer_json({"ok": False, "error": error}, status, headers)
 
-    def answer(self, request: FakeRequest) -> FakeResponse:
+    def answer(self, request: FakeRequest) -> Response:
         """Respond as Slack does: errors have status 200 and ``ok: false``."""
         if request.path.startswith("/upload/"):
             return self._take_upload(request)
@@ -183,10 +186,10 @@ class FakeSlack(FakePlatform):
             return _refuse("unknown_method")
         return method(fields)
 
-    def _test(self, fields: dict[str, Any]) -> FakeResponse:
-        return FakeResponse.of_json({"ok": True, "user_id": self.bot_user, "team": "Subarachnoid"})
+    def _test(self, fields: dict[str, Any]) -> Response:
+        return answer_json({"ok": True, "user_id": self.bot_user, "team": "Subarachnoid"})
 
-    def _post(self, fields: dict[str, Any]) -> FakeResponse:
+    def _post(self, fields: dict[str, Any]) -> Response:
         text = fields.get("text") or ""
         if not self.knows(fields.get("channel")):
             return _refuse("channel_not_found")
@@ -194,44 +197,40 @@ class FakeSlack(FakePlatform):
             return _refuse("msg_too_long" if text.strip() else "no_text")
         ts = self._accept({**fields, "method": "chat.postMessage"})
         message = {"type": "message", "text": text, "ts": ts, "bot_id": "B123ABC456"}
-        return FakeResponse.of_json(
-            {"ok": True, "channel": fields["channel"], "ts": ts, "message": message}
-        )
+        return answer_json({"ok": True, "channel": fields["channel"], "ts": ts, "message": message})
 
-    def _open(self, fields: dict[str, Any]) -> FakeResponse:
+    def _open(self, fields: dict[str, Any]) -> Response:
         users = str(fields.get("users") or "")
         if not users.startswith(("U", "W")):
             return _refuse("user_not_found")
-        return FakeResponse.of_json({"ok": True, "channel": {"id": f"D{users[1:]}"}})
+        return answer_json({"ok": True, "channel": {"id": f"D{users[1:]}"}})
 
-    def _list_replies(self, fields: dict[str, Any]) -> FakeResponse:
+    def _list_replies(self, fields: dict[str, Any]) -> Response:
         found = self.threads.get((fields["channel"], fields["ts"]))
         if found is None:
             return _refuse("thread_not_found")
         latest = float(fields.get("latest") or "inf")
         found = [one for one in found if float(one["ts"]) < latest]
         limit = int(fields.get("limit") or 1000)
-        return FakeResponse.of_json(
-            {"ok": True, "messages": found[:limit], "has_more": len(found) > limit}
-        )
+        return answer_json({"ok": True, "messages": found[:limit], "has_more": len(found) > limit})
 
-    def _begin_upload(self, fields: dict[str, Any]) -> FakeResponse:
+    def _begin_upload(self, fields: dict[str, Any]) -> Response:
         if not fields.get("filename") or int(fields.get("length") or 0) <= 0:
             return _refuse("invalid_arguments")
         file_id = f"F{next(self._numbers):08}"
         self._uploads[file_id] = {"length": int(fields["length"]), "name": fields["filename"]}
-        return FakeResponse.of_json(
+        return answer_json(
             {"ok": True, "file_id": file_id, "upload_url": f"{self.url}/upload/v1/{file_id}"}
         )
 
-    def _take_upload(self, request: FakeRequest) -> FakeResponse:
+    def _take_upload(self, request: FakeRequest) -> Response:
         upload = self._uploads.get(request.path.rpartition("/")[2])
-        if upload is None or len(request.body) != upload["length"]:
-            return FakeResponse(400, b"")
-        upload["data"] = request.body
-        return FakeResponse(200, f"OK - {len(request.body)}".encode())
+        if upload is None or len(request.data) != upload["length"]:
+            return Response(status=400)
+        upload["data"] = request.data
+        return Response(f"OK - {len(request.data)}")
 
-    def _complete_upload(self, fields: dict[str, Any]) -> FakeResponse:
+    def _complete_upload(self, fields: dict[str, Any]) -> Response:
         if not self.knows(fields.get("channel_id")):
             return _refuse("channel_not_found")
         files = [{**one, **self._uploads.get(one["id"], {})} for one in fields["files"]]
@@ -239,20 +238,20 @@ class FakeSlack(FakePlatform):
             return _refuse("file_not_found")
         self._accept({**fields, "files": files, "method": "files.completeUploadExternal"})
         shown = [{"id": one["id"], "title": one.get("title", "")} for one in files]
-        return FakeResponse.of_json({"ok": True, "files": shown})
+        return answer_json({"ok": True, "files": shown})
 
-    def _show_file(self, fields: dict[str, Any]) -> FakeResponse:
+    def _show_file(self, fields: dict[str, Any]) -> Response:
         if fields.get("file") not in self._files:
             return _refuse("file_not_found")
-        return FakeResponse.of_json({"ok": True, "file": self._describe(fields["file"])})
+        return answer_json({"ok": True, "file": self._describe(fields["file"])})
 
-    def _download(self, path: str, token: str) -> FakeResponse:
+    def _download(self, path: str, token: str) -> Response:
         found = next((x for key, x in self._files.items() if f"-{key}/" in path), None)
         if found is None:
-            return FakeResponse(404, b"")
+            return Response(status=404)
         if token != self.token:
-            return FakeResponse(302, b"", {"Location": f"{self.url}/signin"})
-        return FakeResponse(200, found[1], {"Content-Type": "application/octet-stream"})
+            return redirect(f"{self.url}/signin")
+        return Response(found[1], mimetype="application/octet-stream")
 
     def _accept(self, message: dict[str, Any]) -> str:
         ts = f"{int(time.time())}.{next(self._numbers):06}"
@@ -269,5 +268,5 @@ def _read_fields(request: FakeRequest) -> dict[str, Any]:
     return fields
 
 
-def _refuse(error: str) -> FakeResponse:
-    return FakeResponse.of_json({"ok": False, "error": error})
+def _refuse(error: str) -> Response:
+    return answer_json({"ok": False, "error": error})

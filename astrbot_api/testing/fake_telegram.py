@@ -16,9 +16,10 @@ import itertools
 import json
 import re
 from typing import Any
-from urllib.parse import unquote
 
-from .fake_platform import FakeFile, FakePlatform, FakeRequest, FakeResponse, make_post
+from werkzeug import Response
+
+from .fake_platform import FakeFile, FakePlatform, FakeRequest, answer_json, make_post
 
 MAX_TEXT_UNITS = 4096
 _MAX_CAPTION_UNITS = 1024
@@ -148,7 +149,7 @@ class FakeTelegram(FakePlatform):
         secret = self.webhook.get("secret_token", "") if secret is None else secret
         return make_post(update, **({"X_Telegram_Bot_Api_Secret_Token": secret} if secret else {}))
 
-    def describe_failure(self, status: int, retry_after_s: int | None) -> FakeResponse:
+    def describe_failure(self, status: int, retry_after_s: int | None) -> Response:
         words = {
             403: "Forbidden: bot was blocked by the user",
             429: f"Too Many Requests: retry after {retry_after_s}",
@@ -156,7 +157,7 @@ class FakeTelegram(FakePlatform):
         parameters = {} if retry_after_s is None else {"retry_after": retry_after_s}
         return _refuse(Refusal(status, words.get(status, "Internal Server Error"), **parameters))
 
-    def answer(self, request: FakeRequest) -> FakeResponse:
+    def answer(self, request: FakeRequest) -> Response:
         if request.path.startswith("/file/"):
             return self._download(request.path)
         found = re.fullmatch(r"/bot([^/]+)/(\w+)", request.path)
@@ -168,7 +169,7 @@ class FakeTelegram(FakePlatform):
             result = self._call(found[2], request.read_fields())
         except Refusal as error:
             return _refuse(error)
-        return FakeResponse.of_json({"ok": True, "result": result})
+        return answer_json({"ok": True, "result": result})
 
     def _call(self, method: str, fields: dict[str, Any]) -> Any:
         if method == "getMe":
@@ -276,18 +277,18 @@ class FakeTelegram(FakePlatform):
             path = f"{self.local_folder}/{self.token}/{path}"
         return {"file_id": file_id, "file_size": len(data), "file_path": path}
 
-    def _download(self, path: str) -> FakeResponse:
+    def _download(self, path: str) -> Response:
         for name, data in self._files.values():
-            if unquote(path) == f"/file/bot{self.token}/{name}":
-                return FakeResponse(200, data, {"Content-Type": "application/octet-stream"})
+            if path == f"/file/bot{self.token}/{name}":
+                return Response(data, mimetype="application/octet-stream")
         return _refuse(Refusal(404, "Not Found"))
 
 
-def _refuse(error: Refusal) -> FakeResponse:
+def _refuse(error: Refusal) -> Response:
     body = {"ok": False, "error_code": error.status, "description": str(error)}
     if error.parameters:
         body["parameters"] = error.parameters
-    return FakeResponse.of_json(body, error.status)
+    return answer_json(body, error.status)
 
 
 def _check_entities(text: str, entities: list[dict[str, Any]]) -> None:

@@ -16,8 +16,10 @@ import json
 import uuid
 from typing import Any
 
+from werkzeug import Response
+
 from ..deliveries.signing import sign, verify
-from .fake_platform import FakePlatform, FakeRequest, FakeResponse
+from .fake_platform import FakePlatform, FakeRequest, answer_json
 
 
 class FakeWebhookReceiver(FakePlatform):
@@ -50,18 +52,19 @@ class FakeWebhookReceiver(FakePlatform):
         headers = sign(secret or self.secret, event_id or f"msg_{uuid.uuid4()}", body, now_s=now_s)
         return {"Content-Type": "application/json", **headers}, body
 
-    def answer(self, request: FakeRequest) -> FakeResponse:
+    def answer(self, request: FakeRequest) -> Response:
         """Record a signed message once, with the decoded bytes of its files as ``bytes``."""
-        message_id = verify(self.secret, request.headers, request.body)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        message_id = verify(self.secret, headers, request.data)
         if message_id is None:
-            return FakeResponse.of_json({"error": "bad signature"}, 401)
+            return answer_json({"error": "bad signature"}, 401)
         if message_id in self._ids:
             self.duplicates += 1
         else:
             self._ids.add(message_id)
-            message = json.loads(request.body)
+            message = json.loads(request.data)
             for one in message["message"]:
                 if "data" in one:
                     one["bytes"] = base64.b64decode(one.pop("data"), validate=True)
             self.accept({**message, "id": message_id})
-        return FakeResponse.of_json({"message_id": f"m-{message_id}"})
+        return answer_json({"message_id": f"m-{message_id}"})

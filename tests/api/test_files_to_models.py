@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from werkzeug import Response
 
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.testing import ScriptedApp, make_app
-from astrbot_api.testing.fake_platform import FakePlatform, FakeRequest, FakeResponse
+from astrbot_api.testing.fake_platform import FakePlatform, FakeRequest, answer_json
 
 from .. import samples
 from .messengers import HookRequest, OneBot, Telegram
@@ -146,9 +147,9 @@ def test_a_docx_reaches_the_model_as_markdown(doors: Doors, door: str) -> None:
 class Scribe(FakePlatform):
     """An endpoint with ``/audio/transcriptions``."""
 
-    def answer(self, request: FakeRequest) -> FakeResponse:
+    def answer(self, request: FakeRequest) -> Response:
         self.accept(request.read_fields())
-        return FakeResponse.of_json({"text": "Good morning"})
+        return answer_json({"text": "Good morning"})
 
 
 def test_a_model_without_audio_gets_the_transcript_of_a_voice_message(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from werkzeug import Response
 from werkzeug.test import TestResponse
 
 from astrbot_api import create_app
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.im import pending
 from astrbot_api.testing import make_app
-from astrbot_api.testing.fake_platform import FakeResponse
 
 from ..im_platforms import PNG
 from ..servers import add_config
@@ -248,7 +248,7 @@ def test_a_polled_message_is_confirmed_before_its_files_are_fetched(tmp_path: Pa
     telegram = messenger.telegram
     release, download = threading.Event(), telegram._download
 
-    def hold(path: str) -> FakeResponse:
+    def hold(path: str) -> Response:
         assert release.wait(30)
         return download(path)
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from werkzeug import Response
 
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.chat.context import media
 from astrbot_api.errors import Unreadable
 from astrbot_api.files.reading.sound import describe, to_wav
 from astrbot_api.testing import ScriptedModel
-from astrbot_api.testing.fake_platform import FakePlatform, FakeRequest, FakeResponse
+from astrbot_api.testing.fake_platform import FakePlatform, FakeRequest, answer_json
 
 from .. import samples
 from .conftest import Api
@@ -115,10 +116,10 @@ def test_a_recording_opens_no_other_file_and_no_port(
 class Scribe(FakePlatform):
     """An endpoint with ``/audio/transcriptions``."""
 
-    def answer(self, request: FakeRequest) -> FakeResponse:
+    def answer(self, request: FakeRequest) -> Response:
         fields = request.read_fields()
         self.accept({**fields, "authorization": request.headers.get("authorization")})
-        return FakeResponse.of_json({"text": "Good morning"})
+        return answer_json({"text": "Good morning"})
 
 
 def test_a_model_without_audio_gets_the_transcript(make_scripted: Scripts) -> None:

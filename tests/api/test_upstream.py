@@ -156,7 +156,7 @@ def test_astrbots_configs_are_listed_and_selectable(
     found = api.get("/api/v1/configs").get_json()["data"]["configs"]
     assert [one["id"] for one in found] == ["default:default", "default:7f", "default"]
     assert text_of(api.chat("Hello", config_id="default:7f")) == "Hello from mock."
-    body = json.loads(newer.requests[-1].body)
+    body = json.loads(newer.requests[-1].data)
     assert body["config_id"] == "7f"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+from werkzeug import Response
 
 from astrbot_api import tool
 from astrbot_api.agent.provider import ToolCallDelta
@@ -22,7 +23,7 @@ from astrbot_api.deliveries.webhook_file import WebhookFile, read_webhooks
 from astrbot_api.errors import SettingsError
 from astrbot_api.runtime.clock import now_us
 from astrbot_api.testing import make_app
-from astrbot_api.testing.fake_platform import FakePlatform, FakeRequest, FakeResponse
+from astrbot_api.testing.fake_platform import FakePlatform, FakeRequest
 
 from ..fake_messenger import FakeMessenger
 from ..waiting import LIMIT_S, wait_for
@@ -45,19 +46,20 @@ class Receiver(FakePlatform):
         super().__init__()
         self.closing = threading.Event()
         #: Responses to the next requests, before the usual one.
-        self.next_answers: list[FakeResponse] = []
+        self.next_answers: list[Response] = []
 
-    def answer(self, request: FakeRequest) -> FakeResponse:
+    def answer(self, request: FakeRequest) -> Response:
         """Accept an event with a valid signature."""
-        event_id = verify(SECRET, request.headers, request.body)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        event_id = verify(SECRET, headers, request.data)
         assert event_id is not None
         if request.path.startswith("/hung"):
             self.closing.wait(60)
         elif self.next_answers:
             return self.next_answers.pop(0)
         else:
-            self.accept({"id": event_id, **orjson.loads(request.body)})
-        return FakeResponse(204, b"")
+            self.accept({"id": event_id, **orjson.loads(request.data)})
+        return Response(status=204)
 
     def types(self) -> list[str]:
         """Return the types of the received events."""
@@ -183,7 +185,7 @@ def test_an_event_counts_for_its_key_until_it_is_sent(
     def read_bytes() -> int:
         return int(api.get("/api/v1/keys/self").get_json()["data"]["used"]["stored_bytes"])
 
-    receiver.next_answers += [FakeResponse(503, b"")] * 3
+    receiver.next_answers += [Response(status=503)] * 3
     api.chat(text, session_id="room")
     api.client.delete("/api/v1/chat/sessions/room?username=alice", headers={"X-API-Key": api.key})
     assert read_bytes() > len(text)
@@ -252,10 +254,10 @@ def test_an_event_is_retried_while_its_webhook_is_missing(
     file = api.state.settings.data_dir / "webhooks.toml"
     text, accept = file.read_text(encoding="utf-8"), receiver.answer
 
-    def write_empty_file(request: FakeRequest) -> FakeResponse:
+    def write_empty_file(request: FakeRequest) -> Response:
         file.write_text("", encoding="utf-8")
         monkeypatch.setattr(receiver, "answer", accept)
-        return FakeResponse(503, b"")
+        return Response(status=503)
 
     monkeypatch.setattr(receiver, "answer", write_empty_file)
     api.chat("Hello")
@@ -267,17 +269,17 @@ def test_an_event_is_retried_while_its_webhook_is_missing(
 @pytest.mark.parametrize(
     ("answers", "statuses"),
     [
-        ([(500, b"x" * 100_000)], ["sent"]),
-        ([(500, b"x" * 100_000)] * 3, ["failed"]),
-        ([(200, b"x" * 100_000)], ["sent"]),
-        ([(404, b"x" * 100_000)] * 2, ["sent"]),
-        ([(410, b"x" * 100_000)], ["failed"]),
+        ([(b"x" * 100_000, 500)], ["sent"]),
+        ([(b"x" * 100_000, 500)] * 3, ["failed"]),
+        ([(b"x" * 100_000, 200)], ["sent"]),
+        ([(b"x" * 100_000, 404)] * 2, ["sent"]),
+        ([(b"x" * 100_000, 410)], ["failed"]),
     ],
 )
 def test_the_status_of_a_long_response_decides(
     make_webhook_app: Any, receiver: Receiver, answers: Any, statuses: list[str]
 ) -> None:
-    receiver.next_answers = [FakeResponse(*one) for one in answers]
+    receiver.next_answers = [Response(*one) for one in answers]
     api = make_webhook_app('events = ["run_ended"]\n')
     api.chat("Hello")
     wait_for(lambda: _statuses(api) == statuses)

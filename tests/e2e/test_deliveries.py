@@ -12,11 +12,12 @@ from typing import Any
 
 import orjson
 import pytest
+from werkzeug import Response
 
 from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.testing import FakeTelegram
 from astrbot_api.testing.fake_openai import FakeOpenAI
-from astrbot_api.testing.fake_platform import FakeRequest, FakeResponse
+from astrbot_api.testing.fake_platform import FakeRequest, answer_json
 
 from ..servers import Server, create_key, write_config
 from ..waiting import wait_for
@@ -87,12 +88,12 @@ class HoldingTelegram(FakeTelegram):
         self.held = threading.Event()
         self._go_on = threading.Event()
 
-    def answer(self, request: FakeRequest) -> FakeResponse:
+    def answer(self, request: FakeRequest) -> Response:
         if request.path.endswith("sendMessage"):
             if self.takes <= 0:
                 self.held.set()
                 self._go_on.wait(60)
-                return FakeResponse.of_json({"ok": False, "error_code": 500}, 500)
+                return answer_json({"ok": False, "error_code": 500}, 500)
             self.takes -= 1
         return super().answer(request)
 

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from werkzeug import Response
 
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.errors import SettingsError
 from astrbot_api.im.adapter import Adapter
 from astrbot_api.im.apprise import write_html
 from astrbot_api.im.markdown import read_markdown
-from astrbot_api.testing.fake_platform import FakePlatform, FakeRequest, FakeResponse
+from astrbot_api.testing.fake_platform import FakePlatform, FakeRequest
 from tests.im_platforms import DOCUMENT, PDF, Outbox, make_file, make_request, open_adapter
 
 #: For modules of other services that Apprise loads.
@@ -25,9 +26,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 class FakeService(FakePlatform):
     """Receives notifications of ``json://`` and ``form://``."""
 
-    def answer(self, request: FakeRequest) -> FakeResponse:
-        self.accept(json.loads(request.body))
-        return FakeResponse(200, b"")
+    def answer(self, request: FakeRequest) -> Response:
+        self.accept(json.loads(request.data))
+        return Response(status=200)
 
 
 @pytest.fixture

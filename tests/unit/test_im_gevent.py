@@ -12,7 +12,6 @@ PROGRAM = """
 from gevent import monkey; monkey.patch_all()
 import sys, threading
 from astrbot_api import testing
-from astrbot_api.testing.fake_platform import FakeResponse
 from tests.im_platforms import Outbox, PICTURE, open_adapter
 
 COUNT = 5

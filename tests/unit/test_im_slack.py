@@ -151,11 +151,9 @@ def test_files_arrive_with_their_bytes_and_names(fake: FakeSlack, outbox: Outbox
 def test_an_upload_to_another_host_is_refused(
     fake: FakeSlack, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from astrbot_api.testing.fake_platform import FakeResponse
+    from astrbot_api.testing.fake_platform import answer_json
 
-    answer = FakeResponse.of_json(
-        {"ok": True, "file_id": "F1", "upload_url": "http://169.254.169.254/x"}
-    )
+    answer = answer_json({"ok": True, "file_id": "F1", "upload_url": "http://169.254.169.254/x"})
     monkeypatch.setattr(fake, "_begin_upload", lambda fields: answer)
     with pytest.raises(PlatformError, match="is not Slack's"):
         outbox.send(PICTURE, to="C123ABC456")

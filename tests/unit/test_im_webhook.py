@@ -295,9 +295,9 @@ def test_the_documentations_examples_work_at_both_ends(
     Outbox(adapter).send("Good morning", to="42")
     got = fake.requests[0]
     for _ in range(2):
-        assert client.post("/from-bot", headers=got.headers, data=got.body).status_code == 200
+        assert client.post("/from-bot", headers=dict(got.headers), data=got.data).status_code == 200
     assert capsys.readouterr().out.count("Good morning") == 1
-    forged = client.post("/from-bot", headers=got.headers, data=got.body + b" ")
+    forged = client.post("/from-bot", headers=dict(got.headers), data=got.data + b" ")
     assert forged.status_code == 401
 
 
