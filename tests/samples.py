@@ -101,7 +101,12 @@ def make_docx(more: str = "", media: Mapping[str, bytes] | None = None, **notes:
 
 
 def make_xlsx(
-    more: str = "", state: str = "visible", settings: str = "", comments: str = "", boxes: str = ""
+    more: str = "",
+    state: str = "visible",
+    settings: str = "",
+    comments: str = "",
+    boxes: str = "",
+    styles: str = "",
 ) -> bytes:
     namespace = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     cells = (
@@ -124,6 +129,7 @@ def make_xlsx(
                 ("comments", "../comments1.xml"), ("drawing", "../drawings/drawing1.xml")
             ),
             "xl/drawings/drawing1.xml": f"<wsDr>{boxes}</wsDr>",
+            "xl/styles.xml": f'<styleSheet xmlns="{namespace}">{styles}</styleSheet>',
             "xl/comments1.xml": f'<comments xmlns="{namespace}">{comments}</comments>',
         },
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
+import html
 import io
 import json
 import lzma
@@ -597,6 +598,49 @@ def test_formulas_of_a_program_that_does_not_calculate_are_shown() -> None:
     sheet = samples.make_xlsx(row, settings='<calcPr fullCalcOnLoad="1"/>')
     assert "| =B1*2 | 4711 |" in read(sheet)
     assert "| 0 | 4711 |" in read(samples.make_xlsx(row))
+
+
+def test_a_formula_that_cells_share_is_shown_in_each_of_them() -> None:
+    row = (
+        '<row r="3"><c r="A3"><f t="shared" ref="A3:B3" si="0">A1*2</f></c>'
+        '<c r="B3"><f t="shared" si="0"/></c><c r="C3"><f t="shared" si="0"/><v>7</v></c></row>'
+    )
+    assert "| =A1*2 | =A1*2 (of another row or column) | 7 |" in read(samples.make_xlsx(row))
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ("General", ["0.153", "-1234567.891", "0"]),
+        ("0.0%", ["15.3%", "-123456789.1%", "0.0%"]),
+        (
+            '[$€-407] #,##0.00;[Red]([$€-407] #,##0.00);"none"',
+            ["€ 0.15", "(€ 1,234,567.89)", "none"],
+        ),
+        ('_-* #,##0.00\\ "zł"_-', ["0.15 zł", "-1,234,567.89 zł", "0.00 zł"]),
+        ('[>=0.1]0.0##,"K";[<0]0.0,,"M";General" x"', ["0.0K", "1.2M", "0 x"]),
+        ("# ?/?", ["1/7", "-1234567 8/9", "0"]),
+        ("0.00E+00", ["1.53E-01", "-1.23E+06", "0.00E+00"]),
+        ("00000", ["00000", "-1234568", "00000"]),
+        ("000-00", ["000-00", "-12345-68", "000-00"]),
+        (";;", ["", "", ""]),
+        ("#.##", [".15", "-1234567.89", ""]),
+        ('d.m.yy" G"', ["2024-02-03", "2023-12-25 12:00:00", "1900-01-01"]),
+        ("[h]:mm", ["1087800:00:00", "1086852:00:00", "24:00:00"]),
+    ],
+)
+def test_the_numbers_of_a_sheet_are_read_as_they_are_shown(code: str, shown: list[str]) -> None:
+    numbers = ["0.153", "-1234567.891", "0"]
+    if any(letter in code for letter in "yh"):
+        numbers = ["45325", "45285.5", "1"]
+    cells = "".join(f'<c r="{"ABC"[at]}3" s="1"><v>{one}</v></c>' for at, one in enumerate(numbers))
+    styles = (
+        f'<numFmts><numFmt numFmtId="170" formatCode="{html.escape(code)}"/></numFmts>'
+        '<cellXfs><xf numFmtId="0"/><xf numFmtId="170"/></cellXfs>'
+    )
+    row = f'<row r="3">{cells}<c r="D3" s="1" t="str"><v>7</v></c></row>'
+    text = read(samples.make_xlsx(row, styles=styles))
+    assert text.splitlines()[-1] == f"| {' | '.join([*shown, '7'])} |"
 
 
 def test_a_sheet_with_a_cell_far_away_is_read() -> None:

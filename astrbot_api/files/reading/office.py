@@ -7,6 +7,7 @@ import posixpath
 import re
 import zipfile
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 from xml.etree import ElementTree as ET
@@ -21,7 +22,7 @@ _MAX_UNPACKED_BYTES = 512 * 2**20
 
 #: Maximum number of rows of a sheet, and of cells of a workbook.
 _MAX_ROWS = 20_000
-_MAX_CELLS = 400_000
+MAX_CELLS = 400_000
 
 _MAX_LISTED = 200
 
@@ -111,11 +112,11 @@ def read_sheets(data: bytes) -> str:
         parts, cells = [], 0
         for sheet in workbook.sheets_metadata:
             rows = workbook.get_sheet_by_name(sheet.name).iter_rows()
-            table, count = _to_table(rows, _MAX_CELLS - cells)
+            table, count = _to_table(rows, MAX_CELLS - cells)
             cells += count
             hidden = "" if sheet.visible == SheetVisibleEnum.Visible else " (hidden)"
             parts.append(f"## {sheet.name}{hidden}\n\n{table}".rstrip())
-            if cells >= _MAX_CELLS:
+            if cells >= MAX_CELLS:
                 parts.append("[Only the first cells were read.]")
                 break
     except PasswordError as error:
@@ -149,6 +150,9 @@ def _to_cell(value: Any) -> str:
         return str(int(value))
     if isinstance(value, float):
         return f"{value:.15g}"  # the precision of spreadsheets
+    if isinstance(value, timedelta):
+        minutes, seconds = divmod(round(value.total_seconds()), 60)
+        return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
     return str(value)
 
 

@@ -1,7 +1,7 @@
 """Text extraction from workbooks, for jobs. Sheets of xlsx are corrected before they are read.
 
-calamine shows cells without a stored value and errors as empty cells, and needs memory for all
-cells between the first and the last one.
+calamine shows cells without a stored value and errors as empty cells and numbers without their
+format, and needs memory for all cells between the first and the last one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
 from ...runtime.decoding import decode
+from .number_formats import NumberFormats
 from .office import (
+    MAX_CELLS,
     Package,
     iter_local,
     iter_relations,
@@ -39,8 +41,12 @@ _MAX_AREA = 2_000_000
 #: Maximum number of empty cells before a cell of an XML workbook, and of cells merged with it.
 _MAX_GAP = 100
 
-#: A cell with a formula: attributes, formula, value. Source: ECMA-376, 18.3.1.4.
-_FORMULA = re.compile(rb"<c\b([^<>]*)><f\b[^<>]*>([^<]+)</f>(?:<v>([^<]*)</v>|<v\s*/>)?</c>")
+#: A cell with a formula: attributes, number of a shared formula, formula, value. Only the first
+#: cell with a shared formula contains it. Source: ECMA-376, 18.3.1.4.
+_FORMULA = re.compile(
+    rb'<c\b([^<>]*)><f\b(?:[^<>]*\ssi="(\d+)")?[^<>]*?(?:/>|>([^<]*)</f>)'
+    rb"(?:<v>([^<]*)</v>|<v\s*/>)?</c>"
+)
 _TYPE = re.compile(rb'\st="[^"]*"')
 _ERROR = re.compile(rb'(<c\b[^<>]*)\st="e"')
 _ROW = re.compile(rb'(<row\b[^<>]*?\sr=")(\d+)"')
@@ -109,7 +115,7 @@ def _iter_remarks(package: Package) -> Iterator[str]:
 
 
 def _correct_workbook(package: Package) -> bytes:
-    """Return a workbook in which formulas without a value and errors are texts.
+    """Return a workbook in which formulas without a value, errors and most numbers are texts.
 
     Empty rows and columns between distant cells are removed.
     """
@@ -117,9 +123,10 @@ def _correct_workbook(package: Package) -> bytes:
     changed = {}
     # The writer of the file did not calculate, and wrote 0 as each value.
     is_uncalculated = b'fullCalcOnLoad="1"' in _read(package, _WORKBOOK)
-    for name in filter(_SHEET.fullmatch, package.names):
+    formats = NumberFormats(_read(package, "xl/styles.xml"), MAX_CELLS)
+    for name in sorted(filter(_SHEET.fullmatch, package.names), key=lambda one: (len(one), one)):
         sheet = _read(package, name)
-        corrected = _correct_sheet(sheet, is_uncalculated)
+        corrected = _correct_sheet(sheet, is_uncalculated, formats)
         if corrected != sheet:
             changed[name] = corrected
     package.source.seek(0)
@@ -140,18 +147,22 @@ def _read(package: Package, name: str) -> bytes:
     return package.read(name)
 
 
-def _correct_sheet(sheet: bytes, is_uncalculated: bool) -> bytes:
+def _correct_sheet(sheet: bytes, is_uncalculated: bool, formats: NumberFormats) -> bytes:
     uncalculated = (None, b"", b"0") if is_uncalculated else ()
+    shared: dict[bytes | None, bytes] = {None: b""}
 
     def show(cell: re.Match[bytes]) -> bytes:
-        attributes, formula, value = cell.groups()
+        attributes, number, formula, value = cell.groups()
+        formula = formula or shared.get(number, b"")
+        shared.setdefault(number, formula + b" (of another row or column)")
         is_text = b't="str"' in attributes  # which may be empty
-        if value not in uncalculated and (value or is_text):
+        if not formula or (value not in uncalculated and (value or is_text)):
             return cell[0]
         return b'<c%s t="str"><v>=%s</v></c>' % (_TYPE.sub(b"", attributes), formula)
 
     if b"<f" in sheet:
         sheet = _FORMULA.sub(show, sheet)
+    sheet = formats.show(sheet)
     if b't="e"' in sheet:
         sheet = _ERROR.sub(rb'\1 t="str"', sheet)
     if not _is_large(sheet):

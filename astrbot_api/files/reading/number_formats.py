@@ -1,0 +1,212 @@
+"""Number formats of workbooks, for jobs: with the format ``0.0%``, ``0.153`` is shown as ``15.3%``.
+
+Dates, times and durations are left to calamine. Source: ECMA-376, part 1, 18.8.30 and 18.8.31.
+"""
+
+from __future__ import annotations
+
+import decimal
+import operator
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from xml.etree import ElementTree as ET
+from xml.sax.saxutils import escape
+
+from .office import iter_local
+
+#: Formats that a workbook does not define. Their signs of currencies depend on the language.
+_BUILT_IN = {
+    1: "0", 2: "0.00", 9: "0%", 10: "0.00%", 11: "0.00E+00", 12: "# ?/?", 13: "# ??/??",
+    **dict.fromkeys((3, 5, 6, 37, 38, 41, 42), "#,##0"),
+    **dict.fromkeys((4, 7, 8, 39, 40, 43, 44), "#,##0.00"),
+}  # fmt: skip
+
+#: A quoted text, an escaped sign, a gap, a part in brackets, a mark, or another sign.
+_PART = re.compile(
+    r'"([^"]*)"|[\\!](.)|[_*].|\[([^\]]*)\]|(General|E[+-]0+|[0#?.,%;])|(.)',
+    re.IGNORECASE | re.DOTALL,
+)
+#: A cell with a value in one of some styles: attributes, style, value.
+_STYLED = rb'<c\b([^<>]*?\ss="(%s)"[^<>]*)>(?:<f\b[^<>]*(?:/>|>[^<]*</f>))?<v>([^<]*)</v>'
+
+_CONDITION = re.compile(r"(<=|>=|<>|<|>|=)(-?\d*\.?\d+)")
+_TESTS: dict[str, Callable[[Decimal, Decimal], bool]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq,
+    "<>": operator.ne,
+}  # fmt: skip
+_FRACTION = re.compile(r"(?:([#0?]+)\\? )?[#0?]+\\?/([?#]+|[1-9]\d{0,3})")
+
+#: Signs of dates and times, and of texts.
+_OTHERS = frozenset("ymdhsgbe@")
+
+#: Length of the longest format of Excel.
+_MAX_CHARS = 255
+
+#: Numbers of workbooks have 15 digits. Halves are rounded away from zero.
+_STORED = decimal.Context(prec=15, rounding=decimal.ROUND_HALF_UP)
+_SHOWN = decimal.Context(prec=60, rounding=decimal.ROUND_HALF_UP)
+
+
+class NumberFormats:
+    """The formats of the cells of a workbook.
+
+    :param styles: The workbook's styles, as XML.
+    :param room: Maximum number of cells whose format is shown.
+    """
+
+    def __init__(self, styles: bytes, room: int) -> None:
+        root = ET.fromstring(styles or b"<styles/>")
+        codes = {str(number): code for number, code in _BUILT_IN.items()}
+        for one in iter_local(root, "numFmt"):
+            codes[one.get("numFmtId", "")] = one.get("formatCode", "")
+        cells = [one for part in iter_local(root, "cellXfs") for one in part]
+        used = [one.get("numFmtId", "") for one in cells]
+        known = {number: read_format(codes[number]) for number in codes.keys() & used}
+        self._formats = {b"%d" % at: known.get(number) for at, number in enumerate(used)}
+        self._room = room
+
+    def show(self, sheet: bytes) -> bytes:
+        """Return a sheet in which the numbers with a format are texts."""
+        styles = [style for style, write in self._formats.items() if write is not None]
+        if styles and self._room > 0:
+            cell = _STYLED % b"|".join(styles)
+            sheet, count = re.subn(cell, self._write, sheet, count=self._room)
+            self._room -= count
+        return sheet
+
+    def _write(self, cell: re.Match[bytes]) -> bytes:
+        attributes, style, value = cell.groups()
+        write = self._formats[style]
+        if write is None or b' t="' in attributes.replace(b' t="n"', b""):
+            return cell[0]
+        return b'<c%s t="str"><v>%s</v>' % (
+            attributes.replace(b' t="n"', b""),
+            escape(write(value.decode())).encode(),
+        )
+
+
+def read_format(code: str) -> Callable[[str], str] | None:
+    """Return the function that writes a stored number, or None for dates and texts."""
+    fraction = _FRACTION.fullmatch(code)
+    sections = [_Section()]
+    for part in _PART.finditer(code[:_MAX_CHARS]):
+        if part[4] == ";":
+            sections.append(_Section())
+        elif not fraction and len(sections) < 4 and not sections[-1].add(part):
+            return None
+    first, *others = sections = sections[:3]
+    if others and not first.condition:
+        first.condition = ">" if others[1:] else ">="
+        others[0].condition = others[0].condition or "<"
+
+    def write(stored: str) -> str:
+        try:
+            value = _STORED.create_decimal(stored)
+            if fraction and value.adjusted() < _STORED.prec:
+                return _write_fraction(value, fraction[1], fraction[2])
+            return next((one for one in sections if one.accepts(value)), sections[-1]).write(value)
+        except (ArithmeticError, ValueError):  # no number, or a very large one
+            return stored
+
+    return write
+
+
+def _write_fraction(value: Decimal, whole: str | None, denominator: str) -> str:
+    if denominator.isdigit():
+        parts = round(abs(value) * int(denominator))
+        count, rest = divmod(parts, int(denominator)) if whole else (0, parts)
+        shown = f"{rest}/{denominator}"
+    else:
+        nearest = Fraction(abs(value)).limit_denominator(10 ** len(denominator) - 1)
+        count, left = divmod(nearest, 1) if whole else (0, nearest)
+        rest, shown = left.numerator, f"{left.numerator}/{left.denominator}"
+    sign = "-" if value < 0 and (count or rest) else ""
+    return sign + " ".join([str(count)] * bool(count or not rest) + [shown] * bool(rest))
+
+
+class _Section:
+    """A part of a format, for the numbers that fulfil its condition."""
+
+    def __init__(self) -> None:
+        self.condition = ""
+        self._operand = Decimal(0)
+        #: Places of digits, which are true if they show 0, and texts between them.
+        self._whole: list[bool | str] = []
+        self._decimals = self._tail = self._head = self._grouping = ""
+        self._is_after_point = False
+        self._power = self._commas = 0
+        self._style = "f"
+
+    def add(self, part: re.Match[str]) -> bool:
+        """Add a part of the format. Return False if it is of a date or a text."""
+        quoted, sign, bracket, mark, letter = part.groups()
+        text = quoted or sign or letter or ""
+        if bracket:
+            condition = _CONDITION.fullmatch(bracket)
+            if condition is not None:
+                self.condition, self._operand = condition[1], Decimal(condition[2])
+            text = bracket[1:].partition("-")[0] if bracket.startswith("$") else ""
+        if _OTHERS.issuperset((letter or bracket or "0").lower()):
+            return False
+        if mark == "%":
+            self._power += 2
+            text = mark
+        elif mark:
+            self._add_mark(mark)
+        if self._is_after_point:
+            self._tail += text
+        elif self._whole:
+            self._whole.append(text)
+        else:
+            self._head += text
+        return True
+
+    def _add_mark(self, mark: str) -> None:
+        if mark == ",":
+            self._commas += 1
+        elif mark == ".":
+            self._is_after_point = True
+        elif mark not in "0#?":
+            self._style = "E" if mark[0] in "Ee" else "g"
+            self._whole += [True] if self._style == "g" else []
+        elif self._is_after_point:
+            self._decimals += mark
+        else:
+            self._grouping = "," if self._commas else self._grouping
+            self._commas = 0  # at the end, each one divides by a thousand
+            self._whole.append(mark == "0")
+
+    def accepts(self, value: Decimal) -> bool:
+        return not self.condition or _TESTS[self.condition](value, self._operand)
+
+    def write(self, value: Decimal) -> str:
+        """Return a number with the texts around it.
+
+        :raises ArithmeticError: when it has too many digits.
+        """
+        if not self._whole and not self._is_after_point:
+            return self._head
+        number = abs(value).scaleb(self._power - 3 * self._commas)
+        places = len(self._decimals)
+        if self._style == "f":
+            number = number.quantize(Decimal(1).scaleb(-places), context=_SHOWN)
+            whole, _, decimals = f"{number:{self._grouping}f}".partition(".")
+            kept = len(self._decimals.rstrip("#?"))
+            decimals = decimals[:kept] + decimals[kept:].rstrip("0")
+        elif self._style == "g":
+            whole, decimals = f"{float(number):.15g}", ""
+        else:
+            whole, _, decimals = f"{float(number):.{places}E}".partition("." if places else "E")
+        digits = list("" if whole == "0" else whole)
+        pieces = [self._tail, decimals, "." if decimals else ""]
+        for one in reversed(self._whole):
+            if isinstance(one, str):
+                pieces.append(one)
+            elif digits or one:
+                pieces.append(digits.pop() if digits else "0")
+        pieces += reversed(digits)
+        is_signed = value < 0 and self.condition not in ("<", "<=")
+        pieces += [self._head, "-" if is_signed and (whole + decimals).strip("0") else ""]
+        return "".join(reversed(pieces))
