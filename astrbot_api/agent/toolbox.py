@@ -74,6 +74,7 @@ class Toolbox:
         for name in self.left_out:
             del self._tools[name]
         self._max_tools = max_tools
+        self._offered = tuple(self._tools)
         self._budget = ToolBudget(limits)
         self._approve = approve
         self._timeout_s = timeout_s
@@ -92,11 +93,15 @@ class Toolbox:
     def to_specs(self, caller_tools: Sequence[ToolSpec] = ()) -> list[ToolSpec]:
         """Return all descriptions for the model: the tools in order, then those of the caller.
 
+        Errors about unknown tools then list these names.
+
         :param caller_tools: They replace tools of the same name, and count towards ``max_tools``.
         """
         replaced = {spec["function"]["name"] for spec in caller_tools}
         own = [tool.to_spec() for name, tool in self._tools.items() if name not in replaced]
-        return [*own[: max(0, self._max_tools - len(caller_tools))], *caller_tools]
+        specs = [*own[: max(0, self._max_tools - len(caller_tools))], *caller_tools]
+        self._offered = tuple(spec["function"]["name"] for spec in specs)
+        return specs
 
     def may_repeat(self, name: str) -> bool:
         """Return whether a call of a tool may be repeated after its result was lost."""
@@ -135,7 +140,7 @@ class Toolbox:
         """
         tool = self._tools.get(name)
         if tool is None:
-            known = ", ".join(self._tools) or "none"
+            known = ", ".join(self._offered) or "none"
             return f"error: there is no tool named {name}; the tools are: {known}"
         values = _read(tool, arguments)
         if values is None:

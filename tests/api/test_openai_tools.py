@@ -124,6 +124,20 @@ def test_server_tools_run_together_with_client_tools(make_scripted: Make) -> Non
     assert model.seen[1][-1] == {"role": "tool", "tool_call_id": "d1", "content": "four"}
 
 
+def test_the_error_of_an_unknown_tool_lists_the_clients_tools(make_scripted: Make) -> None:
+    def answer(messages: Any) -> Iterator[Delta]:
+        if messages[-1]["role"] == "user":
+            yield ToolCallDelta(0, "c1", "weather", "{}")
+        else:
+            yield TextDelta("fine")
+
+    api, model = make_scripted(answer)
+    post(api, messages=[USER], tools=[WEATHER])
+    listed = model.seen[-1][-1]["content"].partition("the tools are: ")[2].split(", ")
+    assert listed == model.offered[0]
+    assert "get_weather" in listed
+
+
 def test_server_and_client_tools_together_have_a_limit(make_scripted: Make) -> None:
     api, model = make_scripted("fine")
     tools = [
