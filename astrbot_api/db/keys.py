@@ -140,11 +140,11 @@ def _keep_old_secret(db: peewee.Database, old: ApiKey, until: int) -> None:
 def revoke_key(db: peewee.Database, key_id: str) -> dict[str, Any] | None:
     """Revoke a key and stop its turns. Return it as before, or None if it does not exist."""
     key, now = find_key(db, key_id), now_us()
-    stop_of_key(db, key_id)
     end_session_keys(db, key_id)
     ApiKey.update(revoked_at=peewee.fn.COALESCE(ApiKey.revoked_at, now), updated_at=now).where(
         ApiKey.key_id == key_id
     ).execute(db)
+    stop_of_key(db, key_id)
     return key
 
 

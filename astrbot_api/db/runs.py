@@ -8,6 +8,7 @@ from typing import Any
 
 import peewee
 
+from ..errors import ApiError
 from ..runtime.clock import now_us, to_iso, to_iso_or_none
 from .approvals import remove_approvals
 from .checkpoints import remove_checkpoints
@@ -15,7 +16,7 @@ from .locks import lock_session
 from .models.keys import ApiKey
 from .models.runs import RUN_ACTIVE, RUN_WAITING, Run, RunApproval, RunCheckpoint
 from .models.sessions import ChatSession, Message
-from .prepared import Prepared, equals, insert, param, params
+from .prepared import Prepared, equals, param, params
 
 #: The ``worker_id`` of a run that any worker may take over.
 NOBODY = ""
@@ -49,6 +50,21 @@ _LIST_ACTIVE = Prepared(
 _LIST_PUT_DOWN = Prepared(
     Run.select(*_OF_ACTIVE).where(equals(Run.session) & RUN_WAITING).order_by(Run.id)
 )
+
+# Also counts its key if that is valid, so that opening a turn needs no statement for it.
+_ADD = Prepared(
+    Run.insert(
+        **params(
+            "run_id", "session", "key_id", "worker_id", "status", "user_message",
+            "llm_checkpoint_id", "created_at", "started_at", "request",
+        )
+    ).returning(
+        Run.id,
+        peewee.fn.EXISTS(
+            ApiKey.select(ApiKey.key_id).where(equals(ApiKey.key_id) & ApiKey.revoked_at.is_null())
+        ),
+    )
+)  # fmt: skip
 
 # Also matches a running run: the result of an earlier attempt may have been lost.
 _START = Prepared(
@@ -143,24 +159,29 @@ def add_run(
     checkpoint: str,
     request: str | None = None,
     first: bool = False,
+    checks_key: bool = False,
 ) -> tuple[int, int]:
     """Append a run to its session's queue.
 
+    :param checks_key: Whether ``key_id`` is an API key, which must be valid.
     :param first: Whether this transaction has created the session, so that its queue is empty.
     :param request: The JSON with which another worker can resume it, or None if none can.
     :param checkpoint: The ``llm_checkpoint_id`` of its messages.
     :returns: Its number, and the number of runs in the queue before it.
+    :raises ApiError: ``invalid_api_key`` if the key was revoked or deleted.
     """
     lock_session(db, session)
     ahead = 0 if first else _COUNT_ACTIVE.execute(db, session=session).fetchone()[0]
     now = now_us()
     status, started_at = ("queued", None) if ahead else ("running", now)
-    row = insert(
-        db, Run, run_id=run_id, session=session, key_id=key_id, worker_id=worker_id, status=status,
+    number, is_valid = _ADD.execute(
+        db, run_id=run_id, session=session, key_id=key_id, worker_id=worker_id, status=status,
         user_message=user_message, llm_checkpoint_id=checkpoint, created_at=now,
         started_at=started_at, request=request,
     ).fetchone()  # fmt: skip
-    return row[0], ahead
+    if checks_key and not is_valid:
+        raise ApiError("invalid_api_key", "Invalid API key")
+    return number, ahead
 
 
 def has_earlier_run(db: peewee.Database, session: int, number: int) -> bool:

@@ -131,7 +131,7 @@ def _find_host_user(request: Request, authenticate: Authenticate | None) -> Host
 def _to_caller(user: HostUser) -> Caller:
     """Return the caller for a user of the application, bound to the user's own name."""
     key_id = str(uuid.uuid5(_HOST_USERS, user.username))
-    guard = KeyGuard(key_id, key_id, KeyRules(username=user.username))
+    guard = KeyGuard(key_id, key_id, KeyRules(username=user.username), is_key=False)
     return Caller(key_id, _HOST_PREFIX, frozenset(user.scopes), guard)
 
 
@@ -188,7 +188,7 @@ def find_header_login(now: Request) -> Login | None:
 def _to_owner(login: Login) -> Caller:
     """Return the caller for the owner, with all scopes and its own name as the default."""
     key_id = str(uuid.uuid5(_OWNERS, login.name))
-    guard = KeyGuard(key_id, key_id, KeyRules(default_username=login.name))
+    guard = KeyGuard(key_id, key_id, KeyRules(default_username=login.name), is_key=False)
     return Caller(key_id, "owner", frozenset(ALL_SCOPES), guard, is_owner=True)
 
 

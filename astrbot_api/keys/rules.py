@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -174,12 +174,14 @@ class KeyGuard:
 
     :param root_id: The key itself, or the parent of a session key.
     :param root_rules: The rules of a session key's parent.
+    :param is_key: False for an owner's login and for a user of the embedding application.
     """
 
     key_id: str
     root_id: str
     rules: KeyRules
     root_rules: KeyRules = NO_RULES
+    is_key: bool = field(default=True, kw_only=True)
 
     @property
     def counted(self) -> tuple[tuple[str, KeyRules], ...]:

@@ -635,6 +635,27 @@ def test_turns_are_stopped_with_their_key(api: Api, end: Callable[..., Any]) -> 
     api.state.chat.runs.stop([kept])
 
 
+@pytest.mark.parametrize("end", [keys.revoke_key, keys.delete_key])
+@pytest.mark.parametrize("kind", ["plain", "limited", "session key"])
+def test_no_turn_begins_after_its_key_has_ended(
+    api: Api, monkeypatch: pytest.MonkeyPatch, end: Callable[..., Any], kind: str
+) -> None:
+    key = make_key(api, **({"streams": 9} if kind == "limited" else {}))
+    key_id = ask(api, key, "/api/v1/keys/self").json["data"]["key_id"]
+    used = mint(api, key).json["data"]["api_key"] if kind == "session key" else key
+    start = api.state.chat.runs.start
+
+    def start_late(*args: Any) -> Any:
+        api.state.db.write(lambda db: end(db, key_id))
+        return start(*args)
+
+    assert say(api, used).status_code == 200
+    before = api.count_rows("run"), api.count_rows("message")
+    monkeypatch.setattr(api.state.chat.runs, "start", start_late)
+    assert refusal(say(api, used)) == (401, "invalid_api_key")
+    assert (api.count_rows("run"), api.count_rows("message")) == before
+
+
 FORM = "multipart/form-data; boundary=B"
 
 

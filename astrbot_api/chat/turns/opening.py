@@ -178,6 +178,8 @@ class TurnOpener:
             db, run_id, session.id, key_id=request.key_id, worker_id=worker_id,
             user_message=user_message, checkpoint=found.checkpoint, request=packed,
             first=found.session is None,
+            # The key may have been revoked since the request was checked.
+            checks_key=request.key_id is not None and (not request.guard or request.guard.is_key),
         )  # fmt: skip
         turn = OpenTurn(
             run_id=run_id,
