@@ -72,6 +72,8 @@ def _to_api_error(error: HTTPException) -> ApiError:
         where = f"the API is at {root}"
         if request.path.startswith("/v1/"):  # the usual base URL of OpenAI's clients
             where = f"OpenAI's API is at {root}/openai; ASTRBOT_OPENAI_AT_ROOT=1 adds /v1"
+        elif request.path == "/register":  # where MCP clients go when their key is rejected
+            where = f"{root}/mcp has no OAuth, it needs a valid API key"
         return ApiError("path_not_found", f"There is nothing here; {where}")
     if error.code == 405:
         # A method that no route can have (Source: RFC 9110, 15.5.6).
