@@ -13,7 +13,7 @@ from .admin.register import register_admin
 from .agent.custom_agent import Agent, AgentOutput, list_outputs, make_agent, may_resume
 from .agent.provider import ModelMessage, Provider
 from .agent.tools import Tool, ToolContext
-from .config.settings import list_misspelt, load_settings
+from .config.loading import list_misspelt, load_settings
 from .errors import SettingsError
 from .http.api import build_api
 from .http.checks import ReadinessChecks

@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from ..config.settings import Settings, list_misspelt
+from ..config.loading import list_misspelt
+from ..config.settings import Settings
 from ..db import keys
 from ..db.audit import AuditEntry, key_entry, write_audited
 from ..db.store import open_store

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from ..config.settings import Settings, load_settings
+from ..config.loading import load_settings
+from ..config.settings import Settings
 from ..db.store import Store, open_store
 
 _HELP = "Data directory (default: ASTRBOT_DATA_DIR, else ./data)."

@@ -12,7 +12,8 @@ import peewee
 
 from ..config.agents import AgentConfig, read_config
 from ..config.files import ConfigFiles, iter_stamps
-from ..config.settings import Settings, list_misspelt
+from ..config.loading import list_misspelt
+from ..config.settings import Settings
 from ..db import keys
 from ..db.deliveries import EVENT_PREFIX, list_newest
 from ..db.leases import find_skew_s

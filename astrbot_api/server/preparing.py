@@ -12,7 +12,8 @@ from pathlib import Path
 import peewee
 
 from ..config.files import ConfigFiles
-from ..config.settings import Settings, load_settings
+from ..config.loading import load_settings
+from ..config.settings import Settings
 from ..db import keys, owners
 from ..db.store import open_store
 from ..deliveries.webhook_file import WebhookFile

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from ..config.agents import ProviderConfig
 from ..config.files import ConfigFiles
-from ..config.settings import load_settings
+from ..config.loading import load_settings
 from ..errors import SettingsError
 from ..providers import local_model as model_sidecar
 from ..providers.local import DEMO_VARIABLE, URL_VARIABLE

@@ -14,7 +14,7 @@ import pytest
 from flask import Flask, Request, abort, jsonify, redirect, request
 
 from astrbot_api import AppState, AstrBotAPI, HostUser, SettingsError
-from astrbot_api.config.settings import load_settings
+from astrbot_api.config.loading import load_settings
 from astrbot_api.server.preparing import create_first_access
 
 

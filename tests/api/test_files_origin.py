@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from werkzeug.test import TestResponse
 
-from astrbot_api.config.settings import load_settings
+from astrbot_api.config.loading import load_settings
 from astrbot_api.errors import SettingsError
 from astrbot_api.http.files import origin
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.config.settings import load_settings
+from astrbot_api.config.loading import load_settings
 from astrbot_api.db import keys
 from astrbot_api.db.models.keys import ApiKey, ApiKeyScope
 from astrbot_api.db.store import open_store

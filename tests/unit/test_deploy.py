@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from astrbot_api.config.settings import Settings, load_settings
+from astrbot_api.config.loading import load_settings
+from astrbot_api.config.settings import Settings
 
 from ..servers import ROOT
 

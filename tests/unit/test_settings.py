@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from astrbot_api import SettingsError
-from astrbot_api.config.settings import load_settings
+from astrbot_api.config.loading import load_settings
 
 
 def test_code_wins_over_flask_over_the_environment_over_the_default() -> None:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from astrbot_api.config.settings import load_settings
+from astrbot_api.config.loading import load_settings
 from astrbot_api.db import attachments as rows
 from astrbot_api.db.attachments import new_blob
 from astrbot_api.db.sqlite_store import SqliteStore

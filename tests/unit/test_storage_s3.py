@@ -10,7 +10,7 @@ import pytest
 from werkzeug.serving import make_ssl_devcert
 from werkzeug.wrappers import Request, Response
 
-from astrbot_api.config.settings import load_settings
+from astrbot_api.config.loading import load_settings
 from astrbot_api.db.attachments import new_blob
 from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.errors import StorageError
