@@ -21,7 +21,7 @@ from .chat.removal import SessionRemover
 from .chat.resuming.deciding import Decisions
 from .chat.resuming.following import RunFollower
 from .chat.resuming.pickup import Pickups
-from .chat.resuming.recovery import Recovery, prune_journal
+from .chat.resuming.recovery import Recovery
 from .chat.service import ChatService
 from .chat.turns.abilities import Abilities
 from .chat.turns.answering import AnswerServices
@@ -31,10 +31,10 @@ from .chat.turns.opening import TurnOpener
 from .chat.turns.running import Runs
 from .chat.turns.sending import Speaker
 from .chat.turns.titles import TitleWriter
-from .chat.turns.waiting import reject_expired
 from .chat.watching.inbox import InboxFeed
 from .chat.watching.pushes import Board
 from .chat.watching.seats import Seats
+from .chores import add_chores
 from .config.files import ConfigFiles
 from .config.settings import Settings
 from .db.store import Store, open_own_store, open_store
@@ -55,7 +55,7 @@ from .im.proactive import ProactiveMessages
 from .im.registry import AdapterTypes
 from .im.sending import Sender
 from .keys.legacy import LegacyKeys
-from .keys.quotas import REFRESH_S, Quotas
+from .keys.quotas import Quotas
 from .keys.rates import open_rate_limiter
 from .keys.usage import KeyUsage
 from .keys.visitors import Visitors
@@ -69,7 +69,6 @@ from .plugins.registry import Plugins
 from .providers.registry import Providers
 from .runlog.opening import open_journal, open_signals
 from .runlog.reading import Followers
-from .runlog.signals.signals import FREE_RUNS
 from .runlog.writer import JournalWriter
 from .runtime.aside import Aside
 from .runtime.memory import MemoryBudget
@@ -78,7 +77,7 @@ from .runtime.tracing import open_tracing
 from .state import AgentArea, AppState, ChatArea, ImArea, KeyArea, WorkerArea
 from .upstream.slots import HostSlots
 from .upstream.turns import Upstreams
-from .worker.chores import Chores, remove_old_rows
+from .worker.chores import Chores
 from .worker.lease import WorkerLease
 
 #: Maximum memory of a worker for unfinished messages, and for conversations and files of running
@@ -149,7 +148,7 @@ def build_state(settings: Settings, parts: Parts) -> AppState:
         owner=OwnerLogin(settings, store),
         worker=worker,
     )
-    _add_chores(state)
+    add_chores(state)
     return state
 
 
@@ -325,38 +324,3 @@ def _build_chat(base: _Base) -> ChatArea:
         inbox=InboxFeed(settings, store, signals, board, lambda: runs.draining),
         remover=SessionRemover(store, runs.stop_session),
     )
-
-
-def _add_chores(state: AppState) -> None:
-    """Register the periodic jobs of a worker."""
-    settings, chat, im, worker = state.settings, state.chat, state.im, state.worker
-    chores, runs, outcomes = worker.chores, chat.runs, chat.outcomes
-    chores.add(state.keys.usage.flush)
-    chores.add(outcomes.retry)
-    chores.add(chat.recovery.recover, every_s=1.0)
-    worker.signals.subscribe(FREE_RUNS, lambda payload: chores.run_soon(chat.recovery.recover))
-    chores.add(lambda: reject_expired(state.db), every_s=5.0)
-    chores.add(
-        lambda: chat.recovery.end_forgotten(lambda run: runs.knows(run) or outcomes.keeps(run.id))
-    )
-    chores.add(chat.remover.empty_removed)
-    chores.add(chat.pushes.look, every_s=0.25)
-    chores.add(runs.poll_stop_requests, every_s=0.5)
-    chores.add(chat.streams.close_stuck, every_s=1.0)
-    chores.add(chat.inbox.seats.close_stuck, every_s=1.0)
-    chores.add(lambda: chat.inbox.seats.end_invalid(state.keys.usage.list_valid), every_s=2.0)
-    chores.add(lambda: prune_journal(worker.journal, settings.run_log_keep_s), every_s=30.0)
-    chores.add(worker.idempotency.retry, every_s=1.0)
-    chores.add(worker.idempotency.prune, every_s=600.0)
-    chores.add(state.keys.quotas.refresh, every_s=REFRESH_S)
-    chores.add(state.uploads.remove_expired, every_s=60.0)
-    chores.add(
-        lambda: remove_old_rows(
-            state.db, settings.audit_days, settings.response_days, settings.im_keep_days
-        ),
-        every_s=600.0,
-    )
-    # The outbox starts together with the worker's other background work.
-    chores.add(im.outbox.start)
-    chores.add(im.pollers.check, every_s=min(settings.worker_lease_s / 3, 2.0))
-    chores.add(im.inbound.pending.check, every_s=15.0)
