@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import peewee
 
 from ..db import messages, sessions
-from ..db.attachments import AttachmentRow, find_attachments, link_attachments
+from ..db.attachment_uses import link_attachments
+from ..db.attachments import AttachmentRow, find_attachments
 from ..db.locks import lock_name
 from ..db.sessions import NOBODY, WEBCHAT
 from ..deliveries.webhooks import Announcer

@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 import peewee
 
-from .attachments import find_attachments, link_attachments
+from .attachment_uses import link_attachments
+from .attachments import find_attachments
 from .legacy_keys import LegacyKey, add_legacy_key, placeholder
 from .locks import lock_name, lock_session
 from .models.fields import Table

@@ -20,7 +20,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 from ..errors import SettingsError, StorageError, StoreClosed
 from ..runtime.fair_semaphore import FairSemaphore
 from ..runtime.per_process import PerProcess
-from . import counting, migrating
+from . import migrating
 from .failures import MAX_READ_S, PATIENCE_S, as_storage_error, as_unknown_outcome
 from .postgres_connection import (
     Connection,
@@ -35,6 +35,7 @@ from .postgres_faults import (
     is_read_only,
     mixes_sessions,
 )
+from .postgres_transaction import LostInCommit, run_job, to_line
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +81,6 @@ _MIGRATION_LOCK = 0x61737472626F74
 _FAILURES = (peewee.DatabaseError, peewee.InterfaceError, psycopg.Error)
 
 
-class _LostInCommit(Exception):
-    """The connection was lost during COMMIT; the outcome is unknown."""
-
-
 class _Again(Exception):
     """The connection was lost during a job; nothing is stored."""
 
@@ -116,7 +113,7 @@ class PostgresStore:
                 connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
                 return migrating.upgrade(PostgresDatabase(connection))
             except _FAILURES as error:
-                text = f"cannot upgrade the database: {_line(error)}"
+                text = f"cannot upgrade the database: {to_line(error)}"
                 if find_state(error) == _NO_RIGHT:
                     text += "; make the role its owner: ALTER DATABASE name OWNER TO role"
                 raise SettingsError(text) from error
@@ -153,7 +150,7 @@ class PostgresStore:
             waits = time.monotonic() < patient_until
             try:
                 return self._write_once(job)
-            except _LostInCommit as error:
+            except LostInCommit as error:
                 raise as_unknown_outcome(error) from error
             except StoreClosed:
                 raise
@@ -169,7 +166,7 @@ class PostgresStore:
                 raced = (again or state in _RACES) and attempt < _MAX_ATTEMPTS
                 if not (waits or once or raced):
                     raise as_storage_error(error) from error
-                log.debug("a job is run again: %s", _line(error))
+                log.debug("a job is run again: %s", to_line(error))
                 stuck = state in (_READ_ONLY, _FULL) and not once
                 pause_s = _RECONNECT_PAUSE_S if stuck else 0.01
                 time.sleep(random.uniform(0.0, pause_s) * min(attempt, _MAX_ATTEMPTS))
@@ -181,10 +178,10 @@ class PostgresStore:
         try:
             pool, connection = self._borrow(deadline)
             try:
-                return _run_job(connection, job)
+                return run_job(connection, job)
             except _FAILURES as error:
                 if connection.closed:
-                    raise _Again(_line(error)) from error
+                    raise _Again(to_line(error)) from error
                 if find_state(error) == _READ_ONLY:
                     self._distrust()
                 raise
@@ -283,7 +280,7 @@ class PostgresStore:
             connection = Connection.connect(**self._params, autocommit=True)
             connection.limit_s = None
         except psycopg.Error as error:
-            raise SettingsError(f"cannot reach the database: {_line(error)}") from error
+            raise SettingsError(f"cannot reach the database: {to_line(error)}") from error
         encoding = connection.info.parameter_status("server_encoding")
         if encoding != "UTF8":
             connection.close()
@@ -318,47 +315,3 @@ class _Reading:
         self._pool.putconn(self._connection)
         if isinstance(error, _FAILURES):
             raise as_storage_error(error) from error
-
-
-def _run_job(connection: Connection, job: Callable[[peewee.Database], T]) -> T:
-    """Run a job between BEGIN and COMMIT.
-
-    :raises _LostInCommit: when the connection is lost before the reply to COMMIT.
-    """
-    connection.database.held_locks.clear()
-    connection.execute("BEGIN", prepare=False)
-    try:
-        counting.begin(connection.database)
-        result = job(connection.database)
-        counting.settle(connection.database)
-    except BaseException as error:
-        _roll_back(connection, error)
-        raise
-    try:
-        ended = connection.execute("COMMIT", prepare=False)
-    except psycopg.Error as error:
-        if connection.closed:
-            raise _LostInCommit(_line(error)) from error
-        raise
-    except BaseException:
-        connection.close()  # the greenlet was killed; the server decides about the commit
-        raise
-    if ended.statusmessage != "COMMIT":
-        # The job caught a database error, which had aborted the transaction.
-        raise psycopg.InternalError("the transaction had failed and was rolled back")
-    return result
-
-
-def _roll_back(connection: Connection, error: BaseException) -> None:
-    if not isinstance(error, Exception):
-        connection.close()  # killed during a statement; the server rolls back
-        return
-    try:
-        connection.execute("ROLLBACK", prepare=False)
-    except psycopg.Error:
-        # Nothing is left to roll back, and the first error is the relevant one.
-        connection.close()
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -11,6 +11,7 @@ import peewee
 
 from ..config.settings import Settings
 from ..db import attachments as rows
+from ..db.attachment_uses import is_used
 from ..db.attachments import AttachmentRow
 from ..db.locks import lock_name
 from ..db.store import Store
@@ -211,7 +212,7 @@ class Attachments:
 
         def job(db: peewee.Database) -> tuple[bool, str | None]:
             rows.lock_row(db, row.id)
-            if not even_if_used and rows.is_used(db, row.id):
+            if not even_if_used and is_used(db, row.id):
                 return False, None
             return True, rows.delete_attachment(db, row)
 

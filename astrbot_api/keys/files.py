@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import peewee
 
-from ..db.attachments import AttachmentRow, find_user, has_more_uses, is_used, list_users
+from ..db.attachment_uses import find_user, has_more_uses, is_used, list_users
+from ..db.attachments import AttachmentRow
 from ..errors import ApiError
 from .rules import KeyGuard, KeyRules
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from astrbot_api.db.attachments import link_attachments
+from astrbot_api.db.attachment_uses import link_attachments
 from astrbot_api.files.incoming import Incoming
 from astrbot_api.files.storage.local import LocalStorage
 

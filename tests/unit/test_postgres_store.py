@@ -31,6 +31,7 @@ from astrbot_api.db import (
     sessions,
     stored,
 )
+from astrbot_api.db.attachment_uses import link_attachments
 from astrbot_api.db.locks import lock_name
 from astrbot_api.db.models.keys import ApiKey
 from astrbot_api.errors import ApiError, SettingsError, StorageError
@@ -500,7 +501,7 @@ def test_an_attachment_that_a_message_takes_up_is_not_deleted(
     begun, go_on, use = _hold(
         store,
         lambda db: attachments.lock_attachments(db, [row.attachment_id]),
-        lambda db: attachments.link_attachments(db, 1, [row.id]),
+        lambda db: link_attachments(db, 1, [row.id]),
     )
     with ThreadPoolExecutor(2) as pool:
         used = pool.submit(use)

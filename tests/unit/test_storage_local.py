@@ -13,6 +13,7 @@ import pytest
 
 from astrbot_api.config.loading import load_settings
 from astrbot_api.db import attachments as rows
+from astrbot_api.db.attachment_uses import is_used, link_attachments
 from astrbot_api.db.attachments import new_blob
 from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.db.stored import find_committed
@@ -204,7 +205,7 @@ def test_many_uploads_and_deletions_of_the_same_bytes_leave_nothing(box: Box) ->
 def test_the_sweep_takes_what_is_old_and_unused_alone(box: Box) -> None:
     old = box.attachments.store_bytes(b"old", "old.txt")
     used = box.attachments.store_bytes(b"used", "used.txt")
-    box.store.write(lambda db: rows.link_attachments(db, 1, [used.id]))
+    box.store.write(lambda db: link_attachments(db, 1, [used.id]))
     box.make_older(1.1)
     young = box.attachments.store_bytes(b"young", "young.txt")
     expected = [Swept("attachment", f"{old.attachment_id} old.txt", 3)]
@@ -285,10 +286,10 @@ def test_links_and_lookups_of_many(box: Box) -> None:
     }  # fmt: skip
     assert look(lambda db: rows.find_attachments(db, [])) == {}
     assert look(lambda db: find_committed(db, "k").files_bytes) == 3
-    assert look(lambda db: rows.is_used(db, first.id)) is False
+    assert look(lambda db: is_used(db, first.id)) is False
     for _ in range(2):
-        box.store.write(lambda db: rows.link_attachments(db, 5, [first.id]))
-    assert look(lambda db: rows.is_used(db, first.id)) is True
+        box.store.write(lambda db: link_attachments(db, 5, [first.id]))
+    assert look(lambda db: is_used(db, first.id)) is True
     assert look(lambda db: rows.list_unused(db, 2**62, 10)) == [second]
 
 

@@ -9,12 +9,8 @@ from typing import Any
 import peewee
 
 from ...db import message_pages, messages, runs
-from ...db.attachments import (
-    AttachmentRow,
-    find_attachments,
-    link_attachments,
-    lock_attachments,
-)
+from ...db.attachment_uses import link_attachments
+from ...db.attachments import AttachmentRow, find_attachments, lock_attachments
 from ...db.locks import lock_name
 from ...db.memory import forget_summary
 from ...db.messages import MessageRow

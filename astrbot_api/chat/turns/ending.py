@@ -16,7 +16,8 @@ import peewee
 
 from ... import events
 from ...db import keyuse, messages, runs
-from ...db.attachments import find_attachments, link_attachments
+from ...db.attachment_uses import link_attachments
+from ...db.attachments import find_attachments
 from ...db.keys import find_root
 from ...db.runs import RunRow
 from ...db.sessions import WEBCHAT, name_session

@@ -13,7 +13,8 @@ from ...config.agents import AgentConfig, ProviderConfig
 from ...config.files import DEFAULT_CONFIG_ID, ConfigFiles
 from ...config.settings import Settings
 from ...db import inbound, keyuse, messages, responses, runs, sessions
-from ...db.attachments import AttachmentRow, link_attachments
+from ...db.attachment_uses import link_attachments
+from ...db.attachments import AttachmentRow
 from ...db.locks import lock_name
 from ...db.removal import remove_session
 from ...db.sessions import NOBODY, SessionRow

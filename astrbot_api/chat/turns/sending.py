@@ -11,7 +11,8 @@ import peewee
 
 from ...config.settings import Settings
 from ...db import deliveries, messages
-from ...db.attachments import AttachmentRow, link_attachments
+from ...db.attachment_uses import link_attachments
+from ...db.attachments import AttachmentRow
 from ...db.store import Store
 from ...errors import ApiError, AstrBotError, StorageError, ToolError
 from ...files.attachments import Attachments, Readable
