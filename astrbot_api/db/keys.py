@@ -15,7 +15,7 @@ from .legacy_keys import placeholder
 from .locks import for_update, lock_name
 from .models.keys import ApiKey, ApiKeyScope, KeyUse, LegacyKey
 from .prepared import Prepared, equals, param
-from .runs import stop_of_key
+from .run_stops import stop_of_key
 
 MAX_NAME_CHARS = 200
 

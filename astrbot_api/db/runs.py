@@ -102,12 +102,6 @@ _FIND = Prepared(
     .where(equals(Run.run_id))
 )
 
-_STOPS = Prepared(
-    Run.select(Run.run_id).where(
-        equals(Run.worker_id) & Run.stop_requested_at.is_null(False) & RUN_ACTIVE
-    )
-)
-
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
@@ -324,38 +318,3 @@ def list_active_requests(
 def _list_unended(db: peewee.Database, session: int) -> list[Any]:
     waiting = _LIST_PUT_DOWN.execute(db, session=session).fetchall()
     return [*waiting, *_LIST_ACTIVE.execute(db, session=session).fetchall()]
-
-
-def request_stop(db: peewee.Database, run_id: str) -> bool:
-    """Record a stop request for a run's worker. False if the run has ended.
-
-    A run that waits for a person is ended by the next worker that polls.
-    """
-    of_run, now = Run.run_id == run_id, now_us()
-    query = Run.update(stop_requested_at=now).where(of_run & RUN_ACTIVE)
-    if query.execute(db):
-        return True
-    released = Run.update(status="running", worker_id="", stop_requested_at=now)
-    return bool(released.where(of_run & RUN_WAITING).execute(db))
-
-
-def stop_of_key(db: peewee.Database, key_id: str) -> None:
-    """Record a stop request for all unended runs of a key and its session keys."""
-    made = ApiKey.select(ApiKey.key_id).where(ApiKey.parent_id == key_id)
-    of_key = (Run.key_id == key_id) | Run.key_id.in_(made)
-    now = now_us()
-    unasked = RUN_ACTIVE & Run.stop_requested_at.is_null()
-    Run.update(stop_requested_at=now).where(unasked & of_key).execute(db)
-    released = Run.update(status="running", worker_id="", stop_requested_at=now)
-    released.where(RUN_WAITING & of_key).execute(db)
-
-
-def is_stopping(db: peewee.Database, number: int) -> bool:
-    """Return whether a run has a stop request."""
-    requested = Run.stop_requested_at.is_null(False)
-    return bool(Run.select().where((Run.id == number) & requested).exists(db))
-
-
-def list_stop_requests(db: peewee.Database, worker_id: str) -> list[str]:
-    """Return the ids of a worker's runs with a stop request."""
-    return [run_id for (run_id,) in _STOPS.execute(db, worker_id=worker_id)]

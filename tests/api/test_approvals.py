@@ -17,7 +17,7 @@ from astrbot_api.agent.calling import OUTCOME_UNKNOWN
 from astrbot_api.agent.provider import ToolCallDelta, Usage
 from astrbot_api.chat.resuming import recovery
 from astrbot_api.chat.turns import checkpoints
-from astrbot_api.db import approvals, keys, runs
+from astrbot_api.db import approvals, keys, run_stops, runs
 from astrbot_api.db.models.runs import Run
 from astrbot_api.errors import StorageError
 from astrbot_api.keys.rules import KeyRules, narrow_rules
@@ -321,7 +321,7 @@ def test_a_turn_that_is_stopped_while_it_begins_to_wait_ends(
     def stop_and_suspend(db: Any, number: int, worker_id: str) -> bool:
         """Suspend the run a moment after another worker was asked to stop it."""
         run_id = Run.select(Run.run_id).where(Run.id == number).scalar(db)
-        assert runs.request_stop(db, run_id)
+        assert run_stops.request_stop(db, run_id)
         return suspend(db, number, worker_id)
 
     monkeypatch.setattr(runs, "wait_for_person", stop_and_suspend)

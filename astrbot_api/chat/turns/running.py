@@ -12,7 +12,7 @@ from functools import partial
 import peewee
 
 from ...config.settings import Settings
-from ...db import runs
+from ...db import run_stops, runs
 from ...db.runs import RunRow
 from ...db.store import Store
 from ...errors import ApiError, RunCancelled, StorageError
@@ -158,7 +158,7 @@ class Runs:
         """
 
         def note(db: peewee.Database) -> list[str]:
-            return [run_id for run_id in stopped if runs.request_stop(db, run_id)]
+            return [run_id for run_id in stopped if run_stops.request_stop(db, run_id)]
 
         noted = self._store.write(note)
         self._cancel(noted)
@@ -191,7 +191,7 @@ class Runs:
             return
         worker_id = self._opener.get_worker_id()
         with self._store.read() as db:
-            found = runs.list_stop_requests(db, worker_id)
+            found = run_stops.list_stop_requests(db, worker_id)
         self._cancel(found)
 
     def drain(self) -> None:

@@ -13,7 +13,7 @@ import peewee
 from ... import events
 from ...agent.steps import ApprovalNeeded
 from ...config.settings import Settings
-from ...db import approvals, ownership, runs
+from ...db import approvals, ownership, run_stops, runs
 from ...db.approvals import ApprovalRow
 from ...db.audit import AuditEntry
 from ...db.store import Store
@@ -102,7 +102,7 @@ class Waits:
         def suspend(db: peewee.Database) -> None:
             if not runs.wait_for_person(db, turn.number, turn.worker_id):
                 raise RunLost
-            if not approvals.has_pending(db, turn.number) or runs.is_stopping(db, turn.number):
+            if not approvals.has_pending(db, turn.number) or run_stops.is_stopping(db, turn.number):
                 runs.release_waiting(db, turn.number)
 
         self._store.write(suspend)
