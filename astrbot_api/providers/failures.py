@@ -22,6 +22,10 @@ UNTRUSTED = (
     "The model's endpoint could not be reached: its TLS certificate was not accepted. If it is "
     "your own, name the file of its authority in the variable SSL_CERT_FILE."
 )
+NO_HANDSHAKE = (
+    "The model's endpoint could not be reached: it refused the TLS handshake. It may know only old "
+    "versions of TLS, or want a client's certificate. The log has the reason."
+)
 NOT_TLS = (
     "The model's endpoint could not be reached: it does not speak TLS. Write http:// instead of "
     "https:// into base_url in the config."

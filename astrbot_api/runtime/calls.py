@@ -12,7 +12,8 @@ from typing import Any, Literal, Protocol
 from ..errors import AstrBotError
 
 Reason = Literal[
-    "address", "forbidden", "header", "unreachable", "untrusted", "silent", "slow", "broken"
+    "address", "forbidden", "header", "unreachable", "handshake", "untrusted", "silent", "slow",
+    "broken",
 ]  # fmt: skip
 
 #: Error texts, which follow the name of the host.
@@ -21,6 +22,7 @@ _WORDS: dict[Reason, str] = {
     "forbidden": "has an address that is not allowed",
     "header": "was not called: its key or another header has a character that HTTP forbids",
     "unreachable": "cannot be reached",
+    "handshake": "refused the TLS handshake",
     "untrusted": "has an invalid TLS certificate",
     "silent": "did not respond in time",
     "slow": "took too long",

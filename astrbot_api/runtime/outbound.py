@@ -22,7 +22,6 @@ from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
     LocationValueError,
-    ProtocolError,
     ProxyError,
     ReadTimeoutError,
     SSLError,
@@ -224,9 +223,10 @@ class Outbound:
                 call.check()
                 # The host closed an idle connection just before its reuse, or is gone:
                 # retry instead of failing.
-                stale = isinstance(error, ProtocolError) or _is_dead(error)
+                failure = _explain(error)
+                stale = failure.reason == "broken" or _is_dead(error)
                 if not (call.reused and stale and stale_tries):
-                    raise _explain(error) from error
+                    raise failure from error
                 stale_tries -= 1
             finally:
                 ROUTE.reset(token)
@@ -292,8 +292,9 @@ def _explain(error: Exception) -> OutboundError:
         return OutboundError("header", "a header has a character that HTTP forbids")
     if isinstance(error, ReadTimeoutError) and not _is_dead(error):
         return OutboundError("silent", text)
-    if isinstance(error, SSLError):
-        return OutboundError("untrusted", text)
+    # "EOF occurred": the host, or a firewall, closed the connection.
+    if isinstance(error, SSLError) and "EOF occurred" not in text:
+        return OutboundError("untrusted" if "CERTIFICATE_VERIFY" in text else "handshake", text)
     # Error text of http.client when a proxy rejects a tunnel.
     refused = "Tunnel connection failed" in text
     if refused or isinstance(error, (ConnectTimeoutError, ProxyError)):

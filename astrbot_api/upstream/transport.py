@@ -33,7 +33,7 @@ _EMPTY_TIMES = 10
 _USER_AGENT = "astrbot-api"
 
 #: Reasons of :class:`OutboundError` after which AstrBot has certainly not received the request.
-_NOT_SENT = ("address", "forbidden", "header", "unreachable", "untrusted")
+_NOT_SENT = ("address", "forbidden", "header", "unreachable", "handshake", "untrusted")
 
 #: Shown to the caller. Only the log has the URL.
 UNREACHABLE = "The AstrBot that answers this config {}."

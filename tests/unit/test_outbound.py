@@ -228,6 +228,26 @@ def test_a_tunnel_leads_to_a_model_whose_certificate_is_checked(
         assert proxy.asked == ["CONNECT secure.test:443", "CONNECT other.test:443"]
 
 
+def test_a_connection_that_ends_in_its_handshake_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, secure: Callable[..., RawEndpoint]
+) -> None:
+    endpoint = secure(answering(*HELLO))
+    endpoint._handlers.insert(0, lambda connection: connection.sock.recv(1000) and None)
+    with endpoint, LoopbackProxy(port_of(endpoint)) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        assert text_of(ask(provider_of("https://secure.test/v1"))) == "Hello"
+
+
+def test_a_refused_handshake_is_no_bad_certificate() -> None:
+    def refuse(connection: Connection) -> None:
+        connection.sock.recv(1000)
+        connection.send(b"\x15\x03\x03\x00\x02\x02\x28")  # an alert: handshake_failure
+
+    with RawEndpoint(refuse) as endpoint:
+        error = failure_of(provider_of(endpoint.base_url.replace("http:", "https:")))
+    assert error.message == failures.NO_HANDSHAKE
+
+
 def test_a_tunnel_that_is_refused_is_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     with LoopbackProxy(1, refuse=True) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
