@@ -8,8 +8,10 @@ import random
 import re
 import time
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import orjson
+from urllib3.util import make_headers
 
 from ..config.agents import ProviderConfig
 from ..errors import ProviderError
@@ -119,9 +121,12 @@ class Endpoint:
         usual = {name: one for name, one in _HEADERS.items() if name.lower() not in given}
         self._headers = {**usual, **config.headers}
         self._sends_key = "authorization" not in given
+        login = unquote(urlsplit(self.base.address).netloc.rpartition("@")[0])
+        if login and self._sends_key and not any(keys.keys):
+            self._headers |= make_headers(basic_auth=login)
         words = " ".join(config.headers.values()).split()
         long = (one for one in words if len(one) >= _MIN_SECRET_CHARS)
-        self._secrets = (*keys.keys, *long)
+        self._secrets = (*keys.keys, *long, login.partition(":")[2])
         self._outbound = Outbound(pool_size=_POOL_SIZE, proxy=config.proxy)
 
     def begin_attempts(self) -> Attempts:

@@ -54,7 +54,7 @@ def ask_provider(what: str, config: ProviderConfig) -> Finding:
         return Finding(what, "ok", "the mock model needs no endpoint")
     if config.type != "openai":
         return Finding(what, "off", "the embedded model is not checked: `serve` starts it")
-    host = urlsplit(config.base_url).netloc
+    host = urlsplit(config.base_url).netloc.rpartition("@")[2]
     brief = replace(
         config, max_retries=0, connect_timeout_s=min(_LIMIT_S, config.connect_timeout_s),
         read_timeout_s=min(_LIMIT_S, config.read_timeout_s),

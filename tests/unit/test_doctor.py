@@ -342,9 +342,10 @@ def test_a_provider_is_asked_and_the_remedy_fits(
     tmp_path: Path, listed: Any, answer: Any, state: str, remedy: str
 ) -> None:
     with StrictEndpoint(lambda number, body: answer if body else listed) as endpoint:
-        write_provider(tmp_path, endpoint.base_url)
+        write_provider(tmp_path, endpoint.base_url.replace("http://", "http://me:secret-word@"))
         found = find(tmp_path)["config default, provider openai"]
     assert found["state"] == state
+    assert "secret-word" not in str(found)
     assert remedy in found["remedy"]
     gone = find(tmp_path)["config default, provider openai"]
     assert (gone["state"], gone["remedy"]) == ("fail", "")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import email.utils
 import logging
+import re
 import socket
 import subprocess
 import sys
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -262,6 +264,26 @@ def test_key_is_sent_and_never_shown(caplog: pytest.LogCaptureFixture) -> None:
     assert "HTTP 401" in caplog.text
     assert "ask the owner" in caplog.text
     assert "ask the owner" not in error.message
+
+
+@pytest.mark.parametrize("keys", [(), ("some-key",)])
+def test_a_login_in_the_address_is_sent_if_there_is_no_key(
+    keys: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    heads: list[str] = []
+
+    def answer(connection: Connection) -> None:
+        for head, _ in connection.iter_requests():
+            heads.append(head)
+            connection.send_json(401, {"error": "pass: w@rd-1"})
+
+    with RawEndpoint(answer) as endpoint:
+        url = endpoint.base_url.replace("http://", "http://me:w%40rd-1@")
+        config = ProviderConfig("p", "openai", base_url=url, model="m", api_keys=keys)
+        error = failure_of(OpenAIProvider(config))
+    sent = "Bearer some-key" if keys else f"Basic {b64encode(b'me:w@rd-1').decode()}"
+    assert re.findall(r"(?i)authorization: (.*)\r", heads[0]) == [sent]
+    assert "w@rd-1" not in caplog.text + error.message
 
 
 def test_log_holds_only_the_beginning_of_what_the_endpoint_said(
