@@ -913,6 +913,14 @@ def test_ligatures_that_ghostscript_writes_are_read() -> None:
     assert read(pdf).split() == ["first", "off", "office", "昀昀"]
 
 
+def test_single_digits_of_a_row_and_split_words_of_a_pdf_are_read() -> None:
+    page = (
+        "BT /F1 12 Tf 72 700 Td (1) Tj 200 0 Td (2) Tj 100 0 Td (3) Tj -300 -20 Td (a func-) Tj "
+        "0 -14 Td (tion of Anglo-) Tj 0 -14 Td (Saxons) Tj ET"
+    )
+    assert read(samples.make_pdf(page)) == "1 2 3\na function of Anglo-Saxons"
+
+
 def make_hebrew_pdf(page: str, more: str = "") -> bytes:
     """Return a PDF with a page on which ``/F1`` shows the bytes 1 to 27 as Hebrew letters."""
     cmap = (

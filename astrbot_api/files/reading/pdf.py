@@ -53,6 +53,10 @@ _LETTERS = str.maketrans(
     }
 )
 
+#: What PDFium returns instead of a hyphen and a line end, or U+FFFE.
+_HYPHEN = "\x02"
+_SPLIT_WORD = re.compile(f"(?<=[^\\W\\d_]){_HYPHEN}(?=[^\\W\\d_A-Z])")
+
 #: Number of characters per page whose code is checked, and maximum part without Unicode.
 _CHECKED_CHARS = 500
 _MAX_UNKNOWN = 0.3
@@ -137,14 +141,36 @@ def _read_page(page: pypdfium2.PdfPage, is_rtl: bool) -> tuple[str, bool]:
     unknown = sum(raw.FPDFText_HasUnicodeMapError(reader.raw, at) == 1 for at in range(checked))
     if unknown > checked * _MAX_UNKNOWN:
         return "", True
-    text: str = reader.get_text_bounded()
+    text = _read_letters(reader)
     if is_rtl or RTL.search(text):
         text = read_in_order(reader, is_rtl) or text
-    text = text.replace("\r\n", "\n").replace("\ufffe", "").strip()
+    text = text.replace("\r\n", "\n").replace("\ufffe", _HYPHEN)
+    text = _SPLIT_WORD.sub("", text).replace(_HYPHEN, "-").strip()
     text = _SWAPPED.sub(lambda ligature: ligature[0].translate(_LETTERS), text)
     if not text:
         return "", raw.FPDFPage_CountObjects(page.raw) > 0
     return text, len(text) < _STAMP_CHARS and _has_large_picture(page)
+
+
+def _read_letters(reader: pypdfium2.PdfTextPage) -> str:
+    """Return the text within the edges of a page, with the cells of a row in one line."""
+    text: str = reader.get_text_bounded()
+    whole: str = reader.get_text_range().replace("\ufffe", _HYPHEN)
+    if "".join(text.split()) != "".join(whole.split()):  # parts are off the page
+        return text
+    # The first text has no spaces around letters that stand alone, such as digits in a table.
+    if len(whole) != reader.count_chars():
+        return whole
+    return re.sub("\r\n", lambda end: _write_gap(reader, end.start()), whole)
+
+
+def _write_gap(reader: pypdfium2.PdfTextPage, at: int) -> str:
+    """Return a space instead of a line end if the next letter stands to the right of the last."""
+    if not 0 < at < reader.count_chars() - 2:
+        return "\n"
+    _, low, right, high = reader.get_charbox(at - 1)
+    left, bottom, _, top = reader.get_charbox(at + 2)
+    return " " if left > right and low < (bottom + top) / 2 < high else "\n"
 
 
 def _has_large_picture(page: pypdfium2.PdfPage) -> bool:
