@@ -7,7 +7,7 @@ https://platform.openai.com/docs/api-reference/chat/create).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -157,16 +157,3 @@ class Provider(Protocol):
         :raises RunCancelled: if ``options.cancel`` fires.
         """
         ...
-
-
-def read_text(deltas: Iterable[Delta], max_chars: int) -> str:
-    """Return the text of an answer, and stop reading once it exceeds ``max_chars`` characters."""
-    said = ""
-    for delta in deltas:
-        if isinstance(delta, TextDelta):
-            said += delta.text
-        elif isinstance(delta, Rewind):
-            said = said[: len(said) - delta.chars]
-        if len(said) > max_chars:
-            break
-    return said

@@ -264,6 +264,33 @@ def test_tokens_per_day_are_limited(make_scripted: Callable[..., Any]) -> None:
     assert [say(api, key).status_code for _ in range(3)] == [200, 200, 429]
 
 
+@pytest.mark.parametrize("reports", [True, False])
+@pytest.mark.parametrize(
+    ("agent", "turns"),
+    [("titles = true", 1), ('titles = false\nhistory_tokens = 99\nhistory = "summarise"', 3)],
+)
+def test_titles_and_summaries_count_for_the_keys_of_their_turn(
+    make_scripted: Callable[..., Any], agent: str, turns: int, reports: bool
+) -> None:
+    def answer(messages: Any) -> Iterator[Delta]:
+        is_aside = "is quoted material" in str(messages[0])
+        yield TextDelta("A title" if is_aside else "word " * 60)
+        if reports or not is_aside:
+            yield Usage(input_other=10_000 if is_aside else 1, output=2)
+
+    api, _ = make_scripted(answer, agent=agent)
+    key = make_key(api, tokens_per_day=100_000)
+    minted = mint(api, key).json["data"]["api_key"]
+
+    def read_used(one: str) -> int:
+        return int(ask(api, one, "/api/v1/keys/self").json["data"]["used"]["tokens_today"])
+
+    for _ in range(turns):
+        assert say(api, minted, session_id="s").status_code == 200
+    assert wait_for(lambda: read_used(key) >= 3 * turns + (10_002 if reports else 20))
+    assert read_used(minted) == read_used(key)
+
+
 def test_a_turn_with_an_absurd_number_of_tokens_is_stored(
     make_scripted: Callable[..., Any],
 ) -> None:

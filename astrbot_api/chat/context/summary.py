@@ -6,10 +6,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...agent.provider import ModelMessage, ModelOptions, Provider, read_text
+from ...agent.provider import ModelMessage
 from ...db.memory import Summary, find_summary, save_summary
 from ...db.store import Store
 from ...errors import RunCancelled
+from .asides import Asker
 from .budget import PastTurn, shorten
 
 log = logging.getLogger(__name__)
@@ -27,14 +28,10 @@ _INSTRUCTION = (
 
 @dataclass(frozen=True, slots=True)
 class Summariser:
-    """Summarises with the config's own model.
-
-    :param options: Model and cancellation of the current turn.
-    """
+    """Summarises with the config's own model."""
 
     store: Store
-    provider: Provider
-    options: ModelOptions
+    asker: Asker
     max_chars: int
 
     def find(self, session: int, after: int) -> Summary | None:
@@ -68,12 +65,8 @@ class Summariser:
 
     def _ask(self, conversation: str) -> str:
         instruction = _INSTRUCTION.format(words=max(50, self.max_chars // 10))
-        messages: list[ModelMessage] = [
-            {"role": "system", "content": instruction},
-            {"role": "user", "content": f"<conversation>\n{conversation}\n</conversation>"},
-        ]
-        deltas = self.provider.stream(messages, [], self.options)
-        return read_text(deltas, 4 * self.max_chars).strip()
+        quoted = f"<conversation>\n{conversation}\n</conversation>"
+        return self.asker.ask(self.store, instruction, quoted, 4 * self.max_chars).strip()
 
 
 def to_messages(summary: Summary) -> list[ModelMessage]:

@@ -16,6 +16,7 @@ from ...db.store import Store
 from ...errors import ApiError
 from ...messages import Plain, Segment, plain_text
 from ...runtime.memory import MemoryBudget, Reservation
+from ..context.asides import Asker
 from ..context.budget import cost
 from ..context.history import build_messages, fill_prompt
 from ..context.media import MAX_SUPPLIED_CHARS, Content, MediaLimits, MediaReader, measure_files
@@ -100,7 +101,8 @@ class TurnConversation:
             return self._build_supplied(turn.request.context, wire, system_prompt)
         summariser = None
         if agent.history == "summarise" and provider is not None:
-            summariser = Summariser(self._store, provider, options, agent.history_tokens)
+            asker = Asker(provider, options, turn.request.counting_keys)
+            summariser = Summariser(self._store, asker, agent.history_tokens)
         session = self._find_session()
         return build_messages(
             self._store,

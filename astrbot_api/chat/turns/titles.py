@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ...agent.cancel import Cancellation
-from ...agent.provider import ModelMessage, ModelOptions, Provider, read_text
+from ...agent.provider import ModelOptions, Provider
 from ...db.sessions import name_session
 from ...db.store import Store
 from ...errors import AstrBotError
+from ..context.asides import Asker
 from .outcome import Outcome
 from .turn import OpenTurn
 
@@ -38,12 +38,11 @@ _INSTRUCTION = (
 
 @dataclass(frozen=True, slots=True)
 class TitleRequest:
-    """An unnamed session. Without a provider its name is the first words."""
+    """An unnamed session. Without an asker its name is the first words."""
 
     session: int
     text: str
-    provider: Provider | None
-    model: str = ""
+    asker: Asker | None
 
 
 class TitleWriter:
@@ -73,10 +72,23 @@ class TitleWriter:
                     self._threads -= 1
                     return
                 wanted = self._waiting.popleft()
-            title = _ask(wanted) or _first_words(wanted.text)
+            title = self._ask(wanted) or _first_words(wanted.text)
             if not title:
                 continue
             self._save(wanted.session, title)
+
+    def _ask(self, wanted: TitleRequest) -> str:
+        """Return the model's title, shortened, or nothing if the request fails."""
+        if wanted.asker is None:
+            return ""
+        quoted = f"<message>\n{wanted.text[:_EXCERPT_CHARS]}\n</message>"
+        try:
+            said = wanted.asker.ask(self._store, _INSTRUCTION, quoted, 10 * _MAX_TITLE_CHARS)
+        except Exception as error:
+            log.info("no title from the model: %s", error)
+            return ""
+        title = " ".join(said.split()).strip("\"'“”「」*# ")
+        return title if len(title) <= _MAX_TITLE_CHARS else _first_words(title)
 
     def _save(self, session: int, title: str) -> None:
         try:
@@ -101,10 +113,10 @@ class SessionNaming:
     def ask(self, outcome: Outcome, provider: Provider | None) -> None:
         """Ask the model for the session's name, in the background."""
         turn = self._turn
-        if self._wants(outcome) and self._asks_model(outcome, provider):
-            self._writer.request(
-                TitleRequest(turn.session.id, turn.subject, provider, turn.request.model)
-            )
+        if provider and self._wants(outcome) and self._asks_model(outcome, provider):
+            options = ModelOptions(cancel=Cancellation(), model=turn.request.model)
+            asker = Asker(provider, options, turn.request.counting_keys)
+            self._writer.request(TitleRequest(turn.session.id, turn.subject, asker))
 
     def _wants(self, outcome: Outcome) -> bool:
         unnamed = self._turn.session.display_name is None
@@ -129,21 +141,3 @@ def _first_words(text: str) -> str:
     head, _, tail = cut.rpartition(" ")
     # Cut inside a word if the language has no spaces or the word is very long.
     return (head if head and len(tail) < 20 else cut) + "…"
-
-
-def _ask(wanted: TitleRequest) -> str:
-    """Return the model's title, shortened, or nothing if the request fails."""
-    if wanted.provider is None:
-        return ""
-    messages: Sequence[ModelMessage] = [
-        {"role": "system", "content": _INSTRUCTION},
-        {"role": "user", "content": f"<message>\n{wanted.text[:_EXCERPT_CHARS]}\n</message>"},
-    ]
-    options = ModelOptions(cancel=Cancellation(), model=wanted.model)
-    try:
-        said = read_text(wanted.provider.stream(messages, [], options), 10 * _MAX_TITLE_CHARS)
-    except Exception as error:
-        log.info("no title from the model: %s", error)
-        return ""
-    title = " ".join(said.split()).strip("\"'“”「」*# ")
-    return title if len(title) <= _MAX_TITLE_CHARS else _first_words(title)
