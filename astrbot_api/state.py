@@ -45,7 +45,7 @@ from .runlog.reading import Followers
 from .runlog.signals.signals import Signals
 from .runlog.writer import JournalWriter
 from .runtime.aside import Aside
-from .runtime.memory import MemoryBudget
+from .runtime.memory import MemoryBudget, UnreadAnswers
 from .runtime.metrics import Metrics
 from .runtime.tracing import Tracing
 from .upstream.turns import Upstreams
@@ -123,6 +123,7 @@ class WorkerArea:
     tracing: Tracing
     aside: Aside
     receiving: MemoryBudget
+    unread: UnreadAnswers
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ from .runlog.opening import open_journal, open_signals
 from .runlog.reading import Followers
 from .runlog.writer import JournalWriter
 from .runtime.aside import Aside
-from .runtime.memory import MemoryBudget
+from .runtime.memory import MemoryBudget, UnreadAnswers
 from .runtime.metrics import Metrics
 from .runtime.tracing import open_tracing
 from .state import AgentArea, AppState, ChatArea, ImArea, KeyArea, WorkerArea
@@ -84,6 +84,9 @@ from .worker.lease import WorkerLease
 #: turns, in bytes. A key may use half of it. Settings for longer messages raise it.
 _MAX_RECEIVING_BYTES = 256 * 2**20
 _MAX_TURNS_BYTES = 2**30
+
+#: Maximum memory of a worker for one key's long answers that are being sent, in bytes.
+_MAX_UNREAD_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +227,7 @@ def _build_worker(settings: Settings, store: Store, parts: Parts) -> WorkerArea:
             "The server is receiving too many long messages; try again later.",
             max(_MAX_RECEIVING_BYTES, 2 * settings.max_json_bytes, 2 * settings.max_hook_bytes),
         ),
+        unread=UnreadAnswers(_MAX_UNREAD_BYTES),
     )
 
 

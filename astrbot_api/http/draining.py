@@ -13,18 +13,24 @@ of that body (Source: observed with HAProxy 2.6 and a client that speaks HTTP/2)
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 from flask import Request, Response
 
 from ..runtime.threads import is_gevent_patched, let_others_run
+from .auth import find_caller
 from .request_body import INCOMPLETE_KEY, SLOWEST_BYTES_PER_S, limit_time, set_timeout
+from .state import get_state
+
+log = logging.getLogger(__name__)
 
 #: Time limit for sending a long response: this many seconds, plus its size divided by the minimum
 #: rate.
@@ -52,7 +58,7 @@ def drain_later(request: Request, response: Response) -> None:
     """Drain the rest of the body after the response was sent. Limit the time to send it."""
     environ = request.environ
     set_timeout(environ, None)
-    _limit_sending(environ.get("gunicorn.socket"), response)
+    _limit_sending(environ, response)
     if INCOMPLETE_KEY in environ:
         response.call_on_close(lambda: _close(environ.get("gunicorn.socket")))
         return
@@ -67,22 +73,32 @@ def drain_later(request: Request, response: Response) -> None:
         response.call_on_close(lambda: _drain(environ))
 
 
-def _limit_sending(connection: socket.socket | None, response: Response) -> None:
+def _limit_sending(environ: dict[str, Any], response: Response) -> None:
     """Close the connection of a client that does not read a long response.
 
     Otherwise it would hold the response, and its place, forever. Streams, whose length is unknown,
-    have limits of their own.
+    have limits of their own. So do all responses of a key together.
     """
+    connection: socket.socket | None = environ.get("gunicorn.socket")
     if connection is None:
         return
     whole = response.is_sequence
     size = sum(map(len, response.response)) if whole else response.content_length or 0
     if size > _SMALL_BYTES:
+        caller = find_caller(environ)
+        if whole and caller is not None:
+            owner, hold = caller.root_id, get_state().worker.unread.hold
+            response.call_on_close(hold(owner, size, partial(_cut_off, connection, owner)))
         limit_s = _SEND_S + size / SLOWEST_BYTES_PER_S
         timer = threading.Timer(limit_s, _abort, [connection])
         timer.daemon = True
         timer.start()
         response.call_on_close(timer.cancel)
+
+
+def _cut_off(connection: socket.socket, owner: str) -> None:
+    log.info("a response to key %s was not read and is closed", owner)
+    _abort(connection)
 
 
 def _abort(connection: socket.socket) -> None:

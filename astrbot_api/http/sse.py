@@ -6,6 +6,7 @@ import logging
 import select
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from socket import SHUT_RDWR
 from time import monotonic
 from typing import Any, Protocol
@@ -41,6 +42,9 @@ LEAVING = (
 
 #: With the charset: Python's requests and others decode a text without one as ISO-8859-1.
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
+
+#: Size of frames that count as a long answer until they are sent.
+_LONG_BYTES = 64 * 1024
 
 _HEADERS = {
     "Cache-Control": "no-cache, no-transform",
@@ -138,7 +142,8 @@ def stream_response(
     """
     _warn_without_threads(request.environ)
     heartbeat_s = get_state().settings.heartbeat_s
-    body = StreamBody(watched, heartbeat_s, rendering or Rendering(), on_close, on_disconnect)
+    hold = partial(get_state().worker.unread.hold, watched.seat.holder.payer)
+    body = StreamBody(watched, heartbeat_s, rendering or Rendering(), hold, on_close, on_disconnect)
     if check_start is not None:
         try:
             body.read_start(_MAX_START_S)
@@ -219,12 +224,15 @@ class StreamBody:
         watched: Watched,
         heartbeat_s: float,
         rendering: Rendering,
+        hold: Callable[[int, Callable[[], None]], Callable[[], None]],
         on_close: Callable[[], None],
         on_disconnect: Callable[[], None],
     ) -> None:
         self._watched = watched
         self._heartbeat_s = heartbeat_s
         self._rendering = rendering
+        self._hold = hold
+        self._sent: Callable[[], None] = lambda: None
         self._on_close: Callable[[], None] | None = on_close
         self._on_disconnect = on_disconnect
         self._ready = rendering.begin()
@@ -247,6 +255,7 @@ class StreamBody:
         """
         seat = self._watched.seat
         seat.sending_since = None
+        self._sent()
         if not self._ready:
             try:
                 self._read(self._heartbeat_s)
@@ -257,6 +266,8 @@ class StreamBody:
         if not data:
             raise StopIteration
         seat.sending_since = monotonic()
+        if len(data) > _LONG_BYTES:
+            self._sent = self._hold(len(data), partial(seat.break_off, "was not read"))
         return data
 
     def close(self) -> None:
@@ -265,6 +276,7 @@ class StreamBody:
         self._over = True
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
+            self._sent()
             self._watched.close()
             if gone:
                 self._on_disconnect()

@@ -1,4 +1,4 @@
-"""Limits of the memory for long texts that a worker holds for its clients.
+"""Limits of the memory for long texts and answers that a worker holds for its clients.
 
 A limit of each text alone is not enough: a client may send the end of a message minutes after its
 beginning, or start a hundred turns with long conversations.
@@ -7,7 +7,8 @@ beginning, or start a hundred turns with long conversations.
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable
 
 from ..errors import ApiError
 
@@ -93,3 +94,41 @@ class Reservation:
 
     def __exit__(self, *exc_info: object) -> None:
         self.resize(0)
+
+
+class UnreadAnswers:
+    """The long answers that a worker is sending.
+
+    A time limit of each is not enough: hundreds of clients may wait for it without reading.
+
+    :param max_bytes: Maximum size of an owner's answers. Beyond that, the oldest ones are cut off.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        #: Size of each answer, oldest first, by owner and by the function that cuts it off.
+        self._sizes: defaultdict[str, dict[Callable[[], None], int]] = defaultdict(dict)
+
+    def hold(self, owner: str, size_bytes: int, cut_off: Callable[[], None]) -> Callable[[], None]:
+        """Count an answer until the returned function is called. A single one may have any size.
+
+        :param owner: The root key.
+        :param cut_off: Closes the connection. A function of this answer only.
+        """
+        ended = []
+        with self._lock:
+            own = self._sizes[owner]
+            own[cut_off] = size_bytes
+            while len(own) > 1 and sum(own.values()) > self._max_bytes:
+                ended.append(next(iter(own)))
+                del own[ended[-1]]
+        for one in ended:
+            one()
+        return lambda: self._release(owner, cut_off)
+
+    def _release(self, owner: str, cut_off: Callable[[], None]) -> None:
+        with self._lock:
+            self._sizes[owner].pop(cut_off, None)
+            if not self._sizes[owner]:
+                del self._sizes[owner]

@@ -6,10 +6,12 @@ import json
 import os
 import random
 import signal
+import socket
 import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +240,41 @@ def test_a_client_that_reads_nothing_is_disconnected_and_can_resume(
         opened.close()
         whole = resume(server, key, run_id)
         assert whole[-1]["type"] == "end"
+
+
+@pytest.mark.parametrize("kind", ["messages", "stream"])
+def test_a_key_holds_only_some_long_answers_that_nobody_reads(
+    tmp_path: Path, fake_model: FakeOpenAI, kind: str
+) -> None:
+    write_config(tmp_path, fake_model.base_url, agent="titles = false")
+    with Server(tmp_path, workers=1) as server:
+        key = create_key(tmp_path, "chat")
+        if kind == "messages":
+            for _ in range(3):
+                server.chat(key, message="漢" * 600_000, session_id="long")
+            path = "/api/v1/chat/sessions/long/messages?username=alice"
+        else:
+            body = {"model": "default", "input": "ECHO " + "漢" * 600_000}
+            made = server.request("POST", "/api/v1/openai/responses", key, json=body).data
+            path = f"/api/v1/openai/responses/{json.loads(made)['id']}?stream=true"
+        size = len(server.request("GET", path, key).data)
+        asked = f"GET {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n".encode()
+        unread = []
+        while "was not read and is closed" not in server.read_log():
+            unread.append(server.connect())
+            unread[-1].sendall(asked)
+            assert unread[-1].recv(12) == b"HTTP/1.1 200"
+            assert len(unread) < 128 * 2**20 / size * 2
+        with suppress(ConnectionResetError):
+            assert _read_until(unread[0], size) < size
+        assert _read_until(unread[-1], size) >= size
+        for one in unread:
+            one.close()
+
+
+def _read_until(connection: socket.socket, enough: int) -> int:
+    """Return how many bytes come until there are enough, or the connection ends."""
+    size = 0
+    while size < enough and (data := connection.recv(2**16)):
+        size += len(data)
+    return size
