@@ -273,7 +273,6 @@ class StreamBody:
     def close(self) -> None:
         """Release the stream's resources. A second call does nothing."""
         gone = not (self._over or self._watched.leaving)
-        self._over = True
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
             self._sent()
@@ -300,4 +299,3 @@ class StreamBody:
             if data or not events or monotonic() >= until:
                 self._ready += b"" if data else self._rendering.wait()
                 return
-        self._over = True

@@ -97,9 +97,7 @@ class RunLog:
         if event["type"] in CLOSING:
             self._closing_from = self._closing_from or self._appended
             self._release_closing()
-        elif (
-            self._sink.failing or event["type"] in OPENING
-        ) and self._released == self._appended - 1:
+        elif self._sink.failing or event["type"] in OPENING:
             self._released = self._appended
             self._wake()
         awaited = self._released < self._appended
@@ -125,11 +123,10 @@ class RunLog:
 
         :returns: The events, or None if they are no longer in memory.
         """
-        released = self._released
         dropped, lines = self._kept
         if number < dropped:
             return None
-        return cut(lines[number - dropped : max(number, released) - dropped])
+        return cut(lines[number - dropped : self._released - dropped])
 
     def take_back(self, number: int) -> tuple[int, list[bytes]]:
         """Return from where a reader of a lost log reads the journal, and what it shows first.
@@ -154,8 +151,8 @@ class RunLog:
         self._marked = self._awaited = False
         ending = self._ending  # before the events: none is added after it is set
         dropped, lines = self._kept
-        written = max(dropped, self._written)
-        return Piece(self.run, written + 1, lines[written - dropped :], ending, self._epoch)
+        unwritten = lines[self._written - dropped :]
+        return Piece(self.run, self._written + 1, unwritten, ending, self._epoch)
 
     def write_again(self, last: int) -> None:
         """Write the events after ``last`` again, because the journal has lost them. For the sink.
@@ -193,11 +190,10 @@ class RunLog:
 
     def show_all(self) -> None:
         """Show all events, because the journal cannot be written. For the sink."""
-        if not self.lost:
-            ending = self._ending  # before the events: none is added after it is set
-            self._released = self._appended
-            self._closed = self._closed or ending
-            self._wake()
+        ending = self._ending  # before the events: none is added after it is set
+        self._released = self._appended
+        self._closed = self._closed or ending
+        self._wake()
 
     def wait_until_written(self, timeout_s: float) -> bool:
         """Wait until the journal has all events. Return False on timeout or if the run is lost."""
@@ -219,7 +215,7 @@ class RunLog:
         If the journal fails, they only wait until the events before them are shown.
         """
         before = self._released if self._sink.failing else self._written
-        if not self.lost and self._closing_from and before >= self._closing_from - 1:
+        if self._closing_from and before >= self._closing_from - 1:
             ending = self._ending  # before the events: none is added after it is set
             self._released = max(self._released, self._appended)
             self._closed = self._closed or ending

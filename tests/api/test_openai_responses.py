@@ -229,6 +229,21 @@ def test_a_disconnect_stops_a_stream_that_the_client_cannot_resume(
     assert (found["status"], found["output"][0]["content"][0]["text"]) == (status, text)
 
 
+def test_a_disconnect_from_a_stopping_worker_stops_no_turn(make_scripted: Make) -> None:
+    go_on = threading.Event()
+    api, _ = make_scripted(["Begun", go_on, " and ended"])
+    streamed = api.post(PATH, json={"model": "default", "input": "Go.", "stream": True})
+    data = b""
+    while b"Begun" not in data:
+        data += next(iter(streamed.response))
+    api.state.chat.runs.end_streams()
+    streamed.close()
+    go_on.set()
+    assert api.state.chat.runs.wait_until_idle(30)
+    found = api.get(f"{PATH}/{read_events(data)[0]['response']['id']}").get_json()
+    assert found["status"] == "completed"
+
+
 def test_a_key_cancels_and_deletes_while_all_its_streams_are_open(make_scripted: Make) -> None:
     begun, never = threading.Event(), threading.Event()
 

@@ -32,7 +32,7 @@ from astrbot_api.messages import plain_text
 from astrbot_api.testing import ScriptedModel, make_app
 from astrbot_api.testing.scripted_model import Script, Step
 
-from ..servers import ENDED, FAILED, shown_text
+from ..servers import ENDED, FAILED, parse_events, shown_text
 from ..waiting import LIMIT_S, wait_for
 from .conftest import Api
 from .dying import Death, Drain, end_leases
@@ -393,6 +393,14 @@ def test_a_worker_wrongly_declared_dead_stops_writing(
     living = make_worker(Steps(), tools=tools.make())
     living.go_on()
     events = living.read(run_id)
+    log = silent.api.state.chat.runs.find_log(run_id)
+    assert log is not None
+    log.lose()
+    resumed = silent.api.get(
+        f"/api/v1/chat/runs/{run_id}/stream?username=alice",
+        headers={"Last-Event-ID": str(len(events) - 2)},
+    )
+    assert parse_events(resumed.get_data()) == events[-2:]
     steps.never.set()
     silent.api.state.chat.runs.wait_until_idle(LIMIT_S)
     assert silent.api.state.chat.runs.active_count == 0

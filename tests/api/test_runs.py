@@ -354,6 +354,16 @@ def test_turns_and_streams_of_a_key_are_limited(
     chat.wait()
 
 
+def test_a_turn_without_a_thread_is_refused_and_blocks_no_later_one(
+    api: Api, without_threads: Any
+) -> None:
+    with without_threads("run"):
+        refused = api.post_chat(username="alice", message="hi", session_id="s")
+    assert (refused.status_code, refused.get_json()["code"]) == (503, "server_busy")
+    assert api.state.chat.runs.active_count == 0
+    assert api.chat("hi", session_id="s")[-1]["type"] == "end"
+
+
 def test_a_dead_workers_run_ends_with_all_of_its_text(talking: Talking) -> None:
     api, model, chat = talking
     (run_id,) = active_runs(api)

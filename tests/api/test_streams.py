@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 
 import pytest
 
 from astrbot_api import events
-from astrbot_api.chat.watching.seats import Holder
-from astrbot_api.errors import ApiError
+from astrbot_api.chat.watching.seats import Holder, Seat
+from astrbot_api.chat.watching.watch import Numbered
+from astrbot_api.errors import ApiError, StorageError
 from astrbot_api.http import sse
 from astrbot_api.runlog.log import RunLog
 from astrbot_api.runlog.reading import Followers, LogReader
@@ -57,6 +60,65 @@ def test_an_event_that_arrives_at_the_timeout_is_delivered(api: Api) -> None:
     assert [line for _, line in shown if b'"type":"end"' in line]
     assert stream.ended
     stream.close()
+
+
+class _Watched:
+    """A watch whose events come from a function."""
+
+    ended = leaving = False
+
+    def __init__(self, seat: Seat, take: Callable[[], list[Numbered]]) -> None:
+        self.seat = seat
+        self._take = take
+
+    def take(self, timeout_s: float) -> list[Numbered]:
+        return self._take()
+
+    def close(self) -> None: ...
+
+
+class _Hiding(sse.Rendering):
+    def render(self, events: Sequence[Numbered]) -> bytes:
+        return b""
+
+
+def make_body(
+    seat: Seat, take: Callable[[], list[Numbered]], rendering: sse.Rendering | None = None
+) -> sse.StreamBody:
+    none = (lambda: None, lambda: None)
+    return sse.StreamBody(_Watched(seat, take), 0.0, rendering or sse.Rendering(), *none)
+
+
+def test_a_stream_ends_if_its_events_cannot_be_read(api: Api) -> None:
+    def fail() -> list[Numbered]:
+        raise StorageError("The journal is away.")
+
+    body = make_body(api.state.chat.streams.take(Holder("k")), fail)
+    assert list(body) == [b"retry: 1000\n\n"]
+
+
+def test_events_that_a_protocol_does_not_show_replace_no_heartbeat(api: Api) -> None:
+    seat = api.state.chat.streams.take(Holder("k"))
+    assert next(make_body(seat, lambda: [(1, b"{}")], _Hiding())) == sse.HEARTBEAT
+
+
+def test_only_a_stream_that_is_not_read_is_closed(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 60)
+    monkeypatch.setattr("astrbot_api.chat.watching.seats.time", later)
+    streams, closed = api.state.chat.streams, threading.Event()
+    seat = streams.take(Holder("k"), closed.set)
+
+    def wait() -> list[Numbered]:
+        streams.close_stuck()
+        return []
+
+    body = make_body(seat, wait)
+    assert next(body) == next(body) == sse.HEARTBEAT
+    assert not closed.is_set()
+    streams.close_stuck()
+    assert closed.is_set()
 
 
 def test_a_push_into_an_already_ended_run_is_delivered(api: Api) -> None:

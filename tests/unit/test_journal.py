@@ -719,7 +719,7 @@ def test_the_readers_of_a_lost_log_read_the_journal(
     log.on_lost = lost.set
     log.append(events.plain("r", "one", streaming=True))
     wait_for(lambda: log.last_number == 1)
-    reader = LogReader(log, journal, Followers(_NoSignals()))
+    reader, late = (LogReader(log, journal, Followers(_NoSignals())) for _ in range(2))
     assert types_of(reader.read()) == ["plain"]
     assert journal.take_over(7, 1, 1, [events.rewind("r", 0, 3, again=True)])
     log.append(events.plain("r", "two", streaming=True))
@@ -729,8 +729,22 @@ def test_the_readers_of_a_lost_log_read_the_journal(
     other.close()
     wait_for(lambda: journal.read_after(7, 2).closed)
     assert types_of(reader.read()) == ["rewind", "end"]
+    assert types_of(late.read()) == ["plain", "rewind", "end"]
     assert reader.closed
     assert not log.wait_until_written(0.0)
+
+
+def test_a_run_that_another_worker_has_taken_over_is_forgotten(
+    make_writer: Callable[[Journal], JournalWriter],
+) -> None:
+    held = Held()
+    held.go_on = threading.Semaphore(1000)
+    writer = make_writer(held)  # type: ignore[arg-type]
+    log = RunLog(7, writer)
+    log.append(events.plain("r", "one", streaming=True))
+    assert log.wait_until_written(LIMIT_S)
+    log.lose()
+    wait_for(lambda: not writer._open, 10)
 
 
 def test_a_lost_log_takes_back_what_the_journal_never_got(
