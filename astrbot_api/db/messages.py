@@ -190,6 +190,22 @@ def replace_content(db: peewee.Database, number: int, content: dict[str, Any]) -
     MessageAttachment.delete().where(MessageAttachment.message == number).execute(db)
 
 
+def replace_answer(db: peewee.Database, old: int, new: int) -> None:
+    """Delete an answer that a new one replaces.
+
+    The run of the old one stays. The new one counts its bytes, and those that the old one counted.
+    """
+    texts = (Message.content, Message.attached, Message.sender_id)
+    query = Message.select(Message.size_bytes, *texts).where(Message.id == old)
+    row = query.tuples().first(db)
+    if row is not None:
+        more = row[0] - stored.size_of(*row[1:]) + stored.ROW_BYTES
+        grown = Message.update(size_bytes=Message.size_bytes + more).where(Message.id == new)
+        for (payer,) in grown.returning(Message.payer).tuples().execute(db):
+            counting.add(db, payer, "messages", 0, more)
+    delete_messages(db, [old])
+
+
 def delete_messages(db: peewee.Database, numbers: Sequence[int]) -> None:
     """Delete messages with their links to attachments, and reduce their payers' counts."""
     _change_edition(db, numbers)

@@ -17,7 +17,7 @@ from astrbot_api.agent.provider import TextDelta, ToolCallDelta
 from astrbot_api.db import attachments, counting, deliveries
 from astrbot_api.db.counting import find_account
 from astrbot_api.db.models.runs import IdempotentRequest
-from astrbot_api.db.stored import Growth, Stored, list_by_key, sum_stored
+from astrbot_api.db.stored import ROW_BYTES, Growth, Stored, list_by_key, sum_stored
 from astrbot_api.keys import quotas
 
 from .conftest import Api
@@ -333,10 +333,14 @@ def test_edits_and_new_answers_keep_the_count_correct(api: Api) -> None:
     )
     assert edited.status_code == 200, edited.get_data()
     check_counts(api)
-    again = api.post(f"{path}/regenerate", json={"username": "alice"})
-    assert again.status_code == 200
-    assert again.get_data()
-    check_counts(api)
+    before = stored(api).total_bytes
+    for count in (1, 2, 3):
+        again = api.post(f"{path}/regenerate", json={"username": "alice"})
+        assert again.status_code == 200
+        assert again.get_data()
+        check_counts(api)
+        # The runs of earlier answers stay. The answers' times have different lengths.
+        assert round((stored(api).total_bytes - before) / ROW_BYTES) == count
     delete(api, api.key, "s")
     assert stored(api).total_bytes == 0
 

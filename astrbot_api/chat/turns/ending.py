@@ -229,7 +229,7 @@ class Outcomes:
             saved = _add_reply(db, run, content, outcome.steps, payer)
             if run.replaces is not None and code is None:
                 # A failed attempt keeps the earlier answer.
-                messages.delete_messages(db, [run.replaces])
+                messages.replace_answer(db, run.replaces, saved[0])
         if outcome.title:
             name_session(db, run.session, outcome.title)
         message_id = saved[0] if saved else None
