@@ -107,6 +107,7 @@ def make_xlsx(
     comments: str = "",
     boxes: str = "",
     styles: str = "",
+    chart: str = "<chart/>",
 ) -> bytes:
     namespace = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     cells = (
@@ -129,6 +130,8 @@ def make_xlsx(
                 ("comments", "../comments1.xml"), ("drawing", "../drawings/drawing1.xml")
             ),
             "xl/drawings/drawing1.xml": f"<wsDr>{boxes}</wsDr>",
+            "xl/drawings/_rels/drawing1.xml.rels": _relations(("chart", "../charts/chart1.xml")),
+            "xl/charts/chart1.xml": chart,
             "xl/styles.xml": f'<styleSheet xmlns="{namespace}">{styles}</styleSheet>',
             "xl/comments1.xml": f'<comments xmlns="{namespace}">{comments}</comments>',
         },

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from xml.etree import ElementTree as ET
 
+from .number_formats import show_number
 from .office import Package, iter_local, list_targets, local_name, to_markdown_table
 
 #: Maximum number of values of a series.
@@ -44,10 +45,14 @@ def _write_chart(chart: ET.Element) -> str:
         labels = _read_values(one, "cat") or _read_values(one, "xVal") or labels
         groups.setdefault(labels, []).append(one)
     tables = [_write_series(dict(labels), series) for labels, series in groups.items()]
-    title = next(iter_local(chart, "title"), None)
-    shown = "" if title is None else "".join(one.text or "" for one in iter_local(title, "t"))
+    shown = read_title(chart)
     written = "\n\n".join(filter(None, tables))
     return f"{f'[chart: {shown}]' if shown else '[chart]'}\n{written}" if written else ""
+
+
+def read_title(chart: ET.Element) -> str:
+    title = next(iter_local(chart, "title"), None)
+    return "" if title is None else "".join(one.text or "" for one in iter_local(title, "t"))
 
 
 def _write_series(labels: dict[int, str], series: list[ET.Element]) -> str:
@@ -65,10 +70,13 @@ def _read_values(series: ET.Element, name: str) -> _Values:
     A label may have several levels, such as a year and a quarter, the innermost first.
     """
     found: dict[int, str] = {}
-    points = (one for part in series if local_name(part) == name for one in iter_local(part, "pt"))
-    for number, point in enumerate(islice(points, _MAX_VALUES)):
-        index = point.get("idx", "")
-        at = int(index) if index.isdecimal() else number
-        texts = [one.text for one in iter_local(point, "v")]
-        found[at] = " ".join(filter(None, (*texts, found.get(at))))
+    for part in (one for one in series if local_name(one) == name):
+        code = next((one.text for one in iter_local(part, "formatCode")), None)
+        for number, point in enumerate(islice(iter_local(part, "pt"), _MAX_VALUES)):
+            index = point.get("idx", "")
+            at = int(index) if index.isdecimal() else number
+            shown = point.get("formatCode") or code
+            texts = [one.text or "" for one in iter_local(point, "v")]
+            texts = [show_number(one, shown) if shown else one for one in texts]
+            found[at] = " ".join(filter(None, (*texts, found.get(at))))
     return tuple(found.items())

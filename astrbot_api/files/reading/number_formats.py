@@ -9,8 +9,10 @@ import decimal
 import operator
 import re
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
@@ -40,6 +42,9 @@ _FRACTION = re.compile(r"(?:([#0?]+)\\? )?[#0?]+\\?/([?#]+|[1-9]\d{0,3})")
 
 #: Signs of dates and times, and of texts.
 _OTHERS = frozenset("ymdhsgbe@")
+
+#: Date with the number 0. Source: ECMA-376, part 1, 18.17.4.1.
+_FIRST_DAY = datetime(1899, 12, 30)
 
 #: Length of the longest format of Excel.
 _MAX_CHARS = 255
@@ -87,6 +92,7 @@ class NumberFormats:
         )
 
 
+@lru_cache
 def read_format(code: str) -> Callable[[str], str] | None:
     """Return the function that writes a stored number, or None for dates and texts."""
     fraction = _FRACTION.fullmatch(code)
@@ -111,6 +117,17 @@ def read_format(code: str) -> Callable[[str], str] | None:
             return stored
 
     return write
+
+
+def show_number(stored: str, code: str) -> str:
+    """Return a number of a chart as its format shows it, and dates in a form for all languages."""
+    write = read_format(code)
+    if write is not None:
+        return write(stored)
+    try:
+        return str(_FIRST_DAY + timedelta(float(stored))).removesuffix(" 00:00:00")
+    except (OverflowError, ValueError):
+        return stored
 
 
 def _write_fraction(value: Decimal, whole: str | None, denominator: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
 from ...runtime.decoding import decode
+from .charts import read_title
 from .number_formats import NumberFormats
 from .office import (
     MAX_CELLS,
@@ -27,6 +28,10 @@ from .office import (
 )
 
 _WORKBOOK = "xl/workbook.xml"
+
+#: End of what Excel writes before a comment with replies, for its older versions.
+_OF_THREAD = "linkid=870924"
+
 _SHEET = re.compile(r"xl/worksheets/[^/]+\.xml")
 
 #: Parts that contain no cells.
@@ -57,7 +62,7 @@ _CELL = re.compile(rb'(<c\b[^<>]*?\sr=")([A-Z]{1,3})(\d+)"')
 def read_workbook(package: Package) -> str:
     """Return the sheets of an xlsx, xlsm, xlsb or ods workbook as tables.
 
-    The comments and text boxes of an xlsx follow.
+    The comments, text boxes and titles of charts of an xlsx follow.
     """
     sheets = read_sheets(_correct_workbook(package))
     return "\n\n".join(filter(None, (sheets, *_iter_remarks(package))))
@@ -90,7 +95,7 @@ def _iter_xml_cells(row: ET.Element) -> Iterator[str]:
 
 
 def _iter_remarks(package: Package) -> Iterator[str]:
-    """Yield the comments and text boxes of each sheet of an xlsx."""
+    """Yield the comments, the text boxes and the titles of charts of each sheet of an xlsx."""
     if _WORKBOOK not in package.names:
         return
     relations = dict(iter_relations(package, _WORKBOOK))
@@ -101,6 +106,7 @@ def _iter_remarks(package: Package) -> Iterator[str]:
             lines = [f"Comments in {sheet.get('name')}:"]
             for one in iter_local(package.parse(comments), "comment"):
                 text = "".join(run.text or "" for run in iter_local(one, "t"))
+                text = text.rpartition(_OF_THREAD)[2]
                 lines.append(f"- {one.get('ref')}: {' '.join(text.split())}")
             yield "\n".join(lines) if lines[1:] else ""
         for drawing in list_targets(package, part, "drawing"):
@@ -112,6 +118,9 @@ def _iter_remarks(package: Package) -> Iterator[str]:
                 dict.fromkeys(one for one in lines if one != "- ")
             )  # some are stored twice
             yield "\n".join(lines) if lines[1:] else ""
+            charts = list_targets(package, drawing, "chart")
+            titles = filter(None, (read_title(package.parse(one)) for one in charts))
+            yield "\n".join(f"[chart in {sheet.get('name')}: {title}]" for title in titles)
 
 
 def _correct_workbook(package: Package) -> bytes:
