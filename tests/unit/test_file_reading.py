@@ -575,6 +575,18 @@ def test_each_value_of_a_chart_stands_beside_its_own_label() -> None:
     assert "|  | a |\n| --- | --- |\n| 1 | 2 |\n\n|  | b |\n| --- | --- |\n| 3 | 4 |" in text
 
 
+def test_the_numbers_of_a_chart_are_read_as_they_are_shown() -> None:
+    chart = (
+        "<x><title><t>Growth</t></title><ser><cat><formatCode>d/m/yy</formatCode><pt><v>45325</v>"
+        "</pt></cat><val><formatCode>0.0%</formatCode><pt><v>0.153</v></pt>"
+        '<pt idx="1" formatCode="General"><v>4.4000000000000004</v></pt></val></ser></x>'
+    )
+    text = read(samples.make_docx(chart=chart))
+    assert "[chart: Growth]" in text
+    assert "| 2024-02-03 | 15.3% |\n|  | 4.4 |" in text
+    assert read(samples.make_xlsx(chart=chart)).endswith("[chart in Prices: Growth]")
+
+
 def test_the_header_and_the_footer_of_a_letter_are_read_once() -> None:
     box = f"<w:r><w:txbxContent>{word('Tel. 12')}</w:txbxContent></w:r>"
     boxed = (
@@ -641,6 +653,13 @@ def test_the_numbers_of_a_sheet_are_read_as_they_are_shown(code: str, shown: lis
     row = f'<row r="3">{cells}<c r="D3" s="1" t="str"><v>7</v></c></row>'
     text = read(samples.make_xlsx(row, styles=styles))
     assert text.splitlines()[-1] == f"| {' | '.join([*shown, '7'])} |"
+
+
+def test_a_comment_with_replies_is_read_without_the_notice_for_older_programs() -> None:
+    notice = "[Threaded comment] Learn more: https://go.microsoft.com/fwlink/?linkid=870924"
+    thread = f'<comment ref="B2"><t>{notice}\n\nComment:\n  Why?\nReply:\n  So</t></comment>'
+    text = read(samples.make_xlsx(comments=thread))
+    assert text.endswith("Comments in Prices:\n- B2: Comment: Why? Reply: So")
 
 
 def test_a_sheet_with_a_cell_far_away_is_read() -> None:
@@ -1093,6 +1112,42 @@ def test_an_old_document_without_a_reader_says_what_to_ask_for(
         read(read_old("old.ppt"))
     with pytest.raises(Unreadable, match="ask for it as eml or PDF"):
         read(read_old("mail.msg"))
+
+
+def test_an_old_workbook_with_a_password_is_said_to_have_one() -> None:
+    head = bytes.fromhex("d0cf11e0a1b11ae1") + "Workbook".encode("utf-16-le")
+    begin, lock = bytes.fromhex("0908 1000") + bytes(16), bytes.fromhex("2f00 3600") + bytes(54)
+    with pytest.raises(Unreadable, match="protected by a password"):
+        read(head + bytes(400) + begin + lock)
+
+
+def test_headers_and_embedded_sheets_of_opendocument_are_read() -> None:
+    spaces = "".join(
+        f' xmlns:{one}="x:{one}"' for one in ("draw", "office", "style", "table", "text")
+    )
+    document = f"<office:document{spaces}><office:body>{{}}</office:body>{{}}</office:document>"
+    sheet = (
+        '<office:spreadsheet><table:table table:name="Costs"><table:table-row><table:table-cell>'
+        "<text:p>tea</text:p></table:table-cell></table:table-row></table:table>"
+        "</office:spreadsheet>"
+    )
+    page = (
+        "<style:master-page><style:header><text:p>ACME</text:p></style:header>"
+        '<style:footer-left style:display="false"><text:p>no</text:p></style:footer-left>'
+        "<style:footer><text:p>Bank</text:p></style:footer></style:master-page>"
+    )
+    main = '<office:text><text:p>Hi<draw:object draw:href="./Object"/></text:p></office:text>'
+    archive = samples.make_archive(
+        {
+            "mimetype": "text",
+            "content.xml": document.format(main, ""),
+            "styles.xml": document.format("", page * 2),
+            "Object/content.xml": document.format(sheet, ""),
+        }
+    )
+    assert read(archive, "a.odt") == (
+        "Hi\n\n## Costs\n\n| tea |\n| --- |\n\nHeader: ACME\n\nFooter: Bank"
+    )
 
 
 def test_an_empty_file_is_said_to_be_empty() -> None:

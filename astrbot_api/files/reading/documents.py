@@ -86,6 +86,8 @@ _PASSWORD = "it is protected by a password; ask for it without one"
 
 #: Names of streams in old Office files. Source: MS-OFFCRYPTO, MS-OXMSG.
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
+#: The record FilePass after the beginning of a workbook. Source: MS-XLS, 2.4.117.
+_LOCKED_SHEETS = re.compile(rb"\x09\x08[\x08\x10]\0.{8,16}?\x2f\0[\x04-\xff]\0", re.DOTALL)
 _OUTLOOK = "__properties_version1.0".encode("utf-16-le")
 
 #: Name of a stream -> extension, and error text of a document that cannot be read.
@@ -281,6 +283,8 @@ def _read_old_office(source: BinaryIO) -> str:
     for name, kind, words in _OLD_DOCUMENTS:
         if name.encode("utf-16-le") in data:
             return _read_old_document(data, kind, words)
+    if _LOCKED_SHEETS.search(data):
+        raise Unreadable(_PASSWORD)
     if not any(name.encode("utf-16-le") in data for name in ("Workbook", "Book")):
         raise Unreadable("its format is not supported")
     return office.read_sheets(data)

@@ -53,7 +53,7 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
     """Return the text of a document, with formulas in their places and charts at the end."""
     styles = [package.parse(_STYLES)] if package is not None and _STYLES in package.names else []
     lists = ListNumbers(*styles, root)
-    charts = []
+    ends = []
     hidden = {
         read_attribute(style, "name")
         for style in iter_local(root, "style")
@@ -73,13 +73,26 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
                 source = next(iter_local(inner, "annotation"), None)
                 said = write_mathml(inner) if source is None else "".join(source.itertext())
                 one.text = f" [formula: {' '.join(said.split())}] "
-            elif next(iter_local(inner, "chart"), None) is not None:
-                charts.append("[chart]\n" + _join(_iter_opendocument(inner, lists, 0)))
+            else:
+                is_chart = next(iter_local(inner, "chart"), None) is not None
+                text = _join(_iter_opendocument(inner, lists, 0))
+                ends.append(f"[chart]\n{text}" if is_chart else text)
     for one in root.iter() if hidden else ():
         if local_name(one) in ("table", "page") and read_attribute(one, "style-name") in hidden:
             one.attrib = {"{}name": f"{read_attribute(one, 'name')} (hidden)"}
     blocks = (_join(_iter_opendocument(body, lists, 0)) for body in iter_local(root, "body"))
-    return _join([*blocks, *charts])
+    if next(iter_local(root, "text"), None) is not None:  # sheets have those of the program
+        ends += dict.fromkeys(_iter_margins(styles or [root], lists))
+    return _join([*blocks, *ends])
+
+
+def _iter_margins(styles: Iterable[ET.Element], lists: ListNumbers) -> Iterator[str]:
+    for page in (page for one in styles for page in iter_local(one, "master-page")):
+        for part in page:
+            kind = local_name(part).partition("-")[0]
+            if kind in ("header", "footer") and read_attribute(part, "display") != "false":
+                text = _join(_iter_opendocument(part, lists, 0))
+                yield f"{kind.capitalize()}: {text}" if text else ""
 
 
 def _join(blocks: Iterable[str]) -> str:
