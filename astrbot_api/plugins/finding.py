@@ -94,7 +94,8 @@ def _same(value: Any) -> Any:
 
 
 def _iter_folders(data_dir: Path) -> Iterator[FoundPlugin]:
-    for path in sorted((data_dir / "plugins").glob("*")):
+    folder = data_dir / "plugins"
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         # A single file is a plugin, too, whose error names its right place.
         if path.name.startswith((".", "__")) or not (path.is_dir() or path.suffix == ".py"):
             continue

@@ -39,6 +39,9 @@ _LITTLE_BYTES = 512 * 1024 * 1024
 #: Fraction of a quota above which it is reported.
 _NEARLY_FULL = 0.8
 
+#: Patterns of the files and folders that the server opens.
+_OWN_FILES = ("*.db*", "*.toml", "secret.key", "configs", "configs/*", "plugins", "plugins/*")
+
 
 def examine(settings: Settings, *, offline: bool = False) -> Iterator[Finding]:
     """Check everything in the settings, without changes.
@@ -99,12 +102,7 @@ def _examine_folder(settings: Settings) -> Iterator[Finding]:
         remedy = "give the server's user write permission"
         yield Finding("data directory", "fail", f"{folder} is not writable", remedy)
         return
-    for path in sorted(folder.glob("*.db*")):
-        # For example after ``sudo astrbot-api keys create``: SQLite creates files beside the
-        # database, and they belong to the user who opened it.
-        if not os.access(path, os.R_OK | os.W_OK):
-            remedy = "give the file to the server's user (chown)"
-            yield Finding(f"file {path.name}", "fail", f"{path} is not writable", remedy)
+    yield from _find_foreign(folder)
     free_bytes = shutil.disk_usage(folder).free
     text = f"{folder}, {free_bytes // 1024 // 1024} MiB free"
     remedy = "free space: astrbot-api db sweep --delete"
@@ -115,6 +113,21 @@ def _examine_folder(settings: Settings) -> Iterator[Finding]:
         yield Finding("data directory", "warn", text, remedy)
     else:
         yield Finding("data directory", "ok", text)
+
+
+def _find_foreign(folder: Path) -> Iterator[Finding]:
+    """Find files that the server's user may not use.
+
+    For example after ``sudo astrbot-api keys create``, or after root has restored a backup.
+    """
+    for path in sorted(path for pattern in _OWN_FILES for path in folder.glob(pattern)):
+        needed, lacks = os.R_OK, "readable"
+        if ".db" in path.name:
+            needed, lacks = os.R_OK | os.W_OK, "writable"
+        if not os.access(path, needed):
+            name = f"file {path.relative_to(folder)}"
+            remedy = "give it to the server's user (chown)"
+            yield Finding(name, "fail", f"{path} is not {lacks}", remedy)
 
 
 def _examine_configs(settings: Settings, offline: bool) -> Iterator[Finding]:

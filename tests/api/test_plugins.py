@@ -720,3 +720,19 @@ def check_example(api: Api) -> None:
     wait_for(lambda: plugin.answers == 1)
     assert plugin.events["end"] == 3
     assert set(HOOKS) <= set(dir(plugin))
+
+
+def test_an_unreadable_folder_of_plugins_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+
+    def list_folder(path: Path) -> Iterator[Path]:  # root may read all folders
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", list_folder)
+    done = CliRunner().invoke(main, ["plugins", "list", "--data-dir", str(tmp_path)])
+    assert (done.exit_code, done.output.split(";")[0]) == (
+        2, f"astrbot-api: {folder}: Permission denied",
+    )  # fmt: skip

@@ -131,18 +131,23 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     assert find(tmp_path, "--offline")["database"]["text"] == text
 
 
-def test_a_database_file_of_another_user_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "lacks"),
+    [("astrbot.db-wal", "writable"), ("secret.key", "readable"), ("bots.toml", "readable"),
+     ("configs/default.toml", "readable"), ("plugins", "readable")],
+)  # fmt: skip
+def test_a_file_of_another_user_is_named(
+    name: str, lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(tmp_path).close()
-    (tmp_path / "astrbot.db-wal").touch()
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
     allowed = os.access
-    monkeypatch.setattr(
-        os, "access", lambda path, mode: not str(path).endswith("-wal") and allowed(path, mode)
-    )
-    found = find(tmp_path, "--offline")["file astrbot.db-wal"]
-    assert (found["state"], found["remedy"]) == (
-        "fail", "give the file to the server's user (chown)",
+    monkeypatch.setattr(os, "access", lambda one, mode: Path(one) != path and allowed(one, mode))
+    found = find(tmp_path, "--offline")[f"file {name}"]
+    assert (found["state"], found["text"], found["remedy"]) == (
+        "fail", f"{path} is not {lacks}", "give it to the server's user (chown)",
     )  # fmt: skip
 
 
