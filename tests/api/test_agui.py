@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ag_ui.core import Event
+from ag_ui.core import Event, RunAgentInput
 from pydantic import TypeAdapter
 
 from astrbot_api.agent.provider import ReasoningDelta, Rewind, TextDelta, Usage
@@ -160,6 +160,40 @@ def test_a_call_without_a_result_is_not_sent_to_the_model(make_scripted: Make) -
     *_, answered, asked = model.seen[-1]
     assert [one["role"] for one in model.seen[-1]][-4:] == ["user", "assistant", "tool", "user"]
     assert (answered["content"], asked["content"]) == ("sunny", "And?")
+
+
+def test_the_names_of_the_python_types_are_accepted(make_scripted: Make) -> None:
+    api, model = make_scripted(call_weather)
+    tool = {**TOOL, "parameters": {"type": "object", "properties": {"my_city": {}}}}
+    (start, *_, end) = read(_post_python(api, [USER], [tool]))
+    assert (start["threadId"], start["runId"]) == ("t1", "r1")
+    assert end["type"] == "RUN_FINISHED"
+    source = {"type": "data", "value": base64.b64encode(PNG).decode(), "mime_type": "image/png"}
+    function = {"name": "get_weather", "arguments": '{"my_city":"Oslo"}'}
+    call = {"id": "c1", "type": "function", "function": function}
+    read(
+        _post_python(
+            api,
+            [
+                {**USER, "content": [{"type": "image", "source": source}]},
+                {"id": "m2", "role": "assistant", "tool_calls": [call]},
+                {"id": "m3", "role": "tool", "tool_call_id": "c1", "content": "sunny"},
+            ],
+            [tool],
+        )
+    )
+    *_, user, said, result = model.seen[-1]
+    assert "image/png" in str(user["content"])
+    assert (said["tool_calls"], result["tool_call_id"]) == ([call], "c1")
+
+
+def _post_python(api: Api, messages: list[Any], tools: list[Any]) -> Any:
+    """Send a run with the names and empty values of the official Python types."""
+    run = RunAgentInput(
+        thread_id="t1", run_id="r1", messages=messages, tools=tools, context=[],
+        state=None, forwarded_props=None,
+    )  # fmt: skip
+    return api.post("/api/v1/agui", json=run.model_dump(mode="json", by_alias=False))
 
 
 def test_a_rewind_sends_a_snapshot_of_all_messages(make_scripted: Make) -> None:

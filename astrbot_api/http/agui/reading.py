@@ -6,6 +6,7 @@ Source: the schema of the protocol's version 1.0, https://docs.ag-ui.com/spec/1.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ...errors import refuse
@@ -23,6 +24,26 @@ ROLES = (
 
 #: Types of a user's message parts that are files.
 _MEDIA = ("image", "audio", "video", "document")
+
+#: Members whose objects have names of the protocol. Those of others belong to the client.
+_NESTED = ("messages", "content", "source", "resume")
+
+
+def to_protocol_names(value: Any) -> Any:
+    """Replace the names of the protocol's Python types, such as ``thread_id``.
+
+    Servers in Python accept them, so clients like Microsoft's Agent Framework send them.
+    """
+    if isinstance(value, list):
+        return [to_protocol_names(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        re.sub("_([a-z])", lambda match: match[1].upper(), name): (
+            to_protocol_names(member) if name in _NESTED else member
+        )
+        for name, member in value.items()
+    }
 
 
 def read_agui_messages(messages: Any, context: Any) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import marshmallow as ma
 
 from ..decisions import MAX_ANSWERS
@@ -10,7 +12,7 @@ from ..openai.parameters import MAX_TOOLS
 from ..openai.reading import MAX_MESSAGES
 from ..openai.schemas import TOOL_CALL_ID, TOOL_MEMBERS, TOOL_NAME
 from ..schemas import RequestSchema, enum_of, member, object_schema
-from .reading import ROLES
+from .reading import ROLES, to_protocol_names
 
 _MAX_ID_CHARS = 255
 
@@ -91,6 +93,11 @@ class RunAgentInputSchema(RequestSchema):
     """A run of AG-UI. Unknown fields are ignored."""
 
     carries_message = True
+
+    @ma.pre_load
+    def accept_python_names(self, data: Any, **_: Any) -> Any:
+        """Accept the names of the protocol's Python types."""
+        return to_protocol_names(data)
 
     threadId = required_text(
         "Id of the conversation, which is the session that stores the turn.",
