@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from astrbot_api.http import widget
+from astrbot_api.http.widget import page
 from astrbot_api.translations import WIDGET, load_catalogue
 
 from .conftest import Api
@@ -74,4 +75,5 @@ def test_every_text_of_the_widget_has_a_chinese_translation() -> None:
     used |= set(re.findall(r'\bbutton\("([A-Z]\w+)", \(', source))
     used |= set(re.findall(r'\[/\S+/, "([^"]+)"\]', source))
     used |= {"Assistant", "You", "Send", "Stop"}  # alternatives
+    used.add(page._QUESTION)
     assert used == load_catalogue("zh", WIDGET).keys()

@@ -686,15 +686,34 @@ def test_the_page_explains_a_link_without_a_valid_key(
         visitor.find(".failure").get_by_text(text).wait_for()
 
 
+def make_link(site: Site, username: str) -> str:
+    made = site.server.request(
+        "POST", "/api/v1/keys/session", site.key, json={"username": username}
+    )
+    return f"{site.api}/chat#key={json.loads(made.data)['data']['api_key']}"
+
+
+@pytest.mark.parametrize(("answer", "opened"), [("dismiss", 0), ("accept", 1)])
+def test_another_link_in_a_tab_replaces_its_key_only_if_the_visitor_agrees(
+    browser: Any, site: Site, answer: str, opened: int
+) -> None:
+    links = [make_link(site, name) for name in ("mine", "stranger")]
+    with Visitor(browser, site) as visitor:
+        visitor.page.goto(links[0])
+        visitor.page.on("dialog", lambda one: getattr(one, answer)())
+        with visitor.page.expect_event("dialog") as asked:
+            visitor.page.evaluate("link => { location.href = link; }", links[1])
+        assert "another chat" in asked.value.message
+        visitor.page.wait_for_url(f"{site.api}/chat")
+        kept = visitor.page.evaluate("sessionStorage.getItem('astrbot-chat-key')")
+        assert kept == links[opened].partition("#key=")[2]
+
+
 def test_a_link_opens_the_page_and_its_key_is_removed_from_the_address(
     browser: Any, site: Site
 ) -> None:
-    made = site.server.request(
-        "POST", "/api/v1/keys/session", site.key, json={"username": "linked"}
-    )
-    key = json.loads(made.data)["data"]["api_key"]
     with Visitor(browser, site) as visitor:
-        visitor.page.goto(f"{site.api}/chat#key={key}")
+        visitor.page.goto(make_link(site, "linked"))
         visitor.say("ECHO by link")
         sync_api.expect(visitor.find(".bot .text").last).to_have_text("echo: ECHO by link")
         visitor.wait_until_done()

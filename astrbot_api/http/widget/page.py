@@ -16,6 +16,10 @@ _CSP = (
 )
 
 
+#: Asked before a link replaces the key of the tab.
+_QUESTION = "This link opens another chat. Close the chat of this tab?"
+
+
 def register_page(app: Flask, settings: Settings, api_path: str) -> None:
     """Add the page to an application if the setting enables it."""
     if not settings.chat_page:
@@ -25,11 +29,13 @@ def register_page(app: Flask, settings: Settings, api_path: str) -> None:
     @page.get("/chat")
     def show_chat() -> Response:
         language = choose_language(request.args.get("lang", ""), request.accept_languages)
+        texts = load_catalogue(language, WIDGET)
         server = f"{request.script_root}{settings.url_prefix}"
         html = render_template(
             "astrbot_api/chat.html",
             tag=LANGUAGE_TAGS[language],
-            title=load_catalogue(language, WIDGET).get("Chat", "Chat"),
+            title=texts.get("Chat", "Chat"),
+            question=texts.get(_QUESTION, _QUESTION),
             server=server,
             api=server + api_path,
         )

@@ -2,10 +2,14 @@
 
 const KEPT = "astrbot-chat-key";
 const given = new URLSearchParams(location.hash.slice(1)).get("key");
+const kept = sessionStorage.getItem(KEPT);
 if (given) {
-  sessionStorage.setItem(KEPT, given);
   history.replaceState(null, "", location.pathname + location.search);
+  // A stranger who sends a link can read what is written with its key.
+  if (!kept || kept === given || confirm(document.body.dataset.question))
+    sessionStorage.setItem(KEPT, given);
 }
+addEventListener("hashchange", () => location.reload()); // a link pasted into this tab
 const chat = document.createElement("astrbot-chat");
 chat.setAttribute("mode", "inline");
 chat.setAttribute("linked", "");
