@@ -56,7 +56,7 @@ def _list_durations(db: peewee.Database) -> list[int]:
     took = run.c.finished_at - run.c.started_at
     completed = (run.c.status == "completed") & took.is_null(False)
     rows = peewee.Select([run], [took]).where(completed).tuples().execute(db)
-    return sorted(row[0] // 1000 for row in rows)
+    return sorted(max(0, row[0]) // 1000 for row in rows)  # the clock may have been set back
 
 
 def _list_failures(db: peewee.Database) -> list[dict[str, Any]]:

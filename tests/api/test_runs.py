@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 import uuid
@@ -15,7 +16,8 @@ import pytest
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.chat.resuming import recovery
 from astrbot_api.chat.resuming.recovery import prune_journal
-from astrbot_api.db import leases, ownership, pushed, runs
+from astrbot_api.chat.turns import reply
+from astrbot_api.db import leases, ownership, pushed, runs, statistics
 from astrbot_api.db.models.runs import Run
 from astrbot_api.errors import StorageError, StoreClosed
 from astrbot_api.events import decode_event
@@ -651,3 +653,21 @@ def test_the_search_for_runs_of_dead_workers_reads_no_ended_run(api: Api) -> Non
         for statement in (ownership.ORPHANS, ownership.ACTIVE_OF):
             plan = explain(db, statement)
             assert "USING INDEX run_active" in plan[0], plan
+
+
+def test_a_clock_that_is_set_back_makes_no_negative_durations(
+    make_scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = itertools.count(10**9, -3600)
+    monkeypatch.setattr(
+        reply, "time", SimpleNamespace(time=times.__next__, monotonic=time.monotonic)
+    )
+    monkeypatch.setattr(runs, "now_us", lambda: next(times) * 1_000_000)
+    api, _ = make_scripted("Hello")
+    stats = next(one["data"] for one in api.chat() if one["type"] == "agent_stats")
+    assert stats["end_time"] >= stats["start_time"]
+    assert stats["time_to_first_token"] >= 0
+    with api.state.db.read() as db:
+        shown = statistics.describe_server(db, 1)
+    assert shown["days"][0]["turn_ms"] >= 0
+    assert (shown["turn_ms"], shown["turns_measured"]) == (0, 1)

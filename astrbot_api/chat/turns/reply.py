@@ -48,6 +48,7 @@ class Reply:
         self._steps: list[dict[str, Any]] = []
         self._context_tokens = 0
         self._started_at = time.time()
+        self._clock_s = self._started_at - time.monotonic()
         self._first_token_at: float | None = None
         self._finished = False
         # Number of the event before the first text of this step, or None before any text.
@@ -167,7 +168,6 @@ class Reply:
 
         :param stopped: The turn was stopped during a model call, so count its prompt in any case.
         """
-        now = time.time()
         first = self._first_token_at
         return {
             "token_usage": {
@@ -177,11 +177,15 @@ class Reply:
             },
             "current_context_tokens": self._context_tokens,
             "start_time": self._started_at,
-            "end_time": now,
+            "end_time": self._now(),
             "time_to_first_token": 0.0 if first is None else first - self._started_at,
             **{key: value for key, value in self._describe_end() if value},
             **self._estimate_unreported(stopped),
         }
+
+    def _now(self) -> float:
+        """Return the time in a clock that is never set, and not before the start elsewhere."""
+        return max(self._started_at, self._clock_s + time.monotonic())
 
     def _estimate_unreported(self, stopped: bool) -> dict[str, Any]:
         """Return an estimate of the tokens that no provider reported, marked as an estimate."""
@@ -212,7 +216,7 @@ class Reply:
 
     def _take_text(self, text: str, chain_type: str | None) -> list[Event]:
         if self._first_token_at is None:
-            self._first_token_at = time.time()
+            self._first_token_at = self._now()
         self._chars += len(text)
         if self._unreported is not None:
             self._unreported.add(text)
