@@ -208,6 +208,7 @@ class ConfigFiles:
                     self._configs.pop(path.stem, None)
                     self._errors.pop(path, None)
                     del self._seen[path]
+                    log.warning("%s was removed; turns cannot use it", self._shown(path))
                 else:
                     self._reload(path)
                     self._seen[path] = stamp

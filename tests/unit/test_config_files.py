@@ -192,6 +192,7 @@ def test_a_change_is_picked_up_and_a_bad_one_keeps_the_last_good(
     )
     os.unlink(path)
     assert configs.find_config("second") is None
+    assert "configs/second.toml was removed; turns cannot use it" in caplog.text
 
 
 def test_a_file_that_an_editor_is_writing_changes_nothing_yet(
