@@ -126,7 +126,7 @@ def _make_field(hint: Any, of: dataclasses.Field[Any]) -> ma.fields.Field[Any]:
     return ma.fields.Dict(keys=ma.fields.String(), values=values, **options)
 
 
-class _Tuple(ma.fields.List[Any]):
+class _Tuple(ma.fields.List):  # type: ignore[type-arg]  # marshmallow 3 has no List[…]
     """A list, loaded as a tuple."""
 
     default_error_messages = {"invalid": 'Must be a list, as in ["…"].'}

@@ -12,7 +12,7 @@ from ..messages import check_text, to_whole
 from .auth import get_bound_username
 from .state import get_state
 
-F = TypeVar("F", bound=ma.fields.Field[Any])
+F = TypeVar("F", bound="ma.fields.Field[Any]")
 
 #: JSON Schema pattern: at least one character that is not a blank.
 NOT_BLANK = r"\S"
@@ -54,7 +54,7 @@ class Text(ma.fields.String):
             )
 
 
-class BoundedList(ma.fields.List[Any]):
+class BoundedList(ma.fields.List):  # type: ignore[type-arg]  # marshmallow 3 has no List[…]
     """A list whose length is checked first. Loading stops at the first invalid element."""
 
     def __init__(self, inner: Any, *, max_items: int, **kwargs: Any) -> None:
@@ -233,7 +233,7 @@ AFTER = (
 )
 
 
-class Cursor(ma.fields.Field[int | None]):
+class Cursor(ma.fields.Field):  # type: ignore[type-arg]  # see BoundedList
     """The ``next_cursor`` of the previous page. Blank means the first page."""
 
     def __init__(

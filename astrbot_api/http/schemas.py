@@ -9,7 +9,7 @@ import marshmallow as ma
 
 from ..errors import STATUS_OF_CODE
 
-F = TypeVar("F", bound=ma.fields.Field[Any])
+F = TypeVar("F", bound="ma.fields.Field[Any]")
 
 #: Examples of times and ids in the OpenAPI document.
 _TIME_EXAMPLE = "2026-11-23T16:41:51.860786+00:00"
