@@ -53,6 +53,13 @@ def test_a_repeated_request_streams_the_turn_from_its_first_event(api: Api) -> N
     assert api.count_rows("run") == 2
 
 
+def test_a_repeated_request_gets_the_turn_of_a_dead_worker(api: Api) -> None:
+    first = chat(api, "k").get_data()
+    api.state.db.write(lambda db: Worker.delete().execute(db))
+    assert parse_events(chat(api, "k").get_data()) == parse_events(first)
+    assert api.count_rows("run") == 1
+
+
 def test_a_repeated_request_joins_a_running_turn(make_scripted: Make) -> None:
     go_on = threading.Event()
 
@@ -176,8 +183,9 @@ def test_a_turn_deleted_with_its_session_is_started_again(api: Api) -> None:
     chat(api, "k", session_id="s").get_data()
     api.delete("/api/v1/chat/sessions/s?username=alice")
     assert api.count_rows("run") == 0
-    assert chat(api, "k", session_id="s").status_code == 200
-    assert api.count_rows("run") == 1
+    for _ in range(2):
+        assert chat(api, "k", session_id="s").status_code == 200
+        assert api.count_rows("run") == 1
 
 
 def test_a_repeated_upload_is_stored_once(api: Api) -> None:
@@ -230,19 +238,20 @@ def test_an_invalid_idempotency_key_is_rejected(api: Api, word: str) -> None:
     assert api.count_rows("run") == 0
 
 
+def send(api: Api, kind: str) -> TestResponse:
+    if kind == "upload":
+        return send_file(api, "k")
+    return api.post(
+        "/api/v1/im/message",
+        headers={"Idempotency-Key": "k"},
+        json={"umo": "webchat:FriendMessage:webchat!alice!s", "message": "hi"},
+    )
+
+
 @pytest.mark.parametrize("kind", ["push", "upload"])
 def test_work_done_before_a_worker_died_is_not_repeated(
     api: Api, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def send() -> TestResponse:
-        if kind == "upload":
-            return send_file(api, "k")
-        return api.post(
-            "/api/v1/im/message",
-            headers={"Idempotency-Key": "k"},
-            json={"umo": "webchat:FriendMessage:webchat!alice!s", "message": "hi"},
-        )
-
     class Killed(BaseException):
         """Simulates the death of the worker: no later code of it runs."""
 
@@ -261,8 +270,26 @@ def test_work_done_before_a_worker_died_is_not_repeated(
 
     monkeypatch.setattr(api.state.db, "write", die_after)
     with pytest.raises(Killed):
-        send()
+        send(api, kind)
     monkeypatch.setattr(api.state.db, "write", write)
     write(lambda db: Worker.delete().execute(db))
-    assert send().status_code == 200
+    assert send(api, kind).status_code == 200
     assert api.count_rows("message" if kind == "push" else "attachment") == 1
+
+
+@pytest.mark.parametrize("kind", ["push", "upload"])
+def test_a_request_that_another_worker_has_taken_over_stores_nothing(
+    api: Api, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = api.state.worker.idempotency
+    begin = service._begin
+
+    def lose(key: idempotency.ClientKey) -> Any:
+        claimed = begin(key)
+        other = IdempotentRequest.update(worker_id="other")
+        api.state.db.write(lambda db: other.execute(db))
+        return claimed
+
+    monkeypatch.setattr(service, "_begin", lose)
+    check_code(send(api, kind), 409, "idempotency_in_flight")
+    assert api.count_rows("message" if kind == "push" else "attachment") == 0
