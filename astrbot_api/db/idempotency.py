@@ -109,8 +109,8 @@ class EarlierRequest:
     in_flight: bool
 
     def is_same(self, key: ClientKey) -> bool:
-        """Return whether both requests are equal. If a hash is unknown, only compare the kind."""
-        if key.body_hash.endswith(":") or self.body_hash.endswith(":"):
+        """Return whether both requests are equal. If the new hash is unknown, compare the kind."""
+        if key.body_hash.endswith(":"):
             return self.body_hash.partition(":")[0] == key.kind
         return self.body_hash == key.body_hash
 

@@ -25,7 +25,7 @@ from astrbot_api.runlog.log import RunLog
 from astrbot_api.testing.scripted_model import Step
 
 from ..servers import parse_events
-from ..waiting import wait_for
+from ..waiting import LIMIT_S, wait_for
 from ..websocket import WebSocketClient, handshake
 from .conftest import Api
 from .dying import end_leases
@@ -850,9 +850,11 @@ def test_a_call_can_wait_in_a_very_long_conversation(worker: Worker, shop: Shop)
 
 
 @pytest.mark.parametrize("size", [100_000, 300_000])
-def test_waiting_turns_count_for_the_quota_of_their_key(worker: Worker, size: int) -> None:
-    """Their conversation is stored only until they end."""
-    api = worker.api
+def test_waiting_turns_count_for_the_quota_of_their_key(
+    worker: Worker, shop: Shop, size: int
+) -> None:
+    """Their conversation is stored only until they end. Calls of one step share it."""
+    api, shop.calls = worker.api, 2
     rules = KeyRules(stored_bytes=size).dump()
     _, secret = api.state.db.write(
         lambda db: keys.create_key(db, "limited", ["chat"], created_by="test", rules=rules)
@@ -882,6 +884,21 @@ def test_waiting_turns_count_for_the_quota_of_their_key(worker: Worker, size: in
     api.state.chat.recovery.recover()
     assert read_bytes() < 10_000
     assert '"approvalId"' in buy("third").get_data(as_text=True)
+
+
+def test_a_worker_that_has_lost_its_turn_asks_nobody(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, taken = checkpoints.StepStore.save, Run.update(worker_id="other")
+
+    def save_last(*args: Any) -> None:
+        save(*args)
+        worker.api.state.db.write(lambda db: taken.execute(db))
+
+    monkeypatch.setattr(checkpoints.StepStore, "save", save_last)
+    worker.open(message="buy")
+    assert worker.api.state.chat.runs.wait_until_idle(LIMIT_S)
+    assert worker.api.count_rows("run_approval") == 0
 
 
 def test_a_call_can_wait_whatever_the_size_of_its_step(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -82,24 +83,29 @@ class _Hiding(sse.Rendering):
         return b""
 
 
-def make_body(
-    seat: Seat, take: Callable[[], list[Numbered]], rendering: sse.Rendering | None = None
-) -> sse.StreamBody:
-    none = (lambda: None, lambda: None)
-    return sse.StreamBody(_Watched(seat, take), 0.0, rendering or sse.Rendering(), *none)
+def open_stream(
+    api: Api,
+    take: Callable[[], list[Numbered]],
+    rendering: sse.Rendering | None = None,
+    abort: Callable[[], None] | None = None,
+) -> Iterator[Any]:
+    seat = api.state.chat.streams.take(Holder("k"), abort)
+    with api.app.test_request_context():
+        return iter(sse.stream_response(_Watched(seat, take), rendering).response)
 
 
 def test_a_stream_ends_if_its_events_cannot_be_read(api: Api) -> None:
     def fail() -> list[Numbered]:
         raise StorageError("The journal is away.")
 
-    body = make_body(api.state.chat.streams.take(Holder("k")), fail)
-    assert list(body) == [b"retry: 1000\n\n"]
+    assert list(open_stream(api, fail)) == [b"retry: 1000\n\n"]
 
 
-def test_events_that_a_protocol_does_not_show_replace_no_heartbeat(api: Api) -> None:
-    seat = api.state.chat.streams.take(Holder("k"))
-    assert next(make_body(seat, lambda: [(1, b"{}")], _Hiding())) == sse.HEARTBEAT
+def test_events_that_a_protocol_does_not_show_replace_no_heartbeat(
+    make_api: Callable[..., Api],
+) -> None:
+    api = make_api(ASTRBOT_HEARTBEAT_S=0.05)
+    assert next(open_stream(api, lambda: [(1, b"{}")], _Hiding())) == sse.HEARTBEAT
 
 
 def test_only_a_stream_that_is_not_read_is_closed(
@@ -108,14 +114,13 @@ def test_only_a_stream_that_is_not_read_is_closed(
     later = SimpleNamespace(monotonic=lambda: time.monotonic() + 60)
     monkeypatch.setattr("astrbot_api.chat.watching.seats.time", later)
     streams, closed = api.state.chat.streams, threading.Event()
-    seat = streams.take(Holder("k"), closed.set)
 
     def wait() -> list[Numbered]:
         streams.close_stuck()
         return []
 
-    body = make_body(seat, wait)
-    assert next(body) == next(body) == sse.HEARTBEAT
+    stream = open_stream(api, wait, abort=closed.set)
+    assert next(stream) == next(stream) == sse.HEARTBEAT
     assert not closed.is_set()
     streams.close_stuck()
     assert closed.is_set()
