@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from flask import Response, request
 
 from ..chat.resuming.deciding import Verdict
+from ..chat.turns.waiting import show_arguments
 from ..db import approvals, runs
 from ..db.approvals import LISTED_ARGS_CHARS, PendingCall
 from ..errors import ApiError, refuse
@@ -48,7 +50,7 @@ def list_approvals() -> Response:
 def get_arguments() -> Response:
     """Return the complete arguments of a call, as JSON text."""
     _, args = _find(request.args.get("id", ""))
-    return ok({"arguments": args})
+    return ok({"arguments": _indent(args)})
 
 
 @blp.post("")
@@ -97,12 +99,19 @@ def _read_cursor(text: str) -> tuple[int, str] | None:
     return int(expires_at), approval_id
 
 
+def _indent(args: str) -> str:
+    """Return JSON in lines. The page would round its long numbers."""
+    return show_arguments(orjson.dumps(orjson.loads(args), option=orjson.OPT_INDENT_2).decode())
+
+
 def _describe(call: PendingCall) -> dict[str, Any]:
     return {
         "id": call.approval_id,
         "run_id": call.run_id,
         "tool": call.tool,
-        "arguments": call.args[:LISTED_ARGS_CHARS],
+        "arguments": show_arguments(call.args[:LISTED_ARGS_CHARS])
+        if call.cut
+        else _indent(call.args),
         "cut": call.cut,
         "asked_at": to_iso(call.created_at),
         "expires_at": to_iso(call.expires_at),

@@ -64,6 +64,15 @@ def test_a_button_approves_a_call_and_the_turn_continues(bot: Pressing) -> None:
     assert said == ["Approved: calculate.", "tool said: 42"]
 
 
+def test_a_question_hides_nothing_of_the_arguments(bot: Pressing) -> None:
+    hiding = '{"expression":"6*7\u202e```[x](https://x)' + "z" * 2000 + '"}'
+    assert bot.hook(bot.messenger.say(f"TOOL=calculate TOOLARGS={hiding}")) == 200
+    [question] = bot.messages(1)
+    text = bot.messenger.read_text(question)
+    assert r"6*7\u202e\u0060\u0060\u0060[x](https://x)" in text
+    assert "more characters" in text.split("z" * 900)[1]
+
+
 def test_a_button_rejects_a_call(bot: Pressing) -> None:
     bot.hook(bot.messenger.say(_ASKED))
     [question] = bot.messages(1)

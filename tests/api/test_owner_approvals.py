@@ -23,7 +23,7 @@ _PATH = "/admin/data/approvals"
 
 
 @tool(needs_approval=True)
-def note(text: str) -> str:
+def note(text: str, number: int = 0) -> str:
     """Write a note."""
     return f"noted {len(text)}"
 
@@ -87,8 +87,11 @@ def test_the_owner_sees_and_decides_the_calls_of_every_user(
     alices, bobs = page["calls"]
     assert (alices["run_id"], bobs["run_id"]) == (first, second)
     assert {name: alices[name] for name in ("tool", "arguments", "cut", "username")} == {
-        "tool": "note", "arguments": '{"text":"<b>one</b>"}', "cut": False, "username": "alice",
-    }  # fmt: skip
+        "tool": "note",
+        "arguments": '{\n  "text": "<b>one</b>"\n}',
+        "cut": False,
+        "username": "alice",
+    }
     assert (alices["session_id"], alices["config_id"]) == ("of alice", None)
     assert alices["key_name"] == owner.data_of("GET", "/admin/data/keys")[0]["name"]
     assert alices["asked_at"] < alices["expires_at"]
@@ -154,7 +157,15 @@ def test_long_arguments_are_truncated_and_shown_whole_on_request(
     (call,) = owner.data_of("GET", _PATH)["calls"]
     assert (len(call["arguments"]), call["cut"]) == (approvals.LISTED_ARGS_CHARS, True)
     whole = owner.data_of("GET", f"{_PATH}/arguments?id={call['id']}")
-    assert whole == {"arguments": f'{{"text":"{"x" * 5000}"}}'}
+    assert whole == {"arguments": f'{{\n  "text": "{"x" * 5000}"\n}}'}
+
+
+def test_the_page_shows_the_arguments_exactly(make_owner: Callable[..., Owner]) -> None:
+    owner = make_owner(approves=True)
+    ask(owner.api, "alice", 'x", "number": 9007199254740993, "text": "safe\u202e\u200b')
+    (call,) = owner.data_of("GET", _PATH)["calls"]
+    assert r'"text": "safe\u202e\u200b"' in call["arguments"]
+    assert '"number": 9007199254740993' in call["arguments"]
 
 
 def test_ten_thousand_calls_are_paged_by_an_index(make_owner: Callable[..., Owner]) -> None:

@@ -16,13 +16,13 @@ from astrbot_api.http.widget.bundle import STATIC
 _DRIVER = Path(__file__).parent / "drivers" / "markdown.mjs"
 
 
-def render(*texts: str) -> list[str]:
+def render(*texts: str, mode: str = "") -> list[str]:
     """Return the displayed form of each text."""
     node = shlex.split(os.environ.get("ASTRBOT_TEST_NODE", "node"))
     if shutil.which(node[0]) is None:
         pytest.skip(f"{node[0]} is not installed")
     done = subprocess.run(
-        [*node, str(_DRIVER), str(STATIC)],
+        [*node, str(_DRIVER), str(STATIC), mode],
         input=json.dumps(texts), capture_output=True, text=True, check=True, timeout=50,
     )  # fmt: skip
     shown: list[str] = json.loads(done.stdout)
@@ -52,3 +52,9 @@ def test_ordinary_texts_are_formatted() -> None:
     table = "| a | b |\n| :-- | --- |\n| 1 | 2 |"
     text = f"# Prices\n\n- **tea**: [shop](https://example.com/?q[]=1)\n\n{table}"
     assert render(text) == ["Pricestea: shopab12"]
+
+
+def test_no_argument_hides_or_reorders_its_characters_before_an_approval() -> None:
+    hidden = '"a\u202ecba\u200b\U000e0041"'
+    shown = render('{"\u6f22": "\u5b57"}', hidden, mode="hidden")
+    assert shown == ['{"漢": "字"}', r'"a\u202ecba\u200b\udb40\udc41"']

@@ -2,21 +2,12 @@ import { adminData, ago, byId, emptyState, faultNote, fill, freshId, h, roots, t
 
 const box = byId("approvals");
 
-/** Format arguments as indented JSON. Truncated arguments stay as they are. */
-function pretty(text) {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return text;
-  }
-}
-
 function argumentsOf(call) {
-  const text = h("pre", { tabindex: "0", "aria-label": t("Arguments") }, call.cut ? `${call.arguments}…` : pretty(call.arguments));
+  const text = h("pre", { tabindex: "0", "aria-label": t("Arguments") }, call.cut ? `${call.arguments}…` : call.arguments);
   if (!call.cut) return text;
   const more = h("button", { class: "btn small", type: "button", onclick: async () => {
     try {
-      text.textContent = pretty((await adminData(`approvals/arguments?${new URLSearchParams({ id: call.id })}`)).arguments);
+      text.textContent = (await adminData(`approvals/arguments?${new URLSearchParams({ id: call.id })}`)).arguments;
       more.remove();
     } catch (error) {
       toast(error.message, "bad");

@@ -1,7 +1,7 @@
 // Display of messages: in the console during a stream, and in sessions from the database.
 
 import { ago, copy, explain, h, icon, t } from "./dom.js";
-import { MarkdownView } from "./markdown.js";
+import { MarkdownView, showHidden } from "./markdown.js";
 
 /** Create an element for a file. `load(id)` returns its blob. */
 export function mediaElement(type, id, name, load) {
@@ -73,7 +73,7 @@ function approvalElement({ tool, arguments: args }, decide) {
     if (!await decide(decision)) buttons.forEach((one) => { one.disabled = false; });
   } }, label);
   const element = h("div", { class: "note warn", role: "group", "aria-label": tool },
-    h("p", {}, t("This needs your approval:"), " ", h("b", {}, tool)), h("pre", { tabindex: "0" }, pretty(args ?? {})),
+    h("p", {}, t("This needs your approval:"), " ", h("b", {}, tool)), h("pre", { tabindex: "0" }, showHidden(pretty(args ?? {}))),
     h("div", { class: "actions" }, button(t("Approve"), "approve", "primary"), button(t("Reject"), "reject")));
   return element;
 }

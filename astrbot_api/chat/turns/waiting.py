@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,12 @@ _AT_ONCE = 500
 
 #: Maximum length of the arguments in a messenger's question, in characters.
 _MAX_SHOWN_CHARS = 1000
+
+#: Characters that do not show or reorder others, and the one that ends a code block.
+_UNSEEN = re.compile(
+    "[`\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 
 
 class Waits:
@@ -126,7 +133,7 @@ class Waits:
 
     def _ask(self, needed: ApprovalNeeded) -> None:
         """Send the question to the messenger."""
-        calls = "\n".join(describe_call(one.name, one.args) for one in needed.calls)
+        calls = "\n".join(_describe_call(one.name, one.args) for one in needed.calls)
         try:
             self._speaker.say(
                 self._turn, f"This needs your approval:\n{calls}\n/approve or /reject",
@@ -227,7 +234,16 @@ def name_approval(run_id: str, call_id: str) -> str:
     return str(uuid.uuid5(uuid.UUID(run_id), call_id))
 
 
-def describe_call(tool: str, args: object) -> str:
-    """Return a call as one line for people."""
-    text = args if isinstance(args, str) else orjson.dumps(args).decode()
-    return f"{tool} {text[:_MAX_SHOWN_CHARS]}"
+def show_arguments(args: str) -> str:
+    """Return the same JSON, with escapes for characters that would hide a part of it."""
+    return _UNSEEN.sub(
+        lambda found: re.sub("....", r"\\u\g<0>", found[0].encode("utf-16-be").hex()), args
+    )
+
+
+def _describe_call(tool: str, args: object) -> str:
+    """Return a call for people, in Markdown that shows all its characters or how many it omits."""
+    text = show_arguments(args if isinstance(args, str) else orjson.dumps(args).decode())
+    more = len(text) - _MAX_SHOWN_CHARS
+    omitted = f"\n… {more} more characters" if more > 0 else ""
+    return f"{tool}\n```json\n{text[:_MAX_SHOWN_CHARS]}\n```{omitted}"

@@ -1,6 +1,7 @@
 // Render texts with the Markdown of the owner's pages and of the widget, without a browser.
+// With hidden, show the hidden characters of arguments instead.
 //
-//   node markdown.mjs FOLDER_OF_THE_WIDGETS_SCRIPTS < TEXTS_AS_JSON > SHOWN_TEXTS_AS_JSON
+//   node markdown.mjs FOLDER_OF_THE_WIDGETS_SCRIPTS [hidden] < TEXTS_AS_JSON > SHOWN_TEXTS_AS_JSON
 
 import fs from "node:fs";
 import { pathToFileURL } from "node:url";
@@ -23,11 +24,12 @@ globalThis.document = {
 };
 
 const marked = await import(pathToFileURL(`${folder}/marked.esm.js`));
-const source = fs.readFileSync(`${folder}/markdown.js`, "utf8").replace(/^import .*$/m, "").replace("export class", "return class");
-const MarkdownView = new Function("marked", source)(marked);
+const source = fs.readFileSync(`${folder}/markdown.js`, "utf8").replace(/^import .*$/m, "").replace(/^export /gm, "");
+const { MarkdownView, showHidden } = new Function("marked", `${source}\nreturn { MarkdownView, showHidden };`)(marked);
 
 const texts = JSON.parse(fs.readFileSync(0, "utf8"));
 const shown = texts.map((text) => {
+  if (process.argv[3] === "hidden") return showHidden(text);
   const view = new MarkdownView(new Node(), { copy: "Copy", drawMath() {} });
   view.draw(text);
   return view.target.text;

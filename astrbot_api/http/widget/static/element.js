@@ -686,7 +686,7 @@ class AstrBotChat extends HTMLElement {
         };
         const box = h("div", { class: "approval", role: "group", "aria-label": approval.name, "data-id": approval.id },
           h("p", {}, this.#t("This needs your approval:")),
-          h("pre", { tabindex: "0" }, `${approval.name} ${toText(approval.arguments)}`),
+          h("pre", { tabindex: "0" }, `${approval.name} ${showHidden(toText(approval.arguments))}`),
           h("div", {}, choose(this.#t("Approve"), "approve", { class: "primary" }), choose(this.#t("Reject"), "reject")),
         );
         body.append(box);

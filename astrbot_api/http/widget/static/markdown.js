@@ -3,6 +3,10 @@
 
 import * as marked from "./marked.esm.js";
 
+/** Escape the characters of a JSON text that do not show or that reorder others. */
+export const showHidden = (text) => text.replace(/[\p{Cf}\p{Default_Ignorable_Code_Point}\u2028\u2029]/gu,
+  (found) => found.split("").map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`).join(""));
+
 /** Longer texts are shown as they are. */
 const MAX_CHARS = 100_000;
 
