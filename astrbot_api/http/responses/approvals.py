@@ -58,10 +58,11 @@ def continue_with_approvals(body: Mapping[str, Any]) -> tuple[EntryRow, RunRow]:
     events = list(state.chat.service.read_so_far(run))
     fold = make_fold(entry)
     fold.add_all(events)
-    _check(run, fold.asked, answers)
-    pause = Pause(int(time.time()), fold_events(events).to_parts(), list(fold.asked.values()))
+    asked = fold.calls.asked
+    _check(run, asked, answers)
+    pause = Pause(int(time.time()), fold_events(events).to_parts(), list(asked.values()))
     verdicts = {
-        fold.asked[item_id]["id"]: make_verdict(run, one["approve"], comment=one["reason"] or "")
+        asked[item_id]["id"]: make_verdict(run, one["approve"], comment=one["reason"] or "")
         for item_id, one in answers.items()
     }
     request = echo_request(body) | {"conversation": (entry.request or {}).get("conversation")}

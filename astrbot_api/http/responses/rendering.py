@@ -14,7 +14,6 @@ from typing import Any
 import orjson
 
 from ...chat.resuming.following import REBUILT_FROM
-from ...chat.turns.waiting import name_approval
 from ...chat.watching.watch import Numbered
 from ...db.responses import Pause
 from ...errors import STATUS_OF_CODE, StorageError
@@ -23,6 +22,7 @@ from ...messages import MEDIA_TYPES
 from ..openai_errors import describe_error
 from ..replies import count_tokens
 from ..sse import LEAVING, Rendering
+from .calls import ResponseCalls
 from .output import Output
 
 #: Status of a run that waits for a person's approval. Its streams end without a final event.
@@ -89,14 +89,12 @@ class ResponseFold(Rendering):
     _waits: bool = False
     #: Whether the events of the previous response are over.
     _begun: bool = True
-    #: Calls that are not shown yet, by approval id.
-    _held: dict[str, dict[str, Any]] = field(default_factory=dict)
-    #: Approval requests of this response, by item id.
-    asked: dict[str, dict[str, Any]] = field(default_factory=dict)
     output: Output = field(init=False)
+    calls: ResponseCalls = field(init=False)
 
     def __post_init__(self) -> None:
         self.output = Output(self.entry_id, self.after)
+        self.calls = ResponseCalls(self.run_id, self.output, self.asks, self.begins)
         self._begun = self.begins is None
 
     def begin(self) -> bytes:
@@ -122,8 +120,7 @@ class ResponseFold(Rendering):
 
     def add_own_events(self, events: Iterable[Event]) -> None:
         """Add the events of this response's part of a run."""
-        if self.begins is not None:
-            self._begin_after_pause(self.begins)
+        self._begin_after_pause()
         for event in events:
             self.add(event)
 
@@ -154,14 +151,12 @@ class ResponseFold(Rendering):
         """Add an event of the run."""
         kind = event["type"]
         self._waits = False
-        if not self._begun and self.begins is not None:
+        if not self._begun:
             # The previous response ends with its approval requests.
-            if kind == "approval_required" and any(
-                one["id"] == event["data"]["id"] for one in self.begins.asked
-            ):
-                self._begin_after_pause(self.begins)
+            if kind == "approval_required" and self.calls.was_asked_before(event["data"]["id"]):
+                self._begin_after_pause()
         elif kind == "approval_required":
-            self._ask(event["data"])
+            self._waits = self.calls.ask(event["data"])
         elif kind == "plain":
             self._add_plain(event["chain_type"], event["data"])
         elif kind in MEDIA_TYPES:
@@ -187,10 +182,7 @@ class ResponseFold(Rendering):
 
     def close_items(self, *, cut: bool = False) -> None:
         """End all open items. The last one is incomplete if the answer ended early."""
-        if self._held:
-            self.output.close_open()
-        for call in list(self._held.values()):
-            self._show_call(call)
+        self.calls.show_held()
         self.output.close(cut=cut)
 
     def find_fault(self) -> str:
@@ -210,7 +202,9 @@ class ResponseFold(Rendering):
         status, error = _STATUS.get(run_status, "completed"), None
         if self._waits:
             if ended and self.asks:
-                self._ask_all()
+                # A stream may end after the first request.
+                for event in self.list_asked():
+                    self.calls.ask(event["data"])
             # Events after the decision are not added yet, even if the run has continued.
             status, ended = "completed" if self.asks else "in_progress", False
             ended_at = ended_at or int(time.time())
@@ -270,13 +264,9 @@ class ResponseFold(Rendering):
         elif chain_type == "reasoning":
             self.output.add_reasoning(data)
         elif chain_type == "tool_call":
-            self._begin_call(orjson.loads(data))
+            self.calls.begin(orjson.loads(data))
         elif chain_type == "tool_call_result":
-            result = orjson.loads(data)
-            held = self._held.get(self._name_approval(result["id"])) if self._held else None
-            if held is not None:
-                self._show_call(held)
-            self.output.end_call(result["id"], str(result["result"]))
+            self.calls.end(orjson.loads(data))
 
     def _rewind(self, taken: dict[str, Any]) -> None:
         """Remove the most recent output. Events that were sent stay valid.
@@ -285,53 +275,11 @@ class ResponseFold(Rendering):
         """
         if taken.get("again"):
             self.close_items()
-        calls = taken.get("calls", 0)
-        while calls and self._held:
-            self._held.popitem()
-            calls -= 1
-        self.output.remove_last(taken, calls)
+        self.output.remove_last(taken, self.calls.drop_held(taken.get("calls", 0)))
 
-    def _begin_call(self, call: dict[str, Any]) -> None:
-        if self.asks and not call.get("by_caller"):
-            self.output.close_open()
-            self._held[self._name_approval(call["id"])] = call
-        else:
-            self._show_call(call)
-
-    def _name_approval(self, call_id: str) -> str:
-        return name_approval(self.run_id, call_id)
-
-    def _ask(self, asked: dict[str, Any]) -> None:
-        """Add an approval request, unless the response already has it."""
-        before = self.begins.asked if self.begins is not None else ()
-        if any(one["id"] == asked["id"] for one in before):
-            return  # the same request again, from before its answer was stored
-        self._waits = True
-        if not self.asks or any(one["id"] == asked["id"] for one in self.asked.values()):
-            return
-        self._held.pop(asked["id"], None)
-        item_id = self.output.ask(asked["tool"], asked["arguments"])
-        self.asked[item_id] = {**asked, "item_id": item_id}
-
-    def _ask_all(self) -> None:
-        """Add all approval requests of the run, since a stream may end after the first one."""
-        for event in self.list_asked():
-            self._ask(event["data"])
-        self._waits = True
-
-    def _begin_after_pause(self, begins: Pause) -> None:
-        """Start after a pause, with the calls that it asked for still to be shown."""
+    def _begin_after_pause(self) -> None:
         self._begun = True
-        asked = {one["id"]: one["item_id"] for one in begins.asked}
-        for part in begins.parts:
-            for call in part.get("tool_calls", ()):
-                name = self._name_approval(call["id"])
-                if name in asked:
-                    self._held[name] = {**call, "asked_by": asked[name]}
-
-    def _show_call(self, call: dict[str, Any]) -> None:
-        self._held.pop(self._name_approval(call["id"]), None)
-        self.output.show_call(call)
+        self.calls.hold_asked_before()
 
     def _emit_response(self, kind: str, status: str) -> None:
         empty: dict[str, Any] = {
