@@ -190,24 +190,10 @@ class Outbound:
         """
         call = call or Call()
         sent = {**headers, **call.headers}
-        try:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError("the address must begin with http:// or https://")
-            origin = f"{parts.scheme}://{parts.netloc}"
-            proxy = self._find_proxy(url, origin)
-            opener, target = self._choose_opener(proxy, origin, url)
-        except ValueError as error:
-            raise OutboundError("address", str(error)) from error
-        socks = proxy if proxy and proxy.startswith("socks") else None
-        tunnel = proxy if self._may_connect and not socks else None
-        if tunnel:
+        opener, target, route = self._find_route(url, call, read_timeout_s)
+        if route.tunnel:
             # The tunnel leads to an address, so the Host header must be set.
-            sent["Host"] = parts.netloc.rpartition("@")[2]
-        route = Route(
-            call, self._find_addresses, self._may_connect, tunnel, socks, self._silent_until,
-            call.left_s(read_timeout_s),
-        )  # fmt: skip
+            sent["Host"] = urlsplit(url).netloc.rpartition("@")[2]
         while True:
             call.check()
             call.reused = False
@@ -238,6 +224,29 @@ class Outbound:
         if kept is not None:
             for manager in list(kept.managers.values()):
                 manager.clear()
+
+    def _find_route(
+        self, url: str, call: Call, read_timeout_s: float
+    ) -> tuple[urllib3.PoolManager | HTTPConnectionPool, str, Route]:
+        """Return the pool or manager for a request, the request target, and how to connect.
+
+        :raises OutboundError: when the address or the proxy is invalid.
+        """
+        try:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError("the address must begin with http:// or https://")
+            origin = f"{parts.scheme}://{parts.netloc}"
+            proxy = self._find_proxy(url, origin)
+            opener, target = self._choose_opener(proxy, origin, url)
+        except ValueError as error:
+            raise OutboundError("address", str(error)) from error
+        socks = proxy if proxy and proxy.startswith("socks") else None
+        tunnel = proxy if self._may_connect and not socks else None
+        return opener, target, Route(
+            call, self._find_addresses, self._may_connect, tunnel, socks, self._silent_until,
+            call.left_s(read_timeout_s),
+        )  # fmt: skip
 
     def _find_proxy(self, url: str, origin: str) -> str | None:
         """Return the proxy, cached per origin, because reading the environment takes 0.2 ms."""
