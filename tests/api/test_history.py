@@ -15,7 +15,7 @@ from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallD
 from astrbot_api.chat.context import budget as budget_module
 from astrbot_api.chat.context import history, recent
 from astrbot_api.chat.context.budget import PastTurn, cost, drop_oldest, make_room, split_old
-from astrbot_api.chat.context.history import build_messages, fill_prompt
+from astrbot_api.chat.context.history import Past, build_messages, fill_prompt
 from astrbot_api.chat.context.recent import RecentMessages, Span
 from astrbot_api.db import messages, sessions
 from astrbot_api.db.messages import MessageRow
@@ -154,8 +154,7 @@ def fill(api: Api, count: int, answered: bool) -> int:
 
 def read(api: Api, session: int, budget: int) -> list[str]:
     found = build_messages(
-        api.state.db, RecentMessages(api.state.db), session=session, edition=0, context_after=0,
-        own_message=None, own_checkpoint="new",
+        api.state.db, RecentMessages(api.state.db), Past(session, 0, 0, None, "new"),
         segments=(), render=lambda parts, quotes: "".join(one["text"] for one in parts),
         system_prompt="", budget=budget,
     )  # fmt: skip
@@ -223,8 +222,8 @@ def test_kept_messages_give_the_model_the_same_as_a_first_reading(api: Api) -> N
         for budget in (1000, 20, 1000):
             first, again = (
                 build_messages(
-                    api.state.db, recent, session=session, edition=0, context_after=after,
-                    own_message=own_message, own_checkpoint=own_checkpoint, segments=(),
+                    api.state.db, recent, Past(session, 0, after, own_message, own_checkpoint),
+                    segments=(),
                     render=lambda parts, quotes: "".join(one["text"] for one in parts),
                     system_prompt="", budget=budget, sender_name=sender_name,
                 )

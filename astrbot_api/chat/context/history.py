@@ -41,15 +41,29 @@ class _Turn:
     bot: MessageRow | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The part of a session that a turn's model may see.
+
+    :param edition: The session's edition, see :class:`~.recent.Span`.
+    :param after: Number of the last message outside the model's context.
+    :param own_message: Number of this turn's user message. Later user messages belong to waiting
+        turns.
+    :param own_checkpoint: The ``llm_checkpoint_id`` of this turn's messages.
+    """
+
+    session: int
+    edition: int
+    after: int
+    own_message: int | None
+    own_checkpoint: str
+
+
 def build_messages(
     store: Store,
     recent: RecentMessages,
+    past: Past,
     *,
-    session: int,
-    edition: int,
-    context_after: int,
-    own_message: int | None,
-    own_checkpoint: str,
     segments: Sequence[Segment],
     render: RenderUser,
     system_prompt: str,
@@ -59,59 +73,61 @@ def build_messages(
 ) -> list[ModelMessage]:
     """Return the system prompt, the conversation so far and the new message.
 
-    If the conversation exceeds the budget, old tool results are shortened first. Then the oldest
-    whole turns are summarised or dropped. Commands and turns that failed without output are
-    skipped.
-
-    :param edition: The session's edition, see :class:`RecentMessages`.
-    :param context_after: Number of the last message outside the model's context.
-    :param own_message: Number of this turn's user message. Later user messages belong to waiting
-        turns.
     :param render: Renders a user message from its stored segments and quotes.
     :param budget: Maximum tokens of the conversation so far.
+    :param summariser: Summarises old turns, or None to drop them.
     :param sender_name: The speaker's name in a group. Each user message then begins with its
         sender's name.
-    :param summariser: Summarises old turns, or None to drop them.
     """
     messages: list[ModelMessage] = []
     if system_prompt:
         messages.append({"role": "system", "content": system_prompt})
-    after, room, past = context_after, budget, []
-    summary = summariser.find(session, after) if summariser and budget > 0 else None
-    if summary:
-        after, past = summary.until, to_messages(summary)
-        room -= cost(past)
-    # A summary needs the turns beyond the budget, too.
-    limit = 2 * room if summariser else room
-    named = sender_name is not None
-    reading = recent.read(session, Span(edition, after, named), own_message)
-    turns = _load_turns(reading, own_message, own_checkpoint, render, limit, named)
-    make_room(turns, room)
-    if summariser and total(turns) > room:
-        old, new = split_old(turns, room // 2, own_message)
-        made = summariser.make(session, summary, old) if old else None
-        if made:
-            turns, past = new, to_messages(made)
-            room = budget - cost(past)
-    messages += past
-    for turn in drop_oldest(turns, room):
-        messages.extend({**one} for one in turn.messages)
-    quotes = [_quote(store, session, one) for one in segments if isinstance(one, Reply)]
+    messages += _build_past(recent, past, render, budget, summariser, named=sender_name is not None)
+    quotes = [_quote(store, past.session, one) for one in segments if isinstance(one, Reply)]
     wire = [one.to_wire() for one in segments]
     if sender_name is not None:
         wire = _begin_with(sender_name, wire)
-    content = render(wire, quotes)
-    messages.append({"role": "user", "content": content})
+    messages.append({"role": "user", "content": render(wire, quotes)})
     return messages
 
 
-def _load_turns(
-    reading: Reading,
-    own_message: int | None,
-    own_checkpoint: str,
+def _build_past(
+    recent: RecentMessages,
+    past: Past,
     render: RenderUser,
-    limit: int,
+    budget: int,
+    summariser: Summariser | None,
+    *,
     named: bool,
+) -> list[ModelMessage]:
+    """Return the conversation so far.
+
+    If it exceeds the budget, old tool results are shortened first. Then the oldest whole turns are
+    summarised or dropped. Commands and turns that failed without output are skipped.
+    """
+    after, room = past.after, budget
+    begin: list[ModelMessage] = []
+    summary = summariser.find(past.session, after) if summariser and budget > 0 else None
+    if summary:
+        after, begin = summary.until, to_messages(summary)
+        room -= cost(begin)
+    # A summary needs the turns beyond the budget, too.
+    limit = 2 * room if summariser else room
+    reading = recent.read(past.session, Span(past.edition, after, named), past.own_message)
+    turns = _load_turns(reading, past, render, limit, named)
+    make_room(turns, room)
+    if summariser and total(turns) > room:
+        old, new = split_old(turns, room // 2, past.own_message)
+        made = summariser.make(past.session, summary, old) if old else None
+        if made:
+            turns, begin = new, to_messages(made)
+            room = budget - cost(begin)
+    kept = drop_oldest(turns, room)
+    return [*begin, *({**one} for turn in kept for one in turn.messages)]
+
+
+def _load_turns(
+    reading: Reading, past: Past, render: RenderUser, limit: int, named: bool
 ) -> list[PastTurn]:
     """Read backwards up to ``limit`` tokens; return whole turns, oldest first.
 
@@ -130,14 +146,14 @@ def _load_turns(
                 if used > limit:
                     beyond = item
                     break
-                if item.key != own_checkpoint:
+                if item.key != past.own_checkpoint:
                     turns[item.key] = item
                     settled.add(item.key)
                     used += item.tokens
                 continue
             key = item.llm_checkpoint_id or f"pushed {item.id}"
             row = _with_name(item) if named else item
-            _sort_in(found, key, row, own_message, own_checkpoint)
+            _sort_in(found, key, row, past)
             changed[key] = None
         for key in changed:
             if key not in found or key in settled:
@@ -192,22 +208,16 @@ def _to_past(key: str, turn: _Turn, render: RenderUser) -> PastTurn:
     return PastTurn(_to_model(turn, render), min(numbers), max(numbers), key)
 
 
-def _sort_in(
-    found: dict[str, _Turn],
-    key: str,
-    row: MessageRow,
-    own_message: int | None,
-    own_checkpoint: str,
-) -> None:
+def _sort_in(found: dict[str, _Turn], key: str, row: MessageRow, past: Past) -> None:
     """Add a message to its turn if the model should see it.
 
     Messages come newest first, so an answer comes before its question.
     """
-    if key == own_checkpoint:
+    if key == past.own_checkpoint:
         return
     if row.content.get("type") != "user":
         found.setdefault(key, _Turn()).bot = row
-    elif key in found and (own_message is None or row.id <= own_message):
+    elif key in found and (past.own_message is None or row.id <= past.own_message):
         found[key].user = row
 
 

@@ -18,7 +18,7 @@ from ...messages import Plain, Segment, plain_text
 from ...runtime.memory import MemoryBudget, Reservation
 from ..context.asides import Asker
 from ..context.budget import cost
-from ..context.history import build_messages, fill_prompt
+from ..context.history import Past, build_messages, fill_prompt
 from ..context.media import MAX_SUPPLIED_CHARS, Content, MediaLimits, MediaReader, measure_files
 from ..context.recent import RecentMessages
 from ..context.summary import Summariser
@@ -107,11 +107,13 @@ class TurnConversation:
         return build_messages(
             self._store,
             self._recent,
-            session=session.id,
-            edition=session.edition,
-            context_after=session.context_after,
-            own_message=turn.user_message,
-            own_checkpoint=turn.checkpoint,
+            Past(
+                session.id,
+                session.edition,
+                session.context_after,
+                turn.user_message,
+                turn.checkpoint,
+            ),
             segments=segments,
             render=lambda segments, quotes: self._media.render(
                 segments, quotes, self._limits, turn.cancel
