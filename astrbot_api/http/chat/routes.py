@@ -38,10 +38,9 @@ _EXAMPLE_STREAM = (
 )
 
 
-@blp.route("/chat", methods=["POST"])
+@blp.post("/chat", operation_id="sendChatMessage")
 @blp.arguments(ChatRequestSchema(), example={"message": "Hello", "username": "alice"})
 @blp.doc(
-    operationId="sendChatMessage",
     parameters=[PARAMETER],
     responses={
         200: {
@@ -64,12 +63,10 @@ _EXAMPLE_STREAM = (
     },
 )
 @blp.raises(
-    "missing_field", "invalid_request", "malformed_json", "message_empty", "config_ambiguous",
-    "username_reserved", "config_not_found", "provider_not_found", "model_not_found",
-    "session_of_another_user", "body_too_large", "unsupported_media_type", "too_many_turns",
-    "too_many_streams", "server_busy", "shutting_down", "provider_error",
-    "provider_rate_limited", "provider_refused", "context_length_exceeded", "run_interrupted",
-    "turn_timeout", *CODES,
+    "missing_field", "message_empty", "config_ambiguous", "username_reserved", "config_not_found",
+    "provider_not_found", "model_not_found", "session_of_another_user", "too_many_turns",
+    "too_many_streams", "server_busy", "shutting_down", "provider_error", "provider_rate_limited",
+    "provider_refused", "context_length_exceeded", "run_interrupted", "turn_timeout", *CODES,
 )  # fmt: skip
 def send_chat_message(body: dict[str, Any]) -> Response:
     """Send a message to the agent and stream its answer.
@@ -104,8 +101,7 @@ def send_chat_message(body: dict[str, Any]) -> Response:
     return stream_response(watch)
 
 
-@blp.route("/chat/configs", methods=["GET"])
-@blp.doc(operationId="listChatConfigs")
+@blp.get("/chat/configs", operation_id="listChatConfigs")
 @blp.answers(CONFIG_LIST)
 @blp.raises()
 def list_chat_configs() -> Response:
