@@ -4,40 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import click
 
 from ..config.settings import Settings
-from ..keys.rules import RULE_TYPES, read_rules
+from ..keys.rules import KeyRules, read_rules
 from ..owner.login import change_password
 from ..owner.passwords import make_password
 from .options import open_database, settings_option
-
-#: Rule -> help text of its option. List options may be repeated.
-_RULES = {
-    "username": "The only username that requests may use.",
-    "default_username": "Username for requests without one.",
-    "username_prefix": "Required prefix of usernames.",
-    "configs": "Id of an allowed config. Repeatable.",
-    "bots": "Id of an allowed bot. Repeatable.",
-    "umos": "UMO that messages may be sent to; * matches anything. Repeatable.",
-    "tools": "Tool that turns may use; * matches anything. Repeatable.",
-    "approve": "Tool whose calls a person must approve; * matches anything. Repeatable.",
-    "addresses": "Network that requests may come from, such as 10.0.0.0/8. Repeatable.",
-    "requests_per_minute": "Maximum number of requests per minute.",
-    "streams": "Maximum number of running and waiting turns.",
-    "turns_per_day": "Maximum number of turns per day (UTC).",
-    "tokens_per_day": "Maximum number of tokens per day (UTC).",
-    "upload_bytes": "Maximum total size of the key's files, in bytes.",
-    "stored_bytes": "Maximum size of the key's messages, sessions and notes, in bytes.",
-    "sessions": "Maximum number of sessions.",
-    "growth_bytes": "Maximum growth of the key's messages and sessions per minute, in bytes.",
-    "tool_calls_per_turn": "Maximum number of tool calls per turn.",
-    "tool_seconds_per_turn": "Maximum run time of the tools per turn, in seconds.",
-    "tool_chars_per_turn": "Maximum length of the tools' results per turn, in characters.",
-    "legacy_errors": "Return errors with status 200, for clients that report HTTP 400.",
-}
 
 #: Rule -> name of its option, which is given once for each entry of a list.
 _NAMES = {
@@ -55,10 +31,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add an option for each key rule to a command."""
-    for rule, help_text in reversed(_RULES.items()):
-        name = "--" + _NAMES.get(rule, rule).replace("_", "-")
-        options = _OPTIONS[RULE_TYPES[rule]]
-        command = click.option(name, rule, help=help_text, **options)(command)
+    for rule in reversed(fields(KeyRules)):
+        if help_text := rule.metadata.get("help"):
+            name = "--" + _NAMES.get(rule.name, rule.name).replace("_", "-")
+            options = _OPTIONS[str(rule.type)]
+            help_text += " Repeatable." if options.get("multiple") else ""
+            command = click.option(name, rule.name, help=help_text, **options)(command)
     return command
 
 

@@ -25,57 +25,57 @@ _MAX_ENTRIES = 100
 _MAX_CHARS = 500
 
 
+def _rule(help: str) -> Any:
+    """Return the field of a rule that an owner can set.
+
+    :param help: Help text of its option on the command line. A list has an option for each entry.
+    """
+    return field(default=None, metadata={"help": help})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRules:
     """The rules of one key; None means no rule.
 
-    :param username: The only username that the key may act as.
-    :param default_username: The username of requests that do not name one.
-    :param username_prefix: Required prefix of the usernames that the key may act as.
-    :param session_id: The only session that the key may use.
-    :param configs: Ids of the allowed configs.
-    :param bots: Ids of the bots that the key may send through.
-    :param umos: Patterns of the targets that the key may send to.
-    :param tools: Patterns of the tools that its turns may use.
-    :param approve: Patterns of the tools whose calls need a person's approval.
-    :param tool_calls_per_turn: Maximum number of tool calls in one turn. This and the next two
-        apply in addition to the config's own limits.
-    :param tool_seconds_per_turn: Maximum time of the tools of one turn, in seconds.
-    :param tool_chars_per_turn: Maximum number of characters that the tools of one turn return.
-    :param addresses: Networks from which requests are allowed.
-    :param streams: Maximum number of turns that run or wait at the same time.
-    :param upload_bytes: Maximum total size of its attachments.
-    :param stored_bytes: Maximum total size of its messages, sessions and notes.
-    :param sessions: Maximum number of sessions that it has created.
-    :param growth_bytes: Maximum growth of its stored data within a minute, in bytes.
-    :param legacy_errors: Errors 400, 404, 409 and 415 are sent with status 200, as AstrBot does.
-    :param max_turns: Maximum number of turns in total; with ``max_tokens`` a session key's budget.
+    Rules without a help text are those of session keys.
     """
 
-    username: str | None = None
-    username_prefix: str | None = None
-    default_username: str | None = None
+    username: str | None = _rule("The only username that requests may use.")
+    username_prefix: str | None = _rule("Required prefix of usernames.")
+    default_username: str | None = _rule("Username for requests without one.")
     session_id: str | None = None
-    configs: tuple[str, ...] | None = None
-    bots: tuple[str, ...] | None = None
-    umos: tuple[str, ...] | None = None
-    tools: tuple[str, ...] | None = None
-    approve: tuple[str, ...] | None = None
-    addresses: tuple[str, ...] | None = None
-    requests_per_minute: int | None = None
-    streams: int | None = None
-    turns_per_day: int | None = None
-    tokens_per_day: int | None = None
-    upload_bytes: int | None = None
-    stored_bytes: int | None = None
-    sessions: int | None = None
-    growth_bytes: int | None = None
-    tool_calls_per_turn: int | None = None
-    tool_seconds_per_turn: int | None = None
-    tool_chars_per_turn: int | None = None
+    configs: tuple[str, ...] | None = _rule("Id of an allowed config.")
+    bots: tuple[str, ...] | None = _rule("Id of an allowed bot.")
+    umos: tuple[str, ...] | None = _rule("UMO that messages may be sent to; * matches anything.")
+    tools: tuple[str, ...] | None = _rule("Tool that turns may use; * matches anything.")
+    approve: tuple[str, ...] | None = _rule(
+        "Tool whose calls a person must approve; * matches anything."
+    )
+    addresses: tuple[str, ...] | None = _rule(
+        "Network that requests may come from, such as 10.0.0.0/8."
+    )
+    requests_per_minute: int | None = _rule("Maximum number of requests per minute.")
+    streams: int | None = _rule("Maximum number of running and waiting turns.")
+    turns_per_day: int | None = _rule("Maximum number of turns per day (UTC).")
+    tokens_per_day: int | None = _rule("Maximum number of tokens per day (UTC).")
+    upload_bytes: int | None = _rule("Maximum total size of the key's files, in bytes.")
+    stored_bytes: int | None = _rule(
+        "Maximum size of the key's messages, sessions and notes, in bytes."
+    )
+    sessions: int | None = _rule("Maximum number of sessions.")
+    growth_bytes: int | None = _rule(
+        "Maximum growth of the key's messages and sessions per minute, in bytes."
+    )
+    tool_calls_per_turn: int | None = _rule("Maximum number of tool calls per turn.")
+    tool_seconds_per_turn: int | None = _rule("Maximum run time of the tools per turn, in seconds.")
+    tool_chars_per_turn: int | None = _rule(
+        "Maximum length of the tools' results per turn, in characters."
+    )
     max_turns: int | None = None
     max_tokens: int | None = None
-    legacy_errors: bool | None = None
+    legacy_errors: bool | None = _rule(
+        "Return errors with status 200, for clients that report HTTP 400."
+    )
 
     def to_json(self) -> dict[str, Any]:
         """Return the rules that are set."""
