@@ -22,7 +22,7 @@ from ..db.approvals import ApprovalRow
 from ..db.messages import MessageRow
 from ..errors import ApiError, refuse
 from ..messages import EMPTY_MESSAGE, Plain, Segment, plain_text
-from .auth import check_username, choose_username, get_bound_username, get_caller, get_holder
+from .auth import get_caller, get_holder
 from .chat.modes import RUN_HEADER
 from .decisions import Answer, decide
 from .idempotency import read_client_key
@@ -31,6 +31,7 @@ from .openai.files import discard_files, discard_files_if_rejected
 from .openai.parameters import read_function, read_tools
 from .sse import CONTENT_TYPE, Rendering, find_abort, stream_response
 from .state import get_state
+from .usernames import check_username, choose_username, get_bound_username
 
 #: Finds the attachment id in a URL of this server.
 _OUR_FILE = re.compile(

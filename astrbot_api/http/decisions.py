@@ -15,10 +15,11 @@ from ..db import approvals, runs
 from ..db.approvals import ApprovalRow
 from ..db.runs import RunRow
 from ..errors import ApiError, refuse
-from .auth import get_bound_username, get_holder
+from .auth import get_holder
 from .own_runs import find_run_to_decide, make_verdict
 from .sse import find_abort
 from .state import get_state
+from .usernames import get_bound_username
 
 MAX_ANSWERS = 100
 

@@ -9,8 +9,8 @@ import marshmallow as ma
 
 from ..errors import ApiError
 from ..messages import check_text, to_whole
-from .auth import get_bound_username
 from .state import get_state
+from .usernames import get_bound_username
 
 F = TypeVar("F", bound="ma.fields.Field[Any]")
 

@@ -15,10 +15,11 @@ from ..db import runs
 from ..db.runs import RunRow
 from ..errors import ApiError, refuse
 from ..messages import check_text
-from .auth import check_username, get_bound_username, get_caller
+from .auth import get_caller
 from .fields import optional_object, optional_text, request_field
 from .schemas import RequestSchema
 from .state import get_state
+from .usernames import check_username, get_bound_username
 
 _MAX_COMMENT_CHARS = 2000
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Response, request
 
-from ..auth import check_username, get_caller
+from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..configs.routes import CONFIG_LIST, describe_configs
 from ..envelope import ok
@@ -16,6 +16,7 @@ from ..openapi.shapes import CHAT_EVENT
 from ..schemas import envelope_of
 from ..sse import find_abort, stream_response
 from ..state import get_state
+from ..usernames import check_username
 from .modes import BACKGROUND, BLOCKING, answer_background, answer_blocking
 from .schemas import BegunTurnSchema, ChatRequestSchema, FinishedTurnSchema, read_turn_request
 

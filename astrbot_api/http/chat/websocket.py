@@ -17,7 +17,6 @@ from ...errors import ApiError, StorageError
 from ...events import decode_event
 from ..auth import (
     QUERY_TOKEN_KEY,
-    check_username,
     get_caller,
     get_holder,
     make_reservation,
@@ -27,6 +26,7 @@ from ..auth import (
 from ..blueprint import ApiBlueprint
 from ..own_runs import decide_as_caller, find_run_to_decide
 from ..state import get_http_state, get_state
+from ..usernames import check_username
 from ..websocket.connection import POLICY, RESTART, TRY_AGAIN, WebSocket, find_socket
 from ..websocket.sockets import OpenSocket
 from .schemas import read_turn_request

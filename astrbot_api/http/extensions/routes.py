@@ -6,18 +6,12 @@ from flask import Blueprint, Response, request
 
 from ...errors import ApiError
 from ...runtime.logs import get_log_fields, set_log_fields
-from ..auth import (
-    find_caller,
-    get_bound_username,
-    get_caller,
-    get_reach,
-    make_reservation,
-    require_scope,
-)
+from ..auth import find_caller, get_caller, make_reservation, require_scope
 from ..fallback import METHODS
 from ..request_body import read_body
 from ..request_hooks import KEEPS_ALLOW_KEY
 from ..state import get_state
+from ..usernames import get_bound_username, get_reach
 from .sites import RouteCaller, get_plugin_sites
 
 #: Scope that a key needs for a plugin's views.

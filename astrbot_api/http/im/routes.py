@@ -9,12 +9,13 @@ from flask import Response
 from ...db.deliveries import EVENT_PREFIX, find_delivery
 from ...errors import ApiError, refuse
 from ...im.proactive import Sending
-from ..auth import get_caller, get_reach
+from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..idempotency import CODES, PARAMETER, read_client_key, replay
 from ..schemas import envelope_of
 from ..state import get_state
+from ..usernames import get_reach
 from .schemas import BotListSchema, DeliverySchema, ImMessageSchema, SentSchema, describe_delivery
 
 blp = ApiBlueprint(

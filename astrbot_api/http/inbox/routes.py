@@ -6,13 +6,14 @@ from typing import Any
 
 from flask import Response, request
 
-from ..auth import get_caller, get_holder, resolve_username
+from ..auth import get_caller, get_holder
 from ..blueprint import ApiBlueprint
 from ..fields import AFTER, Cursor, optional_username
 from ..openapi.shapes import INBOX_EVENT
 from ..schemas import RequestSchema, event_stream
 from ..sse import find_abort, read_last_event_id, stream_response
 from ..state import get_state
+from ..usernames import resolve_username
 
 blp = ApiBlueprint(
     "inbox",

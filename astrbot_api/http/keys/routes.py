@@ -14,11 +14,12 @@ from ...keys.caller import Caller
 from ...keys.limits import check_session_keys
 from ...keys.rules import KeyRules, narrow_rules, read_rules
 from ...runtime.clock import now_us
-from ..auth import check_username, get_caller, require_key
+from ..auth import get_caller, require_key
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..schemas import envelope_of
 from ..state import get_state
+from ..usernames import check_username
 from .schemas import SESSION_SCOPES, SelfSchema, SessionKeyRequestSchema, SessionKeySchema
 
 blp = ApiBlueprint(

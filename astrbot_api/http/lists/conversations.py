@@ -16,10 +16,11 @@ from ...errors import ApiError
 from ...im.umo import Umo, parse_umo, split_webchat
 from ...messages import plain_text
 from ...runtime.threads import let_others_run
-from ..auth import check_username, get_caller
+from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..state import get_state
+from ..usernames import check_username
 from .schemas import CONVERSATION, CONVERSATIONS, NOTHING, ConversationQuerySchema
 
 #: Limits of ``history``.

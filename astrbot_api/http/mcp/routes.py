@@ -12,7 +12,7 @@ from flask import Response, request
 from ...db.idempotency import ClientKey
 from ...errors import ApiError
 from ...runtime.threads import let_others_run
-from ..auth import choose_username, require_scope
+from ..auth import require_scope
 from ..blueprint import ApiBlueprint, read_json
 from ..chat.modes import RUN_HEADER
 from ..cors import is_of_host, is_of_named_origin
@@ -20,6 +20,7 @@ from ..idempotency import CODES, PARAMETER, read_client_key
 from ..openai.answering import answer_json, wait_for_answer
 from ..sse import stream_response
 from ..state import get_state
+from ..usernames import choose_username
 from . import messages as rpc
 from .chat_tool import (
     CHAT,

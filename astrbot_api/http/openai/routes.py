@@ -10,12 +10,13 @@ from flask import Response, request
 from ...chat.turns.turn import TurnRequest
 from ...config.agents import AgentConfig
 from ...errors import refuse
-from ..auth import choose_username, get_caller
+from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..configs.routes import list_own_configs
 from ..schemas import event_stream
 from ..sse import find_abort, stream_response
 from ..state import get_state
+from ..usernames import choose_username
 from .answering import (
     answer_json,
     find_config,

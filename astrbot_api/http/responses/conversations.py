@@ -17,9 +17,10 @@ from ...db.response_conversations import ConversationRow
 from ...errors import ApiError, refuse
 from ...keys.files import check_attachments
 from ...runtime.threads import let_others_run
-from ..auth import choose_username, get_caller
+from ..auth import get_caller
 from ..openai.answering import answer_json
 from ..state import get_state
+from ..usernames import choose_username
 from . import items
 from .compaction import blp  # the blueprint of routes.py, with the routes of both modules
 from .echo import read_metadata

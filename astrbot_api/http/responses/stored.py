@@ -19,9 +19,10 @@ from ...errors import ApiError, refuse
 from ...events import Event
 from ...runtime.threads import let_others_run
 from ...state import AppState
-from ..auth import check_username, get_caller
+from ..auth import get_caller
 from ..openai.parameters import read_format
 from ..state import get_state
+from ..usernames import check_username
 from . import items
 from .parameters import asks_for_approvals
 from .rendering import WAITING, ResponseFold, ended_early

@@ -15,11 +15,12 @@ from ...db import response_conversations, responses, runs
 from ...db.response_conversations import ConversationRow
 from ...db.responses import EntryRow
 from ...errors import ApiError, refuse
-from ..auth import choose_username, get_caller
+from ..auth import get_caller
 from ..idempotency import read_client_key
 from ..openai.answering import find_config
 from ..openai.parameters import Parameters
 from ..state import get_state
+from ..usernames import choose_username
 from . import items
 from .echo import echo_request
 from .files import ItemFiles

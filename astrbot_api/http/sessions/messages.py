@@ -12,7 +12,7 @@ from ...db.message_pages import list_page
 from ...db.sessions import get_owned_session
 from ...errors import ApiError
 from ...messages import parse_chat_message
-from ..auth import get_caller, resolve_owner
+from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..chat.schemas import read_streaming
 from ..envelope import ok
@@ -20,6 +20,7 @@ from ..openapi.shapes import CHAT_EVENT
 from ..schemas import SESSION_ID, envelope_of, event_stream
 from ..sse import find_abort, stream_response
 from ..state import get_state
+from ..usernames import resolve_owner
 from .message_schemas import (
     EditedMessageSchema,
     MessagePageSchema,

@@ -14,17 +14,12 @@ from ...db.message_pages import count_messages, find_page_cursor, list_page
 from ...db.sessions import create_session, describe_session, get_owned_session, rename_session
 from ...db.sessions import list_sessions as read_sessions
 from ...errors import ApiError
-from ..auth import (
-    check_username,
-    get_caller,
-    require_secret,
-    resolve_owner,
-    resolve_username,
-)
+from ..auth import get_caller, require_secret
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..schemas import SESSION_ID, envelope_of
 from ..state import get_state
+from ..usernames import check_username, resolve_owner, resolve_username
 from .schemas import (
     BatchDeletedSchema,
     BatchDeleteSchema,
