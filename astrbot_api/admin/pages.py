@@ -69,6 +69,10 @@ _CSP = (
 def show_page(page: str) -> BaseResponse:
     """Show a page, or redirect to the login, which then opens the page."""
     if page not in _PAGES:
+        if "text/html" in request.headers.get("Accept", ""):  # a browser
+            missing = _render("missing.html", page, None)
+            missing.status_code = 404
+            return missing
         raise ApiError("path_not_found", f"There is no page {request.path}; open {_admin_root()}/")
     login = find_page_login()
     if login is None:

@@ -270,7 +270,21 @@ def test_all_scripts_are_local_assets(client: FlaskClient) -> None:
     assert answer.mimetype == "text/javascript"
     answer.close()
     assert client.get("/admin/assets/../pages.py").status_code == 404
-    assert client.get("/admin/nothing").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind", "text"),
+    [
+        ("text/html,*/*;q=0.8", "text/html", "Page not found"),
+        ("*/*", "application/json", "There is no page /admin/nothing; open /admin/"),
+    ],
+)
+def test_an_unknown_page_is_a_page_for_browsers(
+    client: FlaskClient, accept: str, kind: str, text: str
+) -> None:
+    answer = client.get("/admin/nothing", headers={"Accept": accept})
+    assert (answer.status_code, answer.mimetype) == (404, kind)
+    assert text in answer.get_data(as_text=True)
 
 
 _ADMIN = Path(astrbot_api.__file__).parent / "admin"
