@@ -143,8 +143,12 @@ def _iter_list(element: ET.Element, lists: ListNumbers, style: str, level: int) 
 
 
 def _iter_rows(table: ET.Element) -> Iterator[list[str]]:
-    """Yield the rows of a table, with repetitions."""
-    for row in iter_local(table, "table-row"):
+    """Yield the rows of a table, with repetitions. A table in a cell becomes its text."""
+    for row in table:
+        if local_name(row) in ("table-header-rows", "table-rows", "table-row-group"):
+            yield from _iter_rows(row)
+        if local_name(row) != "table-row":
+            continue
         cells: list[str] = []
         for cell in row:
             if local_name(cell) not in ("table-cell", "covered-table-cell"):

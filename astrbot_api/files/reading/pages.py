@@ -36,6 +36,9 @@ _ENOUGH_S = 6.0
 _HIDDEN = ("script", "style", "template", "title")
 _LINES = ("p", "div", "br", "li", "tr", "dt", "dd", "pre", "h1", "h2", "h3", "h4", "h5", "h6")
 
+#: Style of an element that a browser does not show.
+_HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
+
 #: Maximum number of open tags that are examined.
 _MAX_OPEN = 20
 
@@ -145,6 +148,12 @@ def html_to_markdown(html: str) -> str:
     # The readings of characters (furigana) are left out as in Word documents.
     for tag in soup(["script", "style", "noscript", "template", "head", "rt", "rp"]):
         tag.decompose()
+    for tag in soup.find_all(_is_hidden):
+        tag.decompose()
+    for tag in soup("select"):
+        options = tag("option")
+        chosen = [one for one in options if one.has_attr("selected")] or options[:1]
+        tag.string = " ".join(one.get_text(strip=True) for one in chosen)
     for tag in soup(["colgroup", "col", "tfoot"]):  # else other rows are the table's header
         tag.unwrap()
     for text in soup.find_all(string=lambda one: isinstance(one, ProcessingInstruction)):
@@ -159,10 +168,13 @@ def html_to_markdown(html: str) -> str:
             shown = re.sub(r"(</?)\w+:", r"\1", str(math))
             math.replace_with(f"${write_mathml(ET.fromstring(shown)).strip()}$")
     for table in soup.find_all("table"):
-        if table.find("table"):
+        if table.find("table") and not _is_grid(table):
             _unwrap(table)
-        else:
-            _fill_rows(table)
+            continue
+        for inner in table("table"):
+            rows = (", ".join(map(_text_of, row(["td", "th"]))) for row in inner("tr"))
+            inner.replace_with(f" {'; '.join(rows)} ")
+        _fill_rows(table)
     try:
         markdown: str = converter.convert_soup(soup)
     except RecursionError:  # elements without an end, or quotes of a hundred mails
@@ -170,8 +182,25 @@ def html_to_markdown(html: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", markdown).strip()
 
 
+def _is_hidden(tag: Tag) -> bool:
+    style = str(tag.get("style") or "")
+    return (tag.has_attr("hidden") or bool(_HIDING.search(style))) and tag.name != "body"
+
+
+def _is_grid(table: Tag) -> bool:
+    """Return whether a table with nested tables has rows of texts, and is no layout table."""
+    rows = (row for row in table("tr") if row.find_parent("table") is table)
+    cells = (row(["td", "th"], recursive=False) for row in rows)
+    texts = ([one for one in row if not one.find("table") and _text_of(one)] for row in cells)
+    return sum(len(row) > 1 for row in texts) > 1
+
+
+def _text_of(tag: Tag) -> str:
+    return " ".join(tag.get_text(" ").split())
+
+
 def _unwrap(table: Tag) -> None:
-    """Turn the cells of a table with nested tables into blocks, because it is a layout table."""
+    """Turn the cells of a layout table into blocks."""
     table.name = "div"
     for part in table.find_all(["thead", "tbody", "tfoot", "tr", "td", "th"]):
         if part.find_parent("table") is None:
