@@ -169,9 +169,10 @@ def test_the_text_of_a_document_reaches_any_model(
 
 def test_a_long_document_is_truncated_with_a_note(make_scripted: Scripts) -> None:
     api, model = make_scripted(say, agent="titles = false\nfile_tokens = 10")
-    api.chat([part(upload(api, b"x" * 1000, "long.txt"))])
+    api.chat([part(upload(api, b"x" * 995 + b"FATAL", "long.txt"))])
     content = content_of(model)
-    assert "[cut: 1000 characters in all]" in content
+    assert "xx\n[cut: 1000 characters in all]\nxx" in content
+    assert "xFATAL\n" in content
     assert content.count("x") < 60
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import contextlib
 import gzip
 import html
@@ -11,9 +12,10 @@ import json
 import lzma
 import struct
 import sys
+import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -1215,6 +1217,88 @@ def test_a_compressed_text_or_document_is_read(monkeypatch: pytest.MonkeyPatch) 
     bomb = gzip.compress(b"a\n" * 2**20)
     meta, text = extract_text(io.BytesIO(bomb), "application/gzip", "a.log.gz")
     assert (len(text), meta["notes"]) == (2**20, ["Only its first 1 MiB were unpacked."])
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_the_files_of_a_tar_archive_are_listed(pack: Callable[[bytes], bytes]) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name in ("a/b.txt", "c.txt"):
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    listed = "An archive with 2 files, which are not read:\n- a/b.txt, 0 bytes\n- c.txt, 0 bytes"
+    assert read(pack(out.getvalue()), "a.tar") == listed
+    assert "with 1 files" in read(pack(out.getvalue()[:700]), "a.tar")
+
+
+def test_a_book_in_fictionbook_is_read() -> None:
+    book = (
+        '<?xml version="1.0" encoding="windows-1251"?><FictionBook xmlns="x"><description>'
+        "<title-info><genre>sf</genre><author><first-name>Иван</first-name><last-name>П</last-name>"
+        "</author><book-title>Книга</book-title></title-info></description><body><section><title>"
+        "<p>Глава</p><p>первая</p></title><p>Один <emphasis>два</emphasis></p><table><tr><td>a</td>"
+        "<td>b</td></tr></table></section></body><binary>iVBOR</binary></FictionBook>"
+    )
+    assert read(book.encode("cp1251"), "a.fb2") == (
+        "Иван П\n\n# Книга\n\n## Глава первая\n\nОдин *два*\n\n| a | b |\n| --- | --- |"
+    )
+
+
+def test_the_mails_of_a_mailbox_are_read_within_the_limits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mail = EmailMessage()
+    mail["Subject"] = "Bill"
+    mail.set_content("See the file.\nFrom here on it is paid.")
+    mail.add_attachment(bytes(500), maintype="application", subtype="pdf", filename="a.pdf")
+    box = b"".join(b"From a@b Mon Feb 2 10:00:00 2026\n%s\n" % mail.as_bytes() for _ in range(3))
+    text = "See the file.\nFrom here on it is paid.\n\n[attached: a.pdf, application/pdf]"
+    assert read(box, "a.mbox") == "\n\n---\n\n".join([f"Subject: Bill\n\n{text}"] * 3)
+    monkeypatch.setattr("astrbot_api.files.reading.mails._ENOUGH_CHARS", 100)
+    meta, data = extract_text(io.BytesIO(box), "text/plain", "a.mbox")
+    assert (meta["notes"], data.count(b"Bill")) == (["Only 2 of its 3 mails were read."], 2)
+
+
+def test_the_end_of_a_long_log_is_read() -> None:
+    lines = [f"line {number} of a long log" for number in range(400_000)]
+    meta, data = extract_text(io.BytesIO("\n".join(lines).encode()), "text/plain", "a.log")
+    first, last = data.decode().split("\n[…]\n")
+    assert (len(first), len(last)) == (1_500_000, 500_000)
+    assert first.startswith(lines[0])
+    assert last.endswith(lines[-1])
+    assert meta["notes"] == ["Only its first 1500000 and its last 500000 characters were read."]
+
+
+def test_base64_within_a_text_is_left_out() -> None:
+    data = base64.b64encode(bytes(range(256)) * 20).decode()
+    folded = "\n ".join(data[at : at + 74] for at in range(0, len(data), 74))
+    text = f"ATTACH:{folded}\nEND\n{{'image': '{data}'}}\n{'ACGT' * 500}\n"
+    shown = "AAECAwQFBgcICQoLDA0O… ({} characters of base64)"
+    assert read(text.encode(), "a.ics") == (
+        f"ATTACH:{shown.format(len(folded))}\nEND\n{{'image': '{shown.format(len(data))}'}}\n"
+        f"{'ACGT' * 500}\n"
+    )
+
+
+def test_what_a_browser_does_not_show_of_a_page_is_left_out() -> None:
+    page = (
+        '<body style="display:none"><p>News</p><div style="color:red; Display: none">spam '
+        "<b hidden>x</b></div><p hidden>more</p><select><option>One<option selected>Two</select> "
+        "<select><option>A</option><option>B</option></select>"
+    )
+    assert read(page.encode(), "a.html") == "News\n\nTwo A"
+
+
+def test_a_table_within_the_cell_of_a_table_is_its_text() -> None:
+    inner = "<table><tr><td>tea</td><td>2</td></tr><tr><td>milk</td><td>1</td></tr></table>"
+    page = f"<table><tr><th>Order<th>Items<th>Sum<tr><td>1<td>{inner}<td>5</table>"
+    wanted = "| Order | Items | Sum |\n| --- | --- | --- |\n| 1 | tea, 2; milk, 1 | 5 |"
+    assert read(page.encode(), "a.html") == wanted
+    cell = "<table:table-cell>{}</table:table-cell>"
+    cells = cell.format("<text:p>1</text:p>") + cell
+    row = "<table:table-rows><table:table-row>{}</table:table-row></table:table-rows>"
+    table = f"<table:table>{row}</table:table>"
+    nested = table.format(cells.format(table.format(cells.format("<text:p>2</text:p>"))))
+    assert "\n\n| 1 | 1 2 |\n| --- | --- |\n\n" in read(samples.make_odt(nested))
 
 
 def test_names_in_an_archive_of_windows_are_read() -> None:

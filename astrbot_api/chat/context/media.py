@@ -206,8 +206,10 @@ class MediaReader:
         if not text:
             return label, parts
         if len(text) > room:
-            cut = max(room, 0)
-            text = f"{text[:cut]}\n[cut: {len(text)} characters in all]"
+            # The end says why a program failed, or what a sheet adds up to.
+            last = max(room, 0) // 4
+            first, end = text[: max(room, 0) - last], text[len(text) - last :]
+            text = f"{first}\n[cut: {len(text)} characters in all]\n{end}"
         return f"{label}\n<Attachment>\n{text}\n</Attachment>", parts
 
     def _prepare_sound(

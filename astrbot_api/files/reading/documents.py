@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import re
 import zipfile
 import zlib
@@ -17,7 +19,8 @@ from ...errors import Unreadable
 from ...runtime.decoding import decode, is_binary
 from ..kinds import HEAD_BYTES, detect_kind, is_text_type
 from . import office
-from .mails import read_mail
+from .fictionbook import read_fb2
+from .mails import read_mail, read_mbox
 from .notebooks import read_notebook
 from .ofd import read_ofd
 from .opendocument import read_flat, read_opendocument
@@ -38,6 +41,9 @@ _MAX_NOTE_CHARS = 500
 #: A document with pictures and less text is shown as its pictures.
 _FEW_CHARS = 500
 
+#: The part of a longer text that is its end, which says why a program failed.
+_END_CHARS = MAX_TEXT_CHARS // 4
+
 #: Maximum size of a text file that is read, at four bytes per character.
 _MAX_TEXT_BYTES = 4 * MAX_TEXT_CHARS
 
@@ -49,7 +55,7 @@ _MAX_WHOLE_BYTES = 32 * 2**20
 _MAX_PAGE_CHARS = 4_000_000
 
 _PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
-_MAIL_SUFFIXES = (".eml", ".mht", ".mhtml")
+_MAIL_SUFFIXES = (".eml", ".mht", ".mhtml", ".mbox")
 
 #: Extensions of text files whose media type is not text.
 _TEXT_SUFFIXES = {
@@ -81,6 +87,17 @@ _FLAT_START = re.compile(rb"\s*(<\?xml[^>]{0,100}>\s*)?<office:document\s")
 _EMBEDDED = re.compile(
     r"(data:[\w.+-]{1,50}/[\w.+-]{1,50}(?:;[\w=.-]{1,50})?;base64,)[A-Za-z0-9+/=]{200,}+"
 )
+
+#: The same without a mark: a long run, or many long lines, such as in an exported calendar.
+_BASE64 = re.compile(
+    r"(?<![A-Za-z0-9+/])"
+    r"(?:[A-Za-z0-9+/]{1000,}+|(?:[A-Za-z0-9+/]{60,100}+\r?\n[ \t]?){40,}+[A-Za-z0-9+/]*+)={0,2}"
+)
+
+#: Beginning of a compressed file -> function that opens it.
+_PACKED: dict[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open,
+}  # fmt: skip
 
 _PASSWORD = "it is protected by a password; ask for it without one"
 
@@ -135,15 +152,17 @@ def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
             notes.clear()
             text = _read_archive(outer, notes)
     if len(text) > MAX_TEXT_CHARS:
-        notes.append(f"Only its first {MAX_TEXT_CHARS} characters were read.")
+        first, last = MAX_TEXT_CHARS - _END_CHARS, _END_CHARS
+        notes.append(f"Only its first {first} and its last {last} characters were read.")
+        text = f"{text[:first]}\n[…]\n{text[-last:]}"
     notes = [one[:_MAX_NOTE_CHARS] for one in notes[:_MAX_NOTES]]
-    return {"notes": notes, "images": images}, text[:MAX_TEXT_CHARS].encode("utf-8", "replace")
+    return {"notes": notes, "images": images}, text.encode("utf-8", "replace")
 
 
 def _unpack(
     source: BinaryIO, head: bytes, name: str, notes: list[str]
 ) -> tuple[BinaryIO, str] | None:
-    """Return the content and the name of a packed file: gzip, or a ZIP with a single file."""
+    """Return the content and the name of a compressed file, or of a single file in a ZIP."""
     if head.startswith(b"PK\x03\x04"):
         with suppress(zipfile.BadZipFile):
             package = office.Package(source)
@@ -151,16 +170,17 @@ def _unpack(
             if len(members) == 1 and _find_reader(package) is None:
                 return io.BytesIO(package.read(members[0])), members[0]
         return None
-    if not head.startswith(b"\x1f\x8b"):
+    unpack = next((one for mark, one in _PACKED.items() if head.startswith(mark)), None)
+    if unpack is None:
         return None
     try:
-        with gzip.open(source) as file:
+        with unpack(source) as file:
             data = file.read(_MAX_WHOLE_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise Unreadable("it is damaged") from error
     if len(data) > _MAX_WHOLE_BYTES:
         notes.append(f"Only its first {_MAX_WHOLE_BYTES // 2**20} MiB were unpacked.")
-    inner = re.sub(r"\.gz$", "", name, flags=re.IGNORECASE)
+    inner = re.sub(r"\.(gz|bz2|xz)$|(?<=\.t)gz$", "", name, flags=re.IGNORECASE)
     return io.BytesIO(data[:_MAX_WHOLE_BYTES]), inner
 
 
@@ -169,6 +189,8 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         return _with_notes(_read_archive(source, notes), notes)
     if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
         return _with_notes(_read_old_office(source), notes)
+    if head[257:262] == b"ustar":
+        return office.list_tar(source)
     if _FLAT_START.match(head):
         return _with_notes(read_flat(source), notes)
     with suppress(ET.ParseError):  # else it is read as a text
@@ -180,25 +202,28 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     source.seek(0)
     if head.startswith(b"{\\rtf"):
         return _with_notes(read_rtf(source.read(_MAX_TEXT_BYTES)), notes)
+    if b"<FictionBook" in head:
+        return _with_notes(read_fb2(source.read(_MAX_WHOLE_BYTES)), notes)
     is_known = suffix in _TEXT_SUFFIXES
     is_mail = mime == "message/rfc822" or suffix in _MAIL_SUFFIXES
     if not (is_known or is_mail or is_text_type(mime)):
         notes.append(
-            "Its format is not supported; ask for a common one, such as PDF, docx, PNG or MP3."
+            "Its format is not supported; "
+            "ask for a common one, such as PDF, docx, CSV, ZIP, PNG or MP3."
         )
         return ""
     is_notebook = suffix == ".ipynb"
     is_mail = is_mail or (not is_known and bool(_MAIL_START.match(head)))
     is_page = suffix in _PAGE_SUFFIXES or (not is_known and bool(_PAGE_START.match(head)))
     is_whole = is_notebook or is_mail or is_page
-    data = source.read(_MAX_WHOLE_BYTES if is_whole else _MAX_TEXT_BYTES)
+    data = source.read(_MAX_WHOLE_BYTES) if is_whole else _read_ends(source)
     is_cut = len(data) == _MAX_WHOLE_BYTES and bool(source.read(1))
     if is_notebook and is_cut:
         raise Unreadable(f"it is larger than {_MAX_WHOLE_BYTES // 2**20} MiB")
     if is_mail:
         if is_cut:
             notes.append(f"Only its first {_MAX_WHOLE_BYTES // 2**20} MiB were read.")
-        return read_mail(data)
+        return read_mbox(data, notes) if data.startswith(b"From ") else read_mail(data)
     text, assumed = decode(data)
     if assumed:
         notes.append(f"Its encoding is not marked; it was {assumed}.")
@@ -214,7 +239,24 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         text = read_notebook(text)
     elif suffix == ".vcf":
         text = read_vcards(text)
-    return _EMBEDDED.sub(r"\1…", text)
+    return _BASE64.sub(_shorten, _EMBEDDED.sub(r"\1…", text))
+
+
+def _shorten(run: re.Match[str]) -> str:
+    """Return the beginning of base64, but a long word or number as it is."""
+    sample = run[0][:1000]
+    is_mixed = (
+        re.search("[a-z]", sample) and re.search("[A-Z]", sample) and re.search(r"\d", sample)
+    )
+    return f"{sample[:20]}… ({len(run[0])} characters of base64)" if is_mixed else run[0]
+
+
+def _read_ends(source: BinaryIO) -> bytes:
+    """Return a text, or its beginning and its end, whose joint is cut out later."""
+    data = source.read(_MAX_TEXT_BYTES - 4 * _END_CHARS)
+    start = source.seek(0, io.SEEK_END) - 4 * _END_CHARS
+    source.seek(max(len(data), start - start % 4))  # a character has up to four bytes
+    return data + source.read()
 
 
 def _find_pictures(source: BinaryIO, text: str, notes: list[str]) -> list[int]:

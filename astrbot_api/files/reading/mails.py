@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import email
 import email.policy
+import re
+import time
 from collections.abc import Iterator
 from email.message import EmailMessage
 from typing import Any
 
 from ...runtime.decoding import decode
 from .pages import read_page
+
+#: Number of characters and seconds of CPU time after which reading of a mailbox stops.
+_ENOUGH_CHARS = 2_000_000
+_ENOUGH_S = 5.0
 
 #: Maximum depth of mails within mails.
 _MAX_MAILS = 3
@@ -21,6 +27,21 @@ def read_mail(data: bytes) -> str:
     data = decode(head)[0].encode("utf-8", "replace") + gap + rest
     message = email.message_from_bytes(data, policy=email.policy.default)
     return "\n".join(_iter_mail(message, _MAX_MAILS))
+
+
+def read_mbox(data: bytes, notes: list[str]) -> str:
+    """Return the mails of a mailbox, up to the limits of size and time."""
+    mails: list[str] = []
+    began, chars = time.process_time(), 0
+    parts = re.split(rb"(?:\A|\n)From [^\n]*\d{4}[^\n]*\n", data)[1:]
+    for part in parts:
+        mails.append(read_mail(part))
+        chars += len(mails[-1])
+        is_enough = chars > _ENOUGH_CHARS or time.process_time() - began > _ENOUGH_S
+        if is_enough and len(mails) < len(parts):
+            notes.append(f"Only {len(mails)} of its {len(parts)} mails were read.")
+            break
+    return "\n\n---\n\n".join(mails)
 
 
 def _iter_mail(message: Any, depth: int) -> Iterator[str]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import posixpath
 import re
+import tarfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
+from itertools import islice
 from typing import Any, BinaryIO
 from urllib.parse import unquote
 from xml.etree import ElementTree as ET
@@ -25,6 +28,9 @@ _MAX_ROWS = 20_000
 MAX_CELLS = 400_000
 
 _MAX_LISTED = 200
+
+#: Maximum number of files and folders of a tar archive that are counted.
+_MAX_MEMBERS = 20_000
 
 #: Flag of a file in a ZIP whose name is in UTF-8. zipfile decodes other names as cp437, while
 #: Windows writes them in the encoding of its language.
@@ -90,17 +96,31 @@ class Package:
         """Return a list of the files, one per line."""
         from ...runtime.decoding import decode
 
-        members = [one for one in self._zip.infolist() if not one.is_dir()]
-        lines = [f"An archive with {len(members)} files, which are not read:"]
-        for one in members[:_MAX_LISTED]:
+        files = []
+        for one in self._zip.infolist():
             name = one.filename
             has_second_name = name != one.orig_filename  # which is in UTF-8
             if not has_second_name and not one.flag_bits & _UTF8_NAME:
                 name = decode(name.encode("cp437"))[0]
-            lines.append(f"- {name}, {one.file_size} bytes")
-        if len(members) > _MAX_LISTED:
-            lines.append(f"- and {len(members) - _MAX_LISTED} more")
-        return "\n".join(lines)
+            files += [] if one.is_dir() else [(name, one.file_size)]
+        return _list_files(files)
+
+
+def list_tar(source: BinaryIO) -> str:
+    """Return a list of the files of a tar archive, one per line."""
+    files = []
+    with suppress(tarfile.ReadError), tarfile.open(fileobj=source, mode="r:") as archive:
+        for one in islice(archive, _MAX_MEMBERS):
+            files += [(one.name, one.size)] if one.isfile() else []
+    return _list_files(files)
+
+
+def _list_files(files: list[tuple[str, int]]) -> str:
+    lines = [f"An archive with {len(files)} files, which are not read:"]
+    lines += [f"- {name}, {size} bytes" for name, size in files[:_MAX_LISTED]]
+    if len(files) > _MAX_LISTED:
+        lines.append(f"- and {len(files) - _MAX_LISTED} more")
+    return "\n".join(lines)
 
 
 def read_sheets(data: bytes) -> str:
