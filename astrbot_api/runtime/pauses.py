@@ -11,14 +11,15 @@ from datetime import UTC
 #: Larger numbers are Unix timestamps in seconds, not delays.
 _EPOCH_S = 1e9
 
-_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "分": 60.0, "秒": 1.0}
 
 #: Durations as OpenAI and Go write them: ``2s``, ``1m30.5s``, ``500ms``, ``3``.
-_DURATION = r"(?:\d{1,9}(?:\.\d{1,9})?\s?(?:ms|[hms]))+|\d{1,20}(?:\.\d{1,9})?"
+_DURATION = r"(?:\d{1,9}(?:\.\d{1,9})?\s?(?:ms|[hms分秒]))+|\d{1,20}(?:\.\d{1,9})?"
 
-#: Source: errors of OpenAI, Groq, Gemini (text and ``retryDelay``), Azure, Cloudflare.
+#: Source: errors of OpenAI, Groq, Gemini (text and ``retryDelay``), Azure, Cloudflare, OpenRouter.
 _ASKED = re.compile(
-    r"(?:(?:try again|retry|wait)\s+(?:in|after|for)\s+|retry[_-]?(?:delay|after)\W{1,5})"
+    r"(?:(?:try again|retry|wait|resets?)\s+(?:in|after|for)\s+|wait\s+(?:about\s+)?|请[在等待]*\s?"
+    r"|retry[_-]?(?:delay|after)(?P<ms>[_-]ms)?\W{1,5}|ratelimit-reset\W{1,5})"
     rf"({_DURATION})"
     r"(?!\d)",
     re.IGNORECASE,
@@ -40,21 +41,25 @@ def read_pause(headers: Mapping[str, str], text: str = "") -> float | None:
 def read_pause_in_words(text: str) -> float | None:
     """Return the delay that an error text names, in seconds, or None if it names none."""
     asked = _ASKED.search(text[:8000])
-    return _read_duration(asked[1]) if asked else None
+    if asked is None:
+        return None
+    pause_s = _read_duration(asked[2])
+    return pause_s / 1000 if pause_s and asked["ms"] else pause_s
 
 
 def _read_duration(text: str) -> float | None:
     """Parse a duration and return its seconds, or None if the text is not a duration.
 
-    A number without a unit is in seconds, or a Unix timestamp if it is large.
+    A number without a unit is in seconds, or a Unix timestamp, maybe in ms, if it is large.
     """
     if not re.fullmatch(_DURATION, text, re.ASCII | re.IGNORECASE):
         return None
-    pieces = re.findall(r"([\d.]+)\s?(ms|[hms])", text.lower())
+    pieces = re.findall(r"([\d.]+)\s?(ms|[hms分秒])", text.lower())
     if pieces:
         return sum(float(number) * _UNITS_S[unit] for number, unit in pieces)
     seconds = float(text)
     now = time.time()
+    seconds = seconds / 1000 if 500 * now < seconds < 2000 * now else seconds
     return max(0.0, seconds - now) if _EPOCH_S < seconds < 2 * now else seconds
 
 

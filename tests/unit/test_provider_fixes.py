@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -638,10 +639,18 @@ def test_odd_pauses_are_understood(header: str, pause_s: float | None) -> None:
     ("text", "pause_s"),
     [("Rate limit reached. Please try again in 2.5s.", 2.5), ("Please try again in 7m12s", 432),
      ("try again in 500ms", 0.5), ("Please retry after 6 seconds.", 6), ('"retryDelay": "4s"', 4),
-     ('{"retry_after": 3}', 3), ("slow down", None)],
+     ('{"retry_after": 3}', 3), ('{"retry_after_ms": 500}', 0.5), ("slow down", None),
+     ("Please wait 20 seconds before retrying", 20), ("The limit resets in 2 minutes", 120),
+     ("请求过于频繁，请在 30 秒后重试", 30), ("请5分钟后再试", 300), ("retry 3 times", None)],
 )  # fmt: skip
 def test_a_pause_may_stand_in_the_words(text: str, pause_s: float | None) -> None:
     assert read_pause({}, text) == pause_s
+
+
+def test_a_pause_may_be_the_time_of_its_end_in_milliseconds() -> None:
+    in_100_s = int(time.time() * 1000) + 100_000
+    text = f'{{"metadata": {{"headers": {{"X-RateLimit-Reset": "{in_100_s}"}}}}}}'
+    assert 50 < (read_pause({}, text) or 0) <= 100
 
 
 def test_a_pause_in_words_is_kept_to() -> None:
