@@ -74,11 +74,11 @@ def list_checks(state: AppState) -> dict[str, Any]:
     """Return the readiness checks by name. Each function raises an exception on failure."""
 
     def check_database() -> None:
-        with state.worker.own_db.read() as db:
-            # Raw SQL, because the check needs no table.
-            db.execute_sql("SELECT 1").fetchone()
         if fault := state.db.describe_fault(state.worker.own_db):
             raise StorageError(fault)
+        with state.worker.own_db.read() as db:
+            # A table, because a database that was created again answers, but has none.
+            db.execute_sql("SELECT 1 FROM api_key LIMIT 1").fetchone()
 
     def check_provider() -> None:
         default = state.agents.configs.get_default()
