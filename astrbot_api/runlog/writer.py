@@ -195,10 +195,9 @@ class JournalWriter:
         for log_, piece in pieces:
             if piece.run in refused:
                 log_.lose()
-                self._open.discard(log_)
                 continue
             log_.release(piece, written=written)
-            if piece.ended or log_.lost:
+            if piece.ended:
                 self._open.discard(log_)
         if written:
             self._notify([piece for _, piece in pieces])
@@ -215,7 +214,7 @@ class JournalWriter:
             len(found), sum(not log_.incomplete for log_, _ in found),
         )  # fmt: skip
         with self._lock:
-            self._marked = {**dict.fromkeys(log_ for log_, _ in pieces), **self._marked}
+            self._marked.update(dict.fromkeys(log_ for log_, _ in pieces))
         self._wake.set()
 
     def _note_failure(self, error: AstrBotError, runs: int) -> None:

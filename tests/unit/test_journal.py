@@ -237,6 +237,22 @@ def test_a_journal_that_fails_stops_no_stream_and_gets_everything_later(
     assert types_of(found.events) == ["run_started", "end"]
 
 
+def test_a_journal_that_has_failed_gets_everything_before_its_writer_closes(
+    make_writer: Callable[[Journal], JournalWriter],
+    journal: Journal,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("astrbot_api.runlog.writer._RETRY_S", LIMIT_S)
+    refusing = Refusing(journal)
+    writer = make_writer(refusing)  # type: ignore[arg-type]
+    log = RunLog(7, writer)
+    log.append(events.plain("r", "one", streaming=True))
+    wait_for(lambda: log.last_number == 1)
+    refusing.refuses = False
+    writer.close()
+    assert types_of(journal.read_after(7, 0).events) == ["plain"]
+
+
 def test_a_reader_far_behind_reads_what_memory_no_longer_has(
     journal: Journal, make_writer: Callable[[Journal], JournalWriter]
 ) -> None:

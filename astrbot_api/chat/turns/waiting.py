@@ -84,7 +84,7 @@ class Waits:
                 raise RunLost
             if turn.pinned.is_set():  # the request was too long to store when the turn began
                 runs.store_request(db, turn.number, pack_waiting(turn))
-            first, is_new = not approvals.was_asked(db, turn.number), False
+            first = not approvals.was_asked(db, turn.number)
             held_bytes = approvals.measure_run(db, turn.number)
             for call, event in zip(needed.calls, asked, strict=True):
                 if approvals.add_approval(
@@ -92,14 +92,13 @@ class Waits:
                     args=orjson.dumps(call.args).decode(), expires_at=expires_at,
                     payer=turn.request.payer, more_bytes=held_bytes,
                 ):  # fmt: skip
-                    is_new, held_bytes = True, 0
+                    held_bytes = 0
                     self._announcer.queue(
                         db, "approval_required", payer=turn.request.payer, run_id=turn.run_id,
                         session_id=turn.session.session_id, username=turn.request.creator,
                         traceparent=turn.span.to_traceparent(), **event["data"],
                     )  # fmt: skip
-            if is_new:
-                count_pause(db, turn, stats, first=first)
+            count_pause(db, turn, stats, first=first)
 
         # Before the events, since a client may answer at once.
         self._store.write(ask)
