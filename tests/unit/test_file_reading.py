@@ -262,6 +262,17 @@ def numbered(number: int, level: int, text: str) -> str:
     return f"<w:p><w:pPr>{properties}</w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>"
 
 
+def test_fields_directions_and_page_breaks_of_word_are_read() -> None:
+    run = "<w:r><w:t>{}</w:t></w:r>".format
+    figure = f"<w:fldSimple w:instr=' SEQ Figure '>{run('7')}</w:fldSimple>"
+    breaks = (
+        '<w:r><w:t>a</w:t><w:br w:clear="all" w:type="page"/><w:t>b</w:t><w:cr/><w:t>c</w:t></w:r>'
+    )
+    turned = f"<w:dir w:val='rtl'>{run('שלום')}</w:dir>"
+    data = samples.make_docx(f"<w:p>{run('Figure')}{figure}{turned}</w:p><w:p>{breaks}</w:p>")
+    assert read(data).endswith("Figure7שלום\n\na  \nb  \nc")
+
+
 def test_notes_comments_and_boxes_of_rtf_are_read() -> None:
     rtf = (
         rb"{\rtf1 a{\super\chftn}{\footnote\pard {\super\chftn} see \{there\}} b"

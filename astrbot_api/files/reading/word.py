@@ -42,10 +42,16 @@ _RUNS = re.compile(rb'(?:<w:r><w:t(?: xml:space="preserve")?>[^<]*</w:t></w:r>){
 _TEXT = re.compile(rb">([^<]+)</w:t>")
 
 
-#: The reading of characters (furigana, pinyin), and the tags around the characters themselves.
+#: The reading of characters (furigana, pinyin), and the tags around the characters themselves,
+#: around fields such as the numbers of figures, and around text with a direction.
 _READING = re.compile(
-    rb"<w:ruby>(?:(?!<w:ruby(?:Base)?>).)*<w:rubyBase>|</w:rubyBase></w:ruby>", re.DOTALL
+    rb"<w:ruby>(?:(?!<w:ruby(?:Base)?>).)*<w:rubyBase>|</w:rubyBase></w:ruby>"
+    rb"|</?w:(?:fldSimple|bdo|dir)\b[^<>]*>",
+    re.DOTALL,
 )
+
+#: Ends of a line, a column or a page.
+_BREAK = re.compile(rb"<w:(?:br|cr)\b[^<>]*/>")
 
 
 def read_docx(package: Package) -> str:
@@ -122,7 +128,8 @@ def _simplify(package: Package) -> bytes:
     if _MAIN not in package.names:
         package.source.seek(0)
         return package.source.read()
-    main = _join_runs(_READING.sub(b"", package.read(_MAIN)))  # mammoth leaves out both
+    main = _READING.sub(b"", package.read(_MAIN))  # mammoth leaves out all of them
+    main = _join_runs(_BREAK.sub(b"<w:br/>", main.replace(b"<w:ptab", b"<w:tab")))
     is_numbered = NUMBERING in package.names and len(main) < _MAX_NUMBERED_BYTES
     if b"oMath" in main or b"<w:vanish" in main or is_numbered:
         root = ET.fromstring(main)
