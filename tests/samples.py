@@ -138,11 +138,12 @@ def make_xlsx(
     )
 
 
-def make_pptx(more: str = "", chart: str = "<chart/>") -> bytes:
+def make_pptx(more: str = "", chart: str = "<chart/>", comments: str = "") -> bytes:
     """Return two slides, whose file names are not in their order, a note and a chart.
 
     :param more: Appended to the first slide.
     :param chart: A chart of the first slide.
+    :param comments: Comments on the first slide.
     """
     drawing = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
     main = (
@@ -166,8 +167,11 @@ def make_pptx(more: str = "", chart: str = "<chart/>") -> bytes:
             "ppt/slides/slide1.xml": slide("the end"),
             "ppt/slides/slide2.xml": slide("marmalade").replace("</p:sld>", f"{more}</p:sld>"),
             "ppt/slides/_rels/slide2.xml.rels": _relations(
-                ("notesSlide", "../notesSlides/notesSlide1.xml"), ("chart", "../charts/chart1.xml")
+                ("notesSlide", "../notesSlides/notesSlide1.xml"),
+                ("chart", "../charts/chart1.xml"),
+                ("comments", "../comments/comment1.xml"),
             ),
+            "ppt/comments/comment1.xml": f"<cmLst>{comments}</cmLst>",
             "ppt/charts/chart1.xml": chart,
             "ppt/notesSlides/notesSlide1.xml": slide("say it slowly"),
         },

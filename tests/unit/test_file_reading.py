@@ -555,6 +555,13 @@ def test_the_numbers_of_opendocument_are_read() -> None:
     ]  # fmt: skip
 
 
+def test_comments_of_slides_are_read() -> None:
+    body = "<txBody><p><t>{}</t></p></txBody>".format
+    comments = f"<cm><text>Old</text></cm><cm>{body('New')}<reply>{body('Right')}</reply></cm>"
+    wanted = "Notes: say it slowly\nComment: Old\nComment: New\nComment: Right\n\n## Slide 2"
+    assert wanted in read(samples.make_pptx(comments=comments))
+
+
 def test_charts_and_diagrams_are_read() -> None:
     table = "[chart]\n|  | Sales |\n| --- | --- |\n| Q1 |  |\n| Q2 | 12 |"
     diagram = "<p><t>Step one</t></p><p><t>Step two</t></p>"

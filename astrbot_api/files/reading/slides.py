@@ -35,8 +35,18 @@ def read_pptx(package: Package) -> str:
             notes = " ".join(_iter_slide(package.parse(target))).strip()
             if notes:
                 lines.append(f"Notes: {notes}")
+        for target in list_targets(package, name, "comments"):
+            lines += _iter_comments(package.parse(target))
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
+
+
+def _iter_comments(root: ET.Element) -> Iterator[str]:
+    """Yield the comments of a slide, in the form of PowerPoint 2007 or of its successors."""
+    for one in (one for name in ("cm", "reply") for one in iter_local(root, name)):
+        own = [part for part in one if local_name(part) in ("text", "txBody")]
+        text = " ".join(" ".join("".join(part.itertext()) for part in own).split())
+        yield f"Comment: {text}"
 
 
 def _slide_order(package: Package) -> dict[str, int]:
