@@ -235,6 +235,12 @@ def test_the_arguments_of_a_prompt_are_words_or_named(
     assert read_arguments(written, prompt(*names)["arguments"]) == (read, missing)
 
 
+@pytest.mark.timeout(60)
+def test_a_long_argument_of_a_prompt_takes_linear_time() -> None:
+    text = "x" * 1_999_990
+    assert read_arguments(text, prompt("text")["arguments"]) == ({"text": text}, [])
+
+
 def test_a_prompt_is_filled_in_for_the_model() -> None:
     said = [
         {**text("Look at this."), "role": "user"},
