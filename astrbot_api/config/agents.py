@@ -69,6 +69,7 @@ class ProviderConfig:
     reasoning_tags: tuple[str, ...] | None = key(
         None, each=ma.fields.String(validate=Regexp(r"[A-Za-z][\w:|-]{0,63}\Z"))
     )
+    calls_in_text: bool = False
     retry_limit_s: float = key(120.0, Range(0, 3600))
     extra: Mapping[str, Any] = key({})
     headers: Mapping[str, str] = key({}, secret=True)

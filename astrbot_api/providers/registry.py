@@ -91,4 +91,4 @@ def _make(config: ProviderConfig) -> Provider:
         return MockProvider()
     if config.type == "local":
         return SafeNames(LocalProvider(config))
-    return SafeNames(OpenAIProvider(config))
+    return SafeNames(OpenAIProvider(config), makes_leaked=config.calls_in_text)

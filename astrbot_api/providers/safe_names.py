@@ -9,12 +9,32 @@ contain dots, for example ``server.tool``.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..agent.provider import Delta, ModelMessage, ModelOptions, Provider, ToolCallDelta, ToolSpec
+from ..agent.provider import (
+    Delta,
+    Finished,
+    ModelMessage,
+    ModelOptions,
+    Provider,
+    Rewind,
+    TextDelta,
+    ToolCallDelta,
+    ToolSpec,
+)
+from .leaked_calls import find_leaked_calls
+
+log = logging.getLogger(__name__)
+
+#: Logged when an answer ends with a call that is not made.
+_LEAKED = (
+    "an answer ended with a tool call as text: enable the tool parser of the model's endpoint, or "
+    "set calls_in_text = true in the config's [provider]"
+)
 
 _MAX_CHARS = 64
 _SAFE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
@@ -39,10 +59,15 @@ def _mark(name: str) -> str:
 
 
 class SafeNames:
-    """Renames tools for the wrapped provider, and restores the names in its answers."""
+    """Renames tools for the wrapped provider, and restores the names in its answers.
 
-    def __init__(self, provider: Provider) -> None:
+    :param makes_leaked: Calls that the endpoint left in the text are made. Otherwise who can make
+        the model repeat a text, such as the author of a web page, could call the tools.
+    """
+
+    def __init__(self, provider: Provider, *, makes_leaked: bool = False) -> None:
         self._provider = provider
+        self._makes_leaked = makes_leaked
 
     def stream(
         self, messages: Sequence[ModelMessage], tools: Sequence[ToolSpec], options: ModelOptions
@@ -56,15 +81,35 @@ class SafeNames:
             [choice] = _rename_all([choice])
             options = replace(options, extra={**options.extra, "tool_choice": choice})
         deltas = self._provider.stream(given, offered, options)
+        said: list[str] = []
+        has_calls = False
         try:
             for delta in deltas:
-                if isinstance(delta, ToolCallDelta) and delta.name in names:
-                    delta = replace(delta, name=names[delta.name])
+                if isinstance(delta, TextDelta):
+                    said.append(delta.text)
+                elif isinstance(delta, ToolCallDelta):
+                    has_calls = True
+                    delta = _restore(delta, names)
+                elif isinstance(delta, Rewind):
+                    text = "".join(said)
+                    said = [text[: len(text) - delta.chars]]
+                elif isinstance(delta, Finished) and names and delta.reason != "length":
+                    chars, leaked = find_leaked_calls("".join(said), names)
+                    if leaked and not (has_calls or self._makes_leaked):
+                        log.warning(_LEAKED)
+                    elif leaked:
+                        yield Rewind(chars)
+                        yield from () if has_calls else (_restore(one, names) for one in leaked)
+                        delta = replace(delta, reason="tool_calls")
                 yield delta
         finally:
             close = getattr(deltas, "close", None)  # not every iterator has it
             if close is not None:
                 close()
+
+
+def _restore(delta: ToolCallDelta, names: Mapping[str, str]) -> ToolCallDelta:
+    return replace(delta, name=names[delta.name]) if delta.name in names else delta
 
 
 def _rename_spec(spec: ToolSpec, names: dict[str, str]) -> ToolSpec:

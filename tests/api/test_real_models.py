@@ -161,6 +161,22 @@ def test_a_turn_with_a_model_fault_and_the_next_turn_are_answered(
         assert endpoint.faults == []
 
 
+@pytest.mark.parametrize("makes_leaked", [False, True])
+def test_a_call_in_the_text_is_made_only_if_the_config_says_so(
+    make_api: MakeApi, caplog: pytest.LogCaptureFixture, makes_leaked: bool
+) -> None:
+    text = '<tool_call>{"name": "calculate", "arguments": {"expression": "1+1"}}</tool_call>'
+
+    def play(number: int, body: dict[str, Any]) -> Any:
+        return say("ok") if has_result(body) else say(text)
+
+    with StrictEndpoint(play) as endpoint:
+        setting = "calls_in_text = true" if makes_leaked else ""
+        events = make_api(config_of(endpoint, setting)).chat("What does this page say?")
+    assert text_of(events) == ("ok" if makes_leaked else text)
+    assert ("calls_in_text = true" in caplog.text) != makes_leaked
+
+
 def test_one_session_survives_every_faulty_step(make_api: MakeApi) -> None:
     wrong = iter([*WRONG, *([say("")] * 3)])
 
