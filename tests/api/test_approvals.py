@@ -18,7 +18,7 @@ from astrbot_api.agent.provider import ToolCallDelta, Usage
 from astrbot_api.chat.resuming import recovery
 from astrbot_api.chat.turns import checkpoints
 from astrbot_api.db import approvals, keys, run_stops, runs
-from astrbot_api.db.models.runs import Run
+from astrbot_api.db.models.runs import Run, RunApproval
 from astrbot_api.errors import StorageError
 from astrbot_api.keys.rules import KeyRules, narrow_rules
 from astrbot_api.runlog.log import RunLog
@@ -361,6 +361,18 @@ def test_a_call_is_rejected_after_its_deadline(
 
     wait_for(is_over)  # the background job checks every few seconds
     assert "nobody has decided in time" in complete_of(resume(worker.api, run_id, seen))
+    assert not shop.paid
+
+
+def test_nobody_decides_after_the_deadline(
+    worker: Worker, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approvals, "list_expired", lambda db, limit: [])  # before the periodic job
+    run_id, (asked,), _ = begin(worker.api)
+    over = RunApproval.update(expires_at=1)
+    worker.api.state.db.write(lambda db: over.execute(db))
+    answer = decide(worker.api, run_id, asked["id"], "approve")
+    assert (answer.status_code, answer.get_json()["code"]) == (409, "approval_decided")
     assert not shop.paid
 
 

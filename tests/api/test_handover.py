@@ -11,6 +11,7 @@ import pytest
 from astrbot_api.agent.calling import OUTCOME_UNKNOWN
 from astrbot_api.chat.turns import handover
 from astrbot_api.db.runs import BEFORE_CALLS
+from astrbot_api.errors import OutcomeUnknown, StorageError
 from astrbot_api.testing.scripted_model import Step
 
 from ..servers import ENDED, FAILED, parse_events, shown_text
@@ -111,6 +112,44 @@ def test_a_run_is_handed_over_after_its_step_and_its_stream_continues(
     assert "astrbot_run_handovers_total 1.0" in figures
     figures = heir.api.client.get("/metrics").get_data(as_text=True)
     assert "astrbot_run_pickups_total 0.0" in figures
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_run_continues_on_one_worker_if_its_handover_fails(
+    make_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch, *, stored: bool
+) -> None:
+    tools, steps, given = Tools(), Steps(2), list[bool]()
+    stopping = make_worker(steps, tools=tools.make())
+    heir = make_heir(make_worker, Steps(), tools=tools.make())
+    hand_over, db = handover.ownership.hand_over, stopping.api.state.db
+    write = db.write
+
+    def fail(*args: Any, **options: Any) -> bool:
+        if not stored:
+            raise StorageError("The disk is full.")
+        given.append(hand_over(*args, **options))
+        return given[-1]
+
+    def lose_outcome(job: Any, **options: Any) -> Any:
+        done = write(job, **options)
+        if given == [True]:
+            given.append(False)
+            raise OutcomeUnknown("It is unknown whether this was stored.")
+        return done
+
+    monkeypatch.setattr(handover.ownership, "hand_over", fail)
+    monkeypatch.setattr(db, "write", lose_outcome)
+    stream = Stream(stopping)
+    assert steps.holding.wait(LIMIT_S)
+    stopping.api.state.chat.runs.drain()
+    steps.never.set()
+    assert stopping.api.state.chat.runs.wait_until_idle(LIMIT_S)
+    recover(heir)
+    events = stream.read()
+    assert shown_text(events) == _TEXT
+    assert [one["type"] for one in events[-4:]] == ENDED
+    assert (sorted(a for a, _ in tools.added), tools.looked) == ([1, 2, 3], 3)
+    assert bool(heir.model.seen) is stored
 
 
 def test_a_run_with_running_tools_is_handed_over_after_their_last_result(

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -15,12 +16,13 @@ from werkzeug import Response
 from astrbot_api import tool
 from astrbot_api.agent.provider import ToolCallDelta
 from astrbot_api.config import watched as watchedfile
-from astrbot_api.db import deliveries
+from astrbot_api.db import deliveries, delivery_claims
 from astrbot_api.db.models.deliveries import Delivery
+from astrbot_api.deliveries import attempts
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.deliveries.signing import verify
 from astrbot_api.deliveries.webhook_file import WebhookFile, read_webhooks
-from astrbot_api.errors import SettingsError
+from astrbot_api.errors import SettingsError, StorageError
 from astrbot_api.runtime.clock import now_us
 from astrbot_api.testing import make_app
 from astrbot_api.testing.fake_platform import FakePlatform, FakeRequest
@@ -226,6 +228,25 @@ def test_an_event_is_sent_after_no_thread_could_be_started(
         api.state.im.outbox.wake()
         assert refused.wait(LIMIT_S)
     receiver.wait_for_messages(1)
+    assert len(receiver.requests) == 1
+
+
+def test_an_event_that_was_sent_is_not_sent_again_if_the_database_is_busy(
+    make_webhook_app: Any, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, failures = delivery_claims.finish, [StorageError("It is busy."), StorageError("Still.")]
+
+    def fail_first(*args: Any, **values: Any) -> bool:
+        if failures:
+            raise failures.pop()
+        return finish(*args, **values)
+
+    monkeypatch.setattr(delivery_claims, "finish", fail_first)
+    monkeypatch.setattr(attempts, "time", SimpleNamespace(sleep=lambda seconds: None))
+    api = make_webhook_app('events = ["run_ended"]\n')
+    api.chat("Hello")
+    api.state.im.outbox.wake()
+    wait_for(lambda: _statuses(api) == ["sent"])
     assert len(receiver.requests) == 1
 
 

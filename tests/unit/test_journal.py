@@ -294,7 +294,9 @@ def test_a_line_in_memory_takes_what_its_bytes_take() -> None:
     assert held < 1000 * (len(kept[0]) + 100)
 
 
-def test_the_events_of_many_runs_share_a_transaction(journal: Journal) -> None:
+def test_the_events_of_many_runs_share_a_transaction(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batches: list[int] = []
 
     class Counting:
@@ -302,7 +304,10 @@ def test_the_events_of_many_runs_share_a_transaction(journal: Journal) -> None:
             batches.append(len(pieces))
             return journal.append(pieces)
 
-    writer = JournalWriter(Counting(), Followers(_NoSignals()))  # type: ignore[arg-type]
+    signals, sent = _NoSignals(), list[str]()
+    monkeypatch.setattr(signals, "publish", lambda topic, payload: sent.append(payload))
+    monkeypatch.setattr("astrbot_api.runlog.writer._MAX_PAYLOAD", 100)
+    writer = JournalWriter(Counting(), Followers(signals))  # type: ignore[arg-type]
     logs = [RunLog(number, writer) for number in range(1, 201)]
     for _ in range(10):
         for log in logs:
@@ -312,6 +317,8 @@ def test_the_events_of_many_runs_share_a_transaction(journal: Journal) -> None:
     wait_for(lambda: all(log.closed for log in logs))
     writer.close()
     assert len(batches) < 50, batches
+    assert max(map(len, sent)) < 110
+    assert {int(word) for payload in sent for word in payload.split()} == set(range(1, 201))
     assert all(len(journal.read_after(log.run, 0).events) == 10 for log in logs)
 
 
@@ -735,7 +742,9 @@ def test_the_readers_of_a_lost_log_read_the_journal(
     log.on_lost = lost.set
     log.append(events.plain("r", "one", streaming=True))
     wait_for(lambda: log.last_number == 1)
-    reader, late = (LogReader(log, journal, Followers(_NoSignals())) for _ in range(2))
+    followers, woken = Followers(_NoSignals()), threading.Event()
+    reader, late = (LogReader(log, journal, followers) for _ in range(2))
+    reader.attach(woken)
     assert types_of(reader.read()) == ["plain"]
     assert journal.take_over(7, 1, 1, [events.rewind("r", 0, 3, again=True)])
     log.append(events.plain("r", "two", streaming=True))
@@ -747,6 +756,11 @@ def test_the_readers_of_a_lost_log_read_the_journal(
     assert types_of(reader.read()) == ["rewind", "end"]
     assert types_of(late.read()) == ["plain", "rewind", "end"]
     assert reader.closed
+    woken.clear()
+    followers.notify("7")
+    assert woken.is_set()
+    reader.detach(woken)
+    assert not followers._waiters
     assert not log.wait_until_written(0.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -123,5 +124,25 @@ def test_signals_of_redis_go_on_after_its_restart(
     speaker.publish("events", "lost")
     redis_server.start()
     ear.hears(speaker, "after")
+    speaker.close()
+    listener.close()
+
+
+def test_the_socket_of_a_dead_process_is_removed(tmp_path: Path) -> None:
+    signals = open_signals(Settings(data_dir=tmp_path))
+    signals.start()
+    left = tmp_path / "run" / "left"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
+        dead.bind(str(left))
+    signals.publish("events", "7")
+    assert not left.exists()
+    signals.close()
+
+
+def test_signals_work_in_a_folder_with_a_long_name(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    speaker, listener = (open_signals(Settings(data_dir=folder)) for _ in range(2))
+    Ear(listener).hears(speaker, "7")
     speaker.close()
     listener.close()
