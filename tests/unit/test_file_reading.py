@@ -960,6 +960,21 @@ def test_single_digits_of_a_row_and_split_words_of_a_pdf_are_read() -> None:
     assert read(samples.make_pdf(page)) == "1 2 3\na function of Anglo-Saxons"
 
 
+def test_the_values_of_a_form_are_read_beside_their_labels() -> None:
+    def show(x: int, y: int, text: str, turn: str = "1 0 0 1") -> str:
+        return f"{turn} {x} {y} Tm ({text}) Tj "
+
+    rows = range(700, 660, -12)
+    labels = "".join(show(72, y, f"name {y}:") + show(300, y, "sum:") for y in rows)
+    values = "".join(show(150, y, f"a_{y}") + show(350, y, f"{y}.00") for y in rows)
+    turned = show(40, 600, "copy", "0 1 -1 0")
+    text = read(samples.make_pdf(f"BT /F1 10 Tf {labels}{turned}{values}ET"))
+    assert text == "\n".join([*(f"name {y}: a_{y} sum: {y}.00" for y in rows), "copy"])
+    columns = "".join(show(x, y, f"word {x} {y}") for x in (72, 300) for y in rows)
+    text = read(samples.make_pdf(f"BT /F1 10 Tf {columns}ET"))
+    assert text.splitlines()[:2] == ["word 72 700", "word 72 688"]
+
+
 def make_hebrew_pdf(page: str, more: str = "") -> bytes:
     """Return a PDF with a page on which ``/F1`` shows the bytes 1 to 27 as Hebrew letters."""
     cmap = (

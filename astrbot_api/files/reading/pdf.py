@@ -15,6 +15,7 @@ from pypdfium2 import raw
 
 from ...errors import Unreadable
 from .pdf_fields import read_fields
+from .pdf_rows import read_rows
 from .pdf_rtl import RTL, is_rtl, read_in_order
 
 #: Number of characters after which reading stops.
@@ -144,6 +145,8 @@ def _read_page(page: pypdfium2.PdfPage, is_rtl: bool) -> tuple[str, bool]:
     text = _read_letters(reader)
     if is_rtl or RTL.search(text):
         text = read_in_order(reader, is_rtl) or text
+    else:
+        text = read_rows(reader, text) or text
     text = text.replace("\r\n", "\n").replace("\ufffe", _HYPHEN)
     text = _SPLIT_WORD.sub("", text).replace(_HYPHEN, "-").strip()
     text = _SWAPPED.sub(lambda ligature: ligature[0].translate(_LETTERS), text)
