@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 #: Paths of operations that users paste with the base URL.
@@ -67,13 +69,23 @@ class BaseUrl:
         return ".azure.com" in self.address.lower() and self.host.endswith(_AZURE_HOSTS)
 
 
-#: Names of models that cannot chat. Source: model lists of LM Studio, Ollama, vLLM, OpenAI.
+#: Names of models that cannot chat. Source: model lists of LM Studio, Ollama, vLLM, OpenAI,
+#: SiliconFlow, New API.
 _NO_CHAT = re.compile(
     r"embed|rerank|re-rank|whisper|tts|speech|\basr\b|transcri|dall-?e|moderation|stable-diffusion"
     r"|sdxl|\bflux|imagen|veo-|sora|bge-|gte-|\be5-|nomic|minilm|text-similarity|davinci-|babbage"
-    r"|gpt-image|realtime|(?:^|[-/])clip|colbert|voxtral-tts|parler|kokoro|musicgen",
+    r"|image|imagine|realtime|(?:^|[-/])clip|colbert|parler|kokoro|music|gpt-audio|nano-banana"
+    r"|guard|\bocr\b|paddleocr|cogv|\bwanx?[-\d]|kolors|hidream|ideogram|recraft|midjourney|seedream"
+    r"|seedance|sensevoice|cosyvoice|paraformer|(?:^|[-/])(?:mj|suno|luma|kling|vidu|runway|hailuo|veo\d?"
+    r"|lyria|sd3|m3e|aqa)\b|(?:^|/)(?:mj|suno|luma|kling)_|mpnet|paraphrase",
     re.IGNORECASE,
 )
+
+#: Fields of a model with what it can do: Cohere, New API, Gemini.
+_ABILITIES = ("endpoints", "supported_endpoint_types", "supportedGenerationMethods")
+
+#: Abilities of models that can chat.
+_CHAT = re.compile(r"chat|text|openai|anthropic|gemini|response|generateContent", re.IGNORECASE)
 
 
 def choose_model(listed: object) -> str:
@@ -95,7 +107,19 @@ def list_models(listed: object) -> list[str]:
     for one in listed if isinstance(listed, list) else ():
         entry = one if isinstance(one, dict) else {"id": one}
         name = next((entry[key] for key in ("id", "name", "model") if entry.get(key)), None)
-        kinds = f"{entry.get('type') or ''} {entry.get('task') or ''}"
-        if isinstance(name, str) and not _NO_CHAT.search(kinds):
+        if isinstance(name, str) and _may_chat(entry):
             names.append(name)
     return names
+
+
+def _may_chat(entry: Mapping[str, Any]) -> bool:
+    """Return whether what a list says of a model allows that it can chat."""
+    kinds = f"{entry.get('type') or ''} {entry.get('task') or ''}"
+    if _NO_CHAT.search(kinds.replace("image-text-to-text", "")):
+        return False
+    capabilities, form = entry.get("capabilities"), entry.get("architecture")
+    if isinstance(capabilities, Mapping) and capabilities.get("completion_chat") is False:
+        return False  # Mistral
+    outputs = form.get("output_modalities") if isinstance(form, Mapping) else None  # OpenRouter
+    named = [one for one in (outputs, *map(entry.get, _ABILITIES)) if one and isinstance(one, list)]
+    return all(_CHAT.search(" ".join(map(str, one))) for one in named)
