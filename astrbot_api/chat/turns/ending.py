@@ -138,12 +138,16 @@ class Outcomes:
             # A failed write has waited already.
             saved = self.store(run, outcome, patient=outcome.code != "storage_error")
         except StorageError as error:
-            if not outcome.code:
+            leaves = self._is_cut_off(turn.run_id)
+            if not outcome.code and not leaves:
                 failure = outcome.fail("failed", "storage_error", describe_lost_reply(error))
                 return (yield from self.finish(turn, failure))
             log.error("the end of run %s is not stored yet", turn.run_id)
             if len(self._unstored) < _MAX_UNSTORED:
                 self._unstored[run.number] = run, outcome
+            if leaves:  # streams resume where PostgreSQL can be reached, and show the stored end
+                turn.log.lose()
+                return outcome.fail("interrupted", "run_interrupted", LOST)
         except RunLost:
             return (yield from self._leave(turn, outcome))
         self._metrics.note_end(outcome.status, (outcome.content or {}).get("agent_stats"))
@@ -198,6 +202,17 @@ class Outcomes:
                 except RunLost:
                     log.info("another worker has stored the reply")
                 del self._unstored[number]
+
+    def _is_cut_off(self, run_id: str) -> bool:
+        """Return whether PostgreSQL is unreachable, so that another worker may end the run."""
+        if self._store.dialect == "sqlite":
+            return False
+        try:
+            with self._store.read() as db:
+                runs.find_run(db, run_id)
+        except StorageError:
+            return True
+        return False
 
     def _leave(self, turn: OpenTurn, outcome: Outcome) -> Generator[Event, None, Outcome]:
         """Leave a run whose end another worker has stored or will store."""
