@@ -143,14 +143,16 @@ class Endpoint:
         while True:
             base = self.base
             try:
-                return self._read_whole(self.send("GET", path, None, call))
+                return self._read_whole(self.send("GET", path, None, call)[0])
             except ProviderError as error:
                 self.prepare_retry(error, base, attempts, call)
 
-    def send(self, method: str, path: str, body: dict[str, Any] | None, call: Call) -> Answer:
+    def send(
+        self, method: str, path: str, body: dict[str, Any] | None, call: Call
+    ) -> tuple[Answer, str]:
         """Send a request, with each key in turn until the endpoint accepts one.
 
-        :returns: A successful response with an unread body.
+        :returns: A successful response with an unread body, and the key.
         :raises ProviderError: when the request fails.
         """
         content = None if body is None else _dump(body)
@@ -158,13 +160,16 @@ class Endpoint:
         while True:
             key, left = self._keys.choose(), left - 1
             try:
-                return self._send(method, path, content, call, key)
+                return self._send(method, path, content, call, key), key
             except failures.EndpointRefusal as error:
-                if is_flagged(error.status, error.text):
+                if not self.pause_key(key, error) or not left:
                     raise
-                another = self._keys.pause(key, error.status, error.retry_after_s, error.spent)
-                if not another or not left:
-                    raise
+
+    def pause_key(self, key: str, error: failures.EndpointRefusal) -> bool:
+        """Pause a key if an error concerns it, and return whether another one is available."""
+        if is_flagged(error.status, error.text):
+            return False
+        return self._keys.pause(key, error.status, error.retry_after_s, error.spent)
 
     def prepare_retry(
         self, error: ProviderError, base: BaseUrl, attempts: Attempts, call: Call

@@ -40,11 +40,11 @@ class KeyRing:
             return min(self._keys, key=lambda key: self._paused_until[key])
 
     def pause(self, key: str, status: int, retry_after_s: float | None, spent: bool) -> bool:
-        """Pause a key if the endpoint's status concerns the key.
+        """Pause a key if the endpoint's error concerns the key.
 
         :returns: Whether another key is available now.
         """
-        if status not in (401, 402, 403, 429) or len(self._keys) < 2:
+        if not (spent or status in (401, 402, 403, 429)) or len(self._keys) < 2:
             return False
         pause_s = _REFUSED_S if status != 429 or spent else max(retry_after_s or 0.0, _LIMITED_S)
         now = time.monotonic()

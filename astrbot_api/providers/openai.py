@@ -167,7 +167,10 @@ class OpenAIProvider:
     def _begin(
         self, body: dict[str, Any], call: Call, adapter: RequestAdapter
     ) -> tuple[AnswerReader, list[Delta]]:
-        """Send the request once and read the answer up to its first delta."""
+        """Send the request once and read the answer up to its first delta.
+
+        An error about the key may come inside the answer. Then the next key is used.
+        """
         audio = body.get("audio")
         reading = Reading(
             provider=adapter.provider,
@@ -178,20 +181,25 @@ class OpenAIProvider:
             tools=frozenset(map(name_of, body.get("tools") or ())),
             sound_format=str(audio.get("format") or "") if isinstance(audio, dict) else "",
         )  # fmt: skip
+        path, content = "/chat/completions", body
+        make: type[ChunkReader] = ChunkReader
         if adapter.uses_responses:
-            reader: ChunkReader = ResponsesReader(reading, self._endpoint)
-            sent = self._endpoint.send("POST", RESPONSES_PATH, to_responses(body), call)
-        else:
-            reader = ChunkReader(reading, self._endpoint)
-            sent = self._endpoint.send("POST", "/chat/completions", body, call)
-        answer = AnswerReader(sent, call, self._endpoint, reader, self._config.read_timeout_s)
-        try:
-            found = answer.read_first()
-        except BaseException:
-            answer.close()
-            raise
-        self._endpoint.confirm()
-        return answer, found
+            path, content, make = RESPONSES_PATH, to_responses(body), ResponsesReader
+        while True:
+            sent, key = self._endpoint.send("POST", path, content, call)
+            reader = make(reading, self._endpoint)
+            answer = AnswerReader(sent, call, self._endpoint, reader, self._config.read_timeout_s)
+            try:
+                found = answer.read_first()
+            except BaseException as error:
+                answer.close()
+                if not isinstance(error, failures.EndpointRefusal):
+                    raise
+                if not self._endpoint.pause_key(key, error):
+                    raise
+            else:
+                self._endpoint.confirm()
+                return answer, found
 
     def _get_adapter(self, model: str) -> RequestAdapter:
         adapter = self._adapters.get(model)

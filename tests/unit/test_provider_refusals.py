@@ -106,7 +106,10 @@ def options(**more: Any) -> ModelOptions:
 @pytest.mark.parametrize(
     ("status", "error"),
     [(401, refuse("bad key")), (403, refuse("no")), (402, refuse("pay")), (429, refuse("slow")),
-     (429, refuse("You exceeded your current quota", code="insufficient_quota"))],
+     (429, refuse("You exceeded your current quota", code="insufficient_quota")),
+     (400, refuse("Your credit balance is too low to access the Anthropic API.")),
+     (200, refuse("You exceeded your current quota", code="insufficient_quota")),
+     (200, refuse("Invalid token", code=401))],
 )  # fmt: skip
 def test_keys_take_turns_and_a_refused_one_rests(status: int, error: Any) -> None:
     used: list[str] = []
