@@ -385,15 +385,17 @@ def test_a_clause_is_counted_in_the_signs_of_its_format(
     [
         ("mht", "MIME-Version: 1.0\nContent-Type: text/html\n\n<h1>报告</h1>", "# 报告"),
         ("docx", samples.make_docx("<w:p><w:r><w:t>报告</w:t></w:r></w:p>"), "报告"),
+        ("xlsx", samples.make_xlsx(), "## Prices\n\n| item | price |"),
     ],
 )
 def test_a_document_in_a_document_is_read(suffix: str, chunk: Any, shown: str) -> None:
+    kind = "package" if suffix == "xlsx" else "aFChunk"
     document = samples.make_archive(
         {
             "[Content_Types].xml": "<Types/>",
             "word/document.xml": f"<w:document {_W}><w:body/></w:document>",
-            "word/_rels/document.xml.rels": '<Relationships><Relationship Id="a" Type="x/aFChunk" '
-            f'Target="/word/chunk.{suffix}"/></Relationships>',
+            "word/_rels/document.xml.rels": '<Relationships><Relationship Id="a" '
+            f'Type="x/{kind}" Target="/word/chunk.{suffix}"/></Relationships>',
             f"word/chunk.{suffix}": chunk,
         }
     )
@@ -688,7 +690,8 @@ def test_a_sheet_with_a_cell_far_away_is_read() -> None:
 
 
 def test_all_files_of_a_mail_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("astrbot_api.files.reading.documents._MAX_TEXT_BYTES", 100)
+    monkeypatch.setattr("astrbot_api.files.reading.texts.MAX_TEXT_BYTES", 100)
+    monkeypatch.setattr("astrbot_api.files.reading.texts._END_CHARS", 10)
     mail = EmailMessage()
     mail.set_content("See the files.")
     for name in ("a.pdf", "b.pdf"):
@@ -858,7 +861,8 @@ def test_a_mail_over_the_limit_says_that_its_end_is_missing(
 
 
 def test_a_notebook_is_read_as_its_cells_without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("astrbot_api.files.reading.documents._MAX_TEXT_BYTES", 500)
+    monkeypatch.setattr("astrbot_api.files.reading.texts.MAX_TEXT_BYTES", 500)
+    monkeypatch.setattr("astrbot_api.files.reading.texts._END_CHARS", 10)
     output = {"output_type": "display_data", "data": {"image/png": "A" * 999, "text/plain": "<F>"}}
     code = {"cell_type": "code", "source": ["a = 1\n", "a"], "outputs": [output]}
     cells = [{"cell_type": "markdown", "source": "# Title"}, code]
@@ -1299,6 +1303,10 @@ def test_the_end_of_a_long_log_is_read() -> None:
     assert first.startswith(lines[0])
     assert last.endswith(lines[-1])
     assert meta["notes"] == ["Only its first 1500000 and its last 500000 characters were read."]
+
+
+def test_colours_of_a_terminal_are_left_out_of_a_log() -> None:
+    assert read(b"\x1b[1;31mERROR\x1b[0m disk full\n", "a.log") == "ERROR disk full\n"
 
 
 def test_base64_within_a_text_is_left_out() -> None:

@@ -21,18 +21,17 @@ from ..kinds import HEAD_BYTES, detect_kind, is_text_type
 from . import office
 from .fictionbook import read_fb2
 from .mails import read_mail, read_mbox
-from .notebooks import read_notebook
+from .notebooks import COLOUR, read_notebook
 from .ofd import read_ofd
 from .opendocument import read_flat, read_opendocument
 from .outlook import read_msg
 from .pages import read_page
 from .rtf import read_rtf
 from .slides import read_pptx
+from .texts import EMBEDDED, MAX_TEXT_BYTES, keep_ends, leave_out_base64, read_ends
 from .vcards import read_vcards
 from .word import iter_blocks, read_docx
 from .workbooks import read_workbook, read_xml_workbook
-
-MAX_TEXT_CHARS = 2_000_000
 
 #: Maximum number and length of notes, which the config's ``file_tokens`` does not limit.
 _MAX_NOTES = 20
@@ -41,14 +40,7 @@ _MAX_NOTE_CHARS = 500
 #: A document with pictures and less text is shown as its pictures.
 _FEW_CHARS = 500
 
-#: The part of a longer text that is its end, which says why a program failed.
-_END_CHARS = MAX_TEXT_CHARS // 4
-
-#: Maximum size of a text file that is read, at four bytes per character.
-_MAX_TEXT_BYTES = 4 * MAX_TEXT_CHARS
-
-#: The same of a page, a notebook or a mail. Most bytes are pictures and attached files, which are
-#: left out.
+#: Maximum size of a page, a notebook or a mail. Most bytes are of files, which are left out.
 _MAX_WHOLE_BYTES = 32 * 2**20
 
 #: Maximum length of the rest of a page, in characters. A million takes a second.
@@ -79,20 +71,11 @@ _MAIL_START = re.compile(
 _XML_WORKBOOK = b'<Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet"'
 #: A document of Word 2003, or of a later one with all parts, as a single XML file.
 _XML_DOCUMENT = re.compile(rb"<(w:wordDocument|pkg:package)\s")
+#: Parts of Office documents that embed documents.
+_WITH_EMBEDDED = re.compile(r"word/document\.xml|ppt/slides/slide\d+\.xml")
 #: Folders in a ZIP, and what macOS adds to the files.
 _IGNORED = re.compile(r"/$|^__MACOSX/|(^|/)\.DS_Store$")
 _FLAT_START = re.compile(rb"\s*(<\?xml[^>]{0,100}>\s*)?<office:document\s")
-
-#: The bytes of a file within a text, such as a picture in Markdown.
-_EMBEDDED = re.compile(
-    r"(data:[\w.+-]{1,50}/[\w.+-]{1,50}(?:;[\w=.-]{1,50})?;base64,)[A-Za-z0-9+/=]{200,}+"
-)
-
-#: The same without a mark: a long run, or many long lines, such as in an exported calendar.
-_BASE64 = re.compile(
-    r"(?<![A-Za-z0-9+/])"
-    r"(?:[A-Za-z0-9+/]{1000,}+|(?:[A-Za-z0-9+/]{60,100}+\r?\n[ \t]?){40,}+[A-Za-z0-9+/]*+)={0,2}"
-)
 
 #: Beginning of a compressed file -> function that opens it.
 _PACKED: dict[bytes, Callable[[Any], Any]] = {
@@ -151,10 +134,7 @@ def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
         if not text and zipfile.is_zipfile(outer):  # such as a photo: its name is what remains
             notes.clear()
             text = _read_archive(outer, notes)
-    if len(text) > MAX_TEXT_CHARS:
-        first, last = MAX_TEXT_CHARS - _END_CHARS, _END_CHARS
-        notes.append(f"Only its first {first} and its last {last} characters were read.")
-        text = f"{text[:first]}\n[…]\n{text[-last:]}"
+    text = keep_ends(text, notes)
     notes = [one[:_MAX_NOTE_CHARS] for one in notes[:_MAX_NOTES]]
     return {"notes": notes, "images": images}, text.encode("utf-8", "replace")
 
@@ -201,7 +181,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
             return _with_notes("\n\n".join(filter(None, blocks)), notes)
     source.seek(0)
     if head.startswith(b"{\\rtf"):
-        return _with_notes(read_rtf(source.read(_MAX_TEXT_BYTES)), notes)
+        return _with_notes(read_rtf(source.read(MAX_TEXT_BYTES)), notes)
     if b"<FictionBook" in head:
         return _with_notes(read_fb2(source.read(_MAX_WHOLE_BYTES)), notes)
     is_known = suffix in _TEXT_SUFFIXES
@@ -216,7 +196,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     is_mail = is_mail or (not is_known and bool(_MAIL_START.match(head)))
     is_page = suffix in _PAGE_SUFFIXES or (not is_known and bool(_PAGE_START.match(head)))
     is_whole = is_notebook or is_mail or is_page
-    data = source.read(_MAX_WHOLE_BYTES) if is_whole else _read_ends(source)
+    data = source.read(_MAX_WHOLE_BYTES) if is_whole else read_ends(source)
     is_cut = len(data) == _MAX_WHOLE_BYTES and bool(source.read(1))
     if is_notebook and is_cut:
         raise Unreadable(f"it is larger than {_MAX_WHOLE_BYTES // 2**20} MiB")
@@ -228,7 +208,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     if assumed:
         notes.append(f"Its encoding is not marked; it was {assumed}.")
     if is_page:
-        text = _EMBEDDED.sub(r"\1…", text)
+        text = EMBEDDED.sub(r"\1…", text)
         if is_cut or len(text) > _MAX_PAGE_CHARS:
             notes.append("Only its beginning was read, because it is a very long page.")
         return read_page(text[:_MAX_PAGE_CHARS])
@@ -239,24 +219,9 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         text = read_notebook(text)
     elif suffix == ".vcf":
         text = read_vcards(text)
-    return _BASE64.sub(_shorten, _EMBEDDED.sub(r"\1…", text))
-
-
-def _shorten(run: re.Match[str]) -> str:
-    """Return the beginning of base64, but a long word or number as it is."""
-    sample = run[0][:1000]
-    is_mixed = (
-        re.search("[a-z]", sample) and re.search("[A-Z]", sample) and re.search(r"\d", sample)
-    )
-    return f"{sample[:20]}… ({len(run[0])} characters of base64)" if is_mixed else run[0]
-
-
-def _read_ends(source: BinaryIO) -> bytes:
-    """Return a text, or its beginning and its end, whose joint is cut out later."""
-    data = source.read(_MAX_TEXT_BYTES - 4 * _END_CHARS)
-    start = source.seek(0, io.SEEK_END) - 4 * _END_CHARS
-    source.seek(max(len(data), start - start % 4))  # a character has up to four bytes
-    return data + source.read()
+    else:
+        text = COLOUR.sub("", text)
+    return leave_out_base64(text)
 
 
 def _find_pictures(source: BinaryIO, text: str, notes: list[str]) -> list[int]:
@@ -287,11 +252,18 @@ def _read_archive(source: BinaryIO, notes: list[str]) -> str:
     read = _find_reader(package)
     text = package.describe() if read is None else read(package)
     # Converters of HTML embed the page in an empty document, and programs that join documents
-    # embed the others. They leave the rest to Word.
-    for name in office.list_targets(package, "word/document.xml", "aFChunk"):
+    # embed the others. They leave the rest to Word. Of an embedded sheet, Office shows a picture.
+    for name in _list_embedded(package):
         chunk, suffix = package.read(name), PurePath(name.lower()).suffix
         text += "\n\n" + _extract(io.BytesIO(chunk), chunk[:4096], "text/html", suffix, notes)
     return text.strip()
+
+
+def _list_embedded(package: office.Package) -> dict[str, None]:
+    parts = sorted(filter(_WITH_EMBEDDED.fullmatch, package.names))
+    kinds = ("aFChunk", "package")
+    targets = (office.list_targets(package, part, kind) for part in parts for kind in kinds)
+    return dict.fromkeys(one for found in targets for one in found)
 
 
 def _find_reader(package: office.Package) -> Callable[[office.Package], str] | None:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-#: Colours in the output of terminals.
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+#: Colours in the output of terminals and in logs.
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 _MAX_OUTPUT_CHARS = 20_000
 
@@ -37,7 +37,7 @@ def _iter_cells(notebook: Any) -> Iterator[str]:
             continue
         yield f"```{language}\n{source}\n```"
         for output in cell.get("outputs", ()):
-            shown = _COLOUR.sub("", _read_output(output)).strip()
+            shown = COLOUR.sub("", _read_output(output)).strip()
             if shown:
                 yield f"Output:\n```\n{shown[:_MAX_OUTPUT_CHARS]}\n```"
 
