@@ -154,5 +154,5 @@ class Followers:
             return
         with self._lock:
             for word in payload.split():
-                for waiter in self._waiters.get(int(word), ()) if word.isdecimal() else ():
+                for waiter in self._waiters.get(int(word), ()):
                     waiter.set()

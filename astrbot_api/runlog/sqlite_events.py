@@ -173,10 +173,7 @@ def read_after(db: sqlite3.Connection, run: int, number: int, limit: int) -> Sli
     # Read the end first: a run that ends between the two reads then only seems open.
     ended = db.execute(_LAST, (run,)).fetchone()
     events = _read_lines(db, run, number, limit)
-    if ended is None:
-        return Slice(events, closed=False)
-    del events[max(0, ended[0] - number) :]
-    return Slice(events, closed=number + len(events) >= ended[0])
+    return Slice(events, closed=ended is not None and number + len(events) >= ended[0])
 
 
 def _read_lines(db: sqlite3.Connection, run: int, number: int, limit: int) -> list[bytes]:

@@ -118,7 +118,7 @@ def test_a_run_is_handed_over_after_its_step_and_its_stream_continues(
 def test_a_run_continues_on_one_worker_if_its_handover_fails(
     make_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch, *, stored: bool
 ) -> None:
-    tools, steps, given = Tools(), Steps(2), list[bool]()
+    tools, steps, given, made = Tools(), Steps(2), list[bool](), list[tuple[int, int]]()
     stopping = make_worker(steps, tools=tools.make())
     heir = make_heir(make_worker, Steps(), tools=tools.make())
     hand_over, db = handover.ownership.hand_over, stopping.api.state.db
@@ -132,8 +132,8 @@ def test_a_run_continues_on_one_worker_if_its_handover_fails(
 
     def lose_outcome(job: Any, **options: Any) -> Any:
         done = write(job, **options)
-        if given == [True]:
-            given.append(False)
+        if given and not made:
+            made.append((len(tools.added), tools.looked))
             raise OutcomeUnknown("It is unknown whether this was stored.")
         return done
 
@@ -144,6 +144,7 @@ def test_a_run_continues_on_one_worker_if_its_handover_fails(
     stopping.api.state.chat.runs.drain()
     steps.never.set()
     assert stopping.api.state.chat.runs.wait_until_idle(LIMIT_S)
+    assert made in ([], [(len(tools.added), tools.looked)])  # it makes no call afterwards
     recover(heir)
     events = stream.read()
     assert shown_text(events) == _TEXT

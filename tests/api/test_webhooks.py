@@ -178,6 +178,19 @@ def test_a_failed_delivery_sends_an_event_but_a_failed_event_does_not(
     assert len(receiver.messages) == 1
 
 
+def test_a_delivery_that_another_worker_has_taken_over_sends_no_event(
+    make_webhook_app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = threading.Event()
+    api = make_webhook_app('events = ["delivery_failed"]\n', im_wait_s=0)
+    monkeypatch.setattr(delivery_claims, "finish", lambda *args, **values: False)
+    monkeypatch.setattr(api.state.im.outbox._waiters, "notify", lambda delivery_id: lost.set())
+    body = {"umo": "bot1:FriendMessage:1", "message": "x"}
+    assert api.post("/api/v1/im/message", json=body).status_code == 202
+    assert lost.wait(LIMIT_S)
+    assert _statuses(api) == ["sending"]
+
+
 def test_an_event_counts_for_its_key_until_it_is_sent(
     make_webhook_app: Any, receiver: Receiver
 ) -> None:

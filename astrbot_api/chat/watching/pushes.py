@@ -37,7 +37,7 @@ class Board:
         self._open: dict[int, set[Pushes]] = defaultdict(set)
         self._seen = -1
         self._listeners: list[Callable[[], None]] = []
-        signals.subscribe(PUSHED, self._hear)
+        signals.subscribe(PUSHED, lambda payload: self._wake(int(payload)))
 
     def announce(self, session: int) -> None:
         """Notify all workers of a message pushed into a session, after its commit."""
@@ -83,11 +83,6 @@ class Board:
             self._open[session].discard(pushes)
             if not self._open[session]:
                 del self._open[session]
-
-    def _hear(self, payload: str) -> None:
-        for word in payload.split():
-            if word.isdecimal():
-                self._wake(int(word))
 
     def _wake(self, session: int) -> None:
         with self._lock:

@@ -19,7 +19,7 @@ RUN_EVENTS = "events"
 STOP_RUNS = "stop"
 #: A stopping worker has released runs; another worker must take them over.
 FREE_RUNS = "free"
-#: Messages were pushed into sessions. Payload: the sessions' numbers, separated by blanks.
+#: A message was pushed into a session. Payload: the session's number.
 PUSHED = "push"
 
 #: A delivery was sent, has failed or will be retried. Payload: its id.
