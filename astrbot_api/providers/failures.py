@@ -12,7 +12,14 @@ import re
 from ..errors import ProviderError
 from ..runtime.pauses import read_pause_in_words
 from .error_texts import find_words, quote, with_words
-from .quirks import is_balance_used_up, is_flagged, is_misread_call, is_too_long, may_pass
+from .quirks import (
+    is_balance_used_up,
+    is_flagged,
+    is_misread_call,
+    is_moderated,
+    is_too_long,
+    may_pass,
+)
 
 UNREACHABLE = (
     "The model's endpoint could not be reached: check that it runs, and base_url and proxy in the "
@@ -160,7 +167,9 @@ class ReportedError(ProviderError):
 
     def __init__(self, text: str, words: str) -> None:
         sentence = MISREAD_CALL if is_misread_call(text) else FAILED_MIDWAY
-        super().__init__(with_words(sentence, words), retryable=True)
+        moderated = is_moderated(text)
+        reason = "provider_refused" if moderated else ""
+        super().__init__(with_words(sentence, words), retryable=not moderated, reason=reason)
         #: Status of a comparable error response.
         self.status = 400
         self.text = text

@@ -45,7 +45,7 @@ def find_fixes(status: int, text: str, body: Mapping[str, Any]) -> Iterator[Fix]
     :param text: The endpoint's error text, unchanged.
     """
     text = text[:_MAX_CHARS]
-    if quirks.is_misread_call(text):
+    if quirks.is_misread_call(text) or quirks.is_moderated(text):
         return
     too_long = status == 413 or quirks.is_too_long(text)
     if status == 429 and not re.search(r"request too large", text, re.IGNORECASE):

@@ -35,6 +35,14 @@ def is_misread_call(text: str) -> bool:
     return bool(_MISREAD.search(text))
 
 
+def is_moderated(text: str) -> bool:
+    """Return whether an error is about forbidden content, so that it must not be sent again.
+
+    An account with many such requests may be blocked.
+    """
+    return bool(_MODERATED.search(text))
+
+
 def is_too_long(text: str) -> bool:
     """Return whether an error is about the length of the conversation, not about a rate."""
     return bool(_TOO_LONG.search(text)) and not _THROTTLED.search(text)
@@ -56,6 +64,14 @@ _SPENT = _any_case(
 _FLAGGED = _any_case(
     r"(input|content|prompt)[^.]{0,40}(flagged|violat)|violat[^.]{0,40}(usage|content)"
     r"|flagged_input|content_policy"
+)
+
+#: Azure, OpenAI, Qwen, DeepSeek, Zhipu, Moonshot, Volcengine, MiniMax.
+_MODERATED = _any_case(
+    r"content_filter\b|content management policy|ResponsibleAIPolicy|moderation_blocked"
+    r"|safety system|flagged as potentially|data_inspection_failed|inappropriate content"
+    r"|content exists risk|considered high risk|(?<!-)sensitive ?(content|information)"
+    r"|new_sensitive|敏感(内容|信息)"
 )
 
 #: Groq, Cerebras, Ollama, llama.cpp, Gemini.

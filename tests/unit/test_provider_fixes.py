@@ -474,6 +474,33 @@ def test_a_call_that_the_endpoint_cannot_read_is_asked_for_again_with_all_tools(
         assert [one["tools"] for one in endpoint.bodies] == [[TOOL], [TOOL]]
 
 
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(
+    "error",
+    [{"message": "Your image may contain content that is not allowed by our safety system.",
+      "code": "moderation_blocked"},
+     {"message": "Input data may contain inappropriate content.", "param": None,
+      "code": "data_inspection_failed"},
+     {"message": "Content Exists Risk", "type": "invalid_request_error", "param": None},
+     {"message": "Invalid prompt: your prompt was flagged as potentially violating our usage "
+      "policy. Please see the guide to reasoning", "code": "invalid_prompt"},
+     {"message": "系统检测到输入或生成内容可能包含不安全或敏感内容", "code": "1301"}],
+)  # fmt: skip
+def test_forbidden_content_is_sent_once(error: Body, inside: bool) -> None:
+    def play(number: int, body: Body) -> Any:
+        if inside:
+            return [b"data: " + json.dumps({"error": error}).encode() + b"\n\n"]
+        return 400, {"error": error}
+
+    asked = ModelOptions(Cancellation())
+    with StrictEndpoint(play) as endpoint:
+        answer = provider_of(endpoint).stream([*STEP, *PICTURE], (TOOL,), asked)
+        with pytest.raises(ProviderError, match=error["message"][:20]) as refused:
+            list(answer)
+    assert len(endpoint.bodies) == 1
+    assert refused.value.reason == "provider_refused"
+
+
 def test_the_newest_of_too_many_pictures_are_kept() -> None:
     def play(number: int, body: Body) -> Any:
         many = json.dumps(body).count("base64") > 1
