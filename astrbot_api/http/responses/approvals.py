@@ -47,7 +47,7 @@ def continue_with_approvals(body: Mapping[str, Any]) -> tuple[EntryRow, RunRow]:
     """
     if body["store"] is False:
         raise refuse("store must not be false with an mcp_approval_response")
-    given = make_reader(body["user"]).read_all(_take_last(body), [])
+    given = make_reader(body["user"]).read_all(_take_last(body))
     answers = {one["approval_request_id"]: one for one in given if one["type"] == _ANSWER}
     entry = _find_asking(body, next(iter(answers)))
     run = find_run_to_decide(entry.run_id or "", body["user"] or entry.creator)

@@ -217,7 +217,7 @@ def _read_added(given: Any, username: str) -> list[dict[str, Any]]:
         return []
     if not isinstance(given, list) or len(given) > _MAX_ADDED:
         raise refuse(f"items must be a list of at most {_MAX_ADDED} items")
-    added = make_reader(username).read_all(given, [])
+    added = make_reader(username).read_all(given)
     _check_files(added)
     return added
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from ...chat.context.supplied import SuppliedContext
+from ...chat.context.supplied import SuppliedContext, SuppliedMessage
 from ...chat.context.thread import SYSTEM_ROLES, read_items
 from ...errors import refuse
 from ...messages import Plain, Segment, require_content, separate_texts
@@ -61,26 +61,15 @@ class InputReader:
             input.
         :raises ApiError: ``invalid_request`` or ``message_empty``.
         """
-        given = [{"role": "user", "content": value}] if isinstance(value, str) else value
-        if not isinstance(given, list):
-            raise refuse("input must be a string or a list of items")
-        if not given and not continues:
-            raise refuse("input must have at least one item")
-        replies = continues and bool(given) and _is_of_user(given[-1])
-        if not replies and all(is_empty(one.get("content")) for one in given if _is_of_user(one)):
-            # Some clients add an empty message to instructions.
-            given = [one for one in given if not _is_of_user(one)]
+        given = _list_given(value, continues=continues)
         last = _find_last_user(given)
         segments: list[Segment] = []
         items = self.read_all(given, segments, last)
         said = read_items(items)
-        cut = len(said if last is None else read_items(items[:last]))
         system = [one.text for one in said if one.role in SYSTEM_ROLES and one.text.strip()]
-        before = [one for one in said[:cut] if one.role not in SYSTEM_ROLES]
-        after = [one for one in said[cut + 1 :] if one.role not in SYSTEM_ROLES]
         texts = list(filter(None, [instructions.strip(), *system]))
         if last is None:
-            before, after = [], before
+            before, after = [], _leave_out_system(said)
             if not after or not continues:
                 if after and not texts:
                     raise refuse(
@@ -89,14 +78,17 @@ class InputReader:
                     )
                 answered = system or texts
                 segments, texts = [Plain("\n\n".join(answered).strip())], texts[: -len(answered)]
-        elif is_empty(given[last].get("content")):  # it follows other messages
-            segments = [Plain(NO_TEXT)]
+        else:
+            cut = len(read_items(items[:last]))
+            before, after = _leave_out_system(said[:cut]), _leave_out_system(said[cut + 1 :])
+            if is_empty(given[last].get("content")):  # it follows other messages
+                segments = [Plain(NO_TEXT)]
         if last is not None or segments:
-            self._check(segments)
+            segments = self._check(segments)
         return ResponseInput(items, segments, SuppliedContext("\n\n".join(texts), before, after))
 
     def read_all(
-        self, given: list[Any], segments: list[Segment], last: int | None = None
+        self, given: list[Any], segments: list[Segment] | None = None, last: int | None = None
     ) -> list[dict[str, Any]]:
         """Return items in the stored form.
 
@@ -129,8 +121,8 @@ class InputReader:
             self._found[item_id] = item, len(orjson.dumps(item))
         return self._found[item_id]
 
-    def _check(self, segments: list[Segment]) -> None:
-        segments[:] = separate_texts(segments)
+    def _check(self, given: list[Segment]) -> list[Segment]:
+        segments = separate_texts(given)
         require_content(segments)
         if len(segments) > self.max_segments:
             raise refuse(
@@ -142,6 +134,25 @@ class InputReader:
             raise refuse(
                 f"input has a message of {chars} characters; at most {self.max_chars} are allowed"
             )
+        return segments
+
+
+def _list_given(value: Any, *, continues: bool) -> list[Any]:
+    """Return the items of the input, without the empty messages that some clients add."""
+    given = [{"role": "user", "content": value}] if isinstance(value, str) else value
+    if not isinstance(given, list):
+        raise refuse("input must be a string or a list of items")
+    if not given and not continues:
+        raise refuse("input must have at least one item")
+    if continues and given and _is_of_user(given[-1]):
+        return given
+    if all(is_empty(one.get("content")) for one in given if _is_of_user(one)):
+        return [one for one in given if not _is_of_user(one)]
+    return given
+
+
+def _leave_out_system(said: list[SuppliedMessage]) -> list[SuppliedMessage]:
+    return [one for one in said if one.role not in SYSTEM_ROLES]
 
 
 def _is_of_user(item: Any) -> bool:
