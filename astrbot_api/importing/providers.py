@@ -94,17 +94,21 @@ def _read_provider(entry: Mapping[str, Any], provider_id: str, note: Note) -> di
     given = entry.get("modalities")
     if isinstance(given, list) and (more_inputs := [one for one in _INPUTS if one in given]):
         table["modalities"] = ["text", *more_inputs]
-    keys = entry.get("key")
-    keys = [one for one in (keys if isinstance(keys, list) else [keys]) if isinstance(one, str)]
-    keys = [one.strip() for one in keys if one.strip()]
-    if keys:
-        variable = _VARIABLE.fullmatch(keys[0])
-        table.update({"api_key_env": variable[1]} if variable else {"api_key": keys[0]})
-        table["api_keys"] = [one for one in keys[1:] if not _VARIABLE.fullmatch(one)]
-        if len(table["api_keys"]) < len(keys) - 1:
-            note("only the first key of a provider can be a variable; others are left out",
-                 provider_id)  # fmt: skip
+    table.update(_read_keys(entry.get("key"), provider_id, note))
     return {key: value for key, value in table.items() if value}
+
+
+def _read_keys(given: Any, provider_id: str, note: Note) -> dict[str, Any]:
+    """Return the settings of a provider's API keys: texts, or variables of the environment."""
+    texts = [one for one in (given if isinstance(given, list) else [given]) if isinstance(one, str)]
+    first, *others = [one.strip() for one in texts if one.strip()] or [""]
+    if not first:
+        return {}
+    variable = _VARIABLE.fullmatch(first)
+    more = [one for one in others if not _VARIABLE.fullmatch(one)]
+    if len(more) < len(others):
+        note("only the first key of a provider can be a variable; others are left out", provider_id)
+    return {**({"api_key_env": variable[1]} if variable else {"api_key": first}), "api_keys": more}
 
 
 def _drop_null(value: Any) -> Any:
