@@ -198,19 +198,16 @@ class ResponseFold(Rendering):
 
         :param ended: Whether all events of the run were added.
         """
+        if self._waits and ended and self.asks:
+            # A stream may end after the first request.
+            for event in self.list_asked():
+                self.calls.ask(event["data"])
+        # Events after the decision are not added yet, even if the run has continued.
+        ended = ended and not self._waits
         run_status, ended_at = self.find_end() or ("running", int(time.time()))
-        status, error = _STATUS.get(run_status, "completed"), None
+        status, error = self._find_status(run_status, ended=ended), None
         if self._waits:
-            if ended and self.asks:
-                # A stream may end after the first request.
-                for event in self.list_asked():
-                    self.calls.ask(event["data"])
-            # Events after the decision are not added yet, even if the run has continued.
-            status, ended = "completed" if self.asks else "in_progress", False
             ended_at = ended_at or int(time.time())
-        if ended and status in ("queued", "in_progress"):
-            # The end of the run is not stored, or the run itself is not.
-            status = "failed" if self.error else "completed"
         reason = _INCOMPLETE.get(self._stats.get("finish_reason", ""))
         fault = self.find_fault() if status == "completed" else ""
         if status == "failed" or fault:
@@ -228,6 +225,16 @@ class ResponseFold(Rendering):
             "output": self.output.list_items(),
             "usage": self._to_usage(),
         }
+
+    def _find_status(self, run_status: str, *, ended: bool) -> str:
+        """Return the status of the response as far as its answer does not change it."""
+        if self._waits:
+            return "completed" if self.asks else "in_progress"
+        status = _STATUS.get(run_status, "completed")
+        if ended and status in ("queued", "in_progress"):
+            # The end of the run is not stored, or the run itself is not.
+            return "failed" if self.error else "completed"
+        return status
 
     def _emit_error(self, code: str, message: str) -> None:
         """Emit an error that OpenAI's SDKs raise. LangChain ignores ``response.failed``.
