@@ -84,6 +84,16 @@ class FakeAstrBot(FakePlatform):
         self._files: dict[str, tuple[str, bytes]] = {}
         self._runs: dict[str, FakeRun] = {}
         self._replayed: dict[str, str] = {}
+        self._handlers = {
+            "/api/v1/chat": self._chat,
+            "/api/v1/chat/sessions": self._list_sessions,
+            "/api/v1/file": self._file,
+            "/api/v1/configs": self._list_configs,
+            "/api/v1/im/bots": lambda request: _ok({"bot_ids": self.bots}),
+            "/api/v1/im/message": self._push,
+        }
+        if version != "4.25":
+            self._handlers["/api/v1/conversations"] = self._list_conversations
 
     def replay(self, path: str, body: str) -> None:
         """Respond to requests to a path with a recorded response of a real AstrBot.
@@ -115,27 +125,12 @@ class FakeAstrBot(FakePlatform):
             body = self._replayed[path]
             kind = self._sse if body.startswith("data: ") else "application/json"
             return Response(body, content_type=kind)
-        if path == "/api/v1/chat":
-            return self._chat(request)
-        if path == "/api/v1/chat/sessions":
-            return self._list_sessions(request)
         if path.startswith(("/api/v1/chat/sessions/", "/api/v1/chat/runs/")):
             return self._serve_newer(request, path)
-        if path == "/api/v1/conversations" and self.version != "4.25":
-            return self._list_conversations(request)
-        if path == "/api/v1/file":
-            return self._file(request)
-        if path == "/api/v1/configs":
-            return _ok(
-                {"configs": [{**one, "path": f"data/{one['id']}.json"} for one in self.configs]}
-            )
         if path.startswith("/api/v1/config-profiles/") and self.version != "4.25":
             return _ok({"config": {"admins_id": self.admins}, "metadata": {}})
-        if path == "/api/v1/im/bots":
-            return _ok({"bot_ids": self.bots})
-        if path == "/api/v1/im/message":
-            return self._push(request)
-        return Response("不存在的路由", content_type="text/html")
+        handle = self._handlers.get(path)
+        return handle(request) if handle else _not_found()
 
     def _refuse(self, request: FakeRequest, scope: str) -> Response | None:
         sent = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -173,20 +168,23 @@ class FakeAstrBot(FakePlatform):
         text = "".join(str(one.get("text", "")) for one in parts if one.get("type") == "plain")
         if text.strip() == "/stop":
             return self._stop(session_id, by_command=True)
+        quoted = "".join(self._quote(one) for one in parts if one.get("type") == "reply")
+        run = FakeRun(session_id, username, self.version)
+        run.begin(session["history"], parts, skip=bool(fields.get("_skip_user_history")))
+        return self._begin(run, username, text, quoted)
+
+    def _begin(self, run: FakeRun, username: str, text: str, quoted: str) -> Response:
         with self._state:
-            self.asked.append((username, session_id, text))
+            self.asked.append((username, run.session_id, text))
             broken = self._breaks.pop(0) if self._breaks else None
             self._open += 1
             self.max_seen = max(self.max_seen, self._open)
             overloaded = self._open > self._max_chats
             # A message to a stopping run joins the run and gets no answer.
             joined = any(
-                one.session_id == session_id and one.stopping and not one.over
+                one.session_id == run.session_id and one.stopping and not one.over
                 for one in self._runs.values()
             )
-        quoted = "".join(self._quote(one) for one in parts if one.get("type") == "reply")
-        run = FakeRun(session_id, username, self.version)
-        run.begin(session["history"], parts, skip=bool(fields.get("_skip_user_history")))
         self._runs[run.id] = run
         threading.Thread(
             target=self._play,
@@ -241,7 +239,7 @@ class FakeAstrBot(FakePlatform):
     def _serve_newer(self, request: FakeRequest, path: str) -> Response:
         """Serve paths that 4.25 lacks and that newer versions restrict to the owner."""
         if self.version == "4.25":
-            return Response("不存在的路由", content_type="text/html")
+            return _not_found()
         kind, name, *rest = path.removeprefix("/api/v1/chat/").split("/")
         name = unquote(name)
         run = self._runs.get(name) if kind == "runs" else None
@@ -262,6 +260,9 @@ class FakeAstrBot(FakePlatform):
             "history": session["history"], "total": len(session["history"]), "page": 1,
             "page_size": 1000, "has_more": False, "is_running": bool(runs), "active_runs": runs,
         })  # fmt: skip
+
+    def _list_configs(self, request: FakeRequest) -> Response:
+        return _ok({"configs": [{**one, "path": f"data/{one['id']}.json"} for one in self.configs]})
 
     def _list_conversations(self, request: FakeRequest) -> Response:
         session_id = request.args.get("umo", "").rpartition("!")[2]
@@ -341,6 +342,10 @@ def _scope_of(path: str) -> str:
 
 def _ok(data: Any) -> Response:
     return answer_json({"status": "ok", "message": None, "data": data})
+
+
+def _not_found() -> Response:
+    return Response("不存在的路由", content_type="text/html")
 
 
 def _error(message: str, status: int = 200) -> Response:
