@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from flask import Blueprint, Flask, Request, Response, current_app, request
 
@@ -34,52 +35,53 @@ def add_request_hooks(blueprint: Blueprint, cors: Cors | None = None) -> None:
 
     :param cors: Answers preflight requests, and lets pages of its origins read responses.
     """
-
     register_error_handlers(blueprint)
-
     # Only one function for each hook: on every request Flask checks each one for being async.
-    @blueprint.before_request
-    def begin() -> Response | None:
-        now, app = _unwrap_proxies()
-        environ, state = now.environ, app.extensions[EXTENSION]
-        environ[STARTED_KEY] = time.perf_counter()
-        traced = _begin_span(now, state.worker.tracing)
-        request_id = find_request_id(environ)
-        set_log_fields(request_id=request_id, **traced)
-        limit_silence(now)
-        if cors is not None and now.method == "OPTIONS":
-            preflight = cors.answer_preflight(now, state.agents.configs)
-            if preflight is not None:
-                return preflight
-        resource = app.blueprints[str(now.endpoint).rpartition(".")[0]]
-        if isinstance(resource, ApiBlueprint) and resource.checks_key:
-            check_request(now, state, resource.scope)
-            prefix = environ[CALLER_KEY].key_prefix
-            set_log_fields(request_id=request_id, key_prefix=prefix, **traced)
-        return None
+    blueprint.before_request(partial(_begin, cors))
+    blueprint.after_request(partial(_finish, cors))
 
-    @blueprint.after_request
-    def finish(response: Response) -> Response:
-        now, app = _unwrap_proxies()
-        state, request_id = app.extensions[EXTENSION], find_request_id(now.environ)
-        response.headers["X-Request-ID"] = request_id
-        if cors is not None:
-            cors.add_headers(now, response, state.agents.configs)
-        if STARTED_KEY not in now.environ:
-            return response  # an earlier hook of the embedding application has answered
-        # Shared caches know that Authorization is a secret, but not X-API-Key and cookies.
-        response.headers.setdefault("Cache-Control", "no-store")
-        others = now.method == "OPTIONS" and KEEPS_ALLOW_KEY not in now.environ
-        if others and response.status_code == 200:
-            # Flask sets no methods, because the fallback accepts all of them.
-            response.headers["Allow"] = ", ".join(find_methods())
-        caller = now.environ.get(CALLER_KEY)
-        if caller is not None:
-            count_use(caller, response, state)
-        log_request(now, response, state, get_http_state(app).access_log, request_id)
-        _end_span(now, response, request_id, "" if caller is None else caller.key_prefix)
-        drain_later(now, response)
-        return response
+
+def _begin(cors: Cors | None) -> Response | None:
+    now, app = _unwrap_proxies()
+    environ, state = now.environ, app.extensions[EXTENSION]
+    environ[STARTED_KEY] = time.perf_counter()
+    traced = _begin_span(now, state.worker.tracing)
+    request_id = find_request_id(environ)
+    set_log_fields(request_id=request_id, **traced)
+    limit_silence(now)
+    if cors is not None and now.method == "OPTIONS":
+        preflight = cors.answer_preflight(now, state.agents.configs)
+        if preflight is not None:
+            return preflight
+    resource = app.blueprints[str(now.endpoint).rpartition(".")[0]]
+    if isinstance(resource, ApiBlueprint) and resource.checks_key:
+        check_request(now, state, resource.scope)
+        prefix = environ[CALLER_KEY].key_prefix
+        set_log_fields(request_id=request_id, key_prefix=prefix, **traced)
+    return None
+
+
+def _finish(cors: Cors | None, response: Response) -> Response:
+    now, app = _unwrap_proxies()
+    state, request_id = app.extensions[EXTENSION], find_request_id(now.environ)
+    response.headers["X-Request-ID"] = request_id
+    if cors is not None:
+        cors.add_headers(now, response, state.agents.configs)
+    if STARTED_KEY not in now.environ:
+        return response  # an earlier hook of the embedding application has answered
+    # Shared caches know that Authorization is a secret, but not X-API-Key and cookies.
+    response.headers.setdefault("Cache-Control", "no-store")
+    sets_allow = now.method == "OPTIONS" and KEEPS_ALLOW_KEY not in now.environ
+    if sets_allow and response.status_code == 200:
+        # Flask sets no methods, because the fallback accepts all of them.
+        response.headers["Allow"] = ", ".join(find_methods())
+    caller = now.environ.get(CALLER_KEY)
+    if caller is not None:
+        _count_use(caller, response, state)
+    log_request(now, response, state, get_http_state(app).access_log, request_id)
+    _end_span(now, response, request_id, "" if caller is None else caller.key_prefix)
+    drain_later(now, response)
+    return response
 
 
 def _unwrap_proxies() -> tuple[Request, Flask]:
@@ -87,7 +89,7 @@ def _unwrap_proxies() -> tuple[Request, Flask]:
     return request._get_current_object(), current_app._get_current_object()  # type: ignore[attr-defined]
 
 
-def count_use(caller: Caller, response: Response, state: AppState) -> None:
+def _count_use(caller: Caller, response: Response, state: AppState) -> None:
     """Count a request for its key and add the rate limit headers."""
     counter, is_error = state.keys.usage, response.status_code >= 400
     counter.count_request(caller.key_id, is_error)
