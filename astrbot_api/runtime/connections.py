@@ -133,33 +133,36 @@ class _Connection(HTTPConnection):
         failure: OSError = OSError("no address")
         found, whole_s = route.sort(found), cast("float", self.timeout)
         for address in found:
-            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            is_last = address == found[-1]
+            timeout_s = whole_s if is_last else min(whole_s, _FIRST_TRY_S)
             try:
-                sock = socket.socket(family, socket.SOCK_STREAM)
-            except OSError as error:  # no IPv6 in this kernel, or too many open files
-                failure = error
-                continue
-            try:
-                for option in (*(self.socket_options or ()), *_OPTIONS):
-                    sock.setsockopt(*option)
-                is_last = address == found[-1]
-                sock.settimeout(whole_s if is_last else min(whole_s, _FIRST_TRY_S))
-                route.call.attach(self, sock)
-                sock.connect((address, port))
-                sock.settimeout(whole_s)
+                return self._connect_to(address, port, route, timeout_s)
             except OSError as error:
                 failure = error
-                sock.close()
-                if isinstance(error, TimeoutError):
-                    route.note_silent(address)
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return sock
         if isinstance(failure, TimeoutError):
             raise ConnectTimeoutError(self, "timed out") from failure
         raise NewConnectionError(self, str(failure)) from failure
+
+    def _connect_to(self, address: str, port: int, route: Route, timeout_s: float) -> socket.socket:
+        """Connect to one address.
+
+        :raises OSError: also if this kernel has no IPv6, or if too many files are open.
+        """
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            for option in (*(self.socket_options or ()), *_OPTIONS):
+                sock.setsockopt(*option)
+            sock.settimeout(timeout_s)
+            route.call.attach(self, sock)
+            sock.connect((address, port))
+            sock.settimeout(self.timeout)
+        except BaseException as error:
+            sock.close()
+            if isinstance(error, TimeoutError):
+                route.note_silent(address)
+            raise
+        return sock
 
     def _connect_by_socks(self, route: Route, host: str) -> socket.socket:
         """Connect through a SOCKS proxy."""
