@@ -159,17 +159,11 @@ class PostgresStore:
                     raise
                 time.sleep(_RECONNECT_PAUSE_S)
             except (_Again, *_FAILURES) as error:
-                state = find_state(error)
-                again = isinstance(error, _Again)
-                waits = waits and (again or state in (_LOCKED, _READ_ONLY, _FULL))
-                once = state == _READ_ONLY and attempt == 1
-                raced = (again or state in _RACES) and attempt < _MAX_ATTEMPTS
-                if not (waits or once or raced):
+                pause_s = _find_pause(error, attempt, patient=waits)
+                if pause_s is None:
                     raise as_storage_error(error) from error
                 log.debug("a job is run again: %s", to_line(error))
-                stuck = state in (_READ_ONLY, _FULL) and not once
-                pause_s = _RECONNECT_PAUSE_S if stuck else 0.01
-                time.sleep(random.uniform(0.0, pause_s) * min(attempt, _MAX_ATTEMPTS))
+                time.sleep(pause_s)
 
     def _write_once(self, job: Callable[[peewee.Database], T]) -> T:
         writers, deadline = self._writers.get(), time.monotonic() + self._timeout_s
@@ -297,6 +291,23 @@ class PostgresStore:
             "SET idle_in_transaction_session_timeout = 0"
         )
         return connection
+
+
+def _find_pause(error: Exception, attempt: int, *, patient: bool) -> float | None:
+    """Return the seconds until a job is run again, or None if it has failed."""
+    state = find_state(error)
+    is_lost = isinstance(error, _Again)
+    if is_lost or state in _RACES:
+        again = attempt < _MAX_ATTEMPTS or (is_lost and patient)
+    elif state == _READ_ONLY:
+        again = attempt == 1 or patient  # the next connection may be to another server
+    else:
+        again = patient and state in (_LOCKED, _FULL)
+    if not again:
+        return None
+    is_stuck = state == _FULL or (state == _READ_ONLY and attempt > 1)
+    pause_s = _RECONNECT_PAUSE_S if is_stuck else 0.01
+    return random.uniform(0.0, pause_s) * min(attempt, _MAX_ATTEMPTS)
 
 
 class _Reading:
