@@ -262,6 +262,18 @@ def test_a_long_message_that_was_deleted_or_shortened_is_not_announced_as_it_was
     assert (event["data"]["id"], event["data"]["content"]) == (3, short)
 
 
+def test_a_worker_remembers_only_the_newest_messages(
+    api: Api, open_inbox: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inboxes, "_MARGIN", 2)
+    reader = open_inbox(api)
+    reader.read()
+    for number in range(3):
+        api.chat(str(number), session_id="a")
+    reader.read_texts(6)
+    wait_for(lambda: api.state.chat.inbox._shown == {5, 6}, 30)
+
+
 def test_nothing_is_polled_if_no_inbox_is_open(api: Api) -> None:
     reader = Reader(api)
     reader.read()

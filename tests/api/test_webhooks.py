@@ -176,6 +176,7 @@ def test_a_failed_delivery_sends_an_event_but_a_failed_event_does_not(
     api.post("/api/v1/im/message", json=body)
     wait_for(lambda: _statuses(api) == ["failed", "failed", "failed", "sent"])
     assert len(receiver.messages) == 1
+    assert not api.state.im.outbox._waiters._events
 
 
 def test_a_delivery_that_another_worker_has_taken_over_sends_no_event(

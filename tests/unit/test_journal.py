@@ -322,6 +322,25 @@ def test_the_events_of_many_runs_share_a_transaction(
     assert all(len(journal.read_after(log.run, 0).events) == 10 for log in logs)
 
 
+def test_a_file_is_read_and_written_again_after_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> Any:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    journal = SqliteJournal(tmp_path / "events.db")
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_events, "_add_rows", fail)
+        patched.setattr(sqlite_events, "read_after", fail)
+        with pytest.raises(StorageError):
+            journal.append([Piece(7, 1, lines(1, 1))])
+        with pytest.raises(StorageError):
+            journal.read_after(7, 0)
+    journal.append([Piece(7, 1, lines(1, 2))])
+    assert journal.read_after(7, 0).events == lines(1, 2)
+    journal.close()
+
+
 def test_a_connection_that_is_returned_late_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

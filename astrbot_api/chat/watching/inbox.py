@@ -111,8 +111,7 @@ class InboxFeed:
     def look(self) -> None:
         """Deliver new messages to the inboxes of their users."""
         with self._store.read() as db:
-            newest = rows.find_newest(db)
-            until = min(newest, self._seen + _AT_ONCE)
+            until = min(rows.find_newest(db), self._seen + _AT_ONCE)
             found = rows.list_new(db, max(0, self._seen - _MARGIN), until)
         with self._lock:
             for message in found:
@@ -123,8 +122,6 @@ class InboxFeed:
                     inbox.add(message.number)
             self._seen = until
             self._shown = {number for number in self._shown if number > until - _MARGIN}
-        if until < newest:
-            self._wake.set()
 
     def read(self, numbers: list[int], username: str) -> list[tuple[str, dict[str, Any]]]:
         """Return messages of a username, each with its session.
