@@ -22,6 +22,7 @@ from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
     LocationValueError,
+    ProtocolError,
     ProxyError,
     ReadTimeoutError,
     SSLError,
@@ -210,8 +211,7 @@ class Outbound:
                 # The host closed an idle connection just before its reuse, or is gone:
                 # retry instead of failing.
                 failure = _explain(error)
-                stale = failure.reason == "broken" or _is_dead(error)
-                if not (call.reused and stale and stale_tries):
+                if not (call.reused and failure.reason == "broken" and stale_tries):
                     raise failure from error
                 stale_tries -= 1
             finally:
@@ -299,7 +299,11 @@ def _explain(error: Exception) -> OutboundError:
         return OutboundError("address", text)
     if isinstance(error, UnicodeEncodeError) or text.startswith("Invalid header"):
         return OutboundError("header", "a header has a character that HTTP forbids")
-    if isinstance(error, ReadTimeoutError) and not _is_dead(error):
+    if _is_dead(error):
+        # For example a path MTU below the interface's, behind a firewall that drops ICMP.
+        text = "the host acknowledged nothing for 30 s; the network drops its packets or long ones"
+        return OutboundError("broken", text)
+    if isinstance(error, ReadTimeoutError):
         return OutboundError("silent", text)
     # "EOF occurred": the host, or a firewall, closed the connection.
     if isinstance(error, SSLError) and "EOF occurred" not in text:
@@ -313,4 +317,7 @@ def _explain(error: Exception) -> OutboundError:
 
 def _is_dead(error: Exception) -> bool:
     """Return whether TCP gave the connection up, because the host acknowledged nothing."""
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ETIMEDOUT
+    if not isinstance(error, (ReadTimeoutError, ProtocolError)):
+        return False
+    causes = (error.__cause__, *error.args)
+    return any(isinstance(one, OSError) and one.errno == errno.ETIMEDOUT for one in causes)

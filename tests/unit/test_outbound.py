@@ -555,6 +555,29 @@ def test_a_dead_idle_connection_is_replaced(monkeypatch: pytest.MonkeyPatch) -> 
         assert endpoint.connections == 2
 
 
+def test_a_host_that_acknowledges_nothing_is_named_as_a_fault_of_the_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    over = threading.Event()
+
+    def die(connection: Connection) -> None:
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        assert over.wait(PATIENCE_S)
+
+    options = [(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)]
+    monkeypatch.setattr(connections, "_OPTIONS", options)
+    outbound = Outbound()
+    with RawEndpoint(die) as endpoint:
+        with pytest.raises(OutboundError, match="the network drops its packets") as failed:
+            outbound.send(
+                "POST", endpoint.base_url, headers={}, body=b"x" * 5_000_000, connect_timeout_s=30,
+                read_timeout_s=30,
+            )  # fmt: skip
+        assert failed.value.reason == "broken"
+        over.set()
+        outbound.close()
+
+
 def test_a_slow_link_can_send_a_long_body() -> None:
     body, over = b"x" * 8_000_000, threading.Event()
 
