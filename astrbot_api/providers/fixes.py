@@ -139,7 +139,8 @@ def _find_in_tools(text: str, body: Mapping[str, Any]) -> Iterator[Fix]:
     if many and 0 < (limit := int(next(filter(None, many.groups())))) < len(tools):
         yield Fix("max_tools", limit=limit)
     yield from _find_in_schemas(text, tools)
-    if tools and (quirks.NO_TOOLS.search(text) or quirks.NO_PARSER.search(text)):
+    patterns = (quirks.NO_TOOLS, quirks.NO_PARSER, quirks.BAD_SCHEMA)
+    if tools and any(one.search(text) for one in patterns):
         yield Fix("no_tools")
 
 

@@ -16,10 +16,11 @@ _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "分": 60.0, "秒": 1
 #: Durations as OpenAI and Go write them: ``2s``, ``1m30.5s``, ``500ms``, ``3``.
 _DURATION = r"(?:\d{1,9}(?:\.\d{1,9})?\s?(?:ms|[hms分秒]))+|\d{1,20}(?:\.\d{1,9})?"
 
-#: Source: errors of OpenAI, Groq, Gemini (text and ``retryDelay``), Azure, Cloudflare, OpenRouter.
+#: Source: errors of OpenAI, Groq, Gemini (text and ``retryDelay``), Azure, Cloudflare, OpenRouter,
+#: Hugging Face (a model that is loaded).
 _ASKED = re.compile(
     r"(?:(?:try again|retry|wait|resets?)\s+(?:in|after|for)\s+|wait\s+(?:about\s+)?|请[在等待]*\s?"
-    r"|retry[_-]?(?:delay|after)(?P<ms>[_-]ms)?\W{1,5}|ratelimit-reset\W{1,5})"
+    r"|retry[_-]?(?:delay|after)(?P<ms>[_-]ms)?\W{1,5}|(?:ratelimit-reset|estimated_time)\W{1,5})"
     rf"({_DURATION})"
     r"(?!\d)",
     re.IGNORECASE,

@@ -167,6 +167,9 @@ KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
         "Unable to generate parser for this template. Automatic parser generation failed: \n---\n"
         "While executing CallExpression at line 163, column 57 in source:\n{% for k, v in "
         "_args.items() %}"]),
+    ("schemas", has("tools"), {}, USER, [
+        "tools.function.parameters is not a valid moonshot flavored json schema, details: <At path "
+        "'required': required must be an array>"]),
     ("thinking beside tools", thinks, {}, USER, [
         "Function tools with reasoning_effort are not supported for gpt-5.6 in "
         "/v1/chat/completions. To use function tools, use /v1/responses or set reasoning_effort to "
@@ -666,6 +669,7 @@ def test_odd_pauses_are_understood(header: str, pause_s: float | None) -> None:
     ("text", "pause_s"),
     [("Rate limit reached. Please try again in 2.5s.", 2.5), ("Please try again in 7m12s", 432),
      ("try again in 500ms", 0.5), ("Please retry after 6 seconds.", 6), ('"retryDelay": "4s"', 4),
+     ('{"error": "Model m is currently loading", "estimated_time": 20.5}', 20.5),
      ('{"retry_after": 3}', 3), ('{"retry_after_ms": 500}', 0.5), ("slow down", None),
      ("Please wait 20 seconds before retrying", 20), ("The limit resets in 2 minutes", 120),
      ("请求过于频繁，请在 30 秒后重试", 30), ("请5分钟后再试", 300), ("retry 3 times", None)],
