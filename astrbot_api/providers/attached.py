@@ -15,7 +15,7 @@ from ..event_lines import join_surrogates
 #: Fields of a delta or message that are not sent back.
 KNOWN_FIELDS = frozenset(
     {
-        "role", "content", "tool_calls", "function_call", "refusal", "images", "audio",
+        "role", "content", "tool_calls", "function_call", "refusal", "images", "image", "audio",
         "annotations", "citations", "parsed", "logprobs", "token_ids", "prompt_token_ids",
         "stop_reason", "name", "finish_reason", "usage", "padding", "obfuscation",
     }

@@ -101,7 +101,7 @@ class CallCollector:
         call_id = to_text(piece.get("id"))
         if len(call_id) > _MAX_ID_CHARS:
             call_id = ""
-        arguments = _to_json_text(_find_arguments(function))
+        arguments = to_json_text(_find_arguments(function))
         call = self._find(read_index(piece.get("index")), call_id, name, arguments)
         if call.id and call.id == call_id and arguments and call.repeats(arguments):
             return  # some endpoints repeat the whole call in the last chunk
@@ -268,7 +268,7 @@ def _iter_objects(text: str) -> Iterator[str]:
         at = end
 
 
-def _to_json_text(value: Any) -> str:
+def to_json_text(value: Any) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     try:

@@ -24,6 +24,9 @@ _ENDINGS = {
     "audio/flac": "flac", "video/mp4": "mp4",
 }  # fmt: skip
 
+#: Fields of Gemini's own parts with media, which some gateways pass on.
+GEMINI_FIELDS = ("inline_data", "inlineData")
+
 _MAGIC = (
     (b"\x89PNG", "png"), (b"\xff\xd8\xff", "jpg"), (b"GIF8", "gif"), (b"OggS", "ogg"),
     (b"fLaC", "flac"), (b"ID3", "mp3"), (b"\xff\xfb", "mp3"), (b"\xff\xf3", "mp3"),
@@ -109,7 +112,7 @@ def _read_image(part: Any) -> MediaDelta | str:
         return _read_url(part)
     if not isinstance(part, Mapping):
         return ""
-    for key in ("image_url", "url", "image", "source"):
+    for key in ("image_url", "url", "image", "source", *GEMINI_FIELDS):
         inner = part.get(key)
         if isinstance(inner, Mapping):
             return _read_image(inner)
@@ -117,7 +120,8 @@ def _read_image(part: Any) -> MediaDelta | str:
             return _read_url(inner)
     for key in ("b64_json", "data", "image_base64"):
         if isinstance(part.get(key), str):
-            kind = str(part.get("mime_type") or part.get("media_type") or "")
+            kinds = (part.get(key) for key in ("mime_type", "mimeType", "media_type"))
+            kind = str(next(filter(None, kinds), ""))
             return _decode(part[key], _ENDINGS.get(kind, ""), "image")
     return ""
 

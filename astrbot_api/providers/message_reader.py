@@ -8,8 +8,8 @@ from typing import Any
 from ..agent.provider import Delta, MediaDelta, ReasoningDelta, TextDelta
 from ..event_lines import join_surrogates
 from .attached import KNOWN_FIELDS, MAX_CHARS, REASONING_FIELDS, merge_fields
-from .calls import CallCollector
-from .generated import MediaCollector
+from .calls import CallCollector, to_json_text
+from .generated import GEMINI_FIELDS, MediaCollector
 from .inline_images import SCHEME, InlineImages
 from .shapes import THOUGHT_TYPES, find_thought, join_texts, to_text
 from .think import ThinkSplitter
@@ -99,8 +99,10 @@ class MessageReader:
             self._read_attached(found, message, joins)
         content = content or message.get("refusal")
         if content:
-            if isinstance(content, dict):
-                content = [content]
+            if isinstance(content, dict):  # one part, or the object if JSON was requested
+                content = (
+                    [content] if "type" in content or "text" in content else to_json_text(content)
+                )
             if isinstance(content, list):
                 content = self._read_parts(found, content, joins)
             elif not isinstance(content, str):
@@ -110,7 +112,7 @@ class MessageReader:
             self.read_calls(message["tool_calls"])
         elif isinstance(message.get("function_call"), dict):
             self.calls.add({"index": 0, "function": message["function_call"]})
-        if message.get("images") or message.get("audio"):
+        if message.get("images") or message.get("image") or message.get("audio"):
             self._read_media(found, message)
         if not self.has_text:
             self._note(found)
@@ -143,7 +145,7 @@ class MessageReader:
             self._chars += merge_fields(self.attached, fields)
 
     def _read_media(self, found: list[Delta], message: dict[str, Any]) -> None:
-        images, audio = message.get("images"), message.get("audio")
+        images, audio = message.get("images") or [message.get("image")], message.get("audio")
         for part in images if isinstance(images, list) else ():
             self._add_image(found, part)
         if isinstance(audio, dict):
@@ -191,7 +193,7 @@ class MessageReader:
                 self._add_text(found, _REASONING, find_thought(part), joins)
             elif kind in ("tool_use", "tool_call", "function_call"):
                 self.calls.add(part)
-            elif kind in ("image_url", "image", "output_image"):
+            elif kind in ("image_url", "image", "output_image") or _is_from_gemini(part):
                 self._add_image(found, part)
             elif kind in ("audio", "output_audio", "input_audio"):
                 self._read_media(found, {"audio": part.get(kind) or part})
@@ -208,3 +210,7 @@ class MessageReader:
             self._halves[channel] = text[-1]
             text = text[:-1]
         return join_surrogates(text)
+
+
+def _is_from_gemini(part: Any) -> bool:
+    return isinstance(part, dict) and not part.keys().isdisjoint(GEMINI_FIELDS)

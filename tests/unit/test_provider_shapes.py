@@ -126,6 +126,23 @@ def test_a_picture_in_the_text_is_a_picture(pieces: list[str], text: str) -> Non
 
 
 @pytest.mark.parametrize(
+    "delta",
+    [
+        {"content": [{"inline_data": {"mime_type": "image/png", "data": PICTURE}}]},
+        {"images": [{"inlineData": {"mimeType": "image/png", "data": PICTURE}}]},
+        {"image": {"url": URL}}, {"image": URL},
+    ],
+)  # fmt: skip
+def test_a_picture_is_found_in_other_fields(delta: dict[str, Any]) -> None:
+    found = deltas(event(delta), STOP, DONE)
+    assert [one.filename for one in found if isinstance(one, MediaDelta)] == ["image.png"]
+
+
+def test_an_object_as_the_content_is_its_json() -> None:
+    assert text_of(deltas(event({"content": {"a": ["ü"]}}), STOP, DONE)) == '{"a": ["ü"]}'
+
+
+@pytest.mark.parametrize(
     "text",
     [
         f'<img src="{URL}">', "![x](data:image/png;base64,no picture)", f"`{URL}`",
