@@ -768,15 +768,21 @@ def test_the_notes_and_the_hidden_slides_of_opendocument_are_marked() -> None:
 def test_an_xml_workbook_is_read() -> None:
     space = "urn:schemas-microsoft-com:office:spreadsheet"
     book = (
-        f'<?xml version="1.0"?>\n<Workbook xmlns="{space}" xmlns:ss="{space}">'
+        f'<?xml version="1.0"?>\n<Workbook xmlns="{space}" xmlns:ss="{space}"><Styles>'
+        '<Style ss:ID="a"><NumberFormat ss:Format="Percent"/></Style><Style ss:ID="b">'
+        '<NumberFormat ss:Format="Short Date"/></Style></Styles>'
         '<Worksheet ss:Name="Sales"><Table><Row><Cell><Data ss:Type="String">item</Data></Cell>'
         '<Cell ss:Index="3"><Data ss:Type="Number">7</Data></Cell></Row>'
         '<Row><Cell ss:MergeAcross="1"><Data>all</Data></Cell><Cell><Data>8</Data></Cell></Row>'
         '<Row><Cell ss:MergeAcross="1"><Data>all</Data></Cell><Cell ss:Index="3"><Data>9</Data>'
-        "</Cell></Row></Table></Worksheet></Workbook>"
+        '</Cell></Row><Row><Cell ss:StyleID="a"><Data ss:Type="Number">0.153</Data></Cell>'
+        '<Cell ss:StyleID="b"><Data ss:Type="Number">45325</Data></Cell><Cell>'
+        '<Data ss:Type="DateTime">2024-02-03T14:05:00.000</Data></Cell></Row>'
+        "</Table></Worksheet></Workbook>"
     )
     assert read(book.encode(), "a.xls", "text/plain") == (
         "## Sales\n\n| item |  | 7 |\n| --- | --- | --- |\n| all |  | 8 |\n| all |  | 9 |"
+        "\n| 15.30% | 2024-02-03 | 2024-02-03 14:05:00 |"
     )
     damaged = book.removesuffix("</Workbook>")
     assert read(damaged.encode(), "a.xls", "text/plain") == damaged

@@ -176,14 +176,14 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     with suppress(ET.ParseError):  # else it is read as a text
         if _XML_WORKBOOK in head:
             return read_xml_workbook(source.read(_MAX_WHOLE_BYTES // 2))
+        if b"<FictionBook" in head:
+            return _with_notes(read_fb2(source.read(_MAX_WHOLE_BYTES)), notes)
         if _XML_DOCUMENT.search(head):
             blocks = list(iter_blocks(source.read(_MAX_WHOLE_BYTES)))
             return _with_notes("\n\n".join(filter(None, blocks)), notes)
     source.seek(0)
     if head.startswith(b"{\\rtf"):
         return _with_notes(read_rtf(source.read(MAX_TEXT_BYTES)), notes)
-    if b"<FictionBook" in head:
-        return _with_notes(read_fb2(source.read(_MAX_WHOLE_BYTES)), notes)
     is_known = suffix in _TEXT_SUFFIXES
     is_mail = mime == "message/rfc822" or suffix in _MAIL_SUFFIXES
     if not (is_known or is_mail or is_text_type(mime)):

@@ -120,10 +120,12 @@ def read_format(code: str) -> Callable[[str], str] | None:
 
 
 def show_number(stored: str, code: str) -> str:
-    """Return a number of a chart as its format shows it, and dates in a form for all languages."""
+    """Return a number as its format shows it, and dates in a form for all languages."""
     write = read_format(code)
     if write is not None:
         return write(stored)
+    if "@" in code:
+        return stored
     try:
         return str(_FIRST_DAY + timedelta(float(stored))).removesuffix(" 00:00:00")
     except (OverflowError, ValueError):

@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from xml.etree import ElementTree as ET
 
 from ...runtime.decoding import decode
 from .charts import read_title
-from .number_formats import NumberFormats
+from .number_formats import NumberFormats, show_number
 from .office import (
     MAX_CELLS,
     Package,
@@ -42,6 +42,13 @@ _MAX_SHEET_BYTES = 32 * 2**20
 
 #: Number of cells up to the last one. Above it, empty rows and columns are removed.
 _MAX_AREA = 2_000_000
+
+#: Formats of an XML workbook by name. The names of others are those of dates.
+_NAMED = {
+    "Currency": "#,##0.00", "Euro Currency": "€#,##0.00", "Fixed": "0.00", "Percent": "0.00%",
+    "Scientific": "0.00E+00", "Standard": "#,##0.00",
+    **dict.fromkeys(("General Number", "On/Off", "True/False", "Yes/No"), "General"),
+}  # fmt: skip
 
 #: Maximum number of empty cells before a cell of an XML workbook, and of cells merged with it.
 _MAX_GAP = 100
@@ -75,21 +82,34 @@ def read_xml_workbook(data: bytes) -> str:
     """
     parts = []
     # expat itself does not know GBK, in which Chinese programs write XML.
-    for sheet in iter_local(ET.fromstring(decode(data)[0]), "Worksheet"):
+    root = ET.fromstring(decode(data)[0])
+    codes = {
+        read_attribute(style, "ID"): read_attribute(one, "Format")
+        for style in iter_local(root, "Style")
+        for one in iter_local(style, "NumberFormat")
+    }
+    formats = {style: _NAMED.get(code, code) for style, code in codes.items() if code}
+    for sheet in iter_local(root, "Worksheet"):
         name = read_attribute(sheet, "Name")
-        rows = [list(_iter_xml_cells(row)) for row in iter_local(sheet, "Row")]
+        rows = [list(_iter_xml_cells(row, formats)) for row in iter_local(sheet, "Row")]
         parts.append(f"## {name}\n\n{to_markdown_table([row for row in rows if row])}".strip())
     return "\n\n".join(parts)
 
 
-def _iter_xml_cells(row: ET.Element) -> Iterator[str]:
+def _iter_xml_cells(row: ET.Element, formats: Mapping[str, str]) -> Iterator[str]:
     count = 0
     for cell in iter_local(row, "Cell"):
         index, merged = (to_int(read_attribute(cell, name)) for name in ("Index", "MergeAcross"))
         gap = max(index - 1 - count, 0)
         yield from [""] * min(gap, _MAX_GAP)
         value = next(iter_local(cell, "Data"), None)
-        yield "" if value is None else "".join(value.itertext())
+        text = "" if value is None else "".join(value.itertext())
+        kind = "" if value is None else read_attribute(value, "Type")
+        if kind == "Number":
+            text = show_number(text, formats.get(read_attribute(cell, "StyleID"), "@"))
+        elif kind == "DateTime":
+            text = text.removesuffix("T00:00:00.000").removesuffix(".000").replace("T", " ")
+        yield text
         yield from [""] * min(merged, _MAX_GAP)
         count += gap + 1 + merged
 
