@@ -7,7 +7,7 @@ import codecs
 import re
 import string
 
-from chardetng_py import detect
+from chardetng_py import EncodingDetector
 
 #: Byte order marks. UTF-32 comes first, because its mark starts with UTF-16's.
 _MARKS = (
@@ -110,7 +110,7 @@ def decode(data: bytes, declared: str = "") -> tuple[str, str]:
         return _clean(data.decode(encoding, "replace")), f"read as {encoding.upper()}"
     declared = find_codec(declared) or find_codec(_find_declared(data))
     sample = data[:_SAMPLE_BYTES]
-    if not declared and b"\x1b$" in sample and detect(sample) == "ISO-2022-JP":
+    if not declared and b"\x1b$" in sample and _detect(sample) == "ISO-2022-JP":
         declared = "iso2022_jp"
     known = _decode_declared(data, declared)
     if known is not None:
@@ -152,7 +152,9 @@ def _sample_lines(data: bytes) -> tuple[bytes, bytes]:
         if left <= 0:
             break
         lines = right if _is_utf8(line[0]) else wrong
-        lines += line[0][:left] + b"\n"
+        lines += line[0][:left]
+        if len(line[0]) < left:  # else its last character may be half, which no end may follow
+            lines += b"\n"
     return bytes(right), bytes(wrong)
 
 
@@ -263,13 +265,21 @@ def _is_mostly_utf8(sample: bytes, at_least: int = 4) -> bool:
     return right >= at_least * wrong and right > 0
 
 
+def _detect(sample: bytes) -> str:
+    """Return the detector's guess for the beginning of a text."""
+    detector = EncodingDetector()
+    detector.feed(sample, last=False)
+    guess: str = detector.guess(tld=None, allow_utf8=False)
+    return guess
+
+
 def _guess(sample: bytes, head: bytes) -> str:
     """Return the name of the most likely legacy encoding.
 
     :param sample: Lines with bytes outside ASCII.
     :param head: The beginning of the text.
     """
-    name: str = detect(sample)
+    name = _detect(sample)
     high = bytes(byte for byte in sample if byte >= 0x80)
     signs = high.decode("windows-1252", "replace")
     if name.startswith(("windows-", "ISO-8859-")) and _is_wide_han(head):

@@ -1460,6 +1460,36 @@ def test_a_page_that_names_a_codec_of_python_is_guessed() -> None:
         assert decode(f'<meta charset="{odd}">caf\\u00e9'.encode())[0].endswith("caf\\u00e9")
 
 
+@pytest.mark.parametrize(
+    ("line", "encoding"),
+    [
+        ("错误：连接超时，请稍后再试。\n", "gb18030"),
+        ("天地玄黄，宇宙洪荒。日月盈昃，辰宿列张。", "gb18030"),
+        ("錯誤：連接超時\n", "big5"),
+        ("エラー：接続に失敗しました\n", "shift_jis"),
+        ("エラー：接続に失敗しました\n", "euc_jp"),
+        ("エラー：接続に失敗しました\n", "iso2022_jp"),
+        ("오류: 연결 시간 초과\n", "cp949"),
+    ],
+)
+def test_a_long_text_is_read_wherever_its_sample_ends(line: str, encoding: str) -> None:
+    text = line * 20_000
+    assert [decode(f"{start}{text}".encode(encoding))[0][:50] for start in ("", "1", "12")] == [
+        f"{start}{text}"[:50] for start in ("", "1", "12")
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030", "utf-16"])
+@pytest.mark.parametrize("start", ["1 ", "12 ", "123 "])
+def test_the_ends_of_a_long_log_are_read_in_its_encoding(encoding: str, start: str) -> None:
+    log = start + "错误：连接超时，请稍后再试。\n" * 350_000
+    meta, data = extract_text(io.BytesIO(log.encode(encoding)), "text/plain", "a.log")
+    first, last = data.decode().split("\n[…]\n")
+    assert log.startswith(first)
+    assert log.endswith(last)
+    assert not any("invalid" in note for note in meta["notes"])
+
+
 def test_what_was_assumed_of_an_encoding_is_said() -> None:
     meta, _ = extract_text(io.BytesIO("東京都千代田区です".encode("cp932")), "text/plain", "a.txt")
     assert meta["notes"] == ["Its encoding is not marked; it was read as Shift_JIS."]

@@ -14,6 +14,9 @@ _END_CHARS = MAX_TEXT_CHARS // 4
 #: Maximum size of a text file that is read, at four bytes per character.
 MAX_TEXT_BYTES = 4 * MAX_TEXT_CHARS
 
+#: Length of the longest line at whose end the two parts of a text are cut.
+_LINE_BYTES = 64 * 1024
+
 #: The bytes of a file within a text, such as a picture in Markdown.
 EMBEDDED = re.compile(
     r"(data:[\w.+-]{1,50}/[\w.+-]{1,50}(?:;[\w=.-]{1,50})?;base64,)[A-Za-z0-9+/=]{200,}+"
@@ -40,7 +43,12 @@ def read_ends(source: BinaryIO) -> bytes:
     data = source.read(MAX_TEXT_BYTES - 4 * _END_CHARS)
     start = source.seek(0, io.SEEK_END) - 4 * _END_CHARS
     source.seek(max(len(data), start - start % 4))  # a character has up to four bytes
-    return data + source.read()
+    last = source.read()
+    if start > len(data) and b"\0" not in data:
+        # Half a character at the joint would make the encoding doubtful.
+        data = data[: data.rfind(b"\n", -_LINE_BYTES) + 1] or data
+        last = last[last.find(b"\n", 0, _LINE_BYTES) + 1 :]
+    return data + last
 
 
 def leave_out_base64(text: str) -> str:
