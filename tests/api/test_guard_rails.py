@@ -210,7 +210,10 @@ def test_one_request_waits_for_a_redis_that_does_not_answer(
             silent.accept()
 
 
-def test_streams_are_limited_while_turns_run(make_scripted: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("rule", [{"streams": 1}, {"tokens_per_day": 3000}, {"max_tokens": 3000}])
+def test_a_turn_waits_for_running_ones_that_may_use_up_the_limit(
+    make_scripted: Callable[..., Any], rule: dict[str, int]
+) -> None:
     go = threading.Event()
 
     def answer(messages: Any) -> Iterator[Delta]:
@@ -218,7 +221,7 @@ def test_streams_are_limited_while_turns_run(make_scripted: Callable[..., Any]) 
         yield TextDelta("done")
 
     api, _ = make_scripted(answer)
-    key = make_key(api, streams=1)
+    key = make_key(api, **rule)
     headers = {"X-API-Key": key}
     body = {"username": "alice", "message": "hi"}
     first = api.client.post("/api/v1/chat", headers=headers, json=body, buffered=False)

@@ -153,6 +153,19 @@ def test_missed_messages_come_first(api: Api, open_inbox: Open, by_header: bool)
     assert reader.read_texts(1) == ["a: last"]
 
 
+@pytest.mark.timeout(50)  # less than a heartbeat
+def test_many_missed_messages_come_without_pauses(
+    make_api: Callable[..., Api], open_inbox: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inboxes, "_READ_AT_ONCE", 2)
+    api = make_api(ASTRBOT_HEARTBEAT_S=60)
+    for number in range(3):
+        api.chat(str(number), session_id="a")
+    reader = open_inbox(api, "username=alice&after=0")
+    reader.read()
+    assert len(reader.read_texts(6)) == 6
+
+
 def test_too_much_missed_is_reported_and_not_read(
     api: Api, open_inbox: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

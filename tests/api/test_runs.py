@@ -19,6 +19,7 @@ from astrbot_api.chat.resuming.recovery import prune_journal
 from astrbot_api.chat.turns import reply
 from astrbot_api.db import leases, ownership, pushed, runs, statistics
 from astrbot_api.db.models.runs import Run
+from astrbot_api.db.run_stops import request_stop
 from astrbot_api.errors import StorageError, StoreClosed
 from astrbot_api.events import decode_event
 from astrbot_api.runlog.journal import Piece
@@ -248,6 +249,17 @@ def test_stopping_a_session_ends_its_turn_with_the_text_so_far(talking: Talking)
     assert run["status"] == "stopped"
     again = api.post("/api/v1/chat/sessions/s/stop", json={"username": "alice"})
     assert again.get_json()["data"] == {"stopped_count": 0}
+
+
+def test_a_worker_finds_a_stop_request_whose_signal_was_lost(talking: Talking) -> None:
+    api, model, chat = talking
+    (run_id,) = active_runs(api)
+    api.state.db.write(lambda db: request_stop(db, run_id))
+    api.state.chat.runs.poll_stop_requests()
+    model.go_on.set()
+    assert chat.wait()[-3]["data"].startswith("one two")
+    run = api.get(f"/api/v1/chat/runs/{run_id}").get_json()["data"]
+    assert run["status"] == "stopped"
 
 
 def test_a_queued_turn_can_be_stopped_before_it_starts(talking: Talking) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from astrbot_api import events
+from astrbot_api.chat.watching import pushes
 from astrbot_api.chat.watching.seats import Holder, Seat
 from astrbot_api.chat.watching.watch import Numbered
 from astrbot_api.errors import ApiError, StorageError
@@ -144,6 +145,24 @@ def test_a_push_into_an_already_ended_run_is_delivered(api: Api) -> None:
     places = [shown.index(text) for text in ('"session_id"', "from outside", '"type":"end"')]
     assert places == sorted(places)
     stream.close()
+
+
+def test_all_pushed_messages_of_a_session_are_read(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pushes, "_AT_ONCE", 2)
+    for number in range(3):
+        body = {"umo": "webchat:FriendMessage:webchat!alice!s", "message": str(number)}
+        assert api.post("/api/v1/im/message", json=body).status_code == 200
+    with api.state.db.read() as db:
+        session = db.execute_sql("SELECT id FROM chat_session").fetchone()[0]
+    woken = threading.Event()
+    opened = pushes.Board(api.state.db, api.state.worker.signals).open(session, woken, 0)
+    opened.wake()
+    woken.clear()
+    assert len(opened.read()) == 2
+    assert woken.is_set()
+    assert len(opened.read()) == 1
 
 
 @pytest.mark.parametrize(
