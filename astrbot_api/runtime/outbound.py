@@ -50,6 +50,9 @@ _READ_COST_BYTES = 512
 #: Maximum number of origins with a cached proxy and connections.
 _MAX_ORIGINS = 1000
 
+#: Maximum length of a URL, of which hundreds are cached. Most servers accept 8,000 characters.
+MAX_URL_CHARS = 16_000
+
 #: Shared, because urllib3 would create one for each request.
 _NO_RETRIES = urllib3.Retry.from_int(False, redirect=False)
 
@@ -233,6 +236,8 @@ class Outbound:
         :raises OutboundError: when the address or the proxy is invalid.
         """
         try:
+            if len(url) > MAX_URL_CHARS:  # before urlsplit, which caches them, too
+                raise ValueError(f"the address has more than {MAX_URL_CHARS} characters")
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError("the address must begin with http:// or https://")

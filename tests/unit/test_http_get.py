@@ -170,7 +170,9 @@ def test_only_texts_are_read(fetch: Any, path: str) -> None:
         ("http://[::1", "this is not a URL"),
         ("http://alice:secret@public.test/", "a user name or password"),
         ("http://public.test:{port}/a b", "blanks, control characters or backslashes"),
+        (f"http://public.test/{'a' * 16_000}", "the URL is too long"),
     ],
+    ids=range(11),
 )
 def test_a_url_of_another_kind_is_refused(fetch: Any, site: Any, url: str, message: str) -> None:
     with pytest.raises(ToolError, match=message):

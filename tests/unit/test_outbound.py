@@ -397,7 +397,19 @@ def test_a_call_whose_time_is_over_does_not_connect() -> None:
         assert endpoint.connections == 0
 
 
-@pytest.mark.parametrize("url", ["", "x", "http://", "ftp://a.test/", "http://[::1", "http://a b/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "x",
+        "http://",
+        "ftp://a.test/",
+        "http://[::1",
+        "http://a b/",
+        f"http://[::1]:9/{'a' * 16_000}",
+    ],
+    ids=range(7),
+)
 def test_what_is_no_address_is_said_so(url: str) -> None:
     with pytest.raises(OutboundError) as caught:
         read(Outbound(), url)

@@ -20,7 +20,14 @@ from ...agent.tools import Tool, ToolContext
 from ...errors import ToolError
 from ...runtime.addresses import is_public, resolve
 from ...runtime.decoding import decode
-from ...runtime.outbound import ACCEPT_ENCODING, Answer, Call, Outbound, OutboundError
+from ...runtime.outbound import (
+    ACCEPT_ENCODING,
+    MAX_URL_CHARS,
+    Answer,
+    Call,
+    Outbound,
+    OutboundError,
+)
 from ..hookspecs import hookimpl
 
 _MAX_REDIRECTS = 5
@@ -97,6 +104,8 @@ class Fetcher:
             raise _explain(error, url) from error
 
     def _check_url(self, url: str) -> str:
+        if len(url) > MAX_URL_CHARS:
+            raise ToolError("the URL is too long")
         try:
             parts = urlsplit(url.strip())
             port = parts.port or (443 if parts.scheme == "https" else 80)
