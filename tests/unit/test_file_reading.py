@@ -1335,6 +1335,42 @@ def test_what_a_browser_does_not_show_of_a_page_is_left_out() -> None:
     assert read(page.encode(), "a.html") == "News\n\nTwo A"
 
 
+_POWERS = (("", "10"), ("super", "5"), ("", " m"), ("super", "-2"), ("", ", 4"), ("super", "th"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "".join(f"<{kind[:3] or 'i'}>{text}</{kind[:3] or 'i'}>" for kind, text in _POWERS)
+        .replace("i>", "span>").encode(),
+        samples.make_docx(
+            "".join(
+                f'<w:r><w:rPr><w:vertAlign w:val="{kind or "base"}script"/></w:rPr>'
+                f'<w:t xml:space="preserve">{text}</w:t></w:r>'
+                for kind, text in _POWERS
+            ).join(("<w:p>", "</w:p>"))
+        ),
+        samples.make_pptx(
+            "".join(
+                f'<a:r><a:rPr baseline="{30000 if kind else 0}"/><a:t>{text}</a:t></a:r>'
+                for kind, text in _POWERS
+            ).join(("<a:p>", "</a:p>"))
+        ),
+        samples.make_odt(
+            '<x:style xmlns:x="x" x:name="S"><x:p x:text-position="super 58%"/></x:style>'
+            + "".join(
+                f'<text:span text:style-name="{kind and "S"}">{text.replace(" ", "<text:s/>")}'
+                "</text:span>"
+                for kind, text in _POWERS
+            ).join(("<text:p>", "</text:p>"))
+        ),
+    ],
+    ids=["html", "docx", "pptx", "odt"],
+)  # fmt: skip
+def test_a_power_of_a_number_is_no_digit_of_it(data: bytes) -> None:
+    assert "10^5 m^-2, 4th" in read(data, "a.html")
+
+
 def test_a_table_within_the_cell_of_a_table_is_its_text() -> None:
     inner = "<table><tr><td>tea</td><td>2</td></tr><tr><td>milk</td><td>1</td></tr></table>"
     page = f"<table><tr><th>Order<th>Items<th>Sum<tr><td>1<td>{inner}<td>5</table>"

@@ -1,7 +1,8 @@
-"""Conversion of MathML to LaTeX, for jobs. Source: MathML Core."""
+"""Conversion of MathML and powers to LaTeX, for jobs. Source: MathML Core."""
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree as ET
 
 _MAX_DEPTH = 50
@@ -20,6 +21,15 @@ _FORMS = {
 
 #: Elements that say the same in another form, or nothing.
 _SKIPPED = ("annotation", "annotation-xml", "mspace", "mphantom")
+
+
+#: A raised text that is no ordinal, mark or note.
+_POWER = re.compile(r"[-+\N{MINUS SIGN}]?(?:\d+|[a-z])")
+
+
+def write_power(text: str) -> str:
+    """Return a raised number or letter with a sign for it: 10⁵ is not 105."""
+    return f"^{text}" if _POWER.fullmatch(text) else text
 
 
 def write_mathml(element: ET.Element, depth: int = 0) -> str:

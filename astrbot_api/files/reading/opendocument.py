@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 from ...errors import Unreadable
 from ...runtime.decoding import decode
-from .mathml import write_mathml
+from .mathml import write_mathml, write_power
 from .office import Package, iter_local, local_name, read_attribute, to_markdown_table
 from .opendocument_lists import ListNumbers
 from .workbooks import read_workbook
@@ -80,6 +80,14 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
     for one in root.iter() if hidden else ():
         if local_name(one) in ("table", "page") and read_attribute(one, "style-name") in hidden:
             one.attrib = {"{}name": f"{read_attribute(one, 'name')} (hidden)"}
+    raised = {
+        read_attribute(style, "name")
+        for style in iter_local(root, "style")
+        if any(read_attribute(one, "text-position").startswith("super") for one in style)
+    }
+    for one in iter_local(root, "span") if raised else ():
+        if read_attribute(one, "style-name") in raised:
+            one.text = write_power(one.text or "")
     blocks = (_join(_iter_opendocument(body, lists, 0)) for body in iter_local(root, "body"))
     if next(iter_local(root, "text"), None) is not None:  # sheets have those of the program
         ends += dict.fromkeys(_iter_margins(styles or [root], lists))

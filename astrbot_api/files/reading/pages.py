@@ -15,7 +15,7 @@ from bs4 import BeautifulSoup, Tag
 from bs4.element import ProcessingInstruction
 from markdownify import MarkdownConverter
 
-from .mathml import write_mathml
+from .mathml import write_mathml, write_power
 
 #: Tag -> tags whose end it implies, and the tags that contain them.
 #: Source: https://html.spec.whatwg.org/multipage/syntax.html#optional-tags
@@ -139,6 +139,9 @@ def html_to_markdown(html: str) -> str:
             return cell
 
         convert_th = convert_td
+
+        def convert_sup(self, el: Any, text: str, parent_tags: Any) -> str:
+            return write_power(text)
 
     converter = Converter(
         heading_style="ATX", bullets="-", escape_asterisks=False, escape_underscores=False,

@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 from .charts import read_charts
 from .equations import replace_equations
+from .mathml import write_power
 from .office import (
     Package,
     iter_local,
@@ -28,6 +29,7 @@ def read_pptx(package: Package) -> str:
     for number, name in enumerate(slides, 1):
         slide = package.parse(name)
         replace_equations(slide, "r", "t")
+        _mark_powers(slide)
         hidden = " (hidden)" if slide.get("show") in ("0", "false") else ""
         lines = [f"## Slide {number}{hidden}", *_iter_slide(slide)]
         lines += read_charts(package, name)
@@ -47,6 +49,13 @@ def _iter_comments(root: ET.Element) -> Iterator[str]:
         own = [part for part in one if local_name(part) in ("text", "txBody")]
         text = " ".join(" ".join("".join(part.itertext()) for part in own).split())
         yield f"Comment: {text}"
+
+
+def _mark_powers(slide: ET.Element) -> None:
+    for run in iter_local(slide, "r"):
+        if any(one.get("baseline", "-") > "0" for one in iter_local(run, "rPr")):
+            for text in iter_local(run, "t"):
+                text.text = write_power(text.text or "")
 
 
 def _slide_order(package: Package) -> dict[str, int]:
