@@ -14,7 +14,7 @@ from PIL import Image
 from werkzeug import Response
 
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
-from astrbot_api.chat.context import media
+from astrbot_api.chat.context import media, transcription
 from astrbot_api.errors import Unreadable
 from astrbot_api.files.reading.sound import describe, to_wav
 from astrbot_api.testing import ScriptedModel
@@ -116,10 +116,12 @@ def test_a_recording_opens_no_other_file_and_no_port(
 class Scribe(FakePlatform):
     """An endpoint with ``/audio/transcriptions``."""
 
+    said: Any = {"text": "Good morning"}
+
     def answer(self, request: FakeRequest) -> Response:
         fields = request.read_fields()
         self.accept({**fields, "authorization": request.headers.get("authorization")})
-        return answer_json({"text": "Good morning"})
+        return Response(self.said) if isinstance(self.said, str) else answer_json(self.said)
 
 
 def test_a_model_without_audio_gets_the_transcript(make_scripted: Scripts) -> None:
@@ -143,9 +145,39 @@ def test_a_failed_transcription_does_not_fail_the_turn(
     with Scribe() as scribe:
         table = f'[transcription]\nbase_url = "{scribe.url}/v1"\nmodel = "w"\n'
         api, model = make_scripted(say, agent=f"titles = false\n{table}")
-        scribe.fail_next(500)
+        scribe.fail_next(400)
         text, _ = show(api, model, SOUNDS["voice.ogg"](), "voice.ogg")
     assert "It could not be read: the model that writes recordings down failed." in text
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_transcription_is_tried_again(
+    status: int, make_scripted: Scripts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcription, "_PAUSES_S", (0.001, 0.001))
+    with Scribe() as scribe:
+        table = f'[transcription]\nbase_url = "{scribe.url}/v1"\nmodel = "w"\n'
+        api, model = make_scripted(say, agent=f"titles = false\n{table}")
+        scribe.fail_next(status, times=2)
+        text, _ = show(api, model, SOUNDS["voice.ogg"](), "voice.ogg")
+    assert "Good morning" in text
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ({"text": "<|zh|><|NEUTRAL|><|Speech|><|woitn|>早上好"}, "<Transcript>\n早上好\n"),
+        ("早上好", "<Transcript>\n早上好\n"),
+        ("<!DOCTYPE html><title>Console</title>", "could not be read"),
+    ],
+)
+def test_an_odd_transcript_is_read(said: Any, shown: str, make_scripted: Scripts) -> None:
+    with Scribe() as scribe:
+        scribe.said = said
+        table = f'[transcription]\nbase_url = "{scribe.url}/v1"\nmodel = "w"\n'
+        api, model = make_scripted(say, agent=f"titles = false\n{table}")
+        text, _ = show(api, model, SOUNDS["voice.ogg"](), "voice.ogg")
+    assert shown in text
 
 
 def test_a_video_is_described_and_shown_if_the_config_enables_it(

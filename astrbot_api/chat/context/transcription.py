@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 
 from urllib3.filepost import encode_multipart_formdata
 
@@ -11,14 +12,25 @@ from ...config.transcription import TranscriptionConfig
 from ...db import filetexts
 from ...db.store import Store
 from ...errors import StorageError, Unreadable
+from ...providers.quirks import may_pass
 from ...runtime.bounded_json import load_json
 from ...runtime.calls import Cancellable
 from ...runtime.outbound import Call, Outbound, OutboundError
+from ...runtime.pauses import read_pause
 
 log = logging.getLogger(__name__)
 
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
 _CONNECT_S = 10.0
+
+#: Pauses before further tries of a failure that may pass, in seconds.
+_PAUSES_S = (1.0, 4.0)
+_MAX_PAUSE_S = 30.0
+
+_PAGE = re.compile(r"<(!doctype|html|\?xml)\b", re.IGNORECASE)
+
+#: Marks of SenseVoice: language, emotion and event.
+_MARKS = re.compile(r"<\|[^|<>]{1,40}\|>")
 
 _FAILED = "the model that writes recordings down failed"
 
@@ -60,14 +72,20 @@ class Transcriber:
         outbound = self._outbounds.setdefault(config.proxy, Outbound(proxy=config.proxy))
         try:
             with Call(cancel, limit_s=config.timeout_s) as call:
-                answer = outbound.send(
-                    "POST", f"{config.base_url}/audio/transcriptions", headers=headers, body=body,
-                    call=call, connect_timeout_s=_CONNECT_S, read_timeout_s=config.timeout_s,
-                )  # fmt: skip
-                try:
-                    content, _ = answer.read_all(_MAX_ANSWER_BYTES)
-                finally:
-                    answer.close()
+                for pause_s in (*_PAUSES_S, None):
+                    answer = outbound.send(
+                        "POST", f"{config.base_url}/audio/transcriptions", headers=headers,
+                        body=body, call=call, connect_timeout_s=_CONNECT_S,
+                        read_timeout_s=config.timeout_s, stale_tries=1,
+                    )  # fmt: skip
+                    try:
+                        content, _ = answer.read_all(_MAX_ANSWER_BYTES)
+                    finally:
+                        answer.close()
+                    wait_s = pause_s and (read_pause(answer.headers) or pause_s)
+                    if not wait_s or wait_s > _MAX_PAUSE_S or not may_pass(answer.status):
+                        break
+                    call.sleep(wait_s)
         except OutboundError as error:
             log.warning("transcription: the endpoint %s: %s", error.words, error)
             raise Unreadable(_FAILED) from error
@@ -79,17 +97,21 @@ def _name(config: TranscriptionConfig) -> str:
 
 
 def _read_text(status: int, content: bytes) -> str:
-    """Return the text of a response, which is JSON, or plain text from some servers."""
+    """Return the text of a response, which is JSON, or plain text from some servers.
+
+    :raises Unreadable: for an error, or a page of a website. The reason is logged.
+    """
     shown = content[:300].decode("utf-8", "replace")
     if status != 200:
         log.warning("transcription: the endpoint answered %d: %r", status, shown)
         raise Unreadable(_FAILED)
     try:
         value = load_json(content, parse=json.loads)
+        text = value.get("text") if isinstance(value, dict) else None
     except ValueError:
-        return content.decode("utf-8", "replace").strip()
-    text = value.get("text") if isinstance(value, dict) else None
+        plain = content.decode("utf-8", "replace").strip()
+        text = None if _PAGE.match(plain) else plain
     if not isinstance(text, str):
         log.warning("transcription: the endpoint's answer has no text: %r", shown)
         raise Unreadable(_FAILED)
-    return text.strip()
+    return _MARKS.sub("", text).strip()
