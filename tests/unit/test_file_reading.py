@@ -1286,6 +1286,14 @@ def test_a_book_in_fictionbook_is_read() -> None:
     )
 
 
+def test_the_time_of_an_invitation_is_read() -> None:
+    event = "BEGIN:VEVENT\nSUMMARY:Lunch\nDTSTART:20260203T120000Z\nEND:VEVENT"
+    mail = EmailMessage()
+    mail.set_content("See you")
+    mail.add_alternative(f"BEGIN:VCALENDAR\n{event}\nEND:VCALENDAR", subtype="calendar")
+    assert read(mail.as_bytes(), "a.eml").strip() == f"See you\n\n{event}"
+
+
 def test_the_mails_of_a_mailbox_are_read_within_the_limits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -1333,6 +1341,7 @@ def test_what_a_browser_does_not_show_of_a_page_is_left_out() -> None:
         "<select><option>A</option><option>B</option></select>"
     )
     assert read(page.encode(), "a.html") == "News\n\nTwo A"
+    assert read(b"<div hidden>all of the page</div>", "a.html") == "all of the page"
 
 
 _POWERS = (("", "10"), ("super", "5"), ("", " m"), ("super", "-2"), ("", ", 4"), ("super", "th"))

@@ -17,6 +17,10 @@ from .pages import read_page
 _ENOUGH_CHARS = 2_000_000
 _ENOUGH_S = 5.0
 
+#: Type of an invitation, and the event in it.
+_CALENDAR = "text/calendar"
+_EVENT = re.compile(r"^BEGIN:VEVENT.*?^END:VEVENT", re.DOTALL | re.MULTILINE)
+
 #: Maximum depth of mails within mails.
 _MAX_MAILS = 3
 
@@ -51,6 +55,10 @@ def _iter_mail(message: Any, depth: int) -> Iterator[str]:
     # Some newsletters have an empty text beside the page.
     texts = (_read_body(message, kind) for kind in ("plain", "html"))
     yield next((text for text in texts if text.strip()), "")
+    if depth == _MAX_MAILS:  # its time and place, which programs show above the text
+        invitations = (one for one in message.walk() if one.get_content_type() == _CALENDAR)
+        for part in invitations:
+            yield from _EVENT.findall(_read_part(part))
     for part in message.iter_attachments():
         name = part.get_filename()
         is_text = part.get_content_type() in ("text/plain", "text/html")

@@ -39,6 +39,9 @@ _LINES = ("p", "div", "br", "li", "tr", "dt", "dd", "pre", "h1", "h2", "h3", "h4
 #: Style of an element that a browser does not show.
 _HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 
+#: Part of a page above which hidden elements are read.
+_MAX_HIDDEN = 0.9
+
 #: Maximum number of open tags that are examined.
 _MAX_OPEN = 20
 
@@ -151,8 +154,11 @@ def html_to_markdown(html: str) -> str:
     # The readings of characters (furigana) are left out as in Word documents.
     for tag in soup(["script", "style", "noscript", "template", "head", "rt", "rp"]):
         tag.decompose()
-    for tag in soup.find_all(_is_hidden):
-        tag.decompose()
+    hidden = soup.find_all(_is_hidden)
+    chars = sum(len(tag.get_text()) for tag in hidden)
+    if chars < _MAX_HIDDEN * len(soup.get_text()):  # else a script shows the page
+        for tag in hidden:
+            tag.decompose()
     for tag in soup("select"):
         options = tag("option")
         chosen = [one for one in options if one.has_attr("selected")] or options[:1]
