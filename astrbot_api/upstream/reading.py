@@ -6,38 +6,18 @@ that AstrBot stored. Content that was already shown is not repeated.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
-from ..agent.provider import ReasoningDelta, TextDelta, Usage
+from ..agent.provider import ReasoningDelta, Usage
 from ..agent.steps import AgentEvent, ToolFinished, ToolStarted
 from ..errors import ProviderError
 from ..messages import MEDIA_TYPES
-from ..providers.failures import describe_status, find_reason
+from .answer_text import NO_ANSWER, AnswerText
 from .stored import list_objects, parse_object, read_context
-
-#: Beginnings of failure messages that AstrBot sends as the bot's text.
-#: Source: answers of 4.25.1 and 4.29.3, and its users' reports (AstrBotDevs/AstrBot #526, #5961).
-_FAILURES = (
-    "LLM 响应错误",
-    "AstrBot 请求失败",
-    "Error occurred while processing agent",
-    "Error occurred during AI execution",
-    "All chat models failed",
-)
-
-#: Failure messages after the beginning of an interrupted answer. Sent in one piece by 4.29.3.
-_BEHIND = re.compile("LLM 响应错误: |AstrBot 请求失败")
-
-_STATUS = re.compile(r"Error code: (\d{3})\b")
-
-BROKE_OFF = "The model of that AstrBot failed during the answer. See AstrBot's log."
-
-NO_ANSWER = "AstrBot returned no answer: its model failed, or it was overloaded. See its log."
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +32,7 @@ AnswerPart = AgentEvent | UpstreamAttachment
 
 
 class AnswerReader:
-    """Converts the events of one answer.
-
-    An answer of commands and tools may consist of several messages. Their texts are separated by
-    an empty line.
+    """Converts the events of one answer, which may consist of several messages.
 
     :ivar run_id: AstrBot's id of the run, or empty in older versions.
     :ivar user_message: AstrBot's number of the user's message, or None if unknown.
@@ -68,16 +45,10 @@ class AnswerReader:
         self.user_message: int | None = None
         self.checkpoint = ""
         self.ended = False
-        self._held = ""  # possible failure message of AstrBot
-        self._shown_chars = 0  # length of the text that is shown or held back
-        self._ends_line = False  # whether it ends with a line feed
+        self._text = AnswerText()
         # Built in pieces, because adding strings would take quadratic time.
         self._reasoning = StringIO()
-        self._said = StringIO()  # all text without the separators between messages
-        self._complete_at = 0  # where the text since the last "complete" begins in it
-        self._current_at = 0  # where the message that is being read begins
         self._messages = 0  # messages that were read to their end
-        self._between = False  # whether the current message was read to its end
         self._after_saved = False  # whether the last event was "message_saved"
         self._used = Usage()  # by all model calls of the turn, as AstrBot counts
         self._known: set[str] = set()  # ids of calls, results and files that were shown
@@ -86,7 +57,7 @@ class AnswerReader:
     @property
     def is_command(self) -> bool:
         """Whether a command answers, not a model. Always true in versions without runs."""
-        return bool(self.checkpoint and self._shown_chars and not self.run_id)
+        return bool(self.checkpoint and self._text.chars and not self.run_id)
 
     def read(self, event: Mapping[str, Any]) -> Iterator[AnswerPart]:
         """Yield the new content of an event."""
@@ -100,7 +71,7 @@ class AnswerReader:
         elif kind == "attachment_saved" and isinstance(data, dict):
             yield from self._read_file(str(data.get("id") or ""), self._name)
         elif kind == "complete" and isinstance(data, str):
-            yield from self._read_complete(data)
+            yield from self._text.add_complete(data)
             # A /reset from elsewhere stopped the turn. 4.29.3 sends no "end" then, 4.25.1 does.
             if after_saved and not data:
                 self.ended = True
@@ -140,12 +111,7 @@ class AnswerReader:
         known = self._reasoning.getvalue()
         if reasoning.startswith(known) and len(reasoning) > len(known):
             yield from self._read_plain("reasoning", reasoning[len(known) :])
-        if not text.startswith(self._find_current()):
-            self._begin_message()
-        if text.startswith(current := self._find_current()):
-            more = text[len(current) :]
-            self._between = self._between and not more
-            yield from self._show_text(more)
+        yield from self._text.add_message(text)
         stats = content.get("agent_stats")
         if isinstance(stats, dict):
             yield from self._read_usage(stats)
@@ -153,7 +119,7 @@ class AnswerReader:
     def read_rows(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[AnswerPart]:
         """Yield the new content of the turn's stored messages, and end the answer."""
         for row in rows[self._messages :]:
-            self._begin_message()
+            self._text.begin_message()
             yield from self.read_stored(row["content"])
             self._end_message()
         self.ended = True
@@ -165,10 +131,7 @@ class AnswerReader:
         """
         content = read_context(messages)
         text = "".join(part.get("text", "") for part in content)
-        self._begin_message()
-        if text.startswith(self._said.getvalue()):
-            self._current_at = 0
-        if text.startswith(self._find_current()):
+        if self._text.begins(text):
             yield from self.read_stored({"message": content})
             self.ended = True
 
@@ -177,19 +140,8 @@ class AnswerReader:
 
         :raises ProviderError: if AstrBot sent a failure message or nothing.
         """
-        held, self._held = self._held, ""
-        if held.lstrip().startswith(_FAILURES):
-            found = _STATUS.search(held)
-            if not found:
-                raise ProviderError(NO_ANSWER if len(held) == self._shown_chars else BROKE_OFF)
-            status = int(found[1])
-            why = describe_status(status)
-            raise ProviderError(
-                f"The model of that AstrBot failed. {why}", reason=find_reason(status, held)
-            )
-        if held:
-            yield TextDelta(held)
-        if not self._shown_chars and not self._known:
+        yield from self._text.finish()
+        if not self._text.chars and not self._known:
             raise ProviderError(NO_ANSWER)
 
     def _read_plain(self, chain_type: Any, data: str) -> Iterator[AnswerPart]:
@@ -201,52 +153,11 @@ class AnswerReader:
         elif chain_type == "tool_call_result":
             yield from self._read_result(parse_object(data))
         else:
-            yield from self._show_text(data)
-
-    def _show_text(self, text: str) -> Iterator[AnswerPart]:
-        if not text:
-            return
-        self._begin_message()
-        shown = text
-        begins = self._said.tell() == self._current_at
-        if self._shown_chars and begins and not self._ends_line:
-            shown = "\n\n" + text
-        self._said.write(text)
-        self._shown_chars += len(shown)
-        self._ends_line = shown.endswith("\n")
-        held = self._held + shown
-        end = self._find_failure(held)
-        self._held = held[end:]
-        if end:
-            yield TextDelta(held[:end])
-
-    def _find_failure(self, held: str) -> int:
-        """Return the position of a possible failure message in the text, or the text's length."""
-        if len(held) == self._shown_chars:
-            text = held.lstrip()
-            if any(text.startswith(one) or one.startswith(text) for one in _FAILURES):
-                return 0
-        found = _BEHIND.search(held)
-        return found.start() if found else len(held)
-
-    def _read_complete(self, data: str) -> Iterator[AnswerPart]:
-        """Yield text that only the ``complete`` event contains."""
-        since = self._said.getvalue()[self._complete_at :]
-        if data.startswith(since):
-            yield from self._show_text(data[len(since) :])
-        self._complete_at = self._said.tell()
+            yield from self._text.add(data)
 
     def _end_message(self) -> None:
         self._messages += 1
-        self._between = True
-
-    def _begin_message(self) -> None:
-        if self._between:
-            self._between, self._current_at = False, self._said.tell()
-
-    def _find_current(self) -> str:
-        """Return the text of the message that is being read."""
-        return self._said.getvalue()[self._current_at :]
+        self._text.end_message()
 
     def _read_call(self, call: Mapping[str, Any]) -> Iterator[AnswerPart]:
         key = f"call {call.get('id')}"
@@ -276,10 +187,9 @@ class AnswerReader:
         counted = [usage.get(key) for key in ("input_other", "input_cached", "output")]
         other, cached, output = (one if isinstance(one, int) else 0 for one in counted)
         before = self._used
-        if output > before.output and self._held:
+        if output > before.output:
             # The model's own words. AstrBot's failure messages follow the report.
-            held, self._held = self._held, ""
-            yield TextDelta(held)
+            yield from self._text.release()
         more = (
             max(0, other - before.input_other), max(0, cached - before.input_cached),
             max(0, output - before.output),

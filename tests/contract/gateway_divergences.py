@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from astrbot_api.upstream.reading import NO_ANSWER
+from astrbot_api.upstream.answer_text import NO_ANSWER
 
 from .checking import SPECIAL, Check, Divergence
 from .divergences import DIVERGENCES, Change, Events, Refusal, failed, marked

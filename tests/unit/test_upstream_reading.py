@@ -8,7 +8,7 @@ import pytest
 
 from astrbot_api.agent.provider import TextDelta
 from astrbot_api.errors import ProviderError
-from astrbot_api.upstream import reading
+from astrbot_api.upstream import answer_text
 from astrbot_api.upstream.reading import AnswerReader
 
 SAVED = {"type": "message_saved", "data": {"id": 1}}
@@ -68,7 +68,7 @@ def test_the_context_continues_an_answer_of_several_messages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "error"), [("", reading.NO_ANSWER), ("Hello.", reading.BROKE_OFF)]
+    ("text", "error"), [("", answer_text.NO_ANSWER), ("Hello.", answer_text.BROKE_OFF)]
 )
 def test_a_failure_message_is_an_error_that_names_whether_text_came_before(
     text: str, error: str
