@@ -41,6 +41,13 @@ def test_a_thread_continues_without_earlier_instructions(make_scripted: Make) ->
     assert [one["content"] for one in model.seen[-1]][1:] == ["one", earlier, "two"]
 
 
+def test_an_empty_message_continues_a_thread(make_scripted: Make) -> None:
+    api, model = make_scripted(echo)
+    with connect(api) as client:
+        ask(client, "", previous_response_id=ask(client, "one").id)
+    assert [one["content"] for one in model.seen[-1]][1:] == ["one", "You said: one", "(no text)"]
+
+
 def test_a_thread_branches_and_each_branch_has_a_session(make_scripted: Make) -> None:
     api, model = make_scripted(echo)
     with connect(api) as client:

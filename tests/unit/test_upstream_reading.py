@@ -41,6 +41,17 @@ def test_each_message_begins_on_a_new_line() -> None:
         assert read(plain(text), SAVED, plain("two"), SAVED, END) == joined
 
 
+def test_a_snapshot_continues_the_message_that_it_begins_with() -> None:
+    content = {"message": [{"type": "plain", "text": "one two"}]}
+    snapshot = {"type": "run_snapshot", "data": {"content": content}}
+    assert read(plain("one"), SAVED, snapshot, END) == "one two"
+
+
+def test_a_failure_message_within_an_answer_is_text() -> None:
+    quote = "All chat models failed, says the log."
+    assert read(plain("Hello. "), plain(quote), SAVED, END) == f"Hello. {quote}"
+
+
 def test_a_turn_that_a_reset_elsewhere_stopped_has_ended() -> None:
     """Recorded from 4.29.3, whose stream then ends without ``end``."""
     reader = AnswerReader()
