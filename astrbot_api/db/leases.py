@@ -7,6 +7,7 @@ SQLite, all workers are on one host and use its clock.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 import peewee
@@ -95,6 +96,12 @@ def find_skew_s(db: peewee.Database) -> float:
         return 0.0
     (now_s,) = db.execute_sql(f"SELECT {_POSTGRES_NOW}").fetchone()
     return time.time() - float(now_s)
+
+
+def end_leases(db: peewee.Database, worker_ids: Collection[str]) -> None:
+    """Let the leases of dead workers expire now."""
+    ended = Worker.worker_id.in_(list(worker_ids)) & (Worker.lease_until > _now(db))
+    Worker.update(lease_until=_now(db)).where(ended).execute(db)
 
 
 def drop_lease(db: peewee.Database, worker_id: str) -> None:

@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import time
+import uuid
 
 if "peewee" in sys.modules and not _patched_before:
     raise SystemExit(
@@ -92,6 +93,11 @@ def on_reload(server):  # type: ignore[no-untyped-def]
     _has_served[0] = 1
 
 
+def pre_fork(server, worker):  # type: ignore[no-untyped-def]
+    """Choose the id of a worker's lease, so that the master knows it."""
+    worker.lease_id = str(uuid.uuid4())
+
+
 def post_fork(server, worker):  # type: ignore[no-untyped-def]
     """Adjust gunicorn's HTTP, and let a replacement worker retry failed startup.
 
@@ -140,6 +146,9 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
     _failed_starts[0] = 0
     set_up_logging(worker)
     share_connections(worker, _connections)
+    state = find_state(worker)
+    if state is not None:
+        state.worker.lease.prepare(getattr(worker, "lease_id", ""), _exited)
     start_watch(worker)
     # Loaded objects are permanent. Freezing them spares the collector from scanning them.
     gc.collect()
@@ -148,7 +157,6 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
     # time (Source: measured, 32 clients).
     gc.set_threshold(20_000, 10, 10)
     gc.enable()
-    state = find_state(worker)
     if state is not None:
         state.start()
 
@@ -168,7 +176,12 @@ def post_request(worker, req, environ, resp):  # type: ignore[no-untyped-def]
 
 
 def child_exit(server, worker):  # type: ignore[no-untyped-def]
-    """Remove a dead worker's connections, streams and turns from the counts."""
+    """Remove a dead worker's connections, streams and turns from the counts.
+
+    The worker that replaces it ends its lease, so that its turns continue at once.
+    """
+    _exited.append(getattr(worker, "lease_id", ""))
+    del _exited[:-_MAX_EXITED]
     _connections[worker.age % len(_connections)] = 0
     try:
         from prometheus_client.multiprocess import mark_process_dead
@@ -203,6 +216,10 @@ _has_served = mmap.mmap(-1, 1)
 
 #: One byte shared by all workers: how many have failed to start since the last one started.
 _failed_starts = mmap.mmap(-1, 1)
+
+#: Lease ids of the newest workers that have ended. A worker has the list of its fork.
+_exited: list[str] = []
+_MAX_EXITED = 64
 
 #: The number of connections of each worker plus one, shared by all.
 _connections = memoryview(mmap.mmap(-1, 64 * 4)).cast("I")

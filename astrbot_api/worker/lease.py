@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import peewee
@@ -56,6 +57,20 @@ class WorkerLease:
         self._lease_s = lease_s
         # A thread does not survive a fork, and a child must not use its parent's lease.
         self._own = PerProcess(self._begin)
+        self._next_id = ""
+
+    def prepare(self, worker_id: str, dead: Collection[str]) -> None:
+        """Set this worker's id before it takes the lease, and end the leases of dead workers.
+
+        :param dead: Ids of workers whose processes have ended. Their runs need not wait until the
+            leases expire.
+        """
+        self._next_id = worker_id
+        if dead:
+            try:
+                self._store.write(lambda db: leases.end_leases(db, dead))
+            except AstrBotError as error:
+                log.warning("the leases of dead workers expire by themselves: %s", error)
 
     def holds(self, worker_id: str) -> bool:
         """Return whether the id is this worker's. This worker is alive even without a lease."""
@@ -120,7 +135,9 @@ class WorkerLease:
             log.warning("the worker's lease could not be released: %s", error)
 
     def _begin(self) -> _Lease:
-        own = _Lease()
+        # Only once: a process that is forked later needs another id.
+        worker_id, self._next_id = self._next_id, ""
+        own = _Lease(worker_id) if worker_id else _Lease()
         self._renew(own)
         threading.Thread(target=self._keep, args=(own,), name="lease", daemon=True).start()
         self._chores.start()

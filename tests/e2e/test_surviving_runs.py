@@ -126,6 +126,19 @@ def text_of(message: dict[str, Any]) -> str:
     return "".join(one["text"] for one in message["message"] if one["type"] == "plain")
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_turns_of_a_killed_worker_do_not_wait_for_the_end_of_its_lease(
+    tmp_path: Path, fake_model: FakeOpenAI, workers: int
+) -> None:
+    write_config(tmp_path, fake_model.base_url, agent="titles = false")
+    key = create_key(tmp_path, "chat")
+    with Server(tmp_path, workers=workers, ASTRBOT_WORKER_LEASE_S="86400") as server:
+        opened = server.open_chat(key, {"username": "a", "message": "DELAY=100 N=40 x"})
+        run_id = run_id_of(iter_events(opened))
+        os.kill(server.find_worker(opened), signal.SIGKILL)
+        assert [one["type"] for one in resume(server, key, run_id)[-4:]] == ENDED
+
+
 @pytest.mark.load
 def test_the_other_worker_continues_the_turns_of_a_killed_worker(
     tmp_path: Path, fake_model: FakeOpenAI
