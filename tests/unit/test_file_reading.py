@@ -273,21 +273,28 @@ def test_fields_directions_and_page_breaks_of_word_are_read() -> None:
     assert read(data).endswith("Figure7שלום\n\na  \nb  \nc")
 
 
-def test_notes_comments_and_boxes_of_rtf_are_read() -> None:
+def test_notes_and_boxes_of_rtf_are_read_but_no_deleted_text() -> None:
     rtf = (
         rb"{\rtf1 a{\super\chftn}{\footnote\pard {\super\chftn} see \{there\}} b"
         rb"{\*\atnid X}{\*\annotation{\*\atnref 1}too dear}.{\shp{\*\shpinst{\shptxt in a box}}} c}"
     )
     assert read(rtf, "a.rtf").split("\n") == ["a [ see {there}] b [too dear]. c", " in a box"]
     assert read(rb"{\rtf1 a{\footnote b", "a.rtf") == "a"
+    hidden = (
+        rb"{\rtf1\v0 a{\b\deleted\revauthdel1 gone} b{\fs20\v secret}{\v x\v0 c}{\b\viewkind1 d}}"
+    )
+    assert read(hidden, "a.rtf") == "a bxcd"
 
 
-def test_hidden_text_of_word_is_left_out() -> None:
+def test_hidden_text_of_word_and_opendocument_is_left_out() -> None:
     run = "<w:r><w:rPr><w:vanish{}/></w:rPr><w:t>{}</w:t></w:r>"
     document = samples.make_docx(
         "<w:p>" + run.format("", "secret") + run.format(' w:val="0"', "shown") + "</w:p>"
     )
     assert read(document).endswith("| 4711 |\n\nshown")
+    style = '<x:style xmlns:x="x" x:name="S"><x:p x:display="none"/></x:style>'
+    line = '<text:p>seen <text:span text:style-name="S">secret</text:span>here</text:p>'
+    assert "\n\nseen here\n\n" in read(samples.make_odt(style + line))
 
 
 def test_a_document_of_word_in_one_xml_file_is_read() -> None:

@@ -58,7 +58,7 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
         read_attribute(style, "name")
         for style in iter_local(root, "style")
         if any(
-            read_attribute(one, "display") == "false"
+            read_attribute(one, "display") in ("false", "none")
             or read_attribute(one, "visibility") == "hidden"
             for one in style
         )
@@ -78,7 +78,13 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
                 text = _join(_iter_opendocument(inner, lists, 0))
                 ends.append(f"[chart]\n{text}" if is_chart else text)
     for one in root.iter() if hidden else ():
-        if local_name(one) in ("table", "page") and read_attribute(one, "style-name") in hidden:
+        if read_attribute(one, "style-name") not in hidden:
+            continue
+        if local_name(one) == "span":
+            tail = one.tail
+            one.clear()
+            one.tail = tail
+        elif local_name(one) in ("table", "page"):
             one.attrib = {"{}name": f"{read_attribute(one, 'name')} (hidden)"}
     raised = {
         read_attribute(style, "name")

@@ -6,13 +6,20 @@ import re
 
 from striprtf.striprtf import rtf_to_text
 
-#: Beginning of the group of a footnote, a comment or the text of a box. Source: RTF 1.9.1.
-_NOTE = re.compile(rb"\{(?:\\\*)?\\(footnote|annotation|shptxt)(?![a-z])")
+#: Beginning of the group of a footnote, a comment or the text of a box, or of a text that is
+#: deleted or hidden. Source: RTF 1.9.1.
+_NOTE = re.compile(
+    rb"\{(?:\\\*)?\\(footnote|annotation|shptxt)(?![a-z])"
+    rb"|\{(?!\\rtf)(?:\\[a-z]+-?\d*\s?)*?\\(?:deleted|v)(?![a-z\d])"
+)
 _BRACE = re.compile(rb"\\[\\{}]|([{}])")
 
 
 def read_rtf(data: bytes) -> str:
-    """Return the text, with notes and comments in brackets, and text boxes at the end."""
+    """Return the text, with notes and comments in brackets, and text boxes at the end.
+
+    Deleted and hidden texts are left out.
+    """
     text: str = rtf_to_text(_show_notes(data).decode("latin-1"), errors="replace")
     # RTF writes an emoji as two surrogates.
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -27,8 +34,11 @@ def _show_notes(data: bytes) -> bytes:
         if end is None:
             break
         content = data[note.end() : end]
+        if note[1] is None and b"\\v0" in content:  # its end is shown
+            continue
         if note[1] == b"shptxt":  # within groups that striprtf leaves out
             boxes.append(b"\\par {%s}" % content)
+        if note[1] in (b"shptxt", None):
             content = b""
         pieces += [data[at : note.start()], b"{ [%s]" % content if content else b"{"]
         at = end
