@@ -975,6 +975,8 @@ def test_single_digits_of_a_row_and_split_words_of_a_pdf_are_read() -> None:
         "0 -14 Td (tion of Anglo-) Tj 0 -14 Td (Saxons) Tj ET"
     )
     assert read(samples.make_pdf(page)) == "1 2 3\na function of Anglo-Saxons"
+    raised = "BT /F1 12 Tf 72 700 Td (x) Tj /F1 8 Tf 7 5 Td (2) Tj /F1 12 Tf 6 -5 Td (= 9) Tj ET"
+    assert read(samples.make_pdf(raised)) == "x 2= 9"
 
 
 def test_the_values_of_a_form_are_read_beside_their_labels() -> None:

@@ -173,7 +173,8 @@ def _write_gap(reader: pypdfium2.PdfTextPage, at: int) -> str:
         return "\n"
     _, low, right, high = reader.get_charbox(at - 1)
     left, bottom, _, top = reader.get_charbox(at + 2)
-    return " " if left > right and low < (bottom + top) / 2 < high else "\n"
+    is_level = abs(low + high - bottom - top) < 2 * max(high - low, top - bottom)  # or raised
+    return " " if left > right - 1 and is_level else "\n"
 
 
 def _has_large_picture(page: pypdfium2.PdfPage) -> bool:
