@@ -152,16 +152,18 @@ def add_approval(
     return True
 
 
-def measure_run(db: peewee.Database, run: int) -> int:
-    """Return the bytes of a run's request and steps that no call of the run counts yet."""
+def measure_run(db: peewee.Database, run: int, request_bytes: int = 0) -> int:
+    """Return the bytes of a run's request and steps that no call of the run counts yet.
+
+    :param request_bytes: The size of its request if it is known: SQLite reads a long one for it.
+    """
 
     def add_up(of_run: peewee.Field[Any], size: Any) -> int:
         sizes = of_run.model.select(peewee.fn.SUM(size)).where(of_run == run)
         return int(sizes.scalar(db) or 0)
 
-    held = add_up(Run.id, length_of(Run.request)) + add_up(
-        RunCheckpoint.run, length_of(RunCheckpoint.data)
-    )
+    held = request_bytes or add_up(Run.id, length_of(Run.request))
+    held += add_up(RunCheckpoint.run, length_of(RunCheckpoint.data))
     return max(0, held - add_up(RunApproval.run, RunApproval.size_bytes))
 
 

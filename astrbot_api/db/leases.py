@@ -98,10 +98,10 @@ def find_skew_s(db: peewee.Database) -> float:
     return time.time() - float(now_s)
 
 
-def end_leases(db: peewee.Database, worker_ids: Collection[str]) -> None:
-    """Let the leases of dead workers expire now."""
+def end_leases(db: peewee.Database, worker_ids: Collection[str], lease_s: float) -> None:
+    """End the leases of dead workers, as if they had been silent since now."""
     ended = Worker.worker_id.in_(list(worker_ids)) & (Worker.lease_until > _now(db))
-    Worker.update(lease_until=_now(db)).where(ended).execute(db)
+    Worker.update(lease_until=_now(db) - lease_s).where(ended).execute(db)
 
 
 def drop_lease(db: peewee.Database, worker_id: str) -> None:

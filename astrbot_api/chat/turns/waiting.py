@@ -79,13 +79,17 @@ class Waits:
             for call in needed.calls
         ]  # fmt: skip
 
+        # The request was too long to store when the turn began.
+        request = pack_waiting(turn) if turn.pinned.is_set() else None
+        request_bytes = len(request.encode()) if request else 0
+
         def ask(db: peewee.Database) -> None:
             if not ownership.is_owner(db, turn.number, turn.worker_id):
                 raise RunLost
-            if turn.pinned.is_set():  # the request was too long to store when the turn began
-                runs.store_request(db, turn.number, pack_waiting(turn))
+            if request is not None:
+                runs.store_request(db, turn.number, request)
             first = not approvals.was_asked(db, turn.number)
-            held_bytes = approvals.measure_run(db, turn.number)
+            held_bytes = approvals.measure_run(db, turn.number, request_bytes)
             for call, event in zip(needed.calls, asked, strict=True):
                 if approvals.add_approval(
                     db, event["data"]["id"], turn.number, call_id=call.id, tool=call.name,
