@@ -13,7 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from astrbot_api.cli.main import main
-from astrbot_api.db import key_secrets, keys
+from astrbot_api.db import key_secrets, keys, keyuse
+from astrbot_api.db.audit import list_entries
+from astrbot_api.errors import OutcomeUnknown, StorageError
 
 from ..query_plans import explain
 from .conftest import Api
@@ -59,6 +61,30 @@ def test_a_key_is_checked_by_one_indexed_read(api: Api) -> None:
         plan = explain(db, key_secrets.FIND_VALID)
     assert not [step for step in plan if "SCAN" in step]
     assert [step for step in plan if "USING INDEX" in step and "digest" in step]
+
+
+@pytest.mark.parametrize(
+    ("error", "counted"), [(StorageError("It is full."), 1), (OutcomeUnknown("Perhaps."), 0)]
+)
+def test_usage_is_counted_after_an_outage_but_never_twice(
+    api: Api, monkeypatch: pytest.MonkeyPatch, error: StorageError, counted: int
+) -> None:
+    def fail(job: Any) -> Any:
+        raise error
+
+    usage = api.state.keys.usage
+    api.state.worker.chores.close()
+    api.get("/api/v1/keys/self")
+    with monkeypatch.context() as patched:
+        patched.setattr(api.state.db, "write", fail)
+        with pytest.raises(StorageError):
+            usage.flush()
+    usage.flush()
+    with api.state.db.read() as db:
+        days, entries = keyuse.list_days(db, 1), list_entries(db)
+    assert sum(one["requests"] for one in days) == counted
+    uses = [one for one in entries if one["action"] == "key_first_used"]
+    assert [one["address"] for one in uses] == ["127.0.0.1"] * counted
 
 
 def test_the_command_line_creates_lists_and_revokes_keys(run_keys: Callable[..., Result]) -> None:
