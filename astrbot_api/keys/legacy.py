@@ -104,12 +104,11 @@ class LegacyKeys:
             return known  # another request was first
         for legacy in left:
             if (fingerprint, legacy.key_id) in self._wrong:
-                continue
+                continue  # a parallel request with the same secret has found this out
             budget = self._budget_of(legacy.key_id)
             if not (budget.has_room() and self._worker_budget.has_room()):
                 raise _busy()
             if run_hash(legacy.matches, secret):
-                self._budgets.pop(legacy.key_id)
                 self._store.write(partial(replace_hash, key_id=legacy.key_id, secret=secret))
                 with self._store.read() as db:
                     return find_valid_key(db, secret)

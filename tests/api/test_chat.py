@@ -264,6 +264,20 @@ def test_a_tool_that_never_returns_does_not_block_the_turn(make_scripted: Any) -
     release.set()
 
 
+def test_a_turn_ends_if_code_exits_and_blocks_no_later_one(make_scripted: Any) -> None:
+    def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
+        if messages[-1]["content"] == "exit":
+            raise SystemExit
+        yield TextDelta("hello")
+
+    api, _ = make_scripted(answer, agent="titles = false")
+    assert [one["type"] for one in api.chat("exit", session_id="s")[-2:]] == [
+        "message_saved",
+        "end",
+    ]
+    assert api.chat("hi", session_id="s")[-3]["data"] == "hello"
+
+
 def test_the_model_names_a_new_session(make_scripted: Any) -> None:
     def answer(messages: list[ModelMessage]) -> Iterator[Delta]:
         yield TextDelta('"A short title"' if "title" in str(messages[0]) else "hello")

@@ -275,6 +275,17 @@ def test_a_queued_turn_can_be_stopped_before_it_starts(talking: Talking) -> None
     assert first.wait()[-3]["data"] == "one two three"
 
 
+def test_a_queued_turn_that_another_worker_has_ended_shows_its_end(talking: Talking) -> None:
+    api, model, first = talking
+    second = Background(api, message="later")
+    run_id = wait_for(lambda: len(found := active_runs(api)) == 2 and found)[1]
+    ended = Run.update(worker_id="other", status="stopped", finished_at=1)
+    api.state.db.write(lambda db: ended.where(Run.run_id == run_id).execute(db))
+    model.go_on.set()
+    first.wait()
+    assert [one["type"] for one in second.wait()[-2:]] == ["run_started", "end"]
+
+
 def test_without_a_username_a_stop_reaches_only_turns_of_the_key(talking: Talking) -> None:
     api, model, chat = talking
     path = "/api/v1/chat/sessions/s/stop"

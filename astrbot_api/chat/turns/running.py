@@ -26,7 +26,7 @@ from ...runtime.tracing import NO_TRACING, Span, Tracing, hash_name, set_current
 from .answering import Answer, AnswerServices
 from .fold import take_back
 from .opening import TurnOpener
-from .order import SessionOrder
+from .order import wait_for_earlier_turns
 from .outcome import LOST, Outcome, RunLost
 from .turn import OpenTurn, TurnRequest
 
@@ -63,7 +63,6 @@ class Runs:
         self._active: dict[str, OpenTurn] = {}
         self._memory = services.memory
         self._reservations: dict[str, Reservation] = {}
-        self._order = SessionOrder(store, services.handover)
         self._draining = self._closing = self._leaving = False
         self._idle = threading.Event()
         self._idle.set()
@@ -228,7 +227,7 @@ class Runs:
         try:
             if turn.ahead:
                 began = time.monotonic()
-                if not self._order.wait(turn):
+                if not wait_for_earlier_turns(self._store, self._handover, turn):
                     return
                 self._metrics.note_run(turn.run_id, "running")
                 self._metrics.queue_s.observe(time.monotonic() - began)
@@ -263,7 +262,6 @@ class Runs:
                     reservation.resize(0)
             if not self._active:
                 self._idle.set()
-        self._order.wake(turn.session.id)
 
     def _begin_span(self, turn: OpenTurn, traceparent: str | None = None) -> Span:
         return self._tracing.begin(
