@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import io
 import json
 import os
+import queue
 import sys
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ pytest.importorskip("mcp", reason="the extra mcp is not installed: make test")
 from astrbot_api.mcp.sidecar import http as mcp_http
 from astrbot_api.mcp.sidecar import session as mcp_session
 from astrbot_api.mcp.sidecar import stdio as mcp_stdio
+from astrbot_api.mcp.sidecar.calling import CallFailed
 from astrbot_api.mcp.sidecar.http import UrlServer
 from astrbot_api.mcp.sidecar.hub import Hub
 from astrbot_api.mcp.sidecar.process import LogLimit
@@ -333,6 +336,80 @@ def test_the_end_of_the_older_transport_is_noticed_without_a_call(
 
     with run_http_server("--sse") as (process, url):
         asyncio.run(scenario(process, url))
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "502 Bad Gateway"])
+def test_a_rejected_message_of_the_older_transport_fails_the_call_and_opens_a_new_session(
+    status: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(url: str) -> Any:
+        reached: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        definition = {"name": "odd", "url": url, "headers": {}, "transport": "sse"}
+        session = ServerSession(definition, lambda: reached[session.status].set(), first_pause_s=0)
+        async with asyncio.timeout(LIMIT_S):
+            await reached["running"].wait()
+            reached["running"].clear()
+            with pytest.raises(CallFailed) as failed:
+                await session.execute({"tool": "ping", "arguments": {}}, ignore)
+            await reached["running"].wait()
+            answer = await session.execute({"tool": "ping", "arguments": {}}, ignore)
+            await session.stop()
+        return str(failed.value), answer
+
+    with serve(OlderServer(status)) as url:
+        said, answer = asyncio.run(scenario(url))
+    fault = f"MCP server odd rejected a message: HTTP {status[:3]};"
+    assert said == f"the {fault} it is being restarted"
+    assert fault in caplog.text
+    assert answer == (False, [{"type": "text", "text": "pong"}])
+
+
+class OlderServer:
+    """A server with HTTP+SSE that rejects the first call of its tool.
+
+    :param status: Status of the rejection.
+    """
+
+    def __init__(self, status: str) -> None:
+        self._status = status
+        self._called = False
+        self._streams: list[queue.Queue[Any]] = []
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        if environ["REQUEST_METHOD"] == "GET":
+            self._streams.append(queue.Queue())
+            start_response("200 OK", [("Content-Type", "text/event-stream")])
+            return self._stream(self._streams[-1])
+        sent = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+        accepted = sent["method"] != "tools/call" or self._called
+        self._called = self._called or not accepted
+        start_response("202 Accepted" if accepted else self._status, [])
+        if accepted and "id" in sent:
+            answer = self._answer(sent["method"], sent.get("params"))
+            self._streams[-1].put({"jsonrpc": "2.0", "id": sent["id"], **answer})
+        return []
+
+    def _stream(self, messages: queue.Queue[Any]) -> Iterator[bytes]:
+        yield b"event: endpoint\ndata: /messages\n\n"
+        while messages is self._streams[-1]:
+            with contextlib.suppress(queue.Empty):
+                message = json.dumps(messages.get(timeout=0.1))
+                yield f"event: message\ndata: {message}\n\n".encode()
+            yield b": alive\n\n"  # fails once the client is gone
+
+    def _answer(self, method: str, params: Any) -> dict[str, Any]:
+        results = {
+            "initialize": lambda: {
+                "protocolVersion": params["protocolVersion"],
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": "older", "version": "1"},
+            },
+            "tools/list": lambda: {"tools": [{"name": "ping", "inputSchema": {"type": "object"}}]},
+            "tools/call": lambda: {"content": [{"type": "text", "text": "pong"}]},
+        }
+        if method not in results:
+            return {"error": {"code": -32601, "message": "Method not found"}}
+        return {"result": results[method]()}
 
 
 async def talk(program: str, take: Callable[[Any, Any], Awaitable[None]]) -> str:

@@ -78,9 +78,10 @@ class UrlServer:
         self._failed, self._rejected = 0, False
         self._auth: httpx2.Auth | None = None
 
-    def connect(self) -> Any:
+    def connect(self, on_fault: Callable[[str], None]) -> Any:
         """Return a transport for one session of the SDK's ``Client``.
 
+        :param on_fault: Called with the reason when the session must end.
         :raises OSError: when a file of the OAuth settings cannot be read.
         """
         _adapt_sdk()
@@ -88,7 +89,8 @@ class UrlServer:
         if "oauth" in self._definition and self._auth is None:
             self._auth = make_auth(self._definition)
         client = partial(_make_client, self._definition, self._note, self._auth)
-        return (_connect_sse if self._sse else _connect_http)(self._definition["url"], client)
+        url = self._definition["url"]
+        return _connect_sse(url, client, on_fault) if self._sse else _connect_http(url, client)
 
     def switch_transport(self) -> bool:
         """Switch to the other transport if the failed session suggests it.
@@ -125,15 +127,41 @@ class UrlServer:
 
 @contextlib.asynccontextmanager
 async def _connect_sse(
-    url: str, make_client: Callable[[], httpx2.AsyncClient]
+    url: str, make_client: Callable[[], httpx2.AsyncClient], on_fault: Callable[[str], None]
 ) -> AsyncIterator[Any]:
-    """Connect to a server with the HTTP+SSE transport of 2024-11-05."""
+    """Connect to a server with the HTTP+SSE transport of 2024-11-05.
+
+    After a message that cannot be sent, the SDK sends no more, but keeps the stream open.
+    """
 
     def make(*_: Any, **options: Any) -> httpx2.AsyncClient:
-        return make_client()
+        client = make_client()
+        client.send = partial(_send, client.send, on_fault)  # type: ignore[method-assign]
+        return client
 
     async with sse.sse_client(url, httpx_client_factory=make) as streams:
         yield streams
+
+
+async def _send(
+    send: Callable[..., Any],
+    on_fault: Callable[[str], None],
+    request: httpx2.Request,
+    **options: Any,
+) -> httpx2.Response:
+    """Send a request, and report a message that the server has not accepted."""
+    fault = ""
+    try:
+        response: httpx2.Response = await send(request, **options)
+        if response.status_code >= 400:
+            fault = f"rejected a message: HTTP {response.status_code}"
+        return response
+    except Exception:
+        fault = "cannot be reached"
+        raise
+    finally:
+        if fault and request.method == "POST":
+            on_fault(fault)
 
 
 @contextlib.asynccontextmanager

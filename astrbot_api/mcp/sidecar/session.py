@@ -196,7 +196,7 @@ class ServerSession:
         return self._url_server.explain(text) if self._url_server else text
 
     def _explain_end(self) -> str:
-        said = (self._stdio and self._stdio.fault) or "ended during the call"
+        said = (self._stdio and self._stdio.fault) or self._fault or "ended during the call"
         return f"the MCP server {self.name} {said}; it is being restarted"
 
     async def _keep_running(self) -> None:
@@ -231,10 +231,8 @@ class ServerSession:
             self._url_server = UrlServer(self._definition)
         opened = False
         try:
-            server = self._stdio or self._url_server
-            transport = repair_transport(
-                self.name, server.connect(), self._note_unsupported, self._lost.set
-            )
+            inner = self._stdio.connect() if self._stdio else self._url_server.connect(self._fail)
+            transport = repair_transport(self.name, inner, self._note_unsupported, self._lost.set)
             client = Client(transport, message_handler=self._handle, cache=None)
             async with contextlib.AsyncExitStack() as stack:
                 async with asyncio.timeout(_START_TIMEOUT_S):
@@ -242,7 +240,7 @@ class ServerSession:
                 opened = True
                 await self._serve(client)
         except TimeoutError:
-            return "did not respond in time"
+            return self._fault or "did not respond in time"
         except Exception as error:
             if self._stdio is None and not opened and self._url_server.switch_transport():
                 return _SWITCHED
@@ -250,7 +248,12 @@ class ServerSession:
             return ended or f"cannot be used: {self._explain(describe(error))}"
         finally:
             self._lost.set()
-        return (self._stdio and self._stdio.ending) or "was lost"
+        return (self._stdio and self._stdio.ending) or self._fault or "was lost"
+
+    def _fail(self, fault: str) -> None:
+        """End the session for a reason."""
+        self._fault = fault
+        self._lost.set()
 
     async def _serve(self, client: Any) -> None:
         """List tools, resources and prompts now and after each change, until the session ends."""
