@@ -199,9 +199,10 @@ def secure(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
 
-    def make(handle: Callable[[Connection], None]) -> RawEndpoint:
+    def make(handle: Callable[[Connection], None], pause_s: float = 0.0) -> RawEndpoint:
         def handle_tls(connection: Connection) -> None:
             ending = connection._ending
+            time.sleep(pause_s)
             try:
                 tls = context.wrap_socket(connection.sock, server_side=True)
             except (ssl.SSLError, ConnectionError):
@@ -540,6 +541,15 @@ def test_an_address_that_does_not_answer_is_tried_last_from_then_on(
         for first_try_s in (0.2, 1000.0):
             monkeypatch.setattr(connections, "_FIRST_TRY_S", first_try_s)
             assert read(outbound, url) == b"here"
+
+
+def test_a_slow_handshake_has_more_time_than_the_first_of_several_addresses(
+    monkeypatch: pytest.MonkeyPatch, secure: Callable[..., RawEndpoint]
+) -> None:
+    monkeypatch.setattr(connections, "_FIRST_TRY_S", 0.2)
+    outbound = Outbound(find_addresses=lambda host, port: ["127.0.0.1", "127.0.0.2"])
+    with secure(answer_with(b"here"), pause_s=0.6) as endpoint:
+        assert read(outbound, f"https://secure.test:{port_of(endpoint)}/") == b"here"
 
 
 def test_a_dead_idle_connection_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
