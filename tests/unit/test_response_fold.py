@@ -73,3 +73,10 @@ def test_a_call_of_the_clients_that_was_taken_back_leaves_the_form_to_be_checked
     )
     assert shown[-1]["type"] == "response.failed"
     assert shown[-1]["response"]["error"]["message"] == "No is wrong"
+
+
+def test_a_run_with_an_error_has_failed_even_if_its_end_is_not_stored() -> None:
+    fold = make_fold()
+    shown = play(fold, say("It is"), events.error(RUN, "storage_error", "The disk is full."))
+    assert shown[-1]["response"]["status"] == "failed"
+    assert shown[-1]["response"]["error"]["message"] == "The disk is full."
