@@ -654,6 +654,30 @@ def test_a_reply_that_cannot_be_stored_still_shows_its_text(
     assert (error["code"], error["data"]) == ("storage_error", "The answer could not be stored.")
 
 
+@pytest.mark.parametrize("ended_by", ["this worker", "another"])
+def test_an_end_that_cannot_be_stored_is_stored_later(
+    talking: Talking, monkeypatch: pytest.MonkeyPatch, ended_by: str
+) -> None:
+    api, model, chat = talking
+    api.state.worker.chores.close()
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise peewee.OperationalError("disk full")
+
+    with monkeypatch.context() as full:
+        full.setattr(runs, "finish_run", fail)
+        model.go_on.set()
+        assert "storage_error" in [one.get("code") for one in chat.wait()]
+    (run_id,) = active_runs(api)
+    if ended_by == "another":
+        ended = Run.update(worker_id="other", status="interrupted", finished_at=1)
+        api.state.db.write(lambda db: ended.execute(db))
+    api.state.chat.outcomes.retry()
+    status = api.get(f"/api/v1/chat/runs/{run_id}").get_json()["data"]["status"]
+    assert status == ("interrupted" if ended_by == "another" else "failed")
+    assert not api.state.chat.outcomes._unstored
+
+
 def test_another_worker_sends_the_events_of_a_stored_reply(api: Api) -> None:
     stream = api.post_chat(username="alice", session_id="s", message="hi").get_data()
     run_id = run_id_of(stream)
