@@ -105,9 +105,10 @@ class RawServer:
     def _find_result(self, method: str, params: dict[str, Any], number: Any) -> Any:
         if method == "initialize":
             named = ("tools", "resources", "prompts")
+            usual = {one: {} for one in named if one == "tools" or one in self.script}
             return {
                 "protocolVersion": "2025-06-18",
-                "capabilities": {one: {} for one in named if one == "tools" or one in self.script},
+                "capabilities": self.script.get("capabilities", usual),
                 "serverInfo": {"name": "raw", "version": "1"},
             }
         if method == "server/discover" and method in self.script:

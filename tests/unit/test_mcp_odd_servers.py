@@ -352,6 +352,13 @@ def test_an_error_with_the_code_of_a_lost_connection_does_not_end_the_session() 
     use({"results": {"limited": {"error": error}}}, call)
 
 
+def test_the_tools_of_a_server_without_capabilities_are_read() -> None:
+    async def call(started: Started) -> None:
+        assert "echo" in names(started.session)
+
+    use({"capabilities": {}}, call)
+
+
 def test_a_changed_list_is_read_again() -> None:
     async def call(started: Started) -> None:
         assert (await started.call("change"))[1] == [text("changed")]

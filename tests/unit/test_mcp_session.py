@@ -173,6 +173,7 @@ class Forgetful:
     :param body: Its body.
     :param text: Description of the tool, and its result.
     :param streams: Whether responses are event streams.
+    :param kind: Type of the other responses.
     :param forgets: Whether it forgets its sessions after each call.
     """
 
@@ -184,8 +185,9 @@ class Forgetful:
         text: str = "x",
         streams: bool = False,
         forgets: bool = True,
+        kind: str = "application/json",
     ) -> None:
-        self.forgets = forgets
+        self.forgets, self.kind = forgets, kind
         self.status, self.body, self.text, self.streams = status, body, text, streams
         self.sessions: list[str] = []
         self.began = 0
@@ -194,7 +196,7 @@ class Forgetful:
         asked = json.loads(
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) or b"{}"
         )
-        method, kind = asked.get("method"), ("Content-Type", "application/json")
+        method, kind = asked.get("method"), ("Content-Type", self.kind)
         if method == "initialize":
             self.began += 1
             self.sessions = [f"s{self.began}"]
@@ -295,6 +297,13 @@ def test_a_text_cut_in_half_an_emoji_is_read(streams: bool) -> None:
     with serve(server) as url:
         [answer] = use_url(f"{url}/mcp", {"tool": "t", "arguments": {}})
     assert answer == (False, [{"type": "text", "text": "a?"}])
+
+
+@pytest.mark.parametrize("kind", ["text/plain; charset=utf-8", "application/octet-stream"])
+def test_json_of_another_type_is_read(kind: str) -> None:
+    with serve(Forgetful("404 Not Found", kind=kind)) as url:
+        [answer] = use_url(f"{url}/mcp", {"tool": "t", "arguments": {}})
+    assert answer == (False, [{"type": "text", "text": "x"}])
 
 
 def test_an_invalid_response_is_named_in_one_line() -> None:

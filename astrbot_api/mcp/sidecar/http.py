@@ -31,6 +31,9 @@ _OLDER_STATUSES = frozenset({400, 404, 405})
 #: servers of the TypeScript SDK's examples respond with 400.
 _LOST_STATUSES = frozenset({400, 404})
 
+#: Types with which hand-written servers send JSON. The SDK would not read it.
+_UNTYPED = ("", "text/plain", "text/json", "application/octet-stream")
+
 #: Error text of the SDK for a failed request without an error of the protocol.
 _HIDDEN = "Server returned an error response"
 
@@ -208,6 +211,9 @@ class _Bounded(httpx2.AsyncBaseTransport):
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             await response.aclose()
             raise httpx2.RemoteProtocolError("a compressed response, which was not accepted")
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind in _UNTYPED:
+            response.headers["content-type"] = "application/json"
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
             response.stream = _BoundedStream(response.stream)
         return response

@@ -34,6 +34,8 @@ async def list_offers(name: str, client: Any) -> dict[str, Any]:
     resources = Kept(name, "resource", MAX_LISTED)
     if can.tools is not None:
         await _keep_pages(client.list_tools, "tools", describe_tool, tools)
+    elif can.resources is None and can.prompts is None:  # hand-written servers name nothing
+        await _try_pages(name, client.list_tools, "tools", describe_tool, tools)
     if can.resources is not None:
         for fetch, field in (
             (client.list_resources, "resources"),
