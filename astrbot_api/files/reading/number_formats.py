@@ -106,6 +106,8 @@ def read_format(code: str) -> Callable[[str], str] | None:
     if others and not first.condition:
         first.condition = ">" if others[1:] else ">="
         others[0].condition = others[0].condition or "<"
+    for one in sections:  # only its colour may show that a number is negative
+        one.is_signed = sum(one.texts == other.texts for other in sections) > 1
 
     def write(stored: str) -> str:
         try:
@@ -150,6 +152,7 @@ class _Section:
 
     def __init__(self) -> None:
         self.condition = ""
+        self.is_signed = False
         self._operand = Decimal(0)
         #: Places of digits, which are true if they show 0, and texts between them.
         self._whole: list[bool | str] = []
@@ -197,6 +200,11 @@ class _Section:
             self._commas = 0  # at the end, each one divides by a thousand
             self._whole.append(mark == "0")
 
+    @property
+    def texts(self) -> tuple[str, str]:
+        """The texts around the number."""
+        return self._head.strip(), self._tail.strip()
+
     def accepts(self, value: Decimal) -> bool:
         return not self.condition or _TESTS[self.condition](value, self._operand)
 
@@ -226,6 +234,6 @@ class _Section:
             elif digits or one:
                 pieces.append(digits.pop() if digits else "0")
         pieces += reversed(digits)
-        is_signed = value < 0 and self.condition not in ("<", "<=")
+        is_signed = value < 0 and (self.is_signed or self.condition not in ("<", "<="))
         pieces += [self._head, "-" if is_signed and (whole + decimals).strip("0") else ""]
         return "".join(reversed(pieces))
