@@ -739,6 +739,8 @@ def test_a_sheet_of_opendocument_is_read_as_it_is_shown() -> None:
         "<text:p>03.02.26 14:05</text:p></table:table-cell>"
         '<table:table-cell office:value-type="currency" office:value="12.5">'
         "<text:p>12,50 €</text:p></table:table-cell>"
+        '<table:table-cell office:value="-5"><text:p>5,00 €</text:p></table:table-cell>'
+        '<table:table-cell office:value="-5"><text:p>(5)</text:p></table:table-cell>'
     )
     sheet = (
         f"<office:document-content{spaces}><office:automatic-styles>"
@@ -751,7 +753,7 @@ def test_a_sheet_of_opendocument_is_read_as_it_is_shown() -> None:
     kind = "application/vnd.oasis.opendocument.spreadsheet"
     archive = samples.make_archive({"content.xml": sheet, "mimetype": kind})
     assert read(archive, "a.ods").startswith(
-        "## Old (hidden)\n\n| #N/A | [Ann: Late] 2026-02-03 14:05:00 | 12,50 € |\n"
+        "## Old (hidden)\n\n| #N/A | [Ann: Late] 2026-02-03 14:05:00 | 12,50 € | -5,00 € | (5) |\n"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import BinaryIO
@@ -22,6 +23,9 @@ _MAX_FLAT_BYTES = 16 * 2**20
 
 #: Maximum size of the XML of a spreadsheet that is read with its formats and comments, in bytes.
 _MAX_TREE_BYTES = 8 * 2**20
+
+#: A number with its currency, but no sign, bracket or arrow.
+_UNSIGNED = re.compile(r"[\w\s.,%$€£¥￥]{0,30}[1-9][\w\s.,%$€£¥￥]{0,30}")
 
 #: Maximum repetitions of a cell or row. Empty cells repeat up to the edge of the sheet.
 _MAX_REPEATED = 100
@@ -180,7 +184,10 @@ def _write_cell(cell: ET.Element) -> str:
     for one in [one for one in cell if date and local_name(one) == "p"]:
         one.clear()
         one.text, date = date.replace("T", " "), ""
-    return _odf_text(cell)
+    text = _odf_text(cell)
+    is_negative = read_attribute(cell, "value").startswith("-")
+    # Only the colour of some numbers shows that they are negative.
+    return f"-{text}" if is_negative and _UNSIGNED.fullmatch(text) else text
 
 
 def _repeated(element: ET.Element, name: str) -> int:
