@@ -9,8 +9,8 @@ from flask import Response, request
 from ..db import deliveries
 from ..db.deliveries import DeliveryRow
 from ..errors import ApiError
-from ..http.blueprint import read_json_object
 from ..http.envelope import ok
+from ..http.json_body import read_json_object
 from ..http.state import get_state
 from ..im.proactive import Sending
 from ..runtime.clock import to_iso

@@ -14,7 +14,7 @@ from flask import Flask, Response, request
 from ..config.settings import Settings
 from ..errors import ApiError
 from ..http.auth import require_secret
-from ..http.blueprint import read_json_object
+from ..http.json_body import read_json_object
 
 #: Method and path below ``/api`` -> endpoint.
 _SAME = {

@@ -11,9 +11,9 @@ from ..db import audit, keys, keyuse, session_keys, stored
 from ..db import statistics as figures
 from ..db.owners import find_session_end
 from ..errors import ApiError
-from ..http.blueprint import read_json_object
 from ..http.configs.routes import describe_config
 from ..http.envelope import ok
+from ..http.json_body import read_json_object
 from ..http.state import get_state
 from ..runtime.clock import now_us
 from .access import AdminBlueprint, get_address, get_login, read_cursor

@@ -11,8 +11,8 @@ from flask import Response, request
 from ..db import keys
 from ..db.audit import AuditEntry, key_entry, write_audited
 from ..errors import ApiError, refuse
-from ..http.blueprint import read_json_object
 from ..http.envelope import ok
+from ..http.json_body import read_json_object
 from ..http.state import get_state
 from ..keys.rules import read_rules
 from ..runtime.clock import now_us

@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Response, request
 
 from ..errors import ApiError, refuse
-from ..http.blueprint import read_json_object
 from ..http.envelope import ok
+from ..http.json_body import read_json_object
 from ..http.state import get_state
 from .access import (
     BROWSER_COOKIE,

@@ -10,7 +10,8 @@ from flask import Response, request
 from ...errors import ApiError
 from ...im.adapter import BadSignature, InboundRequest
 from ..auth import make_reservation
-from ..blueprint import ApiBlueprint, check_coding
+from ..blueprint import ApiBlueprint
+from ..json_body import check_coding
 from ..request_body import read_body
 from ..schemas import plain_response
 from ..state import get_state

@@ -19,7 +19,7 @@ from ...files.incoming import PIECE_BYTES, Incoming, Sender
 from ...files.names import find_file_name
 from ...keys.caller import Caller
 from ...runtime.threads import let_others_run
-from ..blueprint import check_coding
+from ..json_body import check_coding
 from ..request_body import check_again_if_slow, check_is_passed, reading
 
 #: Maximum size of boundaries, headers and ignored fields together.

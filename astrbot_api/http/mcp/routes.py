@@ -13,10 +13,11 @@ from ...db.idempotency import ClientKey
 from ...errors import ApiError
 from ...runtime.threads import let_others_run
 from ..auth import require_scope
-from ..blueprint import ApiBlueprint, read_json
+from ..blueprint import ApiBlueprint
 from ..chat.modes import RUN_HEADER
 from ..cors import is_of_host, is_of_named_origin
 from ..idempotency import CODES, PARAMETER, read_client_key
+from ..json_body import read_json
 from ..openai.answering import answer_json, wait_for_answer
 from ..sse import stream_response
 from ..state import get_state
