@@ -139,6 +139,20 @@ def test_the_socket_of_a_dead_process_is_removed(tmp_path: Path) -> None:
     signals.close()
 
 
+def test_a_socket_on_a_read_only_disk_does_not_disturb_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signals = open_signals(Settings(data_dir=tmp_path))
+    signals.start()
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:  # root may write everywhere
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    signals.close()
+    assert list((tmp_path / "run").iterdir())
+
+
 def test_signals_work_in_a_folder_with_a_long_name(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 100)
     folder.mkdir()

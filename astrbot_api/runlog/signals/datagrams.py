@@ -82,7 +82,8 @@ class DatagramSignals:
         with own.sender, contextlib.suppress(OSError):
             # A datagram to itself ends the wait of recv; closing the socket would not.
             own.sender.sendto(b"", str(own.path))
-        own.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # for example on a read-only file system
+            own.path.unlink()
 
     def _try_open(self) -> _Sockets | None:
         try:
