@@ -87,7 +87,9 @@ class Pickups:
             resumes here or elsewhere, or later.
         :raises StorageError: if the database or the journal is unavailable.
         """
-        lost = not run.released and run.pickups >= self._settings.max_pickups
+        # Not a worker that left the turn while it could not reach the database.
+        died = not run.released and not self._lease.holds(run.worker_id)
+        lost = died and run.pickups >= self._settings.max_pickups
         if lost or run.stop_requested_at is not None:
             return run
         try:
@@ -98,7 +100,6 @@ class Pickups:
         if not self._runs.has_room:
             return None
         silent_s, worker_id = self._find_silence(run), self._lease.get_worker_id()
-        died = not run.released
         if not self._store.write(lambda db: ownership.take_run(db, run, worker_id, counted=died)):
             return None
         taken = replace(
