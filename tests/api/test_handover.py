@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.calling import OUTCOME_UNKNOWN
-from astrbot_api.chat.turns import handover
+from astrbot_api.chat.turns import checkpoints, handover
 from astrbot_api.db.runs import BEFORE_CALLS
 from astrbot_api.errors import OutcomeUnknown, StorageError
 from astrbot_api.testing.scripted_model import Step
@@ -272,6 +272,21 @@ def test_a_call_interrupted_by_a_handover_is_not_repeated(
     assert sorted(a for a, _ in tools.added) == [1, 2, 3]
     (shown,) = of_type(events, "complete")
     assert OUTCOME_UNKNOWN in shown["data"]
+
+
+def test_a_run_that_no_worker_can_continue_is_not_handed_over(
+    make_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "_MAX_BYTES", 10)
+    steps = Steps(2)
+    stopping = make_worker(steps, tools=Tools().make())
+    heir = make_heir(make_worker, Steps(), tools=Tools().make())
+    stream = Stream(stopping)
+    assert steps.holding.wait(LIMIT_S)
+    stopping.api.state.chat.runs.drain()
+    steps.never.set()
+    assert [one["type"] for one in stream.read()[-4:]] == ENDED
+    assert not heir.model.seen
 
 
 def test_a_run_that_no_worker_can_continue_ends_with_an_error(

@@ -25,6 +25,7 @@ from astrbot_api.db import checkpoints
 from astrbot_api.db.checkpoints import add_checkpoint
 from astrbot_api.db.messages import find_message
 from astrbot_api.db.models.files import Attachment
+from astrbot_api.db.models.runs import Run
 from astrbot_api.db.runs import RunRow, find_run
 from astrbot_api.errors import OutcomeUnknown, StorageError
 from astrbot_api.events import decode_event
@@ -308,6 +309,19 @@ def test_completed_steps_are_not_repeated(
     assert kinds == ["think", "plain", *["tool_call"] * 2] * 3 + ["think", "plain"]
     assert all("result" in one["tool_calls"][0] for one in result["result"]["message"]
                if one["type"] == "tool_call")  # fmt: skip
+
+
+def test_a_worker_that_has_lost_its_turn_makes_no_call(
+    make_worker: Callable[..., Worker],
+) -> None:
+    tools, steps, taken = Tools(), Steps(1), Run.update(worker_id="other")
+    worker = make_worker(steps, tools=tools.make())
+    worker.open()
+    assert steps.holding.wait(LIMIT_S)
+    worker.api.state.db.write(lambda db: taken.execute(db))
+    steps.never.set()
+    assert worker.api.state.chat.runs.wait_until_idle(LIMIT_S)
+    assert not tools.added
 
 
 def test_no_call_begins_before_its_step_is_stored(

@@ -144,7 +144,7 @@ class Pickups:
             user = messages.find_message(db, run.session, run.user_message or 0)
             rows = checkpoints.list_checkpoints(db, run.id)
             asked = approvals.list_approvals(db, run.id)
-        if text is None or session is None or (user is None and run.user_message is not None):
+        if text is None or session is None:
             raise CannotResume("what it was asked for is not stored")
         packed = unpack_request(text)
         config = self._configs.find_config(packed.config_id)
