@@ -189,7 +189,7 @@ def finish(
     """
     lock_name(db, "delivery", delivery.target)
     payer, size, length = _PAID.execute(db, id=delivery.id).fetchone() or (None, 0, 0)
-    freed = max(0, min(size, length - len(_NO_CONTENT)))
+    freed = min(size, length - len(_NO_CONTENT))
     kept = _write_held(
         db,
         delivery,

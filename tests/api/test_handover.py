@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.calling import OUTCOME_UNKNOWN
-from astrbot_api.chat.turns import checkpoints, handover
+from astrbot_api.chat.turns import checkpoints, handover, opening
 from astrbot_api.db.runs import BEFORE_CALLS
 from astrbot_api.errors import OutcomeUnknown, StorageError
 from astrbot_api.testing.scripted_model import Step
@@ -274,10 +274,14 @@ def test_a_call_interrupted_by_a_handover_is_not_repeated(
     assert OUTCOME_UNKNOWN in shown["data"]
 
 
+@pytest.mark.parametrize("too_long", ["request", "step"])
 def test_a_run_that_no_worker_can_continue_is_not_handed_over(
-    make_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+    make_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch, too_long: str
 ) -> None:
-    monkeypatch.setattr(checkpoints, "_MAX_BYTES", 10)
+    if too_long == "request":
+        monkeypatch.setattr(opening, "pack_request", lambda *args, **options: None)
+    else:
+        monkeypatch.setattr(checkpoints, "_MAX_BYTES", 10)
     steps = Steps(2)
     stopping = make_worker(steps, tools=Tools().make())
     heir = make_heir(make_worker, Steps(), tools=Tools().make())

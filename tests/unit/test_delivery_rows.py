@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.config.settings import Settings
-from astrbot_api.db import deliveries, delivery_claims, leases
+from astrbot_api.db import counting, deliveries, delivery_claims, leases
 from astrbot_api.db.deliveries import DeliveryRow
 from astrbot_api.db.store import Store, open_store
 
@@ -84,8 +84,13 @@ def test_two_workers_never_claim_the_same(store: Store) -> None:
 
 
 def test_a_dead_workers_delivery_is_free_and_its_word_counts_no_more(store: Store) -> None:
-    delivery_id = add(store, "a")
+    def measure() -> int:
+        with store.read() as db:
+            return counting.find_account(db, "k").stored.deliveries_bytes
+
+    delivery_id = add(store, "a", "x" * 1000, payer="k")
     (row,) = claim(store, "gone")
+    stored_bytes = measure()
     with store.read() as db:
         assert delivery_claims.next_due(db) is not None
     (again,) = claim(store, "w1")
@@ -94,7 +99,9 @@ def test_a_dead_workers_delivery_is_free_and_its_word_counts_no_more(store: Stor
         lambda db: delivery_claims.note_progress(db, row, "gone", parts=1, chars=0, platform_ids=[])
     )
     assert not finish(store, row, "gone")
+    assert measure() == stored_bytes
     assert finish(store, again)
+    assert measure() < stored_bytes - 900
 
 
 def test_a_line_that_is_filled_and_emptied_at_once_never_stops(store: Store) -> None:
