@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import click
 
 from ..config.loading import list_misspelt
 from ..config.settings import Settings
-from ..db import keys
+from ..db import failures, keys
 from ..db.audit import AuditEntry, key_entry, write_audited
 from ..db.store import open_store
 from ..errors import AstrBotError
@@ -29,6 +30,8 @@ class Group(click.Group):
     """Prints one line and exits with status 2 after an error of this package or of a file."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        # Each line is printed below, or is a finding of doctor.
+        logging.getLogger(failures.__name__).addHandler(logging.NullHandler())
         try:
             return super().invoke(ctx)
         except AstrBotError as error:
