@@ -19,6 +19,7 @@ from astrbot_api.http import sse
 from astrbot_api.runlog.log import RunLog
 from astrbot_api.runlog.reading import Followers, LogReader
 
+from ..servers import parse_events
 from .conftest import Api
 
 
@@ -147,6 +148,18 @@ def test_a_push_into_an_already_ended_run_is_delivered(api: Api) -> None:
     stream.close()
 
 
+def test_an_ended_stream_leaves_nothing(api: Api) -> None:
+    with api.post_chat(username="alice", message="hi") as answer:
+        run_id = parse_events(answer.get_data())[2]["data"]["run_id"]
+    with api.get(f"/api/v1/chat/runs/{run_id}/stream?username=alice") as answer:
+        assert answer.get_data()
+    service, streams = api.state.chat.service, api.state.chat.streams
+    assert not service._board._open
+    assert not service._followers._waiters
+    assert not streams._taken
+    assert not streams._of_key
+
+
 def test_all_pushed_messages_of_a_session_are_read(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +193,10 @@ def test_a_stream_being_opened_counts_towards_the_limit(
         take(Holder(key))
     assert refused.value.code == code
     seat.release()
-    take(Holder(key)).release()
+    seat.release()  # does nothing
+    take(Holder(key))
+    with pytest.raises(ApiError):
+        take(Holder(key))
 
 
 def test_a_server_without_threads_is_named_in_the_log_once(

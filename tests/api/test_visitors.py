@@ -243,6 +243,13 @@ def test_counters_of_earlier_days_are_deleted(shop: Api) -> None:
     assert shop.state.db.write(visits.purge_visits) == 1
 
 
+def test_a_chat_closes_when_its_key_expires(shop: Api) -> None:
+    admit(shop)
+    over = ApiKey.update(expires_at=1).where(ApiKey.created_by == "widget default")
+    shop.state.db.write(lambda db: over.execute(db))
+    assert refusal(visit(shop)) == (403, "widget_closed")
+
+
 def test_the_owner_disables_and_enables_a_chat_by_its_key(shop: Api) -> None:
     first = admit(shop)
     with shop.state.db.read() as db:
