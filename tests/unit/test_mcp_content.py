@@ -11,7 +11,7 @@ pytest.importorskip("mcp", reason="the extra mcp is not installed: make test")
 import mcp_types as types
 
 from astrbot_api.mcp.sidecar import content as mcp_content
-from astrbot_api.mcp.sidecar.content import Kept, describe_tool, to_parts
+from astrbot_api.mcp.sidecar.content import Kept, describe_tool, to_parts, to_prompt_parts
 from astrbot_api.mcp.sidecar.repairing import repair_result
 
 
@@ -92,6 +92,23 @@ def test_texts_are_cut_together(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parts(*blocks) == [
         text("a" * 8), text("bb"), text("[cut: the text has 5 characters]"),
     ]  # fmt: skip
+
+
+def test_the_note_about_a_cut_prompt_has_the_role_of_its_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mcp_content, "MAX_TEXT_CHARS", 10)
+    said = types.PromptMessage(role="assistant", content=types.TextContent(text="a" * 20))
+    first, note = to_prompt_parts(types.GetPromptResult(messages=[said]))
+    assert (first["text"], note["role"]) == ("a" * 10, "assistant")
+    assert note["text"] == "[cut: the text has 20 characters]"
+
+
+@pytest.mark.parametrize("key", ["content", "contents", "messages"])
+def test_parts_beyond_the_limit_are_not_checked(key: str) -> None:
+    result: dict[str, Any] = {key: [{"role": "user", **text("a")}] * 2_000}
+    repair_result("odd", result)
+    assert len(result[key]) == 500
 
 
 def test_tools_out_of_all_bounds_are_left_out(

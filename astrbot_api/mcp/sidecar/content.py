@@ -93,7 +93,7 @@ def _cut(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
             part = {**part, "text": text[:text_room]}
             text_room -= len(part["text"])
             if len(part["text"]) < len(text):
-                kept += [part, _text(f"[cut: the text has {len(text)} characters]")]
+                kept += [part, {**part, "text": f"[cut: the text has {len(text)} characters]"}]
                 return kept
         kept.append(part)
     return kept

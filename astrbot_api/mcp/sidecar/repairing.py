@@ -16,7 +16,7 @@ import mcp_types
 import orjson
 from pydantic import TypeAdapter
 
-from ..wire import encode
+from ..wire import MAX_PARTS, encode
 from .calling import QUESTIONS
 
 log = logging.getLogger(__name__)
@@ -120,6 +120,10 @@ def repair_result(server: str, result: dict[str, Any]) -> None:
     # Required since 2026-07-28. Hand-written servers omit them, and this client caches nothing.
     result.setdefault("resultType", "complete")
     result |= {"ttlMs": 0, "cacheScope": "private"}
+    for key in ("content", "contents", "messages"):
+        if isinstance(result.get(key), list):
+            # The others are never used. To check 200,000 would block all servers for seconds.
+            del result[key][MAX_PARTS:]
     if isinstance(result.get("tools"), list):
         result["tools"] = repair_tools(server, result["tools"])
     for key, model in _LISTED.items():
