@@ -373,14 +373,45 @@ def test_a_rejected_message_of_the_older_transport_fails_the_call_and_opens_a_ne
     assert answer == (False, [{"type": "text", "text": "pong"}])
 
 
+@pytest.mark.parametrize("method", ["initialize", "tools/list"])
+def test_a_message_rejected_at_the_start_of_the_older_transport_ends_the_start(
+    method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for limit in ("_START_TIMEOUT_S", "_LIST_TIMEOUT_S"):
+        monkeypatch.setattr(mcp_session, limit, 3600.0)
+
+    async def scenario(definition: Mapping[str, Any]) -> None:
+        running = asyncio.Event()
+        session = ServerSession(
+            definition,
+            lambda: running.set() if session.status == "running" else None,
+            first_pause_s=0.001,
+        )
+        async with asyncio.timeout(LIMIT_S):
+            await running.wait()
+            await session.stop()
+
+    with serve(OlderServer("401 Unauthorized", method)) as url:
+        asyncio.run(scenario({"name": "odd", "url": url, "headers": {}, "transport": "sse"}))
+    assert "MCP server odd rejected a message: HTTP 401; restarting" in caplog.text
+
+
+def test_a_session_can_be_stopped_while_it_is_being_closed() -> None:
+    with serve(OlderServer("401 Unauthorized", "tools/list")) as url:
+        definition = {"name": "odd", "url": url, "headers": {}, "transport": "sse"}
+        asyncio.run(until_down(definition))
+
+
 class OlderServer:
-    """A server with HTTP+SSE that rejects the first call of its tool.
+    """A server with HTTP+SSE that rejects one message.
 
     :param status: Status of the rejection.
+    :param rejected: Method of the message; only its first one is rejected.
     """
 
-    def __init__(self, status: str) -> None:
+    def __init__(self, status: str, rejected: str = "tools/call") -> None:
         self._status = status
+        self._rejected = rejected
         self._called = False
         self._streams: list[queue.Queue[Any]] = []
 
@@ -390,7 +421,7 @@ class OlderServer:
             start_response("200 OK", [("Content-Type", "text/event-stream")])
             return self._stream(self._streams[-1])
         sent = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
-        accepted = sent["method"] != "tools/call" or self._called
+        accepted = sent["method"] != self._rejected or self._called
         self._called = self._called or not accepted
         start_response("202 Accepted" if accepted else self._status, [])
         if accepted and "id" in sent:

@@ -101,6 +101,8 @@ class ServerSession:
         self._client: Any = None
         self._url_server: Any = None
         self._stdio: Any = None
+        #: Limit of the current start or list.
+        self._limit = asyncio.timeout(None)
         #: Reason why a running server is unusable, or empty.
         self._fault = ""
         self._lost = asyncio.Event()
@@ -208,6 +210,8 @@ class ServerSession:
         while True:
             started = time.monotonic()
             ending = await self._run_once()
+            if self._task.cancelling():  # the SDK may swallow it while the session is closed
+                return
             if time.monotonic() - started >= _STEADY_S:
                 pause_s, before = self._first_pause_s, ""
             ending = self._redact(ending)
@@ -235,7 +239,7 @@ class ServerSession:
             transport = repair_transport(self.name, inner, self._note_unsupported, self._lost.set)
             client = Client(transport, message_handler=self._handle, cache=None)
             async with contextlib.AsyncExitStack() as stack:
-                async with asyncio.timeout(_START_TIMEOUT_S):
+                async with asyncio.timeout(_START_TIMEOUT_S) as self._limit:
                     await stack.enter_async_context(client)
                 opened = True
                 await self._serve(client)
@@ -251,9 +255,11 @@ class ServerSession:
         return (self._stdio and self._stdio.ending) or self._fault or "was lost"
 
     def _fail(self, fault: str) -> None:
-        """End the session for a reason."""
+        """End the session for a reason, also its start or a list."""
         self._fault = fault
         self._lost.set()
+        with contextlib.suppress(RuntimeError):  # it is no longer waited for
+            self._limit.reschedule(0)
 
     async def _serve(self, client: Any) -> None:
         """List tools, resources and prompts now and after each change, until the session ends."""
@@ -276,7 +282,7 @@ class ServerSession:
 
     async def _list(self, client: Any) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(_LIST_TIMEOUT_S):
+            async with asyncio.timeout(_LIST_TIMEOUT_S) as self._limit:
                 return await list_offers(self.name, client)
         except Exception as error:
             if not self._lost.is_set():
