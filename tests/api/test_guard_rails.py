@@ -233,6 +233,18 @@ def test_a_turn_waits_for_running_ones_that_may_use_up_the_limit(
     assert say(api, key).status_code == 200
 
 
+def test_running_turns_count_towards_the_turns_of_a_day(make_scripted: Callable[..., Any]) -> None:
+    go = threading.Event()
+    api, _ = make_scripted(["Well", go])
+    key = make_key(api, turns_per_day=1)
+    body = {"username": "alice", "message": "hi"}
+    headers = {"X-API-Key": key}
+    first = api.client.post("/api/v1/chat", headers=headers, json=body, buffered=False)
+    assert refusal(say(api, key)) == (429, "budget_exhausted")
+    go.set()
+    assert b'"end"' in first.get_data()
+
+
 def test_turns_per_day_are_limited_until_tomorrow(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -678,7 +678,9 @@ def test_an_end_that_cannot_be_stored_is_stored_later(
     assert not api.state.chat.outcomes._unstored
 
 
-def test_another_worker_sends_the_events_of_a_stored_reply(api: Api) -> None:
+def test_another_worker_sends_the_events_of_a_stored_reply(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stream = api.post_chat(username="alice", session_id="s", message="hi").get_data()
     run_id = run_id_of(stream)
     with api.state.db.read() as db:
@@ -689,7 +691,9 @@ def test_another_worker_sends_the_events_of_a_stored_reply(api: Api) -> None:
     kept = journal.read_after(run.id, 0).events[:-4]
     prune_journal(journal, -60)
     journal.append([Piece(run.id, 1, kept)])
-    api.state.chat.recovery.close_log(run)
+    monkeypatch.setattr("astrbot_api.chat.resuming.following._CLOSING_US", 0)
+    again = api.get(f"/api/v1/chat/runs/{run_id}/stream?username=alice")
+    assert parse_events(again.get_data()) == parse_events(stream)
     found = journal.read_after(run.id, 0)
     assert found.closed
     assert list(map(decode_event, found.events)) == parse_events(stream)
