@@ -397,16 +397,30 @@ def test_a_clause_is_counted_in_the_signs_of_its_format(
 )
 def test_a_document_in_a_document_is_read(suffix: str, chunk: Any, shown: str) -> None:
     kind = "package" if suffix == "xlsx" else "aFChunk"
-    document = samples.make_archive(
+    assert shown in read(_embed(chunk, suffix, kind), "a.docx")
+
+
+@pytest.mark.parametrize(
+    "chunk", [b"PK\x03\x04damaged", samples.make_archive({"xl/a": "", "[Content_Types].xml": "<"})]
+)
+def test_a_damaged_sheet_does_not_hide_the_document_around_it(chunk: bytes) -> None:
+    document = io.BytesIO(_embed(chunk, "xlsx", "package"))
+    meta, data = extract_text(document, "", "a.docx")
+    assert data == "报告".encode()
+    assert meta["notes"] == ["A document in it was not read: it is damaged."]
+
+
+def _embed(chunk: Any, suffix: str, kind: str) -> bytes:
+    body = "<w:body><w:p><w:r><w:t>报告</w:t></w:r></w:p></w:body>"
+    return samples.make_archive(
         {
             "[Content_Types].xml": "<Types/>",
-            "word/document.xml": f"<w:document {_W}><w:body/></w:document>",
+            "word/document.xml": f"<w:document {_W}>{body}</w:document>",
             "word/_rels/document.xml.rels": '<Relationships><Relationship Id="a" '
             f'Type="x/{kind}" Target="/word/chunk.{suffix}"/></Relationships>',
             f"word/chunk.{suffix}": chunk,
         }
     )
-    assert shown in read(document, "a.docx")
 
 
 @contextlib.contextmanager
@@ -1304,6 +1318,12 @@ def test_the_time_of_an_invitation_is_read() -> None:
     mail.set_content("See you")
     mail.add_alternative(f"BEGIN:VCALENDAR\n{event}\nEND:VCALENDAR", subtype="calendar")
     assert read(mail.as_bytes(), "a.eml").strip() == f"See you\n\n{event}"
+
+
+def test_a_single_mail_below_a_line_of_a_mailbox_is_whole() -> None:
+    mail = "Subject: Hi\n\nFirst\n\nFrom 2019 to 2023 we grew.\nLast"
+    for line in ("From a@b", "From a@b Mon Feb  2 10:00:00 2026"):
+        assert read(f"{line}\n{mail}".encode(), "a.eml") == mail
 
 
 def test_the_mails_of_a_mailbox_are_read_within_the_limits(

@@ -255,7 +255,11 @@ def _read_archive(source: BinaryIO, notes: list[str]) -> str:
     # embed the others. They leave the rest to Word. Of an embedded sheet, Office shows a picture.
     for name in _list_embedded(package):
         chunk, suffix = package.read(name), PurePath(name.lower()).suffix
-        text += "\n\n" + _extract(io.BytesIO(chunk), chunk[:4096], "text/html", suffix, notes)
+        try:
+            text += "\n\n" + _extract(io.BytesIO(chunk), chunk[:4096], "text/html", suffix, notes)
+        except Exception as error:
+            reason = str(error) if isinstance(error, Unreadable) else "it is damaged"
+            notes.append(f"A document in it was not read: {reason}.")
     return text.strip()
 
 

@@ -17,6 +17,9 @@ from .pages import read_page
 _ENOUGH_CHARS = 2_000_000
 _ENOUGH_S = 5.0
 
+#: Line above a mail of a mailbox, with a time and a year.
+_MAIL_START = re.compile(rb"(?:\A|\n)From [^\n]{0,300}?\d\d:\d\d[^\n]{0,20}? \d{4}\b[^\n]*\n")
+
 #: Type of an invitation, and the event in it.
 _CALENDAR = "text/calendar"
 _EVENT = re.compile(r"^BEGIN:VEVENT.*?^END:VEVENT", re.DOTALL | re.MULTILINE)
@@ -37,7 +40,7 @@ def read_mbox(data: bytes, notes: list[str]) -> str:
     """Return the mails of a mailbox, up to the limits of size and time."""
     mails: list[str] = []
     began, chars = time.process_time(), 0
-    parts = re.split(rb"(?:\A|\n)From [^\n]*\d{4}[^\n]*\n", data)[1:]
+    parts = _MAIL_START.split(data)[1:] or [data]
     for part in parts:
         mails.append(read_mail(part))
         chars += len(mails[-1])

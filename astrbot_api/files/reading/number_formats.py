@@ -30,8 +30,10 @@ _PART = re.compile(
     r'"([^"]*)"|[\\!](.)|[_*].|\[([^\]]*)\]|(General|E[+-]0+|[0#?.,%;])|(.)',
     re.IGNORECASE | re.DOTALL,
 )
-#: A cell with a value in one of some styles: attributes, style, value.
-_STYLED = rb'<c\b([^<>]*?\ss="(%s)"[^<>]*)>(?:<f\b[^<>]*(?:/>|>[^<]*</f>))?<v>([^<]*)</v>'
+#: A cell with a style and a value: attributes, style, value.
+_STYLED = re.compile(
+    rb'<c\b([^<>]*?\ss="(\d+)"[^<>]*)>(?:<f\b[^<>]*(?:/>|>[^<]*</f>))?<v>([^<]*)</v>'
+)
 
 _CONDITION = re.compile(r"(<=|>=|<>|<|>|=)(-?\d*\.?\d+)")
 _TESTS: dict[str, Callable[[Decimal, Decimal], bool]] = {
@@ -74,18 +76,14 @@ class NumberFormats:
 
     def show(self, sheet: bytes) -> bytes:
         """Return a sheet in which the numbers with a format are texts."""
-        styles = [style for style, write in self._formats.items() if write is not None]
-        if styles and self._room > 0:
-            cell = _STYLED % b"|".join(styles)
-            sheet, count = re.subn(cell, self._write, sheet, count=self._room)
-            self._room -= count
-        return sheet
+        return _STYLED.sub(self._write, sheet) if any(self._formats.values()) else sheet
 
     def _write(self, cell: re.Match[bytes]) -> bytes:
         attributes, style, value = cell.groups()
-        write = self._formats[style]
-        if write is None or b' t="' in attributes.replace(b' t="n"', b""):
+        write = self._formats.get(style)
+        if write is None or self._room <= 0 or b' t="' in attributes.replace(b' t="n"', b""):
             return cell[0]
+        self._room -= 1
         return b'<c%s t="str"><v>%s</v>' % (
             attributes.replace(b' t="n"', b""),
             escape(write(value.decode())).encode(),
