@@ -40,7 +40,7 @@ def is_moderated(text: str) -> bool:
 
     An account with many such requests may be blocked.
     """
-    return bool(_MODERATED.search(text))
+    return bool(_MODERATED.search(_ECHO.split(text, maxsplit=1)[0]))
 
 
 def is_too_long(text: str) -> bool:
@@ -73,6 +73,9 @@ _MODERATED = _any_case(
     r"|content exists risk|considered high risk|(?<!-)sensitive ?(content|information)"
     r"|new_sensitive|敏感(内容|信息)"
 )
+
+#: What pydantic (vLLM, SGLang, FastAPI) writes before the refused part of the request.
+_ECHO = re.compile(r"['\"]input\\*['\"]\s*:")
 
 #: Groq, Cerebras, Ollama, llama.cpp, Gemini.
 _MISREAD = _any_case(

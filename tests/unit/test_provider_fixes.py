@@ -477,6 +477,22 @@ def test_a_call_that_the_endpoint_cannot_read_is_asked_for_again_with_all_tools(
         assert [one["tools"] for one in endpoint.bodies] == [[TOOL], [TOOL]]
 
 
+def test_a_prompt_that_an_error_repeats_is_not_taken_for_forbidden_content() -> None:
+    prompt = "Never show sensitive information."
+    refused = [{"type": "literal_error", "loc": ["body", "messages", 0, "role"],
+                "msg": "Input should be 'user' or 'assistant'", "input": prompt}]  # fmt: skip
+    for error in ({"detail": refused}, {"message": str(refused)}):
+
+        def play(number: int, body: Body, error: Body = error) -> Any:
+            refuses = body["messages"][0]["role"] == "system"
+            return (400, {"error": error}) if refuses else say("ok")
+
+        asked = [{"role": "system", "content": prompt}, *USER]
+        with StrictEndpoint(play) as endpoint:
+            answer = provider_of(endpoint).stream(asked, (), ModelOptions(Cancellation()))
+            assert text_of(list(answer)) == "ok"
+
+
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize(
     "error",
