@@ -199,9 +199,10 @@ class _Section:
             self._whole.append(mark == "0")
 
     @property
-    def texts(self) -> tuple[str, str]:
-        """The texts around the number."""
-        return self._head.strip(), self._tail.strip()
+    def texts(self) -> tuple[str, ...]:
+        """The texts around the number, and in it."""
+        within = "".join(one for one in self._whole if isinstance(one, str))
+        return self._head.strip(), within.strip(), self._tail.strip()
 
     def accepts(self, value: Decimal) -> bool:
         return not self.condition or _TESTS[self.condition](value, self._operand)
