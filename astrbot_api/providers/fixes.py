@@ -133,9 +133,10 @@ def _find_in_tools(text: str, body: Mapping[str, Any]) -> Iterator[Fix]:
     unnamed = any(one["role"] == "tool" and not one.get("name") for one in body["messages"])
     if unnamed and quirks.WANTS_TOOL_NAME.search(text) and not re.search(r"tools[.\[]", text):
         yield Fix("tool_names")
-    if long := quirks.LONG_DESCRIPTION.search(text):
+    said = quirks.leave_out_echo(text)
+    if long := quirks.LONG_DESCRIPTION.search(said):
         yield Fix("description", limit=int(long[1]))
-    many = quirks.TOO_MANY_TOOLS.search(text)
+    many = quirks.TOO_MANY_TOOLS.search(said)
     if many and 0 < (limit := int(next(filter(None, many.groups())))) < len(tools):
         yield Fix("max_tools", limit=limit)
     yield from _find_in_schemas(text, tools)

@@ -28,6 +28,9 @@ class Omissions:
         self._rejected: Mapping[str, frozenset[bytes]] = {}
         self._accepted: frozenset[str] = frozenset()
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._rejected
+
     def omits(self, name: str, value: Any) -> bool:
         """Return whether a value must be omitted."""
         rejected = self._rejected.get(name)

@@ -40,7 +40,12 @@ def is_moderated(text: str) -> bool:
 
     An account with many such requests may be blocked.
     """
-    return bool(_MODERATED.search(_ECHO.split(text, maxsplit=1)[0]))
+    return bool(_MODERATED.search(leave_out_echo(text)))
+
+
+def leave_out_echo(text: str) -> str:
+    """Return an error without the refused part of the request, which a client may have chosen."""
+    return _ECHO.split(text, maxsplit=1)[0]
 
 
 def is_too_long(text: str) -> bool:

@@ -220,8 +220,16 @@ class RequestAdapter:
             tools = list(map(_drop_strict, tools))
         if "plain_schemas" in self._flags:
             tools = list(map(simplify_tool, tools))
-        kept = [one for one in tools if not self._tools.omits(name_of(one), one)]
+        kept = [one for one in tools if not self._omits_tool(one)]
         return kept[: self._limits.get("max_tools")]
+
+    def _omits_tool(self, tool: Mapping[str, Any]) -> bool:
+        """Return whether a tool was rejected, as it is or in a plainer form."""
+        name = name_of(tool)
+        if name not in self._tools:
+            return False
+        plain = simplify_tool(_drop_strict(tool))
+        return any(self._tools.omits(name, one) for one in (tool, plain))
 
     def _find_unfit_parts(self, once: frozenset[str]) -> frozenset[str]:
         unfit: set[str] = set()

@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from astrbot_api.agent.provider import ModelOptions
 from astrbot_api.errors import ProviderError
 from astrbot_api.providers.error_texts import find_words
 from astrbot_api.providers.failures import find_reason
-from astrbot_api.providers.fixes import find_fixes
+from astrbot_api.providers.fixes import find_fixes, name_of
 from astrbot_api.runtime.pauses import read_pause, read_retry_after
 
 from ..strict_endpoint import StrictEndpoint, call, say
@@ -402,6 +403,42 @@ def test_many_refused_tools_are_offered_with_plainer_schemas(text: str) -> None:
         assert len(endpoint.bodies) == 3
     assert len(endpoint.bodies[-1]["tools"]) == 20
     assert "Seconds." in json.dumps(endpoint.bodies[-1])
+
+
+def test_a_tool_that_no_plainer_schema_saves_costs_the_others_nothing() -> None:
+    text = "Invalid schema for function 'bad': the name is reserved."
+    schema = {"type": "object", "properties": {"a": {"type": "integer", "minimum": 1}}}
+    tools = [
+        {"type": "function", "function": {"name": name, "strict": True, "parameters": schema}}
+        for name in ("good", "bad")
+    ]
+
+    def play(number: int, body: Body) -> Any:
+        refused = any(name_of(one) == "bad" for one in body["tools"])
+        return (400, {"error": {"message": text}}) if refused else say("ok")
+
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint, max_retries=0)
+        ask(provider, tools=tuple(tools))
+        endpoint.bodies.clear()
+        ask(provider, tools=tuple(tools))
+        assert [one["tools"] for one in endpoint.bodies] == [tools[:1]]
+
+
+def test_a_client_cannot_limit_the_tools_of_others() -> None:
+    def play(number: int, body: Body) -> Any:
+        marked = [one for one in body["tools"] if "most" in one["function"].get("description", "")]
+        refused = [{"loc": ["body", "tools", 1], "msg": "not a valid schema", "input": marked}]
+        return (400, {"detail": refused}) if marked else say("ok")
+
+    client = {"name": "mine", "description": "Takes at most 1 tools."}
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint, max_retries=0)
+        with suppress(ProviderError):
+            ask(provider, tools=(TOOL, {"type": "function", "function": client}))
+        other = {"type": "function", "function": {"name": "other"}}
+        ask(provider, tools=(TOOL, other))
+        assert endpoint.bodies[-1]["tools"] == [TOOL, other]
 
 
 @pytest.mark.parametrize(
