@@ -11,10 +11,14 @@ from datetime import UTC
 #: Larger numbers are Unix timestamps in seconds, not delays.
 _EPOCH_S = 1e9
 
-_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "分": 60.0, "秒": 1.0}
+_UNITS_S = {
+    "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "天": 86400.0, "小时": 3600.0,
+    "分": 60.0, "秒": 1.0,
+}  # fmt: skip
+_UNIT = r"(?:ms|小时|[hms天分秒]|d(?=ays?\b|\b|\d))"
 
 #: Durations as OpenAI and Go write them: ``2s``, ``1m30.5s``, ``500ms``, ``3``.
-_DURATION = r"(?:\d{1,9}(?:\.\d{1,9})?\s?(?:ms|[hms分秒]))+|\d{1,20}(?:\.\d{1,9})?"
+_DURATION = rf"(?:\d{{1,9}}(?:\.\d{{1,9}})?\s?{_UNIT})+|\d{{1,20}}(?:\.\d{{1,9}})?"
 
 #: Source: errors of OpenAI, Groq, Gemini (text and ``retryDelay``), Azure, Cloudflare, OpenRouter,
 #: Hugging Face (a model that is loaded).
@@ -55,7 +59,7 @@ def _read_duration(text: str) -> float | None:
     """
     if not re.fullmatch(_DURATION, text, re.ASCII | re.IGNORECASE):
         return None
-    pieces = re.findall(r"([\d.]+)\s?(ms|[hms分秒])", text.lower())
+    pieces = re.findall(rf"([\d.]+)\s?({_UNIT})", text.lower())
     if pieces:
         return sum(float(number) * _UNITS_S[unit] for number, unit in pieces)
     seconds = float(text)

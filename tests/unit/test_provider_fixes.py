@@ -725,7 +725,9 @@ def test_odd_pauses_are_understood(header: str, pause_s: float | None) -> None:
      ('{"error": "Model m is currently loading", "estimated_time": 20.5}', 20.5),
      ('{"retry_after": 3}', 3), ('{"retry_after_ms": 500}', 0.5), ("slow down", None),
      ("Please wait 20 seconds before retrying", 20), ("The limit resets in 2 minutes", 120),
-     ("请求过于频繁，请在 30 秒后重试", 30), ("请5分钟后再试", 300), ("retry 3 times", None)],
+     ("请求过于频繁，请在 30 秒后重试", 30), ("请5分钟后再试", 300), ("retry 3 times", None),
+     ("Your quota resets in 2 days", 172_800), ("请在 5 小时后重试", 18_000),
+     ("请3天后再试", 259_200), ("retry-after: 5 date: Mon", 5)],
 )  # fmt: skip
 def test_a_pause_may_stand_in_the_words(text: str, pause_s: float | None) -> None:
     assert read_pause({}, text) == pause_s
