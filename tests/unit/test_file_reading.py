@@ -1209,17 +1209,18 @@ def test_headers_and_embedded_sheets_of_opendocument_are_read() -> None:
         "<style:footer><text:p>Bank</text:p></style:footer></style:master-page>"
     )
     main = '<office:text><text:p>Hi<draw:object draw:href="./Object"/></text:p></office:text>'
-    archive = samples.make_archive(
-        {
-            "mimetype": "text",
-            "content.xml": document.format(main, ""),
-            "styles.xml": document.format("", page * 2),
-            "Object/content.xml": document.format(sheet, ""),
-        }
-    )
-    assert read(archive, "a.odt") == (
-        "Hi\n\n## Costs\n\n| tea |\n| --- |\n\nHeader: ACME\n\nFooter: Bank"
-    )
+    number = "<style:style><text:text> €</text:text></style:style>"  # a number:text in files
+    archive = {
+        "mimetype": "text",
+        "content.xml": document.format(main, number),
+        "styles.xml": document.format("", page * 2),
+        "Object/content.xml": document.format(sheet, ""),
+    }
+    table = "## Costs\n\n| tea |\n| --- |"
+    shown = read(samples.make_archive(archive), "a.odt")
+    assert shown == f"Hi\n\n{table}\n\nHeader: ACME\n\nFooter: Bank"
+    archive |= {"mimetype": "spreadsheet", "content.xml": document.format(sheet, number)}
+    assert read(samples.make_archive(archive), "a.ods") == table
 
 
 def test_an_empty_file_is_said_to_be_empty() -> None:

@@ -98,8 +98,10 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
     for one in iter_local(root, "span") if raised else ():
         if read_attribute(one, "style-name") in raised:
             one.text = write_power(one.text or "")
-    blocks = (_join(_iter_opendocument(body, lists, 0)) for body in iter_local(root, "body"))
-    if next(iter_local(root, "text"), None) is not None:  # sheets have those of the program
+    bodies = list(iter_local(root, "body"))
+    blocks = (_join(_iter_opendocument(body, lists, 0)) for body in bodies)
+    if any(local_name(one) == "text" for body in bodies for one in body):
+        # Sheets have those of the program.
         ends += dict.fromkeys(_iter_margins(styles or [root], lists))
     return _join([*blocks, *ends])
 
