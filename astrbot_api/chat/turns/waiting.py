@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -239,9 +240,12 @@ def name_approval(run_id: str, call_id: str) -> str:
 
 def show_arguments(args: str) -> str:
     """Return the same JSON, with escapes for characters that would hide a part of it."""
-    return _UNSEEN.sub(
-        lambda found: re.sub("....", r"\\u\g<0>", found[0].encode("utf-16-be").hex()), args
-    )
+    return _UNSEEN.sub(lambda found: _escape(found[0]), args)
+
+
+@lru_cache(maxsize=5000)
+def _escape(char: str) -> str:
+    return re.sub("....", r"\\u\g<0>", char.encode("utf-16-be").hex())
 
 
 def _describe_call(tool: str, args: object) -> str:
