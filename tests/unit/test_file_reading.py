@@ -667,6 +667,7 @@ def test_a_formula_that_cells_share_is_shown_in_each_of_them() -> None:
     ("code", "shown"),
     [
         ("General", ["0.153", "-1234567.891", "0"]),
+        ("", ["0.153", "-1234567.891", "0"]),
         ("0.0%", ["15.3%", "-123456789.1%", "0.0%"]),
         (
             '[$€-407] #,##0.00;[Red]([$€-407] #,##0.00);"none"',
@@ -1301,16 +1302,30 @@ def test_the_files_of_a_tar_archive_are_listed(pack: Callable[[bytes], bytes]) -
     assert "with 1 files" in read(pack(out.getvalue()[:700]), "a.tar")
 
 
+def test_a_tar_archive_with_very_many_files_says_what_was_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("astrbot_api.files.reading.office._MAX_MEMBERS", 2)
+    out, notes = io.BytesIO(), []
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name in "abc":
+            archive.addfile(tarfile.TarInfo(name))
+            meta, _ = extract_text(io.BytesIO(out.getvalue()), "application/x-tar", "a.tar")
+            notes.append(meta["notes"])
+    assert notes == [[], [], ["Only its first 2 files and folders were counted."]]
+
+
 def test_a_book_in_fictionbook_is_read() -> None:
     book = (
         '<?xml version="1.0" encoding="windows-1251"?><FictionBook xmlns="x"><description>'
         "<title-info><genre>sf</genre><author><first-name>Иван</first-name><last-name>П</last-name>"
         "</author><book-title>Книга</book-title></title-info></description><body><section><title>"
-        "<p>Глава</p><p>первая</p></title><p>Один <emphasis>два</emphasis></p><table><tr><td>a</td>"
+        '<p>Глава</p><p>первая</p></title><p>Один <image href="#1"/><emphasis>два</emphasis></p>'
+        "<p>(<image/> три)</p><table><tr><td>a</td>"
         "<td>b</td></tr></table></section></body><binary>iVBOR</binary></FictionBook>"
     )
     assert read(book.encode("cp1251"), "a.fb2") == (
-        "Иван П\n\n# Книга\n\n## Глава первая\n\nОдин *два*\n\n| a | b |\n| --- | --- |"
+        "Иван П\n\n# Книга\n\n## Глава первая\n\nОдин *два*\n\n( три)\n\n| a | b |\n| --- | --- |"
     )
 
 
@@ -1351,6 +1366,14 @@ def test_the_end_of_a_long_log_is_read() -> None:
     assert first.startswith(lines[0])
     assert last.endswith(lines[-1])
     assert meta["notes"] == ["Only its first 1500000 and its last 500000 characters were read."]
+
+
+def test_a_long_text_with_pictures_says_that_its_middle_was_not_read() -> None:
+    picture = base64.b64encode(bytes(range(256)) * 3000).decode()
+    parts = (f"Part {number}\n![p](data:image/png;base64,{picture})\n" for number in range(10))
+    meta, data = extract_text(io.BytesIO("".join(parts).encode()), "text/markdown", "a.md")
+    assert [b"Part %d" % one in data for one in (0, 6, 9)] == [True, False, True]
+    assert meta["notes"] == ["Only its first 6 and its last 2 MB were read."]
 
 
 def test_colours_of_a_terminal_are_left_out_of_a_log() -> None:

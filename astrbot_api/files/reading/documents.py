@@ -28,7 +28,14 @@ from .outlook import read_msg
 from .pages import read_page
 from .rtf import read_rtf
 from .slides import read_pptx
-from .texts import EMBEDDED, MAX_TEXT_BYTES, keep_ends, leave_out_base64, read_ends
+from .texts import (
+    EMBEDDED,
+    MAX_TEXT_BYTES,
+    MAX_TEXT_CHARS,
+    keep_ends,
+    leave_out_base64,
+    read_ends,
+)  # fmt: skip
 from .vcards import read_vcards
 from .word import iter_blocks, read_docx
 from .workbooks import read_workbook, read_xml_workbook
@@ -170,7 +177,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
         return _with_notes(_read_old_office(source), notes)
     if head[257:262] == b"ustar":
-        return office.list_tar(source)
+        return office.list_tar(source, notes)
     if _FLAT_START.match(head):
         return _with_notes(read_flat(source), notes)
     with suppress(ET.ParseError):  # else it is read as a text
@@ -221,7 +228,10 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         text = read_vcards(text)
     else:
         text = COLOUR.sub("", text)
-    return leave_out_base64(text)
+    text = leave_out_base64(text)
+    if source.tell() > len(data) and len(text) <= MAX_TEXT_CHARS:  # else a later note says it
+        notes.append("Only its first 6 and its last 2 MB were read.")
+    return text
 
 
 def _find_pictures(source: BinaryIO, text: str, notes: list[str]) -> list[int]:

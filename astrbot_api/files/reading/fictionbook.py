@@ -31,10 +31,13 @@ def read_fb2(data: bytes) -> str:
 
 
 def _to_html(element: ET.Element, depth: int) -> None:
-    for child in list(element):
+    for child in element:
         name = local_name(child)
         if name in _LEFT_OUT or depth > _MAX_DEPTH:
-            element.remove(child)
+            # Text may follow it, such as a picture in a sentence. remove() takes quadratic time.
+            tail = child.tail
+            child.clear()
+            child.tag, child.tail = "span", tail
             continue
         _to_html(child, depth + 1)
         child.tag = _AS_HTML.get(name, name)

@@ -95,7 +95,7 @@ def read_format(code: str) -> Callable[[str], str] | None:
     """Return the function that writes a stored number, or None for dates and texts."""
     fraction = _FRACTION.fullmatch(code)
     sections = [_Section()]
-    for part in _PART.finditer(code[:_MAX_CHARS]):
+    for part in _PART.finditer((code or "General")[:_MAX_CHARS]):
         if part[4] == ";":
             sections.append(_Section())
         elif not fraction and len(sections) < 4 and not sections[-1].add(part):

@@ -106,12 +106,14 @@ class Package:
         return _list_files(files)
 
 
-def list_tar(source: BinaryIO) -> str:
+def list_tar(source: BinaryIO, notes: list[str]) -> str:
     """Return a list of the files of a tar archive, one per line."""
     files = []
     with suppress(tarfile.ReadError), tarfile.open(fileobj=source, mode="r:") as archive:
         for one in islice(archive, _MAX_MEMBERS):
             files += [(one.name, one.size)] if one.isfile() else []
+        if archive.next() is not None:
+            notes.append(f"Only its first {_MAX_MEMBERS} files and folders were counted.")
     return _list_files(files)
 
 
