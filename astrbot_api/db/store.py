@@ -137,6 +137,18 @@ def read_patiently(store: Store, job: Callable[[peewee.Database], T]) -> T:
         time.sleep(0.5)
 
 
+def is_cut_off(store: Store) -> bool:
+    """Return whether PostgreSQL is unreachable, so that another worker may continue a turn."""
+    if store.dialect == "sqlite":
+        return False
+    try:
+        with store.read() as db:
+            db.execute_sql("SELECT 1")
+    except StorageError:
+        return True
+    return False
+
+
 def open_own_store(settings: Settings, store: Store) -> Store:
     """Return the store for a worker's own tasks: its lease and its health checks.
 

@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from astrbot_api.chat.resuming import recovery
+from astrbot_api.db import checkpoints, postgres_store
+from astrbot_api.db.runs import find_run
+
 from ..postgres import Postgres
 from .test_files import *  # noqa: F403
 from .test_guard_rails import *  # noqa: F403
@@ -48,6 +52,7 @@ from .test_session_guards import (  # noqa: F401
 from .test_session_routes import *  # noqa: F403
 from .test_sessions import *  # noqa: F403
 from .test_tools import *  # noqa: F403
+from .test_tools import call_what_is_asked_for
 from .test_uploads import (  # noqa: F401
     test_an_upload_is_only_taken_over_from_a_dead_worker,
     test_only_one_request_completes_an_upload,
@@ -85,3 +90,26 @@ def new_database(postgres: Postgres) -> Callable[[], dict[str, Any]]:
         return {"database_url": url}
 
     return make
+
+
+def test_a_turn_whose_step_cannot_be_stored_fails_and_is_not_repeated(
+    make_scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_disk(db: Any, *_: Any) -> None:
+        db.execute_sql("DO $$ BEGIN RAISE EXCEPTION 'full' USING ERRCODE = '53100'; END $$")
+
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(recovery, "_UNKNOWN_S", 0.0)
+    monkeypatch.setattr(checkpoints, "add_checkpoint", fill_disk)
+    api, model = make_scripted(call_what_is_asked_for, agent="titles = false\n")
+    message = 'calculate {"expression": "6*7"}'
+    body = {"message": message, "username": "alice", "response_mode": "background"}
+    run_id = api.post("/api/v1/chat", json=body).get_json()["data"]["run_id"]
+    for _ in range(5):
+        assert api.state.chat.runs.wait_until_idle(10)
+        api.state.chat.recovery.end_forgotten(api.state.chat.runs.knows)
+    assert len(model.seen) == 1
+    with api.state.db.read() as db:
+        run = find_run(db, run_id)
+    assert run is not None
+    assert run.error_code == "storage_error"

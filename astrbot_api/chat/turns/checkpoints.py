@@ -14,7 +14,7 @@ from ...agent.provider import ModelMessage
 from ...agent.steps import Checkpoint
 from ...db import checkpoints, ownership
 from ...db.checkpoints import CheckpointRow
-from ...db.store import Store
+from ...db.store import Store, is_cut_off
 from ...errors import OutcomeUnknown, StorageError
 from .outcome import RunLost
 from .turn import OpenTurn
@@ -77,7 +77,7 @@ class StepStore:
         :param pictures: Attachment ids in each message with pictures of this step.
         :raises RunLost: if another worker has the run, or should take it over because PostgreSQL
             is unreachable from here.
-        :raises StorageError: if the step cannot be stored and nobody could resume the turn, or if
+        :raises StorageError: if the step cannot be stored and nobody could do so, or if
             a person must approve calls after a step that was too long.
         """
         if self._lacks_one:
@@ -99,7 +99,7 @@ class StepStore:
         try:
             self._write(job)
         except StorageError as error:
-            if turn.pinned.is_set() or self._store.dialect == "sqlite":
+            if turn.pinned.is_set() or not is_cut_off(self._store):
                 raise
             log.warning("run %s is left to other workers: %s", turn.run_id, error)
             turn.log.lose()

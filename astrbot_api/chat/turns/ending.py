@@ -21,7 +21,7 @@ from ...db.attachments import find_attachments
 from ...db.keys import find_root
 from ...db.runs import RunRow
 from ...db.sessions import WEBCHAT, name_session
-from ...db.store import Store
+from ...db.store import Store, is_cut_off
 from ...deliveries.replies import queue_reply
 from ...deliveries.webhooks import Announcer
 from ...errors import StorageError
@@ -138,7 +138,7 @@ class Outcomes:
             # A failed write has waited already.
             saved = self.store(run, outcome, patient=outcome.code != "storage_error")
         except StorageError as error:
-            leaves = self._is_cut_off(turn.run_id)
+            leaves = is_cut_off(self._store)
             if not outcome.code and not leaves:
                 failure = outcome.fail("failed", "storage_error", describe_lost_reply(error))
                 return (yield from self.finish(turn, failure))
@@ -202,17 +202,6 @@ class Outcomes:
                 except RunLost:
                     log.info("another worker has stored the reply")
                 del self._unstored[number]
-
-    def _is_cut_off(self, run_id: str) -> bool:
-        """Return whether PostgreSQL is unreachable, so that another worker may end the run."""
-        if self._store.dialect == "sqlite":
-            return False
-        try:
-            with self._store.read() as db:
-                runs.find_run(db, run_id)
-        except StorageError:
-            return True
-        return False
 
     def _leave(self, turn: OpenTurn, outcome: Outcome) -> Generator[Event, None, Outcome]:
         """Leave a run whose end another worker has stored or will store."""
