@@ -72,9 +72,9 @@ def has_successor(db: peewee.Database, worker_id: str) -> bool:
 
 
 def find_silence_s(db: peewee.Database, worker_id: str, lease_s: float) -> float | None:
-    """Return the seconds since a worker's last renewal, or None if it released its lease."""
+    """Return the seconds since a worker's last renewal, or None if its lease was ended early."""
     passed = (_now(db) - Worker.lease_until).alias("passed_s")
-    found = Worker.select(passed).where(Worker.worker_id == worker_id)
+    found = Worker.select(passed).where((Worker.worker_id == worker_id) & (Worker.lease_until > 0))
     row = next(iter(found.tuples().execute(db)), None)
     return None if row is None else max(0.0, float(row[0]) + lease_s)
 
@@ -98,10 +98,9 @@ def find_skew_s(db: peewee.Database) -> float:
     return time.time() - float(now_s)
 
 
-def end_leases(db: peewee.Database, worker_ids: Collection[str], lease_s: float) -> None:
-    """End the leases of dead workers, as if they had been silent since now."""
-    ended = Worker.worker_id.in_(list(worker_ids)) & (Worker.lease_until > _now(db))
-    Worker.update(lease_until=_now(db) - lease_s).where(ended).execute(db)
+def end_leases(db: peewee.Database, worker_ids: Collection[str]) -> None:
+    """End the leases of dead workers."""
+    Worker.update(lease_until=0).where(Worker.worker_id.in_(list(worker_ids))).execute(db)
 
 
 def drop_lease(db: peewee.Database, worker_id: str) -> None:

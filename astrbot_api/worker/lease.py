@@ -68,7 +68,7 @@ class WorkerLease:
         self._next_id = worker_id
         if dead:
             try:
-                self._store.write(lambda db: leases.end_leases(db, dead, self._lease_s))
+                self._store.write(lambda db: leases.end_leases(db, dead))
             except AstrBotError as error:
                 log.warning("the leases of dead workers expire by themselves: %s", error)
 

@@ -531,6 +531,18 @@ def test_a_lease_that_expired_before_it_was_stored_is_renewed_again(
         assert leases.list_dead_workers(db) == []
 
 
+def test_the_lease_of_a_killed_worker_ends_without_a_time_of_silence(api: Api) -> None:
+    store = api.state.db
+    store.write(lambda db: leases.renew_lease(db, "killed", 15.0))
+    with store.read() as db:
+        assert (leases.find_silence_s(db, "killed", 15.0) or 0) < 15
+    api.state.worker.lease.prepare("next", ["killed"])
+    with store.read() as db:
+        assert leases.list_dead_workers(db) == ["killed"]
+        assert leases.find_silence_s(db, "killed", 15.0) is None
+    assert api.state.worker.lease.get_worker_id() == "next"
+
+
 def test_a_released_lease_stays_released(api: Api) -> None:
     lease = api.state.worker.lease
     own = lease._own.get()
