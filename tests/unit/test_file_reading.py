@@ -1399,6 +1399,8 @@ def test_what_a_browser_does_not_show_of_a_page_is_left_out() -> None:
     )
     assert read(page.encode(), "a.html") == "News\n\nTwo A"
     assert read(b"<div hidden>all of the page</div>", "a.html") == "all of the page"
+    menu = "<div hidden>" * 9 + "menu" + "</div>" * 9
+    assert read(f"<p>A short page</p>{menu}".encode(), "a.html") == "A short page"
 
 
 _POWERS = (("", "10"), ("super", "5"), ("", " m"), ("super", "-2"), ("", ", 4"), ("super", "th"))

@@ -154,7 +154,7 @@ def html_to_markdown(html: str) -> str:
     # The readings of characters (furigana) are left out as in Word documents.
     for tag in soup(["script", "style", "noscript", "template", "head", "rt", "rp"]):
         tag.decompose()
-    hidden = soup.find_all(_is_hidden)
+    hidden = [tag for tag in soup.find_all(_is_hidden) if not tag.find_parent(_is_hidden)]
     chars = sum(len(tag.get_text()) for tag in hidden)
     if chars < _MAX_HIDDEN * len(soup.get_text()):  # else a script shows the page
         for tag in hidden:
