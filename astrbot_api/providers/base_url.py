@@ -100,16 +100,16 @@ def choose_model(listed: object) -> str:
 
 
 def list_models(listed: object) -> list[str]:
-    """Return the names of a model list, without models whose type cannot chat."""
+    """Return the names of a model list: of those that may chat, or else of all."""
     if isinstance(listed, dict):
         listed = listed.get("data") or listed.get("models")
-    names: list[str] = []
+    able: dict[str, bool] = {}
     for one in listed if isinstance(listed, list) else ():
         entry = one if isinstance(one, dict) else {"id": one}
         name = next((entry[key] for key in ("id", "name", "model") if entry.get(key)), None)
-        if isinstance(name, str) and _may_chat(entry):
-            names.append(name)
-    return names
+        if isinstance(name, str):
+            able[name] = _may_chat(entry)
+    return [name for name in able if able[name]] or list(able)
 
 
 def _may_chat(entry: Mapping[str, Any]) -> bool:

@@ -587,6 +587,7 @@ def test_concurrent_requests_find_the_missing_version() -> None:
         ({"data": [{"id": "a", "supported_endpoint_types": ["image-generation"]},
                    {"id": "b", "supported_endpoint_types": ["openai"]}]}, "b"),
         ({"data": [{"id": "only-embed"}]}, "only-embed"),
+        ({"models": [{"name": "own", "endpoints": ["/v2/generate"]}]}, "own"),
         ({"data": None}, ""),
         ("nonsense", ""),
     ],
