@@ -117,40 +117,54 @@ class _Text(HTMLParser):
             self.pieces.append(data)
 
 
+class _Converter(MarkdownConverter):
+    """Converts elements that models read better in another form."""
+
+    def convert_img(self, el: Any, text: str, parent_tags: Any) -> str:
+        alt = " ".join(str(el.attrs.get("alt") or "").split())
+        return f"[picture: {alt}]" if alt else ""
+
+    def convert_input(self, el: Any, text: str, parent_tags: Any) -> str:
+        if el.get("type") not in ("checkbox", "radio"):
+            return ""
+        return "[x] " if el.has_attr("checked") else "[ ] "
+
+    def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
+        if str(el.get("href") or "").startswith("#"):  # a link within the page
+            return "" if text.strip() == "\N{UPWARDS ARROW}" else text
+        linked: str = super().convert_a(el, text, parent_tags)  # type: ignore[misc]
+        return linked
+
+    def convert_td(self, el: Any, text: str, parent_tags: Any) -> str:
+        text = text.replace("|", r"\|")
+        cell: str = super().convert_td(el, text, parent_tags)  # type: ignore[misc]
+        return cell
+
+    convert_th = convert_td
+
+    def convert_sup(self, el: Any, text: str, parent_tags: Any) -> str:
+        return write_power(text)
+
+
 def html_to_markdown(html: str) -> str:
     """Convert a page to Markdown, without scripts, styles and embedded images."""
-
-    class Converter(MarkdownConverter):
-        def convert_img(self, el: Any, text: str, parent_tags: Any) -> str:
-            alt = " ".join(str(el.attrs.get("alt") or "").split())
-            return f"[picture: {alt}]" if alt else ""
-
-        def convert_input(self, el: Any, text: str, parent_tags: Any) -> str:
-            if el.get("type") not in ("checkbox", "radio"):
-                return ""
-            return "[x] " if el.has_attr("checked") else "[ ] "
-
-        def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
-            if str(el.get("href") or "").startswith("#"):  # a link within the page
-                return "" if text.strip() == "\N{UPWARDS ARROW}" else text
-            linked: str = super().convert_a(el, text, parent_tags)  # type: ignore[misc]
-            return linked
-
-        def convert_td(self, el: Any, text: str, parent_tags: Any) -> str:
-            text = text.replace("|", r"\|")
-            cell: str = super().convert_td(el, text, parent_tags)  # type: ignore[misc]
-            return cell
-
-        convert_th = convert_td
-
-        def convert_sup(self, el: Any, text: str, parent_tags: Any) -> str:
-            return write_power(text)
-
-    converter = Converter(
+    converter = _Converter(
         heading_style="ATX", bullets="-", escape_asterisks=False, escape_underscores=False,
         escape_misc=False, table_infer_header=True,
     )  # fmt: skip
     soup = _Soup(html, "html.parser")
+    _leave_out_unseen(soup)
+    _write_equations(soup)
+    _simplify_tables(soup)
+    try:
+        markdown: str = converter.convert_soup(soup)
+    except RecursionError:  # elements without an end, or quotes of a hundred mails
+        markdown = soup.get_text("\n", strip=True)
+    return re.sub(r"\n{3,}", "\n\n", markdown).strip()
+
+
+def _leave_out_unseen(soup: _Soup) -> None:
+    """Remove what a browser does not show, and the other options of a choice."""
     # The readings of characters (furigana) are left out as in Word documents.
     for tag in soup(["script", "style", "noscript", "template", "head", "rt", "rp"]):
         tag.decompose()
@@ -163,10 +177,12 @@ def html_to_markdown(html: str) -> str:
         options = tag("option")
         chosen = [one for one in options if one.has_attr("selected")] or options[:1]
         tag.string = " ".join(one.get_text(strip=True) for one in chosen)
-    for tag in soup(["colgroup", "col", "tfoot"]):  # else other rows are the table's header
-        tag.unwrap()
     for text in soup.find_all(string=lambda one: isinstance(one, ProcessingInstruction)):
         text.extract()
+
+
+def _write_equations(soup: _Soup) -> None:
+    """Replace MathML by LaTeX."""
     for math in soup.find_all("math"):
         latex = math.find("annotation", encoding="application/x-tex")
         if latex is not None:
@@ -176,6 +192,12 @@ def html_to_markdown(html: str) -> str:
             # Without the prefix of a namespace, which some books use.
             shown = re.sub(r"(</?)\w+:", r"\1", str(math))
             math.replace_with(f"${write_mathml(ET.fromstring(shown)).strip()}$")
+
+
+def _simplify_tables(soup: _Soup) -> None:
+    """Give each table rows of equal length without tables in them."""
+    for tag in soup(["colgroup", "col", "tfoot"]):  # else other rows are the table's header
+        tag.unwrap()
     for table in soup.find_all("table"):
         if table.find("table") and not _is_grid(table):
             _unwrap(table)
@@ -184,11 +206,6 @@ def html_to_markdown(html: str) -> str:
             rows = (", ".join(map(_text_of, row(["td", "th"]))) for row in inner("tr"))
             inner.replace_with(f" {'; '.join(rows)} ")
         _fill_rows(table)
-    try:
-        markdown: str = converter.convert_soup(soup)
-    except RecursionError:  # elements without an end, or quotes of a hundred mails
-        markdown = soup.get_text("\n", strip=True)
-    return re.sub(r"\n{3,}", "\n\n", markdown).strip()
 
 
 def _is_hidden(tag: Tag) -> bool:
