@@ -151,8 +151,9 @@ class RunLog:
         self._marked = self._awaited = False
         ending = self._ending  # before the events: none is added after it is set
         dropped, lines = self._kept
-        unwritten = lines[self._written - dropped :]
-        return Piece(self.run, self._written + 1, unwritten, ending, self._epoch)
+        # With real threads, `append` may drop events that `write_again` is about to ask for.
+        written = max(dropped, self._written)
+        return Piece(self.run, written + 1, lines[written - dropped :], ending, self._epoch)
 
     def write_again(self, last: int) -> None:
         """Write the events after ``last`` again, because the journal has lost them. For the sink.
