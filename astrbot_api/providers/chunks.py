@@ -7,13 +7,14 @@ reasoning, a whole message instead of a delta.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from ..agent.provider import Delta, Finished
+from ..agent.provider import Delta, Finished, TextDelta
 from ..errors import ProviderError
 from . import failures
 from .attached import join_pieces
@@ -22,7 +23,7 @@ from .endpoint import Endpoint
 from .finish_reasons import find_finish_reason, find_own_reason, join_finish_reasons
 from .message_reader import MessageReader
 from .reported_errors import ReportedErrors
-from .shapes import load_bounded, load_leniently, unwrap
+from .shapes import load_bounded, load_leniently, to_text, unwrap
 from .usage import UsageCollector
 
 
@@ -35,6 +36,7 @@ class Reading:
     :param tags: Names of the tags around reasoning.
     :param tools: Names of the tools in the request.
     :param sound_format: Audio format in the request, if any.
+    :param lists_sources: Whether the sources that the text cites may follow it.
     """
 
     provider: str
@@ -43,6 +45,7 @@ class Reading:
     tags: Sequence[str]
     tools: frozenset[str]
     sound_format: str
+    lists_sources: bool
 
 
 class ChunkReader:
@@ -59,6 +62,7 @@ class ChunkReader:
         self._choice: int | None = None  # index of the choice that is read
         self._has_deltas = False
         self._model = ""
+        self._sources: Any = None
         self._usage = UsageCollector()
         self._message = MessageReader(
             reading.tags, reading.tools, reading.sound_format, self._usage
@@ -103,6 +107,8 @@ class ChunkReader:
         """Return buffered text, calls, usage and the final delta."""
         message = self._message
         found = message.finish()
+        if message.has_text and self._reading.lists_sources:
+            found += map(TextDelta, _write_sources(self._sources))
         calls, extras = message.calls.finish()
         found += calls
         usage = self._usage.finish()
@@ -152,6 +158,7 @@ class ChunkReader:
             self._usage.add(chunk.get("usage") or chunk.get("x_groq") or chunk.get("usageMetadata"))
         if not self._model and isinstance(chunk.get("model"), str):
             self._model = chunk["model"][:200]
+        self._sources = chunk.get("search_results") or self._sources
         if not isinstance(choices, list):
             choices = [choices]
         choice = choices[0] if choices else None
@@ -217,3 +224,14 @@ class ChunkReader:
         if not (self._has_deltas and self._message.has_answer):
             return message
         return None if self._message.calls else {"tool_calls": message.get("tool_calls")}
+
+
+def _write_sources(results: Any) -> Iterator[str]:
+    """Yield a list of search results. Perplexity cites their numbers, as in ``[1]``."""
+    start = "\n\n"
+    for number, one in enumerate(results if isinstance(results, list) else (), 1):
+        if isinstance(one, dict) and (url := to_text(one.get("url"))):
+            title = re.sub(r"[\s\[\]]+", " ", to_text(one.get("title"))).strip()
+            address = url.replace(" ", "%20").replace(")", "%29")
+            yield f"{start}{number}. [{title or url}]({address})"
+            start = "\n"

@@ -20,6 +20,9 @@ _NEEDED = frozenset({"model", "messages", "stream"})
 #: Maximum length of an error text that is searched, in characters.
 _MAX_CHARS = 8000
 
+#: With a balance for fewer tokens, the answer would be cut off: the caller gets the error.
+_MIN_AFFORDABLE = 500
+
 #: Fields that limit the length of the answer.
 _MAX_TOKENS = ("max_tokens", "max_completion_tokens")
 
@@ -46,6 +49,9 @@ def find_fixes(status: int, text: str, body: Mapping[str, Any]) -> Iterator[Fix]
     """
     text = text[:_MAX_CHARS]
     if quirks.is_misread_call(text) or quirks.is_moderated(text):
+        return
+    if status == 402:
+        yield from _find_affordable(text)
         return
     too_long = status == 413 or quirks.is_too_long(text)
     if status == 429 and not re.search(r"request too large", text, re.IGNORECASE):
@@ -102,6 +108,13 @@ def _find_max_tokens(text: str, body: Mapping[str, Any]) -> Iterator[Fix]:
         yield Fix("max_tokens", limit=max(lower))
     elif name == "max_completion_tokens" and quirks.UNKNOWN_FIELD.search(text):
         yield Fix("old_max_tokens")
+
+
+def _find_affordable(text: str) -> Iterator[Fix]:
+    """Yield a shorter answer. OpenRouter reserves the price of the longest possible one."""
+    found = re.search(r"can only afford (\d{1,9})", text)
+    if found and int(found[1]) >= _MIN_AFFORDABLE:
+        yield Fix("affordable", limit=int(found[1]))
 
 
 #: Words of errors about a conversation and its answer together.

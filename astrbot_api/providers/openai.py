@@ -49,6 +49,8 @@ _CHANGING = re.compile(r"\b(?=[\w-]{0,50}\d)[\w-]{6,}")
 #: Changes that apply to one request only, because they concern its content.
 _ONCE = frozenset({"bad_media", "old_media", "stale", "unthought"})
 
+#: Changes that later requests do not need: a balance changes, too.
+_NOT_KEPT = _ONCE | {"affordable"}
 
 #: Changes that concern fields which only chat completions have.
 _CHAT_ONLY = frozenset({"responses", "no_effort", "reasoning", "signature", "no_null", "filled"})
@@ -180,6 +182,7 @@ class OpenAIProvider:
             else self._config.reasoning_tags,
             tools=frozenset(map(name_of, body.get("tools") or ())),
             sound_format=str(audio.get("format") or "") if isinstance(audio, dict) else "",
+            lists_sources="response_format" not in body,
         )  # fmt: skip
         path, content = "/chat/completions", body
         make: type[ChunkReader] = ChunkReader
@@ -256,7 +259,7 @@ def _keep(helped: Sequence[_Try], adapter: RequestAdapter, model: str) -> None:
     Other changes are not kept, since an error may quote a user, or be about something else.
     """
     for one in helped:
-        if one.fix.kind in _ONCE or adapter.is_disproved(one.fix):
+        if one.fix.kind in _NOT_KEPT or adapter.is_disproved(one.fix):
             continue
         if words := adapter.add(one.fix, one.rejected):
             log.warning("model %s %s", model, words)

@@ -41,6 +41,7 @@ _DISPROOFS = {
 #: Fixes that are maxima -> text for the log.
 _LIMITS = {
     "max_tokens": "answers with a number of tokens of at most",
+    "affordable": "answers, with this balance, with a number of tokens of at most",
     "max_images": "accepts a number of images of at most",
     "max_tools": "accepts a number of tools of at most",
     "description": "accepts descriptions of tools of at most this number of characters:",
@@ -136,10 +137,13 @@ class RequestAdapter:
             adapted["max_tokens"] = adapted.pop("max_completion_tokens")
         if "wants_max_tokens" in self._flags and "max_completion_tokens" not in adapted:
             adapted.setdefault("max_tokens", _USUAL_MAX_TOKENS)
+        affordable = self._limits.get("affordable")
+        if affordable and "max_completion_tokens" not in adapted:
+            adapted.setdefault("max_tokens", affordable)
+        limits = [self._limits[one] for one in ("max_tokens", "affordable") if one in self._limits]
         for name in ("max_tokens", "max_completion_tokens"):
-            asked = adapted.get(name)
-            if "max_tokens" in self._limits and isinstance(asked, int):
-                adapted[name] = min(asked, self._limits["max_tokens"])
+            if isinstance(adapted.get(name), int):
+                adapted[name] = min([adapted[name], *limits])
 
     def add(self, fix: Fix, body: Mapping[str, Any]) -> str:
         """Store a change.

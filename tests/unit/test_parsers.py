@@ -145,7 +145,7 @@ def test_any_answer_that_astrbot_stored_is_read(content: dict[str, Any], nested:
 )  # fmt: skip
 def test_any_chunks_are_an_answer_or_an_error_of_the_provider(chunks: list[Any]) -> None:
     config = ProviderConfig("p", "openai", base_url="http://127.0.0.1:1")
-    reading = Reading("p", "p", "m", DEFAULT_TAGS, frozenset(), "")
+    reading = Reading("p", "p", "m", DEFAULT_TAGS, frozenset(), "", True)
     reader = ChunkReader(reading, Endpoint(config, KeyRing([])))
     with suppress(ProviderError):
         for chunk in chunks:

@@ -290,6 +290,32 @@ def test_a_refusal_is_cured(
             assert text_of(list(provider.stream(messages, (TOOL,), asked))) == "Hello"
 
 
+@pytest.mark.parametrize("extra", [{}, {"max_tokens": 64000}, {"max_completion_tokens": 64000}])
+def test_an_answer_is_as_long_as_the_balance_allows_and_no_longer_after_topping_up(
+    extra: Body,
+) -> None:
+    text = (
+        "This request requires more credits, or fewer max_tokens. You requested up to 64000 "
+        "tokens, but can only afford {}. To increase, visit https://openrouter.ai/settings/credits"
+    )
+
+    def play(number: int, body: Body) -> Any:
+        affordable = {1: 6130, 2: 6100, 4: 499}.get(number)
+        if affordable is None:
+            return say("ok")
+        return 402, {"error": {"message": text.format(affordable), "code": 402}}
+
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint, extra=extra)
+        assert text_of(ask(provider)) == "ok"
+        assert "no balance left (HTTP 402)" in failure_of(provider).message
+        asked = [
+            {key: body[key] for key in body if key.startswith("max_")} for body in endpoint.bodies
+        ]
+    name = next(iter(extra), "max_tokens")
+    assert asked == [extra, {name: 6130}, {name: 6100}, extra]
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -313,6 +313,32 @@ def test_a_reason_is_found_and_a_later_stop_hides_no_cut(choice: dict[str, Any])
     assert reason_of(deltas(HELLO, of({"choices": [choice]}), STOP, DONE)) == "length"
 
 
+RESULTS = [
+    {"title": "Berlin [city]", "url": "https://en.example/Berlin_(city)", "date": None},
+    {"title": "", "url": "https://de.example/b"},
+]
+
+
+def test_the_search_results_that_perplexity_cites_are_listed_below_the_text() -> None:
+    said = of({"choices": [{"delta": {"content": "3.7 million[1][2]"}}], "search_results": RESULTS})
+    last = of({"choices": [{"delta": {}, "finish_reason": "stop"}], "search_results": RESULTS})
+    with RawEndpoint(answering(said, last, DONE)) as endpoint:
+        provider = provider_of(endpoint)
+        assert text_of(list(begin(provider))) == (
+            "3.7 million[1][2]\n"
+            "\n1. [Berlin city](https://en.example/Berlin_(city%29)"
+            "\n2. [https://de.example/b](https://de.example/b)"
+        )
+        as_json = begin(provider, extra={"response_format": {"type": "json_object"}})
+        assert text_of(list(as_json)) == "3.7 million[1][2]"
+
+
+@pytest.mark.parametrize("odd", [{}, "x", [1], [{"url": 5}], None])
+def test_odd_search_results_end_no_answer(odd: Any) -> None:
+    found = deltas(HELLO, of({"choices": [], "search_results": odd}), STOP, DONE)
+    assert text_of(found) == "Hello"
+
+
 ONE, TWO = HELLO.strip()[6:], STOP.strip()[6:]
 
 
