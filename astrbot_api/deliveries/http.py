@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from ..errors import AstrBotError
+from ..runtime.bounded_json import load_with_halves
 from ..runtime.outbound import Answer, Call, Outbound, OutboundError
 from ..runtime.pauses import read_retry_after
 
@@ -56,8 +55,8 @@ class HttpResponse:
         :raises PlatformError: when the body is not JSON; retryable after a 5xx or 429.
         """
         try:
-            return orjson.loads(self.body)
-        except orjson.JSONDecodeError as error:
+            return load_with_halves(self.body)
+        except (ValueError, RecursionError) as error:
             raise self.to_error(f"The platform answered {self.status} without JSON.") from error
 
     def to_error(self, message: str) -> PlatformError:

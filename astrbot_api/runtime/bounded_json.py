@@ -7,6 +7,7 @@ check.
 
 from __future__ import annotations
 
+import json
 from codecs import BOM_UTF8
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,18 @@ class JsonLimitError(ValueError):
 
 class JsonDepthError(JsonLimitError):
     """Raised when a text is nested too deeply."""
+
+
+def load_with_halves(data: bytes) -> Any:
+    """Parse JSON, with ``?`` for half of a surrogate pair. JavaScript writes it for a cut emoji.
+
+    :raises ValueError: when the text is not JSON.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        text = json.dumps(json.loads(data), ensure_ascii=False)
+        return orjson.loads(text.encode(errors="replace"))
 
 
 def load_json(

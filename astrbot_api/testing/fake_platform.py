@@ -210,7 +210,8 @@ class _Handler(WSGIRequestHandler):
 def make_post(value: Any, **headers: str) -> tuple[dict[str, str], bytes]:
     """Return the headers and the body of a platform's webhook request."""
     named = {name.replace("_", "-"): text for name, text in headers.items()}
-    body = json.dumps(value, ensure_ascii=False).encode()
+    # JavaScript escapes half of a surrogate pair in this way.
+    body = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace")
     return {"Content-Type": "application/json", **named}, body
 
 

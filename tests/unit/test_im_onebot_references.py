@@ -83,6 +83,14 @@ def test_a_quotation_in_codes_is_fetched_too(adapter: Adapter, fake: FakeOneBot)
     assert (message.text, message.quoted) == ("why?", "a & b")
 
 
+def test_half_an_emoji_as_javascript_writes_it_loses_no_message(
+    adapter: Adapter, fake: FakeOneBot
+) -> None:
+    number = fake.add_message([say("tea \ud83c")], group_id=77)
+    message = read(adapter, fake, quote(number), say("why \ud83d"), group_id=77)
+    assert (message.text, message.quoted) == ("why ?", "tea ?")
+
+
 def test_a_mention_alone_is_about_what_it_quotes(adapter: Adapter, fake: FakeOneBot) -> None:
     number = fake.add_message([say("what is tea?")], group_id=77)
     message = read(

@@ -14,7 +14,7 @@ import orjson
 
 from ...deliveries.http import PlatformError, PlatformHttp
 from ...files.storage.protocol import BlobReader
-from ...runtime.bounded_json import load_json
+from ...runtime.bounded_json import load_json, load_with_halves
 from ...runtime.decoding import decode_base64
 from ..adapter import BadSignature, InboundRequest, InMessage, OutFile, Reception, Target
 from ..markdown import read_fitting
@@ -55,7 +55,7 @@ class OneBotAdapter(PiecewiseAdapter):
         if not secret or not hmac.compare_digest(given.encode(), expected.encode()):
             raise BadSignature("the event is not signed with the bot's secret")
         try:
-            event = load_json(request.body)
+            event = load_json(request.body, parse=load_with_halves)
         except ValueError:
             return Reception(status=400)
         message = read_event(event)
