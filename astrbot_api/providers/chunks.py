@@ -26,6 +26,8 @@ from .reported_errors import ReportedErrors
 from .shapes import load_bounded, load_leniently, to_text, unwrap
 from .usage import UsageCollector
 
+_WEB_URL = re.compile(r"https?://[^\s<>]+")
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -230,8 +232,7 @@ def _write_sources(results: Any) -> Iterator[str]:
     """Yield a list of search results. Perplexity cites their numbers, as in ``[1]``."""
     start = "\n\n"
     for number, one in enumerate(results if isinstance(results, list) else (), 1):
-        if isinstance(one, dict) and (url := to_text(one.get("url"))):
+        if isinstance(one, dict) and (url := _WEB_URL.fullmatch(to_text(one.get("url")))):
             title = re.sub(r"[\s\[\]]+", " ", to_text(one.get("title"))).strip()
-            address = url.replace(" ", "%20").replace(")", "%29")
-            yield f"{start}{number}. [{title or url}]({address})"
+            yield f"{start}{number}. [{title or url[0]}]({url[0].replace(')', '%29')})"
             start = "\n"

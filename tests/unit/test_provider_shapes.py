@@ -316,6 +316,7 @@ def test_a_reason_is_found_and_a_later_stop_hides_no_cut(choice: dict[str, Any])
 RESULTS = [
     {"title": "Berlin [city]", "url": "https://en.example/Berlin_(city)", "date": None},
     {"title": "", "url": "https://de.example/b"},
+    {"title": "no page", "url": "javascript:alert(1)"},
 ]
 
 
