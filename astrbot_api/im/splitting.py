@@ -12,6 +12,7 @@ import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .rich_text import count_units
 
@@ -95,11 +96,9 @@ def split_markdown(text: str, max_units: int) -> list[Piece]:
         if body:
             cuts.append((opening + body + closing, stop))
         at = stop
-    starts = [0, *(stop for _, stop in cuts[:-1])]
-    stops = [*(stop for _, stop in cuts[:-1]), len(text)]
+    bounds = pairwise([0, *(stop for _, stop in cuts[:-1]), len(text)])
     return [
-        Piece(body, stop - start)
-        for (body, _), start, stop in zip(cuts, starts, stops, strict=False)
+        Piece(body, stop - start) for (body, _), (start, stop) in zip(cuts, bounds, strict=False)
     ]
 
 
@@ -190,7 +189,7 @@ def _find_break(text: str, blocks: _Blocks, start: int, stop: int) -> int:
             return ends[-1]
     if (at := text.rfind(" ", half, stop)) > 0:
         return at + 1
-    return _move_before_cluster(text, start, stop)
+    return _move_before_cluster(text, stop)
 
 
 def _find_blank_line(text: str, blocks: _Blocks, start: int, stop: int) -> int:
@@ -202,12 +201,10 @@ def _find_blank_line(text: str, blocks: _Blocks, start: int, stop: int) -> int:
     return -1
 
 
-def _move_before_cluster(text: str, start: int, stop: int) -> int:
+def _move_before_cluster(text: str, stop: int) -> int:
     """Move a cut before a character that it would separate from its combining marks."""
     at = stop
-    while at > max(start + 1, stop - _MAX_CLUSTER) and (
-        _belongs_to_previous(text[at]) or text[at - 1] == _JOINER
-    ):
+    while at > stop - _MAX_CLUSTER and (_belongs_to_previous(text[at]) or text[at - 1] == _JOINER):
         at -= 1
     return stop if _belongs_to_previous(text[at]) or text[at - 1] == _JOINER else at
 

@@ -12,6 +12,7 @@ from astrbot_api.errors import SettingsError
 from astrbot_api.im.adapter import Adapter, BadSignature, InMessage
 from astrbot_api.im.onebot.segments import read_segments
 from astrbot_api.testing import FakeOneBot
+from astrbot_api.testing.fake_platform import answer_json, make_digest
 from tests.im_platforms import (
     DOCUMENT,
     OGG,
@@ -114,6 +115,20 @@ def test_pictures_recordings_and_files_arrive_with_their_bytes(
     assert outbox.steps == [(1, 0)] * 4
 
 
+def test_an_answer_may_have_no_message_id(
+    fake: FakeOneBot, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted = answer_json({"status": "async", "retcode": 1, "data": None})
+    monkeypatch.setattr(fake, "answer", lambda request: accepted)
+    assert outbox.send("hi", to="123").platform_ids == ()
+
+
+def test_a_wrong_address_is_named(fake: FakeOneBot, outbox: Outbox) -> None:
+    fake.fail_next(404)
+    with pytest.raises(PlatformError, match="check base_url"):
+        outbox.send("hi", to="123")
+
+
 def test_a_file_goes_into_the_group(fake: FakeOneBot, outbox: Outbox) -> None:
     outbox.send(DOCUMENT, to="987", type="GroupMessage")
     assert (fake.messages[0]["action"], fake.messages[0]["group_id"]) == ("upload_group_file", 987)
@@ -136,11 +151,22 @@ def test_a_session_that_is_no_number_is_a_final_error(outbox: Outbox, session: s
     assert not caught.value.retryable
 
 
+def test_a_kind_of_session_that_qq_lacks_is_a_final_error(outbox: Outbox) -> None:
+    with pytest.raises(PlatformError, match="FriendMessage and GroupMessage only"):
+        outbox.send("hi", to="123", type="OtherMessage")
+
+
 def test_a_failed_retcode_is_final_with_its_words(fake: FakeOneBot, outbox: Outbox) -> None:
     fake.known = {1}
     with pytest.raises(PlatformError, match="failed with 100: 群聊不存在") as caught:
         outbox.send("hi", to="987", type="GroupMessage")
     assert not caught.value.retryable
+    fake.access_token = ""
+    with (
+        pytest.raises(PlatformError, match="failed with 100: 群聊不存在"),
+        open_adapter("onebot", base_url=fake.url) as adapter,
+    ):
+        Outbox(adapter).send("hi", to="987", type="GroupMessage")
 
 
 def test_a_wrong_token_is_named_and_never_shown(fake: FakeOneBot) -> None:
@@ -250,6 +276,36 @@ def test_a_file_without_address_comes_in_through_the_implementation(
     assert (file.type, file.filename, read_all(adapter, file)) == ("file", "f.pdf", PDF)
 
 
+def test_a_path_on_the_disk_of_the_implementation_is_named_as_the_reason(
+    adapter: Adapter, fake: FakeOneBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = answer_json({"status": "ok", "retcode": 0, "data": {"file": "/a", "url": "/a"}})
+    event = fake.make_event([{"type": "video", "data": {"file": "v.mp4"}}])
+    [file] = receive(adapter, fake, event).files
+    monkeypatch.setattr(fake, "answer", lambda request: found)
+    with pytest.raises(PlatformError, match="a path on its own disk"):
+        read_all(adapter, file)
+
+
+def test_a_recording_without_address_comes_in_as_mp3(adapter: Adapter, fake: FakeOneBot) -> None:
+    fake.files["a.amr"] = OGG
+    event = fake.make_event([{"type": "record", "data": {"file": "a.amr"}}])
+    [file] = receive(adapter, fake, event).files
+    assert read_all(adapter, file) == OGG
+    [asked] = fake.requests
+    assert (asked.path, asked.read_fields()["out_format"]) == ("/get_record", "mp3")
+
+
+def test_a_file_comes_from_a_host_that_the_settings_name(fake: FakeOneBot) -> None:
+    url = fake.add_file(PNG).replace("127.0.0.1", "localhost")
+    with open_adapter(
+        "onebot", base_url=fake.url, secret=fake.secret, file_hosts=["localhost"]
+    ) as adapter:
+        event = fake.make_event([{"type": "image", "data": {"file": "a.png", "url": url}}])
+        [file] = receive(adapter, fake, event).files
+        assert read_all(adapter, file) == PNG
+
+
 @pytest.mark.parametrize("group_id", [987, None])
 def test_a_document_of_a_chat_comes_in_by_its_id(
     adapter: Adapter, fake: FakeOneBot, group_id: int | None
@@ -264,6 +320,16 @@ def test_a_document_of_a_chat_comes_in_by_its_id(
     kind = "private" if group_id is None else "group"
     assert asked.path == f"/get_{kind}_file_url"
     assert asked.read_fields().get("group_id") == group_id
+
+
+def test_a_document_that_its_chat_no_longer_has_is_asked_for_otherwise(
+    adapter: Adapter, fake: FakeOneBot
+) -> None:
+    fake.files["f.pdf"] = PDF
+    event = fake.make_event([{"type": "file", "data": {"file": "x.pdf", "file_id": "f.pdf"}}])
+    [file] = receive(adapter, fake, event).files
+    assert read_all(adapter, file) == PDF
+    assert [one.path for one in fake.requests] == ["/get_private_file_url", "/get_file"]
 
 
 def test_a_document_from_lagrange_has_its_name_and_is_asked_for_with_its_sender(
@@ -322,8 +388,9 @@ def test_what_is_shared_without_words_is_given_as_words(
 def test_a_card_that_says_nothing_is_left_out(
     adapter: Adapter, fake: FakeOneBot, card: str
 ) -> None:
-    event = fake.make_event([{"type": "json", "data": {"data": card}}])
-    assert adapter.receive(make_request(*fake.make_request(event))).messages == ()
+    text = {"type": "text", "data": {"text": "hi"}}
+    event = fake.make_event([{"type": "json", "data": {"data": card}}, text])
+    assert receive(adapter, fake, event).text == "hi"
 
 
 def test_a_sticker_of_the_shop_is_its_words_and_its_picture(
@@ -370,6 +437,17 @@ def test_what_is_no_question_is_left_out(
 ) -> None:
     event = fake.make_event("hi") | change
     assert adapter.receive(make_request(*fake.make_request(event))).messages == ()
+
+
+def test_segments_without_data_lose_no_message(adapter: Adapter, fake: FakeOneBot) -> None:
+    text = {"type": "text", "data": {"text": "hi"}}
+    event = fake.make_event([{"type": "shake", "data": None}, {"type": "rps"}, text])
+    assert receive(adapter, fake, event).text == "hi"
+
+
+def test_a_body_that_is_no_json_is_a_bad_request(adapter: Adapter, fake: FakeOneBot) -> None:
+    headers = {"X-Signature": f"sha1={make_digest(fake.secret, b'{', 'sha1')}"}
+    assert adapter.receive(make_request(headers, b"{")).status == 400
 
 
 def test_cq_codes_are_read() -> None:

@@ -99,6 +99,11 @@ def test_a_mention_alone_is_about_what_it_quotes(adapter: Adapter, fake: FakeOne
     assert (message.text, message.quoted, message.addressed) == ("what is tea?", None, True)
 
 
+def test_an_id_that_is_no_number_is_asked_for_as_it_is(adapter: Adapter, fake: FakeOneBot) -> None:
+    read(adapter, fake, quote("7-abc"), say("why?"))
+    assert fake.requests[0].read_fields() == {"message_id": "7-abc"}
+
+
 def test_a_quoted_message_that_is_gone_is_named(adapter: Adapter, fake: FakeOneBot) -> None:
     message = read(adapter, fake, quote("-99"), say("why?"))
     assert message.text == "why?"
@@ -232,6 +237,14 @@ def test_an_answer_in_a_temporary_session_names_its_group(
     assert [(one["user_id"], one["group_id"]) for one in fake.messages] == [(5, 77)] * 2
     with pytest.raises(PlatformError):
         outbox.send("hello", to="5")
+
+
+def test_a_temporary_session_of_an_unknown_group_is_its_user(
+    adapter: Adapter, fake: FakeOneBot
+) -> None:
+    event = fake.make_event("hi", user_id=5, sub_type="group")
+    [message] = adapter.receive(make_request(*fake.make_request(event))).messages
+    assert message.session_id == "5"
 
 
 def test_a_group_has_no_temporary_sessions(adapter: Adapter) -> None:

@@ -84,6 +84,7 @@ def test_slacks_own_client_and_verifier_are_content_with_the_fake(fake: FakeSlac
         ("**[x](https://x.y/)** ***z***", "*<https://x.y/|x>* *_z_*"),
         ("请**务必**用`pip`装", "请\u200b*务必*\u200b用\u200b`pip`\u200b装"),
         ("**注意**：~~旧~~**b**s", "*注意*\u200b：\u200b~旧~\u200b*b*\u200bs"),
+        ("**a**b c", "*a*\u200bb c"),
         ("(**a**), _b_.\n**c**", "(*a*), _b_.\n*c*"),
         ("[all](!channel) [you](@U1)", "all (!channel) you (@U1)"),
         ("[top](#C1) [guide](./a.md)", "top (#C1) guide (./a.md)"),
@@ -99,7 +100,7 @@ def test_markdown_becomes_mrkdwn_in_which_nobody_is_called(markdown: str, mrkdwn
         ("<@U1> hi <@U2|bob> <@U3>", "hi @bob @U3"),
         ("see <https://x.y/?a=1&amp;b|the page> and <https://z.z>",
          "see the page (https://x.y/?a=1&b) and https://z.z"),
-        ("<#C1|general> <!here> <mailto:a@b.c|a@b.c>", "#general @here a@b.c"),
+        ("<#C1|general> <#C2> <!here> <mailto:a@b.c|a@b.c>", "#general #C2 @here a@b.c"),
         ("1 &lt; 2 &amp;lt; 3", "1 < 2 &lt; 3"),
     ],
 )  # fmt: skip

@@ -121,6 +121,8 @@ def test_what_the_bot_has_seen_is_not_quoted_again(adapter: Adapter, fake: FakeS
     called = said("1.2", f"<@{fake.bot_user}> hello")
     message = mention(adapter, fake, said("1.1", "old"), called, own, said("1.4", "new"))
     assert message.quoted == "@U7: new"
+    empty = said("1.4", "")
+    assert mention(adapter, fake, own, empty, said("1.5", "new")).quoted == "@U7: new"
     assert mention(adapter, fake, said("1.1", "old"), called, own).quoted is None
 
 

@@ -45,6 +45,8 @@ def test_a_blank_text_is_none() -> None:
 def test_a_text_is_cut_between_paragraphs_first() -> None:
     one, two = "a " * 70, "b " * 70
     assert _texts(f"{one}\n\n{two}", 200) == [one.strip(), two.strip()]
+    one, two = "a " * 60, f"{'b ' * 20}\n{'c ' * 60}"
+    assert _texts(f"{one}\n\n{two}", 200) == [one.strip(), two.strip()]
 
 
 def test_then_between_lines_sentences_and_words() -> None:

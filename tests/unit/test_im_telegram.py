@@ -56,6 +56,7 @@ def hook(fake: FakeTelegram) -> Iterator[Adapter]:
 def receive(hook: Adapter, fake: FakeTelegram, update: dict[str, Any]) -> InMessage:
     reception = hook.receive(make_request(*fake.make_request(update, SECRET)))
     assert reception.status == 200
+    assert ("callback_query" in update) == bool(reception.body)
     [message] = reception.messages
     return message
 

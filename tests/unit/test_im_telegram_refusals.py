@@ -153,6 +153,15 @@ def test_buttons_that_are_refused_are_left_out(fake: FakeTelegram, adapter: Adap
     assert "reply_markup" not in sent
 
 
+def test_a_text_with_buttons_that_telegram_finds_too_long_arrives_without_them(
+    fake: FakeTelegram, adapter: Adapter
+) -> None:
+    fake.max_text_units = 1000
+    message = OutMessage(("word " * 300,), choices=(Choice("Yes", "y"),))
+    adapter.send(Target("FriendMessage", "42"), message, progress=lambda sent: None)
+    assert len(" ".join(one["text"] for one in fake.messages).split()) == 300
+
+
 # Your own Bot API server with --local
 
 

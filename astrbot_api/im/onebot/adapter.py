@@ -150,7 +150,7 @@ class OneBotAdapter(PiecewiseAdapter):
         """Refuse URLs that are neither in ``file_hosts`` nor the implementation's own."""
         parts = urlsplit(url)
         own = urlsplit(self._settings["base_url"])
-        host = (parts.hostname or "").casefold()
+        host = parts.hostname or ""
         # The port is compared too, because other services may run on the same machine.
         if parts.netloc == own.netloc or any(
             host == one or host.endswith(f".{one}") for one in self._settings["file_hosts"]

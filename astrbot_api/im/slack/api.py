@@ -88,7 +88,7 @@ class SlackApi:
 
     def _check_host(self, url: str) -> None:
         parts, own = urlsplit(url), urlsplit(self._base_url)
-        host = (parts.hostname or "").casefold()
+        host = parts.hostname or ""
         of_slack = parts.scheme == "https" and (host == "slack.com" or host.endswith(".slack.com"))
         if not of_slack and (parts.scheme, parts.netloc) != (own.scheme, own.netloc):
             raise PlatformError(f"The host {host or '(none)'} of a file is not Slack's.")

@@ -71,7 +71,7 @@ class EventReader:
         files = (*list_files(event), *shared)
         if not (text or files or mentioned or quoted):
             return None
-        if not text and quoted:  # a message without text refers to the shared message
+        if not text:  # a message without text refers to the shared message
             text, quoted = quoted, ""
         thread = event.get("thread_ts")
         if not thread and self.threads and not private:

@@ -82,7 +82,7 @@ def fetch_thread(api: SlackApi, message: InMessage) -> InMessage:
         },
         timeout_s=_ASK_S,
     )  # fmt: skip
-    said = [one for one in found.get("messages") or () if isinstance(one, dict)][:_ASKED]
+    said = [one for one in found.get("messages") or () if isinstance(one, dict)]
     if found.get("has_more"):
         said = said[:1]
     unseen = list(_list_unseen(said, asked["before"], asked["own"]))[-_MAX_MESSAGES:]

@@ -173,7 +173,7 @@ class TelegramAdapter(PiecewiseAdapter):
             return self._deliver(address, method, {}, name, file)
         except TelegramRefusal as error:
             # For example, the photo is too wide or the user forbids voice messages.
-            if method == "sendDocument" or error.status != 400 or "chat" in error.words:
+            if method == "sendDocument" or error.status != 400:
                 raise
             method, name = _DOCUMENT
             return self._deliver(address, method, {}, name, file)

@@ -52,7 +52,7 @@ def hide_tokens() -> None:
 class TelegramRefusal(PlatformError):
     """A response with ``ok: false``.
 
-    :param status: ``error_code``.
+    :param status: The response's status, which is also its ``error_code``.
     :param migrated_to: Id of the supergroup that replaced the group, or None.
     """
 
@@ -168,7 +168,7 @@ class TelegramApi:
         retry_after = parameters.get("retry_after")
         words = str(body.get("description", ""))[:_MAX_WORDS_CHARS]
         raise TelegramRefusal(
-            response.status if response.status >= 400 else int(body.get("error_code") or 400),
+            max(response.status, 400),
             words.replace(self._token, "…"),
             float(retry_after) if retry_after is not None else response.retry_after_s,
             parameters.get("migrate_to_chat_id"),
