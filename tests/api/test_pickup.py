@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from astrbot_api import ToolContext, tool
 from astrbot_api.agent.calling import OUTCOME_UNKNOWN
 from astrbot_api.agent.provider import ReasoningDelta, ToolCallDelta, Usage
+from astrbot_api.chat.resuming import pickup, recovery
+from astrbot_api.chat.turns import checkpoints as turn_checkpoints
 from astrbot_api.chat.turns import handover
 from astrbot_api.chat.turns.fold import fold_events
 from astrbot_api.db import checkpoints
@@ -394,6 +396,27 @@ def test_a_run_is_picked_up_at_most_twice(make_worker: Callable[..., Worker]) ->
     assert of_type(events, "complete")[0]["data"] == "say 1. say 2. "
     assert last.api.count_rows("run_checkpoint") == 0
     assert len(tools.added) == 1
+
+
+def test_a_turn_that_its_worker_leaves_again_and_again_ends(
+    make_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: Any) -> None:
+        raise StorageError("the database is unreachable")
+
+    monkeypatch.setattr(pickup, "_MAX_RETURNS", 3)
+    monkeypatch.setattr(recovery, "_UNKNOWN_S", 0.0)
+    monkeypatch.setattr(checkpoints, "add_checkpoint", lose)
+    monkeypatch.setattr(turn_checkpoints, "is_cut_off", lambda _: True)
+    tools = Tools()
+    worker = make_worker(Steps(), tools=tools.make())
+    run_id, chat = worker.open(), worker.api.state.chat
+    for _ in range(5):
+        assert chat.runs.wait_until_idle(LIMIT_S)
+        chat.recovery.end_forgotten(chat.runs.knows)
+    assert worker.find(run_id).error_code == "run_interrupted"
+    assert len(worker.model.seen) == 4
+    assert not tools.added
 
 
 def test_a_worker_wrongly_declared_dead_stops_writing(

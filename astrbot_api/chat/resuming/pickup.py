@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 #: Attempts to close a log while a worker that was wrongly considered dead adds events.
 _MAX_ATTEMPTS = 20
 
+#: Number of takeovers, of any kind, after which a worker ends a turn that it has left itself. Each
+#: return to a turn may ask the model again, and counts no pickup.
+_MAX_RETURNS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
@@ -88,8 +92,10 @@ class Pickups:
         :raises StorageError: if the database or the journal is unavailable.
         """
         # Not a worker that left the turn while it could not reach the database.
-        died = not run.released and not self._lease.holds(run.worker_id)
+        returns = self._lease.holds(run.worker_id)
+        died = not run.released and not returns
         lost = died and run.pickups >= self._settings.max_pickups
+        lost = lost or (returns and run.epoch >= _MAX_RETURNS)
         if lost or run.stop_requested_at is not None:
             return run
         try:
