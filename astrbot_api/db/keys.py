@@ -139,6 +139,7 @@ def _keep_old_secret(db: peewee.Database, old: ApiKey, until: int) -> None:
 
 def revoke_key(db: peewee.Database, key_id: str) -> dict[str, Any] | None:
     """Revoke a key and stop its turns. Return it as before, or None if it does not exist."""
+    _lock_with_session_keys(db, key_id)
     key, now = find_key(db, key_id), now_us()
     end_session_keys(db, key_id)
     ApiKey.update(revoked_at=peewee.fn.COALESCE(ApiKey.revoked_at, now), updated_at=now).where(
@@ -146,6 +147,16 @@ def revoke_key(db: peewee.Database, key_id: str) -> dict[str, Any] | None:
     ).execute(db)
     stop_of_key(db, key_id)
     return key
+
+
+def _lock_with_session_keys(db: peewee.Database, key_id: str) -> None:
+    """Lock a key and its session keys, so that all turns and session keys made with it are seen.
+
+    The key is locked first, as for a new session key.
+    """
+    for which in (ApiKey.key_id, ApiKey.parent_id):
+        query = ApiKey.select(ApiKey.key_id).where(which == key_id).order_by(ApiKey.key_id)
+        for_update(db, query).execute(db)
 
 
 def end_session_keys(db: peewee.Database, key_id: str, *, old_secrets: bool = True) -> None:
@@ -193,8 +204,7 @@ def delete_key(db: peewee.Database, key_id: str) -> dict[str, Any] | None:
 
     :returns: The key, or None if it did not exist.
     """
-    # Lock first, as creation and rotation do: a session key in creation is then seen below.
-    for_update(db, ApiKey.select(ApiKey.key_id).where(ApiKey.key_id == key_id)).first(db)
+    _lock_with_session_keys(db, key_id)
     key = find_key(db, key_id)
     stop_of_key(db, key_id)
     children = ApiKey.select(ApiKey.key_id).where(ApiKey.parent_id == key_id)

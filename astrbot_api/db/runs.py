@@ -13,6 +13,7 @@ from ..runtime.clock import now_us, to_iso, to_iso_or_none
 from .approvals import remove_approvals
 from .checkpoints import remove_checkpoints
 from .locks import lock_session
+from .models import is_postgres
 from .models.keys import ApiKey
 from .models.runs import RUN_ACTIVE, RUN_WAITING, Run, RunApproval, RunCheckpoint
 from .models.sessions import ChatSession, Message
@@ -51,20 +52,27 @@ _LIST_PUT_DOWN = Prepared(
     Run.select(*_OF_ACTIVE).where(equals(Run.session) & RUN_WAITING).order_by(Run.id)
 )
 
-# Also counts its key if that is valid, so that opening a turn needs no statement for it.
-_ADD = Prepared(
-    Run.insert(
-        **params(
-            "run_id", "session", "key_id", "worker_id", "status", "user_message",
-            "llm_checkpoint_id", "created_at", "started_at", "request",
-        )
-    ).returning(
-        Run.id,
-        peewee.fn.EXISTS(
-            ApiKey.select(ApiKey.key_id).where(equals(ApiKey.key_id) & ApiKey.revoked_at.is_null())
-        ),
-    )
-)  # fmt: skip
+_VALID: Any = ApiKey.select(ApiKey.key_id).where(
+    equals(ApiKey.key_id) & ApiKey.revoked_at.is_null()
+)
+
+
+def _insert(valid_key: Any) -> Prepared:
+    # Also looks for its key, so that opening a turn needs no statement for it.
+    return Prepared(
+        Run.insert(
+            **params(
+                "run_id", "session", "key_id", "worker_id", "status", "user_message",
+                "llm_checkpoint_id", "created_at", "started_at", "request",
+            )
+        ).returning(Run.id, peewee.fn.EXISTS(valid_key))
+    )  # fmt: skip
+
+
+_ADD = _insert(_VALID)
+
+# A revocation waits for this transaction and then sees the run. Other updates do not wait.
+_ADD_UNTIL_COMMIT = _insert(_VALID.for_update("FOR KEY SHARE"))
 
 # Also matches a running run: the result of an earlier attempt may have been lost.
 _START = Prepared(
@@ -168,7 +176,7 @@ def add_run(
     ahead = 0 if first else _COUNT_ACTIVE.execute(db, session=session).fetchone()[0]
     now = now_us()
     status, started_at = ("queued", None) if ahead else ("running", now)
-    number, is_valid = _ADD.execute(
+    number, is_valid = (_ADD_UNTIL_COMMIT if is_postgres(db) else _ADD).execute(
         db, run_id=run_id, session=session, key_id=key_id, worker_id=worker_id, status=status,
         user_message=user_message, llm_checkpoint_id=checkpoint, created_at=now,
         started_at=started_at, request=request,

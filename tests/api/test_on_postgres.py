@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from astrbot_api.chat.resuming import recovery
-from astrbot_api.db import checkpoints, postgres_store
+from astrbot_api.db import checkpoints, keys, postgres_store, runs
 from astrbot_api.db.runs import find_run
 
 from ..postgres import Postgres
+from ..waiting import LIMIT_S, wait_for
+from . import test_guard_rails as guard_rails
+from .conftest import Api
 from .test_files import *  # noqa: F403
 from .test_guard_rails import *  # noqa: F403
 from .test_history import *  # noqa: F403
@@ -113,3 +117,39 @@ def test_a_turn_whose_step_cannot_be_stored_fails_and_is_not_repeated(
         run = find_run(db, run_id)
     assert run is not None
     assert run.error_code == "storage_error"
+
+
+@pytest.mark.parametrize("end", [keys.revoke_key, keys.delete_key])
+@pytest.mark.parametrize("kind", ["plain", "session key"])
+def test_a_key_that_ends_while_its_turn_is_stored_stops_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch, end: Callable[..., Any], kind: str
+) -> None:
+    key, add_run, ending = guard_rails.make_key(api), runs.add_run, threading.Event()
+    key_id = guard_rails.ask(api, key, "/api/v1/keys/self").json["data"]["key_id"]
+    used = guard_rails.mint(api, key).json["data"]["api_key"] if kind == "session key" else key
+
+    def end_key() -> None:
+        api.state.db.write(lambda db: end(db, key_id))
+        ending.set()
+
+    def count_waiting() -> int:
+        with api.state.db.read() as db:
+            counted = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted"
+            return int(db.execute_sql(counted).fetchone()[0])
+
+    def add_while_ending(*args: Any, **options: Any) -> Any:
+        added = add_run(*args, **options)
+        threading.Thread(target=end_key).start()
+        wait_for(lambda: ending.is_set() or count_waiting())
+        return added
+
+    monkeypatch.setattr(runs, "add_run", add_while_ending)
+    said = guard_rails.say(api, used, message="N=1000 DELAY=200", response_mode="background")
+    run_id = said.json["data"]["run_id"]
+    wait_for(ending.is_set)
+    api.state.chat.runs.poll_stop_requests()
+    assert api.state.chat.runs.wait_until_idle(LIMIT_S)
+    with api.state.db.read() as db:
+        found = find_run(db, run_id)
+    assert found is not None
+    assert found.status == "stopped"
