@@ -104,6 +104,7 @@ class BatchWriter:
         is delayed by the jobs of others.
         """
         leads: _Ticket | None = own
+        interruption: BaseException | None = None
         while leads is not None:
             try:
                 while not leads.done.is_set():
@@ -111,15 +112,16 @@ class BatchWriter:
                     with self._lock:
                         batch, self._waiting = self._waiting, []
                     self._serve(batch)
-            finally:  # a time limit of this caller must not stop the other jobs
-                interruption, self._interruption = self._interruption, None
-                with self._lock:
-                    self._busy = bool(self._waiting)
-                    leads = self._waiting[0] if self._waiting else None
-                with suppress(RuntimeError):  # no thread can be started, so this one continues
-                    if leads is not None:
-                        start_beside(self._lead, leads, name="astrbot-writer")
-                        leads = None
+            except BaseException as error:  # must not stop the other jobs
+                interruption = interruption or error
+            interruption, self._interruption = interruption or self._interruption, None
+            with self._lock:
+                self._busy = bool(self._waiting)
+                leads = self._waiting[0] if self._waiting else None
+            with suppress(RuntimeError):  # no thread can be started, so this one continues
+                if leads is not None:
+                    start_beside(self._lead, leads, name="astrbot-writer")
+                    leads = None
         if interruption is not None:
             raise interruption
 

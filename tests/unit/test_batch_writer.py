@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -89,8 +90,9 @@ def test_jobs_that_are_submitted_while_a_batch_waits_share_a_transaction(
     assert transaction.steps == ["begin", "run 3", "commit"]
 
 
+@pytest.mark.parametrize("refused", ["", "astrbot-writer"], ids=["threads", "no threads"])
 def test_a_caller_that_gives_up_while_its_batch_waits_stops_no_other_job(
-    writer: BatchWriter, monkeypatch: pytest.MonkeyPatch
+    writer: BatchWriter, monkeypatch: pytest.MonkeyPatch, without_threads: Any, refused: str
 ) -> None:
     calls = iter([GaveUpError])
 
@@ -100,7 +102,7 @@ def test_a_caller_that_gives_up_while_its_batch_waits_stops_no_other_job(
 
     replace_wait(monkeypatch, wait)
     ran = threading.Event()
-    with pytest.raises(GaveUpError):
+    with without_threads(refused) if refused else nullcontext(), pytest.raises(GaveUpError):
         writer.submit(ran.set)
     results: list[int] = []
     submit(writer, lambda: 1, results).join(10)
