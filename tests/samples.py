@@ -127,7 +127,9 @@ def make_xlsx(
             "xl/worksheets/sheet1.xml": f'{_XML}<worksheet xmlns="{namespace}">'
             f"<sheetData>{cells}{more}</sheetData></worksheet>",
             "xl/worksheets/_rels/sheet1.xml.rels": _relations(
-                ("comments", "../comments1.xml"), ("drawing", "../drawings/drawing1.xml")
+                ("comments", "../comments1.xml"),
+                ("drawing", "../drawings/drawing1.xml"),
+                ("hyperlink", 'https://example.com/terms" TargetMode="External'),
             ),
             "xl/drawings/drawing1.xml": f"<wsDr>{boxes}</wsDr>",
             "xl/drawings/_rels/drawing1.xml.rels": _relations(("chart", "../charts/chart1.xml")),

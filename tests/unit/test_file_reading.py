@@ -620,7 +620,7 @@ def test_each_value_of_a_chart_stands_beside_its_own_label() -> None:
 
 def test_the_numbers_of_a_chart_are_read_as_they_are_shown() -> None:
     chart = (
-        "<x><title><t>Growth</t></title><ser><cat><formatCode>d/m/yy</formatCode><pt><v>45325</v>"
+        "<x><title><t>Growth</t></title><ser><cat><formatCode>d/m/yy;@</formatCode><pt><v>45325</v>"
         "</pt></cat><val><formatCode>0.0%</formatCode><pt><v>0.153</v></pt>"
         '<pt idx="1" formatCode="General"><v>4.4000000000000004</v></pt></val></ser></x>'
     )
@@ -706,6 +706,14 @@ def test_a_comment_with_replies_is_read_without_the_notice_for_older_programs() 
     thread = f'<comment ref="B2"><t>{notice}\n\nComment:\n  Why?\nReply:\n  So</t></comment>'
     text = read(samples.make_xlsx(comments=thread))
     assert text.endswith("Comments in Prices:\n- B2: Comment: Why? Reply: So")
+
+
+def test_the_links_of_a_sheet_are_read_unless_they_are_shown() -> None:
+    link = '<hyperlinks><hyperlink ref="B2" r:id="rId3" xmlns:r="r"/></hyperlinks>'
+    sheet = samples.make_xlsx(f"</sheetData>{link}<sheetData>")
+    assert read(sheet).endswith("Links in Prices:\n- B2: https://example.com/terms")
+    row = '<row r="3"><c r="A3" t="str"><v>https://example.com/terms</v></c></row>'
+    assert "Links" not in read(samples.make_xlsx(f"{row}</sheetData>{link}<sheetData>"))
 
 
 def test_a_sheet_with_a_cell_far_away_is_read() -> None:
@@ -1156,6 +1164,25 @@ def read_old(name: str) -> bytes:
 def test_an_old_document_of_office_is_read(name: str, wanted: str) -> None:
     pytest.importorskip("office_oxide")
     assert wanted in read(read_old(name), name)
+
+
+def test_an_old_workbook_is_read_as_excel_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("xlrd")
+    text = read(read_old("old.xls"), "a.xls")
+    assert "| 15.3% | ¥1,234,567.89 | 2024-02-03 | 18:00:00 | 36:00:00 | #DIV/0! |\n| 10 |" in text
+    # It stands below 30,000 empty rows.
+    assert "## b (hidden)\n\n| far |\n| --- |\n\nComments in 价格:\n- A2: as agreed" in text
+    assert text.endswith("Links in 价格:\n- B1: https://example.com/terms")
+    monkeypatch.setitem(sys.modules, "xlrd", None)
+    assert "| 0.153 | 1234567.891 | 2024-02-03 |" in read(read_old("old.xls"), "a.xls")
+
+
+def test_a_sheet_without_a_workbook_around_it_is_read() -> None:
+    pytest.importorskip("xlrd")
+    begin, end = bytes.fromhex("0900 0400 0200 1000"), bytes.fromhex("0a00 0000")
+    cells = bytes.fromhex("0300 0f00 0000 0000 000000 000000000000f03f")
+    label = bytes.fromhex("0400 0b00 0000 0100 000000 03") + b"tea"
+    assert "| 1 | tea |" in read(begin + cells + label + end, "a.xls")
 
 
 def test_a_mail_of_outlook_is_read() -> None:

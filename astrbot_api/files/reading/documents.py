@@ -25,7 +25,7 @@ from .notebooks import COLOUR, read_notebook
 from .ofd import read_ofd
 from .opendocument import read_flat, read_opendocument
 from .outlook import read_msg
-from .pages import read_page
+from .pages import limit_cpu, read_page
 from .rtf import read_rtf
 from .slides import read_pptx
 from .texts import (
@@ -39,6 +39,7 @@ from .texts import (
 from .vcards import read_vcards
 from .word import iter_blocks, read_docx
 from .workbooks import read_workbook, read_xml_workbook
+from .xls import read_xls
 
 #: Maximum number and length of notes, which the config's ``file_tokens`` does not limit.
 _MAX_NOTES = 20
@@ -95,6 +96,9 @@ _PASSWORD = "it is protected by a password; ask for it without one"
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 #: The record FilePass after the beginning of a workbook. Source: MS-XLS, 2.4.117.
 _LOCKED_SHEETS = re.compile(rb"\x09\x08[\x08\x10]\0.{8,16}?\x2f\0[\x04-\xff]\0", re.DOTALL)
+#: Beginning of a sheet of Excel 2 to 4, which some instruments and old programs still write.
+_OLD_SHEET = re.compile(rb"\x09[\0\2\4][\4\6]\0")
+_WORKBOOK = re.compile("book".encode("utf-16-le"), re.IGNORECASE)  # Workbook or Book
 _OUTLOOK = "__properties_version1.0".encode("utf-16-le")
 
 #: Name of a stream -> extension, and error text of a document that cannot be read.
@@ -176,6 +180,8 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         return _with_notes(_read_archive(source, notes), notes)
     if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
         return _with_notes(_read_old_office(source), notes)
+    if _OLD_SHEET.match(head):
+        return _with_notes(_read_old_workbook(source.read(_MAX_WHOLE_BYTES)), notes)
     if head[257:262] == b"ustar":
         return office.list_tar(source, notes)
     if _FLAT_START.match(head):
@@ -313,8 +319,15 @@ def _read_old_office(source: BinaryIO) -> str:
             return _read_old_document(data, kind, words)
     if _LOCKED_SHEETS.search(data):
         raise Unreadable(_PASSWORD)
-    if not any(name.encode("utf-16-le") in data for name in ("Workbook", "Book")):
-        raise Unreadable("its format is not supported")
+    if not _WORKBOOK.search(data):
+        raise Unreadable("its format is not supported; ask for it as PDF")
+    return _read_old_workbook(data)
+
+
+def _read_old_workbook(data: bytes) -> str:
+    # Without the extra office, or of a damaged or very large one, calamine reads more.
+    with suppress(Exception), limit_cpu():
+        return read_xls(data)
     return office.read_sheets(data)
 
 

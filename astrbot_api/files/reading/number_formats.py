@@ -16,7 +16,7 @@ from functools import lru_cache
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
-from .office import iter_local
+from .office import iter_local, to_cell
 
 #: Formats that a workbook does not define. Their signs of currencies depend on the language.
 _BUILT_IN = {
@@ -41,6 +41,8 @@ _TESTS: dict[str, Callable[[Decimal, Decimal], bool]] = {
     "<>": operator.ne,
 }  # fmt: skip
 _FRACTION = re.compile(r"(?:([#0?]+)\\? )?[#0?]+\\?/([?#]+|[1-9]\d{0,3})")
+
+_DURATION = re.compile(r"\[(h+|m+|s+)\]", re.IGNORECASE)
 
 #: Signs of dates and times, and of texts.
 _OTHERS = frozenset("ymdhsgbe@")
@@ -124,17 +126,21 @@ def show_number(stored: str, code: str) -> str:
     write = read_format(code)
     if write is not None:
         return write(stored)
-    if "@" in code:
+    if "@" in code.partition(";")[0]:
         return stored
     try:
-        return str(_FIRST_DAY + timedelta(float(stored))).removesuffix(" 00:00:00")
+        passed = timedelta(milliseconds=round(float(stored) * 86_400_000))
+        if _DURATION.search(code):
+            return to_cell(passed)
+        shown = str(_FIRST_DAY + passed).removesuffix(" 00:00:00")
     except (OverflowError, ValueError):
         return stored
+    return shown.removeprefix("1899-12-30 ")  # only a time
 
 
 def _write_fraction(value: Decimal, whole: str | None, denominator: str) -> str:
     if denominator.isdigit():
-        parts = round(abs(value) * int(denominator))
+        parts = int(abs(value) * int(denominator) + Decimal("0.5"))
         count, rest = divmod(parts, int(denominator)) if whole else (0, parts)
         shown = f"{rest}/{denominator}"
     else:

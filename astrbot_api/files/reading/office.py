@@ -7,7 +7,7 @@ import posixpath
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from itertools import islice
@@ -28,6 +28,10 @@ _MAX_ROWS = 20_000
 MAX_CELLS = 400_000
 
 _MAX_LISTED = 200
+
+#: Maximum number of links of a sheet, and length of the text in which they are searched.
+_MAX_LINKS = 500
+_MAX_SEARCHED_CHARS = 1_000_000
 
 #: Maximum number of files and folders of a tar archive that are counted.
 _MAX_MEMBERS = 20_000
@@ -131,21 +135,37 @@ def read_sheets(data: bytes) -> str:
 
     try:
         workbook = CalamineWorkbook.from_filelike(io.BytesIO(data))
-        parts, cells = [], 0
-        for sheet in workbook.sheets_metadata:
-            rows = workbook.get_sheet_by_name(sheet.name).iter_rows()
-            table, count = _to_table(rows, MAX_CELLS - cells)
-            cells += count
-            hidden = "" if sheet.visible == SheetVisibleEnum.Visible else " (hidden)"
-            parts.append(f"## {sheet.name}{hidden}\n\n{table}".rstrip())
-            if cells >= MAX_CELLS:
-                parts.append("[Only the first cells were read.]")
-                break
+        return write_sheets(
+            (
+                one.name,
+                one.visible != SheetVisibleEnum.Visible,
+                workbook.get_sheet_by_name(one.name).iter_rows(),
+            )
+            for one in workbook.sheets_metadata
+        )
     except PasswordError as error:
         raise Unreadable("it is protected by a password; ask for it without one") from error
     except CalamineError as error:
         raise Unreadable("it is damaged") from error
+
+
+def write_sheets(sheets: Iterable[tuple[str, bool, Iterator[list[Any]]]]) -> str:
+    """Return sheets, of which each has a name, whether it is hidden, and rows, as tables."""
+    parts, cells = [], 0
+    for name, is_hidden, rows in sheets:
+        table, count = _to_table(rows, MAX_CELLS - cells)
+        cells += count
+        parts.append(f"## {name}{' (hidden)' if is_hidden else ''}\n\n{table}".rstrip())
+        if cells >= MAX_CELLS:
+            parts.append("[Only the first cells were read.]")
+            break
     return "\n\n".join(parts) if cells else ""
+
+
+def write_remarks(title: str, remarks: Iterable[tuple[str, str]]) -> str:
+    """Return what belongs to cells as a list, or an empty string for nothing."""
+    lines = [f"- {cell}: {' '.join(text.split())}" for cell, text in remarks]
+    return "\n".join([f"{title}:", *lines]) if lines else ""
 
 
 def _to_table(rows: Iterator[list[Any]], room: int) -> tuple[str, int]:
@@ -154,24 +174,32 @@ def _to_table(rows: Iterator[list[Any]], room: int) -> tuple[str, int]:
     cells = 0
     more = ""
     for row in rows:
-        texts = [_to_cell(one) for one in row]
+        texts = [to_cell(one) for one in row]
         while texts and not texts[-1]:
             texts.pop()
+        if not texts:
+            continue
         cells += len(texts)
         lines.append(texts)
         if cells > room or len(lines) >= _MAX_ROWS:
             more = f"\n\n[Only its first {len(lines)} rows are shown.]"
             break
-    while lines and not lines[-1]:
-        lines.pop()
-    return to_markdown_table([line for line in lines if line]) + more, cells
+    return to_markdown_table(lines) + more, cells
 
 
-def _to_cell(value: Any) -> str:
+def write_links(title: str, links: Iterable[tuple[str, str]], shown: str) -> str:
+    """Return the links of cells that the shown text does not contain as a list."""
+    shown = shown[:_MAX_SEARCHED_CHARS]
+    new = ((cell, link) for cell, link in links if link.removeprefix("mailto:") not in shown)
+    return write_remarks(title, islice(new, _MAX_LINKS))
+
+
+def to_cell(value: Any) -> str:
+    """Return a value of a cell with the precision of spreadsheets."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     if isinstance(value, float):
-        return f"{value:.15g}"  # the precision of spreadsheets
+        return f"{value:.15g}"
     if isinstance(value, timedelta):
         minutes, seconds = divmod(round(value.total_seconds()), 60)
         return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
@@ -235,9 +263,10 @@ def iter_relations(package: Package, name: str) -> Iterator[tuple[str, tuple[str
     if relations in package.names:
         for one in iter_local(package.parse(relations), "Relationship"):
             target = one.get("Target", "")
-            path = target[1:] if target.startswith("/") else posixpath.join(folder, target)
-            kind = one.get("Type", "").rpartition("/")[2]
-            yield one.get("Id", ""), (kind, posixpath.normpath(path))
+            if one.get("TargetMode") != "External":
+                path = target[1:] if target.startswith("/") else posixpath.join(folder, target)
+                target = posixpath.normpath(path)
+            yield one.get("Id", ""), (one.get("Type", "").rpartition("/")[2], target)
 
 
 def list_targets(package: Package, name: str, kind: str) -> list[str]:

@@ -25,6 +25,8 @@ from .office import (
     read_sheets,
     to_int,
     to_markdown_table,
+    write_links,
+    write_remarks,
 )
 
 _WORKBOOK = "xl/workbook.xml"
@@ -61,6 +63,8 @@ _FORMULA = re.compile(
 )
 _TYPE = re.compile(rb'\st="[^"]*"')
 _ERROR = re.compile(rb'(<c\b[^<>]*)\st="e"')
+_LINK = re.compile(rb"<hyperlink\b([^<>]*)>")
+_ATTRIBUTE = re.compile(r'\b(\w+)="([^"]*)"')
 _ROW = re.compile(rb'(<row\b[^<>]*?\sr=")(\d+)"')
 _BEYOND_Z = re.compile(rb'\sr="[A-Z]{2}')
 _CELL = re.compile(rb'(<c\b[^<>]*?\sr=")([A-Z]{1,3})(\d+)"')
@@ -69,10 +73,10 @@ _CELL = re.compile(rb'(<c\b[^<>]*?\sr=")([A-Z]{1,3})(\d+)"')
 def read_workbook(package: Package) -> str:
     """Return the sheets of an xlsx, xlsm, xlsb or ods workbook as tables.
 
-    The comments, text boxes and titles of charts of an xlsx follow.
+    The comments, links, text boxes and titles of charts of an xlsx follow.
     """
     sheets = read_sheets(_correct_workbook(package))
-    return "\n\n".join(filter(None, (sheets, *_iter_remarks(package))))
+    return "\n\n".join(filter(None, (sheets, *_iter_remarks(package, sheets))))
 
 
 def read_xml_workbook(data: bytes) -> str:
@@ -114,8 +118,8 @@ def _iter_xml_cells(row: ET.Element, formats: Mapping[str, str]) -> Iterator[str
         count += gap + 1 + merged
 
 
-def _iter_remarks(package: Package) -> Iterator[str]:
-    """Yield the comments, the text boxes and the titles of charts of each sheet of an xlsx."""
+def _iter_remarks(package: Package, shown: str) -> Iterator[str]:
+    """Yield the comments, links, text boxes and titles of charts of each sheet of an xlsx."""
     if _WORKBOOK not in package.names:
         return
     relations = dict(iter_relations(package, _WORKBOOK))
@@ -123,12 +127,17 @@ def _iter_remarks(package: Package) -> Iterator[str]:
         link = read_attribute(sheet, "id")
         _, part = relations.get(link, ("", ""))
         for comments in list_targets(package, part, "comments"):
-            lines = [f"Comments in {sheet.get('name')}:"]
-            for one in iter_local(package.parse(comments), "comment"):
-                text = "".join(run.text or "" for run in iter_local(one, "t"))
-                text = text.rpartition(_OF_THREAD)[2]
-                lines.append(f"- {one.get('ref')}: {' '.join(text.split())}")
-            yield "\n".join(lines) if lines[1:] else ""
+            found = (
+                (one.get("ref", ""), "".join(run.text or "" for run in iter_local(one, "t")))
+                for one in iter_local(package.parse(comments), "comment")
+            )
+            notes = ((cell, text.rpartition(_OF_THREAD)[2]) for cell, text in found)
+            yield write_remarks(f"Comments in {sheet.get('name')}", notes)
+        targets = dict(iter_relations(package, part))
+        tags = _LINK.findall(_read(package, part))
+        links = (dict(_ATTRIBUTE.findall(one.decode("utf-8", "replace"))) for one in tags)
+        found = ((one.get("ref", ""), targets.get(one.get("id", ""), ("", ""))[1]) for one in links)
+        yield write_links(f"Links in {sheet.get('name')}", found, shown)
         for drawing in list_targets(package, part, "drawing"):
             lines = [f"Text boxes in {sheet.get('name')}:"]
             for body in iter_local(package.parse(drawing), "txBody"):
