@@ -160,7 +160,7 @@ class ChunkReader:
             self._usage.add(chunk.get("usage") or chunk.get("x_groq") or chunk.get("usageMetadata"))
         if not self._model and isinstance(chunk.get("model"), str):
             self._model = chunk["model"][:200]
-        self._sources = chunk.get("search_results") or self._sources
+        self._sources = chunk.get("search_results") or chunk.get("web_search") or self._sources
         if not isinstance(choices, list):
             choices = [choices]
         choice = choices[0] if choices else None
@@ -229,10 +229,11 @@ class ChunkReader:
 
 
 def _write_sources(results: Any) -> Iterator[str]:
-    """Yield a list of search results. Perplexity cites their numbers, as in ``[1]``."""
+    """Yield a list of search results. Perplexity and Zhipu cite their numbers, as in ``[1]``."""
     start = "\n\n"
     for number, one in enumerate(results if isinstance(results, list) else (), 1):
-        if isinstance(one, dict) and (url := _WEB_URL.fullmatch(to_text(one.get("url")))):
+        address = to_text(one.get("url") or one.get("link")) if isinstance(one, dict) else ""
+        if url := _WEB_URL.fullmatch(address):
             title = re.sub(r"[\s\[\]]+", " ", to_text(one.get("title"))).strip()
             yield f"{start}{number}. [{title or url[0]}]({url[0].replace(')', '%29')})"
             start = "\n"

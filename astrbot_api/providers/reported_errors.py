@@ -48,8 +48,14 @@ class ReportedErrors:
             self.words = self.words or self._quote(text)
 
     def explain(self, message: str) -> ProviderError:
-        """Return an error with the collected text."""
-        return ProviderError(error_texts.with_words(message, self.words.strip()), retryable=True)
+        """Return the error that the collected text reports.
+
+        :param message: Text for the caller if there is none.
+        """
+        words = self.words.strip()
+        if words:
+            return failures.ReportedError(words, words)
+        return ProviderError(message, retryable=True)
 
     def read_error(self, error: Any) -> ProviderError:
         """Return the error that a chunk reports."""

@@ -10,14 +10,17 @@ from typing import Any
 import orjson
 import pytest
 
+from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.provider import (
     Delta,
     Finished,
+    ModelOptions,
     ReasoningDelta,
     ToolCallDelta,
     Usage,
 )
 
+from ..strict_endpoint import StrictEndpoint, say
 from .openai_asking import HELLO, TOOL, begin, failure_of, provider_of, text_of
 from .raw_endpoint import DONE, Connection, RawEndpoint, answering, event
 
@@ -347,6 +350,28 @@ def test_attached_texts_are_joined_from_many_pieces() -> None:
         "reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "d0 d1 d2 "}],
         "signature": "s",
     }
+
+
+def refused(words: str) -> bytes:
+    """Return the chunk with which MiniMax refuses a request: its status is 200."""
+    return of({"choices": None, "base_resp": {"status_code": 2013, "status_msg": words}})
+
+
+def test_forbidden_content_is_not_sent_again_after_a_refusal_with_status_200() -> None:
+    with StrictEndpoint(lambda number, body: [refused("input new_sensitive")]) as endpoint:
+        assert failure_of(provider_of(endpoint)).reason == "provider_refused"
+        assert len(endpoint.bodies) == 1
+
+
+def test_a_conversation_is_shortened_after_a_refusal_with_status_200() -> None:
+    too_long = refused("invalid params, context window exceeds limit")
+    roles = ["user", "assistant"] * 8 + ["user"]
+    messages = [{"role": role, "content": "x" * 800} for role in roles]
+    with StrictEndpoint(lambda number, body: [too_long] if number == 1 else say("ok")) as endpoint:
+        asked = ModelOptions(Cancellation())
+        assert text_of(list(provider_of(endpoint).stream(messages, (), asked))) == "ok"
+        first, second = (len(json.dumps(body)) for body in endpoint.bodies)
+    assert second < first
 
 
 @pytest.mark.parametrize(

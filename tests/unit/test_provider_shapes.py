@@ -320,9 +320,13 @@ RESULTS = [
 ]
 
 
-def test_the_search_results_that_perplexity_cites_are_listed_below_the_text() -> None:
-    said = of({"choices": [{"delta": {"content": "3.7 million[1][2]"}}], "search_results": RESULTS})
-    last = of({"choices": [{"delta": {}, "finish_reason": "stop"}], "search_results": RESULTS})
+@pytest.mark.parametrize(("field", "address"), [("search_results", "url"), ("web_search", "link")])
+def test_the_search_results_that_an_answer_cites_are_listed_below_it(
+    field: str, address: str
+) -> None:
+    results = [{"title": one["title"], address: one["url"]} for one in RESULTS]
+    said = of({"choices": [{"delta": {"content": "3.7 million[1][2]"}}], field: results})
+    last = of({"choices": [{"delta": {}, "finish_reason": "stop"}], field: results})
     with RawEndpoint(answering(said, last, DONE)) as endpoint:
         provider = provider_of(endpoint)
         assert text_of(list(begin(provider))) == (
