@@ -122,7 +122,8 @@ _CONTEXT = re.compile(r"context[_ ](length|limit)|max_new_tokens", re.IGNORECASE
 
 #: The model's limit for both. Source: Anthropic; vLLM, OpenRouter, SGLang; TGI.
 _BOTH = re.compile(
-    r"\d \+ \d+ > (\d{1,9})|context[_ ](?:length|limit)[^\d]{0,30}(\d{1,9})|must be <= (\d{1,9})",
+    r"\d \+ \d+ > (\d{1,9})|context[_ ](?:length|limit)[^\d]{0,30}(\d{1,9})\b(?! \+)"
+    r"|must be <= (\d{1,9})",
     re.IGNORECASE,
 )
 

@@ -60,7 +60,7 @@ def has(name: str) -> Callable[[Body], bool]:
 
 
 def above(limit: int) -> Callable[[Body], bool]:
-    return lambda body: body.get("max_tokens", 0) > limit
+    return lambda body: not 0 < body.get("max_tokens", 0) <= limit
 
 
 def has_part(kind: str) -> Callable[[Body], bool]:
