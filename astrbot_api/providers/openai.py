@@ -46,11 +46,8 @@ _MAX_MODELS = 200
 #: Words of an error that differ each time: request ids and times.
 _CHANGING = re.compile(r"\b(?=[\w-]{0,50}\d)[\w-]{6,}")
 
-#: Changes that apply to one request only, because they concern its content.
-_ONCE = frozenset({"bad_media", "old_media", "stale", "unthought"})
-
-#: Changes that later requests do not need: a balance changes, too.
-_NOT_KEPT = _ONCE | {"affordable"}
+#: Changes that apply to one request only: they concern its content, or the present balance.
+_NOT_KEPT = frozenset({"bad_media", "old_media", "stale", "unthought", "affordable"})
 
 #: Changes that concern fields which only chat completions have.
 _CHAT_ONLY = frozenset({"responses", "no_effort", "reasoning", "signature", "no_null", "filled"})
@@ -122,9 +119,8 @@ class OpenAIProvider:
         attempts, adapter = self._endpoint.begin_attempts(), self._get_adapter(body["model"])
         # A copy, since a concurrent request may store the change that this one needs, too.
         trial, tries, helped = adapter.copy(), 0, list[_Try]()
-        once: frozenset[str] = frozenset()
         while True:
-            base, adapted = self._endpoint.base, trial.adapt(body, once)
+            base, adapted = self._endpoint.base, trial.adapt(body)
             try:
                 opened = self._begin(adapted, call, trial)
                 _keep(helped, adapter, body["model"])
@@ -135,11 +131,10 @@ class OpenAIProvider:
                 words = _CHANGING.sub("", error.text)
                 if helped and helped[-1].words == words:
                     helped.pop()
-                fix = next((one for one in found if _apply(one, trial, adapted, once)), None)
+                fix = next((one for one in found if trial.add(one, adapted)), None)
                 if fix is not None and tries < _MAX_FIXES:
                     tries += 1
                     helped.append(_Try(fix, adapted, words))
-                    once |= {fix.kind} & _ONCE
                     continue
                 self._endpoint.prepare_retry(
                     _name_cause(error, found, adapted), base, attempts, call
@@ -263,15 +258,6 @@ def _keep(helped: Sequence[_Try], adapter: RequestAdapter, model: str) -> None:
             continue
         if words := adapter.add(one.fix, one.rejected):
             log.warning("model %s %s", model, words)
-
-
-def _apply(
-    fix: Fix, adapter: RequestAdapter, adapted: Mapping[str, Any], once: frozenset[str]
-) -> str:
-    """Store a fix and return text about it, or empty if it does not change the next request."""
-    if fix.kind in _ONCE:
-        return "" if fix.kind in once else fix.kind
-    return adapter.add(fix, adapted)
 
 
 def _name_cause(

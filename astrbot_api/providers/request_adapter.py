@@ -82,12 +82,8 @@ class RequestAdapter:
         """Id of the endpoint and its API, stored with the fields that it gets back."""
         return f"{self._provider}/responses" if self.uses_responses else self._provider
 
-    def adapt(self, body: Mapping[str, Any], once: frozenset[str] = frozenset()) -> dict[str, Any]:
-        """Return the request with all stored changes.
-
-        :param once: Changes for this request only: ``bad_media``, ``old_media``, ``stale`` and
-            ``unthought``.
-        """
+    def adapt(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the request with all stored changes."""
         given = {**REASONING_FIELDS, **body} if self.uses_responses else body
         adapted = {key: one for key, one in given.items() if not self._fields.omits(key, one)}
         self._adapt_length(adapted)
@@ -98,15 +94,19 @@ class RequestAdapter:
         if "no_effort" in self._flags and "tools" in adapted and not self.uses_responses:
             adapted["reasoning_effort"] = "none"
         rules = self._rules
-        if once or rules.calls_as_text:
-            as_text = "unthought" in once or (rules.calls_as_text and "tools" not in adapted)
-            rules = replace(rules, plain="stale" in once, calls_as_text=as_text)
+        if rules.calls_as_text or self._flags & {"stale", "unthought"}:
+            as_text = rules.calls_as_text and "tools" not in adapted
+            rules = replace(
+                rules,
+                plain="stale" in self._flags,
+                calls_as_text=as_text or "unthought" in self._flags,
+            )
         messages = make_valid(body["messages"], self.provider, rules)
-        unfit = self._find_unfit_parts(once)
+        unfit = self._find_unfit_parts()
         if unfit:
             messages = [_drop_parts(one, unfit) for one in messages]
         max_images = self._limits.get("max_images")
-        if "old_media" in once:
+        if "old_media" in self._flags:
             max_images = next(filter(None, map(_count_images, reversed(messages))), 0)
         if max_images is not None:
             messages = _keep_newest_images(messages, max_images)
@@ -235,12 +235,11 @@ class RequestAdapter:
         plain = simplify_tool(_drop_strict(tool))
         return any(self._tools.omits(name, one) for one in (tool, plain))
 
-    def _find_unfit_parts(self, once: frozenset[str]) -> frozenset[str]:
+    def _find_unfit_parts(self) -> frozenset[str]:
         unfit: set[str] = set()
-        flags = self._flags | once
-        if flags & {"no_images", "no_media", "bad_media"}:
+        if self._flags & {"no_images", "no_media", "bad_media"}:
             unfit.add("image_url")
-        if flags & {"no_audio", "no_media", "bad_media"}:
+        if self._flags & {"no_audio", "no_media", "bad_media"}:
             unfit |= {"input_audio", "file"}
         return frozenset(unfit)
 
