@@ -268,11 +268,13 @@ def test_a_refusal_is_cured(
     refused: Callable[[Body], bool], extra: Body, messages: list[Body], text: str, inside: bool
 ) -> None:
     error = {"error": {"message": text, "type": "invalid_request_error", "code": None}}
+    refusals: list[Body] = []
 
     def handle(connection: Connection) -> None:
         for _, raw in connection.iter_requests():
             body = json.loads(raw)
             if refused(body):
+                refusals.append(body)
                 if inside:  # an error without a status in a stream that started normally
                     connection.send_stream(b"data: " + json.dumps(error).encode() + b"\n\n")
                 else:
@@ -288,6 +290,28 @@ def test_a_refusal_is_cured(
         for _ in range(2):  # the change is remembered
             asked = ModelOptions(Cancellation())
             assert text_of(list(provider.stream(messages, (TOOL,), asked))) == "Hello"
+    assert refusals
+
+
+def test_only_what_is_refused_is_left_out_and_the_model_learns_of_it() -> None:
+    def play(number: int, body: Body) -> Any:
+        content = body["messages"][-1]["content"]
+        has_sound = not isinstance(content, str) and SOUND in content
+        return (
+            (400, {"error": {"message": "This model does not support audio input"}})
+            if (has_sound)
+            else say("ok")
+        )
+
+    parts = [{"type": "text", "text": "hi"}, IMAGE, SOUND]
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint)
+        for content in (parts, [parts[0], SOUND]):
+            asked = [{"role": "user", "content": content}]
+            list(provider.stream(asked, (), ModelOptions(Cancellation())))
+        _, first, second = (body["messages"][-1]["content"] for body in endpoint.bodies)
+    assert first == parts[:2]
+    assert second == "hi\n[What was attached cannot be shown to this model.]"
 
 
 @pytest.mark.parametrize("extra", [{}, {"max_tokens": 64000}, {"max_completion_tokens": 64000}])
