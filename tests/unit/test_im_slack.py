@@ -258,6 +258,13 @@ def test_documented_direct_message_is_read(adapter: Adapter, fake: FakeSlack) ->
     assert (message.text, message.addressed) == ("Hello hello can you hear me?", True)
 
 
+def test_a_person_who_installed_the_app_is_answered(adapter: Adapter, fake: FakeSlack) -> None:
+    # Source: https://docs.slack.dev/apis/events-api, "authorizations" names any one installer.
+    event = fake.make_event("hi", channel="D024BE91L", user="U7")
+    event["authorizations"] = [{"team_id": "T1", "user_id": "U7", "is_bot": False}]
+    assert receive(adapter, fake, event).text == "hi"
+
+
 def test_without_threads_a_channel_is_one_session(fake: FakeSlack) -> None:
     with open_adapter(
         "slack", token=fake.token, signing_secret=fake.signing_secret, threads=False

@@ -94,9 +94,8 @@ class EventReader:
 
 
 def _find_own_id(body: dict[str, Any]) -> str:
-    """Return the app's user id in this workspace."""
-    for one in body.get("authorizations") or ():
-        if one.get("user_id"):
-            return str(one["user_id"])
-    found = body.get("authed_users") or [""]
-    return str(found[0])
+    """Return the bot's user id, or empty if Slack names another party that installed the app."""
+    found = (
+        one["user_id"] for one in body.get("authorizations") or () if one.get("is_bot") is not False
+    )
+    return str(next(found, ""))
