@@ -88,7 +88,8 @@ def _limit_sending(environ: dict[str, Any], response: Response) -> None:
         caller = find_caller(environ)
         if whole and caller is not None:
             owner, hold = caller.root_id, get_state().worker.unread.hold
-            response.call_on_close(hold(owner, size, partial(_cut_off, connection, owner)))
+            cut_off = partial(_cut_off, connection, owner, response.response)
+            response.call_on_close(hold(owner, size, cut_off))
         limit_s = _SEND_S + size / SLOWEST_BYTES_PER_S
         timer = threading.Timer(limit_s, _abort, [connection])
         timer.daemon = True
@@ -96,8 +97,10 @@ def _limit_sending(environ: dict[str, Any], response: Response) -> None:
         response.call_on_close(timer.cancel)
 
 
-def _cut_off(connection: socket.socket, owner: str) -> None:
+def _cut_off(connection: socket.socket, owner: str, body: Any) -> None:
     log.info("a response to key %s was not read and is closed", owner)
+    if isinstance(body, list):
+        body.clear()  # its greenlet may get its turn to send only after hundreds of others
     _abort(connection)
 
 

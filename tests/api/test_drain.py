@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from werkzeug.test import TestResponse
+from werkzeug.test import TestResponse, create_environ
 
+from astrbot_api import wiring
 from astrbot_api.http.request_body import BODY_SILENCE_S
 
 from .conftest import Api
@@ -112,3 +116,23 @@ def test_reading_a_stalled_body_is_aborted(api: Api, path: str, content_type: st
     assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
     answer.close()
     assert connection.done == [BODY_SILENCE_S, None, "shut"]
+
+
+def test_an_answer_that_is_cut_off_before_it_is_sent_holds_no_memory(
+    make_api: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "_MAX_UNREAD_BYTES", 300_000)
+    api = make_api()
+    assert api.chat(message="x" * 200_000, session_id="s")[-1]["type"] == "end"
+    path = "/api/v1/chat/sessions/s/messages?username=alice"
+    environ = create_environ(path, headers={"X-API-Key": api.key})
+    with contextlib.ExitStack() as opened:
+        answers = []
+        for _ in range(2):
+            ours, _theirs = map(opened.enter_context, socket.socketpair())
+            environ = {**environ, "gunicorn.socket": ours}
+            answers.append(api.app.wsgi_app(environ, lambda *_: print))
+            opened.callback(answers[-1].close)
+        sizes = [sum(map(len, one)) for one in answers]
+    assert sizes[0] == 0
+    assert sizes[1] > 200_000
