@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 #: Maximum depth of a schema or an argument.
 _MAX_DEPTH = 60
 
+_NUMBERS = {"integer", "number"}
+
 
 class ArgumentCheck:
     """Checks the arguments of one tool.
@@ -97,13 +99,25 @@ def _coerce(value: Any, schema: Any, depth: int) -> Any:
         value = _read_text(value, types)
     elif types == {"string"} and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
+    elif isinstance(value, float) and value.is_integer() and types & _NUMBERS == {"integer"}:
+        return int(value)  # Gemini's numbers are floats, which many tools reject
     if isinstance(value, list) and "items" in schema:
         return [_coerce(one, schema["items"], depth + 1) for one in value]
     properties = schema.get("properties")
     if isinstance(value, dict) and isinstance(properties, Mapping):
-        read = {key: _coerce(one, properties.get(key), depth + 1) for key, one in value.items()}
+        read = {
+            key: _coerce(one, properties.get(key), depth + 1)
+            for key, one in value.items()
+            if one is not None or _may_be_null(properties.get(key))
+        }
         return {**_list_defaults(schema, properties), **read}
     return value
+
+
+def _may_be_null(schema: Any) -> bool:
+    """Return whether null is a value of a property. Otherwise models mean its absence."""
+    types = _list_types(schema) if isinstance(schema, Mapping) else ()
+    return not types or "null" in types
 
 
 def _list_defaults(schema: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -177,6 +177,20 @@ def test_what_came_as_text_is_read_as_the_schema_means_it(
     assert json.loads(run(whole, {"a": given})) == {"a": taken}
 
 
+def test_a_whole_number_has_no_point_where_the_schema_wants_an_integer() -> None:
+    properties = {"a": {"type": ["integer", "null"]}, "b": {"type": "number"}}
+    schema = {"type": "object", "properties": properties}
+    assert run(schema, {"a": 5.0, "b": 5.0}) == '{"a":5,"b":5.0}'
+
+
+def test_null_is_an_absent_argument_unless_the_schema_has_it() -> None:
+    flag = {"type": "boolean", "default": False}
+    properties = {"a": {"type": "integer"}, "b": {"type": ["string", "null"]}, "c": {}, "d": flag}
+    schema = {"type": "object", "properties": properties, "required": ["d"]}
+    given = dict.fromkeys([*properties, "e"])
+    assert json.loads(run(schema, given)) == {"b": None, "c": None, "d": False, "e": None}
+
+
 @pytest.mark.parametrize(
     ("schema", "given"),
     [
