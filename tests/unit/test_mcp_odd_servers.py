@@ -352,6 +352,17 @@ def test_an_error_with_the_code_of_a_lost_connection_does_not_end_the_session() 
     use({"results": {"limited": {"error": error}}}, call)
 
 
+@pytest.mark.parametrize(
+    "error", ["rate limited", {"message": "rate limited"}, {"code": "429", "msg": "rate limited"}]
+)
+def test_an_error_in_another_form_fails_its_call_at_once(error: Any) -> None:
+    async def call(started: Started) -> None:
+        with pytest.raises(CallFailed, match=r"refused: .*rate limited"):
+            await started.call("limited")
+
+    use({"results": {"limited": {"error": error}}}, call)
+
+
 def test_the_tools_of_a_server_without_capabilities_are_read() -> None:
     async def call(started: Started) -> None:
         assert "echo" in names(started.session)

@@ -41,6 +41,16 @@ def test_a_tool_that_only_runs_as_a_task_is_left_out(caplog: pytest.LogCaptureFi
     assert "skipped tool 'required': it only runs as a task" in caplog.text
 
 
+def test_a_tool_that_is_nested_without_end_does_not_cost_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(300):
+        schema = {"not": schema}
+    assert repair_tools("odd", [{**GOOD, "name": "deep", "inputSchema": schema}, GOOD]) == [GOOD]
+    assert "skipped tool 'deep': it is nested too deeply" in caplog.text
+
+
 def test_what_has_no_name_is_left_out_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert repair_tools("odd", [7, {}, {"name": 3}, GOOD]) == [GOOD]
     assert "MCP server odd: skipped a tool without a name" in caplog.text

@@ -15,6 +15,7 @@ from typing import Any
 import mcp_types
 import orjson
 from pydantic import TypeAdapter
+from pydantic_core import to_json
 
 from ..wire import MAX_PARTS, encode
 from .calling import QUESTIONS
@@ -33,7 +34,7 @@ def read_message(line: bytes) -> Any:
 
     A message that the SDK rejects is parsed leniently: it may contain invalid UTF-8, control
     characters, half of a surrogate pair, ``NaN`` and deep nesting, lack ``jsonrpc``, or have an
-    ``error`` that is null.
+    ``error`` that is null, a text, or an object without code or message.
 
     :raises ValueError: when the line is not a message.
     """
@@ -48,6 +49,13 @@ def read_message(line: bytes) -> Any:
     if not isinstance(value, dict) or not value.keys() & {"method", "result", "error"}:
         raise ValueError("no message")
     known = {key: one for key, one in value.items() if one is not None or key == "id"}
+    if "error" in known:
+        given = known["error"] if isinstance(known["error"], dict) else {"message": known["error"]}
+        message, code = given.get("message", given), given.get("code")
+        known["error"] = {
+            "code": code if isinstance(code, int) else mcp_types.INTERNAL_ERROR,
+            "message": message if isinstance(message, str) else json.dumps(message),
+        }
     return mcp_types.jsonrpc_message_adapter.validate_python(
         {"jsonrpc": "2.0", **known}, by_name=False
     )
@@ -253,6 +261,11 @@ def repair_tools(server: str, tools: list[Any]) -> list[dict[str, Any]]:
         execution = tool.get("execution")
         if isinstance(execution, Mapping) and execution.get("taskSupport") == "required":
             log.warning("MCP server %s: skipped tool %.100r: it only runs as a task", server, name)
+            continue
+        try:
+            to_json([[[[[tool]]]]])  # the SDK serializes the whole response
+        except ValueError:
+            log.error("MCP server %s: skipped tool %.100r: it is nested too deeply", server, name)
             continue
         repaired.append(_repair_tool(name, tool))
     return repaired
