@@ -65,7 +65,7 @@ _CSP = (
 
 
 @blp.get("/", defaults={"page": ""})
-@blp.get("/<page>")
+@blp.get("/<page>", strict_slashes=False)
 def show_page(page: str) -> BaseResponse:
     """Show a page, or redirect to the login, which then opens the page."""
     if page not in _PAGES:

@@ -41,6 +41,8 @@ class OutboundError(AstrBotError):
         super().__init__(text or _WORDS[reason])
         self.reason = reason
         self.words = _WORDS[reason]
+        if reason == "untrusted" and "expired" in text:
+            self.words = self.words.replace("invalid", "expired")
 
 
 class Cancellable(Protocol):

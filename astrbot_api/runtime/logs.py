@@ -67,10 +67,13 @@ def _bound_line(text: str) -> str:
     return f"{text[:half]} [cut: {len(text)} characters] {text[-half:]}"
 
 
-#: Control characters and Unicode's line ends, except tab and newline -> their escapes.
+#: Unicode's line ends, and marks that change the writing direction.
+_MARKS = "\u2028\u2029\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+#: Control characters except tab and newline, and those marks -> their escapes.
 _ESCAPES = {
     code: ascii(chr(code))[1:-1]
-    for code in (*range(9), *range(11, 32), *range(127, 160), 0x2028, 0x2029)
+    for code in (*range(9), *range(11, 32), *range(127, 160), *map(ord, _MARKS))
 }
 
 

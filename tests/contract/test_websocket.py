@@ -294,6 +294,9 @@ def test_a_plain_request_gets_426(server: Server, placeholders: dict[str, str]) 
     with WebSocketClient(server.connect(), head) as client:
         assert client.status == 426
         assert "Sec-WebSocket-Version: 13" in client.head
+    head = handshake(placeholders["KEY_CHAT"]).replace("GET ", "HEAD ", 1)
+    with WebSocketClient(server.connect(), head) as client:
+        assert client.status == 426
 
 
 def test_every_recording_is_replayed() -> None:

@@ -1312,6 +1312,8 @@ def test_a_compressed_text_or_document_is_read(monkeypatch: pytest.MonkeyPatch) 
     assert meta["images"] == []
     with pytest.raises(Unreadable, match="damaged"):
         read(gzip.compress(b"x" * 999)[:-9], "a.log.gz")
+    assert read(b"BZh9: the beginning of a text", "a.txt") == "BZh9: the beginning of a text"
+    assert extract_text(io.BytesIO(bz2.compress(b"")), "application/x-bzip2", "a.bz2")[1] == b""
     monkeypatch.setattr("astrbot_api.files.reading.documents._MAX_WHOLE_BYTES", 2**20)
     bomb = gzip.compress(b"a\n" * 2**20)
     meta, text = extract_text(io.BytesIO(bomb), "application/gzip", "a.log.gz")

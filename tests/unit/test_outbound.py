@@ -325,6 +325,11 @@ def test_a_proxy_is_not_asked_for_what_is_not_allowed(monkeypatch: pytest.Monkey
         assert proxy.asked == []
 
 
+def test_an_expired_certificate_is_called_expired() -> None:
+    error = OutboundError("untrusted", "CERTIFICATE_VERIFY_FAILED: certificate has expired")
+    assert error.words == "has an expired TLS certificate"
+
+
 def test_a_forbidden_address_is_never_connected() -> None:
     with RawEndpoint(answer_with(b"secret")) as endpoint:
         outbound = Outbound(may_connect=lambda address: address != "127.0.0.1")

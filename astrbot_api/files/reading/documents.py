@@ -85,10 +85,11 @@ _WITH_EMBEDDED = re.compile(r"word/document\.xml|ppt/slides/slide\d+\.xml")
 _IGNORED = re.compile(r"/$|^__MACOSX/|(^|/)\.DS_Store$")
 _FLAT_START = re.compile(rb"\s*(<\?xml[^>]{0,100}>\s*)?<office:document\s")
 
-#: Beginning of a compressed file -> function that opens it.
-_PACKED: dict[bytes, Callable[[Any], Any]] = {
-    b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open,
-}  # fmt: skip
+#: Beginning of a compressed file, and the function that opens it; of bzip2 with its first block.
+_PACKED: tuple[tuple[re.Pattern[bytes], Callable[[Any], Any]], ...] = (
+    (re.compile(rb"\x1f\x8b"), gzip.open), (re.compile(rb"\xfd7zXZ\0"), lzma.open),
+    (re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), bz2.open),
+)  # fmt: skip
 
 _PASSWORD = "it is protected by a password; ask for it without one"
 
@@ -161,7 +162,7 @@ def _unpack(
             if len(members) == 1 and _find_reader(package) is None:
                 return io.BytesIO(package.read(members[0])), members[0]
         return None
-    unpack = next((one for mark, one in _PACKED.items() if head.startswith(mark)), None)
+    unpack = next((one for mark, one in _PACKED if mark.match(head)), None)
     if unpack is None:
         return None
     try:

@@ -128,7 +128,8 @@ for _path, _view in (("/chat/ws", open_websocket), ("/unified-chat/ws", open_uni
 
 def _open(frames: ChatFrames) -> Response:
     """Serve the current request's connection until it ends."""
-    if request.headers.get("Upgrade", "").strip().lower() != "websocket":
+    upgrade = request.headers.get("Upgrade", "").strip().lower()
+    if upgrade != "websocket" or request.method != "GET":  # HEAD
         require_scope("chat")
         raise ApiError(
             "upgrade_required",
