@@ -76,7 +76,8 @@ def show_page(page: str) -> BaseResponse:
         raise ApiError("path_not_found", f"There is no page {request.path}; open {_admin_root()}/")
     login = find_page_login()
     if login is None:
-        return redirect(f"{_admin_root()}/login" + (f"?next={page}" if page else ""))
+        # Relative, since some proxies add the prefix of paths to Location themselves.
+        return redirect("login" + (f"?next={page}" if page else ""))
     return _render(f"{page or 'overview'}.html", page, login)
 
 
@@ -84,7 +85,7 @@ def show_page(page: str) -> BaseResponse:
 def show_login() -> BaseResponse:
     """Show the login form; redirect a logged-in owner."""
     if find_page_login() is not None:
-        return redirect(f"{_admin_root()}/{_read_next_page()}")
+        return redirect(f"./{_read_next_page()}")
     return _render("login.html", "login", None)
 
 

@@ -20,9 +20,10 @@ from .conftest import Api
 
 
 def test_the_root_redirects_to_the_login(api: Api) -> None:
-    answer = api.client.get("/", follow_redirects=True)
-    assert answer.request.path == "/admin/login"
-    assert answer.status_code == 200
+    path = "/"
+    while (answer := api.client.get(path)).status_code == 302:
+        path = urljoin(path, answer.headers["Location"])
+    assert (path, answer.status_code) == ("/admin/login", 200)
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/favicon.ico"])
@@ -141,16 +142,16 @@ def test_the_page_of_the_prefix_leads_to_the_owners_pages(make_api: Callable[...
 @pytest.mark.parametrize(
     ("prefix", "target"),
     [
-        ("/bots", "/bots/admin/login"),
-        ("//evil.example", "/admin/login"),
-        ("/a,//b", "/admin/login"),
+        ("/bots", "/bots/admin/"),
+        ("//evil.example", "/admin/"),
+        ("/a,//b", "/admin/"),
     ],
 )
 def test_a_forwarded_prefix_that_names_a_site_is_ignored(
     make_api: Callable[..., Api], prefix: str, target: str
 ) -> None:
     api = make_api(ASTRBOT_PROXY_HOPS=1)
-    answer = api.client.get("/admin/", headers={"X-Forwarded-Prefix": prefix})
+    answer = api.client.get("/admin", headers={"X-Forwarded-Prefix": prefix})
     assert answer.headers["Location"] == target
 
 
