@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -392,3 +393,33 @@ def test_the_shop_streams_under_waitress(shop: Flask, caplog: pytest.LogCaptureF
         thread.join(30)
     assert not thread.is_alive()
     assert caplog.text == ""
+
+
+def test_a_mounted_application_ends_the_streams_of_clients_that_left(make: Make) -> None:
+    """Its only thread would otherwise wait for the inbox, which never ends."""
+    import http.client
+
+    import uvicorn
+
+    mount = pytest.importorskip("examples.embed.mount", reason="needs a2wsgi")
+    app = make(lambda messages, context: "Hello", heartbeat_s=0.1).application
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(mount.MountedFlask(app, workers=1), log_level="critical")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        for path in ("/api/v1/chat/inbox?username=alice", "/api/v1/chat/sessions?username=alice"):
+            connection = http.client.HTTPConnection(*listener.getsockname(), timeout=60)
+            connection.request("GET", path, headers={"User": "alice"})
+            answer = connection.getresponse()
+            assert answer.status == 200
+            assert answer.readline()
+            answer.close()
+            connection.close()
+    finally:
+        server.should_exit = True
+        app.extensions["astrbot_api"].close()
+        thread.join(30)
+        listener.close()
+    assert not thread.is_alive()
