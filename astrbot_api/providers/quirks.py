@@ -59,8 +59,10 @@ def _any_case(pattern: str, flags: int = 0) -> re.Pattern[str]:
 
 #: OpenAI, DeepSeek, Moonshot, MiniMax, Anthropic, xAI, Zhipu, Volcengine, Hunyuan, One API.
 _SPENT = _any_case(
-    r"insufficient[_ ](user_)?(quota|balance|funds|credit)|exceeded your current quota"
+    r"insufficient[_ ](user_)?(quota|balance|funds|credit)"
+    r"|exceeded[ _](your )?current[ _](token )?quota"
     r"|billing_hard_limit|out of credits|used all available credits|credit balance is too low"
+    r"|have any credits|your specified (workspace )?(api )?usage limit"
     r"|balance is insufficient|overdue (balance|payment)|arrear|quota[^.]{0,60}is not enough"
     r"|欠费|预扣费额度失败|(余额|额度|余量)(不足|已?用[尽完])"
 )

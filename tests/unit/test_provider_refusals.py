@@ -108,6 +108,10 @@ def options(**more: Any) -> ModelOptions:
     [(401, refuse("bad key")), (403, refuse("no")), (402, refuse("pay")), (429, refuse("slow")),
      (429, refuse("You exceeded your current quota", code="insufficient_quota")),
      (400, refuse("Your credit balance is too low to access the Anthropic API.")),
+     (400, refuse("You have reached your specified workspace API usage limits. You will regain …")),
+     (429, refuse("Your account is suspended", type="exceeded_current_quota_error")),
+     (429, refuse("You exceeded your current token quota: 0, please check your balance")),
+     (403, refuse("Your newly created team doesn't have any credits yet.")),
      (200, refuse("You exceeded your current quota", code="insufficient_quota")),
      (200, refuse("Invalid token", code=401))],
 )  # fmt: skip
