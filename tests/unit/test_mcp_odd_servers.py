@@ -41,7 +41,7 @@ class Started:
         command = [sys.executable, "-S", RAW, json.dumps(script)]
         definition = {"name": "odd", "command": command, "env": {}, "cwd": ""}
         self._changed = asyncio.Event()
-        self.session = ServerSession(definition, self._changed.set, first_pause_s=0.01)
+        self.session = ServerSession(definition, self._changed.set)
 
     async def wait(self, holds: Callable[[ServerSession], bool]) -> None:
         async with asyncio.timeout(LIMIT_S):

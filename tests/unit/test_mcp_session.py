@@ -20,6 +20,7 @@ import pytest
 pytest.importorskip("mcp", reason="the extra mcp is not installed: make test")
 
 from astrbot_api.mcp.sidecar import http as mcp_http
+from astrbot_api.mcp.sidecar import hub
 from astrbot_api.mcp.sidecar import session as mcp_session
 from astrbot_api.mcp.sidecar import stdio as mcp_stdio
 from astrbot_api.mcp.sidecar.calling import CallFailed
@@ -34,6 +35,12 @@ from ..servers import serve
 from ..waiting import LIMIT_S, wait_for
 
 
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp_session, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(mcp_session, "_MAX_PAUSE_S", 0.002)
+
+
 def python(program: str, **env: str) -> dict[str, Any]:
     return {"name": "odd", "command": [sys.executable, "-c", program], "env": env, "cwd": ""}
 
@@ -46,7 +53,7 @@ async def until_down(definition: Mapping[str, Any], times: int = 1) -> None:
         if session.status == "down":
             downs.put_nowait(None)
 
-    session = ServerSession(definition, note, first_pause_s=0.001, max_pause_s=0.002)
+    session = ServerSession(definition, note)
     try:
         for _ in range(times):
             await asyncio.wait_for(downs.get(), LIMIT_S)
@@ -82,7 +89,7 @@ def test_a_server_that_ignores_the_end_of_its_input_is_ended_by_force(
     )
 
     async def start_and_stop() -> int:
-        async with StdioServer(python(deaf, PID_FILE=str(file)), str, lambda: None).connect():
+        async with StdioServer(python(deaf, PID_FILE=str(file)), str).connect(print):
             await asyncio.to_thread(wait_for, lambda: file.exists() and file.read_text())
             return int(file.read_text())
 
@@ -134,9 +141,7 @@ def use_url(url: str, *calls: Mapping[str, Any]) -> list[Any]:
             if session.status == "running":
                 running.set()
 
-        session = ServerSession(
-            {"name": "odd", "url": url, "headers": {}}, note, first_pause_s=0.01
-        )
+        session = ServerSession({"name": "odd", "url": url, "headers": {}}, note)
         async with asyncio.timeout(LIMIT_S):
             await running.wait()
             jobs = [session.execute(one, ignore) for one in calls]
@@ -248,7 +253,7 @@ def test_all_calls_of_a_forgotten_session_are_repeated() -> None:
     async def scenario(url: str) -> list[Any]:
         running = asyncio.Event()
         definition = {"name": "odd", "url": url, "headers": {}}
-        session = ServerSession(definition, running.set, first_pause_s=0.01)
+        session = ServerSession(definition, running.set)
         async with asyncio.timeout(LIMIT_S):
             await running.wait()
             server.sessions.clear()
@@ -354,7 +359,7 @@ def test_a_rejected_message_of_the_older_transport_fails_the_call_and_opens_a_ne
     async def scenario(url: str) -> Any:
         reached: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         definition = {"name": "odd", "url": url, "headers": {}, "transport": "sse"}
-        session = ServerSession(definition, lambda: reached[session.status].set(), first_pause_s=0)
+        session = ServerSession(definition, lambda: reached[session.status].set())
         async with asyncio.timeout(LIMIT_S):
             await reached["running"].wait()
             reached["running"].clear()
@@ -383,9 +388,7 @@ def test_a_message_rejected_at_the_start_of_the_older_transport_ends_the_start(
     async def scenario(definition: Mapping[str, Any]) -> None:
         running = asyncio.Event()
         session = ServerSession(
-            definition,
-            lambda: running.set() if session.status == "running" else None,
-            first_pause_s=0.001,
+            definition, lambda: running.set() if session.status == "running" else None
         )
         async with asyncio.timeout(LIMIT_S):
             await running.wait()
@@ -453,13 +456,12 @@ class OlderServer:
 
 
 async def talk(program: str, take: Callable[[Any, Any], Awaitable[None]]) -> str:
-    """Run a program as a server and return its result."""
-    ended = asyncio.Event()
-    server = StdioServer(python(program), lambda text: text, ended.set)
-    async with server.connect() as (read, write):
+    """Run a program as a server until it closes its output, and return the reason of its end."""
+    faults: list[str] = []
+    server = StdioServer(python(program), lambda text: text)
+    async with server.connect(faults.append) as (read, write):
         await take(read, write)
-        await asyncio.wait_for(ended.wait(), LIMIT_S)
-    return server.ending
+    return "".join(faults) or server.ending
 
 
 async def read_none(read: Any, write: Any) -> None:
@@ -515,9 +517,11 @@ class FakeSession:
 class Hubs:
     """A hub, its sessions, and workers connected through pipes."""
 
-    def __init__(self, linger_s: float) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, linger_s: float = 3600) -> None:
         self.made: dict[str, FakeSession] = {}
-        self.hub = Hub(linger_s=linger_s, make_session=self._make)  # type: ignore[arg-type]
+        monkeypatch.setattr(hub, "_LINGER_S", linger_s)
+        monkeypatch.setattr(hub, "ServerSession", self._make)
+        self.hub = Hub()
         self._tasks: list[asyncio.Task[None]] = []
 
     def _make(self, definition: Mapping[str, Any], on_change: Callable[[], None]) -> FakeSession:
@@ -546,9 +550,9 @@ class Hubs:
         await asyncio.gather(*self._tasks)
 
 
-def test_a_server_runs_as_long_as_any_worker_wants_it() -> None:
+def test_a_server_runs_as_long_as_any_worker_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        hubs = Hubs(linger_s=0.01)
+        hubs = Hubs(monkeypatch, linger_s=0.01)
         await hubs.connect("a", "b")
         first = hubs.writer
         await hubs.connect("b", "c")
@@ -564,9 +568,11 @@ def test_a_server_runs_as_long_as_any_worker_wants_it() -> None:
     asyncio.run(scenario())
 
 
-def test_a_server_that_is_wanted_again_in_time_is_not_stopped() -> None:
+def test_a_server_that_is_wanted_again_in_time_is_not_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def scenario() -> None:
-        hubs = Hubs(linger_s=3600)
+        hubs = Hubs(monkeypatch)
         await hubs.connect("a")
         before = hubs.made["a"]
         hubs.writer.close()
@@ -578,9 +584,9 @@ def test_a_server_that_is_wanted_again_in_time_is_not_stopped() -> None:
     asyncio.run(scenario())
 
 
-def test_of_several_changes_the_last_is_reported() -> None:
+def test_of_several_changes_the_last_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        hubs = Hubs(linger_s=3600)
+        hubs = Hubs(monkeypatch)
         mine = await hubs.connect("a")
         session = hubs.made["a"]
         for status in ("down", "running", "down"):
@@ -594,9 +600,9 @@ def test_of_several_changes_the_last_is_reported() -> None:
     asyncio.run(scenario())
 
 
-def test_a_result_beyond_the_line_is_replaced() -> None:
+def test_a_result_beyond_the_line_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        hubs = Hubs(linger_s=3600)
+        hubs = Hubs(monkeypatch)
         mine = await hubs.connect("a")
         arguments = {"chars": 17 * 1024 * 1024}
         hubs.send({"type": "call", "id": 7, "server": "a", "tool": "t", "arguments": arguments})
@@ -608,9 +614,9 @@ def test_a_result_beyond_the_line_is_replaced() -> None:
     asyncio.run(scenario())
 
 
-def test_a_call_of_a_server_that_is_gone_says_so() -> None:
+def test_a_call_of_a_server_that_is_gone_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        hubs = Hubs(linger_s=3600)
+        hubs = Hubs(monkeypatch)
         mine = await hubs.connect("a")
         hubs.send({"type": "call", "id": 1, "server": "z", "tool": "t", "arguments": {}})
         answer = json.loads(await mine.readline())

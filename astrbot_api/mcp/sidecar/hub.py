@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -22,21 +22,11 @@ _LINGER_S = 30.0
 #: Maximum number of concurrent calls of one worker.
 _MAX_CALLS = 2000
 
-#: Creates the session of a definition. The session calls the callable after each change.
-MakeSession = Callable[[Mapping[str, Any], Callable[[], None]], ServerSession]
-
 
 class Hub:
-    """Connections and sessions of one sidecar.
+    """Connections and sessions of one sidecar."""
 
-    :param linger_s: Seconds before an unused server is stopped.
-    """
-
-    def __init__(
-        self, *, linger_s: float = _LINGER_S, make_session: MakeSession = ServerSession
-    ) -> None:
-        self._linger_s = linger_s
-        self._make_session = make_session
+    def __init__(self) -> None:
         self._sessions: dict[str, ServerSession] = {}
         self._links: set[_Link] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -56,9 +46,7 @@ class Hub:
         """Start the servers that are not running yet."""
         for key, definition in definitions.items():
             if key not in self._sessions:
-                self._sessions[key] = self._make_session(
-                    definition, partial(self._notify_links, key)
-                )
+                self._sessions[key] = ServerSession(definition, partial(self._notify_links, key))
         self._update_timers()
 
     def find(self, key: str) -> ServerSession | None:
@@ -72,7 +60,7 @@ class Hub:
             self._timers.pop(key).cancel()
         for key in self._sessions.keys() - wanted - self._timers.keys():
             loop = asyncio.get_running_loop()
-            self._timers[key] = loop.call_later(self._linger_s, self._drop, key)
+            self._timers[key] = loop.call_later(_LINGER_S, self._drop, key)
 
     async def close(self) -> None:
         """Close all connections and stop all servers."""
@@ -180,14 +168,8 @@ class _Link:
             news, self._news = self._news, {}
             for key in news:
                 if session := self._hub.find(key):
-                    await self._send(
-                        {
-                            "type": "state",
-                            "server": key,
-                            "status": session.status,
-                            **session.offers,
-                        }
-                    )
+                    state = {"type": "state", "server": key, "status": session.status}
+                    await self._send({**state, **session.offers})
 
     async def _send(self, message: dict[str, Any]) -> None:
         line = encode(message) + b"\n"

@@ -80,22 +80,13 @@ class ServerSession:
     :param on_change: Called when :attr:`status` or :attr:`offers` have changed.
     """
 
-    def __init__(
-        self,
-        definition: Mapping[str, Any],
-        on_change: Callable[[], None],
-        *,
-        first_pause_s: float = _FIRST_PAUSE_S,
-        max_pause_s: float = _MAX_PAUSE_S,
-    ) -> None:
+    def __init__(self, definition: Mapping[str, Any], on_change: Callable[[], None]) -> None:
         self.name: str = definition["name"]
         self.status = STARTING
         #: Last known ``tools``, ``resources`` and ``prompts``, or None before the first list.
         self.offers: dict[str, Any] = {"tools": None, "resources": None, "prompts": None}
         self._definition = definition
         self._on_change = on_change
-        self._first_pause_s = first_pause_s
-        self._max_pause_s = max_pause_s
         #: Number of requests of the server that this client does not support.
         self._unsupported = 0
         self._client: Any = None
@@ -198,30 +189,32 @@ class ServerSession:
         return self._url_server.explain(text) if self._url_server else text
 
     def _explain_end(self) -> str:
-        said = (self._stdio and self._stdio.fault) or self._fault or "ended during the call"
-        return f"the MCP server {self.name} {said}; it is being restarted"
+        return (
+            f"the MCP server {self.name} {self._fault or 'ended during the call'}; "
+            "it is being restarted"
+        )
 
     async def _keep_running(self) -> None:
         if missing:
             log.error("MCP server %s %s", self.name, self._explain_state())
             self._change(DOWN)
             return
-        pause_s, before = self._first_pause_s, ""
+        pause_s, before = _FIRST_PAUSE_S, ""
         while True:
             started = time.monotonic()
             ending = await self._run_once()
             if self._task.cancelling():  # the SDK may swallow it while the session is closed
                 return
             if time.monotonic() - started >= _STEADY_S:
-                pause_s, before = self._first_pause_s, ""
+                pause_s, before = _FIRST_PAUSE_S, ""
             ending = self._redact(ending)
             level = logging.DEBUG if ending == before else logging.WARNING
-            wait_s = self._first_pause_s if ending == _SWITCHED else pause_s
+            wait_s = _FIRST_PAUSE_S if ending == _SWITCHED else pause_s
             log.log(level, "MCP server %s %s; restarting in %g s", self.name, ending, wait_s)
             before = ending
             self._change(DOWN)
             await asyncio.sleep(wait_s)
-            pause_s = min(2 * pause_s, self._max_pause_s)
+            pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
     async def _run_once(self) -> str:
         """Start the server and keep its session until it ends.
@@ -230,12 +223,12 @@ class ServerSession:
         """
         self._lost, self._listed, self._fault = asyncio.Event(), asyncio.Event(), ""
         if "command" in self._definition:
-            self._stdio = StdioServer(self._definition, self._redact, self._lost.set)
+            self._stdio = StdioServer(self._definition, self._redact)
         elif self._url_server is None:
             self._url_server = UrlServer(self._definition)
         opened = False
         try:
-            inner = self._stdio.connect() if self._stdio else self._url_server.connect(self._fail)
+            inner = (self._stdio or self._url_server).connect(self._fail)
             transport = repair_transport(self.name, inner, self._note_unsupported, self._lost.set)
             client = Client(transport, message_handler=self._handle, cache=None)
             async with contextlib.AsyncExitStack() as stack:
@@ -252,7 +245,7 @@ class ServerSession:
             return ended or f"cannot be used: {self._explain(describe(error))}"
         finally:
             self._lost.set()
-        return (self._stdio and self._stdio.ending) or self._fault or "was lost"
+        return self._fault or (self._stdio and self._stdio.ending) or "was lost"
 
     def _fail(self, fault: str) -> None:
         """End the session for a reason, also its start or a list."""

@@ -40,26 +40,20 @@ class StdioServer:
 
     :param definition: ``name``, ``command``, ``env`` and ``cwd``.
     :param redact: Removes secrets from a line for the log.
-    :param on_end: Called when the server has exited or closed its output.
     """
 
-    def __init__(
-        self,
-        definition: Mapping[str, Any],
-        redact: Callable[[str], str],
-        on_end: Callable[[], None],
-    ) -> None:
+    def __init__(self, definition: Mapping[str, Any], redact: Callable[[str], str]) -> None:
         self._definition = definition
         self._redact = redact
-        self._on_end = on_end
         #: Text about the process's end, or empty if unknown.
         self.ending = ""
-        #: Reason why this client stops the process, or empty.
-        self.fault = ""
 
     @contextlib.asynccontextmanager
-    async def connect(self) -> AsyncIterator[Any]:
-        """Start the process, and stop it at the end. A transport of the SDK's ``Client``."""
+    async def connect(self, on_fault: Callable[[str], None]) -> AsyncIterator[Any]:
+        """Start the process, and stop it at the end. A transport of the SDK's ``Client``.
+
+        :param on_fault: Called with the reason when this client must stop the process.
+        """
         process = await asyncio.create_subprocess_exec(
             *self._definition["command"],
             stdin=asyncio.subprocess.PIPE,
@@ -76,21 +70,25 @@ class StdioServer:
         logger = asyncio.create_task(self._log_errors(process))
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._read, process, to_session)
+                tasks.start_soon(self._read, process, to_session, on_fault)
                 tasks.start_soon(self._write, process, from_session)
                 try:
                     yield from_server, to_server
                 finally:
                     with anyio.CancelScope(shield=True):
-                        stopped = await stop_process(process)
-                    self.ending = self.fault or stopped
+                        self.ending = await stop_process(process)
                     tasks.cancel_scope.cancel()
         finally:
             logger.cancel()
             for stream in (to_session, from_server, to_server, from_session):
                 stream.close()
 
-    async def _read(self, process: asyncio.subprocess.Process, to_session: Any) -> None:
+    async def _read(
+        self,
+        process: asyncio.subprocess.Process,
+        to_session: Any,
+        on_fault: Callable[[str], None],
+    ) -> None:
         """Forward the server's messages until it exits or writes an overlong line."""
         assert process.stdout is not None
         async with to_session:
@@ -105,11 +103,9 @@ class StdioServer:
                         continue
                     await to_session.send(SessionMessage(message))
             except ValueError:  # longer than the limit
-                self.fault = f"was stopped: it wrote a line of more than {MAX_LINE_BYTES} bytes"
+                on_fault(f"was stopped: it wrote a line of more than {MAX_LINE_BYTES} bytes")
             except (anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
                 return
-            finally:
-                self._on_end()
 
     async def _write(self, process: asyncio.subprocess.Process, from_session: Any) -> None:
         assert process.stdin is not None
