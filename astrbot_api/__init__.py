@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .agent.cancel import Cancellation
     from .agent.custom_agent import Agent
-    from .agent.progress import ToolProgress
     from .agent.provider import (
         Delta,
         ModelMessage,
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
         Usage,
     )
     from .agent.schema import tool
-    from .agent.steps import ToolFinished, ToolStarted
+    from .agent.steps import ToolFinished, ToolProgress, ToolStarted
     from .agent.tools import Tool, ToolAttachment, ToolContext
     from .app import create_app
     from .config.settings import Settings
@@ -58,7 +57,6 @@ if TYPE_CHECKING:
 _NAMES = {
     "agent.cancel": ("Cancellation",),
     "agent.custom_agent": ("Agent",),
-    "agent.progress": ("ToolProgress",),
     "agent.provider": (
         "Delta",
         "ModelMessage",
@@ -71,7 +69,7 @@ _NAMES = {
         "Usage",
     ),
     "agent.schema": ("tool",),
-    "agent.steps": ("ToolFinished", "ToolStarted"),
+    "agent.steps": ("ToolFinished", "ToolProgress", "ToolStarted"),
     "agent.tools": ("Tool", "ToolAttachment", "ToolContext"),
     "app": ("create_app",),
     "plugins.commands": ("AskModel", "Command", "CommandContext"),

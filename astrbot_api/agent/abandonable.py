@@ -44,12 +44,9 @@ class AbandonableCalls:
 
     An instance lives as long as its application, so that it counts calls abandoned in earlier
     turns.
-
-    :param max_abandoned: Maximum number of abandoned calls of one name.
     """
 
-    def __init__(self, max_abandoned: int = _MAX_ABANDONED) -> None:
-        self._max_abandoned = max_abandoned
+    def __init__(self) -> None:
         self._abandoned: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -72,9 +69,9 @@ class AbandonableCalls:
         :raises TooManyAbandoned: if too many calls of this name have not returned.
         :raises RunCancelled: if the turn is cancelled meanwhile.
         """
-        if self._abandoned[name] >= self._max_abandoned:
+        if self._abandoned[name] >= _MAX_ABANDONED:
             raise TooManyAbandoned(
-                f"{name} is disabled: {self._max_abandoned} earlier calls have not returned"
+                f"{name} is disabled: {_MAX_ABANDONED} earlier calls have not returned"
             )
         own, call = Cancellation(), _Call()
         threading.Thread(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -12,7 +13,6 @@ from typing import Any
 import orjson
 
 from ..errors import ProviderError
-from .progress import ProgressReporter, ToolProgress
 from .provider import ModelMessage
 from .steps import (
     ApprovalNeeded,
@@ -20,6 +20,7 @@ from .steps import (
     PendingCall,
     Resumption,
     ToolFinished,
+    ToolProgress,
     ToolStarted,
 )
 from .toolbox import Toolbox, parse_arguments
@@ -30,6 +31,10 @@ MAX_CALLS_PER_STEP = 32
 
 #: Maximum size of a call of a caller's tool, in bytes. Its event must fit into one line.
 _MAX_CALLER_BYTES = 120_000
+
+#: Minimum seconds between two progress reports of one call, and maximum length of their text.
+_REPORT_PAUSE_S = 1.0
+_MAX_REPORT_CHARS = 500
 
 #: Result for the model of a call that was lost with its worker.
 OUTCOME_UNKNOWN = (
@@ -166,6 +171,30 @@ def to_caller_event(call: Call) -> ToolStarted:
     if size_bytes > _MAX_CALLER_BYTES:
         raise ProviderError(f"The model called {call.name} with {size_bytes} bytes of arguments.")
     return ToolStarted(call.id, call.name, args, time.time(), by_caller=True)
+
+
+class ProgressReporter:
+    """Implements ``context.report_progress(progress, total, message)`` of a tool.
+
+    :param put: Receives the events. Reports that follow too fast, or after the call, are dropped.
+    """
+
+    def __init__(self, call_id: str, put: Callable[[ToolProgress], None]) -> None:
+        self._call_id = call_id
+        self._put = put
+        self._soonest = 0.0
+
+    def __call__(self, progress: float, total: float | None = None, message: str = "") -> None:
+        now = time.monotonic()
+        if now < self._soonest or not math.isfinite(progress):
+            return
+        self._soonest = now + _REPORT_PAUSE_S
+        known = total if total is not None and math.isfinite(total) else None
+        self._put(ToolProgress(self._call_id, progress, known, message[:_MAX_REPORT_CHARS]))
+
+    def close(self) -> None:
+        """Ignore further reports, since the call has ended."""
+        self._soonest = math.inf
 
 
 def _run_concurrently(

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .progress import ToolProgress
 from .provider import Finished, MediaDelta, ModelMessage, ReasoningDelta, Rewind, TextDelta, Usage
 
 
@@ -31,6 +30,16 @@ class ToolFinished:
     id: str
     result: str
     ts: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToolProgress:
+    """Progress of a call. ``total`` is the final value of ``progress``, or None if unknown."""
+
+    id: str
+    progress: float
+    total: float | None
+    message: str
 
 
 @dataclass(frozen=True, slots=True)

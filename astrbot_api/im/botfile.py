@@ -76,7 +76,7 @@ def read_bot(table: Mapping[str, Any], types: AdapterTypes, file: str = "bots.to
 
 
 class BotFile(WatchedFile[Mapping[str, Bot]]):
-    """The bots of one data directory, kept up to date.
+    """The bots of one data directory by id, in the order of the file, kept up to date.
 
     If the file cannot be read, all bots stay as they were. An invalid table keeps the last
     valid settings of its bot. A new bot with an invalid table is listed, but cannot be used.
@@ -85,14 +85,6 @@ class BotFile(WatchedFile[Mapping[str, Bot]]):
     def __init__(self, data_dir: Path, types: AdapterTypes | None = None) -> None:
         self._types = types or AdapterTypes()
         super().__init__(data_dir / "bots.toml", self._read_bots, {})
-
-    def list_bots(self) -> list[Bot]:
-        """Return the bots in the order of the file."""
-        return list(self.get().values())
-
-    def find_bot(self, bot_id: str) -> Bot | None:
-        """Return the bot with this id, or None."""
-        return self.get().get(bot_id)
 
     def _read_bots(self, path: Path, last: Mapping[str, Bot]) -> dict[str, Bot]:
         bots = {}

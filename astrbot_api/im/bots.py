@@ -37,11 +37,11 @@ class Bots:
 
     def list_ids(self) -> list[str]:
         """Return the bots' ids in the order of the file, including invalid ones."""
-        return [bot.id for bot in self._file.list_bots()]
+        return list(self._file.get())
 
     def list_bots(self) -> list[Bot]:
         """Return the bots. ``fault`` is the reason why a bot cannot run."""
-        return [replace(bot, fault=self._find_fault(bot)) for bot in self._file.list_bots()]
+        return [replace(bot, fault=self._find_fault(bot)) for bot in self._file.get().values()]
 
     def find_invalid(self) -> InvalidFile | None:
         """Return ``bots.toml`` if its present content is invalid, else None."""
@@ -49,7 +49,7 @@ class Bots:
 
     def find_running(self, bot_id: str) -> tuple[Bot, Adapter] | None:
         """Return a bot and its adapter, or None if it cannot run."""
-        bot = self._file.find_bot(bot_id)
+        bot = self._file.get().get(bot_id)
         if bot is None or not bot.enabled or bot.fault:
             return None
         adapter, _ = self._get(bot)

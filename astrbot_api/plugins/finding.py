@@ -67,7 +67,7 @@ def from_classes(classes: Sequence[Callable[[], Any]], source: str) -> list[Foun
             getattr(one, "name", getattr(one, "__name__", "plugin").lower()),
             source,
             f"{one.__module__}.{getattr(one, '__qualname__', one)}",
-            partial(_same, one),
+            partial(lambda found: found, one),
         )
         for one in classes
     ]
@@ -87,10 +87,6 @@ def forget_modules(plugin: object) -> None:
     root = type(plugin).__module__.partition(".")[0]
     if root.startswith(_MODULE_PREFIX):
         _forget(root)
-
-
-def _same(value: Any) -> Any:
-    return value
 
 
 def _iter_folders(data_dir: Path) -> Iterator[FoundPlugin]:

@@ -55,12 +55,6 @@ class ConfigPlugins:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict)
 
-    def begin_turn(
-        self, context: TurnContext, asides: AbandonableCalls, timeout_s: float
-    ) -> TurnHooks:
-        """Return the hooks for one turn."""
-        return TurnHooks(self.implementations, context, asides, timeout_s)
-
 
 class TurnHooks:
     """Calls the hooks of one turn. Exceptions of plugins are logged, not raised.

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..agent.provider import (
@@ -60,17 +60,6 @@ _REMINDER = "<system_reminder>"
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCallPlan:
-    """The tool call of a scripted answer, instead of tokens.
-
-    :param arguments: JSON text.
-    """
-
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True, slots=True)
 class Script:
     """A scripted answer.
 
@@ -90,7 +79,7 @@ class Script:
     text: str
     tokens: tuple[str, ...]
     reasoning: tuple[str, ...] = ()
-    tool: ToolCallPlan | None = None
+    tool: ToolCallDelta | None = None
     delay_s: float = 0.0
     first_delay_s: float = 0.0
     fail_status: int = 0
@@ -187,7 +176,7 @@ def _plan_tool(
     words: frozenset[str],
     after: Sequence[Mapping[str, Any]],
     tools: Sequence[Mapping[str, Any]],
-) -> tuple[ToolCallPlan | None, tuple[str, ...]]:
+) -> tuple[ToolCallDelta | None, tuple[str, ...]]:
     """Return the tool call, or the tokens that quote the result of an earlier call."""
     wanted = _value(text, "TOOL")
     if "TOOL" not in words and not wanted:
@@ -202,7 +191,7 @@ def _plan_tool(
         return None, ()
     names = [str((tool.get("function") or {}).get("name")) for tool in tools]
     name = wanted if wanted in names else names[0]
-    return ToolCallPlan(name, _value(text, "TOOLARGS") or "{}"), ()
+    return ToolCallDelta(0, TOOL_CALL_ID, name, _value(text, "TOOLARGS") or "{}"), ()
 
 
 def _value(text: str, word: str) -> str | None:
@@ -259,7 +248,7 @@ def _play(script: Script) -> Iterator[tuple[float, Delta | None]]:
     for thought in script.reasoning:
         yield script.delay_s, ReasoningDelta(thought)
     if script.tool is not None:
-        yield 0.0, ToolCallDelta(0, TOOL_CALL_ID, script.tool.name)
+        yield 0.0, replace(script.tool, arguments="")
         yield 0.0, ToolCallDelta(0, arguments=script.tool.arguments)
         return
     for index, token in enumerate(script.tokens):

@@ -46,12 +46,9 @@ class SSEParser:
     """Parser that returns the ``data`` of each complete event.
 
     It works on bytes, so chunks may end inside a UTF-8 character.
-
-    :param max_event_bytes: Maximum size of one line, and of one event.
     """
 
-    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
-        self._max = max_event_bytes
+    def __init__(self) -> None:
         self._at_start = True
         self._tail = bytearray()  # incomplete line
         self._after_cr = False  # the last chunk ended with "\r": skip a "\n"
@@ -100,7 +97,7 @@ class SSEParser:
         rest = b"" if data.endswith((b"\n", b"\r")) else lines.pop()
         self._after_cr = data.endswith(b"\r")
         if lines and self._tail:
-            self._check_size(len(self._tail) + len(lines[0]))
+            _check_size(len(self._tail) + len(lines[0]))
             lines[0] = bytes(self._tail) + lines[0]
             self._tail.clear()
         found: list[bytes] = []
@@ -108,7 +105,7 @@ class SSEParser:
             self._take_line(line, found)
         if rest:
             self._tail += rest
-            self._check_size(len(self._tail))
+            _check_size(len(self._tail))
         return found
 
     def _take_line(self, line: bytes, found: list[bytes]) -> None:
@@ -117,18 +114,12 @@ class SSEParser:
             line = line.removeprefix(_BOM)
         if not line:
             if self._data:
-                found.append(b"\n".join(self._data))
-                self._data = []
-                self._data_bytes = 0
+                self._end_event(found)
         elif line.startswith(b"data:"):
             value = line[6:] if line.startswith(b"data: ") else line[5:]
             if self._data and value[:1] == b"{" and self._data[-1].rstrip()[-1:] == b"}":
-                # The blank line between two events is missing.
-                found.append(b"\n".join(self._data))
-                self._data, self._data_bytes = [], 0
-            self._data.append(value)
-            self._data_bytes += len(value) + 1
-            self._check_size(self._data_bytes)
+                self._end_event(found)  # the blank line between two events is missing
+            self._add_data(value)
         elif line == b"data":
             self._data.append(b"")
         elif not _FIELD.match(line):
@@ -140,15 +131,23 @@ class SSEParser:
         if data:
             self._take_line(b"data: " + line[data.end() :], found)
         elif self._data and line[:1] in (b"}", b"]", b'"', b","):
-            self._data.append(line)
-            self._data_bytes += len(line) + 1
-            self._check_size(self._data_bytes)
+            self._add_data(line)
         elif line:
             found.append(line)  # an error inside the stream, as JSON or text
 
-    def _check_size(self, size_bytes: int) -> None:
-        if size_bytes > self._max:
-            raise ProviderError("The model's endpoint sent an overlong event.")
+    def _add_data(self, line: bytes) -> None:
+        self._data.append(line)
+        self._data_bytes += len(line) + 1
+        _check_size(self._data_bytes)
+
+    def _end_event(self, found: list[bytes]) -> None:
+        found.append(b"\n".join(self._data))
+        self._data, self._data_bytes = [], 0
+
+
+def _check_size(size_bytes: int) -> None:
+    if size_bytes > MAX_EVENT_BYTES:
+        raise ProviderError("The model's endpoint sent an overlong event.")
 
 
 class BodyParser:

@@ -19,12 +19,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..errors import AstrBotError, Unreadable
-from .calls import Cancellable
+from .calls import Cancellable, wait_for
 from .fork_client import ForkServer
 from .fork_server import (
     FAILED,
@@ -112,12 +112,10 @@ class Aside:
 
     The processes are children of the worker's fork server (:mod:`.fork_server`), which starts
     with the first job and exits after some idle minutes.
-
-    :param seats: Number of concurrent jobs.
     """
 
-    def __init__(self, seats: int = _SEATS) -> None:
-        self._seats = _Seats(seats)
+    def __init__(self) -> None:
+        self._seats = _Seats(_SEATS)
         self._failures = _Failures()
         self._server = PerProcess(ForkServer)
 
@@ -152,7 +150,7 @@ class Aside:
         }
         known = f"{job.name} {key}" if key else ""
         self._failures.raise_known(known)
-        with self._seats.take(owner, MAX_WAIT_S, cancel):
+        with self._seats.take(owner, cancel):
             # Another turn may have failed with the same file meanwhile.
             self._failures.raise_known(known)
             if callable(source):
@@ -183,7 +181,7 @@ class Aside:
             except OSError as error:
                 raise AsideError("unavailable", str(error)) from error
             try:
-                with connection, _ended_by(cancel, connection):
+                with connection, _end_on_cancel(cancel, connection):
                     data = b"" if isinstance(source, int) else source
                     return _exchange(connection, request, data, job.limits)
             except OSError as error:
@@ -195,19 +193,15 @@ class Aside:
         raise AssertionError("unreachable")
 
 
-@contextmanager
-def _ended_by(cancel: Cancellable | None, connection: socket.socket) -> Iterator[None]:
-    if cancel is None:
-        yield
-        return
-
+def _end_on_cancel(
+    cancel: Cancellable | None, connection: socket.socket
+) -> AbstractContextManager[None]:
     def end() -> None:
         # The fork server then kills the job, and our read returns.
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
 
-    with cancel.on_cancel(end):
-        yield
+    return cancel.on_cancel(end) if cancel else contextlib.nullcontext()
 
 
 def _exchange(
@@ -277,13 +271,15 @@ class _Seats:
         self._waiting: list[_Waiter] = []
 
     @contextmanager
-    def take(self, owner: str, max_wait_s: float, cancel: Cancellable | None) -> Iterator[None]:
+    def take(self, owner: str, cancel: Cancellable | None) -> Iterator[None]:
         waiter = _Waiter(owner)
         with self._lock:
             self._waiting.append(waiter)
             self._call()
         try:
-            self._wait(waiter, max_wait_s, cancel)
+            wait_for(waiter.called, MAX_WAIT_S, cancel)
+            if not waiter.seated:
+                raise AsideError("busy", f"no seat within {MAX_WAIT_S:g} s")
             yield
         finally:
             with self._lock:
@@ -295,17 +291,6 @@ class _Seats:
                     self._call()
                 else:
                     self._waiting.remove(waiter)
-
-    def _wait(self, waiter: _Waiter, max_wait_s: float, cancel: Cancellable | None) -> None:
-        called: Callable[[float], Any] = waiter.called.wait
-        if cancel is None:
-            called(max_wait_s)
-        else:
-            with cancel.on_cancel(waiter.called.set):
-                called(max_wait_s)
-            cancel.raise_if_cancelled()
-        if not waiter.seated:
-            raise AsideError("busy", f"no seat within {max_wait_s:g} s")
 
     def _call(self) -> None:
         while self._free and self._waiting:

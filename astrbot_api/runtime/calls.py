@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import Any, Literal, Protocol
 
 from ..errors import AstrBotError
@@ -56,6 +56,14 @@ class Cancellable(Protocol):
 
     def on_cancel(self, callback: Callable[[], None]) -> AbstractContextManager[None]:
         """Call the callback on cancellation while the block runs."""
+
+
+def wait_for(event: threading.Event, timeout_s: float, cancel: Cancellable | None) -> None:
+    """Wait until an event is set, but not longer than the timeout. Raise if cancelled."""
+    with cancel.on_cancel(event.set) if cancel else nullcontext():
+        event.wait(timeout_s)
+    if cancel:
+        cancel.raise_if_cancelled()
 
 
 class Owned(Protocol):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import TypeVar
 
 from .aside import MAX_WAIT_S, AsideError
-from .calls import Cancellable
+from .calls import Cancellable, wait_for
 
 T = TypeVar("T")
 
@@ -18,12 +18,9 @@ class Once:
 
     It stores no values: after the wait, callers look the value up again. If the first caller
     failed, the next one tries.
-
-    :param max_wait_s: Maximum wait for another caller, in seconds.
     """
 
-    def __init__(self, max_wait_s: float = MAX_WAIT_S) -> None:
-        self._max_wait_s = max_wait_s
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         #: Waiting callers, by the key of the value that is being created.
         self._waiting: dict[Hashable, list[threading.Event]] = {}
@@ -41,7 +38,7 @@ class Once:
         :raises AsideError: ``busy`` when another caller did not finish in time.
         :raises RunCancelled: when the wait was cancelled.
         """
-        until = time.monotonic() + self._max_wait_s
+        until = time.monotonic() + MAX_WAIT_S
         while (known := find()) is None:
             made = threading.Event()
             with self._lock:
@@ -58,21 +55,7 @@ class Once:
                         waiting = self._waiting.pop(key)
                     for one in waiting:
                         one.set()
-            self._wait(made, until, cancel)
+            wait_for(made, max(0.0, until - time.monotonic()), cancel)
+            if not made.is_set():
+                raise AsideError("busy", "another one makes it")
         return known
-
-    def count_waiting(self, key: Hashable) -> int:
-        """Return the number of callers that wait for this key."""
-        with self._lock:
-            return len(self._waiting.get(key, ()))
-
-    def _wait(self, made: threading.Event, until: float, cancel: Cancellable | None) -> None:
-        left_s = until - time.monotonic()
-        if cancel is None:
-            made.wait(max(0.0, left_s))
-        else:
-            with cancel.on_cancel(made.set):
-                made.wait(max(0.0, left_s))
-            cancel.raise_if_cancelled()
-        if not made.is_set():
-            raise AsideError("busy", "another one makes it")

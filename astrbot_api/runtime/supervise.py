@@ -12,7 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 #: Seconds to wait for a child's exit before the next, stronger signal.
 _STOP_TIMEOUT_S = 5.0
 
-#: Seconds of running after which the pause before a restart is reset.
+#: First and longest pause before a restart, in seconds. It doubles with each restart.
+_FIRST_PAUSE_S = 0.5
+_MAX_PAUSE_S = 30.0
+
+#: Seconds of running after which this pause is reset.
 _STEADY_S = 60.0
 
 
@@ -26,8 +30,6 @@ class Supervisor:
     :param environ: Complete environment of the process.
     :param report: Called with one line for the operator, from another thread.
     :param pass_fds: File descriptors that the process inherits.
-    :param first_pause_s: Pause before the first restart. It doubles with each restart.
-    :param max_pause_s: Maximum pause before a restart.
     """
 
     def __init__(
@@ -38,16 +40,12 @@ class Supervisor:
         report: Callable[[str], None],
         *,
         pass_fds: Sequence[int] = (),
-        first_pause_s: float = 0.5,
-        max_pause_s: float = 30.0,
     ) -> None:
         self._name = name
         self._command = list(command)
         self._environ = dict(environ)
         self._report = report
         self._pass_fds = tuple(pass_fds)
-        self._first_pause_s = first_pause_s
-        self._max_pause_s = max_pause_s
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -68,18 +66,18 @@ class Supervisor:
             self._thread.join(_STOP_TIMEOUT_S)
 
     def _keep_running(self) -> None:
-        pause_s = self._first_pause_s
+        pause_s = _FIRST_PAUSE_S
         while not self._stopping.is_set():
             started = time.monotonic()
             ending = self._run_once()
             if self._stopping.is_set():
                 return
             if time.monotonic() - started >= _STEADY_S:
-                pause_s = self._first_pause_s
+                pause_s = _FIRST_PAUSE_S
             self._report(f"{self._name} {ending}; restarting it in {pause_s:g} s.")
             if self._stopping.wait(pause_s):
                 return
-            pause_s = min(2 * pause_s, self._max_pause_s)
+            pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
     def _run_once(self) -> str:
         """Run the process until it exits, and return a text about its exit."""

@@ -134,7 +134,7 @@ class Tracing:
 NO_TRACING = Tracing()
 
 
-def open_tracing(provider: Any = None, environ: Mapping[str, str] | None = None) -> Tracing:
+def open_tracing(provider: Any = None) -> Tracing:
     """Return the tracing configured by the environment.
 
     An export endpoint or ``OTEL_TRACES_EXPORTER=otlp`` enables it.
@@ -144,8 +144,7 @@ def open_tracing(provider: Any = None, environ: Mapping[str, str] | None = None)
     :param provider: The host's own OpenTelemetry ``TracerProvider``. It is used
         even if the environment disables tracing, and is never closed here.
     """
-    environ = os.environ if environ is None else environ
-    if provider is None and not is_asked_for(environ):
+    if provider is None and not is_asked_for(os.environ):
         return NO_TRACING
     try:
         return _OpenTelemetry(provider)

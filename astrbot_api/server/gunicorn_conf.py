@@ -28,17 +28,17 @@ if "peewee" in sys.modules and not _patched_before:
     )
 
 
-def _env_int(name: str, default: int, minimum: int) -> int:
+def _env_int(name: str, default: int) -> int:
     """Read an integer from the environment. Exit with one line if it is not valid."""
     text = os.environ.get(name, "").strip() or str(default)
-    if not text.isdecimal() or int(text) < minimum:
-        raise SystemExit(f"{name} must be a whole number of at least {minimum}; got {text!r}")
+    if not text.isdecimal() or int(text) < 1:
+        raise SystemExit(f"{name} must be a whole number of at least 1; got {text!r}")
     return int(text)
 
 
 worker_class = "gevent"
 #: Two, so that one serves requests while the other restarts.
-workers = _env_int("WEB_CONCURRENCY", 2, 1)
+workers = _env_int("WEB_CONCURRENCY", 2)
 #: Every open stream is a connection.
 worker_connections = 10_000
 #: The newest C parser is not compatible with gunicorn 27, and gunicorn[fast] silently
@@ -52,7 +52,7 @@ keepalive = 5
 timeout = 60
 #: Seconds until a stopping worker is killed. astrbot_api/server/stopping.py hands its turns
 #: over to another worker before that.
-graceful_timeout = _env_int("ASTRBOT_GRACEFUL_TIMEOUT_S", 30, 1)
+graceful_timeout = _env_int("ASTRBOT_GRACEFUL_TIMEOUT_S", 30)
 #: Proxy headers are not trusted here. ASTRBOT_PROXY_HOPS sets the trusted proxies.
 forwarder_headers = ""
 forwarded_allow_ips = ""

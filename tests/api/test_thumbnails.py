@@ -67,7 +67,7 @@ def test_simultaneous_requests_create_a_thumbnail_once(
     once = api.state.thumbnails._once
     with ThreadPoolExecutor(5) as pool:
         asked = [pool.submit(ask) for _ in range(5)]
-        wait_for(lambda: len(made) + once.count_waiting((row.sha256, 256)) == 5)
+        wait_for(lambda: len(made) + len(once._waiting.get((row.sha256, 256), ())) == 5)
         go_on.set()
         assert [one.result(LIMIT_S) for one in asked] == [200] * 5
     assert len(made) == 1

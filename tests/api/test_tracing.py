@@ -166,7 +166,9 @@ def test_without_the_extra_the_server_runs_without_tracing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
-    assert open_tracing(environ=ENDPOINT) is NO_TRACING
+    for name, value in ENDPOINT.items():
+        monkeypatch.setenv(name, value)
+    assert open_tracing() is NO_TRACING
     assert "pip install" in caplog.text
 
 

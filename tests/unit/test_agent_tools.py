@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from astrbot_api import Cancellation, RunCancelled, Tool, ToolContext, ToolError, tool
-from astrbot_api.agent import checking
+from astrbot_api.agent import abandonable, checking
 from astrbot_api.agent.abandonable import AbandonableCalls
 from astrbot_api.agent.toolbox import Toolbox
 
@@ -170,7 +170,7 @@ def test_a_tool_whose_time_is_up_is_reported_and_the_turn_is_not_stopped() -> No
 
 
 def test_calls_that_never_return_do_not_pile_up_without_end(
-    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     release, returned = threading.Event(), threading.Semaphore(0)
     calls: list[int] = []
@@ -181,7 +181,8 @@ def test_calls_that_never_return_do_not_pile_up_without_end(
         returned.release()
         return "late"
 
-    asides = AbandonableCalls(max_abandoned=3)
+    monkeypatch.setattr(abandonable, "_MAX_ABANDONED", 3)
+    asides = AbandonableCalls()
     tools = [make("hang", hang, timeout_s=0.01), make("fine")]
     # A new toolbox each time, as in each turn.
     told = [Toolbox(tools, asides=asides).run("hang", "", context()) for _ in range(5)]

@@ -14,6 +14,7 @@ import pytest
 
 from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.errors import RunCancelled, Unreadable
+from astrbot_api.runtime import aside as aside_module
 from astrbot_api.runtime.aside import Aside, AsideError, Job, Limits
 
 from ..waiting import is_alive, wait_for
@@ -26,8 +27,9 @@ def job(name: str, **limits: float) -> Job:
 
 
 @pytest.fixture
-def aside() -> Iterator[Aside]:
-    aside = Aside(seats=1)
+def aside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aside]:
+    monkeypatch.setattr(aside_module, "_SEATS", 1)
+    aside = Aside()
     yield aside
     aside.close()
 
@@ -167,7 +169,7 @@ def test_a_job_runs_after_the_fork_server_was_killed(aside: Aside) -> None:
 
 
 def test_a_seat_that_becomes_free_goes_to_the_owner_with_the_fewest() -> None:
-    aside = Aside(seats=2)
+    aside = Aside()
     greedy = [Hanging(aside, owner="greedy") for _ in range(2)]
     for one in greedy:
         one.wait_started()

@@ -56,7 +56,7 @@ def test_a_secret_comes_from_the_file_or_from_a_variable(
         "[[bot]]\nid='a'\ntype='fake'\ntoken='from-file'\nconfig='night'\n"
         "[[bot]]\nid='b'\ntype='fake'\ntoken_env='BOT_TOKEN'\nretries=3\n",
     )
-    first, second = bots.list_bots()
+    first, second = bots.get().values()
     assert (first.settings["token"], first.config, first.fault) == ("from-file", "night", "")
     assert second.settings == {"token": "from-env", "retries": 3}
     assert "from" not in repr(first)
@@ -86,14 +86,14 @@ def test_a_bot_that_is_wrong_is_listed_with_its_fault(
     bots = make_file(
         tmp_path, f"[[bot]]\nid='a'\n{lines}\n[[bot]]\nid='b'\ntype='fake'\ntoken='t'\n"
     )
-    broken, good = bots.list_bots()
+    broken, good = bots.get().values()
     assert broken.fault.startswith(fault)
     assert good.fault == ""
 
 
 def test_a_bot_that_is_off_needs_no_settings(tmp_path: Path) -> None:
     bots = make_file(tmp_path, "[[bot]]\nid='a'\ntype='fake'\nenabled=false\n")
-    assert [(bot.enabled, bot.fault) for bot in bots.list_bots()] == [(False, "")]
+    assert [(bot.enabled, bot.fault) for bot in bots.get().values()] == [(False, "")]
 
 
 def test_a_file_that_an_editor_has_emptied_or_renamed_removes_no_bot_yet(
@@ -103,18 +103,18 @@ def test_a_file_that_an_editor_has_emptied_or_renamed_removes_no_bot_yet(
     monkeypatch.setattr(watchedfile, "_SETTLED_S", 3600)
     path = tmp_path / "bots.toml"
     path.write_text("", encoding="utf-8")
-    assert bots.find_bot("a") is not None
+    assert bots.get().get("a") is not None
     path.unlink()
-    assert bots.find_bot("a") is not None
+    assert bots.get().get("a") is not None
     os.utime(tmp_path, (0, 0))
-    assert bots.find_bot("a") is None
+    assert bots.get().get("a") is None
 
 
 def test_a_change_that_is_wrong_leaves_the_bot_as_it_was(tmp_path: Path) -> None:
     bots = make_file(tmp_path, "[[bot]]\nid='a'\ntype='fake'\ntoken='t'\nretries=2\n")
     write(tmp_path, "[[bot]]\nid='a'\ntype='fake'\ntoken='t'\nretries='many'\n")
-    assert [(bot.settings["retries"], bot.fault) for bot in bots.list_bots()] == [(2, "")]
+    assert [(bot.settings["retries"], bot.fault) for bot in bots.get().values()] == [(2, "")]
     write(tmp_path, "[[bot")
-    assert [bot.id for bot in bots.list_bots()] == ["a"]
+    assert [bot.id for bot in bots.get().values()] == ["a"]
     write(tmp_path, "[[bot]]\nid='a'\ntype='fake'\ntoken='t'\nretries=5\n")
-    assert bots.find_bot("a").settings["retries"] == 5  # type: ignore[union-attr]
+    assert bots.get().get("a").settings["retries"] == 5  # type: ignore[union-attr]

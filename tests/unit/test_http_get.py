@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socketserver
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -12,8 +11,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from astrbot_api import Cancellation, RunCancelled, ToolError
-from astrbot_api.plugins.builtin.web import Fetcher, http_get
+from astrbot_api import Cancellation, RunCancelled, ToolContext, ToolError
+from astrbot_api.plugins.builtin import web
+from astrbot_api.plugins.builtin.web import http_get
 from astrbot_api.runtime.addresses import is_public
 
 
@@ -118,21 +118,22 @@ def site() -> Iterator[Any]:
 
 
 @pytest.fixture
-def fetch(site: Any) -> Callable[..., str]:
+def fetch(site: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Fetch from names that the test resolves. Loopback acts as the public internet."""
+    monkeypatch.setattr(web, "is_public", lambda address: address == "127.0.0.1")
 
-    def fetch(path: str, **options: Any) -> str:
+    def fetch(
+        path: str,
+        find_addresses: Callable[[str, int], list[str]] = lambda host, port: ["127.0.0.1"],
+        limit_s: float = 30,
+        cancel: Cancellation | None = None,
+    ) -> str:
+        monkeypatch.setattr(web, "resolve", find_addresses)
         port = site.server_address[1]
-        values: dict[str, Any] = {
-            "ports": [port],
-            "max_bytes": 1000,
-            "deadline": time.monotonic() + 30,
-            "cancel": Cancellation(),
-            "find_addresses": lambda host, port: ["127.0.0.1"],
-            "may_connect": lambda address: address == "127.0.0.1",
-        }
         url = path if not path.startswith("/") else f"http://public.test:{port}{path}"
-        return Fetcher(**{**values, **options}).fetch(url)
+        settings = {"ports": [port], "max_bytes": 1000, "timeout_s": limit_s}
+        context = ToolContext("a", "s", "default", cancel or Cancellation(), settings=settings)
+        return str(http_get.call({"url": url}, context))
 
     return fetch
 
@@ -222,7 +223,7 @@ def test_redirects_without_end_are_given_up(fetch: Any) -> None:
 
 def test_a_page_that_never_ends_is_given_up_in_time(fetch: Any) -> None:
     with pytest.raises(ToolError, match="took too long"):
-        fetch("/drip", deadline=time.monotonic() + 0.3)
+        fetch("/drip", limit_s=0.3)
 
 
 def test_a_broken_answer_is_reported_in_a_word(fetch: Any) -> None:

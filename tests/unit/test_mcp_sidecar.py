@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
+from astrbot_api.agent.calling import ProgressReporter
 from astrbot_api.agent.cancel import Cancellation
-from astrbot_api.agent.progress import ProgressReporter
 from astrbot_api.config.mcp import hash_definition
 from astrbot_api.errors import RunCancelled, ToolError
 from astrbot_api.mcp.link import Link

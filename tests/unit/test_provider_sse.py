@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from astrbot_api.errors import ProviderError
+from astrbot_api.providers import sse
 from astrbot_api.providers.sse import SSEParser
 
 SAMPLES = {
@@ -83,7 +84,10 @@ def test_nothing_is_left_of_a_stream_that_ended_cleanly() -> None:
     ],
     ids=["line without end", "line", "many lines of one event"],
 )
-def test_overlong_event_is_an_error_and_not_memory(pieces: list[bytes]) -> None:
-    parser = SSEParser(max_event_bytes=100)
+def test_overlong_event_is_an_error_and_not_memory(
+    pieces: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
+    parser = SSEParser()
     with pytest.raises(ProviderError, match="overlong"):
         [parser.feed(piece) for piece in pieces]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from astrbot_api.config.agents import ProviderConfig
 from astrbot_api.errors import ProviderError, SettingsError
 from astrbot_api.providers.local import resolve_auto
+from astrbot_api.server import choose_model as choosing
 from astrbot_api.server.choose_model import ModelChoice, choose_model, list_ollama_models
 
 from .raw_endpoint import Connection, RawEndpoint
@@ -27,13 +29,11 @@ def choose(
     has_llama: bool = True,
     **environ: str,
 ) -> ModelChoice:
-    return choose_model(
-        providers or (AUTO,),
-        environ,
-        list_ollama=lambda: ollama,
-        find_demo=lambda: demo,
-        can_embed=lambda: has_llama,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choosing, "list_ollama_models", lambda: ollama)
+        patch.setattr(choosing, "find_demo_gguf", lambda: demo)
+        patch.setattr(importlib.util, "find_spec", lambda name: object() if has_llama else None)
+        return choose_model(providers or (AUTO,), environ)
 
 
 def never() -> list[str]:
@@ -81,8 +81,11 @@ def test_an_openai_key_comes_second_and_its_text_is_not_shown() -> None:
     assert choice.gguf is None
 
 
-def test_no_ollama_is_looked_for_when_a_variable_names_a_model() -> None:
-    choice = choose_model([AUTO], {"OPENAI_API_KEY": "sk-1"}, list_ollama=never)
+def test_no_ollama_is_looked_for_when_a_variable_names_a_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(choosing, "list_ollama_models", never)
+    choice = choose_model([AUTO], {"OPENAI_API_KEY": "sk-1"})
     assert choice.kind == "openai"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from astrbot_api.runtime import supervise
 from astrbot_api.runtime.supervise import Supervisor, describe_status
 
 from ..waiting import LIMIT_S, is_alive, wait_for
@@ -27,10 +28,16 @@ sys.stdin.read()
 """
 
 
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(supervise, "_MAX_PAUSE_S", 0.04)
+
+
 class Case:
     """A supervisor of :data:`CHILD`, its reports, and the processes that it started."""
 
-    def __init__(self, folder: Path, program: str = CHILD, max_pause_s: float = 0.04) -> None:
+    def __init__(self, folder: Path, program: str = CHILD) -> None:
         self._starts = folder / "starts"
         self._starts.touch()
         self.reports: queue.Queue[str] = queue.Queue()
@@ -39,8 +46,6 @@ class Case:
             [sys.executable, "-c", program, str(self._starts)],
             os.environ,
             self.reports.put,
-            first_pause_s=0.01,
-            max_pause_s=max_pause_s,
         )
 
     def started(self) -> list[int]:
@@ -107,9 +112,11 @@ def test_the_pauses_grow_to_a_limit(tmp_path: Path) -> None:
     assert reports[0].startswith("The child ended with exit code 3;")
 
 
-def test_stop_does_not_wait_for_a_pause_to_end(tmp_path: Path) -> None:
-    case = Case(tmp_path, "pass", max_pause_s=3600)
-    case.supervisor._first_pause_s = 3600
+def test_stop_does_not_wait_for_a_pause_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "_FIRST_PAUSE_S", 3600)
+    case = Case(tmp_path, "pass")
     case.supervisor.start()
     assert "restarting it in 3600 s" in case.report()
     case.supervisor.stop()

@@ -59,7 +59,9 @@ class Abilities:
     ) -> TurnAbilities:
         """Return the abilities of a turn with this config."""
         chosen = self._plugins.choose(config)
-        hooks = chosen.begin_turn(context, self._asides, config.plugins.hook_timeout_s)
+        hooks = TurnHooks(
+            chosen.implementations, context, self._asides, config.plugins.hook_timeout_s
+        )
         commands = {
             **self._make_prompt_commands(config, rules),
             **chosen.commands,

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ... import events
-from ...agent.progress import ToolProgress
 from ...agent.provider import Finished, ModelMessage, ReasoningDelta, Rewind, TextDelta, Usage
-from ...agent.steps import AgentEvent, QueuePosition, ToolFinished, ToolStarted
+from ...agent.steps import AgentEvent, QueuePosition, ToolFinished, ToolProgress, ToolStarted
 from ...db.attachments import AttachmentRow
 from ...errors import ProviderError
 from ...events import Event

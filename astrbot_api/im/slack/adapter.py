@@ -17,7 +17,7 @@ from ..adapter import BadSignature, Choice, InboundRequest, InMessage, OutFile, 
 from ..markdown import read_fitting
 from ..piecewise import PiecewiseAdapter, check_size
 from .api import SlackApi
-from .inbound import EventReader
+from .inbound import read_event, read_press
 from .mrkdwn import escape, write_mrkdwn
 from .quoting import fetch_thread
 
@@ -35,7 +35,7 @@ _PRESSED = b"payload="
 #: Source: https://docs.slack.dev/authentication/verifying-requests-from-slack
 _TOLERANCE_S = 300
 
-#: Channel or user, and optional thread, as :class:`EventReader` writes them.
+#: Channel or user, and optional thread, as :func:`.inbound.read_event` writes them.
 _SESSION = re.compile(r"([CDGUW][A-Z0-9]{2,20})(?:#(\d{1,12}\.\d{1,8}))?", re.ASCII)
 
 
@@ -48,7 +48,6 @@ class SlackAdapter(PiecewiseAdapter):
     def __init__(self, settings: Mapping[str, Any], http: PlatformHttp) -> None:
         self._settings = settings
         self._api = SlackApi(http, settings["base_url"], settings["token"], settings["timeout_s"])
-        self._reader = EventReader(settings["threads"])
 
     def check(self) -> str:
         """Return the bot's Slack name.
@@ -84,9 +83,9 @@ class SlackAdapter(PiecewiseAdapter):
             return Reception(body=str(body.get("challenge", "")).encode())
         message = None
         if pressed:
-            message = self._reader.read_press(body)
+            message = read_press(body)
         elif body.get("type") == "event_callback":
-            message = self._reader.read(body)
+            message = read_event(body, self._settings["threads"])
         return Reception(() if message is None else (message,))
 
     def _check_signature(self, request: InboundRequest) -> None:

@@ -39,16 +39,20 @@ def show_other_links(rich: RichText) -> RichText:
 
 def make_entities(rich: RichText) -> list[dict[str, Any]]:
     """Return the ``entities`` of a message, in UTF-16 code units."""
-    offsets = _Offsets(rich.text)
+    is_plain = count_units(rich.text) == len(rich.text)
+
+    def find_offset(at: int) -> int:
+        return at if is_plain else count_units(rich.text[:at])
+
     made = []
     # Without its entity, a link would lose its URL.
     spans = sorted(rich.spans, key=lambda one: one.kind != LINK)[:_MAX_ENTITIES]
     for span in sorted(spans, key=lambda one: (one.start, -one.stop)):
-        start = offsets.of(span.start)
+        start = find_offset(span.start)
         entity: dict[str, Any] = {
             "type": _TYPES[span.kind],
             "offset": start,
-            "length": offsets.of(span.stop) - start,
+            "length": find_offset(span.stop) - start,
         }
         if span.kind == LINK:
             entity["url"] = span.value
@@ -56,17 +60,6 @@ def make_entities(rich: RichText) -> list[dict[str, Any]]:
             entity["language"] = span.value
         made.append(entity)
     return made
-
-
-class _Offsets:
-    """Converts positions in a text to UTF-16 code units."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._plain = count_units(text) == len(text)
-
-    def of(self, at: int) -> int:
-        return at if self._plain else count_units(self._text[:at])
 
 
 def cut_units(text: str, offset: int, length: int) -> str:

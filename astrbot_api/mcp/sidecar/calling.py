@@ -1,4 +1,4 @@
-"""Execution of one worker request by an MCP server, with progress reports."""
+"""Execution of one worker request by an MCP server: progress, errors and their texts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..wire import MAX_FIELD_CHARS
 from .content import to_parts, to_prompt_parts, to_resource_parts
@@ -95,3 +96,31 @@ def _pace(
             await report({"progress": progress, "total": total, "message": cut})
 
     return take
+
+
+#: Minimum length of a secret to redact. Shorter values such as "true" occur in normal text.
+_SHORTEST_SECRET = 6
+
+
+def redact(text: str, definition: Mapping[str, Any]) -> str:
+    """Remove the values of variables and headers, OAuth secrets and the URL's query.
+
+    :param definition: The server that the text is about.
+    """
+    secrets = [*definition.get("env", {}).values()]
+    secrets += definition.get("headers", {}).values()
+    secrets += [one.removeprefix("Bearer ") for one in secrets]
+    secrets.append(definition.get("oauth", {}).get("client_secret", ""))
+    secrets.append(urlsplit(definition.get("url", "")).query)
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "***")
+    return text
+
+
+def describe(error: BaseException) -> str:
+    """Return one line about an error, or about the first error of a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -16,11 +16,12 @@ from .calling import (
     Parts,
     Progress,
     SessionLost,
+    describe,
     ends_session,
     find_unsupported,
     make_call,
+    redact,
 )
-from .redacting import describe, redact
 
 try:
     import mcp_types

@@ -7,14 +7,13 @@ A config must enable it by name. Each redirect is checked like the first URL.
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import marshmallow as ma
 
-from ...agent.cancel import Cancellation
 from ...agent.schema import tool
 from ...agent.tools import Tool, ToolContext
 from ...errors import ToolError
@@ -55,85 +54,61 @@ class WebSettings(ma.Schema):
     timeout_s = ma.fields.Float(load_default=15.0, validate=ma.validate.Range(0.1, 300))
 
 
-@dataclass(frozen=True, slots=True)
-class Fetcher:
-    """Fetches one text and follows redirects.
+def _fetch(url: str, settings: Mapping[str, Any], call: Call) -> str:
+    """Return the text at a URL, after redirects.
 
-    :param deadline: Latest ``time.monotonic`` at which it must be complete.
-    :param may_connect: Returns whether connecting to an address is allowed.
+    :raises ToolError: if it is not a text on the public internet.
     """
-
-    ports: Sequence[int]
-    max_bytes: int
-    deadline: float
-    cancel: Cancellation
-    find_addresses: Callable[[str, int], list[str]] = resolve
-    may_connect: Callable[[str], bool] = is_public
-
-    def fetch(self, url: str) -> str:
-        """Return the text at a URL.
-
-        :raises ToolError: if it is not a text on the public internet.
-        """
-        outbound = Outbound(may_connect=self.may_connect, find_addresses=self.find_addresses)
-        try:
-            with Call(self.cancel, limit_s=self.deadline - time.monotonic()) as call:
-                for _ in range(_MAX_REDIRECTS + 1):
-                    answer = self._get(outbound, url, call)
-                    try:
-                        location = answer.headers.get("Location")
-                        if answer.status not in _REDIRECTS or not location:
-                            return self._read(answer)
-                    except OutboundError as error:
-                        raise _explain(error, url) from error
-                    finally:
-                        answer.close()
-                    url = urljoin(url, location)
-        finally:
-            outbound.close()
-        raise ToolError(f"more than {_MAX_REDIRECTS} redirects")
-
-    def _get(self, outbound: Outbound, url: str, call: Call) -> Answer:
-        left_s, checked = call.left_s(), self._check_url(url)
-        try:
-            return outbound.send(
+    outbound = Outbound(may_connect=is_public, find_addresses=resolve)
+    try:
+        for _ in range(_MAX_REDIRECTS + 1):
+            checked, left_s = _check_url(url, settings["ports"]), call.left_s()
+            answer = outbound.send(
                 "GET", checked, headers=_HEADERS, call=call,
                 connect_timeout_s=left_s, read_timeout_s=left_s,
             )  # fmt: skip
-        except OutboundError as error:
-            raise _explain(error, url) from error
+            with closing(answer):
+                location = answer.headers.get("Location")
+                if answer.status not in _REDIRECTS or not location:
+                    return _read(answer, settings["max_bytes"])
+            url = urljoin(url, location)
+    except OutboundError as error:
+        raise _explain(error, url) from error
+    finally:
+        outbound.close()
+    raise ToolError(f"more than {_MAX_REDIRECTS} redirects")
 
-    def _check_url(self, url: str) -> str:
-        if len(url) > MAX_URL_CHARS:
-            raise ToolError("the URL is too long")
-        try:
-            parts = urlsplit(url.strip())
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-        except ValueError:
-            raise ToolError("this is not a URL") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ToolError("only http:// and https:// URLs can be read")
-        if parts.username is not None or parts.password is not None:
-            raise ToolError("the URL must not contain a user name or password")
-        if re.search(r"[\x00-\x20\x7f\\]", parts.netloc + parts.path + parts.query):
-            raise ToolError("the URL has blanks, control characters or backslashes; encode them")
-        if port not in self.ports:
-            allowed = ", ".join(map(str, self.ports))
-            raise ToolError(f"the port {port} is not allowed; allowed are {allowed}")
-        return parts.geturl()
 
-    def _read(self, answer: Answer) -> str:
-        kind, _, rest = answer.headers.get("Content-Type", "").partition(";")
-        if not _TEXT_TYPE.fullmatch(kind.strip().lower()):
-            raise ToolError(
-                f"only texts can be read; the content type is {kind.strip() or 'missing'}"
-            )
-        data, more = answer.read_all(self.max_bytes)
-        charset = re.search(r"charset=[\"']?([\w-]+)", rest)
-        text, _ = decode(data, charset[1] if charset else "")
-        if more:
-            text += f"\n[cut after {self.max_bytes} bytes]"
-        return text if answer.status == 200 else f"HTTP {answer.status}\n{text}"
+def _check_url(url: str, ports: Sequence[int]) -> str:
+    if len(url) > MAX_URL_CHARS:
+        raise ToolError("the URL is too long")
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        raise ToolError("this is not a URL") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ToolError("only http:// and https:// URLs can be read")
+    if parts.username is not None or parts.password is not None:
+        raise ToolError("the URL must not contain a user name or password")
+    if re.search(r"[\x00-\x20\x7f\\]", parts.netloc + parts.path + parts.query):
+        raise ToolError("the URL has blanks, control characters or backslashes; encode them")
+    if port not in ports:
+        allowed = ", ".join(map(str, ports))
+        raise ToolError(f"the port {port} is not allowed; allowed are {allowed}")
+    return parts.geturl()
+
+
+def _read(answer: Answer, max_bytes: int) -> str:
+    kind, _, rest = answer.headers.get("Content-Type", "").partition(";")
+    if not _TEXT_TYPE.fullmatch(kind.strip().lower()):
+        raise ToolError(f"only texts can be read; the content type is {kind.strip() or 'missing'}")
+    data, more = answer.read_all(max_bytes)
+    charset = re.search(r"charset=[\"']?([\w-]+)", rest)
+    text, _ = decode(data, charset[1] if charset else "")
+    if more:
+        text += f"\n[cut after {max_bytes} bytes]"
+    return text if answer.status == 200 else f"HTTP {answer.status}\n{text}"
 
 
 def _explain(error: OutboundError, url: str) -> ToolError:
@@ -149,14 +124,8 @@ def http_get(context: ToolContext, url: str) -> str:
 
     :param url: Address of the text, with http:// or https://.
     """
-    settings = context.settings
-    fetcher = Fetcher(
-        ports=settings["ports"],
-        max_bytes=settings["max_bytes"],
-        deadline=time.monotonic() + settings["timeout_s"],
-        cancel=context.cancel,
-    )
-    return fetcher.fetch(url)
+    with Call(context.cancel, limit_s=context.settings["timeout_s"]) as call:
+        return _fetch(url, context.settings, call)
 
 
 class Web:
