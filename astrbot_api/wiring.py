@@ -289,7 +289,7 @@ def _build_services(base: _Base) -> AnswerServices:
             "The running turns use all memory for conversations and files; try again later.",
             max(_MAX_TURNS_BYTES, 8 * settings.max_json_bytes),  # a character may take four bytes
         ),
-        agent=make_agent(parts.agent),
+        agent=None if parts.agent is None else make_agent(parts.agent),
     )
 
 

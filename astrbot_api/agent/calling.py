@@ -155,7 +155,7 @@ def count_earlier_calls(toolbox: Toolbox, resume: Resumption) -> None:
     for message in resume.messages:
         calls = read_calls(message) if "tool_calls" in message else []
         if calls:
-            toolbox.begin_step()
+            toolbox.budget.begin_step()
         for call in calls:
             if call.id in results:
                 toolbox.count_earlier_call(call.name, call.arguments, results[call.id])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, get_args, overload
+from typing import Any, get_args
 
 from .provider import ModelMessage, TextDelta
 from .steps import AgentEvent
@@ -18,21 +18,13 @@ Agent = Callable[[Sequence[ModelMessage], ToolContext], str | Iterable[AgentOutp
 _EVENTS = get_args(AgentEvent)
 
 
-@overload
-def make_agent(agent: Agent | type) -> Agent: ...
-
-
-@overload
-def make_agent(agent: Agent | type | None) -> Agent | None: ...
-
-
-def make_agent(agent: Agent | type | None) -> Agent | None:
+def make_agent(agent: Agent | type) -> Agent:
     """Return the function to call for each turn. A class is instantiated once per application.
 
     :raises TypeError: for an object that cannot be called.
     """
-    made: Agent | None = agent() if isinstance(agent, type) else agent
-    if made is not None and not callable(made):
+    made: Agent = agent() if isinstance(agent, type) else agent
+    if not callable(made):
         raise TypeError(f"agent= must be a function; a {type(made).__name__} cannot be called")
     return made
 

@@ -134,8 +134,8 @@ def run_agent(
             return
     for number in range(begin, max_steps + 1):
         step = _Step()
-        toolbox.begin_step()
-        offered = specs if number < max_steps and not toolbox.spent else list(caller_tools)
+        toolbox.budget.begin_step()
+        offered = specs if number < max_steps and not toolbox.budget.spent else list(caller_tools)
         yield from _ask(provider, conversation, offered, _fit(options, number, offered), step)
         if not step.calls:
             return

@@ -75,20 +75,12 @@ class Toolbox:
             del self._tools[name]
         self._max_tools = max_tools
         self._offered = tuple(self._tools)
-        self._budget = ToolBudget(limits)
+        #: Usage of the turn's calls.
+        self.budget = ToolBudget(limits)
         self._approve = approve
         self._timeout_s = timeout_s
         self._max_chars = max_chars
         self._asides = asides or AbandonableCalls()
-
-    def begin_step(self) -> None:
-        """Begin a new step: later calls belong to the model's next answer."""
-        self._budget.begin_step()
-
-    @property
-    def spent(self) -> bool:
-        """Whether the turn has used up its tool budget, so that no tools are offered."""
-        return self._budget.spent
 
     def to_specs(self, caller_tools: Sequence[ToolSpec] = ()) -> list[ToolSpec]:
         """Return all descriptions for the model: the tools in order, then those of the caller.
@@ -128,8 +120,8 @@ class Toolbox:
         """Count a call that another worker made in this turn."""
         tool = self._tools.get(name)
         values = _read(tool, arguments) if tool else None
-        if values is not None and not self._budget.refuse(name, values):
-            self._budget.count(name, values, result, 0.0)
+        if values is not None and not self.budget.refuse(name, values):
+            self.budget.count(name, values, result, 0.0)
 
     def run(self, name: str, arguments: str, context: ToolContext, call_id: str = "") -> str:
         """Run one call and return the result for the model.
@@ -147,7 +139,7 @@ class Toolbox:
             return "error: the arguments are not a JSON object"
         if fault := tool.find_fault(values):
             return _shorten(f"error: bad arguments: {fault}", self._max_chars)
-        if why := self._budget.refuse(tool.name, values):
+        if why := self.budget.refuse(tool.name, values):
             return f"error: {why}"
         attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}
         begun = context.span.begin(f"execute_tool {tool.name}", "INTERNAL", attributes)
@@ -155,7 +147,7 @@ class Toolbox:
         with working_on(begun) as span:
             result = self._call(tool, values, context.to_call(call_id, span))
         result = _shorten(result, self._max_chars)
-        return self._budget.count(tool.name, values, result, time.monotonic() - started)
+        return self.budget.count(tool.name, values, result, time.monotonic() - started)
 
     def _call(self, tool: Tool, values: dict[str, Any], context: ToolContext) -> str:
         """Run the tool aside, so that a tool that never returns cannot block the turn."""

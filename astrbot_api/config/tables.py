@@ -232,6 +232,20 @@ def read_toml(path: Path, shown_path: str, *, optional: bool = False) -> dict[st
         raise SettingsError(f"{shown_path}: {error}") from error
 
 
+def read_tables(path: Path, name: str) -> list[dict[str, Any]]:
+    """Return the tables ``[[name]]`` of a file that has no other keys. A missing file has none.
+
+    :raises SettingsError: with file and error, in one line.
+    """
+    data = read_toml(path, path.name, optional=True)
+    tables = data.get(name, [])
+    is_list = isinstance(tables, list) and all(isinstance(one, dict) for one in tables)
+    if data.keys() - {name} or not is_list:
+        raise SettingsError(f"{path.name}: write [[{name}]], one table per {name}")
+    found: list[dict[str, Any]] = tables
+    return found
+
+
 def find_first_error(messages: Any, path: str = "") -> tuple[str, str]:
     """Return the dotted path and the text of the first error."""
     if isinstance(messages, Mapping):

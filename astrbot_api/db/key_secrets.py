@@ -57,7 +57,7 @@ def _select_valid() -> Any:
     rules = parent.select(parent.rules).where(parent.key_id == key.parent_id)
     # An earlier secret has no scopes of its own; use its parent's.
     of = peewee.Case(None, [(key.replaced == 1, key.parent_id)], key.key_id)
-    scopes = ApiKeyScope.select(JoinText(ApiKeyScope.scope, " ")).where(ApiKeyScope.key_id == of)
+    scopes = ApiKeyScope.select(JoinText(ApiKeyScope.scope)).where(ApiKeyScope.key_id == of)
     return key.select(
         key.key_id, key.key_prefix, key.last_used_at, key.expires_at,
         key.rules, key.parent_id, rules, scopes, key.replaced,

@@ -53,16 +53,15 @@ def equals(*fields: peewee.Field[Any]) -> Any:
 
 
 class JoinText(peewee.ColumnBase):
-    """The aggregate that joins the texts of a column."""
+    """The aggregate that joins the texts of a column with blanks."""
 
-    def __init__(self, node: Any, separator: str) -> None:
+    def __init__(self, node: Any) -> None:
         self._node = node
-        self._separator = separator
 
     def __sql__(self, ctx: Any) -> Any:
         # STRING_AGG exists only since SQLite 3.44.
         name = "group_concat" if ctx.state.param == "?" else "string_agg"
-        return ctx.sql(peewee.Function(name, (self._node, self._separator)))
+        return ctx.sql(peewee.Function(name, (self._node, " ")))
 
 
 class Prepared:

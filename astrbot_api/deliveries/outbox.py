@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 import peewee
@@ -101,10 +101,11 @@ class Outbox:
         self._woken = threading.Event()
         #: Ids of the deliveries that are being sent, and their bots.
         self._sending: dict[int, str] = {}
-        self._waiters = DeliveryWaiters(store)
+        #: The requests that wait for the end of deliveries.
+        self.waiters = DeliveryWaiters(store)
         self._maintained_at = float("-inf")
         self._signals = signals
-        signals.subscribe(DELIVERED, self._waiters.notify)
+        signals.subscribe(DELIVERED, self.waiters.notify)
 
     @property
     def sending_count(self) -> int:
@@ -120,13 +121,6 @@ class Outbox:
         """Poll for due deliveries now."""
         self.start()
         self._woken.set()
-
-    def wait(self, ids: Sequence[str], timeout_s: float) -> dict[str, DeliveryRow]:
-        """Wait until the deliveries are finished, or cannot finish before the timeout.
-
-        :returns: The current rows.
-        """
-        return self._waiters.wait(ids, timeout_s)
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Stop claiming deliveries, and let the current attempts finish."""
@@ -221,7 +215,7 @@ class Outbox:
             log.exception("the result of delivery %s could not be stored", row.delivery_id)
         finally:
             self._sending.pop(row.id, None)
-            self._waiters.notify(row.delivery_id)
+            self.waiters.notify(row.delivery_id)
             # The request that waits for it may be on another worker.
             self._signals.publish(DELIVERED, row.delivery_id)
             self._woken.set()

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import marshmallow as ma
 
 from ..config.secrets import Secret, load_with_secrets
-from ..config.tables import REQUIRED, HttpUrl, key, make_schema, read_toml
+from ..config.tables import REQUIRED, HttpUrl, key, make_schema, read_tables
 from ..config.watched import WatchedFile
 from ..errors import SettingsError
 from .signing import check_secret
@@ -47,15 +46,12 @@ def read_webhooks(path: Path) -> dict[str, Webhook]:
     :returns: The webhooks by id, including disabled ones.
     :raises SettingsError: One line with the file, the webhook, the key and the error.
     """
-    data = read_toml(path, path.name, optional=True)
-    tables = data.get("webhook", [])
-    if data.keys() - {"webhook"} or not isinstance(tables, list):
-        raise SettingsError(f"{path.name}: write [[webhook]], one table per webhook")
     found: dict[str, Webhook] = {}
-    for number, table in enumerate(tables, 1):
-        webhook = _read_one(table, f"{path.name}: webhook {number}")
+    for number, table in enumerate(read_tables(path, "webhook"), 1):
+        where = f"{path.name}: webhook {number}"
+        webhook: Webhook = load_with_secrets(table, _SCHEMA(), where)
         if webhook.id in found:
-            raise SettingsError(f"{path.name}: webhook {number}: id: {webhook.id} is used twice")
+            raise SettingsError(f"{where}: id: {webhook.id} is used twice")
         found[webhook.id] = webhook
     return found
 
@@ -74,10 +70,3 @@ class WebhookFile(WatchedFile[Mapping[str, Webhook]]):
         """Return the webhook with this id, or None if it is missing or disabled."""
         found = self.get().get(webhook_id)
         return found if found is not None and found.enabled else None
-
-
-def _read_one(table: Any, where: str) -> Webhook:
-    if not isinstance(table, dict):
-        raise SettingsError(f"{where}: write [[webhook]], one table per webhook")
-    webhook: Webhook = load_with_secrets(table, _SCHEMA(), where)
-    return webhook

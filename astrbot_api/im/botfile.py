@@ -10,7 +10,7 @@ from typing import Any
 import marshmallow as ma
 
 from ..config.secrets import load_with_secrets
-from ..config.tables import check_proxy, read_toml
+from ..config.tables import check_proxy, read_tables
 from ..config.watched import WatchedFile
 from ..errors import SettingsError
 from .adapter import Bot
@@ -24,19 +24,13 @@ _OWN_KEYS = ("id", "type", "enabled", "config", "allow", "proxy")
 _TAKEN_IDS = ("webchat",)
 
 
-def read_tables(path: Path) -> list[dict[str, Any]]:
+def read_bot_tables(path: Path) -> list[dict[str, Any]]:
     """Read the ``[[bot]]`` tables. A missing file has none.
 
     :returns: Tables, each with a unique ``id`` and a ``type``.
     :raises SettingsError: with file, key and error, in one line.
     """
-    data = read_toml(path, path.name, optional=True)
-    unknown = data.keys() - {"bot"}
-    if unknown:
-        raise SettingsError(f"{path.name}: {min(unknown)}: unknown; use one [[bot]] table per bot")
-    bots = data.get("bot", [])
-    if not isinstance(bots, list) or not all(isinstance(one, dict) for one in bots):
-        raise SettingsError(f"{path.name}: bot: use one [[bot]] table per bot")
+    bots = read_tables(path, "bot")
     seen: set[str] = set()
     for number, bot in enumerate(bots, 1):
         for key in ("id", "type"):
@@ -88,7 +82,7 @@ class BotFile(WatchedFile[Mapping[str, Bot]]):
 
     def _read_bots(self, path: Path, last: Mapping[str, Bot]) -> dict[str, Bot]:
         bots = {}
-        for table in read_tables(path):
+        for table in read_bot_tables(path):
             try:
                 bot = read_bot(table, self._types, path.name)
             except SettingsError as error:

@@ -209,7 +209,7 @@ class ProactiveMessages:
         if not ids:
             return outcomes
         self._outbox.wake()
-        rows = self._outbox.wait(ids, self._settings.im_wait_s)
+        rows = self._outbox.waiters.wait(ids, self._settings.im_wait_s)
         return [_update(one, rows.get(one.delivery_id)) for one in outcomes]
 
 

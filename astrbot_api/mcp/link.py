@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -75,7 +76,7 @@ class Link:
         self._socket: socket.socket | None = None
         self._wanted: Mapping[str, Any] = {}
         self._pending: dict[int, _Pending] = {}
-        self._last_id = 0
+        self._numbers = itertools.count(1)
         self._up = False
 
     def set_servers(self, definitions: Mapping[str, Any]) -> None:
@@ -107,7 +108,12 @@ class Link:
         :raises RunCancelled: when ``cancel`` fires. The server is notified.
         """
         pending = _Pending(report)
-        with self._register(pending) as number:
+        with self._lock:
+            if not self._up:
+                raise ToolError("the MCP sidecar is not running; try again later")
+            number = next(self._numbers)
+            self._pending[number] = pending
+        try:
             try:
                 self._send({"type": "call", "id": number, "server": key, **request})
             except OSError as error:
@@ -118,6 +124,8 @@ class Link:
                 with contextlib.suppress(OSError):
                     self._send({"type": "cancel", "id": number})
                 cancel.raise_if_cancelled()
+        finally:
+            self._pending.pop(number, None)
         assert pending.answer is not None
         if "failure" in pending.answer:
             raise ToolError(pending.answer["failure"])
@@ -135,19 +143,6 @@ class Link:
         """Close this process's copy of a connection inherited by a fork."""
         if self._socket is not None:
             self._socket.close()
-
-    @contextlib.contextmanager
-    def _register(self, pending: _Pending) -> Iterator[int]:
-        with self._lock:
-            if not self._up:
-                raise ToolError("the MCP sidecar is not running; try again later")
-            self._last_id += 1
-            number = self._last_id
-            self._pending[number] = pending
-        try:
-            yield number
-        finally:
-            self._pending.pop(number, None)
 
     def _send(self, message: Mapping[str, Any]) -> None:
         line = orjson.dumps(message) + b"\n"

@@ -229,12 +229,8 @@ class Endpoint:
 
     def log_failure(self, what: str, words: str = "") -> None:
         """Log a failure with the endpoint's own text, without keys."""
-        shown = f": {self.redact(words)}" if words else ""
+        shown = f": {error_texts.redact(words, self._secrets)}" if words else ""
         log.warning("the endpoint of provider %s %s%s", self._config.id, what, shown)
-
-    def redact(self, text: str) -> str:
-        """Prepare an endpoint's text for the log."""
-        return error_texts.redact(text, self._secrets)
 
     def hide(self, text: str) -> str:
         """Return an endpoint's text without the keys and the config's headers."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from ..agent.provider import ModelMessage
@@ -25,11 +25,8 @@ _NEXT_SHARE = 0.6
 #: Default ``max_tokens`` for models that require it.
 _USUAL_MAX_TOKENS = 4096
 
-#: Fields of :class:`~.conversation.Rules` that a rejection can set.
-_RULES = (
-    "strict_roles", "no_system", "short_ids", "reasoning", "signature", "no_null", "filled",
-    "tool_names", "object_results", "calls_as_text", "no_prefill",
-)  # fmt: skip
+#: Names of rules, which a rejection can set.
+_RULES = frozenset(one.name for one in fields(Rules))
 
 #: Fixes that omit content for good -> what disproves them, once the endpoint accepted it. One bad
 #: image or tool of a client must not cost the others theirs.

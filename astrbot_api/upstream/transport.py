@@ -6,7 +6,6 @@ AstrBot may refuse a request with HTTP status 200 and ``"status": "error"`` in t
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -66,7 +65,6 @@ class UpstreamTransport:
         # is unknown whether the request arrived.
         self._fresh = Outbound(proxy=config.proxy)
         self._headers = {"X-API-Key": config.resolve_api_key(), "User-Agent": _USER_AGENT}
-        self._lock = threading.Lock()
         self._token = ""
 
     @property
@@ -156,8 +154,7 @@ class UpstreamTransport:
         token = found.get("token") if isinstance(found, dict) else None
         if not isinstance(token, str) or not token:
             raise UpstreamRefusal("AstrBot did not accept the owner's login.")
-        with self._lock:
-            self._token = token
+        self._token = token
 
     def close(self) -> None:
         """Close the pooled connections."""

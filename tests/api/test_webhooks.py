@@ -176,7 +176,7 @@ def test_a_failed_delivery_sends_an_event_but_a_failed_event_does_not(
     api.post("/api/v1/im/message", json=body)
     wait_for(lambda: _statuses(api) == ["failed", "failed", "failed", "sent"])
     assert len(receiver.messages) == 1
-    assert not api.state.im.outbox._waiters._events
+    assert not api.state.im.outbox.waiters._events
 
 
 def test_a_delivery_that_another_worker_has_taken_over_sends_no_event(
@@ -185,7 +185,7 @@ def test_a_delivery_that_another_worker_has_taken_over_sends_no_event(
     lost = threading.Event()
     api = make_webhook_app('events = ["delivery_failed"]\n', im_wait_s=0)
     monkeypatch.setattr(delivery_claims, "finish", lambda *args, **values: False)
-    monkeypatch.setattr(api.state.im.outbox._waiters, "notify", lambda delivery_id: lost.set())
+    monkeypatch.setattr(api.state.im.outbox.waiters, "notify", lambda delivery_id: lost.set())
     body = {"umo": "bot1:FriendMessage:1", "message": "x"}
     assert api.post("/api/v1/im/message", json=body).status_code == 202
     assert lost.wait(LIMIT_S)

@@ -289,7 +289,7 @@ def test_a_key_of_openai_is_sent_to_openai_alone(
             "[[bot]]\nid = 'a'\ntype = 'x'\n[[bot]]\nid = 'a'\ntype = 'x'",
             "bots.toml: bot 2: id: a is used twice",
         ),
-        ("bot = 1", "bots.toml: bot: use one [[bot]] table per bot"),
+        ("bot = 1", "bots.toml: write [[bot]], one table per bot"),
         ("[[bot", "bots.toml: "),
     ],
 )

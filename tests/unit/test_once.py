@@ -22,7 +22,7 @@ class _Maker:
     """Slowly computes a value and stores it."""
 
     def __init__(self) -> None:
-        self.once = Once(LIMIT_S)
+        self.once = Once()
         self.begun, self.go_on = threading.Event(), threading.Event()
         self.kept: str | None = None
         self.calls = 0

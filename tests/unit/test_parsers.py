@@ -21,7 +21,7 @@ from astrbot_api.errors import ApiError, ProviderError, SettingsError
 from astrbot_api.events import encode_event
 from astrbot_api.http.openai.reading import read_messages
 from astrbot_api.http.sse import frame
-from astrbot_api.im.botfile import read_bot, read_tables
+from astrbot_api.im.botfile import read_bot, read_bot_tables
 from astrbot_api.im.registry import AdapterTypes
 from astrbot_api.im.umo import parse_umo
 from astrbot_api.keys.rules import KeyRules, read_rules
@@ -274,7 +274,7 @@ def test_any_file_of_bots_or_webhooks_is_read_or_refused_in_one_line(
             if kind == "webhook":
                 read_webhooks(path)
             else:
-                for table in read_tables(path):
+                for table in read_bot_tables(path):
                     read_bot(table, AdapterTypes({}))
         except SettingsError as error:
             refusal = str(error)

@@ -121,9 +121,7 @@ def test_rows_are_counted_up_and_returned(store: Store) -> None:
 
 def test_texts_are_joined_on_both(store: Store) -> None:
     joined = Prepared(
-        ApiKeyScope.select(JoinText(ApiKeyScope.scope, " ")).where(
-            ApiKeyScope.key_id == param("key_id")
-        )
+        ApiKeyScope.select(JoinText(ApiKeyScope.scope)).where(ApiKeyScope.key_id == param("key_id"))
     )
     rows = [{"key_id": "k", "scope": scope} for scope in ("chat", "file")]
     store.write(lambda db: ApiKeyScope.insert_many(rows).execute(db))
