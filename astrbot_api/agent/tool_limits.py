@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 
 import orjson
 
-
-@dataclass(frozen=True, slots=True)
-class ToolLimits:
-    """Limits of one turn.
-
-    :param max_seconds: Maximum sum of the calls' durations.
-    :param max_output_chars: Maximum total length of the results.
-    :param max_repeats: Number of steps in which the same call may give the same result.
-    """
-
-    max_calls: int = 200
-    max_seconds: float = 1800.0
-    max_output_chars: int = 500_000
-    max_repeats: int = 5
+from ..config.agents import ToolSettings
 
 
 class ToolBudget:
     """Usage of one turn's calls. Concurrent calls share it."""
 
-    def __init__(self, limits: ToolLimits) -> None:
+    def __init__(self, limits: ToolSettings) -> None:
         self._limits = limits
         self._lock = threading.Lock()
         self._calls = 0

@@ -19,12 +19,13 @@ from typing import Any
 
 import orjson
 
+from ..config.agents import ToolSettings
 from ..errors import RunCancelled, ToolError
 from ..runtime.bounded_json import load_json
 from ..runtime.tracing import current_span, working_on
 from .abandonable import AbandonableCalls, CallTimedOut, TooManyAbandoned
 from .provider import ToolSpec
-from .tool_limits import ToolBudget, ToolLimits
+from .tool_limits import ToolBudget
 from .tools import Tool, ToolContext
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 #: Maximum number of tools that endpoints accept. Source: OpenAI's API reference, "tools".
 MAX_TOOLS = 128
 
-_DEFAULT_LIMITS = ToolLimits()
+_DEFAULT_LIMITS = ToolSettings()
 
 
 class Toolbox:
@@ -46,6 +47,7 @@ class Toolbox:
     :param timeout_s: Time limit of a call, unless the tool has its own.
     :param max_chars: Maximum length of a result. Longer results are truncated.
     :param max_tools: Maximum number of tools to offer, since endpoints refuse more.
+    :param limits: The config's limits of a turn, reduced to the key's.
     :param asides: Runs the calls. It belongs to the application, to count abandoned calls over all
         turns.
     """
@@ -61,7 +63,7 @@ class Toolbox:
         timeout_s: float = 60.0,
         max_chars: int = 20_000,
         max_tools: int = MAX_TOOLS,
-        limits: ToolLimits = _DEFAULT_LIMITS,
+        limits: ToolSettings = _DEFAULT_LIMITS,
         asides: AbandonableCalls | None = None,
     ) -> None:
         self._tools: dict[str, Tool] = {}

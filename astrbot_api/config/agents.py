@@ -118,7 +118,9 @@ class ToolSettings:
 
     ``allow`` and ``deny`` are patterns of tool names; ``deny`` takes precedence. A person must
     approve each call of a tool in ``approve``. At most ``max_tools`` are offered to the model.
-    The other limits apply per turn.
+    The other limits apply per turn: ``max_seconds`` to the sum of the calls' durations,
+    ``max_output_chars`` to the total length of the results, and ``max_repeats`` to the steps in
+    which the same call may give the same result.
     """
 
     allow: tuple[str, ...] = ("*",)

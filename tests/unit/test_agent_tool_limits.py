@@ -20,8 +20,8 @@ from astrbot_api.agent.provider import (
     ToolSpec,
 )
 from astrbot_api.agent.steps import ToolFinished
-from astrbot_api.agent.tool_limits import ToolLimits
 from astrbot_api.agent.toolbox import Toolbox
+from astrbot_api.config.agents import ToolSettings
 from astrbot_api.testing import ScriptedModel
 
 CANCEL = Cancellation()
@@ -29,7 +29,7 @@ CONTEXT = ToolContext("alice", "s", "default", CANCEL)
 
 
 def make_box(call: Any = lambda values, context: "same", **limits: Any) -> Toolbox:
-    return Toolbox([Tool("look", "Look.", call)], limits=ToolLimits(**limits))
+    return Toolbox([Tool("look", "Look.", call)], limits=ToolSettings(**limits))
 
 
 class Stubborn:

@@ -202,6 +202,6 @@ def _cut_urls(data: bytes, sizes: Sequence[int]) -> list[str]:
 
 
 def _describe_video(meta: dict[str, Any]) -> str:
-    length = f"{meta['seconds']:g} seconds" if meta["seconds"] else "of unknown length"
+    length = f"{meta['seconds']:g} seconds long" if meta["seconds"] else "of unknown length"
     size = f", {meta['width']} x {meta['height']} pixels" if meta.get("width") else ""
-    return f"It is {length} long{size}." if meta["seconds"] else f"It is {length}{size}."
+    return f"It is {length}{size}."

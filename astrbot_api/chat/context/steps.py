@@ -10,12 +10,11 @@ import orjson
 
 from ...agent.provider import ModelMessage
 from ...messages import MEDIA_TYPES
+from ...providers.conversation import NO_RESULT
 from .budget import shorten
 
 #: Maximum length of an old tool result. The model has already used it.
 _OLD_RESULT_CHARS = 2000
-
-_NO_RESULT = "error: the turn ended before the tool answered"
 
 
 def to_steps(
@@ -106,5 +105,5 @@ def _to_call(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _to_result(call: Mapping[str, Any]) -> ModelMessage:
-    result = shorten(str(call.get("result", _NO_RESULT)), _OLD_RESULT_CHARS)
+    result = shorten(str(call.get("result", NO_RESULT)), _OLD_RESULT_CHARS)
     return {"role": "tool", "tool_call_id": call["id"], "content": result}

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ...agent.abandonable import AbandonableCalls
 from ...agent.provider import Delta, ModelMessage, ModelOptions, Provider, ToolSpec
-from ...agent.tool_limits import ToolLimits
 from ...agent.toolbox import Toolbox, is_allowed
 from ...agent.tools import Tool
 from ...config.agents import AgentConfig, ToolSettings
 from ...keys.rules import NO_RULES, KeyRules
 from ...mcp.prompts import Prompt
-from ...plugins.commands import AskModel, Command, CommandContext
+from ...plugins.commands import Command
 from ...plugins.context import TurnContext
 from ...plugins.hooks import ConfigPlugins, TurnHooks
 from ...plugins.registry import Plugins
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 #: Returns further tools of a config, such as those of its MCP servers.
 ExtraTools = Callable[[AgentConfig], Sequence[Tool]]
-
 
 #: Returns the prompts of a config's MCP servers. Other commands take precedence.
 ListPrompts = Callable[[AgentConfig], Sequence[Prompt]]
@@ -67,7 +66,8 @@ class Abilities:
             **chosen.commands,
             **self._commands,
         }
-        return TurnAbilities(config, chosen, hooks, commands, self, rules)
+        make_toolbox = partial(self._make_toolbox, config, chosen, rules)
+        return TurnAbilities(hooks, commands, make_toolbox, self._asides)
 
     def stops_earlier(self, config: AgentConfig, text: str) -> bool:
         """Return whether a message stops the earlier turns of its session."""
@@ -87,7 +87,7 @@ class Abilities:
             if is_allowed(one.name, tools.allow, tools.deny, allow)
         }
 
-    def make_toolbox(
+    def _make_toolbox(
         self, config: AgentConfig, chosen: ConfigPlugins, rules: KeyRules = NO_RULES
     ) -> Toolbox:
         """Return the tools that a config and a key allow, the application's own first.
@@ -112,7 +112,7 @@ class Abilities:
 
     def list_left_out(self, config: AgentConfig) -> tuple[str, ...]:
         """Return the names of a config's tools that exceed its limit."""
-        return self.make_toolbox(config, self._plugins.choose(config)).left_out
+        return self._make_toolbox(config, self._plugins.choose(config)).left_out
 
     def _report_left_out(self, config: AgentConfig, names: tuple[str, ...]) -> None:
         """Log once which tools of a config exceed its limit."""
@@ -123,49 +123,22 @@ class Abilities:
             )  # fmt: skip
         self._left_out[config.id] = names
 
-    def run_command(
-        self, config: AgentConfig, turn: TurnContext, command: Command, context: CommandContext
-    ) -> str | AskModel:
-        """Return a command's answer, or the text for the model.
-
-        :raises CallTimedOut: if it takes longer than the time limit of a tool.
-        :raises RunCancelled: if the turn is cancelled meanwhile.
-        """
-        return self._asides.run(
-            f"the command /{command.name}",
-            lambda cancel: command.run(replace(context, cancel=cancel)),
-            timeout_s=config.agent.tool_timeout_s,
-            cancel=turn.cancel,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class TurnAbilities:
-    """Tools, commands and hooks of one turn."""
+    """Tools, commands and hooks of one turn.
 
-    config: AgentConfig
-    chosen: ConfigPlugins
+    :param make_toolbox: Returns the tools to offer to the model.
+    :param asides: Runs the commands.
+    """
+
     hooks: TurnHooks
     commands: Mapping[str, Command]
-    _all: Abilities
-    _rules: KeyRules = NO_RULES
-
-    def make_toolbox(self) -> Toolbox:
-        """Return the tools to offer to the model."""
-        return self._all.make_toolbox(self.config, self.chosen, self._rules)
-
-    def hook_provider(self, provider: Provider) -> Provider:
-        """Return the provider, wrapped so that ``before_model`` runs first."""
-        return _HookedProvider(provider, self.hooks)
-
-    def run_command(
-        self, turn: TurnContext, command: Command, context: CommandContext
-    ) -> str | AskModel:
-        """Return a command's answer; see :meth:`Abilities.run_command`."""
-        return self._all.run_command(self.config, turn, command, context)
+    make_toolbox: Callable[[], Toolbox]
+    asides: AbandonableCalls
 
 
-def _limit(settings: ToolSettings, rules: KeyRules) -> ToolLimits:
+def _limit(settings: ToolSettings, rules: KeyRules) -> ToolSettings:
     """Return the limits of a turn, the lower of the config's and the key's."""
     pairs = (
         (settings.max_calls, rules.tool_calls_per_turn),
@@ -173,11 +146,13 @@ def _limit(settings: ToolSettings, rules: KeyRules) -> ToolLimits:
         (settings.max_output_chars, rules.tool_chars_per_turn),
     )
     calls, seconds, chars = (own if more is None else min(own, more) for own, more in pairs)
-    return ToolLimits(int(calls), seconds, int(chars), settings.max_repeats)
+    return replace(settings, max_calls=int(calls), max_seconds=seconds, max_output_chars=int(chars))
 
 
 @dataclass(frozen=True, slots=True)
-class _HookedProvider:
+class HookedProvider:
+    """Runs the hook ``before_model`` before each request to a model."""
+
     provider: Provider
     hooks: TurnHooks
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,6 @@ from ...agent.loop import run_agent
 from ...agent.provider import MediaDelta, ModelOptions, Provider, TextDelta
 from ...agent.steps import AgentEvent, ApprovalNeeded, Checkpoint, ToolFinished
 from ...agent.tools import ToolContext
-from ...config.agents import ProviderConfig
 from ...config.settings import Settings
 from ...config.upstream import UpstreamConfig
 from ...db.store import Store
@@ -36,8 +35,9 @@ from ..context.history import quote_by_text
 from ..context.media import MediaReader
 from ..context.recent import RecentMessages
 from ..context.supplied import write_transcript
-from .abilities import Abilities, TurnAbilities
+from .abilities import Abilities, HookedProvider, TurnAbilities
 from .checkpoints import StepStore
+from .choosing import limit_fields
 from .commanding import choose_commands, run_command
 from .commands import find_command
 from .conversation import TurnConversation, replace_text
@@ -55,9 +55,6 @@ log = logging.getLogger(__name__)
 _INTERRUPTED = "The server stopped before the turn ended. The partial answer is stored."
 
 _NOT_BEGUN = "The server stopped before the turn began. Send the message again."
-
-#: Fields of a model's request that limit the length of its answer.
-_LENGTHS = ("max_tokens", "max_completion_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,10 +290,10 @@ class Answer:
             return run_own_agent(agent, conversation, context)
         assert self._provider is not None
         if turn.request.model_fields:
-            extra = _limit_fields(turn.request.model_fields, turn.provider)
+            extra = limit_fields(turn.request.model_fields, turn.provider)
             options = replace(options, extra=extra)
         return run_agent(
-            abilities.hook_provider(self._provider),
+            HookedProvider(self._provider, abilities.hooks),
             conversation,
             abilities.make_toolbox(),
             context,
@@ -364,17 +361,6 @@ class Answer:
             idempotency_key=turn.run_id,
             span=turn.span,
         )
-
-
-def _limit_fields(fields: Mapping[str, Any], provider: ProviderConfig) -> dict[str, Any]:
-    """Return a caller's fields, with lengths limited to the config's values."""
-    limits = [
-        provider.extra[name] for name in _LENGTHS if isinstance(provider.extra.get(name), int)
-    ]
-    return {
-        name: min(value, *limits) if name in _LENGTHS and limits else value
-        for name, value in fields.items()
-    }
 
 
 def _answer_directly(text: str) -> Outcome:

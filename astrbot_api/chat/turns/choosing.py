@@ -1,10 +1,16 @@
-"""Which model of a config answers a turn."""
+"""Which model of a config answers a turn, and with which fields of the caller."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from ...config.agents import AgentConfig, ProviderConfig
 from ...errors import ApiError, refuse
 from .turn import TurnRequest
+
+#: Fields of a model's request that limit the length of its answer.
+_LENGTHS = ("max_tokens", "max_completion_tokens")
 
 
 def choose_provider(config: AgentConfig, request: TurnRequest) -> ProviderConfig:
@@ -31,6 +37,17 @@ def choose_provider(config: AgentConfig, request: TurnRequest) -> ProviderConfig
     if request.model and listed and request.model not in listed:
         raise ApiError("model_not_found", f"selected_model not found: {request.model}")
     return provider
+
+
+def limit_fields(fields: Mapping[str, Any], provider: ProviderConfig) -> dict[str, Any]:
+    """Return a caller's fields, with lengths limited to the config's values."""
+    limits = [
+        provider.extra[name] for name in _LENGTHS if isinstance(provider.extra.get(name), int)
+    ]
+    return {
+        name: min(value, *limits) if name in _LENGTHS and limits else value
+        for name, value in fields.items()
+    }
 
 
 def refuse_model_fields(request: TurnRequest) -> None:

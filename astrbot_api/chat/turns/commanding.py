@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import peewee
 
@@ -30,6 +31,8 @@ def run_command(
 ) -> str | AskModel:
     """Return a command's answer, or the text for the model.
 
+    :raises CallTimedOut: if it takes longer than the time limit of a tool.
+    :raises RunCancelled: if the turn is cancelled meanwhile.
     :raises CommandFailed: if the command raises an unexpected exception.
     """
     context = CommandContext(
@@ -44,7 +47,12 @@ def run_command(
         decide=lambda approved, comment: _decide(store, turn, approved, comment),
     )
     try:
-        said = abilities.run_command(turn.to_context(), command, context)
+        said = abilities.asides.run(
+            f"the command /{command.name}",
+            lambda cancel: command.run(replace(context, cancel=cancel)),
+            timeout_s=turn.config.agent.tool_timeout_s,
+            cancel=turn.cancel,
+        )
         if isinstance(said, str | AskModel):
             return said
         raise TypeError(f"it must return a text or AskModel(text), not a {type(said).__name__}")
