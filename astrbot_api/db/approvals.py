@@ -227,5 +227,4 @@ def list_expired(db: peewee.Database, limit: int) -> Sequence[int]:
 
 def remove_approvals(db: peewee.Database, run: int) -> None:
     """Delete the calls of a run that has ended."""
-    gone = _REMOVE.execute(db, run=run).fetchall()
-    counting.give_back(db, "requests", [(payer, 1, size) for payer, size in gone])
+    counting.give_back(db, "requests", _REMOVE.execute(db, run=run))

@@ -86,14 +86,17 @@ def add(db: peewee.Database, payer: str | None, kind: str, items: int, size_byte
 
 
 def give_back(
-    db: peewee.Database, kind: str, deleted: Iterable[tuple[str | None, int, int]]
-) -> None:
-    """Subtract deleted rows from the counts.
+    db: peewee.Database, kind: str, deleted: Iterable[tuple[str | None, int]], items: int = 1
+) -> int:
+    """Subtract deleted rows from the counts; return their number.
 
-    :param deleted: Payer, number of rows and bytes; a payer may occur more than once.
+    :param deleted: Payer and bytes of each row.
+    :param items: Number of items that each row counts as.
     """
-    for payer, items, size_bytes in deleted:
-        add(db, payer, kind, -int(items), -int(size_bytes))
+    rows = list(deleted)
+    for payer, size_bytes in rows:
+        add(db, payer, kind, -items, -size_bytes)
+    return len(rows)
 
 
 def check_at_end(db: peewee.Database, check: Callable[[peewee.Database], None]) -> None:

@@ -149,9 +149,8 @@ def prune(db: peewee.Database, *, keep_us: int, limit: int = 500) -> int:
     old = Delivery.select(Delivery.id).where(Delivery.finished_at < now_us() - keep_us)
     old = old.order_by(Delivery.finished_at).limit(limit)
     query = Delivery.delete().where(Delivery.id.in_(old))
-    gone = list(query.returning(Delivery.payer, Delivery.size_bytes).tuples().execute(db))
-    counting.give_back(db, "deliveries", [(payer, 1, size) for payer, size in gone])
-    return len(gone)
+    gone = query.returning(Delivery.payer, Delivery.size_bytes).tuples().execute(db)
+    return counting.give_back(db, "deliveries", gone)
 
 
 def _dump(value: Any) -> str:

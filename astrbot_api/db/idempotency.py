@@ -208,8 +208,7 @@ def forget(db: peewee.Database, key: ClientKey) -> None:
 
 
 def _delete(db: peewee.Database, statement: Prepared, **values: object) -> None:
-    gone = statement.execute(db, **values).fetchall()
-    counting.give_back(db, "requests", [(payer, 1, size) for payer, size in gone])
+    counting.give_back(db, "requests", statement.execute(db, **values))
 
 
 def prune(db: peewee.Database, limit: int) -> int:
@@ -219,9 +218,7 @@ def prune(db: peewee.Database, limit: int) -> int:
     old = old.where(Request.created_at < now_us() - KEPT_US)
     old = old.order_by(Request.created_at).limit(limit)
     query = Request.delete().where(name.in_(old)).returning(*_PAID)
-    gone = list(query.tuples().execute(db))
-    counting.give_back(db, "requests", [(payer, 1, size) for payer, size in gone])
-    return len(gone)
+    return counting.give_back(db, "requests", query.tuples().execute(db))
 
 
 def _name(key: ClientKey) -> dict[str, str]:

@@ -51,9 +51,8 @@ def save_note(
 def delete_note(db: peewee.Database, username: str, key: str) -> bool:
     """Delete a note. Return whether it existed."""
     query = Note.delete().where((Note.username == username) & (Note.key == key))
-    gone = list(query.returning(Note.payer, Note.size_bytes).tuples().execute(db))
-    counting.give_back(db, "notes", [(payer, 1, size) for payer, size in gone])
-    return bool(gone)
+    gone = query.returning(Note.payer, Note.size_bytes).tuples().execute(db)
+    return counting.give_back(db, "notes", gone) > 0
 
 
 def list_notes(db: peewee.Database, username: str, key: str = "") -> list[tuple[str, str]]:

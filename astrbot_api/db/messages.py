@@ -210,12 +210,9 @@ def delete_messages(db: peewee.Database, numbers: Sequence[int]) -> None:
     """Delete messages with their links to attachments, and reduce their payers' counts."""
     _change_edition(db, numbers)
     MessageAttachment.delete().where(MessageAttachment.message.in_(numbers)).execute(db)
-    sums = Message.select(
-        Message.payer, peewee.fn.COUNT(Message.id), peewee.fn.SUM(Message.size_bytes)
-    )
-    paid = list(sums.where(Message.id.in_(numbers)).group_by(Message.payer).tuples().execute(db))
-    Message.delete().where(Message.id.in_(numbers)).execute(db)
-    counting.give_back(db, "messages", paid)
+    query = Message.delete().where(Message.id.in_(numbers))
+    gone = query.returning(Message.payer, Message.size_bytes).tuples().execute(db)
+    counting.give_back(db, "messages", gone)
 
 
 def _change_edition(db: peewee.Database, numbers: Sequence[int]) -> None:

@@ -81,9 +81,6 @@ def set_metadata(db: peewee.Database, row: ConversationRow, metadata: dict[str, 
 
 def remove_conversation(db: peewee.Database, session: int) -> None:
     """Remove the conversation of a session; the session stays."""
-    of_session = ResponseConversation.session == session
-    columns = (ResponseConversation.key_id, peewee.Value(0), ResponseConversation.size_bytes)
-    paid = list(ResponseConversation.select(*columns).where(of_session).tuples().execute(db))
-    if paid:
-        ResponseConversation.delete().where(of_session).execute(db)
-        counting.give_back(db, _KIND, paid)
+    query = ResponseConversation.delete().where(ResponseConversation.session == session)
+    gone = query.returning(ResponseConversation.key_id, ResponseConversation.size_bytes)
+    counting.give_back(db, _KIND, gone.tuples().execute(db), items=0)

@@ -251,12 +251,14 @@ def remove_output(db: peewee.Database, entry: EntryRow, number: int) -> None:
 def clear_entry(db: peewee.Database, entry: EntryRow) -> None:
     """Delete an entry's content. Later entries still find the entries before it."""
     only = StoredResponse.id == entry.id
-    _give_back(db, only)
+    freed = StoredResponse.select(
+        StoredResponse.key_id, StoredResponse.size_bytes - stored.ROW_BYTES
+    )
+    counting.give_back(db, _KIND, freed.where(only).tuples().execute(db), items=0)
     kept = StoredResponse.update(
         run_id=None, request=None, input="[]", paused=None, size_bytes=stored.ROW_BYTES
     )
     kept.where(only).execute(db)
-    counting.add(db, entry.key_id, _KIND, 0, stored.ROW_BYTES)
 
 
 def delete_of_session(db: peewee.Database, session: int, limit: int) -> int:
@@ -282,18 +284,10 @@ def forget_old(db: peewee.Database, days: int) -> bool:
 
 def _delete(db: peewee.Database, numbers: list[int]) -> int:
     if numbers:
-        these = StoredResponse.id.in_(numbers)
-        _give_back(db, these)
-        StoredResponse.delete().where(these).execute(db)
+        query = StoredResponse.delete().where(StoredResponse.id.in_(numbers))
+        gone = query.returning(StoredResponse.key_id, StoredResponse.size_bytes)
+        counting.give_back(db, _KIND, gone.tuples().execute(db), items=0)
     return len(numbers)
-
-
-def _give_back(db: peewee.Database, these: Any) -> None:
-    """Reduce the payers' counts by the entries that are about to be deleted."""
-    size = peewee.fn.SUM(StoredResponse.size_bytes)
-    sums = StoredResponse.select(StoredResponse.key_id, peewee.Value(0), size).where(these)
-    paid = sums.group_by(StoredResponse.key_id).tuples().execute(db)
-    counting.give_back(db, _KIND, list(paid))
 
 
 def add_items(
