@@ -67,7 +67,6 @@ _COUNT_MORE = Prepared(
 
 
 def find_attachment(db: peewee.Database, attachment_id: str) -> AttachmentRow | None:
-    """Return the attachment with this id, or None."""
     row = _FIND.execute(db, attachment_id=attachment_id).fetchone()
     return None if row is None else AttachmentRow(*row)
 

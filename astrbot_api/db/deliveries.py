@@ -128,7 +128,6 @@ def count_line(db: peewee.Database, target: str, limit: int) -> int:
 
 
 def find_delivery(db: peewee.Database, delivery_id: str) -> DeliveryRow | None:
-    """Return the delivery with this id, or None."""
     return find_deliveries(db, [delivery_id]).get(delivery_id)
 
 

@@ -89,7 +89,6 @@ class ClientKey:
 
     @property
     def kind(self) -> str:
-        """The kind of request."""
         return self.body_hash.partition(":")[0]
 
 

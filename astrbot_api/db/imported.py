@@ -88,7 +88,6 @@ class SourceMessage:
 
 
 def find_item(db: peewee.Database, kind: str, source_id: str) -> Item | None:
-    """Return the record of an imported item, or None."""
     row = _FIND_ITEM.execute(db, kind=kind, source_id=source_id).fetchone()
     return None if row is None else Item(*row)
 
@@ -96,13 +95,11 @@ def find_item(db: peewee.Database, kind: str, source_id: str) -> Item | None:
 def note_item(
     db: peewee.Database, kind: str, source_id: str, target: int | None, stamp: int
 ) -> None:
-    """Record an imported item."""
     query = ImportedItem.insert(kind=kind, source_id=source_id, target=target, stamp=stamp)
     query.on_conflict_ignore().execute(db)
 
 
 def has_key(db: peewee.Database, key_id: str) -> bool:
-    """Return whether a key with this id exists."""
     return bool(ApiKey.select().where(ApiKey.key_id == key_id).exists(db))
 
 

@@ -20,7 +20,6 @@ _FIND_SESSION = Prepared(
 
 
 def has_owner(db: peewee.Database) -> bool:
-    """Return whether the server has an owner."""
     return bool(Owner.select().exists(db))
 
 
@@ -49,7 +48,6 @@ def set_password(db: peewee.Database, name: str, password_hash: str) -> None:
 
 
 def find_password_hash(db: peewee.Database, name: str) -> str | None:
-    """Return the hash of an owner's password, or None."""
     found: str | None = Owner.select(Owner.password_hash).where(Owner.name == name).scalar(db)
     return found
 

@@ -121,12 +121,10 @@ class Account(NamedTuple):
 
     @property
     def stored(self) -> Stored:
-        """The stored data."""
         return Stored(*(*self.counts, self.files, self.files_bytes))
 
     @property
     def growth(self) -> Growth:
-        """Its growth."""
         return Growth(self.bytes_now, self.bytes_before, time.time() % _GROWTH_S)
 
     def plus(self, counts: Mapping[str, int]) -> Account:

@@ -40,7 +40,6 @@ class ChunkRow:
 
 
 def add_upload(db: peewee.Database, row: UploadRow) -> None:
-    """Add an upload."""
     FileUpload.insert(
         upload_id=row.upload_id, name=row.name, size_bytes=row.size_bytes, sha256=row.sha256,
         key_id=row.key_id, expires_at=row.expires_at, completing_until=0, username=row.username,

@@ -82,7 +82,6 @@ class OwnerLogin:
         return int(self._settings.owner_session_h * 3600)
 
     def has_owner(self) -> bool:
-        """Return whether the server has an owner."""
         with self._store.read() as db:
             return owners.has_owner(db)
 

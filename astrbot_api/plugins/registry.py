@@ -43,7 +43,6 @@ class PluginRecord:
 
     @property
     def name(self) -> str:
-        """The plugin's name."""
         return self.found.name
 
 

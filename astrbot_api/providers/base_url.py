@@ -59,7 +59,6 @@ class BaseUrl:
 
     @property
     def host(self) -> str:
-        """Host name of the base URL."""
         return urlsplit(self.address).hostname or ""
 
     @property

@@ -284,7 +284,6 @@ def _find_share(text: str) -> float:
 
 
 def has_images(messages: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether any message has an image."""
     contents = (one["content"] for one in messages if isinstance(one.get("content"), list))
     return any(part.get("type") == "image_url" for content in contents for part in content)
 

@@ -143,7 +143,6 @@ class RunLog:
         self._waiters.add(waiter)
 
     def discard_waiter(self, waiter: threading.Event) -> None:
-        """Remove a waiter."""
         self._waiters.discard(waiter)
 
     def take_unwritten(self) -> Piece:

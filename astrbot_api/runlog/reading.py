@@ -135,7 +135,6 @@ class Followers:
             self._waiters[run].add(waiter)
 
     def discard(self, run: int, waiter: threading.Event) -> None:
-        """Remove a waiter."""
         with self._lock:
             self._waiters[run].discard(waiter)
             if not self._waiters[run]:

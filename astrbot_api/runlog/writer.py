@@ -237,7 +237,6 @@ class JournalWriter:
                 self._refused[log_] = None
 
     def _notify(self, pieces: Sequence[Piece]) -> None:
-        """Notify the readers of the journal."""
         payload = ""
         for piece in pieces:
             payload += f"{piece.run} "

@@ -28,7 +28,6 @@ class LruCache(Generic[K, V]):
         return key in self._kept
 
     def get(self, key: K) -> V | None:
-        """Return a value, or None if it is not in the cache."""
         with self._lock:
             if key not in self._kept:
                 return None

@@ -53,7 +53,6 @@ class LineBuffer:
         self._waiting.append(f"{self._stamp} {line}\n")
 
     def flush(self) -> None:
-        """Write the buffered lines."""
         taken = []
         while self._waiting:
             taken.append(self._waiting.popleft())

@@ -159,7 +159,6 @@ class Caller:
         return self.send("POST", _CHAT, {"username": "contract", **body})
 
     def close(self) -> None:
-        """Close the connections."""
         self._http.clear()
 
 

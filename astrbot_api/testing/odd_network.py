@@ -39,7 +39,6 @@ class _Loopback:
             thread.join(30)
 
     def handle(self, client: socket.socket) -> None:
-        """Handle one connection."""
         raise NotImplementedError
 
     def track(self, one: socket.socket) -> None:

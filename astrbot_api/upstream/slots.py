@@ -151,7 +151,6 @@ class HostSlots:
         self._made: dict[tuple[str, int, int], TurnSlots] = {}
 
     def get(self, name: str, size: int, max_waiting: int) -> TurnSlots:
-        """Return the slots at one AstrBot."""
         with self._lock:
             key = (name, size, max_waiting)
             if key not in self._made:

@@ -100,7 +100,6 @@ class Seats:
         return seat
 
     def release(self, seat: Seat) -> None:
-        """Release a seat."""
         with self._lock:
             if seat not in self._taken:
                 return

@@ -104,7 +104,6 @@ def _without_file(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_tool(tool: Any) -> dict[str, Any]:
-    """Return the description of a ``Tool``."""
     entry = {
         "name": tool.name,
         "description": tool.description or tool.title or tool.name,

@@ -50,5 +50,4 @@ class Attachments:
 
     @hookimpl
     def register_tools(self) -> list[Tool]:
-        """Return the tool."""
         return [read_attachment]

@@ -50,5 +50,4 @@ class Basics:
 
     @hookimpl
     def register_tools(self) -> list[Tool]:
-        """Return both tools."""
         return [current_time, calculate]

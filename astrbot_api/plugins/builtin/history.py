@@ -40,7 +40,6 @@ class History:
 
     @hookimpl
     def register_tools(self) -> list[Tool]:
-        """Return ``search_history``."""
         return [tool(retry="safe")(self.search_history)]
 
     def search_history(self, context: ToolContext, words: str) -> str:

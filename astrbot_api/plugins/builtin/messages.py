@@ -40,7 +40,6 @@ class Messages:
 
     @hookimpl
     def register_tools(self) -> list[Tool]:
-        """Return the tool."""
         description = (
             "Send the user a message immediately, while you are still working, for example to "
             "report progress. Do not repeat it in your answer."

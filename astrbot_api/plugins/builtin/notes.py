@@ -35,7 +35,6 @@ class Notes:
 
     @hookimpl
     def register_tools(self) -> list[Tool]:
-        """Return both tools."""
         return [tool(retry="safe")(one) for one in (self.remember, self.recall)]
 
     def remember(self, context: ToolContext, key: str, value: str) -> str:

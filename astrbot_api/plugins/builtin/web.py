@@ -136,5 +136,4 @@ class Web:
 
     @hookimpl
     def register_tools(self) -> list[Tool]:
-        """Return the tool."""
         return [http_get]

@@ -59,7 +59,6 @@ class Subscribers:
         self._callbacks: dict[str, list[Callback]] = defaultdict(list)
 
     def add(self, topic: str, callback: Callback) -> None:
-        """Add a callback."""
         self._callbacks[topic].append(callback)
 
     def notify(self, topic: str, payload: str) -> None:
