@@ -21,7 +21,6 @@ from .cors import Cors
 from .docs.routes import blp as docs
 from .extensions.routes import blp as extensions
 from .fallback import FALLBACK, build_fallback
-from .fields import Cursor, Flag, Limit, PageNumber, Text, Username
 from .files.chunks import blp as files  # the blueprint of routes.py, with chunks.py's routes too
 from .files.origin import OnlyLinks, build_files_origin
 from .im.routes import blp as im
@@ -71,14 +70,6 @@ Talk to an agent over HTTP: chat over server-sent events, sessions, configs and 
 Send your key as `X-API-Key` or as `Authorization: Bearer`. Every response except streams and
 files is a JSON object `{"status","message","data"}`. Errors also have `code` and `request_id`.
 """
-
-
-#: OpenAPI types of our own field classes.
-_FIELD_TYPES: dict[type, str] = {
-    **dict.fromkeys((Text, Username), "string"),
-    **dict.fromkeys((PageNumber, Limit, Cursor), "integer"),
-    Flag: "boolean",
-}
 
 
 class _Api(flask_smorest.Api):
@@ -147,8 +138,6 @@ def _make_document(
             },
         },
     )
-    for field, kind in _FIELD_TYPES.items():
-        api.register_field(field, kind, None)
     parent.register_views_in_doc(api, app, api.spec, name=parent.name, parameters=None)
     # A copy, because the limits are written into dictionaries of schemas that all apps share.
     return _finish_document(deepcopy(api.spec.to_dict()), settings)
@@ -186,10 +175,6 @@ def _finish_document(document: dict[str, Any], settings: Settings) -> dict[str, 
         {"name": resource.tag, "description": resource.description} for resource in RESOURCES
     ]
     body = components["schemas"]["ChatRequest"]["properties"]
-    body["username"]["maxLength"] = settings.max_username_chars
-    body["session_id"]["maxLength"] = settings.max_session_id_chars
     body["message"]["oneOf"][0]["maxLength"] = settings.max_message_chars
     body["message"]["oneOf"][1]["maxItems"] = settings.max_segments
-    chat_post = document["paths"][settings.url_prefix + _API_PATH + "/chat"]["post"]
-    chat_post["requestBody"]["description"] = f"At most {settings.max_json_bytes} bytes of JSON."
     return document

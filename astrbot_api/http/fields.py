@@ -220,9 +220,8 @@ class Limit(ma.fields.Integer):
         super().__init__(**kwargs)
         self.maximum = maximum
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        name = attr or self.name or "limit"
-        return min(max(1, _to_integer(name, value)), self.maximum)
+    def _validated(self, value: Any) -> int:
+        return min(max(1, super()._validated(value)), self.maximum)
 
 
 #: Description of a parameter ``after`` of a stream. A browser's ``EventSource`` repeats the
@@ -233,7 +232,7 @@ AFTER = (
 )
 
 
-class Cursor(ma.fields.Field):  # type: ignore[type-arg]  # see BoundedList
+class Cursor(ma.fields.Integer):
     """The ``next_cursor`` of the previous page. Blank means the first page."""
 
     def __init__(
@@ -252,35 +251,22 @@ class Cursor(ma.fields.Field):  # type: ignore[type-arg]  # see BoundedList
             **kwargs,
         )
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int | None:
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         if value == "":
             return None
-        number = _to_integer(attr or "cursor", value)
+        number = super()._deserialize(value, attr, data, **kwargs)
         if not 0 <= number < 2**63:
-            raise ma.ValidationError(f"{attr or 'cursor'} is out of range")
+            raise ma.ValidationError(f"{attr} is out of range")
         return number
 
 
-def _to_integer(name: str, value: Any) -> int:
-    try:
-        # Python raises ValueError for more than 4300 digits.
-        return int(value)
-    except (TypeError, ValueError) as error:
-        raise ma.ValidationError(f"{name} must be an integer") from error
-
-
-class PageNumber(ma.fields.Integer):
+class PageNumber(Limit):
     """A page number or page size, clamped. Accepts every form that ``int()`` does, such as ``+2``.
 
     :param maximum: By default, the largest integer that every JSON parser supports.
     """
 
-    def __init__(self, maximum: int = 2**31 - 1, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.maximum = maximum
+    default_error_messages = {"invalid": "page and page_size must be integers"}
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        try:
-            return min(max(1, int(value)), self.maximum)
-        except ValueError as error:
-            raise ma.ValidationError("page and page_size must be integers") from error
+    def __init__(self, maximum: int = 2**31 - 1, **kwargs: Any) -> None:
+        super().__init__(maximum, **kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import marshmallow as ma
 
-from ..fields import AFTER, query_flag, request_field
+from ..fields import AFTER, Cursor, query_flag
 from ..own_runs import RunOwnerSchema
 from ..schemas import list_of, mapping, number, response_field, text, time
 
@@ -15,15 +15,7 @@ _UUID = "7254cd9a-814f-498e-a202-2c1777b1bd2d"
 class StreamQuerySchema(RunOwnerSchema):
     """The position at which a stream resumes."""
 
-    after = request_field(
-        ma.fields.Integer,
-        AFTER,
-        0,
-        load_default=None,
-        allow_none=True,
-        # The largest integer of the databases.
-        validate=ma.validate.Range(0, 2**63 - 1, error="after is out of range"),
-    )
+    after = Cursor(AFTER)
     snapshot = query_flag(
         "With `true` the stream begins with one `run_snapshot` event, which contains the whole "
         "text so far, and continues after it.",
