@@ -47,7 +47,6 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
 
     :raises ApiError: ``invalid_request``, with the name of the field.
     """
-    refuse_others(body, _REFUSED)
     fields = read_passed(body, PASSED)
     tools = read_tools(body.get("tools"), _read_tool)
     choice, tools = read_choice(body.get("tool_choice"), tools, _find_name)
@@ -57,22 +56,6 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
     if form is not None:
         fields["response_format"] = form
     return Parameters(tools, fields, check_text)
-
-
-def _is_same(value: Any, other: Any) -> bool:
-    """Return whether two values are equal in JSON, where 0 and false differ."""
-    return value == other and isinstance(value, bool) == isinstance(other, bool)
-
-
-def refuse_others(body: Mapping[str, Any], refused: Mapping[str, Refused]) -> None:
-    """Reject fields that have none of their allowed values.
-
-    :raises ApiError: ``invalid_request``.
-    """
-    for name, (allowed, remedy) in refused.items():
-        value = body.get(name)
-        if not any(_is_same(value, one) for one in allowed):
-            raise refuse(f"{name} is not supported: {remedy}")
 
 
 def read_passed(body: Mapping[str, Any], passed: Mapping[str, ModelParameter]) -> dict[str, Any]:
@@ -148,20 +131,6 @@ PASSED: dict[str, ModelParameter] = {
     "verbosity": WORD,
     "parallel_tool_calls": ModelParameter("true or false", {"type": "boolean"}),
 }  # fmt: skip
-
-#: The allowed values of a field, and the remedy in the error for other values.
-Refused = tuple[tuple[Any, ...], str]
-
-_REFUSED: dict[str, Refused] = {
-    "n": ((None, 1), "an agent gives only one answer; leave it out"),
-    "functions": ((None, []), "send tools"),
-    "function_call": ((None, "auto", "none"), "send tool_choice"),
-    "logprobs": ((None, False), "leave it out"),
-    "top_logprobs": ((None, 0), "leave it out"),
-    "audio": ((None,), "leave it out"),
-    "modalities": ((None, ["text"]), "leave it out, or send only text"),
-    "web_search_options": ((None,), "leave it out; add a search tool to the config"),
-}
 
 
 def read_tools(tools: Any, read: Callable[[Any, str], ToolSpec]) -> list[ToolSpec]:

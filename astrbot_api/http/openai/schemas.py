@@ -68,9 +68,25 @@ def passed(name: str, example: Any, description: str = "Passed to the model.") -
     return any_value(description, example, **PASSED[name].schema)
 
 
-def refused(description: str, values: list[Any]) -> ma.fields.Raw:
-    """Return a field that accepts only values without effect."""
-    return any_value(description, None, **_list_values(values))
+class Refused(ma.fields.Raw):
+    """A field that is rejected, because ignoring it would give a wrong answer.
+
+    :param values: Allowed values, which have no effect.
+    :param remedy: End of the error for other values.
+    """
+
+    def __init__(
+        self, description: str, values: list[Any], remedy: str, example: Any = None
+    ) -> None:
+        metadata = {"description": description, "example": example, **_list_values(values)}
+        super().__init__(load_default=None, allow_none=True, metadata=metadata)
+        self._values, self._remedy = values, remedy
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        # In JSON, 0 and false differ.
+        if (type(value) is bool, value) not in [(type(one) is bool, one) for one in self._values]:
+            raise ma.ValidationError(f"{attr} is not supported: {self._remedy}")
+        return value
 
 
 def _list_values(values: list[Any]) -> dict[str, Any]:
@@ -239,15 +255,19 @@ class CompletionRequestSchema(RequestSchema):
     )
     reasoning_effort = passed("reasoning_effort", "low")
     verbosity = passed("verbosity", "low")
-    # These fields are rejected: ignoring them would give a wrong answer.
-    n = refused("Only 1 is allowed.", [1])
-    functions = refused("Not supported: send `tools`.", [[]])
-    function_call = refused("Not supported: send `tool_choice`.", ["auto", "none"])
-    logprobs = refused("Not supported.", [False])
-    top_logprobs = refused("Not supported.", [0])
-    audio = refused("Not supported.", [])
-    modalities = refused("Only text is supported.", [["text"]])
-    web_search_options = refused("Not supported: add a search tool to the config.", [])
+    n = Refused("Only 1 is allowed.", [1], "an agent gives only one answer; leave it out")
+    functions = Refused("Not supported: send `tools`.", [[]], "send tools")
+    function_call = Refused(
+        "Not supported: send `tool_choice`.", ["auto", "none"], "send tool_choice"
+    )
+    logprobs = Refused("Not supported.", [False], "leave it out")
+    top_logprobs = Refused("Not supported.", [0], "leave it out")
+    audio = Refused("Not supported.", [], "leave it out")
+    modalities = Refused("Only text is supported.", [["text"]], "leave it out, or send only text")
+    web_search_options = Refused(
+        "Not supported: add a search tool to the config.", [],
+        "leave it out; add a search tool to the config",
+    )  # fmt: skip
 
 
 class ModelSchema(ma.Schema):

@@ -17,13 +17,11 @@ from ..openai.parameters import (
     TOKEN_LIMIT,
     WORD,
     Parameters,
-    Refused,
     read_choice,
     read_format,
     read_function,
     read_passed,
     read_tools,
-    refuse_others,
 )
 from .items import SERVER_LABEL, join_name
 
@@ -44,15 +42,6 @@ _PASSED = {
 #: Fields that have another name in the request to the model.
 _RENAMED = {"max_output_tokens": "max_tokens", "effort": "reasoning_effort"}
 
-_REFUSED: dict[str, Refused] = {
-    "prompt": ((None,), "send instructions and input"),
-    "max_tool_calls": ((None,), "the config limits the steps of a turn"),
-    "top_logprobs": ((None, 0), "leave it out"),
-    "context_management": ((None, []), "the config limits the history by history_tokens"),
-    "moderation": ((None,), "leave it out"),
-    "truncation": ((None, "auto", "disabled"), "send auto or disabled"),
-}
-
 #: Accepted members of a tool of the type ``mcp``. All others must be empty.
 _OF_SERVER = ("type", "server_label", "require_approval", "server_description")
 
@@ -62,7 +51,6 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
 
     :raises ApiError: ``invalid_request``, with the name of the field.
     """
-    refuse_others(body, _REFUSED)
     for at, one in enumerate(_list(body, "include")):
         if one not in INCLUDED:
             raise refuse(f"include[{at}] is not supported: leave it out")

@@ -20,7 +20,7 @@ from ..fields import (
     required_value,
 )
 from ..openai.parameters import MAX_TOOLS
-from ..openai.schemas import FUNCTION_MEMBERS, FUNCTION_TYPE, TOOL_NAME, passed, refused
+from ..openai.schemas import FUNCTION_MEMBERS, FUNCTION_TYPE, TOOL_NAME, Refused, passed
 from ..schemas import RequestSchema, enum_of, member, object_schema
 from .echo import MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
 from .item_parsing import ITEM_TYPES
@@ -171,10 +171,9 @@ class OpenAIResponseRequestSchema(RequestSchema):
     frequency_penalty = passed("frequency_penalty", 0)
     presence_penalty = passed("presence_penalty", 0)
     max_output_tokens = passed("max_tokens", 1000, "Passed to the model, up to the config's limit.")
-    truncation = any_value(
+    truncation = Refused(
         "Accepted, but without effect: the config's `history_tokens` limits the history, oldest "
-        "messages are dropped first.", "auto",
-        enum=["auto", "disabled", None],
+        "messages are dropped first.", ["auto", "disabled"], "send auto or disabled", "auto",
     )  # fmt: skip
     include = any_value(
         "Accepted, but without effect.", [],
@@ -184,12 +183,18 @@ class OpenAIResponseRequestSchema(RequestSchema):
     prompt_cache_key = _word("demo")
     prompt_cache_retention = _word("24h")
     safety_identifier = _word("u1")
-    # These fields are rejected: ignoring them would give a wrong answer.
-    prompt = refused("Not supported: send `instructions` and `input`.", [])
-    max_tool_calls = refused("Not supported: the config limits the steps.", [])
-    top_logprobs = any_value("Not supported.", 0, type="integer", minimum=0, maximum=0)
-    context_management = refused("Not supported: `history_tokens` limits the history.", [[]])
-    moderation = refused("Not supported.", [])
+    prompt = Refused(
+        "Not supported: send `instructions` and `input`.", [], "send instructions and input"
+    )
+    max_tool_calls = Refused(
+        "Not supported: the config limits the steps.", [], "the config limits the steps of a turn"
+    )
+    top_logprobs = Refused("Not supported.", [0], "leave it out")
+    context_management = Refused(
+        "Not supported: `history_tokens` limits the history.", [[]],
+        "the config limits the history by history_tokens",
+    )  # fmt: skip
+    moderation = Refused("Not supported.", [], "leave it out")
 
 
 class OpenAICompactRequestSchema(RequestSchema):
