@@ -8,8 +8,7 @@ from flask import Blueprint, Response, request
 
 from ..db.audit import AuditEntry
 from ..errors import ApiError
-from ..http.auth import find_header_login, read_bearer
-from ..http.request_body import CHECK_AGAIN_KEY
+from ..http.auth import CHECK_AGAIN_KEY, find_header_login, read_bearer
 from ..http.state import get_state
 from ..owner.login import Login
 

@@ -79,8 +79,7 @@ def delete_session() -> Response:
 @blp.get("/file")
 def get_file() -> Response:
     """Send an attachment of a message."""
-    row = get_state().files.get(request.args.get("attachment_id", ""))
-    return open_or_send(request, row)
+    return open_or_send(get_state().files.get(request.args.get("attachment_id", "")))
 
 
 def _get_session(db: Any) -> SessionRow:

@@ -12,6 +12,7 @@ from ..db.key_secrets import KeyRow, find_valid_key, is_key, name_secret
 from ..db.keys import ALL_SCOPES, INCLUDED_IN
 from ..db.owners import name_login
 from ..errors import ApiError
+from ..files.incoming import Sender
 from ..keys.caller import Caller, HostUser
 from ..keys.rules import NO_RULES, KeyGuard, KeyRules, load_rules
 from ..owner.login import Login
@@ -19,7 +20,6 @@ from ..runtime.addresses import name_customer
 from ..runtime.memory import Reservation
 from ..state import AppState
 from .cors import is_of_host, is_of_named_origin
-from .request_body import CHECK_AGAIN_KEY
 from .state import Authenticate, get_http_state, get_state
 
 #: Key of the caller in the WSGI environ.
@@ -28,6 +28,9 @@ CALLER_KEY = "astrbot_api.caller"
 #: Environ key that is set while code of the embedding application handles a request. An
 #: ``abort()`` in it keeps its status.
 FOREIGN_KEY = "astrbot_api.foreign"
+
+#: Environ key of the function that rejects a request whose key or login has ended.
+CHECK_AGAIN_KEY = "astrbot_api.check_again"
 
 #: Environ key that is set if the token in ``Authorization`` was in the URL. Pages of other sites
 #: can choose the URL of a WebSocket, and the browser sends the application's cookie with it.
@@ -254,6 +257,12 @@ def get_caller() -> Caller:
     """Return the caller of the current request. Requires :func:`require_scope` before."""
     caller: Caller = request.environ[CALLER_KEY]
     return caller
+
+
+def get_sender() -> Sender:
+    """Return the caller of the current request as the sender of files."""
+    caller = get_caller()
+    return Sender(caller.root_id, caller.rules.username)
 
 
 def read_secret(request: Request) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
 from ..agent.provider import ToolSpec
 from ..chat.turns.turn import TurnRequest
@@ -137,7 +137,7 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
             # shows that no one waits for its turn. One with a key may be a retry, which joins it.
             stops_left=client_key is None and not asked.answers,
         ),
-        find_abort(request),
+        find_abort(),
     )
     if watch.joined:
         discard_files()
@@ -166,7 +166,7 @@ def resume_conversation(session_id: str, username: str) -> Watch | None:
         run = runs.find_run(db, found[-1]) if found else None
     if run is None:
         return None
-    return state.chat.service.resume(run, 0, get_holder(), find_abort(request))
+    return state.chat.service.resume(run, 0, get_holder(), find_abort())
 
 
 def stream_conversation(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from flask import request
 
 from ..chat.resuming.deciding import Verdict
 from ..chat.watching.watch import Watch
@@ -64,7 +63,7 @@ def continue_with_answers(
     waiting = [one for one in calls if one.status == "pending"]
     if waiting:
         return run, after, waiting
-    watch = state.chat.service.resume(run, after, get_holder(), find_abort(request))
+    watch = state.chat.service.resume(run, after, get_holder(), find_abort())
     return run, after, watch or ()
 
 

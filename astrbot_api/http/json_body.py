@@ -10,7 +10,6 @@ from flask import Request
 
 from ..errors import ApiError, refuse
 from ..runtime.bounded_json import JsonDepthError, JsonLimitError, load_json
-from .auth import make_reservation
 from .request_body import MESSAGE_REMEDY, read_body
 from .state import get_state
 
@@ -56,7 +55,7 @@ def read_json(req: Request, max_bytes: int, *, keep: bool = False, remedy: str =
     :raises ApiError: ``body_too_large``, ``unsupported_media_type``,
         ``malformed_json`` or ``invalid_request``.
     """
-    body = read_body(req, max_bytes, make_reservation, keep=keep, remedy=remedy)
+    body = read_body(req, max_bytes, keep=keep, remedy=remedy)
     if not body.removeprefix(BOM_UTF8).strip():
         return None
     if req.mimetype != "application/json" and not req.mimetype.endswith("+json"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -17,6 +17,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from ..errors import ApiError, refuse
 from ..runtime.memory import Reservation
 from ..runtime.threads import is_gevent_patched, let_others_run
+from .auth import CHECK_AGAIN_KEY, make_reservation
 
 #: Seconds without data after which a request is aborted.
 BODY_SILENCE_S = 60.0
@@ -33,9 +34,6 @@ _CHUNKS_S = 0.05
 
 #: Environ key that marks a request with an incomplete body.
 INCOMPLETE_KEY = "astrbot_api.body_broke_off"
-
-#: Environ key of the function that rejects a request whose key or login has ended.
-CHECK_AGAIN_KEY = "astrbot_api.check_again"
 
 #: Seconds after which a body counts as slow, so that its sender is checked again.
 _SLOW_BODY_S = 1.0
@@ -145,17 +143,9 @@ def limit_time(timeout_s: float) -> Iterator[None]:
         yield
 
 
-def read_body(
-    request: Request,
-    max_bytes: int,
-    make_reservation: Callable[[], Reservation],
-    *,
-    keep: bool = False,
-    remedy: str = "",
-) -> bytes:
+def read_body(request: Request, max_bytes: int, *, keep: bool = False, remedy: str = "") -> bytes:
     """Return the whole body.
 
-    :param make_reservation: Returns the reservation of memory for a body that has not arrived.
     :param keep: Whether to cache the body so that it can be read again; for small bodies.
     :param remedy: Advice appended to the error for a body that is too large.
     :raises ApiError: like :func:`reading`, ``body_too_large``, or ``server_busy`` if this worker

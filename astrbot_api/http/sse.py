@@ -11,7 +11,7 @@ from socket import SHUT_RDWR
 from time import monotonic
 from typing import Any, Protocol
 
-from flask import Request, Response, request
+from flask import Response, request
 
 from ..chat.watching.seats import Seat
 from ..chat.watching.watch import Numbered
@@ -146,7 +146,7 @@ def stream_response(
     body = StreamBody(watched, heartbeat_s, rendering or Rendering(), hold, on_close, on_disconnect)
     if check_start is not None:
         try:
-            body.read_start(_MAX_START_S)
+            body.read(_MAX_START_S)
             check_start()
         except BaseException:
             body.close()
@@ -172,8 +172,8 @@ def _warn_without_threads(environ: dict[str, Any]) -> None:
         )
 
 
-def find_abort(request: Request) -> Callable[[], None] | None:
-    """Return a function that closes the request's connection, or None if the server hides it."""
+def find_abort() -> Callable[[], None] | None:
+    """Return a function that closes this request's connection, or None if the server hides it."""
     connection = request.environ.get("gunicorn.socket")
     if connection is None:
         return None
@@ -185,8 +185,8 @@ def find_abort(request: Request) -> Callable[[], None] | None:
     return abort
 
 
-def is_disconnected(request: Request) -> bool:
-    """Return whether a request's client has closed the connection. False if the server hides it.
+def is_disconnected() -> bool:
+    """Return whether the client has closed the connection. False if the server hides it.
 
     Like nginx, it takes a client that only ends its sending for disconnected.
     """
@@ -198,8 +198,8 @@ def is_disconnected(request: Request) -> bool:
     return bool(look.poll(0))
 
 
-def read_last_event_id(request: Request, what: str) -> int | None:
-    """Return the ``Last-Event-ID`` of a request, or None if it has none.
+def read_last_event_id(what: str) -> int | None:
+    """Return the ``Last-Event-ID`` of this request, or None if it has none.
 
     :param what: Noun phrase for the numbered thing, used in the error.
     :raises ApiError: ``invalid_request``.
@@ -238,13 +238,6 @@ class StreamBody:
         self._ready = rendering.begin()
         self._over = False
 
-    def read_start(self, limit_s: float) -> None:
-        """Wait for the first frames of events, which are sent together with the beginning.
-
-        :raises StorageError: if the events cannot be read.
-        """
-        self._read(limit_s)
-
     def __iter__(self) -> Iterator[bytes]:
         return self
 
@@ -258,7 +251,7 @@ class StreamBody:
         self._sent()
         if not self._ready:
             try:
-                self._read(self._heartbeat_s)
+                self.read(self._heartbeat_s)
             except StorageError as error:
                 self._over = True
                 self._ready += self._rendering.fail(error)
@@ -281,7 +274,11 @@ class StreamBody:
                 self._on_disconnect()
             on_close()
 
-    def _read(self, silence_s: float) -> None:
+    def read(self, silence_s: float) -> None:
+        """Add the next frames to those that are sent next, or a heartbeat after a silence.
+
+        :raises StorageError: if the events cannot be read.
+        """
         watched, until = self._watched, monotonic() + silence_s
         # Events that the protocol does not show count as silence.
         while not (self._over or watched.seat.revoked):

@@ -9,7 +9,6 @@ from flask import Response, request
 
 from ...errors import ApiError
 from ...im.adapter import BadSignature, InboundRequest
-from ..auth import make_reservation
 from ..blueprint import ApiBlueprint
 from ..json_body import check_coding
 from ..request_body import read_body
@@ -75,7 +74,7 @@ def _receive(bot_id: str) -> Response:
         method=request.method,
         headers={name.lower(): value for name, value in request.headers.items()},
         query=request.args.to_dict(),
-        body=read_body(request, state.settings.max_hook_bytes, make_reservation),
+        body=read_body(request, state.settings.max_hook_bytes),
     )
     try:
         reception = state.im.inbound.receive(bot_id, read)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
-from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..configs.routes import CONFIG_LIST, describe_configs
 from ..envelope import ok
@@ -89,12 +88,8 @@ def send_chat_message(body: dict[str, Any]) -> Response:
     The text so far is stored nevertheless.
     """
     check_username(body["username"])
-    state = get_state()
-    turn = read_turn_request(body, state.settings, get_caller())
-    client_key = read_client_key("chat", body)
-    if client_key is not None:
-        turn = replace(turn, client_key=client_key)
-    watch = state.chat.service.open(turn, find_abort(request))
+    turn = replace(read_turn_request(body), client_key=read_client_key("chat", body))
+    watch = get_state().chat.service.open(turn, find_abort())
     if body["response_mode"] == BLOCKING:
         return answer_blocking(watch)
     if body["response_mode"] == BACKGROUND:

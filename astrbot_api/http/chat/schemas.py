@@ -7,10 +7,9 @@ from typing import Any
 import marshmallow as ma
 
 from ...chat.turns.turn import TurnRequest
-from ...config.settings import Settings
 from ...errors import refuse
-from ...keys.caller import Caller
 from ...messages import check_text, parse_chat_message, to_whole
+from ..auth import get_caller
 from ..fields import (
     Username,
     any_value,
@@ -21,6 +20,7 @@ from ..fields import (
 )
 from ..openapi.shapes import MESSAGE_PART
 from ..schemas import RequestSchema, mapping, number, text
+from ..state import get_state
 from .modes import MODES, STREAMING
 
 # Error text of the recorded AstrBot. Like AstrBot, this server ignores the field ``files``.
@@ -156,18 +156,18 @@ class BegunTurnSchema(ma.Schema):
     )
 
 
-def read_turn_request(body: dict[str, Any], settings: Settings, caller: Caller) -> TurnRequest:
-    """Return the turn of a validated body.
+def read_turn_request(body: dict[str, Any]) -> TurnRequest:
+    """Return the caller's turn of a validated body.
 
     :param body: Result of loading :class:`~.schemas.ChatRequestSchema`.
     :raises ApiError: ``invalid_request``, ``message_empty`` or ``key_restricted``.
     """
+    settings, caller = get_state().settings, get_caller()
     shown = body["session_id"] if body["session_id"] is not None else body["conversation_id"]
     session_id = _read_session_id(shown, settings.max_session_id_chars)
-    if caller.guard is not None and caller.guard.rules.session_id is not None:
-        # For a key that is bound to a session, the session id is optional.
-        session_id = session_id or caller.guard.rules.session_id
-        caller.guard.rules.check_session(session_id)
+    # For a key that is bound to a session, the session id is optional.
+    session_id = session_id or caller.rules.session_id or ""
+    caller.rules.check_session(session_id)
     segments = parse_chat_message(
         body["message"],
         max_chars=settings.max_message_chars,

@@ -17,7 +17,6 @@ from ...errors import ApiError, StorageError
 from ...events import decode_event
 from ..auth import (
     QUERY_TOKEN_KEY,
-    get_caller,
     get_holder,
     make_reservation,
     read_secret,
@@ -238,11 +237,10 @@ class _Conversation:
         """
         body = load_request(frame)
         check_username(body["username"])
-        state = get_state()
-        turn = read_turn_request(body, state.settings, get_caller())
+        turn = read_turn_request(body)
         self._opened.begin_turn()
         try:
-            watch = state.chat.service.open(turn, self._websocket.break_off)
+            watch = get_state().chat.service.open(turn, self._websocket.break_off)
         except BaseException:
             self._opened.finish_turn()
             raise

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, request
 
 from ...errors import ApiError
 from ...runtime.logs import get_log_fields, set_log_fields
-from ..auth import find_caller, get_caller, make_reservation, require_scope
+from ..auth import find_caller, get_caller, require_scope
 from ..fallback import METHODS
 from ..request_body import read_body
 from ..request_hooks import KEEPS_ALLOW_KEY
@@ -39,7 +39,7 @@ def answer_for_plugin(name: str, rest: str = "") -> Response:
     if site is None:
         raise ApiError("path_not_found", f"There is no plugin {name} that answers requests")
     request.environ[KEEPS_ALLOW_KEY] = True
-    body = read_body(request, get_state().settings.max_json_bytes, make_reservation)
+    body = read_body(request, get_state().settings.max_json_bytes)
     return site.answer(own, body, _describe_caller())
 
 

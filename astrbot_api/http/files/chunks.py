@@ -9,12 +9,12 @@ import re
 from typing import Any
 
 import marshmallow as ma
-from flask import Response, request
+from flask import Response
 
 from ...errors import refuse
-from ...files.incoming import Incoming, Sender
+from ...files.incoming import Incoming
 from ...files.uploads import CHUNK_BYTES
-from ..auth import get_caller
+from ..auth import get_sender
 from ..envelope import ok
 from ..fields import NOT_BLANK, WholeNumber, request_field
 from ..idempotency import CODES, PARAMETER, read_client_key, replay
@@ -134,7 +134,7 @@ def begin_upload(body: dict[str, Any]) -> Response:
     sha256 = body["sha256"] or ""
     if sha256 and not _SHA256.fullmatch(sha256):
         raise refuse(_WRONG_SHA256)
-    row = uploads.begin(body["filename"] or "file", body["total_size"], sha256, _get_sender())
+    row = uploads.begin(body["filename"] or "file", body["total_size"], sha256, get_sender())
     return ok(
         {
             "upload_id": row.upload_id,
@@ -154,11 +154,11 @@ def upload_chunk() -> Response:
     A chunk that is sent twice replaces the first one. Send a chunk again if its response was lost.
     """
     uploads = get_state().uploads
-    with receive_chunk(request, uploads.begin_chunk, CHUNK_BYTES) as (fields, incoming):
+    with receive_chunk() as (fields, incoming):
         index = fields["chunk_index"].strip()
         if not (index.isascii() and index.isdecimal() and len(index) < 10):
             raise refuse("chunk_index must be a whole number")
-        upload_id, sender = fields["upload_id"].strip(), _get_sender()
+        upload_id, sender = fields["upload_id"].strip(), get_sender()
         received = uploads.put_chunk(upload_id, int(index), incoming, sender)
         total = uploads.count_chunks(uploads.get(upload_id, sender))
     return ok({"received": received, "total": total, "chunk_index": int(index)})
@@ -173,7 +173,7 @@ def get_upload_status(body: dict[str, Any]) -> Response:
 
     To resume an upload, send the missing chunks.
     """
-    status = get_state().uploads.get_status(body["upload_id"], _get_sender())
+    status = get_state().uploads.get_status(body["upload_id"], get_sender())
     return ok(
         {
             "received_chunks": status.received,
@@ -204,7 +204,7 @@ def complete_upload(body: dict[str, Any]) -> Response:
             return replay(claim.earlier)
         row = state.uploads.complete(
             body["upload_id"],
-            _get_sender(),
+            get_sender(),
             lambda one: claim.answer(_describe(one)) if claim is not None else None,
         )
     return ok(describe_upload(row.attachment_id, row.name, row.type))
@@ -223,10 +223,5 @@ def abort_upload(body: dict[str, Any]) -> Response:
 
     The request also succeeds if the upload does not exist.
     """
-    get_state().uploads.abort(body["upload_id"], _get_sender())
+    get_state().uploads.abort(body["upload_id"], get_sender())
     return ok({})
-
-
-def _get_sender() -> Sender:
-    caller = get_caller()
-    return Sender(caller.root_id, caller.rules.username)

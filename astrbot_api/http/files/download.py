@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from flask import Request, Response
+from flask import Response, request
 from werkzeug.datastructures import Headers
 from werkzeug.http import http_date, parse_date
 
 from ...db.attachments import AttachmentRow
 from ...errors import ApiError
-from ...files.attachments import Attachments
 from ...files.storage.protocol import relative_path
-from ...files.thumbnails import Thumbnails
+from ..state import get_state
 
 #: Media types that a browser may display inline. Types that can contain scripts are
 #: excluded: HTML, SVG and other XML, PDF.
@@ -45,13 +44,9 @@ _REFUSED_DESTINATIONS = frozenset({
 _CACHE_CONTROL = "private, max-age=3600, immutable"
 
 
-def send_attachment(
-    request: Request, row: AttachmentRow, attachments: Attachments, accel_prefix: str
-) -> Response:
+def send_attachment(row: AttachmentRow) -> Response:
     """Return an attachment according to the headers of the request.
 
-    :param accel_prefix: Internal location where nginx serves the bytes, or empty if this
-        server sends them.
     :raises ApiError: ``range_not_satisfiable``, or ``use_refused`` if a browser would
         execute the file.
     :raises StorageError: if the bytes cannot be read.
@@ -59,27 +54,26 @@ def send_attachment(
     if request.headers.get("Sec-Fetch-Dest", "") in _REFUSED_DESTINATIONS:
         raise ApiError("use_refused", "a page cannot load an uploaded file this way: download it")
     headers = _common_headers(row)
-    if _is_unmodified(request, row):
+    if _is_unmodified(row):
         return Response(status=304, headers=headers)
     headers["Content-Type"] = _content_type(row)
-    if accel_prefix:
+    state = get_state()
+    if accel_prefix := state.settings.accel_redirect_prefix:  # nginx sends the bytes
         headers["X-Accel-Redirect"] = f"{accel_prefix.rstrip('/')}/{relative_path(row.blob)}"
         return Response(headers=headers)
     if request.method == "HEAD":
         headers["Content-Length"] = str(row.size_bytes)
         return Response(headers=headers)
-    part = _find_range(request, row)
+    part = _find_range(row)
     start, stop = part or (0, row.size_bytes)
     if part:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{row.size_bytes}"
     headers["Content-Length"] = str(stop - start)
-    chunks = attachments.open_chunks(row, start, stop)
+    chunks = state.files.open_chunks(row, start, stop)
     return Response(chunks, 206 if part else 200, headers)
 
 
-def send_thumbnail(
-    request: Request, row: AttachmentRow, side_px: int, thumbnails: Thumbnails
-) -> Response:
+def send_thumbnail(row: AttachmentRow, side_px: int) -> Response:
     """Return a thumbnail, or a 304 without creating it if the caller already has it.
 
     :raises ApiError: ``unsupported_media_type``.
@@ -91,7 +85,7 @@ def send_thumbnail(
     del headers["Accept-Ranges"]
     if request.if_none_match.contains_weak(tag):
         return Response(status=304, headers=headers)
-    mime, data = thumbnails.get(row, side_px)
+    mime, data = get_state().thumbnails.get(row, side_px)
     headers["Content-Type"] = mime
     return Response(data, headers=headers)
 
@@ -139,7 +133,7 @@ def _describe_disposition(row: AttachmentRow) -> str:
     return f"{how}; filename=\"{plain}\"; filename*=UTF-8''{encoded}"
 
 
-def _is_unmodified(request: Request, row: AttachmentRow) -> bool:
+def _is_unmodified(row: AttachmentRow) -> bool:
     """Return whether the caller's copy is current (Source: RFC 9110, 13.2.2)."""
     if "If-None-Match" in request.headers:
         known = request.if_none_match
@@ -148,7 +142,7 @@ def _is_unmodified(request: Request, row: AttachmentRow) -> bool:
     return since is not None and since.timestamp() >= row.created_at // 1_000_000
 
 
-def _find_range(request: Request, row: AttachmentRow) -> tuple[int, int] | None:
+def _find_range(row: AttachmentRow) -> tuple[int, int] | None:
     """Return the requested range as (start, stop), or None for the whole file.
 
     Several ranges, other units and malformed headers also result in the whole file, as

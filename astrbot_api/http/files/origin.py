@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Request, Response, request, url_for
+from flask import Blueprint, Response, request, url_for
 
 from ...config.settings import Settings
 from ...db.attachments import AttachmentRow
@@ -77,33 +77,24 @@ def build_files_origin() -> Blueprint:
         signed = hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
         if not signed or int(until) < time.time():
             raise ApiError("attachment_not_found", "this link has expired; open the file again")
-        row = state.files.get(attachment_id)
-        answer = send_attachment(request, row, state.files, state.settings.accel_redirect_prefix)
+        answer = send_attachment(state.files.get(attachment_id))
         answer.headers["Referrer-Policy"] = "no-referrer"
         return answer
 
     return blueprint
 
 
-def _redirect_opened(asked: Request, row: AttachmentRow) -> Response | None:
-    """Return a redirect to the files origin, or None if this origin sends the attachment."""
+def open_or_send(row: AttachmentRow) -> Response:
+    """Return the bytes of an attachment, or a redirect to the origin of files."""
     settings = get_state().settings
-    if not settings.files_origin or asked.headers.get("Sec-Fetch-Dest", "") not in _OPENED:
-        return None
+    if not settings.files_origin or request.headers.get("Sec-Fetch-Dest", "") not in _OPENED:
+        return send_attachment(row)
     until = str(int(time.time()) + _LINK_S)
     path = url_for(f"{_FILES_ORIGIN}.{_ENDPOINT}", attachment_id=row.attachment_id)
     signature = _sign(settings, row.attachment_id, until)
     link = f"{settings.files_origin}{path}?until={until}&signature={signature}"
     headers = {"Location": link, "Referrer-Policy": "no-referrer"}
     return Response(status=302, headers=headers)
-
-
-def open_or_send(asked: Request, row: AttachmentRow) -> Response:
-    """Return the bytes of an attachment, or a redirect to the origin of files."""
-    state = get_state()
-    return _redirect_opened(asked, row) or send_attachment(
-        asked, row, state.files, state.settings.accel_redirect_prefix
-    )
 
 
 def _sign(settings: Settings, attachment_id: str, until: str) -> str:

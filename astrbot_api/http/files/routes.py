@@ -117,7 +117,19 @@ def upload_file() -> Response:
     the returned `attachment_id` in a segment of a message. `type` is detected from the file's
     bytes, not from its name.
     """
-    return _upload()
+    state, answer = get_state(), None
+    idempotency = state.worker.idempotency
+    with idempotency.claim(read_client_key("file")) as claim, receive_upload() as incoming:
+        data = describe_upload(incoming.attachment_id, incoming.name, incoming.kind.type)
+        if claim is not None:
+            content = f"{incoming.sha256} {incoming.name}".encode()
+            claim = replace(claim, key=add_hash(claim.key, content))
+            if claim.earlier is not None:
+                idempotency.check(claim.key)
+                return replay(claim.earlier)
+            answer = claim.answer(data)
+        state.files.finish(incoming, answer)
+    return ok(data)
 
 
 @blp.post("/files", operation_id="uploadFile")
@@ -129,7 +141,8 @@ def upload_to_files() -> Response:
 
     The body is `multipart/form-data` with the file in the field `file`.
     """
-    return _upload()
+    answer: Response = upload_file()
+    return answer
 
 
 @blp.get("/file", operation_id="downloadOpenApiFile")
@@ -190,9 +203,7 @@ def get_thumbnail(query: dict[str, Any], attachment_id: str) -> Response:
     The thumbnail shows an image, the first page of a PDF or the beginning of a video. It is a
     PNG or JPEG, upright and without metadata. For other attachments the response is a 404.
     """
-    row = _get_row(attachment_id)
-    side_px = choose_side(query["size"])
-    return send_thumbnail(request, row, side_px, get_state().thumbnails)
+    return send_thumbnail(_get_row(attachment_id), choose_side(query["size"]))
 
 
 @blp.get("/files/<attachment_id>", operation_id="getAttachment")
@@ -235,29 +246,8 @@ def delete_attachment(query: dict[str, Any], attachment_id: str) -> Response:
     return ok({"attachment_id": row.attachment_id})
 
 
-def _upload() -> Response:
-    """Store an upload, or repeat the stored response of an earlier identical request."""
-    state, caller = get_state(), get_caller()
-    idempotency, limit = state.worker.idempotency, state.settings.max_file_bytes
-    answer = None
-    with (
-        idempotency.claim(read_client_key("file")) as claim,
-        receive_upload(request, state.files, caller, limit) as incoming,
-    ):
-        data = describe_upload(incoming.attachment_id, incoming.name, incoming.kind.type)
-        if claim is not None:
-            content = f"{incoming.sha256} {incoming.name}".encode()
-            claim = replace(claim, key=add_hash(claim.key, content))
-            if claim.earlier is not None:
-                idempotency.check(claim.key)
-                return replay(claim.earlier)
-            answer = claim.answer(data)
-        state.files.finish(incoming, answer)
-    return ok(data)
-
-
 def _send(attachment_id: str) -> Response:
-    return open_or_send(request, _get_row(attachment_id))
+    return open_or_send(_get_row(attachment_id))
 
 
 def _get_row(attachment_id: str) -> AttachmentRow:

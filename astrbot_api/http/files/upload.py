@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from typing import NamedTuple
 
-from flask import Request
+from flask import request
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from werkzeug.http import parse_options_header
 from werkzeug.wsgi import get_input_stream
 
 from ...errors import ApiError, refuse
-from ...files.attachments import Attachments, Readable
-from ...files.incoming import PIECE_BYTES, Incoming, Sender
+from ...files.attachments import Readable
+from ...files.incoming import PIECE_BYTES, Incoming
 from ...files.names import find_file_name
-from ...keys.caller import Caller
+from ...files.uploads import CHUNK_BYTES
 from ...runtime.threads import let_others_run
+from ..auth import get_sender
 from ..json_body import check_coding
 from ..request_body import check_again_if_slow, check_is_passed, reading
+from ..state import get_state
 
 #: Maximum size of boundaries, headers and ignored fields together.
 _ENVELOPE_BYTES = 1024 * 1024
@@ -30,6 +32,9 @@ _MAX_HEADER_BYTES = 128 * 1024
 
 #: Maximum number of parts of a form: the file and ignored fields.
 _MAX_PARTS = 100
+
+#: Maximum size of each field besides the file, in bytes.
+_MAX_FIELD_BYTES = 4096
 
 _FIELD = "file"
 
@@ -42,10 +47,8 @@ class _Part(NamedTuple):
 
 
 @contextmanager
-def receive_upload(
-    request: Request, attachments: Attachments, caller: Caller, max_file_bytes: int
-) -> Iterator[Incoming]:
-    """Yield the complete file of a request. Other fields are ignored.
+def receive_upload() -> Iterator[Incoming]:
+    """Yield the complete file of this request. Other fields are ignored.
 
     Nothing is stored before the whole body was received, so an incomplete upload leaves
     nothing behind.
@@ -53,78 +56,85 @@ def receive_upload(
     :raises ApiError: ``missing_field``, ``invalid_request``,
         ``body_too_large`` or ``quota_exceeded``.
     """
-    limit = max_file_bytes + _ENVELOPE_BYTES
-    events = _iter_events(request, limit)
-    if (request.content_length or 0) > limit:
-        raise _too_large(max_file_bytes)
-    with ExitStack() as stack:
-        incoming: Incoming | None = None
-        is_file = False
-        ignored_bytes = 0
-        for event in events:
-            if isinstance(event, _Part):
-                name = _find_name(event)
-                is_file = incoming is None and name is not None
-                if is_file:
-                    sender = Sender(caller.root_id, caller.rules.username)
-                    incoming = stack.enter_context(attachments.begin(name or "", sender))
-            elif is_file and event and incoming is not None:
-                incoming.write(event)
-            elif event:
-                ignored_bytes += len(event)
-                if ignored_bytes > _ENVELOPE_BYTES:
-                    raise refuse(
-                        f"the fields other than {_FIELD} have more than {_ENVELOPE_BYTES} bytes"
-                    )
+    state = get_state()
+
+    def begin(part: _Part) -> Incoming | None:
+        name = _find_name(part)
+        return None if name is None else state.files.begin(name, get_sender())
+
+    with _receive(begin, state.settings.max_file_bytes) as (incoming, _):
         if incoming is None:
             raise _missing_file()
         incoming.finish()
         yield incoming
 
 
-#: Maximum size of each field besides the chunk, in bytes.
-_MAX_FIELD_BYTES = 4096
-
-
 @contextmanager
-def receive_chunk(
-    request: Request, begin: Callable[[], Incoming], max_chunk_bytes: int
-) -> Iterator[tuple[dict[str, str], Incoming]]:
-    """Yield the fields of a request and the file of its field ``chunk``.
+def receive_chunk() -> Iterator[tuple[dict[str, str], Incoming]]:
+    """Yield the fields of this request and the file of its field ``chunk``.
 
     :raises ApiError: ``missing_field``, ``invalid_request`` or ``body_too_large``.
     """
-    fields: dict[str, bytes] = {}
-    with ExitStack() as stack:
-        incoming: Incoming | None = None
-        name = ""
-        for event in _iter_events(request, max_chunk_bytes + _ENVELOPE_BYTES):
-            if isinstance(event, _Part):
-                name = event.name
-                if name == "chunk" and incoming is None:
-                    incoming = stack.enter_context(begin())
-            elif event and name == "chunk" and incoming is not None:
-                incoming.write(event)
-            elif event and name in ("upload_id", "chunk_index"):
-                fields[name] = fields.get(name, b"") + event
-                if len(fields[name]) > _MAX_FIELD_BYTES:
-                    raise refuse(f"{name} is too long")
-        for one in ("upload_id", "chunk_index"):
-            if not fields.get(one):
-                raise ApiError("missing_field", f"Missing key: {one}")
+    uploads, names = get_state().uploads, ("upload_id", "chunk_index")
+
+    def begin(part: _Part) -> Incoming | None:
+        return uploads.begin_chunk() if part.name == "chunk" else None
+
+    with _receive(begin, CHUNK_BYTES, names) as (incoming, fields):
+        for name in names:
+            if not fields.get(name):
+                raise ApiError("missing_field", f"Missing key: {name}")
         if incoming is None:
             raise ApiError("missing_field", "Missing key: chunk")
         incoming.finish()
         yield {name: value.decode("utf-8", "replace") for name, value in fields.items()}, incoming
 
 
-def _iter_events(request: Request, limit: int) -> Iterator[_Part | bytes | bytearray | None]:
+@contextmanager
+def _receive(
+    begin: Callable[[_Part], Incoming | None], max_bytes: int, names: Collection[str] = ()
+) -> Iterator[tuple[Incoming | None, dict[str, bytes]]]:
+    """Yield the file of this request's form, if it has one, and some of its fields.
+
+    :param begin: Opens the file of a part, or returns None if the part is not the file.
+    :param max_bytes: Maximum size of the file.
+    :param names: Names of the fields to return. Others are ignored.
+    """
+    limit = max_bytes + _ENVELOPE_BYTES
+    if (request.content_length or 0) > limit:
+        raise _too_large(max_bytes)
+    fields: dict[str, bytes] = {}
+    name, is_file, ignored_bytes = "", False, 0
+    with ExitStack() as stack:
+        incoming: Incoming | None = None
+        for event in _iter_events(limit):
+            if isinstance(event, _Part):
+                name, opened = event.name, None if incoming is not None else begin(event)
+                is_file = opened is not None
+                if opened is not None:
+                    incoming = stack.enter_context(opened)
+            elif not event:
+                continue
+            elif is_file and incoming is not None:
+                incoming.write(event)
+            elif name in names:
+                fields[name] = fields.get(name, b"") + event
+                if len(fields[name]) > _MAX_FIELD_BYTES:
+                    raise refuse(f"{name} is too long")
+            else:
+                ignored_bytes += len(event)
+                if ignored_bytes > _ENVELOPE_BYTES:
+                    raise refuse(f"the ignored fields have more than {_ENVELOPE_BYTES} bytes")
+        yield incoming, fields
+
+
+def _iter_events(limit: int) -> Iterator[_Part | bytes | bytearray | None]:
     """Yield the begin of each part, its bytes, and None at its end."""
-    parser = _open_parser(request)
+    parser = _open_parser()
     if "files" in vars(request):
-        yield from _iter_parsed(request, limit)
+        yield from _iter_parsed(limit)
         return
-    read = _open_body(request).read
+    read = _open_body().read
     total_bytes, parts, began = 0, 0, time.monotonic()
     while True:
         with reading(request, PIECE_BYTES):
@@ -150,7 +160,7 @@ def _iter_events(request: Request, limit: int) -> Iterator[_Part | bytes | bytea
         let_others_run()
 
 
-def _iter_parsed(request: Request, limit: int) -> Iterator[_Part | bytes | None]:
+def _iter_parsed(limit: int) -> Iterator[_Part | bytes | None]:
     """Yield the events of a form that a hook of the embedding application has parsed."""
     total_bytes = 0
     for name, value in request.form.items(multi=True):
@@ -169,7 +179,7 @@ def _iter_parsed(request: Request, limit: int) -> Iterator[_Part | bytes | None]
         yield None
 
 
-def _open_parser(request: Request) -> PushMultipartParser:
+def _open_parser() -> PushMultipartParser:
     check_coding(request)
     content_type, options = parse_options_header(request.headers.get("Content-Type"))
     boundary = options.get("boundary", "")
@@ -187,7 +197,7 @@ def _open_parser(request: Request) -> PushMultipartParser:
         raise refuse(f"the multipart boundary is wrong: {error}") from error
 
 
-def _open_body(request: Request) -> Readable:
+def _open_body() -> Readable:
     """Return the raw body stream if the server ends it itself, else Werkzeug's wrapper."""
     environ = request.environ
     if "_cached_data" in vars(request):  # a hook of the embedding application called get_data()

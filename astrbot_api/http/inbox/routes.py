@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
 from ..auth import get_caller, get_holder
 from ..blueprint import ApiBlueprint
@@ -59,8 +59,8 @@ def open_inbox(query: dict[str, Any]) -> Response:
     """
     username = resolve_username(query["username"])
     get_caller().rules.check_session("")  # rejects keys that are bound to one session
-    numbers = (query["after"], read_last_event_id(request, "a message"))
+    numbers = (query["after"], read_last_event_id("a message"))
     after = max((number for number in numbers if number is not None), default=None)
     return stream_response(
-        get_state().chat.inbox.open(username, get_holder(), after=after, abort=find_abort(request))
+        get_state().chat.inbox.open(username, get_holder(), after=after, abort=find_abort())
     )

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from flask import request
 
 from ...chat.turns.fold import ReplyFold
 from ...chat.turns.turn import TurnRequest
@@ -116,7 +115,7 @@ def open_chat(call: Call, username: str, client_key: ClientKey | None) -> Watch:
             client_key=client_key,
             rpc_id=orjson.dumps(call.call_id).decode(),
         ),
-        find_abort(request),
+        find_abort(),
     )
 
 

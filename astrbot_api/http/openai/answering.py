@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-from flask import Response, request
+from flask import Response
 
 from ...chat.context.supplied import SuppliedContext
 from ...chat.watching.watch import Watch
@@ -15,7 +15,6 @@ from ...config.agents import AgentConfig
 from ...errors import ApiError, refuse
 from ...events import Event
 from ...messages import Segment
-from ..auth import get_caller
 from ..chat.modes import describe_failure, iter_batches
 from ..sse import is_disconnected
 from ..state import get_state
@@ -56,13 +55,12 @@ def read_conversation(
     :param is_context: Whether the earlier messages are the context of the turn.
     :raises ApiError: the errors of :func:`~.reading.read_messages`, or of storing a file.
     """
-    state = get_state()
-    files = SentFiles(state, get_caller(), username)
+    settings, files = get_state().settings, SentFiles(username)
     return read_messages(
         given,
         files.store,
-        max_chars=state.settings.max_message_chars,
-        max_segments=state.settings.max_segments,
+        max_chars=settings.max_message_chars,
+        max_segments=settings.max_segments,
         store_earlier=files.store_once if is_context else None,
     )
 
@@ -101,7 +99,7 @@ def wait_for_answer(
             if time.monotonic() > until and not watch.ended:
                 late = f"the turn takes longer than {settings.max_blocking_s:g} s{remedy}"
                 raise ApiError("turn_timeout", late)
-            if is_disconnected(request):
+            if is_disconnected():
                 raise refuse("the client disconnected before the end of the turn")
     except ApiError as error:
         error.headers.update(_DO_NOT_RETRY)

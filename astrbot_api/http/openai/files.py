@@ -11,14 +11,12 @@ from urllib.parse import unquote_to_bytes
 
 from flask import request
 
-from ...db.attachments import AttachmentRow, find_same
+from ...db.attachments import find_same
 from ...errors import StorageError, refuse
-from ...files.incoming import Sender
 from ...files.names import clean_name
-from ...keys.caller import Caller
 from ...runtime import decoding
 from ...runtime.threads import let_others_run, run_native
-from ...state import AppState
+from ..auth import get_caller, get_sender
 from ..state import get_state
 
 log = logging.getLogger(__name__)
@@ -61,9 +59,7 @@ class SentFiles:
     :param username: Owner of the conversation.
     """
 
-    def __init__(self, state: AppState, caller: Caller, username: str) -> None:
-        self._state = state
-        self._caller = caller
+    def __init__(self, username: str) -> None:
         self._username = username
 
     def store(self, data: bytes, name: str) -> str:
@@ -71,7 +67,7 @@ class SentFiles:
 
         :raises ApiError: the error of storing the file.
         """
-        row = self._store(data, name)
+        row = get_state().files.store_bytes(data, name, get_sender())
         request.environ.setdefault(_STORED_KEY, []).append(row)
         return row.attachment_id
 
@@ -80,18 +76,15 @@ class SentFiles:
 
         :raises ApiError: the error of storing the file, if the user does not have it already.
         """
-        rules = self._caller.rules
+        state, sender = get_state(), get_sender()
         sha256 = run_native(hashlib.sha256, data).hexdigest()
-        with self._state.db.read() as db:
-            known = find_same(
+        with state.db.read() as db:
+            row = find_same(
                 db, sha256=sha256, name=clean_name(name), creator=self._username,
-                key_id=self._caller.root_id, username=rules.username, session_id=rules.session_id,
+                key_id=sender.key_id, username=sender.username,
+                session_id=get_caller().rules.session_id,
             )  # fmt: skip
-        return (self._store(data, name) if known is None else known).attachment_id
-
-    def _store(self, data: bytes, name: str) -> AttachmentRow:
-        sender = Sender(self._caller.root_id, self._caller.rules.username)
-        return self._state.files.store_bytes(data, name, sender)
+        return (row or state.files.store_bytes(data, name, sender)).attachment_id
 
 
 def decode_base64(value: Any, where: str, *, must_be_url: bool = False) -> bytes:

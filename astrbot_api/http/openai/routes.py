@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
 from ...chat.turns.turn import TurnRequest
 from ...config.agents import AgentConfig
@@ -115,7 +115,7 @@ def create_completion(body: dict[str, Any]) -> Response:
     parameters = read_parameters(body)
     with discard_files_if_rejected():
         turn = _read_turn(body, parameters)
-        watch = get_state().chat.service.open(turn, find_abort(request))
+        watch = get_state().chat.service.open(turn, find_abort())
     completion = Completion(
         watch.run_id,
         body["model"],

@@ -24,8 +24,9 @@ from ..own_runs import find_run_to_decide, make_verdict
 from ..state import get_state
 from .echo import echo_request
 from .items import parse_item_id
+from .reading import InputReader
 from .stored import find_own_entry, get_conversation, get_response, make_fold
-from .turns import make_reader, read_conversation_id
+from .turns import read_conversation_id
 
 _ANSWER, _QUESTION = "mcp_approval_response", "mcp_approval_request"
 
@@ -47,7 +48,7 @@ def continue_with_approvals(body: Mapping[str, Any]) -> tuple[EntryRow, RunRow]:
     """
     if body["store"] is False:
         raise refuse("store must not be false with an mcp_approval_response")
-    given = make_reader(body["user"]).read_all(_take_last(body))
+    given = InputReader(body["user"]).read_all(_take_last(body))
     answers = {one["approval_request_id"]: one for one in given if one["type"] == _ANSWER}
     entry = _find_asking(body, next(iter(answers)))
     run = find_run_to_decide(entry.run_id or "", body["user"] or entry.creator)

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
 from ...chat.context.compacted import pack
 from ...errors import ApiError, refuse
@@ -87,7 +87,7 @@ def _answer(body: dict[str, Any], given: list[Any]) -> dict[str, Any]:
     turn, repeated = read_turn(whole, parameters)
     # The model only writes a summary, so it must not call the config's tools.
     turn = replace(turn, model_fields={**turn.model_fields, "tool_choice": "none"})
-    watch = get_state().chat.service.open(turn, find_abort(request))
+    watch = get_state().chat.service.open(turn, find_abort())
     fold = begin_fold(watch.run_id, make_unstored_head(watch.run_id, repeated), parameters)
     fold.hide_events()
     wait_for_answer(watch, fold.add, make_leave(watch, kept=turn.kept))

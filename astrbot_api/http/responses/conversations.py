@@ -25,6 +25,7 @@ from . import items
 from .compaction import blp  # the blueprint of routes.py, with the routes of both modules
 from .echo import read_metadata
 from .items import page_of
+from .reading import InputReader
 from .request_schemas import (
     ItemPageSchema,
     OpenAIAddedItemsSchema,
@@ -38,7 +39,6 @@ from .schemas import (
     OpenAIItemSchema,
 )
 from .stored import describe_conversation, get_conversation, get_item, list_entry
-from .turns import make_reader
 
 #: The blueprint of all OpenAI routes, including the routes of this module.
 __all__ = ["blp"]
@@ -217,7 +217,7 @@ def _read_added(given: Any, username: str) -> list[dict[str, Any]]:
         return []
     if not isinstance(given, list) or len(given) > _MAX_ADDED:
         raise refuse(f"items must be a list of at most {_MAX_ADDED} items")
-    added = make_reader(username).read_all(given)
+    added = InputReader(username).read_all(given)
     _check_files(added)
     return added
 

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ...errors import ApiError, refuse
-from ...keys.caller import Caller
 from ...messages import check_text
-from ...state import AppState
 from ..openai.files import SentFiles, decode_base64
+from ..state import get_state
 
 FILE_TYPES = ("input_image", "input_file", "input_audio")
 
@@ -22,9 +21,8 @@ class ItemFiles:
     :param username: Owner of the conversation.
     """
 
-    def __init__(self, state: AppState, caller: Caller, username: str) -> None:
-        self._files = SentFiles(state, caller, username)
-        self._most = state.settings.max_segments
+    def __init__(self, username: str) -> None:
+        self._files = SentFiles(username)
         self._skipped = 0
 
     def limit_earlier(self, items: Iterable[Any]) -> None:
@@ -34,7 +32,8 @@ class ItemFiles:
 
         :param items: The items of the request without its last message, unchecked.
         """
-        self._skipped = max(0, sum(map(_count_data, items)) - self._most)
+        most = get_state().settings.max_segments
+        self._skipped = max(0, sum(map(_count_data, items)) - most)
 
     def read(self, part: Mapping[str, Any], where: str) -> str:
         """Return the attachment id of a file in the last message, and store its data.

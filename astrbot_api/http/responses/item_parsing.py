@@ -5,7 +5,7 @@ See :mod:`.items` for the stored form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...chat.context.compacted import unpack
@@ -41,10 +41,6 @@ class ItemParser:
 
     def __init__(self, files: ItemFiles) -> None:
         self._files = files
-
-    def limit_files(self, items: Iterable[Any]) -> None:
-        """Read only the newest files of earlier items; see :meth:`.ItemFiles.limit_earlier`."""
-        self._files.limit_earlier(items)
 
     def parse(self, item: Any, where: str, segments: list[Segment] | None = None) -> dict[str, Any]:
         """Return an item in the stored form.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -13,12 +12,13 @@ from ...chat.context.thread import SYSTEM_ROLES, read_items
 from ...errors import refuse
 from ...messages import Plain, Segment, require_content, separate_texts
 from ..openai.reading import NO_TEXT, is_empty
+from ..state import get_state
+from .files import ItemFiles
 from .item_parsing import ItemParser, find_reference
+from .items import to_stored
+from .stored import ItemFinder
 
 MAX_ITEMS = 2000
-
-#: Returns an item in the stored form, by its id.
-FindItem = Callable[[str], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +34,17 @@ class ResponseInput:
     context: SuppliedContext
 
 
-@dataclass(frozen=True, slots=True)
 class InputReader:
-    """Parser of input items.
+    """Parser of the input items of this request.
 
-    :param find_item: Finds an item by the id in a reference.
-    :param max_chars: Maximum length of the message to answer, in characters.
-    :param max_segments: Maximum number of parts in the message to answer.
-    :param max_referred_bytes: Maximum size of all referenced items, in bytes of JSON.
+    :param username: Owner of the conversation.
     """
 
-    parser: ItemParser
-    find_item: FindItem
-    max_chars: int
-    max_segments: int
-    max_referred_bytes: int
-    #: Cache of referenced items and their sizes. A repeated reference counts each time.
-    _found: dict[str, tuple[dict[str, Any], int]] = field(default_factory=dict)
+    def __init__(self, username: str) -> None:
+        self._settings = get_state().settings
+        self._files = ItemFiles(username)
+        self._parser = ItemParser(self._files)
+        self._finder = ItemFinder(self._settings.max_json_bytes)
 
     def read(self, value: Any, instructions: str, *, continues: bool) -> ResponseInput:
         """Return the parsed input.
@@ -97,42 +91,36 @@ class InputReader:
         """
         if len(given) > MAX_ITEMS:
             raise refuse(f"input has {len(given)} items; at most {MAX_ITEMS} are allowed")
-        self.parser.limit_files(one for at, one in enumerate(given) if at != last)
-        room, found = self.max_referred_bytes, []
+        self._files.limit_earlier(one for at, one in enumerate(given) if at != last)
+        limit = self._settings.max_json_bytes
+        room, found = limit, []
         for at, item in enumerate(given):
             if (item_id := find_reference(item, f"input[{at}]")) is None:
                 content = segments if at == last else None
-                found.append(self.parser.parse(item, f"input[{at}]", content))
+                found.append(self._parser.parse(item, f"input[{at}]", content))
                 continue
-            one, size = self._find(item_id)
-            room -= size
+            one = to_stored(self._finder.find(item_id))
+            room -= len(orjson.dumps(one))  # a repeated reference counts each time
             if room < 0:
                 raise refuse(
-                    f"input refers to items of more than {self.max_referred_bytes} bytes in "
-                    "total; continue with previous_response_id, or refer to fewer"
+                    f"input refers to items of more than {limit} bytes in total; continue with "
+                    "previous_response_id, or refer to fewer"
                 )
             found.append(one)
         return found
 
-    def _find(self, item_id: str) -> tuple[dict[str, Any], int]:
-        """Return a referenced item, and its stored size in bytes."""
-        if item_id not in self._found:
-            item = self.find_item(item_id)
-            self._found[item_id] = item, len(orjson.dumps(item))
-        return self._found[item_id]
-
     def _check(self, given: list[Segment]) -> list[Segment]:
         segments = separate_texts(given)
         require_content(segments)
-        if len(segments) > self.max_segments:
+        most, max_chars = self._settings.max_segments, self._settings.max_message_chars
+        if len(segments) > most:
             raise refuse(
-                f"input has a message with {len(segments)} parts; at most {self.max_segments} "
-                "are allowed"
+                f"input has a message with {len(segments)} parts; at most {most} are allowed"
             )
         chars = sum(len(one.text) for one in segments if isinstance(one, Plain))
-        if chars > self.max_chars:
+        if chars > max_chars:
             raise refuse(
-                f"input has a message of {chars} characters; at most {self.max_chars} are allowed"
+                f"input has a message of {chars} characters; at most {max_chars} are allowed"
             )
         return segments
 

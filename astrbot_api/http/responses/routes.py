@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import peewee
-from flask import Response, request
+from flask import Response
 
 from ...chat.watching.watch import Watch
 from ...db import message_pages, messages, response_conversations, responses, runs
@@ -83,7 +83,7 @@ def create_response(body: dict[str, Any]) -> Response:
         return _continue(body)
     with discard_files_if_rejected():
         turn, repeated = read_turn(body, parameters)
-        watch = get_state().chat.service.open(turn, find_abort(request))
+        watch = get_state().chat.service.open(turn, find_abort())
     try:
         if watch.joined:
             discard_files()
@@ -119,7 +119,7 @@ def _continue(body: dict[str, Any]) -> Response:
     """Respond with the rest of a run after a person's decisions."""
     entry, run = continue_with_approvals(body)
     fold = make_fold(entry)
-    watch = get_state().chat.service.resume(run, 0, get_holder(), find_abort(request))
+    watch = get_state().chat.service.resume(run, 0, get_holder(), find_abort())
     assert watch is not None  # a watch after event 0 always has events
     if body["stream"]:
         return _stream(watch, fold, lambda: None, continues=body["background"])
@@ -181,7 +181,7 @@ def retrieve_response(query: dict[str, Any], response_id: str) -> Response:
         fold.add_own_events(list_own_events(entry))
         return Response(frames + fold.finish(), content_type=CONTENT_TYPE)
     run = _get_run(entry)
-    watch = get_state().chat.service.resume(run, 0, get_holder(), find_abort(request))
+    watch = get_state().chat.service.resume(run, 0, get_holder(), find_abort())
     assert watch is not None  # a watch after event 0 always has events
     return stream_response(watch, fold)
 

@@ -21,13 +21,10 @@ from ..openai.answering import find_config
 from ..openai.parameters import Parameters
 from ..state import get_state
 from ..usernames import choose_username
-from . import items
 from .echo import echo_request
-from .files import ItemFiles
-from .item_parsing import ItemParser
 from .parameters import asks_for_approvals
 from .reading import InputReader
-from .stored import ItemFinder, get_conversation, get_response, make_conversation_id
+from .stored import get_conversation, get_response, make_conversation_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ def read_turn(
     username = _choose_username(body["user"], place)
     request = _echo(body, place, stored)
     continues = place.previous is not None or place.conversation is not None
-    given = make_reader(username).read(
+    given = InputReader(username).read(
         body["input"], body["instructions"] or "", continues=continues
     )
     previous = None if place.previous is None else place.previous.id
@@ -116,22 +113,6 @@ def _make_entry(
         input_json=orjson.dumps(given).decode(),
         previous=None if place.previous is None else place.previous.id,
         newest=place.conversation is not None,
-    )
-
-
-def make_reader(username: str) -> InputReader:
-    """Return a reader for the items of this request.
-
-    :param username: Owner of the conversation.
-    """
-    state = get_state()
-    finder, settings = ItemFinder(state.settings.max_json_bytes), state.settings
-    return InputReader(
-        ItemParser(ItemFiles(state, get_caller(), username)),
-        lambda item_id: items.to_stored(finder.find(item_id)),
-        settings.max_message_chars,
-        settings.max_segments,
-        settings.max_json_bytes,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from flask import Response, request
+from flask import Response
 
 from ...db import approvals, message_pages, messages, sessions
 from ...db.approvals import ApprovalRow
@@ -102,9 +102,9 @@ def resume_run(query: dict[str, Any], run_id: str) -> Response:
     """
     run = find_own_run(run_id, query["username"])
     # A reconnecting EventSource sends the header together with the original query parameter.
-    after = max(query["after"] or 0, read_last_event_id(request, "an event") or 0)
+    after = max(query["after"] or 0, read_last_event_id("an event") or 0)
     watch = get_state().chat.service.resume(
-        run, after, get_holder(), find_abort(request), snapshot=query["snapshot"]
+        run, after, get_holder(), find_abort(), snapshot=query["snapshot"]
     )
     return Response(status=204) if watch is None else stream_response(watch)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
 from ...chat.turns.editing import edit_user_message
 from ...chat.turns.turn import TurnRequest
@@ -145,7 +145,7 @@ def regenerate(
             may_wait=True,
             answers_again=_read_number(message_id),
         ),
-        find_abort(request),
+        find_abort(),
     )
     return stream_response(watch)
 
