@@ -44,8 +44,6 @@ def read_comment(name: str, value: Any) -> str:
 
 
 class RunOwnerSchema(RequestSchema):
-    """The owner of a run."""
-
     username = optional_text(
         "The username of the session. If omitted, the run must have been started with this API "
         "key.",

@@ -90,8 +90,6 @@ _CANCELLED = object_schema(
 
 
 class RunAgentInputSchema(RequestSchema):
-    """A run of AG-UI. Unknown fields are ignored."""
-
     carries_message = True
 
     @ma.pre_load

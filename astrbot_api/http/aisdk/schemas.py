@@ -60,8 +60,6 @@ class _ConfigName(Text):
 
 
 class ResumeQuerySchema(RequestSchema):
-    """Query of a resumed chat."""
-
     username = optional_text(
         "The session's username. Without it, the turn must belong to this key.",
         "alice", max_chars="max_username_chars",
@@ -69,8 +67,6 @@ class ResumeQuerySchema(RequestSchema):
 
 
 class UIChatSchema(RequestSchema):
-    """A conversation of the AI SDK. Unknown fields are ignored."""
-
     carries_message = True
 
     id = optional_text(

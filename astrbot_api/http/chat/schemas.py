@@ -45,8 +45,6 @@ MESSAGE: dict[str, Any] = {
 
 
 class ChatRequestSchema(RequestSchema):
-    """Request for a turn. Unknown fields are ignored."""
-
     carries_message = True
 
     username = Username()
@@ -112,8 +110,6 @@ _RUN = (
 
 
 class FinishedTurnSchema(ma.Schema):
-    """A finished turn."""
-
     session_id = text(*_SESSION)
     run_id = text(*_RUN)
     message = text("Text of the whole answer.", "Hello! How can I help you?")
@@ -141,8 +137,6 @@ class FinishedTurnSchema(ma.Schema):
 
 
 class BegunTurnSchema(ma.Schema):
-    """A turn that has started."""
-
     session_id = text(*_SESSION)
     run_id = text(*_RUN)
     user_message = mapping(

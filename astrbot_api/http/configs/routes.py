@@ -33,8 +33,6 @@ class ConfigSchema(ma.Schema):
 
 
 class ConfigListSchema(ma.Schema):
-    """All configs."""
-
     configs = list_of(ConfigSchema, "All configs. The default one is last.")
     info_list = list_of(
         ConfigSchema,

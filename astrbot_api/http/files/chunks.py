@@ -66,8 +66,6 @@ class BeginUploadSchema(RequestSchema):
 
 
 class UploadIdSchema(RequestSchema):
-    """The body that names an upload."""
-
     upload_id = request_field(
         ma.fields.String,
         *_UPLOAD_ID,
@@ -77,24 +75,18 @@ class UploadIdSchema(RequestSchema):
 
 
 class BegunUploadSchema(ma.Schema):
-    """The id and the chunks of a new upload."""
-
     upload_id = text(*_UPLOAD_ID)
     chunk_size = number("Size of each chunk except the last, in bytes.", CHUNK_BYTES)
     total_chunks = number("Number of chunks.", 100)
 
 
 class ChunkSchema(ma.Schema):
-    """The progress after a chunk was stored."""
-
     received = number("Number of chunks received.", 1)
     total = number("Number of chunks.", 100)
     chunk_index = number("The number of this chunk.", 0)
 
 
 class UploadStatusSchema(ma.Schema):
-    """The progress of an upload."""
-
     received_chunks = ma.fields.List(
         ma.fields.Integer(),
         metadata={"description": "The numbers of the chunks received.", "example": [0, 1]},

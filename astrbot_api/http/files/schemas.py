@@ -37,8 +37,6 @@ UPLOAD_BODY = multipart_body(
 
 
 class UploadSchema(ma.Schema):
-    """The attachment that an upload created."""
-
     attachment_id = text(*ATTACHMENT_ID)
     filename = text("The uploaded file's name, without directories.", "dot.png")
     type = text(
@@ -52,8 +50,6 @@ class UploadSchema(ma.Schema):
 
 
 class AttachmentSchema(UploadSchema):
-    """The metadata of an attachment."""
-
     mime_type = text("The media type, detected from the bytes.", "image/png")
     size_bytes = number("The size in bytes.", 70)
     sha256 = text(
@@ -64,14 +60,10 @@ class AttachmentSchema(UploadSchema):
 
 
 class DeletedSchema(ma.Schema):
-    """The deleted attachment."""
-
     attachment_id = text(*ATTACHMENT_ID)
 
 
 class AttachmentQuerySchema(RequestSchema):
-    """The query of a download."""
-
     attachment_id = request_field(
         ma.fields.String,
         *ATTACHMENT_ID,
@@ -80,8 +72,6 @@ class AttachmentQuerySchema(RequestSchema):
 
 
 class StoredNameQuerySchema(RequestSchema):
-    """The query of a download by name."""
-
     filename = request_field(
         ma.fields.String,
         "The `stored_filename` from the response to the upload.",
@@ -91,14 +81,10 @@ class StoredNameQuerySchema(RequestSchema):
 
 
 class DeleteQuerySchema(RequestSchema):
-    """The query of a deletion."""
-
     force = query_flag("Delete the attachment even if a stored message uses it.")
 
 
 class ThumbnailQuerySchema(RequestSchema):
-    """The query of a thumbnail."""
-
     size = request_field(
         ma.fields.Integer,
         "The longer side in pixels, rounded up to 64, 128, 256, 512 or 1024.",

@@ -41,14 +41,10 @@ _UMO = {
 
 
 class BotListSchema(ma.Schema):
-    """The configured bots."""
-
     bot_ids = text_list("The ids, as used in a UMO.", ["tg"])
 
 
 class ImMessageSchema(RequestSchema):
-    """A proactive message."""
-
     carries_message = True
 
     umo = ma.fields.Raw(metadata=_UMO)
@@ -102,8 +98,6 @@ class SentSchema(ma.Schema):
 
 
 class DeliverySchema(ma.Schema):
-    """The state of a delivery."""
-
     delivery_id = text(*_DELIVERY_ID)
     umo = text("The target (UMO).", "tg:FriendMessage:1001")
     status = ma.fields.String(metadata=_STATUS)

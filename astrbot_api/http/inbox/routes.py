@@ -33,8 +33,6 @@ _EXAMPLE = (
 
 
 class InboxQuerySchema(RequestSchema):
-    """The query of an inbox."""
-
     username = optional_username()
     after = Cursor(AFTER)
 

@@ -21,8 +21,6 @@ def _limit(description: str, example: int) -> ma.fields.Raw:
 
 
 class SessionKeyRequestSchema(RequestSchema):
-    """The body of a request for a session key."""
-
     username = required_text("The only username that the key may use.", "alice",
         max_chars="max_username_chars",
     )  # fmt: skip
@@ -63,8 +61,6 @@ class SessionKeyRequestSchema(RequestSchema):
 
 
 class SessionKeySchema(ma.Schema):
-    """A new session key."""
-
     key_id = text(*_KEY_ID)
     api_key = text("The key. It is shown only once.", "abk_8Jd0…")
     scopes = text_list("The key's scopes.", ["chat"])
@@ -73,8 +69,6 @@ class SessionKeySchema(ma.Schema):
 
 
 class UsedSchema(ma.Schema):
-    """The usage of a key."""
-
     turns_today = number("Turns that ended today (UTC).", 3)
     tokens_today = number("Tokens used today (UTC).", 812)
     turns = number("Total number of turns.", 3)
@@ -87,8 +81,6 @@ class UsedSchema(ma.Schema):
 
 
 class SelfSchema(ma.Schema):
-    """The caller's key, its limits and its usage."""
-
     key_id = text(*_KEY_ID)
     name = text("The name that the server's owner chose.", "shop")
     key_prefix = text("The first characters of the key.", "abk_8Jd0u2Xq")

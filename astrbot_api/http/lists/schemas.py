@@ -19,14 +19,10 @@ from ..schemas import (
 
 
 class StartTimeSchema(ma.Schema):
-    """The start time of the server."""
-
     start_time = number("The start time as a Unix timestamp in seconds.", 1795828205)
 
 
 class VersionsSchema(ma.Schema):
-    """The versions of the API and the server."""
-
     astrbot_version = text("The AstrBot version whose API this server implements.", "4.29.3")
     astrbot_code_version = text("The same version.", "4.29.3")
     webui_version = text("The same version, with the prefix `v`.", "v4.29.3")
@@ -54,8 +50,6 @@ class ProviderSchema(ma.Schema):
 
 
 class ProviderListSchema(ma.Schema):
-    """All providers."""
-
     providers = list_of(ProviderSchema, "The providers of all configs that the key may use.")
     model_metadata = mapping("Always empty.", {})
 
@@ -67,8 +61,6 @@ class ProviderSourceListSchema(ma.Schema):
 
 
 class ProfileSchema(ma.Schema):
-    """A config."""
-
     id = text("The id for `config_id` of chat.", "default")
     name = text("The name for `config_name` of chat.", "default")
     path = text(
@@ -77,8 +69,6 @@ class ProfileSchema(ma.Schema):
 
 
 class ProfileListSchema(ma.Schema):
-    """All configs."""
-
     info_list = list_of(ProfileSchema, "All configs. The default one is last.")
 
 
@@ -90,8 +80,6 @@ class PersonaSchema(ma.Schema):
 
 
 class PluginSchema(ma.Schema):
-    """A plugin."""
-
     name = text("The plugin's name.", "builtin")
     version = text("The plugin's version, or empty if it is unknown.", "0.1.0")
     desc = text("A short description.", "Tools and commands of this server.")
@@ -104,8 +92,6 @@ def _text_filter(description: str, example: str) -> ma.fields.String:
 
 
 class ConversationQuerySchema(RequestSchema):
-    """The query of the list of conversations."""
-
     page = request_field(PageNumber, "The page number.", 1, load_default=1)
     page_size = request_field(
         PageNumber,
@@ -146,8 +132,6 @@ class ConversationSchema(ma.Schema):
 
 
 class ConversationPageSchema(ma.Schema):
-    """A page of conversations."""
-
     conversations = list_of(ConversationSchema, "The conversations, most recently used first.")
     pagination = mapping(
         "The position of the page.",

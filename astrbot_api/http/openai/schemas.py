@@ -146,8 +146,6 @@ _JSON_FORMAT = object_schema(
 
 
 class CompletionRequestSchema(RequestSchema):
-    """Request for a chat completion. Unknown fields are ignored."""
-
     carries_message = True
 
     model = required_text("Id or name of a config.", "default")
@@ -287,8 +285,6 @@ class ModelListSchema(ma.Schema):
 
 
 class ChoiceSchema(ma.Schema):
-    """The answer of a chat completion."""
-
     index = number("Always 0.", 0)
     message = mapping(
         "`role` and `content`. Also `tool_calls` for calls of the client's tools, "
@@ -299,8 +295,6 @@ class ChoiceSchema(ma.Schema):
 
 
 class CompletionSchema(ma.Schema):
-    """A chat completion."""
-
     id = text(
         "The id: `chatcmpl-` and the run's id.", "chatcmpl-7254cd9a-814f-498e-a202-2c1777b1bd2d"
     )
@@ -316,8 +310,6 @@ class CompletionSchema(ma.Schema):
 
 
 class OpenAIFaultSchema(ma.Schema):
-    """Details of an error."""
-
     message = text("The error, and what to do about it.", "no")
     type = text("Type of the error.", "invalid_request_error")
     param = text("Always `null`.", None, none=True)

@@ -110,8 +110,6 @@ def _username() -> Text:
 
 
 class OpenAIResponseRequestSchema(RequestSchema):
-    """Request for a response. Unknown fields are ignored."""
-
     carries_message = True
 
     model = required_text("Id or name of a config.", "default")
@@ -198,8 +196,6 @@ class OpenAIResponseRequestSchema(RequestSchema):
 
 
 class OpenAICompactRequestSchema(RequestSchema):
-    """Request to compact a conversation. Unknown fields are ignored."""
-
     carries_message = True
 
     model = required_text("Id or name of a config.", "default")
@@ -223,8 +219,6 @@ class OpenAICompactRequestSchema(RequestSchema):
 
 
 class ResponseQuerySchema(RequestSchema):
-    """Query of a response."""
-
     stream = query_flag("Whether to stream the events.")
     starting_after = request_field(
         ma.fields.Integer,
@@ -236,8 +230,6 @@ class ResponseQuerySchema(RequestSchema):
 
 
 class ItemPageSchema(RequestSchema):
-    """Query of one page of items."""
-
     limit = request_field(
         Limit, "Maximum number of items, clamped to 1 to 100.", 20, maximum=100, load_default=20
     )
@@ -248,14 +240,10 @@ class ItemPageSchema(RequestSchema):
 
 
 class OpenAIConversationRequestSchema(RequestSchema):
-    """Changes to a conversation."""
-
     metadata = _metadata()
 
 
 class OpenAINewConversationSchema(OpenAIConversationRequestSchema):
-    """A new conversation."""
-
     carries_message = True
     user = _username()
     items = any_value(
@@ -265,8 +253,6 @@ class OpenAINewConversationSchema(OpenAIConversationRequestSchema):
 
 
 class OpenAIAddedItemsSchema(RequestSchema):
-    """Items to add to a conversation."""
-
     carries_message = True
 
     items = required_value("Up to 20 items.", [{"role": "user", "content": "Hello"}],

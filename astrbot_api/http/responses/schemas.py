@@ -34,8 +34,6 @@ def _items(description: str) -> ma.fields.List[Any]:
 
 
 class OpenAIItemListSchema(ma.Schema):
-    """A page of items."""
-
     object = text("Always `list`.", "list")
     data = _items("The items.")
     first_id = text("Id of the first item.", None, none=True)
@@ -81,16 +79,12 @@ class OpenAICompactedResponseSchema(ma.Schema):
 
 
 class OpenAIDeletedResponseSchema(ma.Schema):
-    """A deleted response."""
-
     id = text("The id.", RESPONSE_ID)
     object = text("Always `response`.", "response")
     deleted = flag("Always `true`.", True)
 
 
 class OpenAIConversationSchema(ma.Schema):
-    """A conversation."""
-
     id = text("The id: `conv_` and the session's id.", CONVERSATION_ID)
     object = text("Always `conversation`.", "conversation")
     created_at = number("Time of creation, in seconds since 1970.", 1795452257)
@@ -99,8 +93,6 @@ class OpenAIConversationSchema(ma.Schema):
 
 
 class OpenAIDeletedConversationSchema(ma.Schema):
-    """A deleted conversation."""
-
     id = text("The id.", CONVERSATION_ID)
     object = text("Always `conversation.deleted`.", "conversation.deleted")
     deleted = flag("Always `true`.", True)

@@ -33,15 +33,11 @@ class ApprovalSchema(ma.Schema):
 
 
 class DecidedSchema(ma.Schema):
-    """The result of a decision."""
-
     run_id = text("The run's id.", _UUID)
     pending = number("Number of undecided calls of the run. At 0 the run continues.", 0)
 
 
 class RunStateSchema(ma.Schema):
-    """The state and result of a run."""
-
     run_id = text("The run's id.", _UUID)
     session_id = text("The session's id.", "my_session_001")
     status = text(
@@ -67,6 +63,4 @@ class RunStateSchema(ma.Schema):
 
 
 class StopSchema(ma.Schema):
-    """The number of stopped turns."""
-
     stopped_count = number("Number of running and queued turns that were stopped.", 1)

@@ -21,8 +21,6 @@ MAX_MESSAGES = 200
 
 
 class MessageSchema(ma.Schema):
-    """One stored message."""
-
     id = number("The message's number. Later messages have higher numbers.", 42)
     sender_id = text("The sender: a username, or `bot`.", "alice")
     sender_name = text("The sender's name.", "alice")
@@ -46,8 +44,6 @@ class MessageSchema(ma.Schema):
 
 
 class EditedMessageSchema(MessageSchema):
-    """A message after an edit."""
-
     message = ma.fields.Nested(
         MessageSchema,
         metadata={"description": "The same message object, for compatibility with AstrBot."},
@@ -59,8 +55,6 @@ class EditedMessageSchema(MessageSchema):
 
 
 class MessageQuerySchema(RequestSchema):
-    """The query of a page of messages."""
-
     username = optional_username()
     cursor = Cursor()
     limit = request_field(
@@ -73,8 +67,6 @@ class MessageQuerySchema(RequestSchema):
 
 
 class MessagePageSchema(ma.Schema):
-    """One page of messages."""
-
     messages = list_of(MessageSchema, "The messages of the page.")
     next_cursor = number(
         "The `cursor` of the next page, or `null` on the last page.", None, none=True
@@ -82,8 +74,6 @@ class MessagePageSchema(ma.Schema):
 
 
 class MessagePatchSchema(RequestSchema):
-    """The new content of a message."""
-
     carries_message = True
 
     username = optional_username()

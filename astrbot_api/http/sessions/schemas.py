@@ -25,8 +25,6 @@ MAX_BATCH = 500
 
 
 class SessionQuerySchema(RequestSchema):
-    """The query of a list of sessions."""
-
     username = Username()
     page = request_field(
         PageNumber, "The page number, starting at 1. Smaller values count as 1.", 1, load_default=1
@@ -46,8 +44,6 @@ class SessionQuerySchema(RequestSchema):
 
 
 class SessionSchema(ma.Schema):
-    """A session."""
-
     session_id = text("The session's id.", "my_session")
     platform_id = text("The session's platform.", "webchat")
     creator = text("The username that owns the session.", "alice")
@@ -58,8 +54,6 @@ class SessionSchema(ma.Schema):
 
 
 class SessionPageSchema(ma.Schema):
-    """One page of sessions."""
-
     sessions = list_of(SessionSchema, "The sessions of the page.")
     page = number("The page number.", 1)
     page_size = number("Maximum number of sessions per page.", 20)
@@ -67,14 +61,10 @@ class SessionPageSchema(ma.Schema):
 
 
 class OwnerQuerySchema(RequestSchema):
-    """The query of routes that require the session's owner."""
-
     username = optional_username()
 
 
 class SessionDetailQuerySchema(OwnerQuerySchema):
-    """The query of one session."""
-
     history_limit = request_field(
         Limit, "Maximum number of messages in `history`, clamped to 1 to 200. The default is 1000. "
         "Ignored with `page` or `page_size`.", 50,
@@ -105,8 +95,6 @@ class RunSchema(ma.Schema):
 
 
 class NamedSessionSchema(SessionSchema):
-    """A session with its config."""
-
     config_id = text(
         "The session's config, or `null` if it uses the default.", "default", none=True
     )
@@ -136,8 +124,6 @@ class SessionDetailSchema(NamedSessionSchema):
 
 
 class NewSessionQuerySchema(OwnerQuerySchema):
-    """The query of a new session."""
-
     platform_id = ma.fields.String(
         load_default="webchat",
         validate=ma.validate.OneOf(
@@ -164,14 +150,10 @@ class NewSessionSchema(OwnerQuerySchema):
 
 
 class SessionPatchSchema(OwnerQuerySchema):
-    """The changes to a session."""
-
     display_name = _display_name(required=True)
 
 
 class BatchDeleteSchema(OwnerQuerySchema):
-    """The sessions to delete."""
-
     session_ids = BoundedList(
         ma.fields.String(error_messages={"invalid": "session_ids must be a list of strings"}),
         required=True,
@@ -185,8 +167,6 @@ class BatchDeleteSchema(OwnerQuerySchema):
 
 
 class DeletedSessionSchema(ma.Schema):
-    """The deleted session."""
-
     session_id = text("The session's id.", "my_session")
 
 
@@ -198,8 +178,6 @@ class FailedItemSchema(DeletedSessionSchema):
 
 
 class BatchDeletedSchema(ma.Schema):
-    """The results of deleting several sessions."""
-
     deleted_count = number("Number of deleted sessions.", 1)
     failed_count = number("Number of sessions that could not be deleted.", 0)
     failed_items = list_of(

@@ -22,8 +22,6 @@ _TOKEN = "WyJzdXBwb3J0IiwidmlzaXRvci0wYTFiIl0.Jw0"
 
 
 class VisitRequestSchema(RequestSchema):
-    """The body of a visit."""
-
     config_id = required_text("The config of the chat. It must have a `[widget]` table.", "support")
     visitor = optional_text("The `visitor` from the response to an earlier visit.", "")
 
