@@ -7,7 +7,6 @@ cannot both use the last unit of a limit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import peewee
 
@@ -19,41 +18,8 @@ from ..runtime.clock import now_us
 from .files import check_attachments
 from .rules import KeyGuard, KeyRules
 
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """A limit of a key. It counts the key together with its session keys and old secrets.
-
-    :param rule: The rule of the key, or empty.
-    :param setting: The setting for keys without the rule, in lower case, or empty.
-    :param own: Whether a session key also has its own count, for its own rule.
-    :param code: The error code when the limit is exceeded.
-    """
-
-    rule: str
-    setting: str
-    own: bool
-    code: str
-
-
 #: Maximum number of session keys of one key, with those that ended a moment ago.
 MAX_SESSION_KEYS = 10_000
-
-#: All limits of a key; ``tests/api/test_shared_limits.py`` tests each of them.
-LIMITS = (
-    Limit("requests_per_minute", "", own=True, code="rate_limited"),
-    Limit("streams", "", own=True, code="rate_limited"),
-    Limit("turns_per_day", "", own=True, code="budget_exhausted"),
-    Limit("tokens_per_day", "", own=True, code="budget_exhausted"),
-    Limit("max_turns", "", own=True, code="budget_exhausted"),
-    Limit("max_tokens", "", own=True, code="budget_exhausted"),
-    Limit("", "max_runs_per_key", own=False, code="too_many_turns"),
-    Limit("", "max_streams_per_key", own=False, code="too_many_streams"),
-    Limit("upload_bytes", "max_bytes_per_key", own=False, code="quota_exceeded"),
-    Limit("stored_bytes", "max_stored_bytes_per_key", own=False, code="quota_exceeded"),
-    Limit("sessions", "max_sessions_per_key", own=False, code="quota_exceeded"),
-    Limit("growth_bytes", "max_growth_bytes_per_key", own=False, code="rate_limited"),
-)
 
 _DAY_S = 24 * 60 * 60
 
