@@ -19,7 +19,7 @@ from .http.api import build_api
 from .http.checks import ReadinessChecks
 from .http.extensions.sites import add_plugin_sites
 from .http.operations.routes import list_checks
-from .http.state import EXTENSION, HTTP_EXTENSION, AccessLog, Authenticate, HttpState
+from .http.state import EXTENSION, HTTP_EXTENSION, Authenticate, HttpState
 from .http.websocket.sockets import WebSockets
 from .http.widget.macro import make_chat_macro
 from .im.adapter import AdapterModule
@@ -138,7 +138,7 @@ class AstrBotAPI:
             openapi=build_api(app, settings),
             sockets=sockets,
             readiness=ReadinessChecks(list_checks(state)),
-            access_log=AccessLog(logging.getLogger("astrbot_api.access").info),
+            log_request=logging.getLogger("astrbot_api.access").info,
             authenticate=self._authenticate,
         )
         add_plugin_sites(app, state.agents.plugins)

@@ -105,33 +105,20 @@ def rotate_key() -> Response:
 
 
 @blp.post("/revoke")
-def revoke_key() -> Response:
+@newer_blp.post("/<key_id>/revoke")
+def revoke_key(key_id: str = "") -> Response:
     """Revoke a key. All workers reject its next request."""
-    return _end(_read_key_id(read_json_object(request)), "key_revoked", keys.revoke_key)
+    key_id = key_id or _read_key_id(read_json_object(request))
+    _write("key_revoked", lambda db: keys.revoke_key(db, key_id))
+    return ok({})
 
 
 @blp.post("/delete")
-def delete_key() -> Response:
-    """Delete a key. Its data is kept."""
-    return _end(_read_key_id(read_json_object(request)), "key_deleted", keys.delete_key)
-
-
-@newer_blp.post("/<key_id>/revoke")
-def revoke_named_key(key_id: str) -> Response:
-    """Revoke a key. All workers reject its next request."""
-    return _end(key_id, "key_revoked", keys.revoke_key)
-
-
 @newer_blp.delete("/<key_id>")
-def delete_named_key(key_id: str) -> Response:
+def delete_key(key_id: str = "") -> Response:
     """Delete a key. Its data is kept."""
-    return _end(key_id, "key_deleted", keys.delete_key)
-
-
-def _end(
-    key_id: str, action: str, job: Callable[[peewee.Database, str], dict[str, Any] | None]
-) -> Response:
-    _write(action, lambda db: job(db, key_id))
+    key_id = key_id or _read_key_id(read_json_object(request))
+    _write("key_deleted", lambda db: keys.delete_key(db, key_id))
     return ok({})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -12,15 +13,15 @@ from ..runtime.logs import format_time, hide_keys
 from ..runtime.tracing import current_span
 from ..state import AppState
 from .auth import CALLER_KEY
-from .state import AccessLog
 
 #: Environ key of the time at which the request began.
 STARTED_KEY = "astrbot_api.started"
 
 
 def log_request(
-    request: Request, response: Response, state: AppState, access_log: AccessLog, request_id: str
-) -> None:
+    request: Request, response: Response, state: AppState, write: Callable[[str], None],
+    request_id: str,
+) -> None:  # fmt: skip
     """Log method, path, status, milliseconds to the response headers, key prefix and request id.
 
     A stream is logged when it begins. The run logs its end.
@@ -45,12 +46,12 @@ def log_request(
             line["key_prefix"] = caller.key_prefix
         if state.worker.tracing.on:
             line["trace_id"] = current_span().trace_id
-        access_log.write(orjson.dumps(line, default=ascii).decode())
+        write(orjson.dumps(line, default=ascii).decode())
         return
     if not path.isascii() or not path.isprintable() or " " in path:
         # The caller chooses the path, so it must not be able to forge a field or a line.
         path = path.encode("unicode_escape").decode().replace(" ", "%20")
-    access_log.write(
+    write(
         f"request method={request.method} path={path} status={response.status_code}"
         f" ms={took_s * 1000:.1f}"
         f" key={caller.key_prefix if caller else '-'} id={request_id}"

@@ -45,7 +45,7 @@ class JsonParser(FlaskParser):
 
     def handle_error(self, error: ma.ValidationError, *args: Any, **kwargs: Any) -> NoReturn:
         """Raise the first validation message, which names its field."""
-        message = _first_message(error.messages)
+        message = first_message(error.messages)
         code = "missing_field" if message.startswith("Missing key: ") else "invalid_request"
         raise ApiError(code, message) from error
 
@@ -186,7 +186,7 @@ def _describe_errors(codes: tuple[str, ...], schema: ma.Schema | None = None) ->
     }
 
 
-def _first_message(messages: Any) -> str:
+def first_message(messages: Any) -> str:
     """Return the first text of nested marshmallow messages, with the name of its field."""
     field = ""
     while not isinstance(messages, str):

@@ -78,7 +78,7 @@ def _finish(cors: Cors | None, response: Response) -> Response:
     caller = now.environ.get(CALLER_KEY)
     if caller is not None:
         _count_use(caller, response, state)
-    log_request(now, response, state, get_http_state(app).access_log, request_id)
+    log_request(now, response, state, get_http_state(app).log_request, request_id)
     _end_span(now, response, request_id, "" if caller is None else caller.key_prefix)
     drain_later(now, response)
     return response

@@ -25,20 +25,11 @@ Authenticate = Callable[[Request], HostUser | None]
 
 
 @dataclass(slots=True)
-class AccessLog:
-    """The access log.
-
-    :param write: Called with one line for each request, without a line break. The server that runs
-        the application may replace it.
-    """
-
-    write: Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
 class HttpState:
     """State that only the HTTP layer uses.
 
+    :param log_request: Called with the line of each request, without a line break. The server that
+        runs the application may replace it.
     :param authenticate: The application's own authentication, or None if every caller
         needs a key.
     """
@@ -46,7 +37,7 @@ class HttpState:
     openapi: OpenapiDocuments
     sockets: WebSockets
     readiness: ReadinessChecks
-    access_log: AccessLog
+    log_request: Callable[[str], None]
     authenticate: Authenticate | None
     #: Unix time at which the application was created.
     started_at: float = field(default_factory=time.time)

@@ -103,4 +103,4 @@ def set_up_logging(worker: Any) -> None:
         log.warning("ASTRBOT_LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR; INFO is used")
     if app is not None:
         buffer = LineBuffer(sys.stderr, stamped=not as_json)
-        get_http_state(app).access_log.write = buffer.write
+        get_http_state(app).log_request = buffer.write

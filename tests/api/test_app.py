@@ -94,7 +94,7 @@ def test_the_access_line_cannot_be_forged_and_holds_no_query(
 ) -> None:
     api = make_api()
     lines: list[str] = []
-    api.http.access_log.write = lines.append
+    api.http.log_request = lines.append
     api.client.get(f"/api/v1/im%20status=200%0Abots?key={api.key}")
     api.client.get("/api/v1/im%20status=200?key=abk_secret")
     assert all("abk_secret" not in line and api.key not in line for line in lines)

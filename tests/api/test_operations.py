@@ -245,7 +245,7 @@ def test_an_embedding_application_chooses_the_paths(tmp_path: Any) -> None:
 def test_a_request_is_one_json_object_in_the_log(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_LOG_FORMAT="json")
     lines: list[str] = []
-    api.http.access_log.write = lines.append
+    api.http.log_request = lines.append
     api.get('/api/v1/im/bots?key=abk_secret"', headers={"X-Request-ID": "r1"})
     api.get("/api/v1/im/bots", headers={"X-Request-ID": "r2"})
     refused, done = (orjson.loads(line) for line in lines)

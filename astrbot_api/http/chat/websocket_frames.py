@@ -11,6 +11,7 @@ from ...errors import ApiError, StorageError
 from ...events import Event
 from ...messages import EMPTY_MESSAGE
 from ...runtime.bounded_json import JsonLimitError, load_json
+from ..blueprint import first_message
 from ..own_runs import DecisionSchema
 from .schemas import ChatRequestSchema
 
@@ -73,11 +74,11 @@ def load_request(frame: dict[str, Any]) -> dict[str, Any]:
     except ma.ValidationError as error:
         wrong = dict(error.messages_dict)
     if "username" in wrong:
-        raise BadFrame("BAD_USER", _first(wrong["username"]))
+        raise BadFrame("BAD_USER", first_message(wrong["username"]))
     if frame.get("message") is None:
         raise BadFrame("INVALID_MESSAGE", "Missing key: message")
     if wrong:
-        raise BadFrame("INVALID_MESSAGE", _first(wrong))
+        raise BadFrame("INVALID_MESSAGE", first_message(wrong))
     if not isinstance(body["message"], (str, list)):
         raise BadFrame("INVALID_MESSAGE", EMPTY_MESSAGE)
     return body
@@ -94,7 +95,7 @@ def load_decision(frame: dict[str, Any]) -> dict[str, Any]:
     try:
         body: dict[str, Any] = _DECISION.load(frame)
     except ma.ValidationError as error:
-        raise BadFrame("INVALID_MESSAGE", _first(error.messages_dict)) from error
+        raise BadFrame("INVALID_MESSAGE", first_message(error.messages_dict)) from error
     return body
 
 
@@ -185,9 +186,3 @@ class UnifiedFrames(ChatFrames):
 def _name(event: Event, run_id: str, message_id: str) -> dict[str, Any]:
     named = {"message_id": message_id} if message_id else {}
     return {"message_id": run_id, **event, **named}
-
-
-def _first(messages: Any) -> str:
-    while not isinstance(messages, str):
-        messages = next(iter(messages.values() if isinstance(messages, dict) else messages))
-    return messages

@@ -21,14 +21,19 @@ blp = ApiBlueprint(
 )
 
 
-class ConfigSchema(ma.Schema):
-    """A config, which defines an agent."""
+class ProfileSchema(ma.Schema):
+    """A config, under its name in newer AstrBot versions."""
 
     id = text("The id for `config_id` of chat.", "default")
     name = text("The name for `config_name` of chat.", "default")
     path = text(
         "The config's file, relative to the server's data directory.", "configs/default.toml"
     )
+
+
+class ConfigSchema(ProfileSchema):
+    """A config, which defines an agent."""
+
     is_default = flag("Whether this is the default config.", True)
 
 

@@ -118,7 +118,8 @@ def list_config_profiles() -> Response:
 
     The configs are the same as in GET /configs.
     """
-    return ok({"info_list": _describe_profiles()})
+    found = [{key: one[key] for key in ("id", "name", "path")} for one in describe_configs()]
+    return ok({"info_list": found})
 
 
 @personas.get("/personas", operation_id="listPersonas")
@@ -163,11 +164,6 @@ def list_plugins() -> Response:
     Loaded plugins are marked as `activated`.
     """
     return ok([_describe_plugin(one) for one in get_state().agents.plugins.list_records()])
-
-
-def _describe_profiles() -> list[dict[str, Any]]:
-    """Return the configs that the key may use in the format of newer AstrBot versions."""
-    return [{key: one[key] for key in ("id", "name", "path")} for one in describe_configs()]
 
 
 def _describe_providers() -> list[dict[str, Any]]:

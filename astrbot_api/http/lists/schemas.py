@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import marshmallow as ma
 
+from ..configs.routes import ProfileSchema
 from ..fields import PageNumber, query_flag, request_field
 from ..schemas import (
     RequestSchema,
@@ -58,14 +59,6 @@ class ProviderSourceListSchema(ma.Schema):
     """All providers as sources."""
 
     provider_sources = list_of(ProviderSchema, "The same as `providers`.")
-
-
-class ProfileSchema(ma.Schema):
-    id = text("The id for `config_id` of chat.", "default")
-    name = text("The name for `config_name` of chat.", "default")
-    path = text(
-        "The config's file, relative to the server's data directory.", "configs/default.toml"
-    )
 
 
 class ProfileListSchema(ma.Schema):

@@ -107,21 +107,22 @@ def read_call(value: Any, version: str) -> Call | None:
     :raises RpcError: for an invalid message.
     """
     if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
-        raise RpcError(INVALID_REQUEST, 'a message must be an object with "jsonrpc": "2.0"')
+        raise _wrong('a message must be an object with "jsonrpc": "2.0"')
     method = value.get("method")
     if method is None and ("result" in value or "error" in value):
         return None
     if not isinstance(method, str):
-        raise RpcError(INVALID_REQUEST, "method must be a string")
+        raise _wrong("method must be a string")
     call_id, params = value.get("id"), value.get("params")
     if "id" in value and not is_id(call_id):
-        raise RpcError(
-            INVALID_REQUEST,
-            f"id must be an integer or a string of at most {_MAX_ID_CHARS} characters",
-        )
+        raise _wrong(f"id must be an integer or a string of at most {_MAX_ID_CHARS} characters")
     if not isinstance(params, dict | None):
-        raise RpcError(INVALID_PARAMS, "params must be an object")
+        raise _wrong("params must be an object", INVALID_PARAMS)
     return Call(method, params or {}, call_id, version)
+
+
+def _wrong(message: str, code: int = INVALID_REQUEST) -> RpcError:
+    return RpcError(code, message, status=400)
 
 
 def find_id(value: Any) -> str | int | None:

@@ -143,7 +143,7 @@ def _check_origin() -> None:
 
 
 def _answer_message(value: Any, version: str, username: str) -> Response:
-    call = _read_call(value, version)
+    call = rpc.read_call(value, version)
     if call is None or call.call_id is None:
         _note(call, username)
         return Response(status=202)  # notifications and responses need no answer
@@ -197,7 +197,7 @@ def _answer_batch(values: list[Any], version: str, username: str) -> Response:
         try:
             if number:
                 _check_key()
-            call = _read_call(value, version)
+            call = rpc.read_call(value, version)
             if call is None or call.call_id is None:
                 _note(call, username)
             else:
@@ -212,14 +212,6 @@ def _check_key() -> None:
         require_scope(blp.scope)
     except ApiError as error:
         raise RpcError(rpc.REFUSED, error.message) from error
-
-
-def _read_call(value: Any, version: str) -> Call | None:
-    try:
-        return rpc.read_call(value, version)
-    except RpcError as error:
-        error.status = 400
-        raise
 
 
 def _answer_call(call: Call, username: str, client_key: ClientKey | None) -> Answer:

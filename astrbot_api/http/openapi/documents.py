@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from ...config.settings import Settings
+from ...runtime.lru_cache import LruCache
 from ...runtime.per_process import PerProcess
 from ...runtime.threads import run_native
 from ...translations import LANGUAGES, translate_text
@@ -34,13 +35,6 @@ _NAMED = frozenset(
 _MAX_KEPT = 8
 
 
-class RenderedDocument(NamedTuple):
-    """A document as JSON, and its ETag."""
-
-    body: bytes
-    tag: str
-
-
 class OpenapiDocuments:
     """Builds the document and its translations once, on first use.
 
@@ -61,7 +55,7 @@ class OpenapiDocuments:
             lambda: run_native(lambda: complete_document(make(), settings, scopes))
         )
         self._translated: dict[str, Mapping[str, Any]] = {}
-        self._rendered: dict[tuple[str, str], RenderedDocument] = {}
+        self._rendered = LruCache[tuple[str, str], tuple[bytes, str]](_MAX_KEPT)
 
     def get(self, language: str) -> Mapping[str, Any]:
         """Return the document, without its servers.
@@ -78,8 +72,8 @@ class OpenapiDocuments:
             self._translated[language] = document
         return document
 
-    def render(self, language: str, server_url: str) -> RenderedDocument:
-        """Return the document as JSON. A few results are cached.
+    def render(self, language: str, server_url: str) -> tuple[bytes, str]:
+        """Return the document as JSON, and its ETag. A few results are cached.
 
         :param language: One of :data:`~astrbot_api.translations.LANGUAGES`.
         :param server_url: The base URL of the paths, which depends on the proxy.
@@ -88,10 +82,8 @@ class OpenapiDocuments:
         if rendered is None:
             document = {"openapi": "", "servers": [{"url": server_url}], **self.get(language)}
             body = orjson.dumps(document)
-            rendered = RenderedDocument(body, hashlib.sha256(body).hexdigest()[:32])
-            if len(self._rendered) >= _MAX_KEPT:
-                self._rendered.clear()
-            self._rendered[language, server_url] = rendered
+            tag = hashlib.sha256(body).hexdigest()[:32]
+            rendered = self._rendered.put((language, server_url), (body, tag))
         return rendered
 
 
