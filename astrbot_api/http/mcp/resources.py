@@ -8,7 +8,6 @@ from urllib.parse import parse_qs, quote, unquote
 import orjson
 
 from ...db import message_pages, messages, sessions
-from ...db.sessions import SessionRow
 from ...messages import plain_text
 from ...runtime.clock import to_iso
 from ..auth import get_caller
@@ -69,7 +68,12 @@ def read_resource(call: Call, username: str) -> dict[str, Any]:
     name, before = _read_uri(uri)
     with get_state().db.read() as db:
         session = sessions.find_session(db, name) if name else None
-        if session is None or session.creator != username or not _may_read(session):
+        bound = get_caller().rules.session_id
+        if (
+            session is None
+            or session.creator != username
+            or bound not in (None, session.session_id)
+        ):
             code = INVALID_PARAMS if call.is_stateless else RESOURCE_NOT_FOUND
             raise RpcError(code, "Resource not found", {"uri": uri[:1000]})
         rows, more = messages.list_messages_before(
@@ -82,11 +86,6 @@ def read_resource(call: Call, username: str) -> dict[str, Any]:
     }
     text = {"uri": uri, "mimeType": "application/json", "text": orjson.dumps(shown).decode()}
     return call.answer({"contents": [text]}, listed=True)
-
-
-def _may_read(session: SessionRow) -> bool:
-    bound = get_caller().rules.session_id
-    return bound is None or bound == session.session_id
 
 
 def _describe(session: dict[str, Any]) -> dict[str, Any]:

@@ -207,7 +207,8 @@ def _read_context(
             one = replace(one, calls=_read_calls(message.get("tool_calls"), at))
             called.update(call["id"] for call in one.calls)
         elif role == "tool":
-            one = replace(one, call_id=_find_call(message, called))
+            call_id = message.get("tool_call_id")
+            one = replace(one, call_id=call_id if call_id in called else "")
         if one.calls or one.call_id or (role in ("user", "assistant") and text.strip()):
             said[at > last].append(one)
     return SuppliedContext("\n\n".join(instructions), said[False], said[True])
@@ -229,12 +230,6 @@ def _read_calls(calls: list[dict[str, Any]] | None, at: int) -> list[dict[str, A
             kept = {"name": name, "arguments": clean_text(arguments)}
             found.append({"id": call["id"], "type": "function", "function": kept})
     return found
-
-
-def _find_call(message: dict[str, Any], called: set[str]) -> str:
-    """Return the id of the call that a message answers, or empty if no message made that call."""
-    call_id = message.get("tool_call_id")
-    return call_id if isinstance(call_id, str) and call_id in called else ""
 
 
 def _read_text(content: Any, where: str, *, is_context: bool = True) -> str:

@@ -51,7 +51,10 @@ def read_parameters(body: Mapping[str, Any]) -> Parameters:
 
     :raises ApiError: ``invalid_request``, with the name of the field.
     """
-    for at, one in enumerate(_list(body, "include")):
+    included = [] if body.get("include") is None else body["include"]
+    if not isinstance(included, list) or len(included) > 100:
+        raise refuse("include must be a list of at most 100 values")
+    for at, one in enumerate(included):
         if one not in INCLUDED:
             raise refuse(f"include[{at}] is not supported: leave it out")
     fields = read_passed(body, _PASSED)
@@ -164,13 +167,4 @@ def read_object(body: Mapping[str, Any], name: str, where: str = "") -> Mapping[
         return {}
     if not isinstance(value, dict):
         raise refuse(f"{where}{name} must be an object")
-    return value
-
-
-def _list(body: Mapping[str, Any], name: str) -> list[Any]:
-    value = body.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list) or len(value) > 100:
-        raise refuse(f"{name} must be a list of at most 100 values")
     return value

@@ -72,19 +72,18 @@ def get_conversation(conversation_id: str) -> ConversationRow:
     return row
 
 
-def get_item(item_id: str, session: int | None = None) -> tuple[EntryRow, dict[str, Any]]:
-    """Return an item that the caller may access, and its entry.
+def get_item(item_id: str, session: int) -> tuple[EntryRow, dict[str, Any]]:
+    """Return an item of a session that the caller may access, and its entry.
 
-    :param session: Number of the only session to search, or None for all sessions. With None, an
-        item is also found under the higher number that it had before a rewind.
+    :param session: Number of the session.
     :raises ApiError: ``item_not_found``.
     """
     parsed = items.parse_item_id(item_id)
     entry = find_own_entry(parsed[0]) if parsed else None
-    if entry is not None and session in (None, entry.session):
-        item = _choose_item(list_entry(entry), item_id, exactly=session is not None)
-        if item is not None:
-            return entry, item
+    if entry is not None and entry.session == session:
+        for item in list_entry(entry):
+            if item["id"] == item_id:
+                return entry, item
     raise _item_not_found(item_id)
 
 
@@ -118,27 +117,23 @@ class ItemFinder:
                 f"input refers to items of responses with more than {self._max_bytes} bytes in "
                 "total; continue with previous_response_id, or refer to fewer"
             )
-        item = _choose_item(found, item_id, exactly=False)
+        item = _choose_item(found, item_id)
         if item is None:
             raise _item_not_found(item_id)
         return item
 
 
-def _choose_item(
-    found: list[dict[str, Any]], item_id: str, *, exactly: bool
-) -> dict[str, Any] | None:
+def _choose_item(found: list[dict[str, Any]], item_id: str) -> dict[str, Any] | None:
     """Return the item with an id from the items of its entry.
 
-    :param exactly: Whether the number must match exactly; otherwise see :func:`get_item`.
+    An item is also found under the higher number that it had before a rewind.
     """
     for item in found:
         if item["id"] == item_id:
             return item
     # Ids of the same kind and entry have the same length, so they compare by number.
     near = [one for one in found if one["id"][:-4] == item_id[:-4] and one["id"] < item_id]
-    if not exactly and near and int(item_id[-4:], 16) > items.OUTPUT_FROM:
-        return near[-1]
-    return None
+    return near[-1] if near and int(item_id[-4:], 16) > items.OUTPUT_FROM else None
 
 
 def _item_not_found(item_id: str) -> ApiError:
