@@ -103,23 +103,45 @@ class Parts:
     tracer_provider: Any = None
 
 
-@dataclass(frozen=True, slots=True)
 class _Base:
     """Objects that several areas use."""
 
-    settings: Settings
-    parts: Parts
-    store: Store
-    worker: WorkerArea
-    bots: Bots
-    webhooks: WebhookFile
-    announcer: Announcer
-    quotas: Quotas
-    files: Attachments
-    agents: AgentArea
-    outbox: Outbox
-    board: Board
-    pusher: Pusher
+    def __init__(self, settings: Settings, parts: Parts) -> None:
+        try:
+            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"ASTRBOT_DATA_DIR: cannot make the folder: {error}") from error
+        self.settings, self.parts = settings, parts
+        configs = ConfigFiles(settings.data_dir)
+        configs.load_all()
+        self.bots = Bots(settings.data_dir, AdapterTypes(parts.adapters))
+        self.bots.load()
+        self.webhooks = WebhookFile(settings.data_dir)
+        self.webhooks.load()
+        self.announcer = Announcer(self.webhooks, self.bots.http)
+        self.store = store = open_store(settings)
+        store.upgrade()
+        if settings.admin_password and settings.owner_access != "off":
+            create_first_owner(settings, store)
+        self.worker = worker = _build_worker(settings, store, parts)
+        self.quotas = Quotas(settings, store, worker.metrics)
+        self.files = Attachments(settings, store, metrics=worker.metrics, quotas=self.quotas)
+        self.files.remove_stale_uploads()
+        self.outbox = Outbox(
+            settings, store, worker.lease, worker.signals,
+            send_message=Sender(store, self.bots, self.files).send, send_event=self.announcer.send,
+            on_failed=self.announcer.delivery_failed, on_settled=worker.metrics.note_delivery,
+            tracing=worker.tracing,
+        )  # fmt: skip
+        self.board = Board(store, worker.signals)
+        self.agents = AgentArea(
+            configs=configs,
+            providers=Providers(parts.providers),
+            plugins=_load_plugins(settings, configs, store, parts, self.quotas),
+            mcp=McpTools(configs.list_configs, settings.mcp_socket),
+            upstreams=Upstreams(HostSlots(settings.data_dir / "upstream"), self.files),
+        )
+        self.pusher = Pusher(self.board, self.announcer, self.quotas)
 
 
 def build_state(settings: Settings, parts: Parts) -> AppState:
@@ -129,7 +151,7 @@ def build_state(settings: Settings, parts: Parts) -> AppState:
 
     :raises SettingsError: if a setting or configuration file is wrong.
     """
-    base = _build_base(settings, parts)
+    base = _Base(settings, parts)
     store, worker, files = base.store, base.worker, base.files
     chat = _build_chat(base)
     state = AppState(
@@ -153,56 +175,6 @@ def build_state(settings: Settings, parts: Parts) -> AppState:
     )
     add_chores(state)
     return state
-
-
-def _build_base(settings: Settings, parts: Parts) -> _Base:
-    try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(f"ASTRBOT_DATA_DIR: cannot make the folder: {error}") from error
-    configs = ConfigFiles(settings.data_dir)
-    configs.load_all()
-    bots = Bots(settings.data_dir, AdapterTypes(parts.adapters))
-    bots.load()
-    webhooks = WebhookFile(settings.data_dir)
-    webhooks.load()
-    announcer = Announcer(webhooks, bots.http)
-    store = open_store(settings)
-    store.upgrade()
-    if settings.admin_password and settings.owner_access != "off":
-        create_first_owner(settings, store)
-    worker = _build_worker(settings, store, parts)
-    quotas = Quotas(settings, store, worker.metrics)
-    files = Attachments(settings, store, metrics=worker.metrics, quotas=quotas)
-    files.remove_stale_uploads()
-    outbox = Outbox(
-        settings, store, worker.lease, worker.signals,
-        send_message=Sender(store, bots, files).send, send_event=announcer.send,
-        on_failed=announcer.delivery_failed, on_settled=worker.metrics.note_delivery,
-        tracing=worker.tracing,
-    )  # fmt: skip
-    board = Board(store, worker.signals)
-    return _Base(
-        settings=settings,
-        parts=parts,
-        store=store,
-        worker=worker,
-        bots=bots,
-        webhooks=webhooks,
-        announcer=announcer,
-        quotas=quotas,
-        files=files,
-        agents=AgentArea(
-            configs=configs,
-            providers=Providers(parts.providers),
-            plugins=_load_plugins(settings, configs, store, parts, quotas),
-            mcp=McpTools(configs.list_configs, settings.mcp_socket),
-            upstreams=Upstreams(HostSlots(settings.data_dir / "upstream"), files),
-        ),
-        outbox=outbox,
-        board=board,
-        pusher=Pusher(board, announcer, quotas),
-    )
 
 
 def _build_worker(settings: Settings, store: Store, parts: Parts) -> WorkerArea:

@@ -14,7 +14,7 @@ from ..db.approvals import LISTED_ARGS_CHARS, PendingCall
 from ..errors import ApiError, refuse
 from ..http.envelope import ok
 from ..http.json_body import read_json_object
-from ..http.own_runs import check_owner_decides, read_comment
+from ..http.own_runs import check_owner_decides, find_call, read_comment
 from ..http.state import get_state
 from ..runtime.clock import to_iso
 from .access import MAX_NUMBER, AdminBlueprint, get_address, get_owner
@@ -49,7 +49,7 @@ def list_approvals() -> Response:
 @blp.get("/arguments")
 def get_arguments() -> Response:
     """Return the complete arguments of a call, as JSON text."""
-    _, args = _find(request.args.get("id", ""))
+    _, args = find_call(request.args.get("id", ""))
     return ok({"arguments": _indent(args)})
 
 
@@ -63,30 +63,18 @@ def decide_approval() -> Response:
     if body.get("decision") not in ("approve", "reject"):
         raise refuse("decision must be approve or reject")
     comment = read_comment("comment", body.get("comment"))
-    run_id, _ = _find(approval_id)
+    run_id, _ = find_call(approval_id)
     state = get_state()
     with state.db.read() as db:
         run = runs.find_run(db, run_id)
     if run is None:
-        raise _not_found(approval_id)
+        raise ApiError("approval_not_found", f"approval not found: {approval_id[:100]}")
     check_owner_decides(run.creator, get_owner())
     verdict = Verdict(
         body["decision"] == "approve", comment=comment.strip(), actor=get_owner(),
         address=get_address(),
     )  # fmt: skip
     return ok({"pending": state.chat.decisions.decide(run, approval_id, verdict).left})
-
-
-def _find(approval_id: str) -> tuple[str, str]:
-    with get_state().db.read() as db:
-        found = approvals.find_call(db, approval_id[:_MAX_ID_CHARS])
-    if found is None:
-        raise _not_found(approval_id)
-    return found
-
-
-def _not_found(approval_id: str) -> ApiError:
-    return ApiError("approval_not_found", f"approval not found: {approval_id[:100]}")
 
 
 def _read_cursor(text: str) -> tuple[int, str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -141,11 +142,5 @@ def _create_plugin(data_dir: Path, name: str) -> Path:
         text = (files("astrbot_api.plugins") / "template" / f"{file}.txt").read_text(
             encoding="utf-8"
         )
-        (folder / file).write_text(_fill(text, values), encoding="utf-8")
+        (folder / file).write_text(Template(text).substitute(values), encoding="utf-8")
     return folder
-
-
-def _fill(text: str, values: dict[str, str]) -> str:
-    for name, value in values.items():
-        text = text.replace(f"${name}", value)
-    return text

@@ -13,9 +13,9 @@ from ..chat.watching.watch import Watch
 from ..db import approvals, runs
 from ..db.approvals import ApprovalRow
 from ..db.runs import RunRow
-from ..errors import ApiError, refuse
+from ..errors import refuse
 from .auth import get_holder
-from .own_runs import find_run_to_decide, make_verdict
+from .own_runs import find_call, find_run_to_decide, make_verdict
 from .sse import find_abort
 from .state import get_state
 from .usernames import get_bound_username
@@ -76,16 +76,12 @@ def decide(answers: Sequence[Answer], username: str) -> RunRow:
     """
     if len(answers) > MAX_ANSWERS:  # one transaction decides them all
         raise refuse(f"the request answers {len(answers)} calls; at most {MAX_ANSWERS} are allowed")
-    state = get_state()
-    with state.db.read() as db:
-        found = approvals.find_call(db, answers[0].approval_id[:_MAX_ID_CHARS])
-    if found is None:
-        raise ApiError("approval_not_found", f"approval not found: {answers[0].approval_id[:100]}")
-    run = find_run_to_decide(found[0], username or get_bound_username())
+    run_id, _ = find_call(answers[0].approval_id)
+    run = find_run_to_decide(run_id, username or get_bound_username())
     verdicts = {
         one.approval_id[:_MAX_ID_CHARS]: _make_verdict(run, one) for one in reversed(answers)
     }
-    state.chat.decisions.decide_all(run, verdicts, again=True)
+    get_state().chat.decisions.decide_all(run, verdicts, again=True)
     return run
 
 

@@ -11,7 +11,7 @@ from flask import request
 
 from ..chat.resuming.deciding import Verdict
 from ..chat.turns.waiting import Decided
-from ..db import runs
+from ..db import approvals, runs
 from ..db.runs import RunRow
 from ..errors import ApiError, refuse
 from ..messages import check_text
@@ -82,9 +82,7 @@ def find_own_run(run_id: str, username: str | None) -> RunRow:
         ``username_reserved``.
     """
     username = find_sent_username(username)
-    run = _find_run(run_id)
-    if run is None or (not username and run.key_id != get_caller().key_id):
-        raise _run_not_found(run_id)
+    run = _get_run(run_id, None if username else get_caller().key_id)
     if username and run.creator != username:
         raise ApiError("session_of_another_user", "session_id belongs to another username")
     rules = get_caller().rules
@@ -93,13 +91,13 @@ def find_own_run(run_id: str, username: str | None) -> RunRow:
     return run
 
 
-def _find_run(run_id: str) -> RunRow | None:
+def _get_run(run_id: str, key_id: str | None = None) -> RunRow:
+    """Return a run, which this key must have started if a key is given."""
     with get_state().db.read() as db:
-        return runs.find_run(db, run_id[:_MAX_ID_CHARS])
-
-
-def _run_not_found(run_id: str) -> ApiError:
-    return ApiError("run_not_found", f"run not found: {run_id[:_MAX_ID_CHARS]}")
+        run = runs.find_run(db, run_id[:_MAX_ID_CHARS])
+    if run is None or key_id not in (None, run.key_id):
+        raise ApiError("run_not_found", f"run not found: {run_id[:_MAX_ID_CHARS]}")
+    return run
 
 
 def find_sent_username(sent: str | None) -> str:
@@ -117,9 +115,7 @@ def find_run_to_decide(run_id: str, username: str | None) -> RunRow:
     """
     if not get_caller().is_owner:
         return find_own_run(run_id, username)
-    run = _find_run(run_id)
-    if run is None:
-        raise _run_not_found(run_id)
+    run = _get_run(run_id)
     check_owner_decides(run.creator, get_bound_username())
     return run
 
@@ -134,6 +130,18 @@ def check_owner_decides(creator: str, owner: str) -> None:
             "key_restricted",
             "the owner may decide for other users only with ASTRBOT_OWNER_APPROVES=1",
         )
+
+
+def find_call(approval_id: str) -> tuple[str, str]:
+    """Return the run's id and the arguments of a call that waits or waited for an approval.
+
+    :raises ApiError: ``approval_not_found``.
+    """
+    with get_state().db.read() as db:
+        found = approvals.find_call(db, approval_id[:_MAX_ID_CHARS])
+    if found is None:
+        raise ApiError("approval_not_found", f"approval not found: {approval_id[:100]}")
+    return found
 
 
 def decide_as_caller(run: RunRow, approval_id: str, body: Mapping[str, Any]) -> Decided:

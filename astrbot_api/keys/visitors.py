@@ -47,21 +47,14 @@ _UPLOAD_BYTES = 5 * 1024**3
 class Admission:
     """The key and the token of an admitted visitor.
 
-    :param token: Identifies the visitor at the next visit.
+    :param visitor: Token that identifies the visitor at the next visit.
     :param expires_at: ISO 8601, UTC.
     """
 
     api_key: str
     expires_at: str
     username: str
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class _IssuedKey:
-    secret: str
-    expires_at: str
-    entry: AuditEntry | None
+    visitor: str
 
 
 class Visitors:
@@ -96,7 +89,7 @@ class Visitors:
         visitor = self._find_visitor(config.id, token) or f"visitor-{secrets.token_hex(10)}"
         hashed = self._hash(f"{config.id} {name_customer(address)}")
 
-        def job(db: peewee.Database) -> _IssuedKey:
+        def job(db: peewee.Database) -> tuple[str, str, AuditEntry | None]:
             lock_name(db, "visits", hashed)
             lock_name(db, "visitor", visitor)
             turns = _find_rest(widget, visits.read_granted(db, visitor, hashed))
@@ -120,11 +113,11 @@ class Visitors:
                 turns=turns,
             )  # fmt: skip
             entry = key_entry("key_created", made, actor="widget") if made else None
-            return _IssuedKey(secret, row["expires_at"], entry)
+            return secret, row["expires_at"], entry
 
-        given = write_audited(self._store, job, lambda one: one.entry)
+        secret, expires_at, _ = write_audited(self._store, job, lambda made: made[2])
         signed = str(self._signer.dumps([config.id, visitor]))
-        return Admission(given.secret, given.expires_at, visitor, signed)
+        return Admission(secret, expires_at, visitor, signed)
 
     def _find_visitor(self, config_id: str, token: str) -> str | None:
         if not token or len(token) > _MAX_TOKEN_CHARS:

@@ -5,7 +5,6 @@ Source: recorded from AstrBot 4.29.3.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import marshmallow as ma
@@ -31,7 +30,6 @@ _UPLOAD_ID = ("The upload's id, returned by `init`.", "8c30df02-a441-4afd-ba36-6
 
 _WRONG_SIZE = "total_size must be a whole number of at least 1"
 _WRONG_SHA256 = "sha256 must be 64 hexadecimal digits"
-_SHA256 = re.compile("[0-9a-fA-F]{64}")
 
 
 class BeginUploadSchema(RequestSchema):
@@ -60,8 +58,8 @@ class BeginUploadSchema(RequestSchema):
         metadata={
             "description": "The file's SHA-256 in hexadecimal, checked on completion.",
             "example": "bb291bdd4020f5b533ec332c2ab868276007893ebfcdaec5643bf21ac1852653",
-            "pattern": "^([0-9a-fA-F]{64})?$",
         },
+        validate=ma.validate.Regexp("^([0-9a-fA-F]{64})?$", error=_WRONG_SHA256),
     )
 
 
@@ -123,10 +121,8 @@ def begin_upload(body: dict[str, Any]) -> Response:
     survive lost connections and server restarts. `status` lists the chunks received.
     """
     uploads = get_state().uploads
-    sha256 = body["sha256"] or ""
-    if sha256 and not _SHA256.fullmatch(sha256):
-        raise refuse(_WRONG_SHA256)
-    row = uploads.begin(body["filename"] or "file", body["total_size"], sha256, get_sender())
+    sha256, sender = body["sha256"] or "", get_sender()
+    row = uploads.begin(body["filename"] or "file", body["total_size"], sha256, sender)
     return ok(
         {
             "upload_id": row.upload_id,

@@ -160,9 +160,7 @@ def download_file(query: dict[str, Any]) -> Response:
     usernames or a session. `Range`, `If-Range`, `If-None-Match` and `HEAD` are supported.
     Browsers may display images, audio, video and plain text; they save all other files.
     """
-    if not query["attachment_id"].strip():
-        raise ApiError("missing_field", "Missing key: attachment_id")
-    return _send(query["attachment_id"].strip())
+    return _send(query["attachment_id"])
 
 
 @blp.get("/files/content", operation_id="downloadStoredFile")
@@ -177,9 +175,7 @@ def download_stored_file(query: dict[str, Any]) -> Response:
 
     The stored name is the `stored_filename` from the response to the upload.
     """
-    if not query["filename"].strip():
-        raise ApiError("missing_field", "Missing key: filename")
-    return _send(find_attachment_id(query["filename"].strip()))
+    return _send(find_attachment_id(query["filename"]))
 
 
 @blp.get("/files/<attachment_id>/content", operation_id="downloadAttachment")

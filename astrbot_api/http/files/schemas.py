@@ -10,7 +10,7 @@ import marshmallow as ma
 from ...config.settings import ATTACHMENT_TYPES
 from ...db.attachments import AttachmentRow
 from ...runtime.clock import to_iso
-from ..fields import query_flag, request_field
+from ..fields import query_flag, request_field, required_text
 from ..schemas import (
     ATTACHMENT_ID_EXAMPLE,
     RequestSchema,
@@ -64,19 +64,16 @@ class DeletedSchema(ma.Schema):
 
 
 class AttachmentQuerySchema(RequestSchema):
-    attachment_id = request_field(
-        ma.fields.String,
-        *ATTACHMENT_ID,
-        required=True,
+    attachment_id = required_text(
+        *ATTACHMENT_ID, validate=ma.validate.Length(1, error="Missing key: attachment_id")
     )
 
 
 class StoredNameQuerySchema(RequestSchema):
-    filename = request_field(
-        ma.fields.String,
+    filename = required_text(
         "The `stored_filename` from the response to the upload.",
         f"{ATTACHMENT_ID_EXAMPLE}.png",
-        required=True,
+        validate=ma.validate.Length(1, error="Missing key: filename"),
     )
 
 

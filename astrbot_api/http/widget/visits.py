@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import marshmallow as ma
@@ -68,10 +69,7 @@ def open_visit(body: dict[str, Any]) -> Response:
     )
     return ok(
         {
-            "api_key": admission.api_key,
-            "expires_at": admission.expires_at,
-            "username": admission.username,
-            "visitor": admission.token,
+            **asdict(admission),
             "heading": widget.heading,
             "greeting": widget.greeting,
             "suggestions": list(widget.suggestions),
