@@ -10,13 +10,13 @@ from flask import Response, request
 from ..db import audit, keys, keyuse, session_keys, stored
 from ..db import statistics as figures
 from ..db.owners import find_session_end
-from ..errors import ApiError
 from ..http.configs.routes import describe_config
 from ..http.envelope import ok
 from ..http.json_body import read_json_object
 from ..http.state import get_state
 from ..runtime.clock import now_us
-from .access import AdminBlueprint, get_address, get_login, read_cursor
+from .access import AdminBlueprint, get_login, read_cursor
+from .keys import read_key_id, write_key
 
 blp = AdminBlueprint("data", __name__, url_prefix="/admin/data")
 
@@ -111,11 +111,7 @@ def make_console_key() -> Response:
 
     It expires with the owner's login, and has only the scopes that the console needs.
     """
-    body = read_json_object(request)
-    key_id = body.get("key_id")
-    if not isinstance(key_id, str):
-        raise ApiError("missing_field", "Missing key: key_id")
-    login, address = get_login(), get_address()
+    key_id, login = read_key_id(read_json_object(request)), get_login()
 
     def job(db: peewee.Database) -> tuple[dict[str, Any], str] | None:
         ends_at = min(
@@ -126,16 +122,7 @@ def make_console_key() -> Response:
             owner_session=login.session_key,
         )  # fmt: skip
 
-    def describe(made: tuple[dict[str, Any], str] | None) -> audit.AuditEntry | None:
-        detail = f"of {key_id}"
-        return made and audit.key_entry(
-            "console_key_made", made[0], actor=login.name, address=address, detail=detail
-        )
-
-    made = audit.write_audited(get_state().db, job, describe)
-    if made is None:
-        raise ApiError("key_not_found", "API key not found")
-    row, secret = made
+    row, secret = write_key("console_key_made", job, f"of {key_id}")
     return ok({"api_key": secret, "expires_at": row["expires_at"], "scopes": row["scopes"]})
 
 

@@ -9,7 +9,7 @@ import peewee
 from flask import Response, request
 
 from ..db import keys
-from ..db.audit import AuditEntry, key_entry, write_audited
+from ..db.audit import write_key_change
 from ..errors import ApiError, refuse
 from ..http.envelope import ok
 from ..http.json_body import read_json_object
@@ -48,7 +48,7 @@ def create_key() -> Response:
     days = _read_days(body.get("expires_in_days"))
     rules = _read_rules(body)
     owner = get_owner()
-    made = _write(
+    made = write_key(
         "key_created",
         lambda db: keys.create_key(
             db, name, scopes, created_by=owner, expires_in_days=days, rules=rules
@@ -66,7 +66,7 @@ def update_key() -> Response:
     ``rules`` replaces all existing rules; ``null`` removes them.
     """
     body = read_json_object(request)
-    key_id = _read_key_id(body)
+    key_id = read_key_id(body)
     changes: dict[str, Any] = {}
     if "name" in body:
         changes["name"] = _read_name(body)
@@ -83,20 +83,20 @@ def update_key() -> Response:
     def job(db: peewee.Database) -> dict[str, Any] | None:
         return keys.get_key(db, key_id) if keys.update_key(db, key_id, changes) else None
 
-    return ok(_write("key_changed", job, ", ".join(changes)))
+    return ok(write_key("key_changed", job, ", ".join(changes)))
 
 
 @blp.post("/rotate")
 def rotate_key() -> Response:
     """Give a key a new secret. The old one stays valid for ``grace_s`` seconds."""
     body = read_json_object(request)
-    key_id = _read_key_id(body)
+    key_id = read_key_id(body)
     grace_s = body.get("grace_s", 0)
     if isinstance(grace_s, bool) or not isinstance(grace_s, int):
         raise refuse("grace_s must be an integer")
     if not 0 <= grace_s <= _MAX_GRACE_S:
         raise refuse(f"grace_s must be between 0 and {_MAX_GRACE_S}")
-    rotated = _write(
+    rotated = write_key(
         "key_rotated",
         lambda db: keys.rotate_key(db, key_id, grace_s=grace_s),
         f"grace of the old secret {grace_s} s",
@@ -108,8 +108,8 @@ def rotate_key() -> Response:
 @newer_blp.post("/<key_id>/revoke")
 def revoke_key(key_id: str = "") -> Response:
     """Revoke a key. All workers reject its next request."""
-    key_id = key_id or _read_key_id(read_json_object(request))
-    _write("key_revoked", lambda db: keys.revoke_key(db, key_id))
+    key_id = key_id or read_key_id(read_json_object(request))
+    write_key("key_revoked", lambda db: keys.revoke_key(db, key_id))
     return ok({})
 
 
@@ -117,27 +117,20 @@ def revoke_key(key_id: str = "") -> Response:
 @newer_blp.delete("/<key_id>")
 def delete_key(key_id: str = "") -> Response:
     """Delete a key. Its data is kept."""
-    key_id = key_id or _read_key_id(read_json_object(request))
-    _write("key_deleted", lambda db: keys.delete_key(db, key_id))
+    key_id = key_id or read_key_id(read_json_object(request))
+    write_key("key_deleted", lambda db: keys.delete_key(db, key_id))
     return ok({})
 
 
-def _write(action: str, job: Callable[[peewee.Database], T | None], detail: str = "") -> T:
+def write_key(action: str, job: Callable[[peewee.Database], T | None], detail: str = "") -> T:
     """Change a key and add the change to the audit log, in one transaction.
 
-    :param job: Returns the key's row, a tuple that begins with it, or None if the key does not
-        exist.
+    :param job: As in :func:`write_key_change`.
     :raises ApiError: ``key_not_found``.
     """
-    owner, address = get_owner(), get_address()
-
-    def describe(made: Any) -> AuditEntry | None:
-        if made is None:
-            return None
-        row = made[0] if isinstance(made, tuple) else made
-        return key_entry(action, row, actor=owner, address=address, detail=detail)
-
-    made: T | None = write_audited(get_state().db, job, describe)
+    made = write_key_change(
+        get_state().db, action, job, actor=get_owner(), address=get_address(), detail=detail
+    )
     if made is None:
         raise ApiError("key_not_found", "API key not found")
     return made
@@ -202,7 +195,11 @@ def _read_days(value: Any) -> int | None:
     return days
 
 
-def _read_key_id(body: dict[str, Any]) -> str:
+def read_key_id(body: dict[str, Any]) -> str:
+    """Return the id of a key in a body.
+
+    :raises ApiError: ``missing_field`` or ``invalid_request``.
+    """
     key_id = body.get("key_id")
     if not key_id:
         raise ApiError("missing_field", "Missing key: key_id")

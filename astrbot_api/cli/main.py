@@ -16,7 +16,7 @@ import click
 from ..config.loading import list_misspelt
 from ..config.settings import Settings
 from ..db import failures, keys
-from ..db.audit import AuditEntry, key_entry, write_audited
+from ..db.audit import write_key_change
 from ..db.store import open_store
 from ..errors import AstrBotError
 from .admin import admin_group, read_rule_options, rule_options
@@ -140,10 +140,10 @@ def create_key(
         raise click.UsageError("chat:admin requires the chat scope: add --scope chat")
     key, secret = _write(
         settings,
+        "key_created",
         lambda db: keys.create_key(
             db, name, wanted, created_by="cli", expires_in_days=expires_in_days, rules=guard
         ),
-        lambda made: key_entry("key_created", made[0], actor="cli"),
     )
     _show_secret(key, secret, as_json)
 
@@ -197,13 +197,9 @@ def rotate_key(key_id: str, grace_s: int, as_json: bool, settings: Settings) -> 
     """Give a key a new secret. Its id, limits, files and usage are kept."""
     rotated = _write(
         settings,
+        "key_rotated",
         lambda db: keys.rotate_key(db, key_id, grace_s=grace_s),
-        lambda made: (
-            made
-            and key_entry(
-                "key_rotated", made[0], actor="cli", detail=f"grace of the old secret {grace_s} s"
-            )
-        ),
+        f"grace of the old secret {grace_s} s",
     )
     if rotated is None:
         raise click.ClickException(f"there is no valid key with the id {key_id}")
@@ -302,13 +298,9 @@ def doctor(offline: bool, as_json: bool, settings: Settings) -> None:
     sys.exit(any(one.state in ("fail", "warn") for one in findings))
 
 
-def _write(
-    settings: Settings,
-    job: Callable[[Any], Any],
-    describe: Callable[[Any], AuditEntry | None],
-) -> Any:
+def _write(settings: Settings, action: str, job: Callable[[Any], Any], detail: str = "") -> Any:
     with open_database(settings) as store:
-        return write_audited(store, job, describe)
+        return write_key_change(store, action, job, actor="cli", detail=detail)
 
 
 def _change(
@@ -318,8 +310,7 @@ def _change(
     settings: Settings,
     job: Callable[[Any], dict[str, Any] | None],
 ) -> None:
-    action = f"key_{done}"
-    if not _write(settings, job, lambda row: row and key_entry(action, row, actor="cli")):
+    if not _write(settings, f"key_{done}", job):
         raise click.ClickException(f"there is no key with the id {key_id}")
     click.echo(json.dumps({"key_id": key_id, done: True}) if as_json else f"{done}: {key_id}")
 

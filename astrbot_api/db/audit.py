@@ -105,6 +105,27 @@ def write_audited(
     return result
 
 
+def write_key_change(
+    store: Store,
+    action: str,
+    job: Callable[[peewee.Database], T | None],
+    *,
+    actor: str,
+    address: str = "",
+    detail: str = "",
+) -> T | None:
+    """Change a key and audit it in the same transaction; see :func:`write_audited`.
+
+    :param job: Returns the key's row, a tuple that begins with it, or None if nothing changed.
+    """
+
+    def describe(made: Any) -> AuditEntry | None:
+        row = made[0] if isinstance(made, tuple) else made
+        return row and key_entry(action, row, actor=actor, address=address, detail=detail)
+
+    return write_audited(store, job, describe)
+
+
 def list_entries(
     db: peewee.Database, *, before: int | None = None, limit: int = 50
 ) -> list[dict[str, Any]]:
