@@ -17,7 +17,6 @@ from .config.loading import list_misspelt, load_settings
 from .errors import SettingsError
 from .http.api import build_api
 from .http.checks import ReadinessChecks
-from .http.extensions.sites import add_plugin_sites
 from .http.operations.routes import list_checks
 from .http.state import EXTENSION, HTTP_EXTENSION, Authenticate, HttpState
 from .http.websocket.sockets import WebSockets
@@ -141,7 +140,6 @@ class AstrBotAPI:
             log_request=logging.getLogger("astrbot_api.access").info,
             authenticate=self._authenticate,
         )
-        add_plugin_sites(app, state.agents.plugins)
         register_admin(app, settings)
         app.jinja_env.globals.setdefault("astrbot_chat", make_chat_macro(settings.url_prefix))
         return state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from flask import Flask, Request, current_app
 
@@ -41,6 +42,8 @@ class HttpState:
     authenticate: Authenticate | None
     #: Unix time at which the application was created.
     started_at: float = field(default_factory=time.time)
+    #: The site of each plugin's blueprint; see ``extensions/sites.py``.
+    plugin_sites: dict[object, Any] = field(default_factory=dict)
     #: Warnings that were logged already.
     warned: set[str] = field(default_factory=set)
 

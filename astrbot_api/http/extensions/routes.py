@@ -12,7 +12,7 @@ from ..request_body import read_body
 from ..request_hooks import KEEPS_ALLOW_KEY
 from ..state import get_state
 from ..usernames import get_bound_username, get_reach
-from .sites import RouteCaller, get_plugin_sites
+from .sites import RouteCaller, find_site
 
 #: Scope that a key needs for a plugin's views.
 _SCOPE = "plugin"
@@ -31,7 +31,7 @@ def answer_for_plugin(name: str, rest: str = "") -> Response:
 
     :raises ApiError: like every route with a key, ``path_not_found`` or ``body_too_large``.
     """
-    site = get_plugin_sites().find(name)
+    site = find_site(name)
     own = {} if site is None else site.prepare(request.environ)
     if site is None or site.needs_key(own):
         require_scope(_SCOPE)

@@ -21,9 +21,9 @@ from werkzeug.routing import RequestRedirect
 
 from ...errors import ApiError
 from ...keys.caller import Reach
-from ...plugins.registry import Plugins
 from ..envelope import fail
 from ..errors import fail_foreign
+from ..state import get_http_state, get_state
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +31,6 @@ log = logging.getLogger(__name__)
 SLOW_S = 1.0
 
 _PUBLIC = "_astrbot_public"
-
-#: Key of the plugins' views in ``app.extensions``.
-_SITES = "astrbot_api.plugin_sites"
 
 _CALLER_KEY = "astrbot_api.plugin_caller"
 
@@ -181,39 +178,25 @@ class _InContext:
             self._context.run(close)
 
 
-def add_plugin_sites(app: Flask, plugins: Plugins) -> None:
-    """Register the views of an application's plugins."""
-    app.extensions[_SITES] = PluginSites(plugins, app.extensions)
+#: Held while a site is built: Flask runs some of a blueprint's functions only for its first app.
+_BUILDING = threading.Lock()
 
 
-def get_plugin_sites() -> PluginSites:
-    """Return the views of the current application's plugins."""
-    return cast("PluginSites", current_app.extensions[_SITES])
+def find_site(name: str) -> PluginSite | None:
+    """Return the views of a plugin, or None if it is disabled or has none."""
+    record = get_state().agents.plugins.find_record(name)
+    if record is None or not record.started or record.blueprint is None:
+        return None
+    blueprint, sites = record.blueprint, get_http_state().plugin_sites
+    with _BUILDING:
+        if blueprint not in sites:
+            sites[blueprint] = _build_site(name, blueprint)
+        return sites[blueprint]
 
 
-class PluginSites:
-    """The views of all plugins of one application."""
-
-    def __init__(self, plugins: Plugins, extensions: Mapping[str, Any]) -> None:
-        self._plugins = plugins
-        self._extensions = extensions
-        self._lock = threading.Lock()
-        self._sites: dict[object, PluginSite | None] = {}
-
-    def find(self, name: str) -> PluginSite | None:
-        """Return the views of a plugin, or None if it is disabled or has none."""
-        record = self._plugins.find_record(name)
-        if record is None or not record.started or record.blueprint is None:
-            return None
-        blueprint = record.blueprint
-        with self._lock:
-            if blueprint not in self._sites:
-                self._sites[blueprint] = self._build(name, blueprint)
-            return self._sites[blueprint]
-
-    def _build(self, name: str, blueprint: Any) -> PluginSite | None:
-        try:
-            return PluginSite(name, blueprint, self._extensions)
-        except Exception:
-            log.exception("plugin %s serves no requests: Flask rejects its blueprint", name)
-            return None
+def _build_site(name: str, blueprint: Any) -> PluginSite | None:
+    try:
+        return PluginSite(name, blueprint, current_app.extensions)
+    except Exception:
+        log.exception("plugin %s serves no requests: Flask rejects its blueprint", name)
+        return None
