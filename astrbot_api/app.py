@@ -16,7 +16,6 @@ from werkzeug.routing import RequestRedirect, Rule
 from .errors import ApiError, refuse
 from .extension import AstrBotAPI
 from .http.api import add_fallback
-from .http.cors import Cors
 from .http.draining import drain_later
 from .http.envelope import fail
 from .http.fallback import FALLBACK, find_api_root
@@ -42,9 +41,9 @@ def create_app(config: Mapping[str, Any] | None = None, *, api: AstrBotAPI | Non
     app.register_blueprint(build_operations())
     settings = state.settings
     # Any path that begins like the API's requires a key, as clients expect.
-    add_fallback(app, Cors(settings), "/api", f"{FALLBACK}_root")
+    add_fallback(app, "/api", f"{FALLBACK}_root")
     if settings.openai_at_root:
-        add_fallback(app, Cors(settings), "/v1", ROOT_FALLBACK)
+        add_fallback(app, "/v1", ROOT_FALLBACK)
     home = "/admin/" if settings.owner_access == "pages" else "/api/v1/docs"
     # Relative, since a proxy may add a prefix.
     app.add_url_rule("/", "home", lambda: redirect(f"{settings.url_prefix}{home}"[1:]))

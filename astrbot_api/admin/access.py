@@ -12,14 +12,14 @@ from ..http.auth import CHECK_AGAIN_KEY, find_header_login, read_bearer
 from ..http.state import get_state
 from ..owner.login import Login
 
-#: Cookie of the pages' login. Scripts cannot read it.
-_COOKIE = "astrbot_owner"
+#: Cookie of the pages' login.
+COOKIE = "astrbot_owner"
 
 #: Cookie of a browser with an earlier login. It grants no access. Failed logins from such a
 #: browser are counted separately from those of unknown clients.
 BROWSER_COOKIE = "astrbot_browser"
 
-_BROWSER_AGE_S = 400 * 24 * 3600
+BROWSER_AGE_S = 400 * 24 * 3600
 
 #: Maximum number that both databases can compare.
 MAX_NUMBER = 2**63 - 1
@@ -98,7 +98,7 @@ def require_owner() -> Login:
     bearer = read_bearer(request)
     if bearer:
         return _find(bearer)
-    token = request.cookies.get(_COOKIE, "")
+    token = request.cookies.get(COOKIE, "")
     if not token:
         raise ApiError("login_required", _NO_LOGIN)
     login = _find(token)
@@ -119,7 +119,7 @@ def read_cursor(name: str = "before") -> int | None:
 
 def find_page_login() -> Login | None:
     """Return the login of a page's cookie, or None."""
-    token = request.cookies.get(_COOKIE, "")
+    token = request.cookies.get(COOKIE, "")
     return get_state().owner.find_login(token) if token else None
 
 
@@ -128,28 +128,19 @@ def get_address() -> str:
     return request.remote_addr or ""
 
 
-def set_cookie(response: Response, token: str) -> None:
-    """Set the browser's login cookie."""
-    _set(response, _COOKIE, token, get_state().owner.session_s)
-
-
-def set_browser_cookie(response: Response, signed: str) -> None:
-    """Set the cookie that identifies the browser at its next login."""
-    _set(response, BROWSER_COOKIE, signed, _BROWSER_AGE_S)
+def set_cookie(response: Response, name: str, value: str, max_age_s: int) -> None:
+    """Set a cookie of the owner's pages, which scripts cannot read."""
+    response.set_cookie(
+        name, value, max_age=max_age_s, path=_cookie_path(), secure=request.is_secure,
+        httponly=True, samesite="Strict",
+    )  # fmt: skip
 
 
 def clear_cookie(response: Response) -> None:
     """Remove the browser's login cookie."""
     response.delete_cookie(
-        _COOKIE, path=_cookie_path(), secure=request.is_secure, httponly=True, samesite="Strict"
+        COOKIE, path=_cookie_path(), secure=request.is_secure, httponly=True, samesite="Strict"
     )
-
-
-def _set(response: Response, name: str, value: str, max_age_s: int) -> None:
-    response.set_cookie(
-        name, value, max_age=max_age_s, path=_cookie_path(), secure=request.is_secure,
-        httponly=True, samesite="Strict",
-    )  # fmt: skip
 
 
 def _cookie_path() -> str:

@@ -9,12 +9,13 @@ from ..http.envelope import ok
 from ..http.json_body import read_json_object
 from ..http.state import get_state
 from .access import (
+    BROWSER_AGE_S,
     BROWSER_COOKIE,
+    COOKIE,
     AdminBlueprint,
     clear_cookie,
     get_address,
     require_owner,
-    set_browser_cookie,
     set_cookie,
 )
 
@@ -40,8 +41,9 @@ def log_in() -> Response:
     # The hints concern old password formats of AstrBot, which this server never had.
     hints = dict.fromkeys(("change_pwd_hint", "md5_pwd_hint", "password_upgrade_required"), False)
     answer = ok({"token": token, "username": name.strip(), **hints})
-    set_cookie(answer, token)
-    set_browser_cookie(answer, state.owner.sign_browser(name.strip(), browser))
+    set_cookie(answer, COOKIE, token, state.owner.session_s)
+    signed = state.owner.sign_browser(name.strip(), browser)
+    set_cookie(answer, BROWSER_COOKIE, signed, BROWSER_AGE_S)
     return answer
 
 

@@ -17,7 +17,6 @@ from .bot_hooks.routes import blp as hooks
 from .chat.routes import blp as chat
 from .chat.websocket import blp as websocket
 from .configs.routes import blp as configs
-from .cors import Cors
 from .docs.routes import blp as docs
 from .extensions.routes import blp as extensions
 from .fallback import FALLBACK, build_fallback
@@ -86,16 +85,16 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
 
     :returns: The OpenAPI document in every language.
     """
-    base, cors = settings.url_prefix + _API_PATH, Cors(settings)
+    base = settings.url_prefix + _API_PATH
     parent = flask_smorest.Blueprint("astrbot_api", __name__)
-    add_request_hooks(parent, cors)
+    add_request_hooks(parent, cors=True)
     for resource in RESOURCES:
         parent.register_blueprint(resource)
     # Flask's method leaves the blueprint undocumented: plugins define these routes.
     Blueprint.register_blueprint(parent, extensions)
     app.register_blueprint(parent, url_prefix=base)
     # Registered separately, so that it stays undocumented.
-    add_fallback(app, cors, base, FALLBACK)
+    add_fallback(app, base, FALLBACK)
     if settings.files_origin:
         opened = build_files_origin()
         add_request_hooks(opened)
@@ -108,13 +107,13 @@ def build_api(app: Flask, settings: Settings) -> OpenapiDocuments:
     return OpenapiDocuments(lambda: _make_document(app, parent, settings), settings, scopes)
 
 
-def add_fallback(app: Flask, cors: Cors, prefix: str, name: str) -> None:
+def add_fallback(app: Flask, prefix: str, name: str) -> None:
     """Answer all requests below a prefix that have no route.
 
     :param name: Name of the blueprint, which begins with :data:`~.fallback.FALLBACK`.
     """
     fallback = build_fallback()
-    add_request_hooks(fallback, cors)
+    add_request_hooks(fallback, cors=True)
     app.register_blueprint(fallback, url_prefix=prefix, name=name)
 
 

@@ -20,7 +20,7 @@ from ..runtime.addresses import name_customer
 from ..runtime.memory import Reservation
 from ..state import AppState
 from .cors import is_of_host, is_of_named_origin
-from .state import Authenticate, get_http_state, get_state
+from .state import get_http_state, get_state
 
 #: Key of the caller in the WSGI environ.
 CALLER_KEY = "astrbot_api.caller"
@@ -102,7 +102,7 @@ def _admit_host_user(
     """
     if not is_of_host(now) and not (by_token and is_of_named_origin(now, state.settings)):
         return False
-    user = _find_host_user(now, get_http_state().authenticate)
+    user = _find_host_user(now)
     if user is None:
         return False
     now.environ[CALLER_KEY] = _to_caller(user)
@@ -115,8 +115,9 @@ def _admit_host_user(
 _HOST_PREFIX = "host"
 
 
-def _find_host_user(request: Request, authenticate: Authenticate | None) -> HostUser | None:
+def _find_host_user(request: Request) -> HostUser | None:
     """Return the application's logged-in user, or None."""
+    authenticate = get_http_state().authenticate
     if authenticate is None:
         return None
     request.environ[FOREIGN_KEY] = True

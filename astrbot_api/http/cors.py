@@ -10,8 +10,8 @@ import re
 
 from flask import Request, Response
 
-from ..config.files import ConfigFiles
 from ..config.settings import Settings
+from ..state import AppState
 
 #: Source: RFC 9110, 5.6.2, ``token``.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -38,51 +38,42 @@ _RESPONSE_HEADERS = (
 _MAX_AGE_S = "600"
 
 
-class Cors:
-    """The CORS headers of one application.
+def answer_preflight(now: Request, state: AppState) -> Response | None:
+    """Answer a preflight request. Call this before the key is checked: it has none.
 
-    If no origin is allowed, requests and responses stay unchanged.
+    :returns: None for other requests and other origins.
     """
+    origin = now.headers.get("Origin", "")
+    if not origin or "Access-Control-Request-Method" not in now.headers:
+        return None
+    if not _find_allowed(origin, _find_origins(state)):
+        return None
+    return Response(
+        status=204,
+        headers={
+            "Access-Control-Allow-Methods": _METHODS,
+            "Access-Control-Allow-Headers": _choose_headers(now),
+            "Access-Control-Max-Age": _MAX_AGE_S,
+        },
+    )
 
-    def __init__(self, settings: Settings) -> None:
-        self._named = _list_named(settings)
 
-    def answer_preflight(self, now: Request, configs: ConfigFiles) -> Response | None:
-        """Answer a preflight request. Call this before the key is checked: it has none.
+def add_cors_headers(now: Request, response: Response, state: AppState) -> None:
+    """Let the page that sent a request read the response, if its origin is allowed.
 
-        :returns: None for other requests and other origins.
-        """
-        origin = now.headers.get("Origin", "")
-        if not origin or "Access-Control-Request-Method" not in now.headers:
-            return None
-        if not _find_allowed(origin, self._find_origins(configs)):
-            return None
-        return Response(
-            status=204,
-            headers={
-                "Access-Control-Allow-Methods": _METHODS,
-                "Access-Control-Allow-Headers": _choose_headers(now),
-                "Access-Control-Max-Age": _MAX_AGE_S,
-            },
-        )
-
-    def add_headers(self, now: Request, response: Response, configs: ConfigFiles) -> None:
-        """Let the page that sent a request read the response, if its origin is allowed."""
-        origins = self._find_origins(configs)
-        if not origins:
-            return
-        origin = now.headers.get("Origin", "")
-        allowed = _find_allowed(origin, origins) if origin else ""
-        if allowed != "*":
-            # Caches must not return one origin's response to another origin.
-            response.vary.add("Origin")
-        if allowed:
-            response.headers["Access-Control-Allow-Origin"] = allowed
-            response.headers["Access-Control-Expose-Headers"] = _RESPONSE_HEADERS
-
-    def _find_origins(self, configs: ConfigFiles) -> frozenset[str]:
-        of_widgets = configs.list_origins()
-        return self._named | of_widgets if of_widgets else self._named
+    If no origin is allowed, responses stay unchanged.
+    """
+    origins = _find_origins(state)
+    if not origins:
+        return
+    origin = now.headers.get("Origin", "")
+    allowed = _find_allowed(origin, origins) if origin else ""
+    if allowed != "*":
+        # Caches must not return one origin's response to another origin.
+        response.vary.add("Origin")
+    if allowed:
+        response.headers["Access-Control-Allow-Origin"] = allowed
+        response.headers["Access-Control-Expose-Headers"] = _RESPONSE_HEADERS
 
 
 def is_of_host(now: Request) -> bool:
@@ -94,6 +85,10 @@ def is_of_host(now: Request) -> bool:
 def is_of_named_origin(now: Request, settings: Settings) -> bool:
     """Return whether a page of an origin in the setting sent a request."""
     return bool(_find_allowed(now.headers.get("Origin", ""), _list_named(settings)))
+
+
+def _find_origins(state: AppState) -> frozenset[str]:
+    return _list_named(state.settings) | state.agents.configs.list_origins()
 
 
 def _list_named(settings: Settings) -> frozenset[str]:

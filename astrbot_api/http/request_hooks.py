@@ -14,7 +14,7 @@ from ..state import AppState
 from .accesslog import STARTED_KEY, log_request
 from .auth import CALLER_KEY, check_request
 from .blueprint import ApiBlueprint
-from .cors import Cors
+from .cors import add_cors_headers, answer_preflight
 from .draining import drain_later
 from .envelope import find_request_id
 from .errors import register_error_handlers
@@ -28,12 +28,12 @@ _SPAN_KEY = "astrbot_api.span"
 KEEPS_ALLOW_KEY = "astrbot_api.keeps_allow"
 
 
-def add_request_hooks(blueprint: Blueprint, cors: Cors | None = None) -> None:
+def add_request_hooks(blueprint: Blueprint, *, cors: bool = False) -> None:
     """Check the key of each request of a blueprint, log the request and set its id.
 
     Its errors, and those of nested blueprints, become envelopes.
 
-    :param cors: Answers preflight requests, and lets pages of its origins read responses.
+    :param cors: Whether pages of the allowed origins may send requests and read responses.
     """
     register_error_handlers(blueprint)
     # Only one function for each hook: on every request Flask checks each one for being async.
@@ -41,7 +41,7 @@ def add_request_hooks(blueprint: Blueprint, cors: Cors | None = None) -> None:
     blueprint.after_request(partial(_finish, cors))
 
 
-def _begin(cors: Cors | None) -> Response | None:
+def _begin(cors: bool) -> Response | None:
     now, app = _unwrap_proxies()
     environ, state = now.environ, app.extensions[EXTENSION]
     environ[STARTED_KEY] = time.perf_counter()
@@ -49,8 +49,8 @@ def _begin(cors: Cors | None) -> Response | None:
     request_id = find_request_id(environ)
     set_log_fields(request_id=request_id, **traced)
     limit_silence(now)
-    if cors is not None and now.method == "OPTIONS":
-        preflight = cors.answer_preflight(now, state.agents.configs)
+    if cors and now.method == "OPTIONS":
+        preflight = answer_preflight(now, state)
         if preflight is not None:
             return preflight
     resource = app.blueprints[str(now.endpoint).rpartition(".")[0]]
@@ -61,12 +61,12 @@ def _begin(cors: Cors | None) -> Response | None:
     return None
 
 
-def _finish(cors: Cors | None, response: Response) -> Response:
+def _finish(cors: bool, response: Response) -> Response:
     now, app = _unwrap_proxies()
     state, request_id = app.extensions[EXTENSION], find_request_id(now.environ)
     response.headers["X-Request-ID"] = request_id
-    if cors is not None:
-        cors.add_headers(now, response, state.agents.configs)
+    if cors:
+        add_cors_headers(now, response, state)
     if STARTED_KEY not in now.environ:
         return response  # an earlier hook of the embedding application has answered
     # Shared caches know that Authorization is a secret, but not X-API-Key and cookies.
