@@ -121,7 +121,9 @@ def write_key_change(
 
     def describe(made: Any) -> AuditEntry | None:
         row = made[0] if isinstance(made, tuple) else made
-        return row and key_entry(action, row, actor=actor, address=address, detail=detail)
+        if not row:
+            return None
+        return key_entry(action, row, actor=actor, address=address, detail=detail)
 
     return write_audited(store, job, describe)
 

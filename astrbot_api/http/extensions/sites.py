@@ -191,7 +191,8 @@ def find_site(name: str) -> PluginSite | None:
     with _BUILDING:
         if blueprint not in sites:
             sites[blueprint] = _build_site(name, blueprint)
-        return sites[blueprint]
+        site: PluginSite | None = sites[blueprint]
+    return site
 
 
 def _build_site(name: str, blueprint: Any) -> PluginSite | None:
