@@ -18,7 +18,6 @@ from .tables import (
     check_variable,
     key,
     make_schema,
-    remove_tails,
     resolve_key,
 )
 
@@ -83,8 +82,3 @@ class _NeedsKey(TableSchema):
 
 
 UpstreamSchema = make_schema(UpstreamConfig, base=_NeedsKey)
-
-
-def normalize_base_url(text: str) -> str:
-    """Return an AstrBot's base URL. The path of its API is removed."""
-    return remove_tails(text, API_PATHS)

@@ -125,7 +125,8 @@ def write_key_change(
             return None
         return key_entry(action, row, actor=actor, address=address, detail=detail)
 
-    return write_audited(store, job, describe)
+    made: T | None = write_audited(store, job, describe)
+    return made
 
 
 def list_entries(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..config.agents import read_config
 from ..config.files import DEFAULT_CONFIG_ID
-from ..config.upstream import UpstreamConfig, normalize_base_url
+from ..config.tables import remove_tails
+from ..config.upstream import API_PATHS, UpstreamConfig
 from ..errors import SettingsError
 from ..runtime.private_files import write_new_private_file
 from .asking_upstream import ask_upstream
@@ -44,7 +45,7 @@ def begin_with_upstream(
         possible. Nothing is written then.
     """
     path = folder / "configs" / f"{DEFAULT_CONFIG_ID}.toml"
-    upstream = UpstreamConfig(base_url=normalize_base_url(base_url), api_key=api_key)
+    upstream = UpstreamConfig(base_url=remove_tails(base_url, API_PATHS), api_key=api_key)
     if path.exists():
         ours = read_config(path, f"configs/{path.name}").upstream
         if ours is not None and ours.base_url == upstream.base_url:

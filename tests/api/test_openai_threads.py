@@ -363,7 +363,7 @@ def test_references_read_at_most_the_entries_of_a_body(
         given = [{"type": "item_reference", "id": one} for one in found[:count]]
         answer = post(api, path, items=given)
         assert answer.status_code == status
-    assert "items of responses with more than 50000 bytes" in answer.get_data(as_text=True)
+    assert "items of more than 50000 bytes" in answer.get_data(as_text=True)
 
 
 def test_the_size_of_repeated_fields_is_limited(api: Api) -> None:

@@ -67,18 +67,15 @@ def load_request(frame: dict[str, Any]) -> dict[str, Any]:
 
     :raises BadFrame: for the first invalid field. ``username`` comes first.
     """
-    wrong: dict[str, Any] = {}
-    body: dict[str, Any] = {}
     try:
-        body = _REQUEST.load(frame)
+        body: dict[str, Any] = _REQUEST.load(frame)
     except ma.ValidationError as error:
-        wrong = dict(error.messages_dict)
-    if "username" in wrong:
-        raise BadFrame("BAD_USER", first_message(wrong["username"]))
-    if frame.get("message") is None:
-        raise BadFrame("INVALID_MESSAGE", "Missing key: message")
-    if wrong:
-        raise BadFrame("INVALID_MESSAGE", first_message(wrong))
+        wrong = error.messages_dict
+        if "username" in wrong:
+            raise BadFrame("BAD_USER", first_message(wrong["username"])) from error
+        missing = frame.get("message") is None  # AstrBot's error has another text here
+        message = "Missing key: message" if missing else first_message(wrong)
+        raise BadFrame("INVALID_MESSAGE", message) from error
     if not isinstance(body["message"], (str, list)):
         raise BadFrame("INVALID_MESSAGE", EMPTY_MESSAGE)
     return body

@@ -20,7 +20,7 @@ from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
 from ..state import get_state
-from ..usernames import check_username
+from ..usernames import check_username, get_reach
 from .schemas import CONVERSATION, CONVERSATIONS, NOTHING, ConversationQuerySchema
 
 #: Limits of ``history``.
@@ -106,7 +106,7 @@ def _read(
         username = named or username
     if rules.session_id and session_id not in ("", rules.session_id):
         return [], 0
-    hidden = get_caller().reach(get_state().settings.admin_names).reserved_names
+    hidden = get_reach().reserved_names
 
     def find(db: peewee.Database) -> tuple[list[dict[str, Any]], int]:
         return read_conversations(

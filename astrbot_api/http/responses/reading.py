@@ -11,12 +11,13 @@ from ...chat.context.supplied import SuppliedContext, SuppliedMessage
 from ...chat.context.thread import SYSTEM_ROLES, read_items
 from ...errors import refuse
 from ...messages import Plain, Segment, require_content, separate_texts
+from ...runtime.threads import let_others_run
 from ..openai.reading import NO_TEXT, is_empty
 from ..state import get_state
 from .files import ItemFiles
 from .item_parsing import ItemParser, find_reference
-from .items import to_stored
-from .stored import ItemFinder
+from .items import parse_item_id, to_stored
+from .stored import choose_item, find_own_entry, item_not_found, list_entry
 
 MAX_ITEMS = 2000
 
@@ -44,7 +45,10 @@ class InputReader:
         self._settings = get_state().settings
         self._files = ItemFiles(username)
         self._parser = ItemParser(self._files)
-        self._finder = ItemFinder(self._settings.max_json_bytes)
+        #: Items of the entries that were referred to, by entry. Each entry is read once.
+        self._entries: dict[str, list[dict[str, Any]]] = {}
+        #: Bytes that all entries, and all items that the input refers to, may still have.
+        self._entry_room = self._item_room = self._settings.max_json_bytes
 
     def read(self, value: Any, instructions: str, *, continues: bool) -> ResponseInput:
         """Return the parsed input.
@@ -92,22 +96,42 @@ class InputReader:
         if len(given) > MAX_ITEMS:
             raise refuse(f"input has {len(given)} items; at most {MAX_ITEMS} are allowed")
         self._files.limit_earlier(one for at, one in enumerate(given) if at != last)
-        limit = self._settings.max_json_bytes
-        room, found = limit, []
+        found = []
         for at, item in enumerate(given):
-            if (item_id := find_reference(item, f"input[{at}]")) is None:
+            item_id = find_reference(item, f"input[{at}]")
+            if item_id is not None:
+                found.append(self._find(item_id))
+            else:
                 content = segments if at == last else None
                 found.append(self._parser.parse(item, f"input[{at}]", content))
-                continue
-            one = to_stored(self._finder.find(item_id))
-            room -= len(orjson.dumps(one))  # a repeated reference counts each time
-            if room < 0:
-                raise refuse(
-                    f"input refers to items of more than {limit} bytes in total; continue with "
-                    "previous_response_id, or refer to fewer"
-                )
-            found.append(one)
         return found
+
+    def _find(self, item_id: str) -> dict[str, Any]:
+        """Return a referenced item in the stored form.
+
+        :raises ApiError: ``item_not_found``, or ``invalid_request`` beyond the limits.
+        """
+        parsed = parse_item_id(item_id)
+        if parsed is None:
+            raise item_not_found(item_id)
+        found = self._entries.get(parsed[0])
+        if found is None:
+            entry = find_own_entry(parsed[0])
+            found = self._entries[parsed[0]] = [] if entry is None else list_entry(entry)
+            self._entry_room -= len(orjson.dumps(found))
+            let_others_run()
+        item = choose_item(found, item_id)
+        if item is None:
+            raise item_not_found(item_id)
+        stored = to_stored(item)
+        self._item_room -= len(orjson.dumps(stored))  # a repeated reference counts each time
+        if min(self._entry_room, self._item_room) < 0:
+            raise refuse(
+                "input refers to responses or items of more than "
+                f"{self._settings.max_json_bytes} bytes in total; continue with "
+                "previous_response_id, or refer to fewer"
+            )
+        return stored
 
     def _check(self, given: list[Segment]) -> list[Segment]:
         segments = separate_texts(given)

@@ -8,16 +8,13 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import orjson
-
 from ...chat.resuming.replay import list_closing_events, list_part_events, list_unsaid_events
 from ...db import response_conversations, responses, runs
 from ...db.response_conversations import ConversationRow
 from ...db.responses import EntryRow
 from ...db.runs import RunRow
-from ...errors import ApiError, refuse
+from ...errors import ApiError
 from ...events import Event
-from ...runtime.threads import let_others_run
 from ...state import AppState
 from ..auth import get_caller
 from ..openai.parameters import read_format
@@ -84,46 +81,10 @@ def get_item(item_id: str, session: int) -> tuple[EntryRow, dict[str, Any]]:
         for item in list_entry(entry):
             if item["id"] == item_id:
                 return entry, item
-    raise _item_not_found(item_id)
+    raise item_not_found(item_id)
 
 
-class ItemFinder:
-    """The items referenced by one request. Each entry is read once.
-
-    :param max_bytes: Maximum size of all entries read, in bytes. An entry is always read whole.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self._room = max_bytes
-        self._max_bytes = max_bytes
-        self._entries: dict[str, list[dict[str, Any]]] = {}
-
-    def find(self, item_id: str) -> dict[str, Any]:
-        """Return an item that the caller may access.
-
-        :raises ApiError: ``item_not_found``, or ``invalid_request`` beyond the limit.
-        """
-        parsed = items.parse_item_id(item_id)
-        if parsed is None:
-            raise _item_not_found(item_id)
-        found = self._entries.get(parsed[0])
-        if found is None:
-            entry = find_own_entry(parsed[0])
-            found = self._entries[parsed[0]] = [] if entry is None else list_entry(entry)
-            self._room -= len(orjson.dumps(found))
-            let_others_run()
-        if self._room < 0:
-            raise refuse(
-                f"input refers to items of responses with more than {self._max_bytes} bytes in "
-                "total; continue with previous_response_id, or refer to fewer"
-            )
-        item = _choose_item(found, item_id)
-        if item is None:
-            raise _item_not_found(item_id)
-        return item
-
-
-def _choose_item(found: list[dict[str, Any]], item_id: str) -> dict[str, Any] | None:
+def choose_item(found: list[dict[str, Any]], item_id: str) -> dict[str, Any] | None:
     """Return the item with an id from the items of its entry.
 
     An item is also found under the higher number that it had before a rewind.
@@ -136,7 +97,8 @@ def _choose_item(found: list[dict[str, Any]], item_id: str) -> dict[str, Any] | 
     return near[-1] if near and int(item_id[-4:], 16) > items.OUTPUT_FROM else None
 
 
-def _item_not_found(item_id: str) -> ApiError:
+def item_not_found(item_id: str) -> ApiError:
+    """Return the error for an id without an item that the caller may access."""
     return ApiError("item_not_found", f"item not found: {item_id[:_SHOWN_CHARS]}")
 
 
