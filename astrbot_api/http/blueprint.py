@@ -90,9 +90,9 @@ class ApiBlueprint(flask_smorest.Blueprint):
             documented["security"] = []
 
         def decorator(view: F) -> F:
-            codes = getattr(view, "_apidoc", {}).get(_CODES_KEY)
-            if codes is not None:
-                documented["responses"] = _describe_errors(codes, self.error_schema)
+            own = ("invalid_request",) if self.public else _KEY_CODES
+            codes = (*own, *getattr(view, "_apidoc", {}).get(_CODES_KEY, ()))
+            documented["responses"] = _describe_errors(codes, self.error_schema)
             return cast("F", register(self.doc(**documented)(view)))
 
         return decorator
@@ -150,13 +150,13 @@ class ApiBlueprint(flask_smorest.Blueprint):
         decorator: Callable[[F], F] = self.doc(responses={status: described})
         return decorator
 
-    def raises(self, *codes: str) -> Callable[[F], F]:
+    @staticmethod
+    def raises(*codes: str) -> Callable[[F], F]:
         """Document the errors of a route by their codes in the error table.
 
         The errors of keys and of :meth:`arguments` are added to them.
         """
-        own = ("invalid_request",) if self.public else _KEY_CODES
-        return lambda view: _add_codes(view, (*own, *codes))
+        return lambda view: _add_codes(view, codes)
 
 
 #: Key of the error codes in the documentation of a view.

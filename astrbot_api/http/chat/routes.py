@@ -99,7 +99,6 @@ def send_chat_message(body: dict[str, Any]) -> Response:
 
 @blp.get("/chat/configs", operation_id="listChatConfigs")
 @blp.answers(CONFIG_LIST)
-@blp.raises()
 def list_chat_configs() -> Response:
     """List the configs that a chat may choose; the same as GET /configs.
 

@@ -51,7 +51,6 @@ CONFIG_LIST = envelope_of("ConfigListAnswer", ConfigListSchema())
 
 @blp.get("/configs", operation_id="listConfigs")
 @blp.answers(CONFIG_LIST)
-@blp.raises()
 def list_configs() -> Response:
     """List the configs that a chat may choose.
 

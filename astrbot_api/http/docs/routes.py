@@ -64,7 +64,6 @@ blp.template_folder = "templates"
         example={"openapi": "3.1.0", "info": {}, "paths": {}, "components": {}},
     ),
 )
-@blp.raises()
 def get_openapi() -> Response:
     """Get the OpenAPI document of this API.
 
@@ -91,7 +90,6 @@ def get_openapi() -> Response:
     ],
     responses=plain_response("The page.", "text/html", example="<!doctype html><html>…</html>"),
 )
-@blp.raises()
 def get_docs() -> Response:
     """Get this documentation as an interactive page.
 

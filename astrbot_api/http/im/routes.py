@@ -47,7 +47,6 @@ _ANSWER = envelope_of("SentAnswer", SentSchema())
 
 @blp.get("/im/bots", operation_id="listImBots")
 @blp.answers(envelope_of("BotListAnswer", BotListSchema()))
-@blp.raises()
 def list_bots() -> Response:
     """List the ids of the configured bots.
 

@@ -71,7 +71,6 @@ def create_session_key(body: dict[str, Any]) -> Response:
 
 @blp.get("/keys/self", operation_id="getOwnKey")
 @blp.answers(envelope_of("OwnKeyAnswer", SelfSchema()))
-@blp.raises()
 def get_own_key() -> Response:
     """Return the scopes, limits and remaining quota of your key.
 

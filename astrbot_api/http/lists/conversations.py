@@ -37,7 +37,6 @@ blp = ApiBlueprint(
 @blp.get("/conversations", operation_id="listConversations")
 @blp.arguments(ConversationQuerySchema(), location="query")
 @blp.answers(CONVERSATIONS)
-@blp.raises()
 def list_conversations(query: dict[str, Any]) -> Response:
     """List the sessions of all users, most recently used first.
 
@@ -60,7 +59,6 @@ def list_conversations(query: dict[str, Any]) -> Response:
 
 @blp.get("/conversations/filter-options", operation_id="listConversationFilters")
 @blp.answers(NOTHING)
-@blp.raises()
 def list_filters() -> Response:
     """List the platforms of conversations.
 

@@ -60,7 +60,6 @@ LISTS = (providers, profiles, personas, plugins, conversations, stats)
 
 @stats.get("/stats/start-time", operation_id="getStartTime")
 @stats.answers(START_TIME)
-@stats.raises()
 def get_start_time() -> Response:
     """Return the start time of this server.
 
@@ -71,7 +70,6 @@ def get_start_time() -> Response:
 
 @stats.get("/stats/versions", operation_id="getVersions")
 @stats.answers(VERSIONS)
-@stats.raises()
 def get_versions() -> Response:
     """Return the versions of the API and of this server.
 
@@ -90,7 +88,6 @@ def get_versions() -> Response:
 
 @providers.get("/providers", operation_id="listProviders")
 @providers.answers(PROVIDERS)
-@providers.raises()
 def list_providers() -> Response:
     """List the models of the configs that the key may use.
 
@@ -101,7 +98,6 @@ def list_providers() -> Response:
 
 @providers.get("/provider-sources", operation_id="listProviderSources")
 @providers.answers(PROVIDER_SOURCES)
-@providers.raises()
 def list_provider_sources() -> Response:
     """List the models as provider sources.
 
@@ -112,7 +108,6 @@ def list_provider_sources() -> Response:
 
 @profiles.get("/config-profiles", operation_id="listConfigProfiles")
 @profiles.answers(PROFILES)
-@profiles.raises()
 def list_config_profiles() -> Response:
     """List the configs that a chat may choose.
 
@@ -124,7 +119,6 @@ def list_config_profiles() -> Response:
 
 @personas.get("/personas", operation_id="listPersonas")
 @personas.answers(PERSONAS)
-@personas.raises()
 def list_personas() -> Response:
     """List the system prompts of the configs that the key may use.
 
@@ -146,7 +140,6 @@ def list_personas() -> Response:
 
 @personas.get("/personas/tree", operation_id="listPersonaFolders")
 @personas.answers(PERSONAS)
-@personas.raises()
 def list_persona_folders() -> Response:
     """List the folders of the personas.
 
@@ -157,7 +150,6 @@ def list_persona_folders() -> Response:
 
 @plugins.get("/plugins", operation_id="listPlugins")
 @plugins.answers(PLUGINS)
-@plugins.raises()
 def list_plugins() -> Response:
     """List the plugins of this server.
 

@@ -69,7 +69,6 @@ _COMPLETION = event_stream(
 
 @blp.get("/openai/models", operation_id="listOpenAIModels")
 @blp.answers(ModelListSchema())
-@blp.raises()
 def list_models() -> Response:
     """List the configs as models.
 

@@ -145,10 +145,22 @@ _JSON_FORMAT = object_schema(
 )
 
 
-class CompletionRequestSchema(RequestSchema):
+class ModelCallSchema(RequestSchema):
+    """Fields of all requests to a model."""
+
     carries_message = True
 
     model = required_text("Id or name of a config.", "default")
+    parallel_tool_calls = passed(
+        "parallel_tool_calls", True, "Whether a step may call several tools."
+    )
+    temperature = passed("temperature", 0.7)
+    top_p = passed("top_p", 0.9)
+    frequency_penalty = passed("frequency_penalty", 0)
+    presence_penalty = passed("presence_penalty", 0)
+
+
+class CompletionRequestSchema(ModelCallSchema):
     messages = required_value(
         "The conversation. The messages before the last one are the context of the turn. "
         "`system` and `developer` messages come after the config's own prompt.",
@@ -223,9 +235,6 @@ class CompletionRequestSchema(RequestSchema):
             },
         ],
     )
-    parallel_tool_calls = passed(
-        "parallel_tool_calls", True, "Whether a step may call several tools."
-    )
     response_format = any_value(
         "`text`, `json_object` or `json_schema`. With the JSON formats, an answer that is not "
         "JSON is a `provider_error`. With `strict` it must match the schema.",
@@ -240,14 +249,10 @@ class CompletionRequestSchema(RequestSchema):
             {"type": "null"},
         ],
     )  # fmt: skip
-    temperature = passed("temperature", 0.7)
-    top_p = passed("top_p", 0.9)
     stop = passed("stop", ["END"], "Passed to the model: a string, or a list of up to 16.")
     max_tokens = passed("max_tokens", 1000, "Passed to the model, up to the config's limit.")
     max_completion_tokens = passed("max_completion_tokens", 1000, "Same as `max_tokens`.")
     seed = passed("seed", 7)
-    frequency_penalty = passed("frequency_penalty", 0)
-    presence_penalty = passed("presence_penalty", 0)
     logit_bias = passed(
         "logit_bias", {}, "Passed to the model: token ids with numbers from -100 to 100."
     )

@@ -20,7 +20,14 @@ from ..fields import (
     required_value,
 )
 from ..openai.parameters import MAX_TOOLS
-from ..openai.schemas import FUNCTION_MEMBERS, FUNCTION_TYPE, TOOL_NAME, Refused, passed
+from ..openai.schemas import (
+    FUNCTION_MEMBERS,
+    FUNCTION_TYPE,
+    TOOL_NAME,
+    ModelCallSchema,
+    Refused,
+    passed,
+)
 from ..schemas import RequestSchema, enum_of, member, object_schema
 from .echo import MAX_KEY_CHARS, MAX_PAIRS, MAX_VALUE_CHARS
 from .item_parsing import ITEM_TYPES
@@ -109,10 +116,7 @@ def _username() -> Text:
     )  # fmt: skip
 
 
-class OpenAIResponseRequestSchema(RequestSchema):
-    carries_message = True
-
-    model = required_text("Id or name of a config.", "default")
+class OpenAIResponseRequestSchema(ModelCallSchema):
     input = required_value(
         "The input: a string, or a list of items.",
         "Hello",
@@ -152,9 +156,6 @@ class OpenAIResponseRequestSchema(RequestSchema):
         "step of the turn.",
         "auto",
     )
-    parallel_tool_calls = passed(
-        "parallel_tool_calls", True, "Whether a step may call several tools."
-    )
     text = optional_object(
         "`format`: `text`, `json_object` or `json_schema`. With the JSON formats, an answer that "
         "is not JSON is an error. With `strict` it must match the schema.",
@@ -164,10 +165,6 @@ class OpenAIResponseRequestSchema(RequestSchema):
         "`effort` is passed to the model. The config decides whether reasoning is shown.",
         {"effort": "low"},
     )
-    temperature = passed("temperature", 0.7)
-    top_p = passed("top_p", 0.9)
-    frequency_penalty = passed("frequency_penalty", 0)
-    presence_penalty = passed("presence_penalty", 0)
     max_output_tokens = passed("max_tokens", 1000, "Passed to the model, up to the config's limit.")
     truncation = Refused(
         "Accepted, but without effect: the config's `history_tokens` limits the history, oldest "

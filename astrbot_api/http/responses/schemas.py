@@ -92,7 +92,6 @@ class OpenAIConversationSchema(ma.Schema):
     session_id = text("Id of the session.", "7254cd9a814f498ea2022c1777b1bd2d")
 
 
-class OpenAIDeletedConversationSchema(ma.Schema):
+class OpenAIDeletedConversationSchema(OpenAIDeletedResponseSchema):
     id = text("The id.", CONVERSATION_ID)
     object = text("Always `conversation.deleted`.", "conversation.deleted")
-    deleted = flag("Always `true`.", True)

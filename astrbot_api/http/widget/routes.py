@@ -41,7 +41,6 @@ _PART = plain_response("The file.", "text/javascript", "text/css", "text/plain")
 
 @blp.get("/widget.js", operation_id="getWidget")
 @blp.doc(responses=_SCRIPT)
-@blp.raises()
 def get_script() -> Response:
     """Get the chat widget as a script for pages of any site.
 
