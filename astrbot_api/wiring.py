@@ -60,8 +60,7 @@ from .keys.rates import open_rate_limiter
 from .keys.usage import KeyUsage
 from .keys.visitors import Visitors
 from .mcp.client import McpTools
-from .owner.login import OwnerLogin, create_first_owner
-from .owner.secret_key import load_secret
+from .owner.login import OwnerLogin, create_first_owner, load_secret
 from .plugins.builtin import BUILT_IN_PLUGINS
 from .plugins.commands import Command
 from .plugins.finding import APPLICATION, BUILT_IN, find_plugins, from_classes

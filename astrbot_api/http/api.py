@@ -27,7 +27,7 @@ from .inbox.routes import blp as inbox
 from .keys.routes import blp as keys
 from .lists.routes import LISTS
 from .mcp.routes import blp as mcp
-from .openai_errors import OPENAI_RULE, list_aliases
+from .openai_errors import OPENAI_RULE
 from .openapi.documents import OpenapiDocuments
 from .openapi.shapes import SHAPES
 from .request_hooks import add_request_hooks
@@ -144,12 +144,14 @@ def _make_document(
 
 def _add_aliases(app: Flask, base: str, at_root: bool) -> None:
     """Add the alternative base paths of the OpenAI API."""
+    aliases = [f"{base}{OPENAI_RULE}v1/"]  # some clients append v1 to any base URL
+    aliases += ["/v1/"] if at_root else []
     for rule in list(app.url_map.iter_rules()):
         if not rule.rule.startswith(base + OPENAI_RULE):
             continue
         rest = rule.rule.removeprefix(base + OPENAI_RULE)
         methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        for alias in list_aliases(base, at_root):
+        for alias in aliases:
             app.add_url_rule(
                 alias + rest, rule.endpoint, app.view_functions[rule.endpoint], methods=methods
             )

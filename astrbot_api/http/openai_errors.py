@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from flask import Request
@@ -18,17 +17,6 @@ _ENDPOINTS = "astrbot_api.openai."
 
 #: Name of the fallback for all other paths below ``/v1``, if the OpenAI routes exist there.
 ROOT_FALLBACK = "astrbot_api_fallback_openai"
-
-
-def list_aliases(base: str, at_root: bool) -> Iterator[str]:
-    """Yield the alternative prefixes of the OpenAI routes.
-
-    :param base: The path before :data:`OPENAI_RULE`.
-    :param at_root: Whether the routes also exist at the root of the host.
-    """
-    yield f"{base}{OPENAI_RULE}v1/"  # some clients append v1 to any base URL
-    if at_root:
-        yield "/v1/"
 
 
 def expects_openai_errors(request: Request) -> bool:

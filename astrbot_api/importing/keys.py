@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..db import imported
 from ..db.audit import AuditEntry, write_audited
@@ -25,32 +25,17 @@ _SCOPES = tuple(scope for scope in ALL_SCOPES if scope != ADMIN_SCOPE)
 _HASHES = ("key_hash", "hash", "hashed_key", "api_key_hash", "digest")
 
 
-class _Row(NamedTuple):
-    """A row of the table of keys. Its values are untrusted."""
+#: Value of a row -> possible names of its column.
+_COLUMNS = {
+    "key_id": ("key_id", "id"), "prefix": ("key_prefix",), "scopes": ("scopes",), "hash": _HASHES,
+    "salt": ("salt", "key_salt", "hash_salt"), "rounds": ("iterations", "rounds"),
+    "name": ("name",), "created_by": ("created_by",), "created_at": ("created_at",),
+    "updated_at": ("updated_at",), "last_used_at": ("last_used_at",),
+    "expires_at": ("expires_at",), "revoked_at": ("revoked_at",), "is_revoked": ("is_revoked",),
+}  # fmt: skip
 
-    rowid: int
-    key_id: Any
-    prefix: Any
-    scopes: Any
-    hash: Any
-    salt: Any
-    rounds: Any
-    name: Any
-    created_by: Any
-    created_at: Any
-    updated_at: Any
-    last_used_at: Any
-    expires_at: Any
-    revoked_at: Any
-    is_revoked: Any
-
-
-#: Possible names of the columns, in the order of :class:`_Row`.
-_COLUMNS = (
-    ("key_id", "id"), ("key_prefix",), ("scopes",), _HASHES, ("salt", "key_salt", "hash_salt"),
-    ("iterations", "rounds"), ("name",), ("created_by",), ("created_at",), ("updated_at",),
-    ("last_used_at",), ("expires_at",), ("revoked_at",), ("is_revoked",),
-)  # fmt: skip
+#: A row of the table of keys. Its values are untrusted.
+_Row = dict[str, Any]
 
 _NO_SALT = (
     "its salt is not in the database; give --key-salt, or create a new key with "
@@ -88,18 +73,19 @@ class KeyImport:
         if table is None:
             self.tally.skip("there is no table with key_prefix, scopes and a hash")
             return
-        columns = [table.find_column(*names) for names in _COLUMNS]
         if self.known_key:
-            self._detect_salt_use(self._iter_rows(table, columns))
-        for row in self._iter_rows(table, columns):
+            self._detect_salt_use(self._iter_rows(table))
+        for row in self._iter_rows(table):
             self._import_row(row)
 
-    def _iter_rows(self, table: Table, columns: Sequence[str | None]) -> Iterator[_Row]:
+    def _iter_rows(self, table: Table) -> Iterator[_Row]:
+        columns = [table.find_column(*names) for names in _COLUMNS.values()]
         for page in self.source.read_rows(table, columns):
-            yield from map(_Row._make, page)
+            for _, *values in page:
+                yield dict(zip(_COLUMNS, values, strict=True))
 
     def _import_row(self, row: _Row) -> None:
-        name = f"{read_text(row.prefix)}…"
+        name = f"{read_text(row['prefix'])}…"
         try:
             key = self._read(row)
         except ValueError as error:
@@ -133,30 +119,30 @@ class KeyImport:
 
         :raises ValueError: with the reason why it cannot be imported.
         """
-        key_id, prefix = read_text(row.key_id), read_text(row.prefix)
+        key_id, prefix = read_text(row["key_id"]), read_text(row["prefix"])
         if not 0 < len(key_id) <= 36:
             raise ValueError("its id is empty or longer than 36 characters")
         if len(prefix) != PREFIX_CHARS:
             raise ValueError(f"its prefix does not have {PREFIX_CHARS} characters")
-        scopes = _read_scopes(row.scopes)
+        scopes = _read_scopes(row["scopes"])
         if not scopes:
             raise ValueError(f"it has none of the scopes {', '.join(_SCOPES)}")
         now = now_us()
-        expires_at, revoked_at = read_time(row.expires_at), read_time(row.revoked_at)
-        if row.expires_at is not None and expires_at is None:
+        expires_at, revoked_at = read_time(row["expires_at"]), read_time(row["revoked_at"])
+        if row["expires_at"] is not None and expires_at is None:
             raise ValueError("its expiry time is not valid")
-        if revoked_at is None and (row.revoked_at is not None or read_flag(row.is_revoked)):
+        if revoked_at is None and (row["revoked_at"] is not None or read_flag(row["is_revoked"])):
             revoked_at = now
-        created_at = read_time(row.created_at) or now
+        created_at = read_time(row["created_at"]) or now
         return SourceKey(
             key_id=key_id,
-            name=read_text(row.name) or "Untitled API Key",
+            name=read_text(row["name"]) or "Untitled API Key",
             key_prefix=prefix,
             scopes=scopes,
-            created_by=read_text(row.created_by) or "astrbot",
+            created_by=read_text(row["created_by"]) or "astrbot",
             created_at=created_at,
-            updated_at=read_time(row.updated_at) or created_at,
-            last_used_at=read_time(row.last_used_at),
+            updated_at=read_time(row["updated_at"]) or created_at,
+            last_used_at=read_time(row["last_used_at"]),
             expires_at=expires_at,
             revoked_at=revoked_at,
             legacy=None if revoked_at is not None else self._read_legacy(row, key_id, prefix),
@@ -174,22 +160,22 @@ class KeyImport:
 
     def _read_hash(self, row: _Row) -> StoredHash:
         # read_hash parses raw bytes in their hexadecimal form.
-        text = row.hash.hex() if isinstance(row.hash, bytes) else read_text(row.hash)
-        salt = row.salt.hex() if isinstance(row.salt, bytes) else read_text(row.salt)
-        rounds = row.rounds if isinstance(row.rounds, int) else None
+        text = row["hash"].hex() if isinstance(row["hash"], bytes) else read_text(row["hash"])
+        salt = row["salt"].hex() if isinstance(row["salt"], bytes) else read_text(row["salt"])
+        rounds = row["rounds"] if isinstance(row["rounds"], int) else None
         return read_hash(text, salt, rounds, self.given_salt)
 
     def _detect_salt_use(self, rows: Iterable[_Row]) -> None:
         """Detect with a known key how salts are used."""
         prefix = self.known_key[:PREFIX_CHARS]
         for row in rows:
-            if read_text(row.prefix) != prefix:
+            if read_text(row["prefix"]) != prefix:
                 continue
             try:
                 stored = self._read_hash(row)
             except UnreadableHash:
                 continue
-            key_id = read_text(row.key_id)
+            key_id = read_text(row["key_id"])
             for use, salt in guess_salts(stored, key_id, prefix).items():
                 if to_legacy(stored, key_id, prefix, {use: salt}).matches(self.known_key):
                     self._salt_use = use

@@ -69,10 +69,8 @@ class Quotas:
         """
         self._refresh(db)
         settings = self._settings
-        _check(
-            self._all.total_bytes, settings.max_stored_bytes, "messages and sessions",
-            "ASTRBOT_MAX_STORED_BYTES", _DELETE_SESSIONS, of="all keys",
-        )  # fmt: skip
+        limit, name = settings.max_stored_bytes, "ASTRBOT_MAX_STORED_BYTES"
+        _check_stored(self._all, limit, name, of="all keys")
         self._check_free(self._free_bytes)
         own = count_pending(db, payer) if payer else 0
         _check_growth(self._growth, settings.max_growth_bytes, "ASTRBOT_MAX_GROWTH_BYTES", own)
@@ -81,7 +79,7 @@ class Quotas:
         account = find_account(db, payer)
         stored, rules = account.stored, _load_rules(account)
         limit, name = self._limit_of(rules, "stored_bytes", settings.max_stored_bytes_per_key)
-        _check(stored.total_bytes, limit, "messages and sessions", name, _DELETE_SESSIONS)
+        _check_stored(stored, limit, name)
         limit, name = self._limit_of(rules, "sessions", settings.max_sessions_per_key)
         if limit and stored.sessions > limit:
             raise ApiError(
@@ -190,11 +188,9 @@ def _load_rules(account: Account) -> KeyRules:
     return load_rules(account.rules) if account.rules else NO_RULES
 
 
-def _check(
-    used: int, limit: int, what: str, name: str, remedy: str, of: str = "the API key"
-) -> None:
-    if limit and used > limit:
-        raise _exceeded(limit, what, name, remedy, of)
+def _check_stored(stored: Stored, limit: int, name: str, of: str = "the API key") -> None:
+    if limit and stored.total_bytes > limit:
+        raise _exceeded(limit, "messages and sessions", name, _DELETE_SESSIONS, of)
 
 
 def _check_growth(growth: Growth, limit: int, name: str, own: int, of: str = "all keys") -> None:

@@ -22,8 +22,8 @@ from ..db.store import Store
 from ..errors import ApiError, SettingsError
 from ..runtime.addresses import name_customer
 from ..runtime.clock import now_us
+from ..runtime.private_files import write_new_private_file
 from .passwords import MAX_PASSWORD_CHARS, hash_password, make_password, verify_password
-from .secret_key import load_secret
 
 #: Window in which failed logins are counted, in microseconds.
 _WINDOW_US = 15 * 60 * 1_000_000
@@ -247,3 +247,25 @@ def change_password(store: Store, name: str, password: str, *, actor: str) -> No
         lambda db: owners.set_password(db, name, password_hash),
         lambda _: AuditEntry("password_set", actor, subject=name),
     )
+
+
+def load_secret(settings: Settings) -> str:
+    """Return the secret from the settings, or else from ``secret.key``, created if missing.
+
+    It signs logins, visitors and links to files. Only the server's user can read the file.
+
+    :raises SettingsError: when the file can be neither read nor created.
+    """
+    if settings.secret_key:
+        return settings.secret_key
+    path = settings.data_dir / "secret.key"
+    try:
+        write_new_private_file(path, secrets.token_urlsafe(48) + "\n")
+        secret = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path.name}: cannot be read or created: {error}") from error
+    if len(secret) < 32:
+        raise SettingsError(
+            f"{path.name}: too short; remove the file, and the server creates a new one"
+        )
+    return secret

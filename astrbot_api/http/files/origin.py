@@ -19,7 +19,7 @@ from flask import Blueprint, Response, request, url_for
 from ...config.settings import Settings
 from ...db.attachments import AttachmentRow
 from ...errors import ApiError
-from ...owner.secret_key import load_secret
+from ...owner.login import load_secret
 from ..state import get_state
 from .download import send_attachment
 
