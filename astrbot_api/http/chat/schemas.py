@@ -8,11 +8,11 @@ import marshmallow as ma
 
 from ...chat.turns.turn import TurnRequest
 from ...errors import refuse
-from ...messages import check_text, parse_chat_message, to_whole
+from ...messages import parse_chat_message
 from ..auth import get_caller
 from ..fields import (
+    Text,
     Username,
-    any_value,
     optional_flag,
     optional_object,
     optional_text,
@@ -44,6 +44,21 @@ MESSAGE: dict[str, Any] = {
 }
 
 
+class _SessionId(Text):
+    """An id of a session. An integer stays one, because the events show the id as it was sent."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        return value if isinstance(value, int) else text
+
+
+def _session_id(description: str) -> _SessionId:
+    return request_field(
+        _SessionId, description, "my_session_001",
+        load_default=None, allow_none=True, max_chars="max_session_id_chars",
+    )  # fmt: skip
+
+
 class ChatRequestSchema(RequestSchema):
     carries_message = True
 
@@ -53,17 +68,11 @@ class ChatRequestSchema(RequestSchema):
         error_messages={"required": _NO_MESSAGE, "null": _NO_MESSAGE},
         metadata=MESSAGE,
     )
-    session_id = any_value(
+    session_id = _session_id(
         "Id of the session. If it is absent, `null` or blank, a new session gets a UUID as its id. "
-        "An unknown id creates a session with that id.",
-        "my_session_001",
-        type=["string", "integer"],  # apispec adds null
+        "An unknown id creates a session with that id."
     )
-    conversation_id = any_value(
-        "Alias of `session_id`, used if that is absent or `null`.",
-        "my_session_001",
-        type=["string", "integer"],
-    )
+    conversation_id = _session_id("Alias of `session_id`, used if that is absent or `null`.")
     enable_streaming = optional_flag(
         "With `true` (the default), the answer comes in many `plain` events, with `false` in one. "
         "The response is a stream in both cases.",
@@ -158,9 +167,8 @@ def read_turn_request(body: dict[str, Any]) -> TurnRequest:
     """
     settings, caller = get_state().settings, get_caller()
     shown = body["session_id"] if body["session_id"] is not None else body["conversation_id"]
-    session_id = _read_session_id(shown, settings.max_session_id_chars)
     # For a key that is bound to a session, the session id is optional.
-    session_id = session_id or caller.rules.session_id or ""
+    session_id = ("" if shown is None else str(shown)) or caller.rules.session_id or ""
     caller.rules.check_session(session_id)
     segments = parse_chat_message(
         body["message"],
@@ -192,16 +200,3 @@ def read_streaming(body: dict[str, Any]) -> bool:
     elif not isinstance(flag, bool):
         raise refuse("flags.enable_streaming must be true or false")
     return True if flag is None else bool(flag)
-
-
-def _read_session_id(value: Any, max_chars: int) -> str:
-    value = to_whole(value)
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise refuse("session_id must be a string")
-    name = str(value).strip()
-    check_text("session_id", name)
-    if len(name) > max_chars:
-        raise refuse(f"session_id has {len(name)} characters; at most {max_chars} are allowed")
-    return name
