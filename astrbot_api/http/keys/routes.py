@@ -9,7 +9,7 @@ from flask import Response
 
 from ...db import keys, keyuse, session_keys
 from ...db.stored import find_committed
-from ...errors import ApiError, refuse
+from ...errors import ApiError
 from ...keys.caller import Caller
 from ...keys.limits import check_session_keys
 from ...keys.rules import KeyRules, narrow_rules, read_rules
@@ -25,8 +25,6 @@ from .schemas import SESSION_SCOPES, SelfSchema, SessionKeyRequestSchema, Sessio
 blp = ApiBlueprint(
     "keys", __name__, tag="Keys", description="Session keys, and the limits of your key."
 )
-
-_MIN_S, _MAX_S = 60, 86_400
 
 #: Columns of the caller's key that the response contains.
 _OWN_FIELDS = ("key_id", "name", "key_prefix", "scopes", "expires_at")
@@ -53,13 +51,8 @@ def create_session_key(body: dict[str, Any]) -> Response:
     caller = get_caller()
     if caller.root_id != caller.key_id:
         raise ApiError("key_restricted", "a session key cannot make session keys")
-    username = body["username"]
-    if not username:
-        raise refuse("username is empty")
-    check_username(username)
-    if not _MIN_S <= body["expires_in_s"] <= _MAX_S:
-        raise refuse(f"expires_in_s must be between {_MIN_S} and {_MAX_S}")
-    rules = _read_session_rules(body, username)
+    check_username(body["username"])
+    rules = _read_session_rules(body)
     scopes = body["scopes"] or list(SESSION_SCOPES)
     expires_at = now_us() + body["expires_in_s"] * 1_000_000
     row, secret = get_state().db.write(
@@ -100,12 +93,11 @@ def get_own_key() -> Response:
     )
 
 
-def _read_session_rules(body: dict[str, Any], username: str) -> KeyRules:
+def _read_session_rules(body: dict[str, Any]) -> KeyRules:
     """Return the guard rails of a session key, which cannot exceed those of the caller's key."""
     asked: dict[str, Any] = {
-        name: body[name] for name in ("max_turns", "max_tokens", "requests_per_minute")
+        name: body[name] for name in ("username", "max_turns", "max_tokens", "requests_per_minute")
     }
-    asked["username"] = username
     asked["session_id"] = body["session_id"] or None
     if config_id := body["config_id"]:
         get_state().agents.configs.choose_config(config_id, "")

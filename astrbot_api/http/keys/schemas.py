@@ -23,6 +23,7 @@ def _limit(description: str, example: int) -> ma.fields.Raw:
 class SessionKeyRequestSchema(RequestSchema):
     username = required_text("The only username that the key may use.", "alice",
         max_chars="max_username_chars",
+        validate=ma.validate.Length(1, error="username is empty"),
     )  # fmt: skip
     session_id = optional_text(
         "The only session that the key may use. By default, all sessions of the username.",
@@ -48,12 +49,10 @@ class SessionKeyRequestSchema(RequestSchema):
     expires_in_s = WholeNumber(
         load_default=900,
         error_messages={"invalid": "expires_in_s must be a whole number"},
-        metadata={
-            "description": "Lifetime in seconds, 60 to 86400.",
-            "example": 900,
-            "minimum": 60,
-            "maximum": 86_400,
-        },
+        validate=ma.validate.Range(
+            60, 86_400, error="expires_in_s must be between {min} and {max}"
+        ),
+        metadata={"description": "Lifetime in seconds, 60 to 86400.", "example": 900},
     )
     max_turns = _limit("Maximum number of turns.", 20)
     max_tokens = _limit("Maximum number of tokens. The turn that exceeds it is completed.", 50_000)
