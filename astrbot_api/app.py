@@ -13,11 +13,12 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import RequestRedirect, Rule
 
-from .errors import ApiError, refuse
+from .errors import ApiError
 from .extension import AstrBotAPI
 from .http.api import add_fallback
 from .http.draining import drain_later
 from .http.envelope import fail
+from .http.errors import fail_foreign
 from .http.fallback import FALLBACK, find_api_root
 from .http.openai_errors import ROOT_FALLBACK
 from .http.operations.routes import build_operations
@@ -60,31 +61,26 @@ def create_app(config: Mapping[str, Any] | None = None, *, api: AstrBotAPI | Non
 
 def _answer_elsewhere(error: HTTPException) -> Response:
     """Answer errors outside the API in JSON, since this server has no other pages."""
-    answer = fail(_to_api_error(error))
+    if error.code == 404:
+        answer = fail(ApiError("path_not_found", f"There is nothing here; {_find_remedy()}"))
+    elif error.code is None or error.code >= 500:
+        answer = fail(ApiError("internal_error", "The server failed; its log has the details."))
+    else:
+        answer = fail_foreign(error)
+    if error.code == 405:
+        # For a method that no route can have (Source: RFC 9110, 15.5.6).
+        answer.headers.setdefault("Allow", "GET")
     drain_later(request, answer)
     return answer
 
 
-def _to_api_error(error: HTTPException) -> ApiError:
-    if error.code == 404:
-        root = find_api_root()
-        where = f"the API is at {root}"
-        if request.path.startswith("/v1/"):  # the usual base URL of OpenAI's clients
-            where = f"OpenAI's API is at {root}/openai; ASTRBOT_OPENAI_AT_ROOT=1 adds /v1"
-        elif request.path == "/register":  # where MCP clients go when their key is rejected
-            where = f"{root}/mcp has no OAuth, it needs a valid API key"
-        return ApiError("path_not_found", f"There is nothing here; {where}")
-    if error.code == 405:
-        # A method that no route can have (Source: RFC 9110, 15.5.6).
-        allowed = getattr(error, "valid_methods", None) or ("GET",)
-        return ApiError(
-            "method_not_allowed",
-            error.description or "Method not allowed",
-            headers={"Allow": ", ".join(sorted(allowed))},
-        )
-    if error.code is not None and error.code < 500:
-        return refuse(error.description or error.name)
-    return ApiError("internal_error", "The server failed; its log has the details.")
+def _find_remedy() -> str:
+    root = find_api_root()
+    if request.path.startswith("/v1/"):  # the usual base URL of OpenAI's clients
+        return f"OpenAI's API is at {root}/openai; ASTRBOT_OPENAI_AT_ROOT=1 adds /v1"
+    if request.path == "/register":  # where MCP clients go when their key is rejected
+        return f"{root}/mcp has no OAuth, it needs a valid API key"
+    return f"the API is at {root}"
 
 
 class _App(Flask):
