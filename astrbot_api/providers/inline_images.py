@@ -11,8 +11,12 @@ import re
 from ..agent.provider import MediaDelta
 from .generated import MediaCollector
 
-#: Text with this must be fed, and all text while a picture is read.
-SCHEME = "data:image/"
+#: Text with one of these must be fed, and all text while a picture is read.
+PICTURE, SCHEME = "![", "data:image/"
+
+#: Beginning of a Markdown picture at the end of a piece. Its URL may be in the next piece. An end
+#: after "!" is not noticed, because texts would be delayed at each exclamation mark.
+_CUT = re.compile(r"!\[[^\]\n]{0,200}(?:\](?:\(\s{0,9}([a-z:/]{0,11}))?)?")
 
 #: Beginning of a Markdown picture, up to its URL.
 _OPENING = re.compile(r"!\[[^\]\n]{0,200}\]\(\s{0,9}\Z")
@@ -36,8 +40,15 @@ class InlineImages:
     def __init__(self, media: MediaCollector) -> None:
         self._media = media
         self._opening = ""
+        #: A beginning that was cut, with which the next text continues.
+        self._cut = ""
         #: Pieces of the URL that is read.
-        self.pieces: list[str] | None = None
+        self._pieces: list[str] | None = None
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether all text must be fed."""
+        return bool(self._cut) or self._pieces is not None
 
     def feed(self, text: str) -> list[str | MediaDelta]:
         """Add a piece of text, and return its complete texts and pictures in order.
@@ -45,14 +56,15 @@ class InlineImages:
         :raises ProviderError: when the answer has too much media.
         """
         found: list[str | MediaDelta] = []
+        text, self._cut = self._cut + text, ""
         while text:
-            if self.pieces is None:
+            if self._pieces is None:
                 text = self._open(found, text)
                 continue
             end = _END.search(text)
             piece = text[: end.start()] if end else text
             self._media.count(len(piece))
-            self.pieces.append(piece)
+            self._pieces.append(piece)
             text = text[len(piece) :]
             if end:
                 text = self._close(found, text)
@@ -60,8 +72,8 @@ class InlineImages:
 
     def finish(self) -> list[str | MediaDelta]:
         """Return the buffered picture or text after the end of the answer."""
-        found: list[str | MediaDelta] = []
-        if self.pieces is not None:
+        found: list[str | MediaDelta] = [self._cut] if self._cut else []
+        if self._pieces is not None:
             self._close(found, "")
         return found
 
@@ -69,7 +81,12 @@ class InlineImages:
         """Return the text from the next URL on, after the text before it was added."""
         at = text.find(SCHEME)
         if at < 0:
-            found.append(text)
+            at = text.rfind(PICTURE)
+            cut = _CUT.fullmatch(text, at) if at >= 0 else None
+            if cut and SCHEME.startswith(cut[1] or ""):
+                text, self._cut = text[:at], text[at:]
+            if text:
+                found.append(text)
             return ""
         before = text[:at]
         opening = _OPENING.search(before)
@@ -81,12 +98,12 @@ class InlineImages:
         before = before[: opening.start()] if opening else before
         if before:
             found.append(before)
-        self.pieces = []
+        self._pieces = []
         return text[at:]
 
     def _close(self, found: list[str | MediaDelta], text: str) -> str:
         """Add the picture, or its text if it is invalid, and return the text behind it."""
-        url, self.pieces = "".join(self.pieces or ()), None
+        url, self._pieces = "".join(self._pieces or ()), None
         picture = self._media.read_inline(url)
         if picture is None:
             found.append(self._opening + url)

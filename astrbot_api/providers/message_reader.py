@@ -10,7 +10,7 @@ from ..event_lines import join_surrogates
 from .attached import KNOWN_FIELDS, MAX_CHARS, REASONING_FIELDS, merge_fields
 from .calls import CallCollector, to_json_text
 from .generated import GEMINI_FIELDS, MediaCollector
-from .inline_images import SCHEME, InlineImages
+from .inline_images import PICTURE, SCHEME, InlineImages
 from .shapes import THOUGHT_TYPES, find_thought, join_texts, to_text
 from .think import ThinkSplitter
 from .usage import UsageCollector
@@ -169,7 +169,7 @@ class MessageReader:
             return
         if channel == _REASONING:
             found.append(ReasoningDelta(text))
-        elif SCHEME in text or self._images.pieces is not None:
+        elif PICTURE in text or SCHEME in text or self._images.is_reading:
             self._add_pieces(found, self._images.feed(text))
         else:
             found += self._think.feed(text)

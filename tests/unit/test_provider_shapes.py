@@ -125,6 +125,15 @@ def test_a_picture_in_the_text_is_a_picture(pieces: list[str], text: str) -> Non
     assert text_of(found) == text
 
 
+@pytest.mark.parametrize("size", [7, 11])
+def test_a_picture_in_a_text_of_small_pieces_is_a_picture(size: int) -> None:
+    text = f"See ![1] or ![2](data/2) and ![a cat](\n{URL}). Wow![](data:"
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    found = deltas(*(event({"content": one}) for one in pieces), STOP, DONE)
+    assert [one.filename for one in found if isinstance(one, MediaDelta)] == ["image.png"]
+    assert text_of(found) == "See ![1] or ![2](data/2) and . Wow![](data:"
+
+
 @pytest.mark.parametrize(
     "delta",
     [
