@@ -96,12 +96,12 @@ def test_a_vision_model_gets_the_picture(make_scripted: Scripts) -> None:
         assert (shown.size, shown.getpixel((4, 4))) == ((8, 8), (255, 0, 0))
 
 
-@pytest.mark.parametrize(("mode", "mime"), [("RGB", "image/jpeg"), ("RGBA", "image/png")])
-def test_a_large_picture_is_scaled_down(make_scripted: Scripts, mode: str, mime: str) -> None:
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_large_picture_is_scaled_down(make_scripted: Scripts, mode: str) -> None:
     api, model = make_scripted(say, provider=_SEES, max_image_side_px=100)
     api.chat([part(upload(api, png(400, 200, mode), "wide.png"))])
     head, _, body = content_of(model)[1]["image_url"]["url"].partition(",")
-    assert head == f"data:{mime};base64"
+    assert head == "data:image/jpeg;base64"
     with Image.open(io.BytesIO(base64.b64decode(body))) as scaled:
         assert scaled.size == (100, 50)
 

@@ -1656,7 +1656,7 @@ def prepare(data: bytes, side_px: int = 1536) -> tuple[dict[str, Any], Image.Ima
     picture = Image.open(io.BytesIO(made))
     picture.load()
     assert meta["mime"] == f"image/{(picture.format or '').lower()}"
-    assert picture.mode in ("RGB", "RGBA")
+    assert picture.mode == "RGB"
     assert getattr(picture, "n_frames", 1) == 1
     assert not picture.getexif()
     return meta, picture
@@ -1750,10 +1750,16 @@ def test_a_large_jpeg_is_scaled_down_and_turned() -> None:
     assert is_red(picture, 299, 200)
 
 
-def test_the_transparent_colour_of_a_scaled_picture_stays_transparent() -> None:
-    chessboard = Image.frombytes("L", (200, 200), (b"\x00\xff" * 100 + b"\xff\x00" * 100) * 100)
-    _, picture = prepare(samples.save(chessboard, "PNG", transparency=255), 50)
-    assert picture.mode == "RGBA"
+def test_a_transparent_picture_is_on_white() -> None:
+    formula = Image.new("RGBA", (40, 40))
+    formula.paste((0, 0, 0, 255), (0, 0, 20, 40))
+    for format, size in (("PNG", 40), ("WEBP", 40), ("GIF", 40), ("TIFF", 20)):
+        _, picture = prepare(samples.save(formula, format), size)
+        sides = (picture.getpixel((x, 9)) for x in (2, size - 2))
+        assert list(sides) == [(0, 0, 0), (255, 255, 255)]
+    chessboard = Image.frombytes("L", (200, 200), (b"\x00\x99" * 100 + b"\x99\x00" * 100) * 100)
+    _, picture = prepare(samples.save(chessboard, "PNG", transparency=0), 50)
+    assert picture.convert("L").getextrema() == pytest.approx((204, 204), abs=8)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "JPEG2000"])

@@ -77,9 +77,12 @@ def prepare_picture(source: BinaryIO, max_side_px: int, page: int = 0) -> tuple[
             picture.thumbnail((max_side_px, max_side_px))
         upright = _to_rgb(ImageOps.exif_transpose(picture), profile)
         upright.thumbnail((max_side_px, max_side_px))
+    if upright.mode == "RGBA":
+        # Many endpoints drop the transparency, which leaves black letters on black.
+        paper = Image.new("RGBA", upright.size, "white")
+        upright = Image.alpha_composite(paper, upright).convert("RGB")
     unscaled = upright.width * upright.height == size[0] * size[1]
-    lossless = name not in _LOSSY and (unscaled or mode == "RGBA")
-    mime, data = _save(upright, lossless)
+    mime, data = _save(upright, unscaled and name not in _LOSSY)
     sides = {"width": upright.width, "height": upright.height}
     return {"mime": mime, "notes": notes, "pages": pages, **sides}, data
 
@@ -173,12 +176,12 @@ def _scale_down(picture: Image.Image) -> Image.Image:
 
 
 def _save(picture: Image.Image, lossless: bool) -> tuple[str, bytes]:
-    """Encode an image: PNG if it is transparent or lossless and small, else JPEG."""
+    """Encode an image: PNG if it is lossless and small, else JPEG."""
     picture.info = {}  # Pillow would write this metadata
     out = io.BytesIO()
-    if picture.mode == "RGBA" or lossless:
+    if lossless:
         picture.save(out, "PNG")
-        if picture.mode == "RGBA" or out.tell() <= _MAX_PNG_BYTES:
+        if out.tell() <= _MAX_PNG_BYTES:
             return "image/png", out.getvalue()
         out = io.BytesIO()
     picture.save(out, "JPEG", quality=85)

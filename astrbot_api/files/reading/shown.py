@@ -61,9 +61,7 @@ def _show(
         except (Unreadable, OSError, EOFError):
             continue
         out = io.BytesIO()
-        picture = Image.open(io.BytesIO(data)).convert("RGBA")
-        paper = Image.new("RGBA", picture.size, "white")
-        Image.alpha_composite(paper, picture).convert("RGB").save(out, "JPEG", quality=85)
+        Image.open(io.BytesIO(data)).convert("RGB").save(out, "JPEG", quality=85)
         pictures.append(out.getvalue())
     if not pictures:
         raise Unreadable("its pictures are damaged or their format is not supported")
