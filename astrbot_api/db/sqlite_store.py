@@ -61,7 +61,7 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()  # the application may change its folder
-        self._own = PerProcess(lambda: _Own(self._connect))
+        self._own = PerProcess(lambda: _Own(self._path, self._connect))
         self._closed = False
 
     def upgrade(self) -> list[str]:
@@ -90,7 +90,7 @@ class SqliteStore:
         try:
             db = own.readers.pop()
         except IndexError:
-            db = self._connect()
+            db = own.connect()
         return _Reading(own, db)
 
     def read_aside(self, job: Callable[[peewee.SqliteDatabase], T]) -> T:
@@ -157,31 +157,38 @@ def _read_for_a_time(reading: _Reading, job: Callable[[peewee.SqliteDatabase], T
 class _Own(OwnConnections[peewee.SqliteDatabase]):
     """The connections and the writer of one process."""
 
-    def __init__(self, connect: Callable[[], peewee.SqliteDatabase]) -> None:
+    def __init__(self, path: Path, connect: Callable[[], peewee.SqliteDatabase]) -> None:
         super().__init__()
+        self._path = path
         self._connect = connect
         #: Whether that connection waits for locks of other processes.
         self._waits = True
-        #: Inode of its file, 0 before the first write.
+        #: Inode of the file that the first connection has opened, or 0.
         self._inode = 0
         self.writer = BatchWriter(self)
 
+    def connect(self) -> peewee.SqliteDatabase:
+        if self.has_moved():  # the WAL beside the new file belongs to the old one
+            raise as_storage_error(sqlite3.OperationalError(_MOVED), str(self._path))
+        db = self._connect()
+        self._inode = self._inode or os.stat(self._path).st_ino
+        return db
+
     def has_moved(self) -> bool:
-        """Return whether the path no longer leads to the file that the writer has open.
+        """Return whether the path no longer leads to the file that this process has open.
 
         SQLite continues to write to the old file in WAL mode, and a restart would lose all of it.
         """
         if not self._inode:
             return False
         try:
-            return os.stat(self.writers[0].database).st_ino != self._inode
+            return os.stat(self._path).st_ino != self._inode
         except OSError:
             return True
 
     def begin(self, *, wait: bool) -> bool:
         if not self.writers:
-            self.writers.append(self._connect())
-            self._inode = os.stat(self.writers[0].database).st_ino
+            self.writers.append(self.connect())
         elif self.has_moved():
             raise sqlite3.OperationalError(_MOVED)
         # Raw SQL: peewee has no statement for either, and its own take four times as long.

@@ -109,6 +109,22 @@ def test_the_log_names_the_file_that_fails(
     store.close()
 
 
+def test_a_replaced_file_is_not_opened_by_a_process_that_has_only_read(tmp_path: Path) -> None:
+    path = tmp_path / "some.db"
+    store = sqlite_store.SqliteStore(path)
+    with store.read() as db:
+        db.execute_sql("CREATE TABLE old (x)")
+    path.write_bytes(path.rename(tmp_path / "saved.db").read_bytes())
+    with pytest.raises(StorageError):
+        store.write(lambda db: db.execute_sql("CREATE TABLE new (x)"))
+    with store.read() as db:
+        assert db.get_tables() == ["old"]
+        with pytest.raises(StorageError), store.read():
+            pytest.fail("a second connection was opened")
+    assert store.describe_fault(store).endswith("restart the server")
+    store.close()
+
+
 def test_a_connection_that_is_returned_late_is_closed(tmp_path: Path) -> None:
     store = sqlite_store.SqliteStore(tmp_path / "some.db")
     with store.read() as db:
