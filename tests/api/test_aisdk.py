@@ -129,6 +129,19 @@ def test_a_client_tools_call_ends_the_turn_and_its_result_continues_the_message(
     assert api.count_rows("message") == 3, "the user's message once"
 
 
+def test_a_call_without_a_result_is_not_sent_to_the_model(make_scripted: Make) -> None:
+    api, model = make_scripted(call_weather)
+    chunks = read(post(api, say("How is it in Oslo?"), tools=WEATHER))
+    called = next(one for one in chunks if one["type"] == "tool-input-available")
+    part = {
+        "type": "tool-get_weather", "toolCallId": called["toolCallId"],
+        "state": "input-available", "input": called["input"],
+    }  # fmt: skip
+    said = {"id": "a1", "role": "assistant", "parts": [{"type": "step-start"}, part]}
+    read(post(api, say("How is it in Oslo?"), said, say("Never mind."), tools=WEATHER))
+    assert "tool_calls" not in str(model.seen[-1])
+
+
 def test_a_regenerated_answer_replaces_the_last_one(make_scripted: Make) -> None:
     words = iter(["one", "two", "three"])
     api, _ = make_scripted(lambda messages: [TextDelta(next(words))])
@@ -333,6 +346,9 @@ def test_an_invalid_reason_of_a_decision_is_refused(api: Api, reason: Any) -> No
     answer = post(api, messages=[{"id": "m", "role": "assistant", "parts": [part]}])
     assert answer.status_code == 400
     assert "parts[0].approval.reason must" in answer.get_json()["message"]
+    part["approval"] = {"id": reason}
+    answer = post(api, messages=[{"id": "m", "role": "assistant", "parts": [part]}])
+    assert answer.status_code == (404 if isinstance(reason, str) and reason.isprintable() else 400)
 
 
 def test_a_request_answers_a_bounded_number_of_calls(api: Api) -> None:

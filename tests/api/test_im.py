@@ -421,6 +421,7 @@ def test_a_broadcast_has_a_result_for_each_target(post: Post) -> None:
         ("failed", "invalid_request"),
     ]
     assert post.messenger.texts() == ["To all"]
+    assert [bool(one["delivery_id"]) for one in results] == [True, True, False, False]
 
 
 def test_the_number_of_broadcast_targets_is_limited(make_post: Callable[..., Post]) -> None:
