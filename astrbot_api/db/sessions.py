@@ -144,11 +144,11 @@ def create_session(
     (number,) = insert(
         db, ChatSession, session_id=session_id, platform_id=platform_id, creator=creator,
         is_group=int(is_group), config_id=config_id, created_at=now, updated_at=now,
-        key_id=key_id or stored.NOBODY,
+        key_id=key_id or stored.NOBODY, edition=now,
     ).fetchone()  # fmt: skip
     count_session(db, creator, platform_id)
     counting.add(db, key_id or stored.NOBODY, "sessions", 1, _size(session_id, creator))
-    return SessionRow(number, session_id, platform_id, creator, None, config_id, 0)
+    return SessionRow(number, session_id, platform_id, creator, None, config_id, 0, now)
 
 
 def claim_session(db: peewee.Database, session: SessionRow, creator: str) -> SessionRow:

@@ -11,7 +11,9 @@ class ChatSession(Table):
     """A conversation of one username.
 
     ``context_after`` is the id of the last message that the model no longer
-    sees (``/reset``). ``edition`` counts changes and deletions of stored messages.
+    sees (``/reset``). ``edition`` is increased when stored messages change or are deleted. It
+    begins with the time of creation: after the restore of a backup, a new session may get the
+    number of one that workers still know.
     """
 
     id = RowNumber()
