@@ -136,7 +136,7 @@ def run_agent(
         step = _Step()
         toolbox.budget.begin_step()
         offered = specs if number < max_steps and not toolbox.budget.spent else list(caller_tools)
-        yield from _ask(provider, conversation, offered, _fit(options, number, offered), step)
+        yield from _ask(provider, conversation, offered, _fit(options, offered), step)
         if not step.calls:
             return
         if all(call.name in foreign for call in step.calls.values()):
@@ -221,17 +221,15 @@ def _ask(
     step.finish_calls(conversation)
 
 
-def _fit(options: ModelOptions, number: int, offered: Sequence[ToolSpec]) -> ModelOptions:
-    """Return the options of one step.
+def _fit(options: ModelOptions, offered: Sequence[ToolSpec]) -> ModelOptions:
+    """Return the options of one step, without those that endpoints reject if no tool is offered.
 
-    ``tool_choice`` applies only to the first step, since repeated calls would never end. Endpoints
-    reject it without tools.
+    ``tool_choice`` applies to each step: it comes from a caller with tools, and a call of one ends
+    the turn.
     """
-    unfit = {"tool_choice"} if number > 1 else set()
-    if not offered:
-        unfit |= {"tool_choice", "parallel_tool_calls"}
-    if unfit.isdisjoint(options.extra):
+    if offered:
         return options
+    unfit = ("tool_choice", "parallel_tool_calls")
     extra = {key: value for key, value in options.extra.items() if key not in unfit}
     return replace(options, extra=extra)
 

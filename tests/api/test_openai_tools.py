@@ -236,6 +236,21 @@ def test_tool_choice_can_name_the_allowed_tools(passing: Api, fake_model: FakeOp
     assert sent["tool_choice"] == "required"
 
 
+def test_a_call_stays_required_after_a_server_tools_call(
+    make_api: Callable[..., Api], fake_model: FakeOpenAI
+) -> None:
+    """Structured output by tools needs one of the client's calls at the end."""
+    api = make_api(
+        f'[provider]\ntype = "openai"\nbase_url = "{fake_model.base_url}"\nmodel = "m"\n'
+    )
+    fake_model.reset()
+    asked = [{"role": "user", "content": "TOOL=current_time"}]
+    post(api, messages=asked, tools=[WEATHER], tool_choice="required")
+    first, second = fake_model.requests()
+    assert second["messages"][-1]["role"] == "tool"
+    assert (first["tool_choice"], second["tool_choice"]) == ("required", "required")
+
+
 @pytest.mark.parametrize(
     ("form", "text", "status"),
     [
