@@ -20,6 +20,7 @@ from .configs.routes import blp as configs
 from .docs.routes import blp as docs
 from .extensions.routes import blp as extensions
 from .fallback import FALLBACK, build_fallback
+from .fields import describe_max_chars
 from .files.chunks import blp as files  # the blueprint of routes.py, with chunks.py's routes too
 from .files.origin import OnlyLinks, build_files_origin
 from .im.routes import blp as im
@@ -136,6 +137,9 @@ def _make_document(
                 "license": {"name": "MIT", "identifier": "MIT"},
             },
         },
+    )
+    api.ma_plugin.converter.add_attribute_function(
+        lambda _, field, **more: describe_max_chars(field, settings)
     )
     parent.register_views_in_doc(api, app, api.spec, name=parent.name, parameters=None)
     # A copy, because the limits are written into dictionaries of schemas that all apps share.

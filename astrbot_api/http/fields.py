@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import marshmallow as ma
 
+from ..config.settings import Settings
 from ..errors import ApiError
 from ..messages import check_text, to_whole
 from .state import get_state
@@ -52,6 +53,12 @@ class Text(ma.fields.String):
             raise ma.ValidationError(
                 f"{name} has {len(text)} characters; at most {limit} are allowed"
             )
+
+
+def describe_max_chars(field: Any, settings: Settings) -> dict[str, Any]:
+    """Return the OpenAPI member with the maximum length of a :class:`Text`."""
+    name = getattr(field, "max_chars", "")
+    return {"maxLength": getattr(settings, name)} if name else {}
 
 
 class BoundedList(ma.fields.List):  # type: ignore[type-arg]  # marshmallow 3 has no List[…]
@@ -162,7 +169,6 @@ class Username(Text):
                     "if the key is bound to one username."
                 ),
                 "example": "alice",
-                "maxLength": 255,
                 "pattern": NOT_BLANK,
             },
             **kwargs,

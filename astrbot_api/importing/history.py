@@ -17,12 +17,20 @@ from ..db.store import Store
 from ..runtime.clock import now_us
 from .messages import BAD_PART, drop_lone_results, read_content
 from .report import Tally
-from .source import Source, Table
+from .source import Source
 from .values import read_flag, read_text, read_time
 
 #: Possible names of the column with a message's session. The recordings show its
 #: position (third) but not its name.
 _SESSION_COLUMNS = ("session_id", "user_id", "conversation_id")
+
+#: Columns of a session, and of a message.
+_OF_SESSION = (
+    "session_id", "platform_id", "creator", "display_name", "is_group", "created_at", "updated_at",
+)  # fmt: skip
+_OF_MESSAGE = (
+    "platform_id", "sender_id", "sender_name", "content", "llm_checkpoint_id", "created_at",
+)  # fmt: skip
 
 _CHECKPOINT_CHARS = 36
 
@@ -61,8 +69,8 @@ class HistoryImport:
         if self._session_table is None:
             self.sessions.skip("there is no table with session_id, creator and platform_id")
         else:
-            columns = _session_columns(self._session_table)
-            for page in self.source.read_rows(self._session_table, columns):
+            columns = map(self._session_table.find_column, _OF_SESSION)
+            for page in self.source.read_rows(self._session_table, list(columns)):
                 for row in page:
                     self._import_session(self._read_session(row), row[1])
         self._report_ownerless()
@@ -100,29 +108,26 @@ class HistoryImport:
 
         :param source_id: The session's id in the source, to find its messages.
         """
-        number, name = None, session.session_id
-        fault = self._find_fault(session)
-        if not fault:
-            number, fault = self._find_target(session)
-        if fault:
-            self.sessions.skip(fault, name)
-            self._skip_messages("its session was skipped", source_id)
-            return
-        if number is not None:
-            self.sessions.count_present()
-        elif self.apply:
+        known, fault = self._find_target(session)
+        number = known
+        if known is None and not fault and self.apply:
             number = self.store.write(lambda db: imported.add_session(db, session))
             if number is None:
-                self.sessions.skip("a session with this id was just created here", name)
-                self._skip_messages("its session was skipped", source_id)
-                return
+                fault = "a session with this id was just created here"
+        if fault:
+            self.sessions.skip(fault, session.session_id)
+            self._skip_messages("its session was skipped", source_id)
+            return
+        if known is None:
             self.sessions.count_imported()
         else:
-            self.sessions.count_imported()
+            self.sessions.count_present()
         self._import_messages(session, number, source_id)
 
     def _find_target(self, session: SourceSession) -> tuple[int | None, str]:
         """Return the session's number, or None if it is new, and the reason to skip it, if any."""
+        if fault := self._find_fault(session):
+            return None, fault
         with self.store.read() as db:
             item = imported.find_item(db, "session", session.session_id)
             here = find_session(db, session.session_id)
@@ -165,7 +170,8 @@ class HistoryImport:
         previous: SourceMessage | None = None
         clock = session.created_at
         where = (self._column, source_id)
-        for rows in self.source.read_rows(self._history, _columns(self._history), where=where):
+        columns = list(map(self._history.find_column, _OF_MESSAGE))
+        for rows in self.source.read_rows(self._history, columns, where=where):
             page = []
             for row in rows:
                 message = self._read_message(row, previous, clock)
@@ -260,14 +266,3 @@ def _continues(previous: SourceMessage | None, content: dict[str, Any], turn: st
         and content["type"] == previous.content["type"] == "bot"
         and previous.llm_checkpoint_id == turn
     )
-
-
-def _session_columns(table: Table) -> list[str | None]:
-    names = ("session_id", "platform_id", "creator", "display_name", "is_group")
-    times = ("created_at", "updated_at")
-    return [table.find_column(name) for name in (*names, *times)]
-
-
-def _columns(table: Table) -> list[str | None]:
-    names = ("platform_id", "sender_id", "sender_name", "content")
-    return [table.find_column(name) for name in (*names, "llm_checkpoint_id", "created_at")]

@@ -14,16 +14,6 @@ _COMPONENT = "#/components/"
 
 _ERROR = f"{_COMPONENT}schemas/Error"
 
-#: Name of a request field or parameter -> setting that limits its length.
-_LIMITS = {
-    "username": "max_username_chars",
-    "session_id": "max_session_id_chars",
-    "conversation_id": "max_session_id_chars",
-    "id": "max_session_id_chars",  # chat id of the AI SDK
-    "threadId": "max_session_id_chars",
-    "display_name": "max_display_name_chars",
-}
-
 #: Kinds of components that are removed if nothing refers to them.
 _PRUNED = ("schemas", "responses", "examples", "parameters", "headers", "requestBodies")
 
@@ -44,15 +34,10 @@ def complete_document(
         _describe_body_limit(operation, settings)
     for holder in (*document["paths"].values(), *iter_operations(document)):
         for parameter in holder.get("parameters", ()):
-            _limit(parameter["name"], parameter["schema"], settings)
             _reduce_types(parameter["schema"])
-    asked, answered = _split_schemas(document)
-    for name in asked:
-        for key, schema in components["schemas"][name].get("properties", {}).items():
-            _limit(key, schema, settings)
-    for name in answered - asked:
-        # Remove marshmallow's default for requests: clients must accept new response fields.
-        components["schemas"][name].pop("additionalProperties", None)
+    for schema in components["schemas"].values():
+        # marshmallow's default for requests; clients must accept new response fields.
+        schema.pop("additionalProperties", None)
     _prune(document)
     order = ("openapi", "info", "tags", "paths", "components", "security")
     return {**{key: document[key] for key in order if key in document}, **document}
@@ -122,11 +107,6 @@ def _describe_body_limit(operation: dict[str, Any], settings: Settings) -> None:
         body["description"] = f"At most {settings.max_json_bytes} bytes of JSON."
 
 
-def _limit(name: str, schema: dict[str, Any], settings: Settings) -> None:
-    if name in _LIMITS:
-        schema["maxLength"] = getattr(settings, _LIMITS[name])
-
-
 def _reduce_types(schema: dict[str, Any]) -> None:
     """Reduce the types of a parameter to one, because URLs contain only text and no null."""
     kinds = schema.get("type")
@@ -134,17 +114,6 @@ def _reduce_types(schema: dict[str, Any]) -> None:
         schema["type"] = "string" if "string" in kinds else kinds[0]
         if schema.get("default", "") is None:
             del schema["default"]
-
-
-def _split_schemas(document: dict[str, Any]) -> tuple[set[str], set[str]]:
-    """Return the names of all request schemas and of all response schemas."""
-    asked: set[tuple[str, str]] = set()
-    answered: set[tuple[str, str]] = set()
-    for operation in iter_operations(document):
-        _collect(operation.get("requestBody"), document, asked)
-        _collect(operation.get("parameters"), document, asked)
-        _collect(operation["responses"], document, answered)
-    return _names_of(asked, "schemas"), _names_of(answered, "schemas")
 
 
 def _prune(document: dict[str, Any]) -> None:
