@@ -110,6 +110,9 @@ class SqliteStore:
             return self._get_own().writer.submit(job, quick=quick)
         except (peewee.DatabaseError, sqlite3.Error) as error:
             raise as_storage_error(error, str(self._path)) from error
+        except RuntimeError:
+            self._get_own()  # raises StoreClosed if the writer's thread has ended meanwhile
+            raise
 
     def describe_fault(self, look: object) -> str:
         """Return whether the file is gone. Otherwise reads never wait, and one thread writes."""

@@ -17,6 +17,7 @@ from astrbot_api.config.settings import Settings
 from astrbot_api.db import postgres_store, sessions, sqlite_store
 from astrbot_api.db.models import ALL_MODELS
 from astrbot_api.db.store import Store, open_store
+from astrbot_api.errors import StoreClosed
 
 from ..postgres import Postgres
 
@@ -257,3 +258,19 @@ except StorageError as error:
     cause = "unable to open database file: Too many open files; raise the limit (ulimit -n, "
     assert done.stderr.startswith(f"database {path}: {cause}")
     assert str(tmp_path) not in done.stdout
+
+
+def test_a_write_that_meets_the_closing_reports_a_closed_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = sqlite_store.SqliteStore(tmp_path / "test.db")
+    writer = store._get_own().writer
+    submit = writer.submit
+
+    def close_before(job: Any, **options: Any) -> Any:
+        store.close()
+        return submit(job, **options)
+
+    monkeypatch.setattr(writer, "submit", close_before)
+    with pytest.raises(StoreClosed):
+        store.write(lambda db: None)
