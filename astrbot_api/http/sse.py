@@ -9,12 +9,12 @@ from contextlib import suppress
 from functools import partial
 from socket import SHUT_RDWR
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from flask import Response, request
 
-from ..chat.watching.seats import Seat
-from ..chat.watching.watch import Numbered
+from ..chat.watching.inbox import Inbox
+from ..chat.watching.watch import Numbered, Watch
 from ..errors import StorageError, refuse
 from ..event_lines import encode_line
 from ..events import Event, decode_event
@@ -53,24 +53,8 @@ _HEADERS = {
 }
 
 
-class Watched(Protocol):
-    """Source of a stream's events: a run or an inbox."""
-
-    seat: Seat
-
-    @property
-    def ended(self) -> bool:
-        """Whether the last event was returned."""
-
-    @property
-    def leaving(self) -> bool:
-        """Whether the worker stops and the client must resume on another one."""
-
-    def take(self, timeout_s: float) -> list[Numbered]:
-        """Return new events, or an empty list if none came within the timeout."""
-
-    def close(self) -> None:
-        """Release the watch's resources."""
+#: Source of a stream's events.
+Watched = Watch | Inbox
 
 
 class Rendering:

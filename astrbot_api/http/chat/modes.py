@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from flask import Response
@@ -12,11 +12,11 @@ from flask import Response
 from ...chat.turns.fold import ReplyFold
 from ...chat.watching.watch import Watch
 from ...db import messages
-from ...errors import STATUS_OF_CODE, ApiError, StorageError
+from ...errors import STATUS_OF_CODE, ApiError, StorageError, refuse
 from ...events import Event
 from ...messages import plain_text
 from ..envelope import ok
-from ..sse import decode_own
+from ..sse import decode_own, is_disconnected
 from ..state import get_state
 
 STREAMING, BLOCKING, BACKGROUND = "streaming", "blocking", "background"
@@ -54,26 +54,38 @@ def iter_batches(watch: Watch, heartbeat_s: float) -> Iterator[list[Event]]:
         watch.close()
 
 
+def wait_for_end(watch: Watch, add: Callable[[Event], None], remedy: str = "") -> None:
+    """Pass all events of a turn to ``add`` until the turn ends.
+
+    :param remedy: End of the error message for a timeout.
+    :raises ApiError: ``turn_timeout``, ``shutting_down``, or if the client disconnects.
+    """
+    settings = get_state().settings
+    until = time.monotonic() + settings.max_blocking_s
+    for batch in iter_batches(watch, settings.heartbeat_s):
+        for event in batch:
+            add(event)
+        if time.monotonic() > until and not watch.ended:
+            late = f"the turn takes longer than {settings.max_blocking_s:g} s{remedy}"
+            raise ApiError("turn_timeout", late, headers={RUN_HEADER: watch.run_id})
+        if is_disconnected():
+            raise refuse("the client disconnected before the end of the turn")
+
+
 def answer_blocking(watch: Watch) -> Response:
     """Wait for the end of the turn and return its result.
 
     :raises ApiError: the error of a failed turn, ``turn_timeout`` or ``shutting_down``.
     """
-    settings = get_state().settings
     fold, asked = ReplyFold(), list[dict[str, Any]]()
-    until = time.monotonic() + settings.max_blocking_s
-    for batch in iter_batches(watch, settings.heartbeat_s):
-        for event in batch:
-            fold.add(event)
-            if event["type"] == "approval_required":
-                asked.append(event["data"])
-        if time.monotonic() > until and not watch.ended:
-            raise ApiError(
-                "turn_timeout",
-                f"the turn takes longer than {settings.max_blocking_s:g} s; it continues as run "
-                f"{watch.run_id}, and its answer will be stored in the session",
-                headers={RUN_HEADER: watch.run_id},
-            )
+
+    def add(event: Event) -> None:
+        fold.add(event)
+        if event["type"] == "approval_required":
+            asked.append(event["data"])
+
+    remedy = f"it continues as run {watch.run_id}, and its answer will be stored in the session"
+    wait_for_end(watch, add, f"; {remedy}")
     if fold.error is not None:
         raise describe_failure(fold.error, {RUN_HEADER: watch.run_id})
     described = _describe(watch.run_id, fold)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +11,10 @@ from flask import Response
 from ...chat.context.supplied import SuppliedContext
 from ...chat.watching.watch import Watch
 from ...config.agents import AgentConfig
-from ...errors import ApiError, refuse
+from ...errors import ApiError
 from ...events import Event
 from ...messages import Segment
-from ..chat.modes import describe_failure, iter_batches
-from ..sse import is_disconnected
+from ..chat.modes import describe_failure, wait_for_end
 from ..state import get_state
 from .files import SentFiles
 from .reading import read_messages
@@ -84,23 +82,12 @@ def make_leave(watch: Watch, *, kept: bool) -> Callable[[], None]:
 def wait_for_answer(
     watch: Watch, add: Callable[[Event], None], leave: Callable[[], None], remedy: str = ""
 ) -> None:
-    """Pass all events of a turn to ``add`` until the turn ends.
+    """Wait as :func:`wait_for_end`, with the headers that control the retries of OpenAI's SDKs.
 
     :param leave: Called at the end, on a timeout, and if the client disconnects.
-    :param remedy: End of the error message for a timeout.
-    :raises ApiError: ``turn_timeout``, ``shutting_down``, or if the client disconnects.
     """
-    settings = get_state().settings
-    until = time.monotonic() + settings.max_blocking_s
     try:
-        for batch in iter_batches(watch, settings.heartbeat_s):
-            for event in batch:
-                add(event)
-            if time.monotonic() > until and not watch.ended:
-                late = f"the turn takes longer than {settings.max_blocking_s:g} s{remedy}"
-                raise ApiError("turn_timeout", late)
-            if is_disconnected():
-                raise refuse("the client disconnected before the end of the turn")
+        wait_for_end(watch, add, remedy)
     except ApiError as error:
         error.headers.update(_DO_NOT_RETRY)
         raise
