@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import peewee
 
@@ -58,26 +58,24 @@ class RateState:
         }
 
 
-class RateLimiter(Protocol):
-    """Counts the requests of each subject."""
-
-    def take(self, subject: str, limit: int) -> RateState:
-        """Count a request if the limit allows it, and return the state."""
-        ...
-
-
 def open_rate_limiter(settings: Settings, store: Store) -> RateLimiter:
     """Return the limiter of the settings: Redis if configured, else the database."""
-    url, counted = settings.limits_url or settings.redis_url, _DatabaseLimiter(store)
+    url = settings.limits_url or settings.redis_url
     setting = "ASTRBOT_LIMITS_URL" if settings.limits_url else "ASTRBOT_REDIS_URL"
-    return _LibraryLimiter(url, setting, settings.redis_prefix, counted) if url else counted
+    return (
+        _LibraryLimiter(store, url, setting, settings.redis_prefix) if url else RateLimiter(store)
+    )
 
 
-class _DatabaseLimiter:
+class RateLimiter:
+    """Counts the requests of each subject, in the database."""
+
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def take(self, subject: str, limit: int) -> RateState:
+        """Count a request if the limit allows it, and return the state."""
+
         def job(db: peewee.Database) -> tuple[bool, float, float]:
             return count_request(db, subject, limit, time.time())
 
@@ -85,18 +83,18 @@ class _DatabaseLimiter:
         return RateState(allowed, limit, max(0, math.floor(limit - used)), math.ceil(wait_s))
 
 
-class _LibraryLimiter:
-    """A limiter of the library ``limits``.
+class _LibraryLimiter(RateLimiter):
+    """A limiter of the library ``limits``. While Redis fails, the database counts.
 
     :param url: ``memory://``, or a URL of :func:`~..runtime.redis_client.open_redis`.
     :param setting: The variable with the URL, for errors.
     :param prefix: The prefix of every key in Redis.
-    :param substitute: Counts requests while Redis fails, so that limited keys still work.
     """
 
-    def __init__(self, url: str, setting: str, prefix: str, substitute: RateLimiter) -> None:
+    def __init__(self, store: Store, url: str, setting: str, prefix: str) -> None:
         from limits import storage, strategies
 
+        super().__init__(store)
         options: dict[str, Any] = {}
         if not url.startswith("memory://"):
             client = open_redis(url, setting=setting, timeout_s=_REDIS_LIMIT_S)
@@ -108,7 +106,6 @@ class _LibraryLimiter:
         self._limiter = strategies.SlidingWindowCounterRateLimiter(
             storage.storage_from_string(url, **options)
         )
-        self._substitute = substitute
         self._failing, self._ask_from = False, 0.0
 
     def take(self, subject: str, limit: int) -> RateState:
@@ -127,7 +124,7 @@ class _LibraryLimiter:
                 self._failing = False
                 self._ask_from = 0.0
                 return state
-        return self._substitute.take(subject, limit)
+        return super().take(subject, limit)
 
     def _take(self, subject: str, limit: int) -> RateState:
         from limits import RateLimitItemPerMinute
