@@ -92,8 +92,7 @@ def show_login() -> BaseResponse:
 @blp.get("/assets/catalogue.js")
 def get_catalogue() -> Response:
     """Serve the Chinese texts of the scripts."""
-    body, tag = _make_catalogue()
-    return _add_security_headers(send_generated(body, "text/javascript", tag, "no-cache"))
+    return _add_security_headers(send_generated(_make_catalogue(), "text/javascript", "no-cache"))
 
 
 @blp.get("/assets/<name>")
@@ -167,8 +166,8 @@ def _admin_root() -> str:
 
 
 @cache
-def _make_catalogue() -> tuple[bytes, str]:
-    """Return the script with the Chinese texts, and its ETag.
+def _make_catalogue() -> bytes:
+    """Return the script with the Chinese texts.
 
     The key of an error code is ``code:`` and the code.
     """
@@ -176,8 +175,7 @@ def _make_catalogue() -> tuple[bytes, str]:
     for one in ERROR_CODES.values():
         meaning = translate_text(one.meaning, "zh") + translate_text(one.remedy, "zh")
         texts[f"code:{one.code}"] = meaning.replace("`", "")
-    body = b"export default " + orjson.dumps(texts) + b";\n"
-    return body, hashlib.sha256(body).hexdigest()[:32]
+    return b"export default " + orjson.dumps(texts) + b";\n"
 
 
 @cache

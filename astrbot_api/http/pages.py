@@ -32,10 +32,10 @@ def send_asset(folder: Path, name: str, max_age_s: int) -> Response:
     return response
 
 
-def send_generated(body: bytes | str, mimetype: str, tag: str, cache_control: str) -> Response:
-    """Return a generated body, or 304 if the client has the one with this ETag."""
+def send_generated(body: bytes, mimetype: str, cache_control: str) -> Response:
+    """Return a generated body, or 304 if the client has it."""
     response = Response(body, mimetype=mimetype)
     response.headers["Cache-Control"] = cache_control
-    response.set_etag(tag)
+    response.add_etag()
     response.make_conditional(request)
     return response

@@ -499,7 +499,7 @@ def test_a_document_is_rendered_once_per_address_and_few_are_cached(api: Api) ->
     first = kept.render("en", "/a")
     assert kept.render("en", "/a") is first
     for number in range(50):
-        assert b'"servers":[{"url":"/%d"}]' % number in kept.render("en", f"/{number}")[0][:100]
+        assert b'"servers":[{"url":"/%d"}]' % number in kept.render("en", f"/{number}")[:100]
     assert kept._rendered.size <= 8
 
 

@@ -73,9 +73,9 @@ def get_openapi() -> Response:
     language = choose_language(request.args.get("lang", ""))
     # Behind a proxy with a path prefix, the script root is that prefix.
     server_url = quote(request.script_root) or "/"
-    body, tag = get_http_state().openapi.render(language, server_url)
+    body = get_http_state().openapi.render(language, server_url)
     # Caches must revalidate, because settings change the document.
-    response = send_generated(body, "application/json", tag, "public, no-cache")
+    response = send_generated(body, "application/json", "public, no-cache")
     response.headers["Content-Language"] = LANGUAGE_TAGS[language]
     return response
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,7 +54,7 @@ class OpenapiDocuments:
             lambda: run_native(lambda: complete_document(make(), settings, scopes))
         )
         self._translated: dict[str, Mapping[str, Any]] = {}
-        self._rendered = LruCache[tuple[str, str], tuple[bytes, str]](_MAX_KEPT)
+        self._rendered = LruCache[tuple[str, str], bytes](_MAX_KEPT)
 
     def get(self, language: str) -> Mapping[str, Any]:
         """Return the document, without its servers.
@@ -72,8 +71,8 @@ class OpenapiDocuments:
             self._translated[language] = document
         return document
 
-    def render(self, language: str, server_url: str) -> tuple[bytes, str]:
-        """Return the document as JSON, and its ETag. A few results are cached.
+    def render(self, language: str, server_url: str) -> bytes:
+        """Return the document as JSON. A few results are cached.
 
         :param language: One of :data:`~astrbot_api.translations.LANGUAGES`.
         :param server_url: The base URL of the paths, which depends on the proxy.
@@ -81,9 +80,7 @@ class OpenapiDocuments:
         rendered = self._rendered.get((language, server_url))
         if rendered is None:
             document = {"openapi": "", "servers": [{"url": server_url}], **self.get(language)}
-            body = orjson.dumps(document)
-            tag = hashlib.sha256(body).hexdigest()[:32]
-            rendered = self._rendered.put((language, server_url), (body, tag))
+            rendered = self._rendered.put((language, server_url), orjson.dumps(document))
         return rendered
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from functools import cache
 from pathlib import Path
@@ -27,14 +26,14 @@ _BLOCK_COMMENT = re.compile(r"^\s*/\*\*.*?\*/\s*\n", re.MULTILINE | re.DOTALL)
 
 
 @cache
-def make_script() -> tuple[bytes, str]:
-    """Return the script and its ETag.
+def make_script() -> bytes:
+    """Return the script.
 
-    The script is a classic script with its own scope. It works with and without
+    It is a classic script with its own scope. It works with and without
     ``type="module"`` and defines only the custom element.
     """
     own = "\n".join(_strip(_read(name)) for name in _PARTS)
-    script = "\n".join(
+    return "\n".join(
         (
             "/* The chat widget of astrbot-api, MIT. With marked, MIT:",
             _read("marked.license.txt").split("\n## ")[0].strip().replace("*/", "* /"),
@@ -47,7 +46,6 @@ def make_script() -> tuple[bytes, str]:
             "})();\n",
         )
     ).encode()
-    return script, hashlib.sha256(script).hexdigest()[:32]
 
 
 def _read(name: str) -> str:

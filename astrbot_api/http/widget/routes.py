@@ -46,8 +46,7 @@ def get_script() -> Response:
 
     It defines the element `<astrbot-chat>`. No key is needed to load it.
     """
-    script, tag = make_script()
-    response = send_generated(script, "text/javascript", tag, f"public, max-age={_MAX_AGE_S}")
+    response = send_generated(make_script(), "text/javascript", f"public, max-age={_MAX_AGE_S}")
     response.headers.update(_HEADERS)
     return response
 
