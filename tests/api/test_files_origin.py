@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 from werkzeug.test import TestResponse
@@ -92,16 +92,17 @@ def test_a_link_is_for_one_file_and_expires(
     api: Api, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = download(api, file, **_OPENS).headers["Location"]
-    until = parse_qs(urlsplit(link).query)["until"][0]
-    later = str(int(until) + 1)
+    head, _, signature = link.partition("?signature=")
+    when, _, mark = signature.partition(".")
+    first = "0" if mark[0] != "0" else "1"
     for wrong in (
-        link.replace(file, "another"), link[:-1] + ("0" if link[-1] != "0" else "1"),
-        link.replace(until, later), link.partition("?")[0], link.partition("&")[0],
-        link + "%FF", link.replace(f"until={until}", "until=%FF"),
+        link.replace(file, "another"), f"{head}?signature={when}.{first}{mark[1:]}",
+        f"{head}?signature={when[:-1]}.{mark}", f"{head}?signature={when}", head,
+        link + "%FF", f"{head}?signature=%FF",
     ):  # fmt: skip
         answer = follow(api, wrong)
         assert (answer.status_code, answer.json["code"]) == (404, "attachment_not_found"), wrong
-    monkeypatch.setattr(origin.time, "time", lambda: float(later))
+    monkeypatch.setattr(origin, "_LINK_S", -1)
     assert follow(api, link).status_code == 404
 
 

@@ -7,14 +7,12 @@ API and no login.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, request, url_for
+from itsdangerous import TimestampSigner
 
 from ...config.settings import Settings
 from ...db.attachments import AttachmentRow
@@ -70,12 +68,9 @@ def build_files_origin() -> Blueprint:
 
     @blueprint.get(f"{_PATH}<attachment_id>", endpoint=_ENDPOINT)
     def open_attachment(attachment_id: str) -> Response:
-        state = get_state()
-        until = request.args.get("until", "")
-        given = request.args.get("signature", "")
-        wanted = _sign(state.settings, attachment_id, until)
-        signed = hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
-        if not signed or int(until) < time.time():
+        state, signature = get_state(), request.args.get("signature", "")
+        signed = f"{attachment_id}.{signature}".encode("utf-8", "replace")
+        if not _make_signer(state.settings).validate(signed, max_age=_LINK_S):
             raise ApiError("attachment_not_found", "this link has expired; open the file again")
         answer = send_attachment(state.files.get(attachment_id))
         answer.headers["Referrer-Policy"] = "no-referrer"
@@ -89,14 +84,13 @@ def open_or_send(row: AttachmentRow) -> Response:
     settings = get_state().settings
     if not settings.files_origin or request.headers.get("Sec-Fetch-Dest", "") not in _OPENED:
         return send_attachment(row)
-    until = str(int(time.time()) + _LINK_S)
     path = url_for(f"{_FILES_ORIGIN}.{_ENDPOINT}", attachment_id=row.attachment_id)
-    signature = _sign(settings, row.attachment_id, until)
-    link = f"{settings.files_origin}{path}?until={until}&signature={signature}"
+    signed = _make_signer(settings).sign(row.attachment_id).decode()
+    signature = signed.removeprefix(f"{row.attachment_id}.")
+    link = f"{settings.files_origin}{path}?signature={signature}"
     headers = {"Location": link, "Referrer-Policy": "no-referrer"}
     return Response(status=302, headers=headers)
 
 
-def _sign(settings: Settings, attachment_id: str, until: str) -> str:
-    signed = f"file {attachment_id} {until}".encode("utf-8", "replace")
-    return hmac.new(load_secret(settings).encode(), signed, hashlib.sha256).hexdigest()
+def _make_signer(settings: Settings) -> TimestampSigner:
+    return TimestampSigner(load_secret(settings), salt="astrbot-api link to a file")
