@@ -1,59 +1,15 @@
-"""``astrbot-api admin`` and the options for key rules."""
+"""``astrbot-api admin``."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import fields
-from typing import Any
 
 import click
 
 from ..config.settings import Settings
-from ..keys.rules import KeyRules, read_rules
 from ..owner.login import change_password
 from ..owner.passwords import make_password
 from .options import open_database, settings_option
-
-#: Rule -> name of its option, which is given once for each entry of a list.
-_NAMES = {
-    "configs": "config", "bots": "bot", "umos": "umo", "tools": "tool", "addresses": "address",
-}  # fmt: skip
-
-#: Type of a rule -> arguments of its option.
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "str | None": {"type": str},
-    "int | None": {"type": click.IntRange(1)},
-    "bool | None": {"is_flag": True},
-    "tuple[str, ...] | None": {"type": str, "multiple": True},
-}
-
-
-def rule_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for each key rule to a command."""
-    for rule in reversed(fields(KeyRules)):
-        if help_text := rule.metadata.get("help"):
-            name = "--" + _NAMES.get(rule.name, rule.name).replace("_", "-")
-            options = _OPTIONS[str(rule.type)]
-            help_text += " Repeatable." if options.get("multiple") else ""
-            command = click.option(name, rule.name, help=help_text, **options)(command)
-    return command
-
-
-def read_rule_options(given: Mapping[str, Any]) -> str | None:
-    """Return the rules of the options in their stored form.
-
-    An empty text, for example of an unset variable in a script, must not create a key without
-    the rule.
-
-    :raises ApiError: ``invalid_request``; its message names the rule.
-    """
-    values = {
-        rule: list(value) if isinstance(value, tuple) else value
-        for rule, value in given.items()
-        if value not in (None, (), False)
-    }
-    return read_rules(values).dump()
 
 
 @click.group("admin")

@@ -11,7 +11,8 @@ from flask.cli import with_appcontext
 
 from ..http.state import EXTENSION
 from .admin import admin_group
-from .main import Group, db_group, doctor, keys_group
+from .keys import keys_group
+from .main import Group, db_group, doctor
 from .options import SETTINGS
 
 
