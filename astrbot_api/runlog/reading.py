@@ -39,60 +39,6 @@ class RunReader(Protocol):
         """Remove a waiter."""
 
 
-class LogReader:
-    """Reads a run of this worker.
-
-    A reader that is far behind reads the journal until it has caught up. When another
-    worker takes over the run, the reader follows it in the journal.
-
-    :param number: The last event that is already known, or 0.
-    """
-
-    def __init__(
-        self, log: RunLog, journal: Journal, followers: Followers, number: int = 0
-    ) -> None:
-        self._log = log
-        self._journal = journal
-        self._followers = followers
-        self._waiters: set[threading.Event] = set()
-        self._follows = False
-        self.number = number
-        self.closed = False
-
-    def read(self) -> list[bytes]:
-        if self._log.lost:
-            if not self._follows:
-                self._follows = True
-                for waiter in self._waiters:
-                    self._followers.add(self._log.run, waiter)
-                self.number, undone = self._log.take_back(self.number)
-                if undone:
-                    return undone
-            found = self._journal.read_after(self._log.run, self.number)
-            self.number += len(found.events)
-            self.closed = found.closed
-            return found.events
-        closed, last = self._log.closed, self._log.last_number
-        events = self._log.read_after(self.number)
-        if events is None:
-            events = self._journal.read_after(self._log.run, self.number).events
-            if not events:
-                raise StorageError("The server has lost events of this run. Resume it at its end.")
-        self.number += len(events)
-        self.closed = closed and self.number >= last
-        return events
-
-    def attach(self, waiter: threading.Event) -> None:
-        self._waiters.add(waiter)
-        self._log.add_waiter(waiter)
-
-    def detach(self, waiter: threading.Event) -> None:
-        self._waiters.discard(waiter)
-        self._log.discard_waiter(waiter)
-        if self._follows:
-            self._followers.discard(self._log.run, waiter)
-
-
 class JournalReader:
     """Reads a run of another worker, or a run that has ended."""
 
@@ -114,6 +60,54 @@ class JournalReader:
 
     def detach(self, waiter: threading.Event) -> None:
         self._followers.discard(self._run, waiter)
+
+
+class LogReader(JournalReader):
+    """Reads a run of this worker.
+
+    A reader that is far behind reads the journal until it has caught up. When another
+    worker takes over the run, the reader follows it in the journal.
+
+    :param number: The last event that is already known, or 0.
+    """
+
+    def __init__(
+        self, log: RunLog, journal: Journal, followers: Followers, number: int = 0
+    ) -> None:
+        super().__init__(log.run, journal, followers, number)
+        self._log = log
+        self._waiters: set[threading.Event] = set()
+        self._follows = False
+
+    def read(self) -> list[bytes]:
+        if self._log.lost:
+            if not self._follows:
+                self._follows = True
+                for waiter in self._waiters:
+                    super().attach(waiter)
+                self.number, undone = self._log.take_back(self.number)
+                if undone:
+                    return undone
+            return super().read()
+        closed, last = self._log.closed, self._log.last_number
+        events = self._log.read_after(self.number)
+        if events is None:
+            events = self._journal.read_after(self._run, self.number).events
+            if not events:
+                raise StorageError("The server has lost events of this run. Resume it at its end.")
+        self.number += len(events)
+        self.closed = closed and self.number >= last
+        return events
+
+    def attach(self, waiter: threading.Event) -> None:
+        self._waiters.add(waiter)
+        self._log.add_waiter(waiter)
+
+    def detach(self, waiter: threading.Event) -> None:
+        self._waiters.discard(waiter)
+        self._log.discard_waiter(waiter)
+        if self._follows:
+            super().detach(waiter)
 
 
 class Followers:

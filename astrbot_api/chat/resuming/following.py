@@ -58,8 +58,9 @@ class RunFollower:
             return LogReader(local, self._journal, self._followers, after)
         if not run.active and self._is_forgotten(run):
             return StoredReader(self._rebuild(run), after)
-        reader = JournalReader(run.id, self._journal, self._followers, after)
-        return _CheckedReader(reader, lambda: self._close_if_ended(run.run_id))
+        return _CheckedReader(
+            run.id, self._journal, self._followers, after, lambda: self._close_if_ended(run.run_id)
+        )
 
     def has_all(self, run: RunRow, after: int) -> bool:
         """Return whether a run ended or waits for a person, and the client has its last event.
@@ -165,37 +166,30 @@ class StoredReader:
         """Do nothing."""
 
 
-class _CheckedReader:
+class _CheckedReader(JournalReader):
     """A reader that checks whether the run is alive after a period without events."""
 
     #: Empty reads, about one a second, between two checks.
     _PATIENCE = 3
 
-    def __init__(self, reader: JournalReader, check: Callable[[], None]) -> None:
-        self._reader = reader
+    def __init__(
+        self,
+        run: int,
+        journal: Journal,
+        followers: Followers,
+        number: int,
+        check: Callable[[], None],
+    ) -> None:
+        super().__init__(run, journal, followers, number)
         self._check = check
         self._fruitless = 0
 
-    @property
-    def number(self) -> int:
-        return self._reader.number
-
-    @property
-    def closed(self) -> bool:
-        return self._reader.closed
-
     def read(self) -> list[bytes]:
-        events = self._reader.read()
-        if events or self._reader.closed:
+        events = super().read()
+        if events or self.closed:
             self._fruitless = 0
         else:
             self._fruitless += 1
             if self._fruitless % self._PATIENCE == 0:
                 self._check()
         return events
-
-    def attach(self, waiter: threading.Event) -> None:
-        self._reader.attach(waiter)
-
-    def detach(self, waiter: threading.Event) -> None:
-        self._reader.detach(waiter)

@@ -136,7 +136,7 @@ class Answer:
         outcome = yield from self._services.outcomes.finish(self._turn, outcome)
         self._naming.ask(outcome, self._provider)
         if self._observe_reply is not None and not outcome.code:
-            self._observe_reply(self._reply.text)
+            self._observe_reply(self._reply.fold.text)
 
     def observe(self, event: Event) -> None:
         """Pass a logged event to the plugins that observe the turn."""
@@ -251,7 +251,7 @@ class Answer:
         """Store a checkpoint from which another worker can resume."""
         reply = self._reply
         seen = self._conversation.take_seen()
-        self._steps.save(checkpoint, reply.to_state(), reply.reasoning, seen)
+        self._steps.save(checkpoint, reply.to_state(), reply.fold.reasoning, seen)
         self._calls = {one["id"] for one in checkpoint.messages[-1]["tool_calls"]}
         self._services.metrics.checkpoints.inc()
 
@@ -264,7 +264,7 @@ class Answer:
             if "tool_calls" in one
         ]
         self._reply.restore(resumed.events, resumed.reply, steps)
-        self._steps.skip(self._reply.reasoning)
+        self._steps.skip(self._reply.fold.reasoning)
         if messages and resumed.at is not None:
             calls = {one["id"] for one in messages[-1]["tool_calls"]}
             self._calls = calls.difference(resumed.at.results)

@@ -38,7 +38,8 @@ class Reply:
         self._show_reasoning = show_reasoning
         self._max_chars = max_chars
         self._chars = 0
-        self._fold = ReplyFold()
+        #: The reply so far.
+        self.fold = ReplyFold()
         self._usage = Usage()
         # The model's input since it last reported its tokens, or None if it was not asked since.
         self._prompt: Sequence[ModelMessage] | None = None
@@ -54,11 +55,6 @@ class Reply:
         self._count_events = count_events
         self._text_begun = False
         self._step_after = 0
-
-    @property
-    def text(self) -> str:
-        """The whole answer so far."""
-        return self._fold.text
 
     def take(self, event: AgentEvent) -> list[Event]:
         """Add output of the agent; return the events to show now.
@@ -128,18 +124,13 @@ class Reply:
         :param state: From :meth:`to_state`, or empty if no step was complete.
         """
         for event in events:
-            self._fold.add(event)
-        self._chars = len(self._fold.text) + len(self._fold.reasoning)
+            self.fold.add(event)
+        self._chars = len(self.fold.text) + len(self.fold.reasoning)
         self._steps = list(steps)
         if state:
             self._usage = Usage(*state["usage"])
             self._context_tokens = state["context_tokens"]
             self._started_at, self._first_token_at = state["started_at"], state["first_token_at"]
-
-    @property
-    def reasoning(self) -> str:
-        """The whole reasoning so far."""
-        return self._fold.reasoning
 
     def note_prompt(self, messages: Sequence[ModelMessage]) -> None:
         """Keep the model's input, to estimate tokens if the provider reports none."""
@@ -160,14 +151,15 @@ class Reply:
         if self._streaming or self._finished:
             return []
         self._finished = True
-        return self._plain(self._fold.reasoning, "reasoning") + self._plain(self.text, None)
+        return self._plain(self.fold.reasoning, "reasoning") + self._plain(self.fold.text, None)
 
     def to_stats(self, *, stopped: bool = False) -> dict[str, Any]:
         """Return tokens and times, the contract's ``agent_stats``, in seconds.
 
         :param stopped: The turn was stopped during a model call, so count its prompt in any case.
         """
-        first = self._first_token_at
+        first, last = self._first_token_at, self._finished_step
+        end = {"finish_reason": last.reason, "provider": last.provider, "model": last.model}
         return {
             "token_usage": {
                 "input_other": self._usage.input_other,
@@ -178,7 +170,7 @@ class Reply:
             "start_time": self._started_at,
             "end_time": self._now(),
             "time_to_first_token": 0.0 if first is None else first - self._started_at,
-            **{key: value for key, value in self._describe_end() if value},
+            **{key: value for key, value in end.items() if value},
             **self._estimate_unreported(stopped),
         }
 
@@ -193,12 +185,6 @@ class Reply:
             return {}
         return {"estimated_tokens": {"input": cost(self._prompt), "output": said.tokens}}
 
-    def _describe_end(self) -> tuple[tuple[str, str], ...]:
-        last = self._finished_step
-        return (
-            ("finish_reason", last.reason), ("provider", last.provider), ("model", last.model),
-        )  # fmt: skip
-
     def to_steps(self) -> list[dict[str, Any]]:
         """Return the calls of each step and its provider's data; empty if no step has any."""
         has_any = any(one["calls"] or one["attached"] for one in self._steps)
@@ -206,11 +192,11 @@ class Reply:
 
     def to_content(self, *, stopped: bool = False) -> dict[str, Any]:
         """Return the message to store, without its error."""
-        return {**self._fold.to_content(), "agent_stats": self.to_stats(stopped=stopped)}
+        return {**self.fold.to_content(), "agent_stats": self.to_stats(stopped=stopped)}
 
     def _add(self, *shown: Event) -> list[Event]:
         for event in shown:
-            self._fold.add(event)
+            self.fold.add(event)
         return list(shown)
 
     def _take_text(self, text: str, chain_type: str | None) -> list[Event]:

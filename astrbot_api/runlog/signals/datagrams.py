@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...runtime.per_process import PerProcess
-from .signals import Callback, Subscribers
+from .signals import Signals
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class _Sockets:
     is_open: bool = True
 
 
-class DatagramSignals:
+class DatagramSignals(Signals):
     """Sends each signal to the sockets of all other processes, which are in one folder.
 
     Sending never waits. If a receiver's queue is full, the signal is lost and the
@@ -46,8 +46,8 @@ class DatagramSignals:
     """
 
     def __init__(self, data_dir: Path) -> None:
+        super().__init__()
         self._folder = _choose_folder(data_dir)
-        self._subscribers = Subscribers()
         self._own = PerProcess(self._try_open)
         self._peers: list[str] = []
         self._listed_ns = -1
@@ -65,9 +65,6 @@ class DatagramSignals:
                     os.unlink(peer)
             except OSError:  # its queue is full; it polls soon
                 pass
-
-    def subscribe(self, topic: str, callback: Callback) -> None:
-        self._subscribers.add(topic, callback)
 
     def start(self) -> None:
         """Open this process's socket and listen in a thread. Later calls do nothing."""
@@ -120,7 +117,7 @@ class DatagramSignals:
                 if not own.is_open:
                     return
                 topic, _, payload = data.decode(errors="replace").partition(" ")
-                self._subscribers.notify(topic, payload)
+                self._notify(topic, payload)
 
     def _list_peers(self, own: str) -> list[str]:
         """Return the other sockets. List the folder again only after it has changed."""

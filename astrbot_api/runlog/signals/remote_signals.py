@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ...runtime.per_process import PerProcess
-from .signals import Callback, Subscribers
+from .signals import Signals
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class _Process:
     threads: list[threading.Thread] = field(default_factory=list)
 
 
-class RemoteSignals:
+class RemoteSignals(Signals):
     """Sends and receives signals in two threads per process (greenlets under gevent).
 
     ``publish`` only queues, so it never waits. While the server is unreachable,
@@ -63,9 +63,9 @@ class RemoteSignals:
     """
 
     def __init__(self, transport: Callable[[], Transport], name: str) -> None:
+        super().__init__()
         self._make_transport = transport
         self._name = name
-        self._subscribers = Subscribers()
         self._own = PerProcess(self._begin)
 
     def publish(self, topic: str, payload: str) -> None:
@@ -77,9 +77,6 @@ class RemoteSignals:
             return
         own.waiting.append(text)
         own.wake.set()
-
-    def subscribe(self, topic: str, callback: Callback) -> None:
-        self._subscribers.add(topic, callback)
 
     def start(self) -> None:
         """Start both threads in this process. Later calls do nothing."""
@@ -132,7 +129,7 @@ class RemoteSignals:
             sender, _, rest = text.partition(" ")
             topic, _, payload = rest.partition(" ")
             if sender != own.id:
-                self._subscribers.notify(topic, payload)
+                self._notify(topic, payload)
 
         while not own.closed.is_set():
             try:

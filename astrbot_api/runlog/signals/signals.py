@@ -7,9 +7,9 @@ wait shorter.
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Protocol
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +28,13 @@ DELIVERED = "delivery"
 Callback = Callable[[str], None]
 
 
-class Signals(Protocol):
+class Signals(ABC):
     """Sends short texts to the other workers and receives theirs."""
 
+    def __init__(self) -> None:
+        self._callbacks: dict[str, list[Callback]] = defaultdict(list)
+
+    @abstractmethod
     def publish(self, topic: str, payload: str) -> None:
         """Notify every other worker. Never waits and never raises.
 
@@ -44,24 +48,17 @@ class Signals(Protocol):
 
         It runs in the listening thread (a greenlet under gevent) and must be quick.
         """
+        self._callbacks[topic].append(callback)
 
+    @abstractmethod
     def start(self) -> None:
         """Start to listen in this process. Later calls do nothing."""
 
+    @abstractmethod
     def close(self) -> None:
         """Stop listening."""
 
-
-class Subscribers:
-    """The callbacks of each topic."""
-
-    def __init__(self) -> None:
-        self._callbacks: dict[str, list[Callback]] = defaultdict(list)
-
-    def add(self, topic: str, callback: Callback) -> None:
-        self._callbacks[topic].append(callback)
-
-    def notify(self, topic: str, payload: str) -> None:
+    def _notify(self, topic: str, payload: str) -> None:
         """Call the callbacks of a topic, and log their exceptions."""
         for callback in self._callbacks.get(topic, ()):
             try:
