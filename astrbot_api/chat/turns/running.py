@@ -63,7 +63,11 @@ class Runs:
         self._active: dict[str, OpenTurn] = {}
         self._memory = services.memory
         self._reservations: dict[str, Reservation] = {}
-        self._draining = self._closing = self._leaving = False
+        self._closing = False
+        #: Whether this worker is about to stop.
+        self.draining = False
+        #: Whether the streams of this worker must end because its time to stop is over.
+        self.leaving = False
         self._idle = threading.Event()
         self._idle.set()
 
@@ -71,16 +75,6 @@ class Runs:
     def active_count(self) -> int:
         """Number of running and waiting turns of this worker."""
         return len(self._active)
-
-    @property
-    def draining(self) -> bool:
-        """Whether this worker is about to stop."""
-        return self._draining
-
-    @property
-    def leaving(self) -> bool:
-        """Whether the streams of this worker must end because its time to stop is over."""
-        return self._leaving
 
     def find_log(self, run_id: str) -> RunLog | None:
         """Return the log of a running or waiting turn of this worker, or None."""
@@ -119,7 +113,7 @@ class Runs:
     @property
     def has_room(self) -> bool:
         """Whether this worker accepts one more turn."""
-        return not self._draining and len(self._active) < self._settings.max_runs_per_worker
+        return not self.draining and len(self._active) < self._settings.max_runs_per_worker
 
     def resume(self, turn: OpenTurn, traceparent: str | None) -> None:
         """Resume a turn of another worker.
@@ -198,7 +192,7 @@ class Runs:
 
         New turns are still accepted, since clients send them over existing connections.
         """
-        self._draining = True
+        self.draining = True
         self._handover.begin()
 
     def release_all(self) -> bool:
@@ -208,13 +202,13 @@ class Runs:
 
         :returns: Whether another worker resumes the turns now.
         """
-        self._draining = self._closing = True
+        self.draining = self._closing = True
         self._handover.release(list(self._active.values()))
         return self._handover.has_successor()
 
     def end_streams(self) -> None:
         """End all streams. Their clients resume on another worker."""
-        self._leaving = True
+        self.leaving = True
 
     def wait_until_idle(self, timeout_s: float) -> bool:
         """Wait until this worker has no turns; return whether that happened in time."""
