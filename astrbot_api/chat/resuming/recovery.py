@@ -21,7 +21,7 @@ from ...worker.lease import WorkerLease
 from ..turns.ending import EndingRun, Outcomes, list_last_events
 from ..turns.fold import fold_events
 from ..turns.outcome import Outcome, RunLost
-from .replay import list_closing_events, list_opening_events, list_unsaid_events
+from .replay import list_closing_events, list_opening_events, list_part_events
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Recovery:
         late = [] if events else self._list_opening(run)
         if reply is not None and seen.isdisjoint(CLOSING):
             said = fold_events(events).to_parts()
-            late += list_unsaid_events(run.run_id, reply.content["message"], said)
+            late += list_part_events(run.run_id, reply.content["message"], said)
             if not self._journal.take_over(run.id, run.epoch + 1, len(events), late):
                 return  # its worker is alive and writes the last events
             late = []

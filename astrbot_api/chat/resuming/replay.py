@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ... import events
@@ -25,7 +25,7 @@ def list_all_events(run: RunRow, reply: MessageRow | None) -> list[Event]:
 
     :param reply: Its stored bot message, if there is one.
     """
-    shown: list[Event] = [events.session_id(run.session_id), events.run_started(run.run_id)]
+    shown = list_opening_events(run, None)
     shown += list_part_events(run.run_id, reply.content["message"] if reply else ())
     return shown + list_closing_events(run, reply)
 
@@ -42,23 +42,18 @@ def list_opening_events(run: RunRow, user: MessageRow | None) -> list[Event]:
     return shown
 
 
-def list_part_events(run_id: str, parts: Iterable[dict[str, Any]]) -> list[Event]:
-    """Return events that show the parts of a reply."""
-    return [event for part in parts for event in _show_part(run_id, part)]
-
-
 def list_closing_events(run: RunRow, reply: MessageRow | None) -> list[Event]:
     """Return the closing events of an ended run."""
     return list_last_events(EndingRun.of_row(run), *read_outcome(run, reply))
 
 
-def list_unsaid_events(run_id: str, stored: Parts, said: Parts) -> list[Event]:
-    """Return events for the rest of a stored reply that was not shown.
+def list_part_events(run_id: str, parts: Parts, said: Parts = ()) -> list[Event]:
+    """Return events for the parts of a reply that were not shown.
 
-    :param said: The shown parts, a prefix of the stored ones.
+    :param said: The shown parts, a prefix of them.
     """
     shown: list[Event] = []
-    for at, part in enumerate(stored):
+    for at, part in enumerate(parts):
         if at >= len(said):
             shown += _show_part(run_id, part)
         elif said[at]["type"] != part["type"]:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...chat.resuming.replay import list_closing_events, list_part_events, list_unsaid_events
+from ...chat.resuming.replay import list_closing_events, list_part_events
 from ...db import response_conversations, responses, runs
 from ...db.response_conversations import ConversationRow
 from ...db.responses import EntryRow
@@ -120,9 +120,7 @@ def list_own_events(entry: EntryRow) -> list[Event]:
     """Return the events of a response's own part of its run, from the database."""
     ends, reply = entry.paused, entry.reply
     parts = ends.parts if ends else reply.content["message"] if reply else ()
-    said = list_part_events("", parts)
-    if entry.begins is not None:
-        said = list_unsaid_events("", parts, entry.begins.parts)
+    said = list_part_events("", parts, entry.begins.parts if entry.begins else ())
     asked = ends.asked if ends else ()
     return said + [{"type": "approval_required", "data": one} for one in asked]
 
