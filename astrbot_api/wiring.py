@@ -114,7 +114,7 @@ class _Base:
         configs = ConfigFiles(settings.data_dir)
         configs.load_all()
         self.bots = Bots(settings.data_dir, AdapterTypes(parts.adapters))
-        self.bots.load()
+        self.bots.file.load()
         self.webhooks = WebhookFile(settings.data_dir)
         self.webhooks.load()
         self.announcer = Announcer(self.webhooks, self.bots.http)

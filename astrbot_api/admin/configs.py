@@ -25,7 +25,7 @@ def list_config_files() -> Response:
     state = get_state()
     invalid = [
         *state.agents.configs.list_invalid(),
-        state.im.bots.find_invalid(),
+        state.im.bots.file.find_invalid(),
         state.im.webhooks.find_invalid(),
     ]
     return ok(

@@ -7,7 +7,6 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from ..config.watched import InvalidFile
 from ..deliveries.http import PlatformHttp
 from ..errors import ApiError, SettingsError
 from .adapter import Adapter, Bot
@@ -22,34 +21,23 @@ class Bots:
 
     def __init__(self, data_dir: Path, types: AdapterTypes) -> None:
         self._types = types
-        self._file = BotFile(data_dir, types)
+        self.file = BotFile(data_dir, types)
         self._lock = threading.Lock()
         self._made: dict[str, tuple[Bot, Adapter | None, str]] = {}
         self.http = PlatformHttp()
         self._by_proxy: dict[str, PlatformHttp] = {}
 
-    def load(self) -> None:
-        """Read the file now. Called at the server's start.
-
-        :raises SettingsError: if the whole file is invalid.
-        """
-        self._file.load()
-
     def list_ids(self) -> list[str]:
         """Return the bots' ids in the order of the file, including invalid ones."""
-        return list(self._file.get())
+        return list(self.file.get())
 
     def list_bots(self) -> list[Bot]:
         """Return the bots. ``fault`` is the reason why a bot cannot run."""
-        return [replace(bot, fault=self._find_fault(bot)) for bot in self._file.get().values()]
-
-    def find_invalid(self) -> InvalidFile | None:
-        """Return ``bots.toml`` if its present content is invalid, else None."""
-        return self._file.find_invalid()
+        return [replace(bot, fault=self._find_fault(bot)) for bot in self.file.get().values()]
 
     def find_running(self, bot_id: str) -> tuple[Bot, Adapter] | None:
         """Return a bot and its adapter, or None if it cannot run."""
-        bot = self._file.get().get(bot_id)
+        bot = self.file.get().get(bot_id)
         if bot is None or not bot.enabled or bot.fault:
             return None
         adapter, _ = self._get(bot)

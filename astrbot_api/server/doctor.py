@@ -271,7 +271,7 @@ def _examine_storage(settings: Settings) -> Iterator[Finding]:
 def _examine_bots(settings: Settings, store: Store | None, offline: bool) -> Iterator[Finding]:
     bots = Bots(settings.data_dir, AdapterTypes())
     try:
-        bots.load()
+        bots.file.load()
         configs = ConfigFiles(settings.data_dir)
         for bot in bots.list_bots():
             finding = _examine_bot(bot, configs, store)

@@ -324,7 +324,7 @@ def test_bots_are_listed_with_their_faults(owned: Api, client: FlaskClient) -> N
         '[[bot]]\nid = "wrong"\ntype = "telegram"\n',
         encoding="utf-8",
     )
-    owned.state.im.bots.load()
+    owned.state.im.bots.file.load()
     bots = client.get("/admin/data/bots").json["data"]["bots"]
     assert [(one["id"], one["enabled"], bool(one["fault"])) for one in bots] == [
         ("off", False, False),

@@ -570,7 +570,7 @@ def push_to_bot(api: Api, astrbot: FakeAstrBot, data_dir: Path, more: str = "") 
     api.state.im.outbox.start()
     bots = f'[[bot]]\nid = "tg1"\ntype = "astrbot"\nbase_url = "{astrbot.url}"\n{more}\n'
     (data_dir / "bots.toml").write_text(f'{bots}api_key = "{astrbot.key}"\n')
-    api.state.im.bots.load()
+    api.state.im.bots.file.load()
     answer = api.post("/api/v1/im/message", json={"umo": "tg1:FriendMessage:42", "message": "Hi"})
     assert answer.status_code == 200, answer.get_data()
     (message,) = astrbot.wait_for_messages(1)
