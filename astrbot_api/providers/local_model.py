@@ -9,7 +9,7 @@ the package would cost 20 MB and half a second.
 
 llama.cpp (package xllamacpp) serves the endpoint in native threads, so it
 blocks no gevent hub, and all workers share one copy of the weights. The
-process prints ``ready http://HOST:PORT/v1``. It exits at the end of its
+process prints ``ready http://127.0.0.1:PORT/v1``. It exits at the end of its
 standard input, because its parent has exited then.
 """
 
@@ -102,12 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Serve a GGUF model file.")
     parser.add_argument("--gguf", type=Path, required=True, help="the model's file")
-    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
-    parser.add_argument("--threads", type=int, default=count_threads())
-    parser.add_argument("--slots", type=int, default=2, help="concurrent answers; others wait")
     parser.add_argument("--demo", action="store_true", help="settings of a very small model")
-    parser.add_argument("--verbose", action="store_true", help="llama.cpp's own log")
     options = parser.parse_args(arguments)
     if not options.gguf.is_file():
         parser.error(f"{options.gguf} is not a file")
@@ -121,7 +117,7 @@ def _make_params(xllamacpp: Any, options: argparse.Namespace) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = str(options.gguf)
     params.model_alias = {options.gguf.stem}  # otherwise the file's path is the model's name
-    params.hostnames = [options.host]
+    params.hostnames = ["127.0.0.1"]
     params.port = options.port
     # The parent binds the port without listening, so that no other program takes
     # it after a crash. Both sockets need this option.
@@ -132,10 +128,9 @@ def _make_params(xllamacpp: Any, options: argparse.Namespace) -> Any:
     params.endpoint_slots = False
     # Each request occupies a thread until its answer ends, even while it waits for a slot.
     params.n_threads_http = 32
-    params.cpuparams.n_threads = options.threads
-    params.cpuparams_batch.n_threads = options.threads
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = count_threads()
     params.n_ctx = DEMO_CONTEXT_TOKENS if options.demo else CONTEXT_TOKENS
-    params.n_parallel = options.slots
+    params.n_parallel = 2  # concurrent answers; others wait
     params.kv_unified = True  # a single answer may use the whole context
     # Prompt tokens read before other answers run: about one second of the
     # demonstration model's work on one thread.
@@ -145,7 +140,7 @@ def _make_params(xllamacpp: Any, options: argparse.Namespace) -> Any:
         params.n_predict = DEMO_ANSWER_TOKENS
         params.sampling.temp = 0.2
         params.sampling.penalty_repeat = 1.1  # without it, the model repeats itself
-    params.verbosity = 3 if options.verbose else 0
+    params.verbosity = 0
     return params
 
 

