@@ -64,10 +64,6 @@ _NO_PATH = re.compile(
 )
 
 
-#: OpenSSL's errors for an answer that is not TLS.
-_NOT_TLS = re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|PACKET_LENGTH_TOO_LONG")
-
-
 #: Words about a missing model, not about a missing path.
 _MODEL = re.compile(r"(?<![/\w])(model|deployment)\b|模型", re.IGNORECASE)
 
@@ -259,16 +255,7 @@ class Endpoint:
             # Do not retry: the endpoint may still be processing the request.
             return ProviderError(failures.silent_for(self._config.read_timeout_s))
         self.log_failure("gave no answer", str(error))
-        if error.reason == "handshake":
-            is_plain = _NOT_TLS.search(str(error))
-            return ProviderError(failures.NOT_TLS if is_plain else failures.NO_HANDSHAKE)
-        if error.reason == "untrusted":
-            return ProviderError(failures.UNTRUSTED)
-        if error.reason == "header":
-            return ProviderError(failures.BAD_KEY)
-        if error.reason == "broken":
-            return ProviderError(failures.HUNG_UP, retryable=True)
-        return ProviderError(failures.UNREACHABLE, retryable=error.reason == "unreachable")
+        return failures.explain_no_answer(error)
 
     def _read_whole(self, answer: Answer) -> bytes:
         """Read the whole body of a response and close it."""

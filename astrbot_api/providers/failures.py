@@ -10,6 +10,7 @@ import math
 import re
 
 from ..errors import ProviderError
+from ..runtime.calls import OutboundError
 from ..runtime.pauses import read_pause_in_words
 from .error_texts import find_words, quote, with_words
 from .quirks import (
@@ -25,10 +26,6 @@ UNREACHABLE = (
     "The model's endpoint could not be reached: check that it runs, and base_url and proxy in the "
     "config."
 )
-UNTRUSTED = (
-    "The model's endpoint could not be reached: its TLS certificate was not accepted. If it is "
-    "your own, name the file of its authority in the variable SSL_CERT_FILE."
-)
 NO_HANDSHAKE = (
     "The model's endpoint could not be reached: it refused the TLS handshake. It may know only old "
     "versions of TLS, or want a client's certificate. The log has the reason."
@@ -37,11 +34,6 @@ NOT_TLS = (
     "The model's endpoint could not be reached: it does not speak TLS. Write http:// instead of "
     "https:// into base_url in the config."
 )
-BAD_KEY = (
-    "The model's endpoint was not called: its key or one of its headers in the config has a "
-    "character that HTTP forbids, such as a line break or a letter that is not Latin."
-)
-HUNG_UP = "The model's endpoint closed the connection without an answer."
 BROKE_OFF = "The model's endpoint broke off the answer."
 ANSWERED_NOTHING = "The model's endpoint answered nothing."
 NOT_JSON = "The model's endpoint sent something that is not valid JSON."
@@ -68,11 +60,35 @@ TOO_LONG = (
     "Begin a new one with /reset, or set a smaller history_tokens in the config."
 )
 
-
 TOO_LARGE = (
     "The request with its pictures is too large for the model's endpoint (HTTP 413). Send smaller "
     "pictures, begin a new conversation with /reset, or raise the limit of the endpoint's proxy."
 )
+
+#: By reason: the error texts of a request that got no answer.
+_NO_ANSWER = {
+    "untrusted": (
+        "The model's endpoint could not be reached: its TLS certificate was not accepted. If it is "
+        "your own, name the file of its authority in the variable SSL_CERT_FILE."
+    ),
+    "handshake": NO_HANDSHAKE,
+    "header": (
+        "The model's endpoint was not called: its key or one of its headers in the config has a "
+        "character that HTTP forbids, such as a line break or a letter that is not Latin."
+    ),
+    "broken": "The model's endpoint closed the connection without an answer.",
+}
+
+#: OpenSSL's errors for an answer that is not TLS.
+_NOT_TLS = re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|PACKET_LENGTH_TOO_LONG")
+
+
+def explain_no_answer(error: OutboundError) -> ProviderError:
+    """Return the error of a request that got no answer."""
+    text = _NO_ANSWER.get(error.reason, UNREACHABLE)
+    if error.reason == "handshake" and _NOT_TLS.search(str(error)):
+        text = NOT_TLS
+    return ProviderError(text, retryable=error.reason in ("broken", "unreachable"))
 
 
 def silent_for(timeout_s: float) -> str:
