@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 from astrbot_client import Client
 
-from astrbot_api import Cancellation, RunCancelled, ToolError
+from astrbot_api import Cancellation, RunCancelled, ToolContext, ToolError
 from astrbot_api.deliveries.http import PlatformError, PlatformHttp
-from astrbot_api.plugins.builtin.web import Fetcher
+from astrbot_api.plugins.builtin import web
 from astrbot_api.providers import failures
 from astrbot_api.runtime import connections
 from astrbot_api.runtime.addresses import find_proxy
@@ -281,15 +281,13 @@ def test_a_wait_in_a_tunnel_is_broken_by_cancellation(
 # -- checked addresses -------------------------------------------------------
 
 
-def fetch(url: str, limit_s: float = 30, **options: object) -> str:
-    values: dict[str, object] = {
-        "ports": [80, 443],
-        "max_bytes": 1000,
-        "deadline": time.monotonic() + limit_s,
-        "cancel": Cancellation(),
-        "find_addresses": lambda host, port: ["8.8.8.8"],
-    }
-    return Fetcher(**{**values, **options}).fetch(url)  # type: ignore[arg-type]
+def fetch(url: str, *, found: Sequence[str] = ("8.8.8.8",), port: int = 80) -> str:
+    """Return what ``http_get`` reads, with these addresses of every host."""
+    settings = {"ports": [port, 443], "max_bytes": 1000, "timeout_s": 30.0}
+    context = ToolContext("alice", "s", "default", Cancellation(), settings=settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(web, "resolve", lambda host, port: list(found))
+        return str(web.http_get.call({"url": url}, context))
 
 
 def test_a_checked_address_is_what_the_proxy_is_asked_for(
@@ -321,7 +319,7 @@ def test_a_proxy_is_not_asked_for_what_is_not_allowed(monkeypatch: pytest.Monkey
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         for found in (["10.0.0.1"], ["8.8.8.8", "169.254.169.254"], []):
             with pytest.raises(ToolError, match="is not on the public internet"):
-                fetch("http://plain.test/", find_addresses=lambda host, port, f=found: f)
+                fetch("http://plain.test/", found=found)
         assert proxy.asked == []
 
 
@@ -359,16 +357,13 @@ def test_a_body_that_needs_no_wait_lets_others_run(
     assert len(runs) >= max(read_bytes / 70_000, 1000 / 40)
 
 
-def test_what_is_packed_is_unpacked_within_the_bound() -> None:
+def test_what_is_packed_is_unpacked_within_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = gzip.compress(b"x" * 50_000_000)
     headers = b"Content-Encoding: gzip\r\n"
-    local = {
-        "find_addresses": lambda host, port: ["127.0.0.1"],
-        "may_connect": lambda address: True,
-    }
+    monkeypatch.setattr(web, "is_public", lambda address: True)
     with RawEndpoint(answer_with(packed, headers)) as endpoint:
         url = endpoint.base_url.replace("127.0.0.1", "plain.test")
-        text = fetch(url, ports=[port_of(endpoint)], **local)
+        text = fetch(url, found=["127.0.0.1"], port=port_of(endpoint))
         assert text == "x" * 1000 + "\n[cut after 1000 bytes]"
         http = PlatformHttp()
         with pytest.raises(PlatformError, match="more than 2000 bytes"):
