@@ -329,7 +329,7 @@ def test_a_rejected_field_is_omitted(
 
 def test_reasoning_that_cannot_be_read_any_more_is_omitted_once(make_api: MakeApi) -> None:
     def play(number: int, body: dict[str, Any]) -> Any:
-        if number == 3 and "secret rs_1" in json.dumps(body):
+        if number >= 3 and "secret rs_1" in json.dumps(body):
             words = "The encrypted content for item rs_1 could not be verified."
             return 400, {"error": {"message": words, "code": "invalid_encrypted_content"}}
         return compute(number, body)

@@ -30,7 +30,7 @@ from .openai_asking import (
     provider_of,
     text_of,
 )
-from .raw_endpoint import Connection, RawEndpoint
+from .raw_endpoint import DONE, Connection, RawEndpoint, event
 
 Body = dict[str, Any]
 
@@ -60,7 +60,7 @@ def has(name: str) -> Callable[[Body], bool]:
 
 
 def above(limit: int) -> Callable[[Body], bool]:
-    return lambda body: not 0 < body.get("max_tokens", 0) <= limit
+    return lambda body: not limit // 2 < body.get("max_tokens", 0) <= limit
 
 
 def has_part(kind: str) -> Callable[[Body], bool]:
@@ -115,7 +115,7 @@ def is_long(body: Body) -> bool:
 
 #: Per kind: the rejected request, the retry, and the texts of the error.
 KINDS: list[tuple[str, Callable[[Body], bool], Body, list[Body], list[str]]] = [
-    ("a stream", has("stream_options"), {}, USER, [
+    ("a stream", lambda body: body["stream"], {}, USER, [
         "Streaming is not supported",
         "Unsupported value: 'stream' does not support true with this model.",
         "Your organization must be verified to stream this model.",
@@ -268,13 +268,13 @@ def test_a_refusal_is_cured(
     refused: Callable[[Body], bool], extra: Body, messages: list[Body], text: str, inside: bool
 ) -> None:
     error = {"error": {"message": text, "type": "invalid_request_error", "code": None}}
-    refusals: list[Body] = []
+    bodies: list[Body] = []
 
     def handle(connection: Connection) -> None:
         for _, raw in connection.iter_requests():
             body = json.loads(raw)
+            bodies.append(body)
             if refused(body):
-                refusals.append(body)
                 if inside:  # an error without a status in a stream that started normally
                     connection.send_stream(b"data: " + json.dumps(error).encode() + b"\n\n")
                 else:
@@ -290,7 +290,60 @@ def test_a_refusal_is_cured(
         for _ in range(2):  # the change is remembered
             asked = ModelOptions(Cancellation())
             assert text_of(list(provider.stream(messages, (TOOL,), asked))) == "Hello"
-    assert refusals
+    assert refused(bodies[0])
+    assert len(bodies[0].keys() - bodies[-1].keys()) <= 1, "no other field is left out"
+
+
+def test_a_conversation_that_takes_most_of_the_context_is_shortened_and_not_its_answer() -> None:
+    text = (
+        "This model's maximum context length is 8192 tokens. However, you requested 9192 tokens "
+        "(7192 in the messages, 2000 in max_tokens)."
+    )
+    with StrictEndpoint(
+        lambda number, body: (400, {"error": {"message": text}}) if is_long(body) else say("ok")
+    ) as endpoint:
+        provider = provider_of(endpoint, extra={"max_tokens": 2000})
+        list(provider.stream(LONG, (), ModelOptions(Cancellation())))
+        assert {body["max_tokens"] for body in endpoint.bodies} == {2000}
+
+
+def test_the_newer_name_of_max_tokens_is_replaced_by_the_older_one() -> None:
+    text = "Unrecognized request argument supplied: max_completion_tokens"
+    with StrictEndpoint(
+        lambda number, body: (
+            (400, {"error": {"message": text}}) if "max_completion_tokens" in body else say("ok")
+        )
+    ) as endpoint:
+        ask(provider_of(endpoint, extra={"max_completion_tokens": 90}))
+        assert endpoint.bodies[-1]["max_tokens"] == 90
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "messages.1.content.0: Invalid `signature` in `thinking` block",
+        "Corrupted thought signature.",
+        "reasoning could not be verified",
+    ],
+)
+def test_a_signature_that_expired_is_left_out_once(text: str) -> None:
+    details = [{"type": "reasoning.text", "text": "hm", "signature": "s1"}]
+
+    def play(number: int, body: Body) -> Any:
+        if number == 1:
+            return [event({"content": "Hi", "reasoning_details": details}), event({}, "stop"), DONE]
+        if number in (2, 3) and "s1" in json.dumps(body["messages"]):
+            return 400, {"error": {"message": text}}
+        return say("ok")
+
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint)
+        said = {"role": "assistant", "content": "Hi", "attached": end_of(provider).attached}
+        for _ in range(2):
+            ask_again = [*USER, dict(said), *USER]
+            list(provider.stream(ask_again, (), ModelOptions(Cancellation())))
+        sent = ["s1" in json.dumps(body["messages"]) for body in endpoint.bodies]
+    assert sent == [False, True, False, True]
 
 
 def test_only_what_is_refused_is_left_out_and_the_model_learns_of_it() -> None:
