@@ -52,10 +52,9 @@ def shrink(messages: Sequence[ModelMessage], max_chars: int) -> list[ModelMessag
     room = max_chars - measure(head) - measure(turn)
     if measure(past) > room:
         past = [_cut_result(one, _SHORT_RESULT_CHARS) for one in past]
-    begins = [at for at in starts if at < own] or [0]
     sizes = list(map(_measure_one, past))
     used, first = sum(sizes), 0
-    for at in (*begins[1:], len(past)):
+    for at in (*starts[1:], own):
         if used <= room:
             break
         used -= sum(sizes[first:at])

@@ -857,3 +857,75 @@ def test_the_words_of_an_error_are_looked_for_to_a_bounded_depth() -> None:
     words = find_words(error)
     assert words.startswith("failed")
     assert "innermost" not in words
+
+
+# -- too long conversations -----------------------------------------------------------------------
+
+
+def turn(word: str, result: str) -> list[Body]:
+    """Return a turn with a question, a call with its result, and an answer."""
+    step = {"role": "assistant", "content": None, "tool_calls": [call("look", "{}")]}
+    said = {"role": "tool", "tool_call_id": "call_1", "content": result}
+    return [
+        {"role": "user", "content": f"question {word}"}, step, said,
+        {"role": "assistant", "content": f"answer {word}"},
+    ]  # fmt: skip
+
+
+def shorten(*conversations: list[Body], max_chars: int) -> list[Body]:
+    """Return the messages that an endpoint with this limit accepts of the last conversation."""
+    too_long = 400, {"error": {"message": "The prompt is too long."}}
+
+    def play(number: int, body: Body) -> Any:
+        return too_long if len(json.dumps(body["messages"])) > max_chars else say("ok")
+
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint)
+        for messages in conversations:
+            list(provider.stream(messages, (TOOL,), ModelOptions(Cancellation())))
+        found: list[Body] = endpoint.bodies[-1]["messages"]
+    return found
+
+
+RULE = {"role": "system", "content": "Be kind."}
+
+
+def test_results_of_earlier_turns_are_cut_before_any_turn_is_dropped() -> None:
+    messages = [RULE, *turn("one", "x" * 4000), *turn("two", "y" * 150), *USER]
+    found = shorten(messages, max_chars=3000)
+    assert [one["role"] for one in found] == [one["role"] for one in messages]
+    assert [one["content"] for one in found if one["role"] == "tool"] == [
+        "x" * 200 + "\n[cut]", "y" * 150
+    ]  # fmt: skip
+
+
+def test_whole_turns_are_dropped_from_the_oldest_on() -> None:
+    turns = [one for at in range(9) for one in turn(str(at), "x" * 150)]
+    found = shorten([RULE, *turns, *USER], max_chars=2000)
+    assert found[0] == RULE
+    assert found[1]["content"].startswith("question")
+    kept = [one["content"] for one in found if one["role"] == "user"]
+    assert kept == [*(f"question {at}" for at in range(10 - len(kept), 9)), "hi"]
+    assert 2 < len(kept) < 9
+
+
+def test_results_of_this_turn_are_cut_when_nothing_else_is_left() -> None:
+    question, step, result, _ = turn("now", "z" * 9000)
+    found = shorten([RULE, *turn("old", "x"), question, step, result], max_chars=3000)
+    assert [one["role"] for one in found] == ["system", "user", "assistant", "tool"]
+    assert found[-1]["content"] == "z" * 2000 + "\n[cut]"
+    found = shorten([RULE, question, step, result], max_chars=800)
+    assert found[-1]["content"] == "z" * 200 + "\n[cut]"
+
+
+def test_a_conversation_that_fits_a_known_limit_is_sent_as_it_is() -> None:
+    past, now = turn("old", "x" * 300), turn("now", "y" * 2500)[:3]
+    past[-1]["content"] += "z" * 300
+    long = [*turn("long", "x" * 200), *({"role": "user", "content": "x" * 9000} for _ in range(3))]
+    found = shorten(long, [RULE, *past, *now], max_chars=12_000)
+    assert [one["content"] for one in found] == [one["content"] for one in (RULE, *past, *now)]
+
+
+def test_what_precedes_the_first_question_is_dropped_like_a_turn() -> None:
+    greeting = {"role": "assistant", "content": "x" * 4000}
+    assert shorten([RULE, greeting, *USER], max_chars=1000) == [RULE, *USER]
