@@ -346,6 +346,39 @@ def test_a_signature_that_expired_is_left_out_once(text: str) -> None:
     assert sent == [False, True, False, True]
 
 
+@pytest.mark.parametrize(
+    ("field", "kept", "text"),
+    [
+        ("reasoning_details", "extra_content",
+         "body.messages.1.reasoning_details: Extra inputs are not permitted"),
+        ("extra_content", "reasoning_details",
+         "Unknown name \"extra_content\" at 'messages[1].tool_calls[0]': Cannot find field."),
+    ],
+)  # fmt: skip
+def test_a_field_of_a_message_or_of_a_call_is_left_out_from_its_refusal_on(
+    field: str, kept: str, text: str
+) -> None:
+    made = {**call("look", "{}"), "extra_content": {"google": {"thought_signature": "s"}}}
+    details = [{"type": "reasoning.text", "text": "hm"}]
+
+    def play(number: int, body: Body) -> Any:
+        if number == 1:
+            delta = {"tool_calls": [{"index": 0, **made}], "reasoning_details": details}
+            return [event(delta), event({}, "tool_calls"), DONE]
+        is_refused = field in json.dumps(body["messages"])
+        return (400, {"error": {"message": text}}) if is_refused else say("ok")
+
+    with StrictEndpoint(play) as endpoint:
+        provider = provider_of(endpoint)
+        step = {**STEP[1], "attached": end_of(provider, tools=(TOOL,)).attached}
+        for _ in range(2):
+            conversation = [STEP[0], dict(step), STEP[2]]
+            list(provider.stream(conversation, (TOOL,), ModelOptions(Cancellation())))
+        sent = [json.dumps(body["messages"]) for body in endpoint.bodies[1:]]
+    assert [field in one for one in sent] == [True, False, False]
+    assert all(kept in one for one in sent)
+
+
 def test_only_what_is_refused_is_left_out_and_the_model_learns_of_it() -> None:
     def play(number: int, body: Body) -> Any:
         content = body["messages"][-1]["content"]

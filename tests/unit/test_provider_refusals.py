@@ -13,8 +13,10 @@ from astrbot_api.agent.cancel import Cancellation
 from astrbot_api.agent.provider import ModelOptions
 from astrbot_api.config.agents import ProviderConfig
 from astrbot_api.errors import ProviderError
+from astrbot_api.providers import key_ring
 from astrbot_api.providers.base_url import BaseUrl, choose_model
 from astrbot_api.providers.fixes import find_fixes
+from astrbot_api.providers.key_ring import KeyRing
 from astrbot_api.providers.openai import OpenAIProvider
 from astrbot_api.providers.quirks import may_pass
 from astrbot_api.providers.registry import Providers
@@ -136,6 +138,24 @@ def test_keys_take_turns_and_a_refused_one_rests(status: int, error: Any) -> Non
             said = list(provider.stream([{"role": "user", "content": "hi"}], [], options()))
             assert text_of(said) == "ok"
     assert used == ["key-1", "key-2", "key-3", "key-2", "key-3"]
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after_s", "spent", "pause_s"),
+    [(401, None, False, 600), (402, 5, False, 600), (429, None, True, 600),
+     (429, None, False, 30), (429, 5, False, 30), (429, 100, False, 100)],
+)  # fmt: skip
+def test_a_key_rests_as_long_as_its_error_lasts(
+    monkeypatch: pytest.MonkeyPatch, status: int, retry_after_s: float, spent: bool, pause_s: float
+) -> None:
+    now_s = 1000.0
+    monkeypatch.setattr(key_ring.time, "monotonic", lambda: now_s)
+    ring = KeyRing(["a", "b"])
+    assert ring.pause("a", status, retry_after_s, spent)
+    now_s += pause_s - 1
+    assert {ring.choose() for _ in range(2)} == {"b"}
+    now_s += 1
+    assert {ring.choose() for _ in range(2)} == {"a", "b"}
 
 
 @pytest.mark.parametrize(
