@@ -13,7 +13,7 @@ from typing import Any
 from .errors import ApiError, refuse
 
 #: Types of segments with an ``attachment_id``.
-MEDIA_TYPES = ("image", "record", "file", "video")
+MEDIA_TYPES = ("image", "record", "video", "file")
 
 EMPTY_MESSAGE = "Message content is empty (reply only is not allowed)"
 

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SettingsError
+from ..messages import MEDIA_TYPES
 
 #: Prefix of all keys in ``app.config`` and of all environment variables.
 PREFIX = "ASTRBOT_"
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
-
-#: Types of attachments; ``record`` is audio.
-ATTACHMENT_TYPES = ("image", "record", "video", "file")
 
 MIN_PASSWORD_CHARS = 8
 
@@ -138,9 +136,9 @@ class Settings:
         rule="be an origin such as https://files.example.com",
     )
     allowed_file_types: list[str] = _setting(
-        list(ATTACHMENT_TYPES),
+        list(MEDIA_TYPES),
         "Types that may be uploaded. Others return 415.",
-        pattern="|".join(ATTACHMENT_TYPES),
+        pattern="|".join(MEDIA_TYPES),
         rule="contain only image, record, video and file",
     )
     unused_file_days: int = _setting(

@@ -73,7 +73,7 @@ class BoundedList(ma.fields.List):  # type: ignore[type-arg]  # marshmallow 3 ha
         if not isinstance(value, list):
             raise self.make_error("invalid")
         if len(value) > self.max_items:
-            name = attr or self.name or "the list"
+            name = attr or self.name or "value"
             raise ma.ValidationError(
                 f"{name} has {len(value)} elements; at most {self.max_items} are allowed"
             )

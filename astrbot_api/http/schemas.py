@@ -13,6 +13,8 @@ F = TypeVar("F", bound="ma.fields.Field[Any]")
 
 #: Examples of times and ids in the OpenAPI document.
 _TIME_EXAMPLE = "2026-11-23T16:41:51.860786+00:00"
+RUN_ID_EXAMPLE = "7254cd9a-814f-498e-a202-2c1777b1bd2d"
+APPROVAL_ID_EXAMPLE = "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10"
 ATTACHMENT_ID_EXAMPLE = "19281dd2-996d-4f73-ad81-0bc5992a3074"
 
 #: Description and example of a session in a path. A path cannot name a session whose id contains a
@@ -108,7 +110,6 @@ def enum_of(description: str, *values: str) -> dict[str, Any]:
 def object_schema(
     required: Sequence[str], members: Mapping[str, Any], **more: Any
 ) -> dict[str, Any]:
-    """Return the JSON Schema of an object."""
     return {"type": "object", "required": list(required), "properties": members, **more}
 
 
@@ -156,7 +157,6 @@ def plain_response(
 
 
 def path_parameter(name: str, description: str, example: str) -> dict[str, Any]:
-    """Return an OpenAPI path parameter."""
     return _parameter("path", name, description, example)
 
 

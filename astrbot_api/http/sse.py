@@ -105,7 +105,6 @@ def decode_own(events: Sequence[Numbered]) -> Iterator[Event]:
 
 
 def frame_json(value: Any) -> bytes:
-    """Return a JSON value as a frame."""
     return frame(encode_line(value))
 
 

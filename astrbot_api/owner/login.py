@@ -140,7 +140,6 @@ class OwnerLogin:
         return hmac.new(self._secret.encode(), text.encode(), "sha256").hexdigest()
 
     def is_csrf_token(self, login: Login, token: str) -> bool:
-        """Return whether the CSRF token belongs to this login."""
         return hmac.compare_digest(self.csrf_token(login).encode(), token.encode())
 
     def sign_browser(self, name: str, before: str = "") -> str:

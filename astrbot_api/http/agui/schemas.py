@@ -11,7 +11,7 @@ from ..fields import any_value, optional_text, required_text, required_value
 from ..openai.parameters import MAX_TOOLS
 from ..openai.reading import MAX_MESSAGES
 from ..openai.schemas import TOOL_CALL_ID, TOOL_MEMBERS, TOOL_NAME
-from ..schemas import RequestSchema, enum_of, member, object_schema
+from ..schemas import APPROVAL_ID_EXAMPLE, RequestSchema, enum_of, member, object_schema
 from .reading import ROLES, to_protocol_names
 
 _MAX_ID_CHARS = 255
@@ -54,9 +54,7 @@ _CONTEXT = object_schema(
     },
 )
 
-_INTERRUPT_ID = member(
-    "string", "Id of the interrupt to answer.", "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10"
-)
+_INTERRUPT_ID = member("string", "Id of the interrupt to answer.", APPROVAL_ID_EXAMPLE)
 
 _PAYLOAD = object_schema(
     ("approved",),

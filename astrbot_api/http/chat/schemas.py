@@ -19,7 +19,7 @@ from ..fields import (
     request_field,
 )
 from ..openapi.shapes import MESSAGE_PART
-from ..schemas import RequestSchema, mapping, number, text
+from ..schemas import RUN_ID_EXAMPLE, RequestSchema, mapping, number, text
 from ..state import get_state
 from .modes import MODES, STREAMING
 
@@ -113,9 +113,7 @@ class ChatRequestSchema(RequestSchema):
 
 
 _SESSION = ("Id of the session.", "my_session_001")
-_RUN = (
-    "Id of the turn's run. Also in the header `X-Run-ID`.", "7254cd9a-814f-498e-a202-2c1777b1bd2d",
-)  # fmt: skip
+_RUN = ("Id of the turn's run. Also in the header `X-Run-ID`.", RUN_ID_EXAMPLE)
 
 
 class FinishedTurnSchema(ma.Schema):

@@ -7,8 +7,8 @@ from typing import Any
 
 import marshmallow as ma
 
-from ...config.settings import ATTACHMENT_TYPES
 from ...db.attachments import AttachmentRow
+from ...messages import MEDIA_TYPES
 from ...runtime.clock import to_iso
 from ..fields import query_flag, request_field, required_text
 from ..schemas import (
@@ -42,11 +42,9 @@ class UploadSchema(ma.Schema):
     type = text(
         "The type, detected from the bytes. `record` is audio.",
         "image",
-        enum=list(ATTACHMENT_TYPES),
+        enum=list(MEDIA_TYPES),
     )
-    stored_filename = text(
-        "A unique name of the attachment.", "19281dd2-996d-4f73-ad81-0bc5992a3074.png"
-    )
+    stored_filename = text("A unique name of the attachment.", f"{ATTACHMENT_ID_EXAMPLE}.png")
 
 
 class AttachmentSchema(UploadSchema):

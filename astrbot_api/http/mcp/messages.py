@@ -156,7 +156,6 @@ def describe_server() -> dict[str, str]:
 
 
 def describe_error(error: RpcError, call_id: str | int | None) -> dict[str, Any]:
-    """Return the response with an error."""
     described = {"code": error.code, "message": error.message}
     if error.data is not None:
         described["data"] = error.data
@@ -164,7 +163,6 @@ def describe_error(error: RpcError, call_id: str | int | None) -> dict[str, Any]
 
 
 def find_status(error: RpcError, version: str) -> int:
-    """Return the HTTP status of an error."""
     if error.status:
         return error.status
     return _STATUSES.get(error.code, 200) if version == _STATELESS_VERSION else 200

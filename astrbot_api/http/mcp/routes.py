@@ -53,8 +53,6 @@ _CAPABILITIES: dict[str, Any] = {"tools": {}, "resources": {}}
 #: Beginning of each error of the API.
 _ENVELOPE = b'{"status":"error"'
 
-Answer = dict[str, Any]
-
 
 @blp.after_request
 def _add_error(answer: Response) -> Response:
@@ -214,7 +212,7 @@ def _check_key() -> None:
         raise RpcError(rpc.REFUSED, error.message) from error
 
 
-def _answer_call(call: Call, username: str, client_key: ClientKey | None) -> Answer:
+def _answer_call(call: Call, username: str, client_key: ClientKey | None) -> dict[str, Any]:
     """Return the whole response of a request.
 
     :raises RpcError: for an unknown method or invalid parameters.
@@ -244,7 +242,7 @@ def _answer_call(call: Call, username: str, client_key: ClientKey | None) -> Ans
     raise RpcError(rpc.METHOD_NOT_FOUND, f"Method not found: {call.method[:100]}")
 
 
-def _initialize(call: Call) -> Answer:
+def _initialize(call: Call) -> dict[str, Any]:
     """Agree on the client's version, or on the newest version with a handshake."""
     asked = call.params.get("protocolVersion")
     version = asked if asked in rpc.HANDSHAKE_VERSIONS else rpc.HANDSHAKE_VERSIONS[-1]
@@ -264,7 +262,7 @@ def _check_tool(call: Call) -> None:
         raise RpcError(rpc.INVALID_PARAMS, "arguments must be an object")
 
 
-def _chat(call: Call, username: str, client_key: ClientKey | None) -> Answer:
+def _chat(call: Call, username: str, client_key: ClientKey | None) -> dict[str, Any]:
     """Run a turn and return its result in one response."""
     _check_tool(call)
     try:

@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..schemas import member
+from ...messages import MEDIA_TYPES
+from ..schemas import ATTACHMENT_ID_EXAMPLE, RUN_ID_EXAMPLE, member
 
 Schema = dict[str, Any]
-
-_RUN = "7254cd9a-814f-498e-a202-2c1777b1bd2d"
-_ATTACHMENT = "19281dd2-996d-4f73-ad81-0bc5992a3074"
-_MEDIA = ("image", "record", "video", "file")
 
 
 def _make_reference(name: str) -> Schema:
@@ -55,10 +52,11 @@ _TEXT_PART = _object(
 )  # fmt: skip
 
 _MEDIA_PART = _object(
-    "A file.", _MEDIA,
+    "A file.", MEDIA_TYPES,
     {
         "attachment_id": member(
-            "string", "The file's id, from the response to its upload.", _ATTACHMENT, pattern=r"\S"
+            "string", "The file's id, from the response to its upload.", ATTACHMENT_ID_EXAMPLE,
+            pattern=r"\S",
         )
     },
 )  # fmt: skip
@@ -80,7 +78,7 @@ _REPLY_PART = _object(
 _PARTS = {"TextPart": _TEXT_PART, "ReplyPart": _REPLY_PART, "MediaPart": _MEDIA_PART}
 _SENT_PARTS = {"TextPart": _TEXT_PART, "MediaPart": _MEDIA_PART}
 
-_MESSAGE_ID = member("string", "The run's id.", _RUN)
+_MESSAGE_ID = member("string", "The run's id.", RUN_ID_EXAMPLE)
 _STREAMING = member("boolean", "Whether the text is sent in pieces.", True)
 _TRUNCATED = member(
     "boolean", "Whether the content was shortened because the line was too long.", True,
@@ -106,7 +104,7 @@ _CHAT_EVENTS = {
     "RunStartedEvent": _object(
         "The turn has started as a run with an id.", ["run_started"],
         {
-            "data": member("object", "`run_id`.", {"run_id": _RUN}),
+            "data": member("object", "`run_id`.", {"run_id": RUN_ID_EXAMPLE}),
             "message_id": _MESSAGE_ID,
             "streaming": _STREAMING,
         },
@@ -133,7 +131,7 @@ _CHAT_EVENTS = {
         },
     ),
     "MediaEvent": _object(
-        "A tool created a file.", _MEDIA,
+        "A tool created a file.", MEDIA_TYPES,
         {
             "data": member(
                 "string", "The type in brackets, followed by the file's name.", "[IMAGE]a.png"
@@ -144,7 +142,11 @@ _CHAT_EVENTS = {
     ),
     "AttachmentSavedEvent": _object(
         "The file of the previous event was stored.", ["attachment_saved"],
-        {"data": member("object", "`id` and `type`.", {"id": _ATTACHMENT, "type": "image"})},
+        {
+            "data": member(
+                "object", "`id` and `type`.", {"id": ATTACHMENT_ID_EXAMPLE, "type": "image"}
+            )
+        },
     ),
     "ToolProgressEvent": _object(
         "A tool reports its progress.", ["tool_progress"],

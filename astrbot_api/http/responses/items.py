@@ -30,7 +30,6 @@ _ITEM_ID = re.compile(r"[a-z]{2,4}_([0-9a-f]{32})([0-9a-f]{4})")
 
 
 def make_item_id(kind: str, entry_id: str, number: int) -> str:
-    """Return the id of an item of an entry."""
     return f"{_PREFIXES[kind]}_{entry_id}{number:04x}"
 
 

@@ -168,7 +168,6 @@ def _leave_out_system(said: list[SuppliedMessage]) -> list[SuppliedMessage]:
 
 
 def _is_of_user(item: Any) -> bool:
-    """Return whether an item is a message of the user."""
     return (
         isinstance(item, dict)
         and item.get("role") == "user"

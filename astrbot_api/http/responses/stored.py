@@ -221,7 +221,6 @@ def describe_conversation(row: ConversationRow) -> dict[str, Any]:
 
 
 def make_conversation_id(session_id: str) -> str:
-    """Return the conversation id of a session."""
     return f"conv_{session_id}"
 
 

@@ -22,7 +22,7 @@ from ..own_runs import (
     find_run_to_decide,
     find_sent_username,
 )
-from ..schemas import SESSION_ID, envelope_of, event_stream
+from ..schemas import APPROVAL_ID_EXAMPLE, RUN_ID_EXAMPLE, SESSION_ID, envelope_of, event_stream
 from ..sse import find_abort, read_last_event_id, stream_response
 from ..state import get_state
 from .schemas import (
@@ -39,14 +39,8 @@ blp = ApiBlueprint(
     scope="chat",
     description="Follow and control turns by their run id.",
     path={
-        "run_id": (
-            "The `run_id` from the event `run_started`.",
-            "7254cd9a-814f-498e-a202-2c1777b1bd2d",
-        ),
-        "approval_id": (
-            "The `id` from the event `approval_required`.",
-            "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10",
-        ),
+        "run_id": ("The `run_id` from the event `run_started`.", RUN_ID_EXAMPLE),
+        "approval_id": ("The `id` from the event `approval_required`.", APPROVAL_ID_EXAMPLE),
         "session_id": SESSION_ID,
     },
 )

@@ -6,10 +6,16 @@ import marshmallow as ma
 
 from ..fields import AFTER, Cursor, query_flag
 from ..own_runs import RunOwnerSchema
-from ..schemas import list_of, mapping, number, response_field, text, time
-
-_APPROVAL = "0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10"
-_UUID = "7254cd9a-814f-498e-a202-2c1777b1bd2d"
+from ..schemas import (
+    APPROVAL_ID_EXAMPLE,
+    RUN_ID_EXAMPLE,
+    list_of,
+    mapping,
+    number,
+    response_field,
+    text,
+    time,
+)
 
 
 class StreamQuerySchema(RunOwnerSchema):
@@ -25,7 +31,7 @@ class StreamQuerySchema(RunOwnerSchema):
 class ApprovalSchema(ma.Schema):
     """A tool call that a person must approve."""
 
-    id = text("The approval's id.", _APPROVAL)
+    id = text("The approval's id.", APPROVAL_ID_EXAMPLE)
     tool = text("The tool's name.", "pay")
     arguments = response_field(ma.fields.Raw, "The arguments of the call.", {"amount": 5})
     status = text("`pending`, `approved` or `rejected`.", "pending")
@@ -33,12 +39,12 @@ class ApprovalSchema(ma.Schema):
 
 
 class DecidedSchema(ma.Schema):
-    run_id = text("The run's id.", _UUID)
+    run_id = text("The run's id.", RUN_ID_EXAMPLE)
     pending = number("Number of undecided calls of the run. At 0 the run continues.", 0)
 
 
 class RunStateSchema(ma.Schema):
-    run_id = text("The run's id.", _UUID)
+    run_id = text("The run's id.", RUN_ID_EXAMPLE)
     session_id = text("The session's id.", "my_session_001")
     status = text(
         "`queued`, `running`, `waiting` (for an approval), `completed`, `failed`, `stopped` or "
@@ -48,7 +54,9 @@ class RunStateSchema(ma.Schema):
     error_code = text(
         "The reason of a failure or interruption, otherwise `null`.", "provider_error", none=True
     )
-    llm_checkpoint_id = text("An id that both messages of the turn share.", _UUID, none=True)
+    llm_checkpoint_id = text(
+        "An id that both messages of the turn share.", RUN_ID_EXAMPLE, none=True
+    )
     user_message_id = number("Number of the user's stored message.", 41, none=True)
     message_id = number("Number of the stored reply, or `null` before the end.", 42, none=True)
     result = mapping(

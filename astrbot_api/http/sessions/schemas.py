@@ -17,7 +17,7 @@ from ..fields import (
     query_choice,
     request_field,
 )
-from ..schemas import RequestSchema, flag, list_of, number, text, text_list, time
+from ..schemas import RUN_ID_EXAMPLE, RequestSchema, flag, list_of, number, text, text_list, time
 from .message_schemas import MessageSchema
 
 #: Maximum number of sessions that one request can delete.
@@ -87,7 +87,7 @@ class SessionDetailQuerySchema(OwnerQuerySchema):
 class RunSchema(ma.Schema):
     """A turn that is running or queued."""
 
-    run_id = text("The run's id.", "7254cd9a-814f-498e-a202-2c1777b1bd2d")
+    run_id = text("The run's id.", RUN_ID_EXAMPLE)
     session_id = text("The session's id.", "my_session_001")
     status = text("`running`, or `queued` behind another turn of the session.", "running")
     created_at = time("Time of the request, ISO 8601, UTC.")
