@@ -204,6 +204,20 @@ def test_a_disconnected_stateless_client_stops_the_turn(make_scripted: Make) -> 
     wait_for(lambda: api.get(path).get_json()["data"]["status"] == "stopped")
 
 
+def test_a_stopping_worker_stops_no_turn_of_a_stateless_client(make_scripted: Make) -> None:
+    go_on = threading.Event()
+    api, _ = make_scripted([TextDelta("Let me "), go_on, TextDelta("see.")])
+    body, headers = stateless("tools/call", name="chat", arguments={"message": "Hello"})
+    answer = post(api, body, Accept=BOTH, **headers)
+    api.state.chat.runs.end_streams()
+    assert "The turn continues" in answer.get_data(as_text=True)
+    answer.close()
+    go_on.set()
+    assert api.state.chat.runs.wait_until_idle(30)
+    run = api.get(f"/api/v1/chat/runs/{answer.headers['X-Run-ID']}").get_json()["data"]
+    assert run["status"] == "completed"
+
+
 @pytest.mark.parametrize("body", [[], [7], call("ping")])
 def test_an_invalid_idempotency_key_is_refused_for_any_body(api: Api, body: Any) -> None:
     refused = post(api, body, Idempotency_Key="é")

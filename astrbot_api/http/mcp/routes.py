@@ -159,12 +159,13 @@ def _answer_message(value: Any, version: str, username: str) -> Response:
         return answer_json(describe_refusal(call, error))
     runs = get_state().chat.runs
 
-    def leave() -> None:
-        """Stop the turn after a disconnect, which cancels a request in the stateless version."""
-        if call.is_stateless and not watch.ended:
+    def stop() -> None:
+        """Stop the turn, because a disconnect cancels a request in the stateless version."""
+        if call.is_stateless:
             runs.stop([watch.run_id])
 
-    response = stream_response(watch, ChatAnswer(call, watch.run_id, watch.session_id), leave)
+    answer = ChatAnswer(call, watch.run_id, watch.session_id)
+    response = stream_response(watch, answer, on_disconnect=stop)
     response.headers[RUN_HEADER] = watch.run_id
     return response
 
