@@ -14,11 +14,11 @@ from ...errors import ApiError
 from ...runtime.threads import let_others_run
 from ..auth import require_scope
 from ..blueprint import ApiBlueprint
-from ..chat.modes import RUN_HEADER
+from ..chat.modes import RUN_HEADER, wait_for_end
 from ..cors import is_of_host, is_of_named_origin
 from ..idempotency import CODES, PARAMETER, read_client_key
 from ..json_body import read_json
-from ..openai.answering import answer_json, wait_for_answer
+from ..openai.answering import answer_json
 from ..sse import stream_response
 from ..state import get_state
 from ..usernames import choose_username
@@ -269,7 +269,7 @@ def _chat(call: Call, username: str, client_key: ClientKey | None) -> dict[str, 
     try:
         watch = open_chat(call, username, client_key)
         answer = ChatAnswer(call, watch.run_id, watch.session_id)
-        wait_for_answer(watch, answer.fold.add, lambda: None, "; accept an event stream")
+        wait_for_end(watch, answer.fold.add, "; accept an event stream")
     except ApiError as error:
         return describe_refusal(call, error)
     return answer.describe()
