@@ -286,6 +286,20 @@ def test_notes_and_boxes_of_rtf_are_read_but_no_deleted_text() -> None:
     assert read(hidden, "a.rtf") == "a bxcd"
 
 
+def test_a_row_of_an_rtf_table_is_one_line() -> None:
+    cells = [b"{{\\pard\\intbl %s\\par}\n\\cell}\n" % one for one in (b"tea", b"4711")]
+    row = b"{\\trowd \\cellx1\\cellx2\n{\n%s%s}\\intbl\\row}\n" % (*cells,)
+    assert (
+        read(b"{\\rtf1 %s%s{\\pard end\\par}}" % (row, row), "a.rtf")
+        == "tea |4711 |\n" * 2 + "end\n"
+    )
+
+
+def test_a_document_that_mammoth_rejects_is_read() -> None:
+    note = '<w:r><w:footnoteReference w:id="9"/></w:r>'
+    assert "marmalade" in read(samples.make_docx(f"<w:p>{note}</w:p>"))
+
+
 def test_hidden_text_of_word_and_opendocument_is_left_out() -> None:
     run = "<w:r><w:rPr><w:vanish{}/></w:rPr><w:t>{}</w:t></w:r>"
     document = samples.make_docx(
@@ -1003,7 +1017,7 @@ def test_single_digits_of_a_row_and_split_words_of_a_pdf_are_read() -> None:
     )
     assert read(samples.make_pdf(page)) == "1 2 3\na function of Anglo-Saxons"
     raised = "BT /F1 12 Tf 72 700 Td (x) Tj /F1 8 Tf 7 5 Td (2) Tj /F1 12 Tf 6 -5 Td (= 9) Tj ET"
-    assert read(samples.make_pdf(raised)) == "x 2= 9"
+    assert read(samples.make_pdf(raised)) == "x^2= 9"
 
 
 def test_the_values_of_a_form_are_read_beside_their_labels() -> None:
@@ -1461,8 +1475,18 @@ _POWERS = (("", "10"), ("super", "5"), ("", " m"), ("super", "-2"), ("", ", 4"),
                 for kind, text in _POWERS
             ).join(("<text:p>", "</text:p>"))
         ),
+        samples.make_pdf(
+            "BT /F1 12 Tf 72 700 Td "
+            + " ".join(
+                f"/F1 {8 if kind else 12} Tf {4 if kind else 0} Ts ({text}) Tj"
+                for kind, text in _POWERS
+            )
+            + " ET"
+        ),
+        b"{\\rtf1 %s}"
+        % "".join(f"{{\\{kind or 'f1'} {text}}}" for kind, text in _POWERS).encode(),
     ],
-    ids=["html", "docx", "pptx", "odt"],
+    ids=["html", "docx", "pptx", "odt", "pdf", "rtf"],
 )  # fmt: skip
 def test_a_power_of_a_number_is_no_digit_of_it(data: bytes) -> None:
     assert "10^5 m^-2, 4th" in read(data, "a.html")

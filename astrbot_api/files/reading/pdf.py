@@ -58,6 +58,9 @@ _LETTERS = str.maketrans(
 _HYPHEN = "\x02"
 _SPLIT_WORD = re.compile(f"(?<=[^\\W\\d_]){_HYPHEN}(?=[^\\W\\d_A-Z])")
 
+#: A line end, or a sign on the line with the digits after it, of which some may be raised.
+_CHECKED = re.compile("\r\n ?|[^\\W_gjpqyQ][0-9]*[-+\N{MINUS SIGN}]?[0-9]+")
+
 #: Number of characters per page whose code is checked, and maximum part without Unicode.
 _CHECKED_CHARS = 500
 _MAX_UNKNOWN = 0.3
@@ -164,17 +167,35 @@ def _read_letters(reader: pypdfium2.PdfTextPage) -> str:
     # The first text has no spaces around letters that stand alone, such as digits in a table.
     if len(whole) != reader.count_chars():
         return whole
-    return re.sub("\r\n", lambda end: _write_gap(reader, end.start()), whole)
+    return _CHECKED.sub(lambda part: _check(reader, part), whole)
 
 
-def _write_gap(reader: pypdfium2.PdfTextPage, at: int) -> str:
-    """Return a space instead of a line end if the next letter stands to the right of the last."""
-    if not 0 < at < reader.count_chars() - 2:
+def _check(reader: pypdfium2.PdfTextPage, part: re.Match[str]) -> str:
+    """Return a number with a sign before its power, or a line end or a space for a line end."""
+    first, last = part.start(), part.end() - 1
+    if part[0][0] != "\r":
+        raised = (at for at in range(first + 1, last + 1) if _is_raised(reader, first, at))
+        at = next(raised, 0) - first if _is_raised(reader, first, last) else 0
+        at -= at > 1 and not part[0][at - 1].isalnum()  # its sign
+        return f"{part[0][:at]}^{part[0][at:]}" if at > 0 else part[0]
+    if not 0 < first <= last < reader.count_chars() - 1:
         return "\n"
-    _, low, right, high = reader.get_charbox(at - 1)
-    left, bottom, _, top = reader.get_charbox(at + 2)
+    _, low, right, high = reader.get_charbox(first - 1)
+    left, bottom, _, top = reader.get_charbox(last + 1)
+    is_near = left < right + high - low and part.string[last + 1].isdigit()
+    if is_near and _is_raised(reader, first - 1, last + 1):
+        return "^"
     is_level = abs(low + high - bottom - top) < 2 * max(high - low, top - bottom)  # or raised
     return " " if left > right - 1 and is_level else "\n"
+
+
+def _is_raised(reader: pypdfium2.PdfTextPage, base: int, digit: int) -> bool:
+    """Return whether a digit stands above the line of a letter or digit before it."""
+    before, low, _, high = reader.get_charbox(base)
+    left, bottom, _, top = reader.get_charbox(digit)
+    height = high - low
+    is_above = low + height / 4 < bottom < high < top - height / 32
+    return bool(is_above and top - bottom < height * 1.2 and left > before)
 
 
 def _has_large_picture(page: pypdfium2.PdfPage) -> bool:

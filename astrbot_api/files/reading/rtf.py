@@ -12,15 +12,24 @@ _NOTE = re.compile(
     rb"\{(?:\\\*)?\\(footnote|annotation|shptxt)(?![a-z])"
     rb"|\{(?!\\rtf)(?:\\[a-z]+-?\d*\s?)*?\\(?:deleted|v)(?![a-z\d])"
 )
+#: A row of a table, and the ends of paragraphs in its cells.
+_ROW = re.compile(rb"\\trowd(?![a-z]).*?\\row(?![a-z])", re.DOTALL)
+_PARAGRAPH = re.compile(rb"\\par(?![a-z])\s?")
+
+#: A raised number or letter.
+_POWER = re.compile(rb"(\\super(?![a-z\d])(?:\\[a-z]++-?\d*+)*+\s?)([-+]?(?:\d+|[a-z]))\}")
+
 _BRACE = re.compile(rb"\\[\\{}]|([{}])")
 
 
 def read_rtf(data: bytes) -> str:
     """Return the text, with notes and comments in brackets, and text boxes at the end.
 
-    Deleted and hidden texts are left out.
+    A row of a table is one line. Deleted and hidden texts are left out.
     """
-    text: str = rtf_to_text(_show_notes(data).decode("latin-1"), errors="replace")
+    data = _POWER.sub(rb"\1^\2}", _show_notes(data))
+    data = _ROW.sub(lambda row: _PARAGRAPH.sub(b" ", row[0]), data)
+    text: str = rtf_to_text(data.decode("latin-1"), errors="replace")
     # RTF writes an emoji as two surrogates.
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

@@ -69,7 +69,7 @@ def read_docx(package: Package) -> str:
 
 
 def _read_formatted(package: Package) -> str | None:
-    """Return the text as Markdown, or None if the document is too large or too deep."""
+    """Return the text as Markdown, or None if mammoth cannot read it, or in time."""
     import mammoth
 
     no_picture = mammoth.images.img_element(lambda _: {})
@@ -81,7 +81,7 @@ def _read_formatted(package: Package) -> str | None:
                 style_map="comment-reference => sup",
             )  # fmt: skip
             return html_to_markdown(page.value)
-    except (TimeoutError, MemoryError, RecursionError):
+    except Exception:  # also for documents that Word itself opens, such as without a needed style
         return None
 
 
