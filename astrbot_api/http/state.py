@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,8 +41,11 @@ class HttpState:
     readiness: ReadinessChecks
     log_request: Callable[[str], None]
     authenticate: Authenticate | None
-    #: Unix time at which the application was created.
-    started_at: float = field(default_factory=time.time)
+    #: Unix time at which the server was started. gunicorn's workers share that of their master,
+    #: because clients take another time for a restart.
+    started_at: float = field(
+        default_factory=lambda: float(os.environ.get("ASTRBOT_STARTED_AT") or time.time())
+    )
     #: The site of each plugin's blueprint; see ``extensions/sites.py``.
     plugin_sites: dict[object, Any] = field(default_factory=dict)
     #: Warnings that were logged already.

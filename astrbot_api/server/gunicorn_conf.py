@@ -74,6 +74,7 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else Non
 
 def on_starting(server):  # type: ignore[no-untyped-def]
     """Raise the limit of open files, and stop the master if ``serve`` dies."""
+    os.environ["ASTRBOT_STARTED_AT"] = str(time.time())
     _raise_open_files()
     _die_with_parent(server)
     from astrbot_api.server.metrics_folder import make_metrics_folder

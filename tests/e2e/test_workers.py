@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import signal
 import socket
@@ -68,6 +70,18 @@ def test_every_worker_rejects_a_revoked_key_at_once(server: Server, module_dir: 
     assert statuses() == {b"200"}
     run_cli("keys", "revoke", row["key_id"], data_dir=module_dir)
     assert statuses() == {b"401"}
+
+
+def test_all_workers_have_the_start_time_of_their_server(server: Server, module_dir: Path) -> None:
+    headers = {"X-API-Key": create_key_row(module_dir, "plugin")["api_key"]}
+    connections = [http.client.HTTPConnection("127.0.0.1", server.port) for _ in range(12)]
+    for connection in connections:
+        connection.request("GET", "/api/v1/plugins", headers=headers)
+    times = set()
+    for connection in connections:
+        times.add(json.load(connection.getresponse())["data"][0]["installed_at"])
+        connection.close()
+    assert len(times) == 1
 
 
 def _read_answer(connection: socket.socket) -> bytes:
