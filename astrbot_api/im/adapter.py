@@ -173,7 +173,8 @@ class InMessage:
         bot's name (``/help@my_bot`` becomes ``/help``).
     :param addressed: Whether the bot was mentioned, replied to or commanded in a group. Always
         true in a private chat. Only addressed messages are answered.
-    :param quoted: Text of the message that this one replies to.
+    :param quoted: Text of the message that this one replies to. Without text and files, the
+        message is about that one.
     :param platform_message_id: Used as ``Target.reply_to`` of the reply.
     :param album: Id of the album that this message is a part of, within its conversation. The
         parts become one message. Also return those that are not addressed.

@@ -198,10 +198,11 @@ class Inbound:
     def _to_segments(self, message: InMessage, files: list[Segment]) -> list[Segment]:
         segments: list[Segment] = []
         max_chars = self._settings.max_message_chars
-        if message.quoted:
-            number = message.platform_message_id or ""
-            segments.append(Reply(number, _clean(message.quoted)[:max_chars]))
-        text = _clean(message.text).strip()
+        text, quoted = _clean(message.text).strip(), _clean(message.quoted or "")
+        if not text and not files:  # the message is about the quoted one
+            text, quoted = quoted, ""
+        if quoted:
+            segments.append(Reply(message.platform_message_id or "", quoted[:max_chars]))
         if len(text) > max_chars:
             text = (
                 f"{text[:max_chars]}\n"
@@ -256,7 +257,7 @@ def _make_origin(bot: Bot, message: InMessage) -> Origin:
 
 
 def _has_content(message: InMessage) -> bool:
-    return bool(message.text.strip() or message.files)
+    return bool(message.text.strip() or message.files or message.quoted)
 
 
 def _complete(adapter: Adapter, message: InMessage) -> InMessage:

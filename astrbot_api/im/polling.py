@@ -124,6 +124,3 @@ class Pollers:
                 except Exception:
                     log.exception("a message to the bot %s is skipped", poll.bot.id)
                     break
-        if poll.stop.is_set():
-            # The batch is not confirmed, so the next poll returns it again.
-            raise PlatformError("polling was stopped")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -386,3 +387,16 @@ def test_a_message_pushed_into_a_deleted_topic_arrives(tmp_path: Path) -> None:
         assert answer.status_code == 200
         assert bot.texts(1) == ["report"]
         bot.close()
+
+
+def test_a_mention_alone_in_a_thread_of_slack_is_about_the_thread(tmp_path: Path) -> None:
+    messenger = Slack()
+    slack = messenger.slack
+    said = {"type": "message", "user": "U7", "text": "Ship it?", "ts": "1515449522.1"}
+    asked = slack.make_event(
+        f"<@{slack.bot_user}>", channel="C77", ts="1515449522.9", thread_ts=said["ts"]
+    )
+    slack.threads["C77", said["ts"]] = [said, asked["event"]]
+    with slack, closing(open_bot(tmp_path, messenger)) as bot:
+        assert bot.hook(slack.make_request(asked)) == 200
+        assert bot.texts(1)

@@ -547,6 +547,10 @@ def test_a_quoted_message_reaches_the_model(bot_app: BotApp) -> None:
     assert "Be at noon" in bot_app.ask("When?", quoted="Be at noon")
 
 
+def test_a_message_without_text_is_about_the_quoted_one(bot_app: BotApp) -> None:
+    assert bot_app.ask("", quoted="Be at noon") == bot_app.ask("Be at noon")
+
+
 def test_a_quoted_message_is_cut_as_the_message_itself(make_bot_app: Any) -> None:
     said = make_bot_app(max_message_chars=100).ask("y" * 200, quoted="x" * 200)
     assert (said.count("x"), said.count("y")) == (100, 100)

@@ -96,7 +96,7 @@ def test_a_mention_alone_is_about_what_it_quotes(adapter: Adapter, fake: FakeOne
     message = read(
         adapter, fake, quote(number), {"type": "at", "data": {"qq": fake.self_id}}, group_id=77
     )
-    assert (message.text, message.quoted, message.addressed) == ("what is tea?", None, True)
+    assert (message.text, message.quoted, message.addressed) == ("", "what is tea?", True)
 
 
 def test_an_id_that_is_no_number_is_asked_for_as_it_is(adapter: Adapter, fake: FakeOneBot) -> None:

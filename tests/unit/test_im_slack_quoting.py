@@ -113,7 +113,7 @@ def test_a_message_of_blocks_alone_is_read(adapter: Adapter, fake: FakeSlack) ->
         {"message": {"blocks": written}},
     ]}  # fmt: skip
     message = receive(adapter, fake, "", channel="D42", attachments=[shared])
-    assert message.text == "ask @U2 about https://x.y/"
+    assert message.quoted == "ask @U2 about https://x.y/"
 
 
 def test_what_the_bot_has_seen_is_not_quoted_again(adapter: Adapter, fake: FakeSlack) -> None:
@@ -162,4 +162,4 @@ def test_shared_messages_are_quoted_and_previews_are_not(adapter: Adapter, fake:
 def test_a_shared_message_alone_is_a_message(adapter: Adapter, fake: FakeSlack) -> None:
     attachments = [{"is_msg_unfurl": True, "fallback": "[10:00] Ann: hi"}]
     message = receive(adapter, fake, "", channel="D42", attachments=attachments)
-    assert (message.text, message.quoted) == ("[10:00] Ann: hi", None)
+    assert (message.text, message.quoted) == ("", "[10:00] Ann: hi")

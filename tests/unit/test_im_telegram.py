@@ -362,7 +362,7 @@ def test_a_question_about_somebodys_picture_or_words_has_them(
     assert [read_all(hook, file) for file in message.files] == [PNG]
     said = {"message_id": 5, "text": "How high is it?", "from": {"id": 7}}
     message = receive(hook, fake, group_update(fake, "@tea_bot", reply_to_message=said))
-    assert (message.text, message.quoted, message.addressed) == ("How high is it?", None, True)
+    assert (message.text, message.quoted, message.addressed) == ("", "How high is it?", True)
 
 
 def test_a_link_behind_words_is_shown_with_its_address(hook: Adapter, fake: FakeTelegram) -> None:

@@ -62,9 +62,6 @@ def fetch_references(api: OneBotApi, message: InMessage) -> InMessage:
     quoted = fetching.read_quoted(asked["quoted"], message, asked["own"]) if asked["quoted"] else ""
     bundles = [line for data in asked["bundles"] for line in fetching.read_bundle(data, 1)]
     text = "\n".join(filter(None, (message.text, _cut(bundles))))
-    # A message without text of its own refers to the quoted message.
-    if not text and quoted:
-        text, quoted = quoted, ""
     files = (*message.files, *fetching.files[:_MAX_FILES])
     return replace(message, text=text, quoted=quoted or None, files=files, more="")
 

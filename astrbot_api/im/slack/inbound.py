@@ -66,8 +66,6 @@ def _read_message(event: dict[str, Any], own_id: str, threads: bool) -> InMessag
     files = (*list_files(event), *shared)
     if not (text or files or mentioned or quoted):
         return None
-    if not text:  # a message without text refers to the shared message
-        text, quoted = quoted, ""
     thread = event.get("thread_ts")
     if not thread and threads and not private:
         thread = ts

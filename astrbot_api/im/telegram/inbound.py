@@ -68,8 +68,6 @@ class UpdateReader:
         # "What is this?" as a reply to a picture refers to the picture.
         about = answered or message.get("external_reply") or {}
         files = tuple(self._list_files(message)) or tuple(self._list_files(about))
-        if mentioned and not text and quoted:
-            text, quoted = quoted, None
         if not text and not files and not mentioned:
             return None
         origin = _name_origin(message.get("forward_origin") or {})
