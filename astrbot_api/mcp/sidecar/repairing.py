@@ -15,7 +15,6 @@ from typing import Any
 import mcp_types
 import orjson
 from pydantic import TypeAdapter
-from pydantic_core import to_json
 
 from ..wire import MAX_PARTS, encode
 from .calling import QUESTIONS
@@ -25,8 +24,8 @@ log = logging.getLogger(__name__)
 #: Optional fields of a tool.
 _FURTHER = ("title", "description", "annotations", "icons", "execution", "_meta")
 
-
 _BLOCK: TypeAdapter[Any] = TypeAdapter(mcp_types.ContentBlock)
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 def read_message(line: bytes) -> Any:
@@ -263,7 +262,7 @@ def repair_tools(server: str, tools: list[Any]) -> list[dict[str, Any]]:
             log.warning("MCP server %s: skipped tool %.100r: it only runs as a task", server, name)
             continue
         try:
-            to_json([[[[[tool]]]]])  # the SDK serializes the whole response
+            _ANY.dump_json([[[[[tool]]]]])  # the SDK serializes the whole response
         except ValueError:
             log.error("MCP server %s: skipped tool %.100r: it is nested too deeply", server, name)
             continue
