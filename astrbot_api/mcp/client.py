@@ -58,10 +58,6 @@ class McpTools:
         self._servers: dict[str, _Server] = {}
         self._keys: dict[McpServerConfig, str] = {}
 
-    def start(self) -> None:
-        """Request the sidecar to start the configured servers, without waiting."""
-        self._send_servers()
-
     def list_tools(self, config: AgentConfig) -> Sequence[Tool]:
         """Return the tools of a config's servers, named ``server.tool``.
 
@@ -75,7 +71,7 @@ class McpTools:
 
         The status is ``starting``, ``running``, ``down``, or empty without a sidecar.
         """
-        self._send_servers()
+        self.start()
         found = []
         for name, server in sorted(config.mcp.items()):
             known = self._servers.get(self._keys.get(server, ""))
@@ -88,7 +84,7 @@ class McpTools:
 
     def _iter_known(self, config: AgentConfig) -> Iterator[_Server]:
         """Yield the servers of a config. Wait for new servers up to ``FIRST_WAIT_S``."""
-        self._send_servers()
+        self.start()
         if not config.mcp:
             return
         if not self._path:
@@ -113,8 +109,8 @@ class McpTools:
                 config.path,
             )
 
-    def _send_servers(self) -> None:
-        """Send the servers to the sidecar if the configs have changed."""
+    def start(self) -> None:
+        """Let the sidecar start the configured servers if they have changed, without waiting."""
         if not self._path:
             return
         configs = [server for one in self._list_configs() for server in one.mcp.values()]
@@ -140,7 +136,7 @@ class McpTools:
             self._path,
             on_state=self._handle,
             on_lost=self._stop_waiting,
-            on_quiet=self._send_servers,
+            on_quiet=self.start,
         )
 
     def _handle(self, state: Mapping[str, Any]) -> None:

@@ -561,7 +561,7 @@ def test_a_server_runs_as_long_as_any_worker_wants_it(monkeypatch: pytest.Monkey
             await hubs.made["a"].stopped.wait()
         assert not hubs.made["b"].stopped.is_set()
         assert not hubs.made["c"].stopped.is_set()
-        assert hubs.hub.find("a") is None
+        assert "a" not in hubs.hub.sessions
         await hubs.close()
         assert hubs.made["b"].stopped.is_set()
 

@@ -27,7 +27,8 @@ class Hub:
     """Connections and sessions of one sidecar."""
 
     def __init__(self) -> None:
-        self._sessions: dict[str, ServerSession] = {}
+        #: The sessions of the used servers, by key.
+        self.sessions: dict[str, ServerSession] = {}
         self._links: set[_Link] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._stopping: set[asyncio.Task[None]] = set()
@@ -45,20 +46,16 @@ class Hub:
     def set_servers(self, definitions: Mapping[str, Any]) -> None:
         """Start the servers that are not running yet."""
         for key, definition in definitions.items():
-            if key not in self._sessions:
-                self._sessions[key] = ServerSession(definition, partial(self._notify_links, key))
+            if key not in self.sessions:
+                self.sessions[key] = ServerSession(definition, partial(self._notify_links, key))
         self._update_timers()
-
-    def find(self, key: str) -> ServerSession | None:
-        """Return the session of a server, or None if the server is not used."""
-        return self._sessions.get(key)
 
     def _update_timers(self) -> None:
         """Start a stop timer for each unused server, and cancel the timers of the others."""
         wanted = {key for link in self._links for key in link.wanted}
         for key in wanted & self._timers.keys():
             self._timers.pop(key).cancel()
-        for key in self._sessions.keys() - wanted - self._timers.keys():
+        for key in self.sessions.keys() - wanted - self._timers.keys():
             loop = asyncio.get_running_loop()
             self._timers[key] = loop.call_later(_LINGER_S, self._drop, key)
 
@@ -68,13 +65,13 @@ class Hub:
             timer.cancel()
         for link in self._links:
             link.close()
-        for key in list(self._sessions):
+        for key in list(self.sessions):
             self._drop(key)
         await asyncio.gather(*self._stopping)
 
     def _drop(self, key: str) -> None:
         self._timers.pop(key, None)
-        session = self._sessions.pop(key)
+        session = self.sessions.pop(key)
         log.info("stopping MCP server %s", session.name)
         task = asyncio.create_task(session.stop())
         self._stopping.add(task)
@@ -145,7 +142,7 @@ class _Link:
 
     async def _call(self, request: dict[str, Any]) -> None:
         answer = {"type": "result", "id": request["id"]}
-        session = self._hub.find(request["server"])
+        session = self._hub.sessions.get(request["server"])
         try:
             if session is None:
                 raise CallFailed("this MCP server is no longer configured")
@@ -167,7 +164,7 @@ class _Link:
             self._has_news.clear()
             news, self._news = self._news, {}
             for key in news:
-                if session := self._hub.find(key):
+                if session := self._hub.sessions.get(key):
                     state = {"type": "state", "server": key, "status": session.status}
                     await self._send({**state, **session.offers})
 
