@@ -121,8 +121,8 @@ def _prune(document: dict[str, Any]) -> None:
     _collect(document["paths"], document, used)
     components = document["components"]
     for kind in _PRUNED:
-        names = _names_of(used, kind)
-        kept = {key: value for key, value in components.pop(kind, {}).items() if key in names}
+        found = components.pop(kind, {})
+        kept = {name: value for name, value in found.items() if (kind, name) in used}
         if kept:
             components[kind] = kept
 
@@ -141,7 +141,3 @@ def _collect(node: Any, document: dict[str, Any], found: set[tuple[str, str]]) -
                 _collect(document["components"][kind][name], document, found)
         for value in node.values():
             _collect(value, document, found)
-
-
-def _names_of(found: set[tuple[str, str]], kind: str) -> set[str]:
-    return {name for one, name in found if one == kind}

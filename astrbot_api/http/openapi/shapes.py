@@ -20,17 +20,14 @@ def _make_reference(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _object(text: str, types: Sequence[str], members: Mapping[str, Schema]) -> Schema:
-    """Return the schema of an object with a ``type``. Members without ``optional`` are required."""
+def _object(
+    text: str, types: Sequence[str], required: Mapping[str, Schema], **optional: Schema
+) -> Schema:
+    """Return the schema of an object with a ``type``, and required and optional members."""
     named = member("string", "The type.", types[0], enum=list(types))
-    required = ["type", *(name for name, one in members.items() if "optional" not in one)]
-    shown = {
-        name: {key: value for key, value in one.items() if key != "optional"}
-        for name, one in members.items()
-    }
     return {
-        "type": "object", "description": text, "required": required,
-        "properties": {"type": named, **shown},
+        "type": "object", "description": text, "required": ["type", *required],
+        "properties": {"type": named, **required, **optional},
     }  # fmt: skip
 
 
@@ -67,12 +64,11 @@ _REPLY_PART = _object(
         "message_id": member(
             ["string", "integer"], "Id of the quoted message, which must be in the same session.",
             42,
-        ),
-        "selected_text": member(
-            ["string", "number", "null"], "The quoted part of the message.", "Paris",
-            optional=True,
-        ),
+        )
     },
+    selected_text=member(
+        ["string", "number", "null"], "The quoted part of the message.", "Paris"
+    ),
 )  # fmt: skip
 
 _PARTS = {"TextPart": _TEXT_PART, "ReplyPart": _REPLY_PART, "MediaPart": _MEDIA_PART}
@@ -81,9 +77,8 @@ _SENT_PARTS = {"TextPart": _TEXT_PART, "MediaPart": _MEDIA_PART}
 _MESSAGE_ID = member("string", "The run's id.", RUN_ID_EXAMPLE)
 _STREAMING = member("boolean", "Whether the text is sent in pieces.", True)
 _TRUNCATED = member(
-    "boolean", "Whether the content was shortened because the line was too long.", True,
-    optional=True,
-)  # fmt: skip
+    "boolean", "Whether the content was shortened because the line was too long.", True
+)
 _SAVED = member(
     "object", "The stored message: `id`, `created_at`, `llm_checkpoint_id`.",
     {"id": 42, "created_at": "2026-11-23T16:41:51.860786+00:00", "llm_checkpoint_id": None},
@@ -126,9 +121,8 @@ _CHAT_EVENTS = {
                 None,
             ),
             "streaming": _STREAMING,
-            # A message that is pushed into the session belongs to no run.
-            "message_id": {**_MESSAGE_ID, "optional": True},
         },
+        message_id=_MESSAGE_ID,  # a message that is pushed into the session belongs to no run
     ),
     "MediaEvent": _object(
         "A tool created a file.", MEDIA_TYPES,
@@ -137,8 +131,8 @@ _CHAT_EVENTS = {
                 "string", "The type in brackets, followed by the file's name.", "[IMAGE]a.png"
             ),
             "streaming": _STREAMING,
-            "message_id": {**_MESSAGE_ID, "optional": True},
         },
+        message_id=_MESSAGE_ID,
     ),
     "AttachmentSavedEvent": _object(
         "The file of the previous event was stored.", ["attachment_saved"],
@@ -165,9 +159,9 @@ _CHAT_EVENTS = {
                 "object", "`id`, `tool`, `arguments` and `expires_at`.",
                 {"id": "a1", "tool": "send_mail", "arguments": {}, "expires_at": "2026-11-24"},
             ),
-            "truncated": _TRUNCATED,
             "message_id": _MESSAGE_ID,
         },
+        truncated=_TRUNCATED,
     ),
     "RewindEvent": _object(
         "Discard the events after a given number.", ["rewind"],
@@ -190,11 +184,11 @@ _CHAT_EVENTS = {
         {
             "data": member("string", "The reply's text.", "It is half past six."),
             "reasoning": member("string", "The reasoning.", ""),
-            "finish_reason": member("string", "Why the reply ended.", "stop", optional=True),
-            "truncated": _TRUNCATED,
             "streaming": _STREAMING,
             "message_id": _MESSAGE_ID,
         },
+        finish_reason=member("string", "Why the reply ended.", "stop"),
+        truncated=_TRUNCATED,
     ),
     "MessageSavedEvent": _object("The reply was stored.", ["message_saved"], {"data": _SAVED}),
     "ErrorEvent": _object(
@@ -202,13 +196,13 @@ _CHAT_EVENTS = {
         {
             "code": member("string", "A stable error code for programs.", "provider_error"),
             "data": member("string", "The error message for people.", "The model did not answer."),
-            "reason": member(
-                "string", "The error code that a response without streaming would have.",
-                "provider_rate_limited", optional=True,
-            ),
-            "retry_after_s": member("number", "Seconds to wait before a retry.", 5, optional=True),
             "message_id": _MESSAGE_ID,
         },
+        reason=member(
+            "string", "The error code that a response without streaming would have.",
+            "provider_rate_limited",
+        ),
+        retry_after_s=member("number", "Seconds to wait before a retry.", 5),
     ),
     "EndEvent": _object(
         "The last event of a turn.", ["end"],
@@ -224,9 +218,9 @@ _CHAT_EVENTS = {
             "data": member(
                 "object", "The run with its `content` and `revision`.", {"revision": 9}
             ),
-            "truncated": _TRUNCATED,
             "message_id": _MESSAGE_ID,
         },
+        truncated=_TRUNCATED,
     ),
 }  # fmt: skip
 
@@ -247,8 +241,8 @@ _INBOX_EVENTS = {
         {
             "session_id": member("string", "The session's id.", "my_session_001"),
             "data": member("object", "The stored message.", {"id": 42}),
-            "truncated": _TRUNCATED,
         },
+        truncated=_TRUNCATED,
     ),
 }  # fmt: skip
 

@@ -32,6 +32,7 @@ def make_script() -> bytes:
     It is a classic script with its own scope. It works with and without
     ``type="module"`` and defines only the custom element.
     """
+    style = re.sub(r"\s+", " ", _read("style.css"))
     own = "\n".join(_strip(_read(name)) for name in _PARTS)
     return "\n".join(
         (
@@ -40,7 +41,7 @@ def make_script() -> bytes:
             "*/",
             '(() => {\n"use strict";',
             f"const marked = (() => {{{_to_function(_read('marked.esm.js'))}}})();",
-            f"const STYLE = {_to_literal(_shorten(_read('style.css')))};",
+            f"const STYLE = {_to_literal(style)};",
             f"const CHINESE = {_to_literal(load_catalogue('zh', WIDGET))};",
             own,
             "})();\n",
@@ -69,10 +70,6 @@ def _to_function(module: str) -> str:
     pairs = (one.strip().partition(" as ") for one in found[1].split(","))
     names = ",".join(f"{public or own}:{own}" for own, _, public in pairs)
     return f"{module[: found.start()]}return {{{names}}};"
-
-
-def _shorten(style: str) -> str:
-    return re.sub(r"\s+", " ", style)
 
 
 def _to_literal(value: object) -> str:
