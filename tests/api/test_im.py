@@ -20,6 +20,7 @@ from astrbot_api.deliveries import outbox
 from astrbot_api.deliveries.http import PlatformError
 from astrbot_api.im.adapter import Target
 from astrbot_api.keys.rules import KeyRules
+from astrbot_api.runtime.clock import now_us
 from astrbot_api.testing import make_app
 from astrbot_api.worker.chores import remove_old_rows
 
@@ -268,12 +269,23 @@ def test_only_an_administrators_key_pushes_to_an_administrator(post: Post) -> No
     assert post.send(umo="webchat:FriendMessage:office", message="x").status_code == 403
 
 
-def test_a_platforms_retry_after_is_respected(post: Post) -> None:
+def test_a_temporary_rejection_is_retried(post: Post) -> None:
     slow = PlatformError("Too many requests.", retryable=True, retry_after_s=0.05)
     post.messenger.before_part = fail_once(slow)
     answer = post.send(umo=UMO, message="x")
     assert (answer.status_code, answer.get_json()["data"]["status"]) == (200, "sent")
     assert post.look_up(answer.get_json()["data"]["delivery_id"])["attempts"] == 2
+
+
+def test_a_platforms_retry_after_is_respected(make_post: Callable[..., Post]) -> None:
+    post = make_post(im_wait_s=0.1)
+    slow = PlatformError("Too many requests.", retryable=True, retry_after_s=900)
+    post.messenger.before_part = fail_once(slow)
+    delivery_id = post.send(umo=UMO, message="x").get_json()["data"]["delivery_id"]
+    wait_for(lambda: post.look_up(delivery_id)["error"] == "Too many requests.")
+    with post.state.db.read() as db:
+        (due_at,) = (row.due_at for row in Delivery.select(Delivery.due_at).execute(db))
+    assert due_at > now_us() + 800_000_000
 
 
 def test_a_permanent_rejection_is_reported_with_its_reason(post: Post) -> None:
@@ -305,6 +317,7 @@ def test_an_exception_in_an_adapter_fails_without_its_details(
     post.messenger.before_part = crash
     answer = post.send(umo=UMO, message="x")
     assert answer.status_code == 502
+    assert "The adapter failed; the server's log has the details." in answer.get_json()["message"]
     assert "SECRET" not in answer.get_data(as_text=True)
 
 
