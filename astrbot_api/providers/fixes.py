@@ -274,13 +274,14 @@ def _find_tool(text: str, tools: Sequence[Mapping[str, Any]]) -> str:
 
 def _find_share(text: str) -> float:
     """Return the share of the request that fits, or 0 if the error names no numbers."""
-    limit, asked = quirks.LIMIT.search(text), None
-    for found in quirks.ASKED.finditer(text):
-        asked = max(asked or 0, int(found[1].replace(",", "")))
-    if limit is None or not asked:
+    found = quirks.LIMIT.search(text)
+    if found is None:
         return 0.0
-    share = int(limit[1].replace(",", "")) / asked
-    return share if 0.0 < share < 1.0 else 0.0
+    limit = int((found[1] or found[2]).replace(",", ""))
+    numbers = (int(one.replace(",", "")) for one in re.findall(r"\b\d[\d,]{2,12}\b", text))
+    # Far larger numbers are times and ids.
+    asked = max((one for one in numbers if limit < one < 20 * limit), default=0)
+    return limit / asked if asked else 0.0
 
 
 def has_images(messages: Sequence[Mapping[str, Any]]) -> bool:

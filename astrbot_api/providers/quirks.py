@@ -121,13 +121,10 @@ LONG_DESCRIPTION = _any_case(
     r"tools\W\d+\W{1,2}(?:function\.)?description\b.{0,40}too long.{0,60}?(\d{2,6})"
 )
 
+#: The context's length, before or after its name.
 LIMIT = _any_case(
-    r"(?:limit|max\w{0,30}|at most|context (?:length|size|window)|should be \[\d+,|supports?)"
-    r"[^\d]{0,40}(\d[\d,]{2,12})"
-)
-ASKED = _any_case(
-    r"(?:resulted in|requested|request \(|has|is|got|contains|count \(|input tokens?:?|prompt"
-    r" \()\s*(?:about )?(\d[\d,]{2,12})"
+    r"(?:limit|max\w{0,30}|at most|context (?:length|size|window)|should be \[\d+,|supports?"
+    r"|[^-]>|<=|n_ctx)[^\d]{0,40}(\d[\d,]{2,12})|(\d[\d,]{2,12}) max"
 )
 
 #: Ollama, vLLM, llama.cpp, OpenRouter, Groq.

@@ -932,6 +932,33 @@ def test_results_of_earlier_turns_are_cut_before_any_turn_is_dropped() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "prompt is too long: 20000 tokens > 2000 maximum",
+        "This model's maximum context length is 2,000 tokens. However, you requested about 20,000 "
+        "tokens (19500 of text input, 500 in the output). Request id: 021734567890123",
+        "request (20000 tokens) exceeds the available context size (2000 tokens)",
+        "the request exceeds the available context size. try increasing the context size or enable "
+        'context shift", "n_prompt_tokens": 20000, "n_ctx": 2000, "code": 400',
+        "The decoder prompt (length 20000) is longer than the maximum model length of 2000. Make "
+        "sure that `max_model_len` is no smaller than the number of text tokens.",
+        "Your request exceeded model token limit: 2000 (requested: 20000)",
+        "Trying to keep the first 20000 tokens when context the overflows. However, the model is "
+        "loaded with context length of only 2000 tokens, which is not enough",
+        "Prompt contains 20000 tokens and 0 draft tokens, too large for model with 2000 maximum "
+        "context length",
+        "The input token count (20000) exceeds the maximum number of tokens allowed (2000)",
+    ],
+)
+def test_the_numbers_of_the_error_decide_how_much_is_left(text: str) -> None:
+    answers: list[Any] = [(400, {"error": {"message": text}}), say("ok")]
+    with StrictEndpoint(lambda number, body: answers[number - 1]) as endpoint:
+        list(provider_of(endpoint).stream(LONG, (), ModelOptions(Cancellation())))
+        first, second = (len(json.dumps(body["messages"])) for body in endpoint.bodies)
+    assert second < first / 5
+
+
 def test_whole_turns_are_dropped_from_the_oldest_on() -> None:
     turns = [one for at in range(9) for one in turn(str(at), "x" * 150)]
     found = shorten([RULE, *turns, *USER], max_chars=2000)
