@@ -730,6 +730,23 @@ def test_the_links_of_a_sheet_are_read_unless_they_are_shown() -> None:
     assert "Links" not in read(samples.make_xlsx(f"{row}</sheetData>{link}<sheetData>"))
 
 
+def test_rows_that_a_filter_hides_are_counted() -> None:
+    row = '<row r="{}" hidden="1"><c r="A{}"><v>7</v></c></row>'
+    rows = row.format(3, 3) + row.format(4, 4) + '<row r="5" hidden="1"/>'
+    noted = "[Rows of Prices that are hidden, such as by a filter: 2.]"
+    assert read(samples.make_xlsx(rows)).endswith(f"| 7 |  |\n| 7 |  |\n\n{noted}")
+    spaces = "".join(f' xmlns:{one}="x:{one}"' for one in ("office", "table", "text"))
+    cell = "<table:table-cell><text:p>7</text:p></table:table-cell>"
+    hidden = f'<table:table-row table:visibility="filter">{cell}</table:table-row>'
+    rows = f"<table:table-row>{cell}</table:table-row>{hidden}{hidden}"
+    data = (
+        f"<office:document{spaces}><office:body><office:spreadsheet>"
+        f'<table:table table:name="Prices">{rows}</table:table>'
+        "</office:spreadsheet></office:body></office:document>"
+    )
+    assert read(data.encode()).endswith(f"| 7 |\n\n{noted}")
+
+
 def test_a_sheet_with_a_cell_far_away_is_read() -> None:
     far = '<row r="1048576"><c r="XFD1048576"><v>7</v></c></row>'
     assert "| marmalade | 4711 |  |\n|  |  | 7 |" in read(samples.make_xlsx(far))

@@ -194,6 +194,11 @@ def write_links(title: str, links: Iterable[tuple[str, str]], shown: str) -> str
     return write_remarks(title, islice(new, _MAX_LINKS))
 
 
+def write_hidden(sheet: str, count: int) -> str:
+    """Return a remark about the rows that a program hides, or an empty string for none."""
+    return f"[Rows of {sheet} that are hidden, such as by a filter: {count}.]" if count else ""
+
+
 def to_cell(value: Any) -> str:
     """Return a value of a cell with the precision of spreadsheets."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 from ...errors import Unreadable
 from ...runtime.decoding import decode
 from .mathml import write_mathml, write_power
-from .office import Package, iter_local, local_name, read_attribute, to_markdown_table
+from .office import Package, iter_local, local_name, read_attribute, to_markdown_table, write_hidden
 from .opendocument_lists import ListNumbers
 from .workbooks import read_workbook
 
@@ -137,6 +137,13 @@ def _iter_opendocument(element: ET.Element, lists: ListNumbers, depth: int) -> I
             if local_name(element) == "spreadsheet":
                 yield f"## {read_attribute(one, 'name')}"
             yield to_markdown_table(list(_iter_rows(one)))
+            hidden = (
+                row
+                for row in iter_local(one, "table-row")
+                if read_attribute(row, "visibility") in ("collapse", "filter")
+                and next(iter_local(row, "p"), None) is not None
+            )
+            yield write_hidden(read_attribute(one, "name"), sum(1 for _ in hidden))
         elif local == "page":
             yield f"## {read_attribute(one, 'name')}".rstrip()
             yield from _iter_opendocument(one, lists, depth + 1)

@@ -25,6 +25,7 @@ from .office import (
     read_sheets,
     to_int,
     to_markdown_table,
+    write_hidden,
     write_links,
     write_remarks,
 )
@@ -63,6 +64,7 @@ _FORMULA = re.compile(
 )
 _TYPE = re.compile(rb'\st="[^"]*"')
 _ERROR = re.compile(rb'(<c\b[^<>]*)\st="e"')
+_HIDDEN = re.compile(rb'<row\b[^<>]*\shidden="(?:1|true)"[^<>]*>\s*<c\b')
 _LINK = re.compile(rb"<hyperlink\b([^<>]*)>")
 _ATTRIBUTE = re.compile(r'\b(\w+)="([^"]*)"')
 _ROW = re.compile(rb'(<row\b[^<>]*?\sr=")(\d+)"')
@@ -134,8 +136,10 @@ def _iter_remarks(package: Package, shown: str) -> Iterator[str]:
             notes = ((cell, text.rpartition(_OF_THREAD)[2]) for cell, text in found)
             yield write_remarks(f"Comments in {sheet.get('name')}", notes)
         targets = dict(iter_relations(package, part))
-        tags = _LINK.findall(_read(package, part))
-        links = (dict(_ATTRIBUTE.findall(one.decode("utf-8", "replace"))) for one in tags)
+        data = _read(package, part)
+        yield write_hidden(sheet.get("name", ""), len(_HIDDEN.findall(data)))
+        tags = (one.decode("utf-8", "replace") for one in _LINK.findall(data))
+        links = (dict(_ATTRIBUTE.findall(one)) for one in tags)
         found = ((one.get("ref", ""), targets.get(one.get("id", ""), ("", ""))[1]) for one in links)
         yield write_links(f"Links in {sheet.get('name')}", found, shown)
         for drawing in list_targets(package, part, "drawing"):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .number_formats import show_number
-from .office import write_links, write_remarks, write_sheets
+from .office import write_hidden, write_links, write_remarks, write_sheets
 
 #: Number of days from the first day of other workbooks to that of old ones of a Macintosh.
 _DAYS_TO_1904 = 1462
@@ -29,15 +29,15 @@ def read_xls(data: bytes) -> str:
         book = xlrd.open_workbook(
             file_contents=data, logfile=log, on_demand=True, formatting_info=True, ragged_rows=True
         )
-        comments: list[str] = []
+        remarks: list[str] = []
         links: dict[str, list[tuple[str, str]]] = {}
-        text = write_sheets(_iter_sheets(book, comments, links))
+        text = write_sheets(_iter_sheets(book, remarks, links))
     shown = (write_links(f"Links in {name}", found, text) for name, found in links.items())
-    return "\n\n".join(filter(None, (text, *comments, *shown)))
+    return "\n\n".join(filter(None, (text, *remarks, *shown)))
 
 
 def _iter_sheets(
-    book: Any, comments: list[str], links: dict[str, list[tuple[str, str]]]
+    book: Any, remarks: list[str], links: dict[str, list[tuple[str, str]]]
 ) -> Iterator[tuple[str, bool, Iterator[list[str]]]]:
     import xlrd
 
@@ -57,9 +57,11 @@ def _iter_sheets(
         sheet = book.sheet_by_index(number)
         rows = (list(map(show, sheet.row(at))) for at in range(sheet.nrows))
         yield name, sheet.visibility > 0, rows
+        hidden = (at for at, one in sheet.rowinfo_map.items() if one.hidden and at < sheet.nrows)
+        remarks.append(write_hidden(name, sum(any(sheet.row_values(at)) for at in hidden)))
         notes = sorted(sheet.cell_note_map.items())
         found = ((xlrd.cellname(*at), note.text) for at, note in notes)
-        comments.append(write_remarks(f"Comments in {name}", found))
+        remarks.append(write_remarks(f"Comments in {name}", found))
         links[name] = [
             (xlrd.cellname(one.frowx, one.fcolx), one.url_or_path)
             for one in sheet.hyperlink_list
