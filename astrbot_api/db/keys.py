@@ -241,17 +241,15 @@ def get_key(db: peewee.Database, key_id: str) -> dict[str, Any]:
     return describe_key(key, [row.scope for row in rows.execute(db)])
 
 
-def create_first_key(
-    db: peewee.Database, name: str, *, created_by: str
-) -> tuple[dict[str, Any], str] | None:
+def create_first_key(db: peewee.Database) -> tuple[dict[str, Any], str] | None:
     """Create the key of a new server, with the public scopes.
 
     :returns: As :func:`create_key`, or None if a key exists already.
     """
     lock_name(db, "api_key", "first")  # only one of two hosts that start together creates it
-    if _has_keys(db):
+    if ApiKey.select().exists(db):
         return None
-    return create_key(db, name, PUBLIC_SCOPES, created_by=created_by)
+    return create_key(db, "first key", PUBLIC_SCOPES, created_by="serve")
 
 
 def find_parent(db: peewee.Database, key_id: str) -> str | None:
@@ -273,11 +271,6 @@ def end_keys_of_login(db: peewee.Database, owner_sessions: Sequence[str]) -> Non
         .where(ApiKey.owner_session.in_(list(owner_sessions)) & ApiKey.revoked_at.is_null())
         .execute(db)
     )
-
-
-def _has_keys(db: peewee.Database) -> bool:
-    """Return whether any key exists."""
-    return ApiKey.select().first(db) is not None
 
 
 def describe_key(key: ApiKey, scopes: Sequence[str]) -> dict[str, Any]:

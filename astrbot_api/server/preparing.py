@@ -84,7 +84,7 @@ def create_first_access(settings: Settings) -> FirstAccess:
             password_hash = hash_password(password) if password else ""
 
         def job(db: peewee.Database) -> FirstAccess:
-            key = keys.create_first_key(db, "first key", created_by="serve")
+            key = keys.create_first_key(db)
             made = password and owners.create_owner(db, settings.owner_name, password_hash)
             return FirstAccess(None if key is None else key[1], password if made else None)
 

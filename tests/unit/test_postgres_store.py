@@ -599,7 +599,7 @@ def test_a_key_that_is_rotated_while_it_is_revoked_leaves_no_valid_one(
 
 def test_of_servers_that_start_together_one_makes_the_first_key(store: PostgresStore) -> None:
     def make(_: int) -> bool:
-        made = store.write(lambda db: keys.create_first_key(db, "first", created_by="test"))
+        made = store.write(keys.create_first_key)
         return made is not None
 
     with ThreadPoolExecutor(8) as pool:

@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import orjson
@@ -210,8 +210,7 @@ def describe_decision(
 def reject_waiting(db: peewee.Database, session: int, comment: str) -> None:
     """Reject all open approvals of a session, so that its suspended runs resume and end."""
     for number in runs.list_waiting(db, session):
-        approvals.reject_pending(db, number, comment)
-        runs.release_waiting(db, number)
+        _reject(db, number, comment)
 
 
 def reject_expired(store: Store) -> None:
@@ -219,11 +218,11 @@ def reject_expired(store: Store) -> None:
     with store.read() as db:
         expired = approvals.list_expired(db, _AT_ONCE)
     for number in expired:
-        store.write(lambda db, number=number: _reject_late(db, number))  # type: ignore[misc]
+        store.write(partial(_reject, run=number, comment="nobody has decided in time"))
 
 
-def _reject_late(db: peewee.Database, run: int) -> None:
-    approvals.reject_pending(db, run, "nobody has decided in time")
+def _reject(db: peewee.Database, run: int, comment: str) -> None:
+    approvals.reject_pending(db, run, comment)
     runs.release_waiting(db, run)
 
 
