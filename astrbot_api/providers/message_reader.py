@@ -117,9 +117,9 @@ class MessageReader:
         if not self.has_text:
             self._note(found)
 
-    def read_reasoning(self, found: list[Delta], text: Any) -> None:
+    def read_reasoning(self, found: list[Delta], text: Any, joins: bool = False) -> None:
         """Add a piece of the reasoning to ``found``."""
-        self._add_text(found, _REASONING, text)
+        self._add_text(found, _REASONING, text, joins)
         self._note(found)
 
     def read_calls(self, calls: Any) -> None:

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from ..agent.provider import Delta
 from .attached import MAX_CHARS, measure
 from .chunks import ChunkReader, Reading
 from .endpoint import Endpoint
 from .responses_request import REASONING_ITEMS
-from .shapes import find_thought, load_bounded, to_text
+from .shapes import find_thought, to_text
 
 _TEXT = ("response.output_text.delta", "response.refusal.delta")
 _THOUGHT = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta")
@@ -41,33 +39,26 @@ class ResponsesReader(ChunkReader):
         self._has_encrypted = False
         self._kept_chars = 0
 
-    def read(self, payload: bytes) -> list[Delta]:
-        """Parse one event, or one whole response.
-
-        :raises ProviderError: when the event reports an error.
-        """
-        try:
-            event = load_bounded(payload)
-        except orjson.JSONDecodeError:
-            return super().read(payload)
-        kind = to_text(event.get("type")) if isinstance(event, dict) else ""
-        found: list[Delta] = []
+    def _read_chunk(self, found: list[Delta], chunk: dict[str, Any], joins: bool) -> None:
+        """Read one event, or one whole response."""
+        kind = to_text(chunk.get("type"))
         if kind.startswith("response."):
-            self._read_event(found, kind, event)
-        elif isinstance(event, dict) and event.get("object") == "response":
-            self._end(found, event)
+            self._read_event(found, kind, chunk, joins)
+        elif chunk.get("object") == "response":
+            self._end(found, chunk)
         else:
-            return super().read(payload)
-        return found
+            super()._read_chunk(found, chunk, joins)
 
-    def _read_event(self, found: list[Delta], kind: str, event: Mapping[str, Any]) -> None:
+    def _read_event(
+        self, found: list[Delta], kind: str, event: Mapping[str, Any], joins: bool
+    ) -> None:
         message, index = self._message, event.get("output_index")
         if kind in _TEXT:
             self._shown.add(("message", _list_places(index, event)[0]))
-            message.read_text(found, event.get("delta") or "", False)
+            message.read_text(found, event.get("delta") or "", joins)
         elif kind in _THOUGHT:
             self._shown.add(("reasoning", _list_places(index, event)[0]))
-            message.read_reasoning(found, event.get("delta"))
+            message.read_reasoning(found, event.get("delta"), joins)
         elif kind == "response.reasoning_summary_part.added":
             if event.get("summary_index"):
                 message.read_reasoning(found, "\n\n")

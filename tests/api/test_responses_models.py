@@ -15,6 +15,7 @@ from ..responses_endpoint import (
     frame,
     function_call,
     make_events,
+    make_response,
     message,
     reasoning,
 )
@@ -380,6 +381,32 @@ def test_odd_values_in_events_and_settings_do_not_fail_the_turn(make_api: MakeAp
         extra = 'extra = {reasoning = "high", text = 1, verbosity = "low", include = 1}'
         api = make_api(config_of(endpoint, f'api = "responses"\n{extra}'))
         assert text_of(api.chat("Hi")) == "Hello."
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        ([b"Caf\xc3"], "Caf\ufffd"), ([b"a\tb"], "a\tb"), ([b'a","logprobs":[NaN],"x":"'], "a"),
+        ([b"a\\ud83d", b"\\ude00"], "a\U0001f600"), ([b"a\\ud83d"], "a\ufffd"),
+    ],
+)  # fmt: skip
+def test_events_that_are_no_strict_json_are_read(
+    make_api: MakeApi, pieces: list[bytes], text: str
+) -> None:
+    class Lax(ResponsesEndpoint):
+        def _serve(self, connection: Connection) -> None:
+            connection.read_request()
+            end = {"type": "response.completed", "response": make_response([])}
+            said = [
+                b'data: {"type":"response.%s.delta","delta":"%s"}\n\n' % (kind, piece)
+                for kind in (b"reasoning_text", b"output_text")
+                for piece in pieces
+            ]
+            connection.send_stream(*said, frame(end))
+
+    with Lax(lambda number, body: []) as endpoint:
+        events = make_api(config_of(endpoint, 'api = "responses"')).chat("Hi")
+    assert (thoughts_of(events), text_of(events)) == (text, text)
 
 
 def test_a_response_that_reached_its_limit_is_shown_so_far(make_api: MakeApi) -> None:
