@@ -424,6 +424,16 @@ def test_a_damaged_sheet_does_not_hide_the_document_around_it(chunk: bytes) -> N
     assert meta["notes"] == ["A document in it was not read: it is damaged."]
 
 
+def test_a_document_with_an_empty_document_in_it_has_text() -> None:
+    empty = samples.make_archive(
+        {"word/document.xml": "<document/>", "[Content_Types].xml": "<x/>"}
+    )
+    meta, data = extract_text(io.BytesIO(_embed(empty, "docx", "package")), "", "a.docx")
+    assert (data, meta["notes"]) == ("报告".encode(), [])
+    meta, _ = extract_text(io.BytesIO(empty), "", "a.docx")
+    assert meta["notes"] == ["It has no text."]
+
+
 def _embed(chunk: Any, suffix: str, kind: str) -> bytes:
     body = "<w:body><w:p><w:r><w:t>报告</w:t></w:r></w:p></w:body>"
     return samples.make_archive(

@@ -102,13 +102,9 @@ _OLD_SHEET = re.compile(rb"\x09[\0\2\4][\4\6]\0")
 _WORKBOOK = re.compile("book".encode("utf-16-le"), re.IGNORECASE)  # Workbook or Book
 _OUTLOOK = "__properties_version1.0".encode("utf-16-le")
 
-#: Name of a stream -> extension, and error text of a document that cannot be read.
+#: Name of a stream, extension and program of an old document.
 _OLD_DOCUMENTS: tuple[tuple[str, Literal["doc", "ppt"], str], ...] = (
-    ("WordDocument", "doc", "it is in the old format of Word; ask for it as docx or PDF"),
-    (
-        "PowerPoint Document", "ppt",
-        "it is in the old format of PowerPoint; ask for it as pptx or PDF",
-    ),
+    ("WordDocument", "doc", "Word"), ("PowerPoint Document", "ppt", "PowerPoint"),
 )  # fmt: skip
 
 
@@ -139,6 +135,8 @@ def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
         text, images = read_pdf(source, notes)
     else:
         text = _extract(source, head, mime, PurePath(name.lower()).suffix, notes)
+        if not (text.strip() or notes):
+            notes.append("It has no text.")
         if head.startswith(b"PK\x03\x04"):
             images = _find_pictures(source, text, notes)
     if packed is not None:
@@ -178,26 +176,26 @@ def _unpack(
 
 def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[str]) -> str:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _with_notes(_read_archive(source, notes), notes)
+        return _read_archive(source, notes)
     if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
-        return _with_notes(_read_old_office(source), notes)
+        return _read_old_office(source)
     if _OLD_SHEET.match(head):
-        return _with_notes(_read_old_workbook(source.read(_MAX_WHOLE_BYTES)), notes)
+        return _read_old_workbook(source.read(_MAX_WHOLE_BYTES))
     if head[257:262] == b"ustar":
         return office.list_tar(source, notes)
     if _FLAT_START.match(head):
-        return _with_notes(read_flat(source), notes)
+        return read_flat(source)
     with suppress(ET.ParseError):  # else it is read as a text
         if _XML_WORKBOOK in head:
             return read_xml_workbook(source.read(_MAX_WHOLE_BYTES // 2))
         if b"<FictionBook" in head:
-            return _with_notes(read_fb2(source.read(_MAX_WHOLE_BYTES)), notes)
+            return read_fb2(source.read(_MAX_WHOLE_BYTES))
         if _XML_DOCUMENT.search(head):
             blocks = list(iter_blocks(source.read(_MAX_WHOLE_BYTES)))
-            return _with_notes("\n\n".join(filter(None, blocks)), notes)
+            return "\n\n".join(filter(None, blocks))
     source.seek(0)
     if head.startswith(b"{\\rtf"):
-        return _with_notes(read_rtf(source.read(MAX_TEXT_BYTES)), notes)
+        return read_rtf(source.read(MAX_TEXT_BYTES))
     is_known = suffix in _TEXT_SUFFIXES
     is_mail = mime == "message/rfc822" or suffix in _MAIL_SUFFIXES
     if not (is_known or is_mail or is_text_type(mime)):
@@ -252,12 +250,6 @@ def _find_pictures(source: BinaryIO, text: str, notes: list[str]) -> list[int]:
         return list(range(count))
     notes.append(f"Its pictures are not shown: {count}.")
     return []
-
-
-def _with_notes(text: str, notes: list[str]) -> str:
-    if not text.strip():
-        notes.append("It has no text.")
-    return text
 
 
 def _read_archive(source: BinaryIO, notes: list[str]) -> str:
@@ -315,8 +307,9 @@ def _read_old_office(source: BinaryIO) -> str:
         return read_msg(data)
     if _ENCRYPTED in data:
         raise Unreadable(_PASSWORD)
-    for name, kind, words in _OLD_DOCUMENTS:
+    for name, kind, program in _OLD_DOCUMENTS:
         if name.encode("utf-16-le") in data:
+            words = f"it is in the old format of {program}; ask for it as {kind}x or PDF"
             return _read_old_document(data, kind, words)
     if _LOCKED_SHEETS.search(data):
         raise Unreadable(_PASSWORD)
