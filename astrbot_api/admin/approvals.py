@@ -12,9 +12,9 @@ from ..chat.turns.waiting import show_arguments
 from ..db import approvals, runs
 from ..db.approvals import LISTED_ARGS_CHARS, PendingCall
 from ..errors import ApiError, refuse
+from ..http.decisions import check_owner_decides, find_call, read_comment
 from ..http.envelope import ok
 from ..http.json_body import read_json_object
-from ..http.own_runs import check_owner_decides, find_call, read_comment
 from ..http.state import get_state
 from ..runtime.clock import to_iso
 from .access import MAX_NUMBER, AdminBlueprint, get_address, get_owner

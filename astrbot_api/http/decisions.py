@@ -1,28 +1,74 @@
-"""Decisions of pending tool calls that a client sends in its next request."""
+"""Decisions of pending tool calls by the caller."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import marshmallow as ma
 import orjson
+from flask import request
 
 from ..chat.resuming.deciding import Verdict
+from ..chat.turns.waiting import Decided
 from ..chat.watching.watch import Watch
 from ..db import approvals, runs
 from ..db.approvals import ApprovalRow
 from ..db.runs import RunRow
-from ..errors import refuse
-from .auth import get_holder
-from .own_runs import find_call, find_run_to_decide, make_verdict
+from ..errors import ApiError, refuse
+from ..messages import check_text
+from .auth import get_caller, get_holder
+from .fields import optional_object, optional_text, request_field
+from .own_runs import RunOwnerSchema, find_own_run, get_run
 from .sse import find_abort
 from .state import get_state
 from .usernames import get_bound_username
 
 MAX_ANSWERS = 100
 
+#: Longer ids are truncated before the lookup.
 _MAX_ID_CHARS = 255
+
+_MAX_COMMENT_CHARS = 2000
+
+
+class DecisionSchema(RunOwnerSchema):
+    """A person's decision on a tool call."""
+
+    decision = request_field(
+        ma.fields.String,
+        "`edit` approves the call with different `arguments`.",
+        "approve",
+        required=True,
+        validate=ma.validate.OneOf(
+            ["approve", "reject", "edit"], error="decision must be approve, reject or edit"
+        ),
+    )
+    arguments = optional_object("Only with `edit`: the new arguments of the tool call.", None)
+    comment = optional_text(
+        "The reason. The model receives it if the call is rejected.",
+        "too much",
+        validate=ma.validate.Length(
+            max=_MAX_COMMENT_CHARS, error=f"comment has {_MAX_COMMENT_CHARS} characters at most"
+        ),
+    )
+
+
+def read_comment(name: str, value: Any) -> str:
+    """Return the comment of a decision, which is empty if the value is None.
+
+    :param name: Name of the field, for the error.
+    :raises ApiError: ``invalid_request``.
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise refuse(f"{name} must be a string")
+    if len(value) > _MAX_COMMENT_CHARS:
+        raise refuse(f"{name} must have at most {_MAX_COMMENT_CHARS} characters")
+    check_text(name, value)
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +125,71 @@ def decide(answers: Sequence[Answer], username: str) -> RunRow:
     run_id, _ = find_call(answers[0].approval_id)
     run = find_run_to_decide(run_id, username or get_bound_username())
     verdicts = {
-        one.approval_id[:_MAX_ID_CHARS]: _make_verdict(run, one) for one in reversed(answers)
+        one.approval_id[:_MAX_ID_CHARS]: make_verdict(
+            run, one.approved, (one.approved and one.arguments) or None, one.comment
+        )
+        for one in reversed(answers)
     }
     get_state().chat.decisions.decide_all(run, verdicts, again=True)
     return run
 
 
-def _make_verdict(run: RunRow, answer: Answer) -> Verdict:
-    edited = answer.approved and answer.arguments
-    arguments = orjson.dumps(answer.arguments).decode() if edited else ""
-    return make_verdict(run, answer.approved, arguments, answer.comment)
+def find_run_to_decide(run_id: str, username: str | None) -> RunRow:
+    """Return a run whose tool calls the caller may decide.
+
+    :raises ApiError: like :func:`find_own_run`, or ``key_restricted`` for the owner.
+    """
+    if not get_caller().is_owner:
+        return find_own_run(run_id, username)
+    run = get_run(run_id)
+    check_owner_decides(run.creator, get_bound_username())
+    return run
+
+
+def check_owner_decides(creator: str, owner: str) -> None:
+    """Reject the owner's decision on another user's turn, unless the setting allows it.
+
+    :raises ApiError: ``key_restricted``.
+    """
+    if creator != owner and not get_state().settings.owner_approves:
+        raise ApiError(
+            "key_restricted",
+            "the owner may decide for other users only with ASTRBOT_OWNER_APPROVES=1",
+        )
+
+
+def find_call(approval_id: str) -> tuple[str, str]:
+    """Return the run's id and the arguments of a call that waits or waited for an approval.
+
+    :raises ApiError: ``approval_not_found``.
+    """
+    with get_state().db.read() as db:
+        found = approvals.find_call(db, approval_id[:_MAX_ID_CHARS])
+    if found is None:
+        raise ApiError("approval_not_found", f"approval not found: {approval_id[:100]}")
+    return found
+
+
+def decide_as_caller(run: RunRow, approval_id: str, body: Mapping[str, Any]) -> Decided:
+    """Store the caller's decision on a tool call.
+
+    :param body: Loaded by :class:`DecisionSchema`.
+    :raises ApiError: ``invalid_request``, ``approval_not_found`` or ``approval_decided``.
+    """
+    arguments = body["arguments"]
+    if (body["decision"] == "edit") != (arguments is not None):
+        raise refuse("send arguments with the decision edit, and only with it")
+    verdict = make_verdict(run, body["decision"] != "reject", arguments, body["comment"] or "")
+    return get_state().chat.decisions.decide(run, approval_id[:_MAX_ID_CHARS], verdict)
+
+
+def make_verdict(
+    run: RunRow, approved: bool, arguments: dict[str, Any] | None = None, comment: str = ""
+) -> Verdict:
+    """Return a decision of the caller, with the caller's name and address for the audit log.
+
+    :param arguments: Arguments that replace the model's, or None to keep the model's.
+    """
+    given = "" if arguments is None else orjson.dumps(arguments).decode()
+    actor = get_bound_username() if get_caller().is_owner else run.creator
+    return Verdict(approved, given, comment, actor, address=request.remote_addr or "")

@@ -12,9 +12,8 @@ from typing import Any
 from ...errors import refuse
 from ...messages import check_text
 from ..conversation import make_file_part
-from ..decisions import MAX_ANSWERS, Answer
+from ..decisions import MAX_ANSWERS, Answer, read_comment
 from ..openai.reading import check_list
-from ..own_runs import read_comment
 
 #: Accepted roles of a message. Messages with a role of the second line are skipped.
 ROLES = (

@@ -11,9 +11,8 @@ from typing import Any
 from ...errors import refuse
 from ...messages import check_text
 from ..conversation import make_file_part
-from ..decisions import Answer
+from ..decisions import Answer, read_comment
 from ..openai.reading import check_list
-from ..own_runs import read_comment
 from ..replies import to_text
 
 ROLES = ("system", "user", "assistant")

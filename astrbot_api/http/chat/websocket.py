@@ -23,7 +23,7 @@ from ..auth import (
     require_scope,
 )
 from ..blueprint import ApiBlueprint
-from ..own_runs import decide_as_caller, find_run_to_decide
+from ..decisions import decide_as_caller, find_run_to_decide
 from ..state import get_http_state, get_state
 from ..usernames import check_username
 from ..websocket.connection import POLICY, RESTART, TRY_AGAIN, WebSocket, find_socket

@@ -12,7 +12,7 @@ from ...events import Event
 from ...messages import EMPTY_MESSAGE
 from ...runtime.bounded_json import JsonLimitError, load_json
 from ..blueprint import first_message
-from ..own_runs import DecisionSchema
+from ..decisions import DecisionSchema
 from .schemas import ChatRequestSchema
 
 _CODES = {

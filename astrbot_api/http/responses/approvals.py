@@ -20,7 +20,7 @@ from ...db.responses import EntryRow, Pause
 from ...db.runs import RunRow
 from ...errors import ApiError, refuse
 from ...runtime.clock import now_us
-from ..own_runs import find_run_to_decide, make_verdict
+from ..decisions import find_run_to_decide, make_verdict
 from ..state import get_state
 from .echo import echo_request
 from .items import parse_item_id

@@ -11,7 +11,7 @@ from typing import Any
 from ...chat.context.compacted import unpack
 from ...errors import refuse
 from ...messages import Media, Plain, Segment, check_text, clean_text
-from ..own_runs import read_comment
+from ..decisions import read_comment
 from .files import FILE_TYPES, ItemFiles
 from .items import join_name
 

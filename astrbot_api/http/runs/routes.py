@@ -12,16 +12,10 @@ from ...db.approvals import ApprovalRow
 from ...runtime.clock import to_iso, to_iso_or_none
 from ..auth import get_caller, get_holder
 from ..blueprint import ApiBlueprint
+from ..decisions import DecisionSchema, decide_as_caller, find_run_to_decide
 from ..envelope import ok
 from ..openapi.shapes import CHAT_EVENT
-from ..own_runs import (
-    DecisionSchema,
-    RunOwnerSchema,
-    decide_as_caller,
-    find_own_run,
-    find_run_to_decide,
-    find_sent_username,
-)
+from ..own_runs import RunOwnerSchema, find_own_run, find_sent_username
 from ..schemas import APPROVAL_ID_EXAMPLE, RUN_ID_EXAMPLE, SESSION_ID, envelope_of, event_stream
 from ..sse import find_abort, read_last_event_id, stream_response
 from ..state import get_state
