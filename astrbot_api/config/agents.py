@@ -279,7 +279,7 @@ def choose_upstream_config(config: AgentConfig, other: str) -> AgentConfig | Non
     :param other: Id of the config at AstrBot, which is not checked here.
     :returns: None if the config has no upstream.
     """
-    if config.upstream is None or not other:
+    if config.upstream is None:
         return None
     upstream = replace(config.upstream, config_id=other, config_name="")
     return replace(config, id=f"{config.id}{CONFIG_SEPARATOR}{other}", upstream=upstream)
