@@ -129,6 +129,33 @@ def test_a_client_tools_call_ends_the_turn_and_its_result_continues_the_message(
     assert api.count_rows("message") == 3, "the user's message once"
 
 
+def test_the_steps_of_an_earlier_answer_reach_the_model(make_scripted: Make) -> None:
+    api, model = make_scripted(call_weather)
+    parts = [
+        {"type": "step-start"}, {"type": "text", "text": "Let me look."},
+        {"type": "tool-a", "toolCallId": "c1", "state": "output-available", "input": {"n": 1},
+         "output": {"sun": True}},
+        {"type": "step-start"},
+        {"type": "tool-b", "toolCallId": "c2", "state": "output-error", "input": '{"n": 2}',
+         "errorText": "no signal"},
+        {"type": "dynamic-tool", "toolName": "c", "toolCallId": "c3", "state": "output-denied",
+         "input": None},
+        {"type": "step-start"}, {"type": "text", "text": "Half of it works."},
+    ]  # fmt: skip
+    said = {"id": "a1", "role": "assistant", "parts": parts}
+    read(post(api, say("How is it?"), said, say("And now?")))
+    _, asked, first, sunny, second, failed, denied, last, again = model.seen[0]
+    assert [one["role"] for one in (asked, last, again)] == ["user", "assistant", "user"]
+    assert first["content"] == "Let me look."
+    calls = [one["function"] for one in (*first["tool_calls"], *second["tool_calls"])]
+    assert [(one["name"], one["arguments"]) for one in calls] == [
+        ("a", '{"n":1}'), ("b", '{"n": 2}'), ("c", "{}")
+    ]  # fmt: skip
+    assert [one["content"] for one in (sunny, failed, denied)] == [
+        '{"sun":true}', "Error: no signal", "The user did not allow this call."
+    ]  # fmt: skip
+
+
 def test_a_call_without_a_result_is_not_sent_to_the_model(make_scripted: Make) -> None:
     api, model = make_scripted(call_weather)
     chunks = read(post(api, say("How is it in Oslo?"), tools=WEATHER))

@@ -612,7 +612,9 @@ def post(api: Api, path: str, key: str, body: dict[str, Any]) -> Any:
 def answer_of(protocol: str, *approvals: str, approved: Any = True) -> dict[str, Any]:
     """Return the decision in a protocol's format."""
     if protocol == "agui":
-        entry = {"status": "resolved", "payload": {"approved": approved}}
+        entry: dict[str, Any] = {"status": "resolved", "payload": {"approved": approved}}
+        if approved is None:
+            entry = {"status": "cancelled"}
         message = {"id": "m", "role": "user", "content": "buy"}
         resume = [{**entry, "interruptId": one} for one in approvals]
         return {"threadId": "s", "runId": "r", "messages": [message], "resume": resume}
@@ -643,10 +645,13 @@ def test_only_users_of_a_run_decide_it_in_another_protocol(
     assert shop.paid == [5]
 
 
-@pytest.mark.parametrize("protocol", ["agui", "aisdk"])
+@pytest.mark.parametrize(
+    ("protocol", "refusal"), [("agui", False), ("agui", None), ("aisdk", False)]
+)
 def test_a_run_continues_in_another_protocol_after_all_decisions(
     make_worker: Callable[..., Worker],  # noqa: F811
     protocol: str,
+    refusal: Any,
 ) -> None:
     shop = Shop(calls=2)
     api = make_worker(shop.answer, tools=shop.tools()).api
@@ -655,7 +660,7 @@ def test_a_run_continues_in_another_protocol_after_all_decisions(
     assert first.status_code == 200
     assert b"Results" not in first.get_data()
     assert describe(api, run_id)["status"] == "waiting"
-    second = post(api, protocol, api.key, answer_of(protocol, asked[1]["id"], approved=False))
+    second = post(api, protocol, api.key, answer_of(protocol, asked[1]["id"], approved=refusal))
     assert b"Results" in second.get_data()
     assert len(shop.paid) == 1
 
