@@ -295,6 +295,23 @@ def test_a_row_of_an_rtf_table_is_one_line() -> None:
     )
 
 
+def test_the_text_of_a_shape_of_word_is_read_once() -> None:
+    def show(text: str) -> str:
+        return f"<w:txbxContent><w:p><w:r><w:t>{text}</w:t></w:r></w:p></w:txbxContent>"
+
+    def draw(content: str) -> str:
+        return f'<w:drawing><wps:txbx xmlns:wps="x:wps">{content}</wps:txbx></w:drawing>'
+
+    space = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
+    old = f'<mc:Fallback><w:pict><v:t xmlns:v="v">{show("tea")}</v:t></w:pict></mc:Fallback>'
+    for fallback in (old, "<mc:Fallback/>", ""):
+        choice = f"<mc:Choice>{draw(show('tea'))}</mc:Choice>"
+        run = f"<w:r><mc:AlternateContent {space}>{choice}{fallback}</mc:AlternateContent></w:r>"
+        assert read(samples.make_docx(f"<w:p>{run}</w:p>"), "a.docx").count("tea") == 1
+    run = f"<w:r>{draw(show('tea'))}</w:r>"
+    assert read(samples.make_docx(f"<w:p>{run}</w:p>"), "a.docx").count("tea") == 1
+
+
 def test_a_document_that_mammoth_rejects_is_read() -> None:
     note = '<w:r><w:footnoteReference w:id="9"/></w:r>'
     assert "marmalade" in read(samples.make_docx(f"<w:p>{note}</w:p>"))

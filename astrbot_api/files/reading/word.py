@@ -131,9 +131,10 @@ def _simplify(package: Package) -> bytes:
     main = _READING.sub(b"", package.read(_MAIN))  # mammoth leaves out all of them
     main = _join_runs(_BREAK.sub(b"<w:br/>", main.replace(b"<w:ptab", b"<w:tab")))
     is_numbered = NUMBERING in package.names and len(main) < _MAX_NUMBERED_BYTES
-    if b"oMath" in main or b"<w:vanish" in main or is_numbered:
+    if is_numbered or any(one in main for one in (b"oMath", b"<w:vanish", b"<wps:txbx")):
         root = ET.fromstring(main)
         _remove_hidden(root)
+        _show_boxes(root)
         replace_equations(root, f"{_W}r", f"{_W}t", f"{_W}smartTag")
         if is_numbered:
             write_numbers(package, root, _W)
@@ -155,6 +156,27 @@ def _remove_hidden(root: ET.Element) -> None:
             mark = run.find(f"{_W}rPr/{_W}vanish")
             if mark is not None and mark.get(f"{_W}val") not in ("0", "false", "off"):
                 parent.remove(run)
+
+
+def _show_boxes(root: ET.Element) -> None:
+    """Write shapes with text in the old form, the only one that mammoth reads."""
+    for parent in list(root.iter()):
+        for at, one in enumerate(parent):
+            # The first alternative is the new form. Some programs write no other.
+            shapes = {"AlternateContent": one[:1], "drawing": one}.get(local_name(one), ())
+            boxes = [box for shape in shapes for box in _iter_boxes(shape)]
+            if boxes:
+                parent[at] = ET.Element(f"{_W}pict")
+                parent[at].extend(boxes)
+
+
+def _iter_boxes(element: ET.Element) -> Iterator[ET.Element]:
+    """Yield the texts of shapes, but not those within others."""
+    if element.tag == f"{_W}txbxContent":
+        yield element
+    else:
+        for one in element:
+            yield from _iter_boxes(one)
 
 
 def _join_runs(main: bytes) -> bytes:
