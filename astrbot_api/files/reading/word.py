@@ -163,7 +163,8 @@ def _show_boxes(root: ET.Element) -> None:
     for parent in list(root.iter()):
         for at, one in enumerate(parent):
             # The first alternative is the new form. Some programs write no other.
-            shapes = {"AlternateContent": one[:1], "drawing": one}.get(local_name(one), ())
+            name = local_name(one)
+            shapes = one[:1] if name == "AlternateContent" else [one] * (name == "drawing")
             boxes = [box for shape in shapes for box in _iter_boxes(shape)]
             if boxes:
                 parent[at] = ET.Element(f"{_W}pict")
