@@ -355,14 +355,18 @@ def test_clauses_of_a_contract_have_the_numbers_that_word_shows() -> None:
         + "</w:abstractNum>"
         for name, levels in enumerate(formats)
     )
-    restarted = '<w:lvlOverride w:ilvl="1"><w:startOverride w:val="1"/></w:lvlOverride>'
+    restarted, late = (
+        f'<w:lvlOverride w:ilvl="{at}"><w:startOverride w:val="{start}"/></w:lvlOverride>'
+        for at, start in ((1, 1), (0, 7))
+    )
     nums = "".join(
         f'<w:num w:numId="{at}"><w:abstractNumId w:val="{name}"/>{more}</w:num>'
-        for at, (name, more) in enumerate([(0, ""), (0, restarted), (1, "")], 1)
+        for at, (name, more) in enumerate([(0, ""), (0, restarted), (1, ""), (0, late)], 1)
     )
     clauses = [
         (1, 0, "甲"), (1, 1, "one"), (1, 1, "two"), (2, 1, "again"), (1, 2, "deep"),
         (1, 0, "乙"), (1, 1, "x"), (3, 0, "point"), (3, 1, "roman"), (9, 0, "no"),
+        (4, 2, "late"),
     ]  # fmt: skip
     body = word("before") + "".join(numbered(*one) for one in clauses)
     document = samples.make_docx(body)
@@ -377,7 +381,7 @@ def test_clauses_of_a_contract_have_the_numbers_that_word_shows() -> None:
     text = read(samples.make_archive(files))
     assert text.partition("before\n\n")[2].split("\n\n") == [
         "第一条 甲", "(a) one", "(b) two", "(a) again", "1.1.3 deep", "第二条 乙", "(a) x",
-        "- point", "I. roman", "no",
+        "- point", "I. roman", "no", "7.1.3 late",
     ]  # fmt: skip
 
 

@@ -46,7 +46,10 @@ class _Level:
 
 @dataclass(frozen=True, slots=True)
 class _List:
-    """A list. Lists with the same counts go on with each other's numbers."""
+    """A list. Lists with the same counts go on with each other's numbers.
+
+    ``restarts`` are first numbers of levels that differ from those of the other lists.
+    """
 
     counts: list[int | None]
     levels: dict[int, _Level]
@@ -70,9 +73,9 @@ def write_numbers(package: Package, root: ET.Element, namespace: str) -> None:
             continue
         if number not in begun:
             begun.add(number)
-            for at, value in found.restarts.items():
-                found.counts[at] = value - 1
-        label = _count(found.counts, found.levels, depth)
+            for at in found.restarts:
+                found.counts[at] = None
+        label = _count(found, depth)
         if label:
             _insert(paragraph, f"{label} ", namespace)
 
@@ -115,10 +118,11 @@ def _iter_styles(package: Package) -> Iterator[tuple[str, tuple[str, str]]]:
             yield read_attribute(style, "styleId"), (number, level)
 
 
-def _count(counts: list[int | None], levels: dict[int, _Level], depth: int) -> str:
+def _count(found: _List, depth: int) -> str:
     """Count a paragraph, and return its label, such as ``1.2`` or ``第三条``."""
+    counts, levels = found.counts, found.levels
     level, count = levels[depth], counts[depth]
-    counts[depth] = level.start if count is None else count + 1
+    counts[depth] = found.restarts.get(depth, level.start) if count is None else count + 1
     counts[depth + 1 :] = [None] * (_MAX_LEVELS - depth - 1)
     if level.format in ("bullet", "none"):
         return ""
@@ -130,7 +134,7 @@ def _count(counts: list[int | None], levels: dict[int, _Level], depth: int) -> s
             return ""
         count = counts[at]
         write = str if level.is_legal else find_format(shown.format)
-        return write(shown.start if count is None else count)
+        return write(found.restarts.get(at, shown.start) if count is None else count)
 
     return re.sub(r"%([1-9])", fill, level.text)
 
