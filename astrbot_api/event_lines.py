@@ -30,9 +30,8 @@ def encode_line(value: Any) -> bytes:
     control characters, which JSON always escapes.
     """
     line = orjson.dumps(value)
-    if b"\xe2\x80" in line:
+    if not line.isascii():
         line = line.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
-    if b"\xc2\x85" in line:
         line = line.replace(b"\xc2\x85", b"\\u0085")
     # A copy, since orjson's own buffer holds 4 KB for a line of a hundred bytes, and runs keep
     # lines.
