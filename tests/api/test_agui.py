@@ -14,7 +14,15 @@ import pytest
 from ag_ui.core import Event, RunAgentInput
 from pydantic import TypeAdapter
 
-from astrbot_api.agent.provider import ReasoningDelta, Rewind, TextDelta, Usage
+from astrbot_api import Tool
+from astrbot_api.agent.provider import (
+    Delta,
+    ReasoningDelta,
+    Rewind,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
 from astrbot_api.chat.turns.turn import OpenTurn
 from astrbot_api.errors import StorageError
 from astrbot_api.http.agui import routes
@@ -137,6 +145,23 @@ def test_context_of_the_interface_is_an_instruction(make_scripted: Make) -> None
     given = [(one["role"], one["content"]) for one in model.seen[-1] if one["role"] != "system"]
     lead = "[Instructions of the application]\nThe page: the cart\n\n"
     assert given == [("user", f"{lead}Hello"), ("assistant", "Hi."), ("user", "And?")]
+
+
+def test_the_calls_of_a_step_belong_to_the_message_of_its_text(make_scripted: Make) -> None:
+    def answer(messages: Any) -> Iterator[Delta]:
+        if messages[-1]["role"] == "user":
+            yield TextDelta("Let me look.")
+            yield ToolCallDelta(0, "c1", "look", "{}")
+            yield ToolCallDelta(1, "c2", "look", "{}")
+        else:
+            yield TextDelta("Done.")
+
+    api, _ = make_scripted(answer, tools=[Tool("look", "Look.", lambda arguments, context: "x")])
+    events = read(post(api))
+    said, done = (one["messageId"] for one in events if one["type"] == "TEXT_MESSAGE_START")
+    called = [one["parentMessageId"] for one in events if one["type"] == "TOOL_CALL_START"]
+    assert called == [said, said]
+    assert done != said
 
 
 def test_a_call_without_a_result_is_not_sent_to_the_model(make_scripted: Make) -> None:
