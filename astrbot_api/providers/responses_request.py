@@ -36,6 +36,9 @@ _NAMES = {
     "text.format": "response_format",
 }
 
+#: The same for names that are also words.
+_QUOTED = {"include": "encrypted_content", "reasoning": "reasoning_effort, reasoning_summary"}
+
 #: The smallest ``max_output_tokens`` that OpenAI accepts.
 _MIN_TOKENS = 16
 
@@ -44,8 +47,9 @@ def rename_fields(text: str, body: Mapping[str, Any]) -> str:
     """Return an error text with the names that the fields have in chat completions."""
     for name, known in _NAMES.items():
         text = text.replace(name, known)
-    # Source: OpenClaw's gateway. As a verb, the word names no field.
-    text = re.sub(r"(?<=['\"`])include(?=\\?['\"`])", "encrypted_content", text)
+    # Source: OpenClaw's gateway. Without quotes, these words name no field.
+    for name, known in _QUOTED.items():
+        text = re.sub(rf"(?<!type ['\"`])(?<=['\"`]){name}(?=\\?['\"`])", known, text)
     length = "max_tokens" if "max_tokens" in body else "max_completion_tokens"
     return text.replace("max_output_tokens", length)
 

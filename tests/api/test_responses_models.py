@@ -328,6 +328,16 @@ def test_a_rejected_field_is_omitted(
         assert len(endpoint.bodies) == 3
 
 
+def test_a_model_without_reasoning_is_asked_for_none(make_api: MakeApi) -> None:
+    def play(number: int, body: dict[str, Any]) -> Any:
+        words = "Unsupported parameter: 'reasoning' is not supported with this model."
+        return (400, {"error": {"message": words}}) if "reasoning" in body else [message("Hello.")]
+
+    with ResponsesEndpoint(play) as endpoint:
+        api = make_api(config_of(endpoint, 'extra = {reasoning_effort = "low"}'))
+        assert text_of(api.chat("Hi")) == "Hello."
+
+
 def test_reasoning_that_cannot_be_read_any_more_is_omitted_once(make_api: MakeApi) -> None:
     def play(number: int, body: dict[str, Any]) -> Any:
         if number >= 3 and "secret rs_1" in json.dumps(body):
