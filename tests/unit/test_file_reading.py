@@ -312,6 +312,29 @@ def test_the_text_of_a_shape_of_word_is_read_once() -> None:
     assert read(samples.make_docx(f"<w:p>{run}</w:p>"), "a.docx").count("tea") == 1
 
 
+@pytest.mark.parametrize(
+    ("instruction", "shown"),
+    [
+        (r"eq \o\ac(○,3)", "(3)"),
+        (r"EQ \* jc0 \* &quot;Font:宋体&quot; \* hps16 \o(\s\up 19(にがつ),二月)", "二月"),
+        (r" eq \f(1,2) ", "(1)/(2)"),
+        (r"EQ \r(3,x)", r"\r(3,x)"),
+        (r"PAGE \* MERGEFORMAT", ""),
+    ],
+)
+def test_signs_that_a_field_of_word_draws_are_read(instruction: str, shown: str) -> None:
+    first, last = instruction[:6], instruction[6:]
+    runs = "".join(
+        f"<w:r>{one}</w:r>"
+        for one in (
+            "<w:t>a</w:t>", '<w:fldChar w:fldCharType="begin"/>',
+            f"<w:instrText>{first}</w:instrText>", f"<w:instrText>{last}</w:instrText>",
+            '<w:fldChar w:fldCharType="end"/>', "<w:t>b</w:t>",
+        )
+    )  # fmt: skip
+    assert f"\n\na{shown}b" in read(samples.make_docx(f"<w:p>{runs}</w:p>"), "a.docx")
+
+
 def test_a_document_that_mammoth_rejects_is_read() -> None:
     note = '<w:r><w:footnoteReference w:id="9"/></w:r>'
     assert "marmalade" in read(samples.make_docx(f"<w:p>{note}</w:p>"))

@@ -50,6 +50,25 @@ _READING = re.compile(
     re.DOTALL,
 )
 
+#: A field without a result, and its instruction.
+_FIELD = re.compile(
+    rb'<w:fldChar\b[^<>]*"begin"[^<>]*/>((?:(?!<w:fldChar\b).)*)<w:fldChar\b[^<>]*"end"[^<>]*/>',
+    re.DOTALL,
+)
+_INSTRUCTION = re.compile(rb"<w:instrText\b[^<>]*>([^<]*)</w:instrText>")
+
+#: Parts of the instruction EQ: its formats, a sign in a circle, characters with a reading, and a
+#: fraction. Source: ECMA-376, part 1, 17.16.5.17.
+_EQ = (
+    (re.compile(rb'\s*\\\* *(?:"[^"]*"|&quot;.*?&quot;|\w+)\s*'), b""),
+    (re.compile(rb"\\o *\\ac *\([^,()]*,([^()]*)\)", re.IGNORECASE), rb"(\1)"),
+    (
+        re.compile(rb"\\o *(?:\\a\w)? *\(\\s *\\up *\d+ *\([^()]*\),([^()]*)\)", re.IGNORECASE),
+        rb"\1",
+    ),
+    (re.compile(rb"\\f *\(([^(),]*),([^(),]*)\)", re.IGNORECASE), rb"(\1)/(\2)"),
+)
+
 #: Ends of a line, a column or a page.
 _BREAK = re.compile(rb"<w:(?:br|cr)\b[^<>]*/>")
 
@@ -129,6 +148,7 @@ def _simplify(package: Package) -> bytes:
         package.source.seek(0)
         return package.source.read()
     main = _READING.sub(b"", package.read(_MAIN))  # mammoth leaves out all of them
+    main = _FIELD.sub(_show_field, main)
     main = _join_runs(_BREAK.sub(b"<w:br/>", main.replace(b"<w:ptab", b"<w:tab")))
     is_numbered = NUMBERING in package.names and len(main) < _MAX_NUMBERED_BYTES
     if is_numbered or any(one in main for one in (b"oMath", b"<w:vanish", b"<wps:txbx")):
@@ -147,6 +167,17 @@ def _simplify(package: Package) -> bytes:
             elif name.endswith((".xml", ".rels")):
                 file.writestr(name, package.read(name))
     return out.getvalue()
+
+
+def _show_field(field: re.Match[bytes]) -> bytes:
+    """Return the text of a field that draws signs, such as a number in a circle or a fraction."""
+    text = b"".join(_INSTRUCTION.findall(field[1])).strip()
+    if text[:3].upper() not in (b"EQ ", b"EQ\\"):
+        return field[0]
+    text = text[2:]
+    for part, shown in _EQ:
+        text = part.sub(shown, text)
+    return b'<w:t xml:space="preserve">%s</w:t>' % text.strip()
 
 
 def _remove_hidden(root: ET.Element) -> None:
