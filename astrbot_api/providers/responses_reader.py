@@ -13,6 +13,7 @@ from ..agent.provider import Delta
 from .attached import MAX_CHARS, measure
 from .chunks import ChunkReader, Reading
 from .endpoint import Endpoint
+from .finish_reasons import read_finish_reason
 from .responses_request import REASONING_ITEMS
 from .shapes import find_thought, to_text
 
@@ -20,9 +21,6 @@ _TEXT = ("response.output_text.delta", "response.refusal.delta")
 _THOUGHT = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta")
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "response.done")
 _WAITS = ("response.created", "response.queued", "response.in_progress")
-
-#: Reason of an incomplete response -> finish reason.
-_INCOMPLETE = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 #: Fields of a reasoning item that are sent back.
 _REASONING_KEYS = ("type", "id", "summary", "encrypted_content")
@@ -161,9 +159,10 @@ class ResponsesReader(ChunkReader):
         for begun in self._begun.values():
             if begun["type"]:
                 self._read_item(found, begun, None)
-        details = response.get("incomplete_details")
-        reason = to_text(details.get("reason")) if isinstance(details, dict) else ""
-        self.finish_reason = _INCOMPLETE.get(reason, "stop" if status != "incomplete" else "length")
+        reason = read_finish_reason(response.get("incomplete_details"))
+        if reason not in ("length", "content_filter"):
+            reason = "length" if status == "incomplete" else "stop"
+        self.finish_reason = reason
         self.ended_alone = True
 
     def _read_late(self, found: list[Delta], items: Sequence[Mapping[str, Any]]) -> None:

@@ -431,6 +431,28 @@ def test_a_response_that_reached_its_limit_is_shown_so_far(make_api: MakeApi) ->
 
 
 @pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("SAFETY", "content_filter"),
+        ("max_tokens", "length"),
+        ("max_messages", "length"),
+        (7, "length"),
+    ],
+)
+def test_the_reason_of_an_incomplete_response_is_one_of_openai(
+    make_api: MakeApi, reason: Any, told: str
+) -> None:
+    def change(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        events[-1]["response"]["incomplete_details"] = {"reason": reason}
+        return events
+
+    said, ending = [message("It")], {"status": "incomplete"}
+    with ResponsesEndpoint(lambda number, body: said, change=change, **ending) as endpoint:
+        events = make_api(config_of(endpoint)).chat("Hi")
+    assert last(events, "agent_stats")["data"]["finish_reason"] == told
+
+
+@pytest.mark.parametrize(
     ("ending", "words"),
     [
         ({"status": "failed", "error": {"code": "server_error", "message": "It broke."}},
