@@ -700,6 +700,25 @@ def test_a_bot_that_polls_is_polled_by_one_worker(make_bot_app: Any) -> None:
     assert other.messenger.polling.wait(30)
 
 
+def test_a_bot_is_polled_with_its_new_settings_and_not_after_its_removal(
+    make_bot_app: Any, tmp_path: Path
+) -> None:
+    bots = BOTS.format(config="default") + "polls = true\n"
+    bot_app = make_bot_app(bots=bots)
+    pollers = bot_app.state.im.pollers
+    pollers.check()
+    for changed in (bots.replace('config = "default"', 'config = "night"'), ""):
+        poll = pollers._polls["bot1"]
+        (tmp_path / "bots.toml").write_text(changed)
+
+        def is_stopped(poll: Any = poll) -> bool:
+            pollers.check()
+            return bool(poll.stop.is_set())
+
+        wait_for(is_stopped)
+    assert not pollers._polls
+
+
 def test_polling_ends_while_the_lease_cannot_be_renewed(
     make_bot_app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
