@@ -91,7 +91,7 @@ def _limit_sending(environ: dict[str, Any], response: Response) -> None:
             cut_off = partial(_cut_off, connection, owner, response.response)
             response.call_on_close(hold(owner, size, cut_off))
         limit_s = _SEND_S + size / SLOWEST_BYTES_PER_S
-        timer = threading.Timer(limit_s, _abort, [connection])
+        timer = threading.Timer(limit_s, abort, [connection])
         timer.daemon = True
         timer.start()
         response.call_on_close(timer.cancel)
@@ -101,10 +101,10 @@ def _cut_off(connection: socket.socket, owner: str, body: Any) -> None:
     log.info("a response to key %s was not read and is closed", owner)
     if isinstance(body, list):
         body.clear()  # its greenlet may get its turn to send only after hundreds of others
-    _abort(connection)
+    abort(connection)
 
 
-def _abort(connection: socket.socket) -> None:
+def abort(connection: socket.socket) -> None:
     """Shut a connection down while another greenlet writes to it, which then fails with EPIPE.
 
     gevent's own ``shutdown`` raises another error there, which gunicorn logs with a traceback.

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import select
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
-from socket import SHUT_RDWR
 from time import monotonic
 from typing import Any
 
@@ -19,6 +17,7 @@ from ..errors import StorageError, refuse
 from ..event_lines import encode_line
 from ..events import Event, decode_event
 from ..runtime.threads import is_gevent_patched, native_poll
+from .draining import abort
 from .state import get_http_state, get_state
 
 log = logging.getLogger(__name__)
@@ -158,14 +157,7 @@ def _warn_without_threads(environ: dict[str, Any]) -> None:
 def find_abort() -> Callable[[], None] | None:
     """Return a function that closes this request's connection, or None if the server hides it."""
     connection = request.environ.get("gunicorn.socket")
-    if connection is None:
-        return None
-
-    def abort() -> None:
-        with suppress(OSError):
-            connection.shutdown(SHUT_RDWR)
-
-    return abort
+    return None if connection is None else partial(abort, connection)
 
 
 def is_disconnected() -> bool:

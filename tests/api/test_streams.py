@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from astrbot_api import events
-from astrbot_api.chat.watching import pushes
+from astrbot_api.chat.watching import pushes, watch
 from astrbot_api.chat.watching.seats import Holder, Seat
 from astrbot_api.chat.watching.watch import Numbered
 from astrbot_api.errors import ApiError, StorageError
 from astrbot_api.http import sse
+from astrbot_api.runlog.journal import READ_LIMIT
 from astrbot_api.runlog.log import RunLog
 from astrbot_api.runlog.reading import Followers, LogReader
 
@@ -221,3 +222,17 @@ def test_gevents_own_server_is_not_taken_for_one_without_threads(
     body = {"message": "Hello", "username": "alice"}
     api.post("/api/v1/chat", json=body, environ_overrides=environ).get_data()
     assert caplog.messages == []
+
+
+def test_a_stream_that_catches_up_lets_other_requests_run_between_its_reads(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = api.chat("N=2000 x", session_id="s")
+    run_id = next(one["data"]["run_id"] for one in seen if one["type"] == "run_started")
+    shown, paused = list[int](), list[int]()
+    monkeypatch.setattr(watch, "wait_turn", lambda: paused.append(len(shown)))
+    answer = api.get(f"/api/v1/chat/runs/{run_id}/stream", buffered=False)
+    for part in answer.iter_encoded():
+        shown.append(len(part))
+    assert len(paused) >= 2000 // READ_LIMIT
+    assert len(set(paused)) == len(paused)

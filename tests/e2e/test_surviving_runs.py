@@ -253,6 +253,7 @@ def test_a_client_that_reads_nothing_is_disconnected_and_can_resume(
         opened.close()
         whole = resume(server, key, run_id)
         assert whole[-1]["type"] == "end"
+        assert "Traceback" not in server.read_log()
 
 
 @pytest.mark.parametrize("kind", ["messages", "stream"])

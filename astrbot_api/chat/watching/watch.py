@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ...events import encode_event
 from ...runlog.journal import is_full
 from ...runlog.reading import RunReader
+from ...runtime.threads import wait_turn
 from .pushes import Pushes, list_push_events
 from .seats import Seat
 
@@ -57,6 +58,7 @@ class Watch:
         self._waits = waits
         self._lead = lead or []
         self._paused = False
+        self._is_behind = False
         waiter.set()  # there may already be events
 
     @property
@@ -82,6 +84,8 @@ class Watch:
         if self._lead:
             lead, self._lead = self._lead, []
             return lead
+        if self._is_behind:
+            wait_turn()  # a stream that only catches up would never wait
         deadline = time.monotonic() + timeout_s
         while True:
             woken = self._waiter.wait(deadline - time.monotonic())
@@ -114,6 +118,7 @@ class Watch:
             self._paused = lines[-1].startswith(APPROVAL_REQUIRED) and self._waits()
         if is_full(lines) or (lines and not begun):
             self._waiter.set()  # one read may not return all events
+        self._is_behind = is_full(lines)
         return list(enumerate(lines, self._reader.number - len(lines) + 1))
 
     def _read_pushed(self) -> list[Numbered]:
