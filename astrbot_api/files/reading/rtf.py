@@ -13,11 +13,11 @@ _NOTE = re.compile(
     rb"|\{(?!\\rtf)(?:\\[a-z]+-?\d*\s?)*?\\(?:deleted|v)(?![a-z\d])"
 )
 #: A row of a table, and the ends of paragraphs in its cells.
-_ROW = re.compile(rb"\\trowd(?![a-z]).*?\\row(?![a-z])", re.DOTALL)
+_ROW = re.compile(rb"\\trowd(?![a-z]).*?(?:\\row(?![a-z])|\Z)", re.DOTALL)
 _PARAGRAPH = re.compile(rb"\\par(?![a-z])\s?")
 
 #: A raised number or letter.
-_POWER = re.compile(rb"(\\super(?![a-z\d])(?:\\[a-z]++-?\d*+)*+\s?)([-+]?(?:\d+|[a-z]))\}")
+_POWER = re.compile(rb"(\\super(?![a-z\d])(?:\\[a-z]++-?\d*+){0,20}+\s?)([-+]?(?:\d+|[a-z]))\}")
 
 _BRACE = re.compile(rb"\\[\\{}]|([{}])")
 

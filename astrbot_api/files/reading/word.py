@@ -60,7 +60,7 @@ _INSTRUCTION = re.compile(rb"<w:instrText\b[^<>]*>([^<]*)</w:instrText>")
 #: Parts of the instruction EQ: its formats, a sign in a circle, characters with a reading, and a
 #: fraction. Source: ECMA-376, part 1, 17.16.5.17.
 _EQ = (
-    (re.compile(rb'\s*\\\* *(?:"[^"]*"|&quot;.*?&quot;|\w+)\s*'), b""),
+    (re.compile(rb'\\\* *(?:"[^"]*"|&quot;.*?&quot;|\w+)\s*'), b""),
     (re.compile(rb"\\o *\\ac *\([^,()]*,([^()]*)\)", re.IGNORECASE), rb"(\1)"),
     (
         re.compile(rb"\\o *(?:\\a\w)? *\(\\s *\\up *\d+ *\([^()]*\),([^()]*)\)", re.IGNORECASE),
