@@ -31,7 +31,7 @@ _MAX_LISTED = 200
 
 #: Maximum number of links of a sheet, and length of the text in which they are searched.
 _MAX_LINKS = 500
-_MAX_SEARCHED_CHARS = 1_000_000
+_MAX_SEARCHED_CHARS = 200_000
 
 #: Maximum number of files and folders of a tar archive that are counted.
 _MAX_MEMBERS = 20_000
@@ -190,8 +190,9 @@ def _to_table(rows: Iterator[list[Any]], room: int) -> tuple[str, int]:
 def write_links(title: str, links: Iterable[tuple[str, str]], shown: str) -> str:
     """Return the links of cells that the shown text does not contain as a list."""
     shown = shown[:_MAX_SEARCHED_CHARS]
-    new = ((cell, link) for cell, link in links if link.removeprefix("mailto:") not in shown)
-    return write_remarks(title, islice(new, _MAX_LINKS))
+    found = islice(links, _MAX_LINKS)  # a sheet may have 65,530
+    new = ((cell, link) for cell, link in found if link.removeprefix("mailto:") not in shown)
+    return write_remarks(title, new)
 
 
 def write_hidden(sheet: str, count: int) -> str:
