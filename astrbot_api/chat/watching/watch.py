@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from ...events import encode_event
-from ...runlog.journal import is_full
+from ...runlog.journal import READ_LIMIT, is_full
 from ...runlog.reading import RunReader
 from ...runtime.threads import wait_turn
 from .pushes import Pushes, list_push_events
@@ -118,7 +118,8 @@ class Watch:
             self._paused = lines[-1].startswith(APPROVAL_REQUIRED) and self._waits()
         if is_full(lines) or (lines and not begun):
             self._waiter.set()  # one read may not return all events
-        self._is_behind = is_full(lines)
+        # Not after few long events: many streams of long answers would need their memory together.
+        self._is_behind = len(lines) >= READ_LIMIT
         return list(enumerate(lines, self._reader.number - len(lines) + 1))
 
     def _read_pushed(self) -> list[Numbered]:
