@@ -77,7 +77,8 @@ def show_page(page: str) -> BaseResponse:
     login = find_page_login()
     if login is None:
         # Relative, since some proxies add the prefix of paths to Location themselves.
-        return redirect("login" + (f"?next={page}" if page else ""))
+        up = "../" if page and request.path.endswith("/") else ""
+        return redirect(f"{up}login" + (f"?next={page}" if page else ""))
     return _render(f"{page or 'overview'}.html", page, login)
 
 

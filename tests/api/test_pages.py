@@ -49,6 +49,9 @@ def test_pages_redirect_to_the_login(owned: Api, page: str) -> None:
     answer = owned.client.get(f"/admin/{page}")
     login = f"login?next={page}" if page else "login"
     assert (answer.status_code, answer.headers["Location"]) == (302, login)
+    if page:  # the browser resolves the address from the page with the slash
+        answer = owned.client.get(f"/admin/{page}/")
+        assert (answer.status_code, answer.headers["Location"]) == (302, f"../{login}")
 
 
 @pytest.mark.parametrize("page", [*PAGES, "login"])
