@@ -90,6 +90,13 @@ def test_bytes_with_another_hash_are_rejected_and_can_be_resent(api: Api) -> Non
     assert post(api, "complete", upload_id=upload_id)["status"] == 200
 
 
+def test_a_hash_may_end_with_a_line_break(api: Api) -> None:
+    for sha256 in (f"{hashlib.sha256(b'right').hexdigest()}\n", "\n"):
+        upload_id = begin(api, b"right", sha256=sha256)
+        send(api, upload_id, b"right", 0)
+        assert post(api, "complete", upload_id=upload_id)["status"] == 200
+
+
 def test_a_chunk_with_a_wrong_size_or_number_is_rejected(api: Api) -> None:
     upload_id = begin(api, DATA)
     for number, wrong in ((0, b"short"), (3, b"x"), (2, b"x" * 100)):

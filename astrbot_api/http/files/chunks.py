@@ -121,7 +121,8 @@ def begin_upload(body: dict[str, Any]) -> Response:
     survive lost connections and server restarts. `status` lists the chunks received.
     """
     uploads = get_state().uploads
-    sha256, sender = body["sha256"] or "", get_sender()
+    # The pattern allows a line break at the end.
+    sha256, sender = (body["sha256"] or "").strip(), get_sender()
     row = uploads.begin(body["filename"] or "file", body["total_size"], sha256, sender)
     return ok(
         {
