@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
+from itsdangerous import TimestampSigner
 from werkzeug.test import TestResponse
 
 from astrbot_api.config.loading import load_settings
@@ -104,6 +106,16 @@ def test_a_link_is_for_one_file_and_expires(
         assert (answer.status_code, answer.json["code"]) == (404, "attachment_not_found"), wrong
     monkeypatch.setattr(origin, "_LINK_S", -1)
     assert follow(api, link).status_code == 404
+
+
+def test_a_link_of_a_host_whose_clock_is_ahead_is_opened(
+    api: Api, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(TimestampSigner, "get_timestamp", lambda _: int(time.time()) + 5)
+        link = download(api, file, **_OPENS).headers["Location"]
+    opened = follow(api, link)
+    assert (opened.status_code, opened.get_data()) == (200, b"<script>1</script>")
 
 
 def test_another_users_attachment_gets_no_link(api: Api) -> None:
