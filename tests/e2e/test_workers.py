@@ -313,6 +313,23 @@ def _read_until(stream: Iterator[dict[str, Any]], kind: str) -> None:
     raise AssertionError(seen)
 
 
+@pytest.mark.parametrize("mode", ["blocking", "streaming"])
+def test_a_client_that_only_ends_its_sending_gets_the_answer(
+    server: Server, key: str, mode: str
+) -> None:
+    body = json.dumps({"username": "half", "message": "hi", "response_mode": mode}).encode()
+    head = (
+        "POST /api/v1/chat HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nX-API-Key: {key}\r\nContent-Length: {len(body)}"
+    )
+    with server.connect() as client, client.makefile("rb") as answer:
+        client.sendall(head.encode() + b"\r\n\r\n" + body)
+        client.shutdown(socket.SHUT_WR)
+        status, _, rest = answer.read().partition(b"\r\n")
+    assert status == b"HTTP/1.1 200 OK", rest
+    assert b"Hello" in rest
+
+
 @pytest.mark.parametrize("path", ["openapi.json", "files/{}/content"], ids=["json", "file"])
 def test_a_client_that_does_not_read_its_response_is_disconnected(
     tmp_path: Path, path: str

@@ -54,10 +54,13 @@ def iter_batches(watch: Watch, heartbeat_s: float) -> Iterator[list[Event]]:
         watch.close()
 
 
-def wait_for_end(watch: Watch, add: Callable[[Event], None], remedy: str = "") -> None:
+def wait_for_end(
+    watch: Watch, add: Callable[[Event], None], remedy: str = "", *, half_open: bool = False
+) -> None:
     """Pass all events of a turn to ``add`` until the turn ends.
 
     :param remedy: End of the error message for a timeout.
+    :param half_open: Whether a client that only ended its sending gets the answer.
     :raises ApiError: ``turn_timeout``, ``shutting_down``, or if the client disconnects.
     """
     settings = get_state().settings
@@ -68,7 +71,7 @@ def wait_for_end(watch: Watch, add: Callable[[Event], None], remedy: str = "") -
         if time.monotonic() > until and not watch.ended:
             late = f"the turn takes longer than {settings.max_blocking_s:g} s{remedy}"
             raise ApiError("turn_timeout", late, headers={RUN_HEADER: watch.run_id})
-        if is_disconnected():
+        if not (half_open or watch.ended) and is_disconnected():
             raise refuse("the client disconnected before the end of the turn")
 
 
@@ -85,7 +88,7 @@ def answer_blocking(watch: Watch) -> Response:
             asked.append(event["data"])
 
     remedy = f"it continues as run {watch.run_id}, and its answer will be stored in the session"
-    wait_for_end(watch, add, f"; {remedy}")
+    wait_for_end(watch, add, f"; {remedy}", half_open=True)
     if fold.error is not None:
         raise describe_failure(fold.error, {RUN_HEADER: watch.run_id})
     described = _describe(watch.run_id, fold)
