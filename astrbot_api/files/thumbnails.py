@@ -48,7 +48,9 @@ class Thumbnails:
 
     def _make(self, row: AttachmentRow, side_px: int) -> tuple[str, bytes]:
         if row.type == "image":
-            meta, data = self._reader.run(PREPARE_PICTURE, row, max_side_px=side_px)
+            meta, data = self._reader.run(
+                PREPARE_PICTURE, row, max_side_px=side_px, transparent=True
+            )
             return meta["mime"], data
         if row.mime == "application/pdf":
             _, data = self._reader.run(RENDER_PAGES, row, numbers=[0], max_side_px=side_px)

@@ -42,6 +42,12 @@ def test_a_thumbnail_is_upright(api: Api) -> None:
     assert open_picture(get(api, samples.make_turned(6), "a.jpg")).size == (120, 200)
 
 
+def test_a_thumbnail_keeps_transparency_for_dark_pages(api: Api) -> None:
+    clear = samples.save(Image.new("RGBA", (600, 300), (255, 255, 255, 0)), "PNG")
+    picture = open_picture(get(api, clear, "logo.png"))
+    assert picture.convert("RGBA").getchannel("A").getextrema() == (0, 0)
+
+
 def test_a_pdf_has_a_thumbnail_of_its_first_page(api: Api) -> None:
     answer = get(api, samples.save(samples.make_picture((400, 200)), "PDF"), "a.pdf", "?size=128")
     assert max(open_picture(answer).size) <= 129

@@ -47,11 +47,14 @@ with contextlib.suppress(ImportError):
 Image.init()
 
 
-def prepare_picture(source: BinaryIO, max_side_px: int, page: int = 0) -> tuple[Any, bytes]:
+def prepare_picture(
+    source: BinaryIO, max_side_px: int, page: int = 0, transparent: bool = False
+) -> tuple[Any, bytes]:
     """Convert an image to an upright, still PNG or JPEG with 8 bits, without metadata.
 
     :param max_side_px: Maximum length of the longer side. Larger images are scaled down.
     :param page: Index of the page of a TIFF.
+    :param transparent: Whether to keep transparency. Otherwise the image is put on white.
     :returns: ``{"mime": …, "notes": [sentence, …], "width": …, "height": …, "pages": …}`` and the
         bytes. The pages are those of a TIFF.
     :raises Unreadable: when the image has too many pixels or an unknown format.
@@ -77,12 +80,12 @@ def prepare_picture(source: BinaryIO, max_side_px: int, page: int = 0) -> tuple[
             picture.thumbnail((max_side_px, max_side_px))
         upright = _to_rgb(ImageOps.exif_transpose(picture), profile)
         upright.thumbnail((max_side_px, max_side_px))
-    if upright.mode == "RGBA":
+    if upright.mode == "RGBA" and not transparent:
         # Many endpoints drop the transparency, which leaves black letters on black.
         paper = Image.new("RGBA", upright.size, "white")
         upright = Image.alpha_composite(paper, upright).convert("RGB")
     unscaled = upright.width * upright.height == size[0] * size[1]
-    mime, data = _save(upright, unscaled and name not in _LOSSY)
+    mime, data = _save(upright, upright.mode == "RGBA" or (unscaled and name not in _LOSSY))
     sides = {"width": upright.width, "height": upright.height}
     return {"mime": mime, "notes": notes, "pages": pages, **sides}, data
 
@@ -176,12 +179,12 @@ def _scale_down(picture: Image.Image) -> Image.Image:
 
 
 def _save(picture: Image.Image, lossless: bool) -> tuple[str, bytes]:
-    """Encode an image: PNG if it is lossless and small, else JPEG."""
+    """Encode an image: PNG if it is transparent or lossless and small, else JPEG."""
     picture.info = {}  # Pillow would write this metadata
     out = io.BytesIO()
     if lossless:
         picture.save(out, "PNG")
-        if out.tell() <= _MAX_PNG_BYTES:
+        if picture.mode == "RGBA" or out.tell() <= _MAX_PNG_BYTES:
             return "image/png", out.getvalue()
         out = io.BytesIO()
     picture.save(out, "JPEG", quality=85)
