@@ -100,7 +100,8 @@ def _coerce(value: Any, schema: Any, depth: int) -> Any:
     elif types == {"string"} and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     elif isinstance(value, float) and value.is_integer() and types & _NUMBERS == {"integer"}:
-        return int(value)  # Gemini's numbers are floats, which many tools reject
+        # Gemini's numbers are floats, which many tools reject. orjson writes 64 bits at most.
+        return int(value) if abs(value) < 2**63 else value
     if isinstance(value, list) and "items" in schema:
         return [_coerce(one, schema["items"], depth + 1) for one in value]
     properties = schema.get("properties")

@@ -181,6 +181,8 @@ def test_a_whole_number_has_no_point_where_the_schema_wants_an_integer() -> None
     properties = {"a": {"type": ["integer", "null"]}, "b": {"type": "number"}}
     schema = {"type": "object", "properties": properties}
     assert run(schema, {"a": 5.0, "b": 5.0}) == '{"a":5,"b":5.0}'
+    assert run(schema, {"a": -(2.0**62)}) == f'{{"a":{-(2**62)}}}'
+    assert run(schema, {"a": 10**21}) == '{"a":1e+21}'  # longer than 64 bits
 
 
 def test_null_is_an_absent_argument_unless_the_schema_has_it() -> None:
