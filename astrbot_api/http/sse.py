@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import select
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,9 @@ CONTENT_TYPE = "text/event-stream; charset=utf-8"
 
 #: Size of frames that count as a long answer until they are sent.
 _LONG_BYTES = 64 * 1024
+
+#: Size of the pieces in which they are sent.
+_PIECE_BYTES = 256 * 1024
 
 _HEADERS = {
     "Cache-Control": "no-cache, no-transform",
@@ -211,18 +215,27 @@ class StreamBody:
         self._on_close: Callable[[], None] | None = on_close
         self._on_disconnect = on_disconnect
         self._ready = rendering.begin()
+        #: The part of a long answer that is not sent yet.
+        self._rest = io.BytesIO()
         self._over = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        """Return all new frames at once, or a heartbeat if there are none for some time.
+        """Return all new frames or a piece of them, or a heartbeat if there are none for some time.
 
         It keeps proxies from closing the stream, and writing it detects a disconnected client.
         """
         seat = self._watched.seat
         seat.sending_since = None
+        data = self._rest.read(_PIECE_BYTES) or self._take_ready()
+        if not data:
+            raise StopIteration
+        seat.sending_since = monotonic()
+        return data
+
+    def _take_ready(self) -> bytes:
         self._sent()
         if not self._ready:
             try:
@@ -231,12 +244,17 @@ class StreamBody:
                 self._over = True
                 self._ready += self._rendering.fail(error)
         data, self._ready = self._ready, b""
-        if not data:
-            raise StopIteration
-        seat.sending_since = monotonic()
-        if len(data) > _LONG_BYTES:
-            self._sent = self._hold(len(data), partial(seat.break_off, "was not read"))
-        return data
+        if len(data) <= _LONG_BYTES:
+            return data
+        self._sent = self._hold(len(data), self._cut_off)
+        self._rest = io.BytesIO(data)
+        return self._rest.read(_PIECE_BYTES)
+
+    def _cut_off(self) -> None:
+        # Free the memory now: the greenlet that sends may get its turn only after hundreds of
+        # others.
+        self._rest, self._rendering = io.BytesIO(), Rendering()
+        self._watched.seat.break_off("was not read")
 
     def close(self) -> None:
         """Release the stream's resources. A second call does nothing."""

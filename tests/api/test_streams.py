@@ -129,6 +129,24 @@ def test_only_a_stream_that_is_not_read_is_closed(
     assert closed.is_set()
 
 
+def test_a_long_answer_that_is_cut_off_is_not_kept_until_its_sender_notices(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.state.worker.unread, "_max_bytes", 2**20)
+    line, closed = b"x" * 700_000, threading.Event()
+    first, second = (
+        open_stream(api, iter([[(1, line)], []]).__next__, abort=abort)
+        for abort in (closed.set, None)
+    )
+    assert 0 < len(next(first)) < len(line) / 2
+    sent = next(second)
+    assert closed.is_set()
+    assert next(first) == sse.HEARTBEAT  # not the rest
+    while (more := next(second)) != sse.HEARTBEAT:
+        sent += more
+    assert sent == sse.frame(line, 1)
+
+
 def test_a_push_into_an_already_ended_run_is_delivered(api: Api) -> None:
     api.chat("Hello", session_id="s")
     with api.state.db.read() as db:
