@@ -254,7 +254,9 @@ class StreamBody:
         # Free the memory now: the greenlet that sends may get its turn only after hundreds of
         # others.
         self._rest, self._rendering = io.BytesIO(), Rendering()
-        self._watched.seat.break_off("was not read")
+        seat = self._watched.seat
+        seat.revoked = True  # else a hidden connection continues after half a frame
+        seat.break_off("was not read")
 
     def close(self) -> None:
         """Release the stream's resources. A second call does nothing."""

@@ -39,7 +39,7 @@ class Seat:
         self._seats = seats
         self._abort = abort
         self.holder = holder
-        #: Whether its key is no longer valid, so that nothing more may be sent.
+        #: Whether nothing more may be sent, for example because its key is no longer valid.
         self.revoked = False
         #: Start time of the current send, or None between sends.
         self.sending_since: float | None = None
