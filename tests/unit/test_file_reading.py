@@ -295,6 +295,11 @@ def test_a_row_of_an_rtf_table_is_one_line() -> None:
     )
 
 
+def test_an_rtf_table_without_an_end_keeps_its_paragraphs() -> None:
+    text = read(b"{\\rtf1 %s}" % (b"\\trowd a\\par " * 9), "a.rtf")
+    assert text.split("\n")[:2] == ["a"] * 2
+
+
 def test_the_text_of_a_shape_of_word_is_read_once() -> None:
     def show(text: str) -> str:
         return f"<w:txbxContent><w:p><w:r><w:t>{text}</w:t></w:r></w:p></w:txbxContent>"
@@ -1089,6 +1094,11 @@ def test_single_digits_of_a_row_and_split_words_of_a_pdf_are_read() -> None:
     assert read(samples.make_pdf(page)) == "1 2 3\na function of Anglo-Saxons"
     raised = "BT /F1 12 Tf 72 700 Td (x) Tj /F1 8 Tf 7 5 Td (2) Tj /F1 12 Tf 6 -5 Td (= 9) Tj ET"
     assert read(samples.make_pdf(raised)) == "x^2= 9"
+
+
+def test_a_digit_after_a_letter_with_a_tail_is_no_power() -> None:
+    raised = "BT /F1 12 Tf 72 700 Td (step1 y2 Q3 cg) Tj /F1 8 Tf 81 5 Td (2) Tj ET"
+    assert read(samples.make_pdf(raised)) == "step1 y2 Q3 cg^2"
 
 
 def test_the_values_of_a_form_are_read_beside_their_labels() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import logging
 import re
@@ -59,7 +60,7 @@ _HYPHEN = "\x02"
 _SPLIT_WORD = re.compile(f"(?<=[^\\W\\d_]){_HYPHEN}(?=[^\\W\\d_A-Z])")
 
 #: A line end, or a sign on the line with the digits after it, of which some may be raised.
-_CHECKED = re.compile("\r\n ?|[^\\W_gjpqyQ][0-9]*[-+\N{MINUS SIGN}]?[0-9]+")
+_CHECKED = re.compile("\r\n ?|[^\\W_][0-9]*[-+\N{MINUS SIGN}]?[0-9]+")
 
 #: Number of characters per page whose code is checked, and maximum part without Unicode.
 _CHECKED_CHARS = 500
@@ -190,12 +191,23 @@ def _check(reader: pypdfium2.PdfTextPage, part: re.Match[str]) -> str:
 
 
 def _is_raised(reader: pypdfium2.PdfTextPage, base: int, digit: int) -> bool:
-    """Return whether a digit stands above the line of a letter or digit before it."""
+    """Return whether a digit stands above the line of a letter or digit before it.
+
+    Boxes are not enough: some letters, and digits of some fonts, reach below their line.
+    """
     before, low, _, high = reader.get_charbox(base)
     left, bottom, _, top = reader.get_charbox(digit)
     height = high - low
     is_above = low + height / 4 < bottom < high < top - height / 32
-    return bool(is_above and top - bottom < height * 1.2 and left > before)
+    is_small = top - bottom < height * 1.2 and left > before
+    return is_above and is_small and _find_line(reader, digit) > _find_line(reader, base)
+
+
+def _find_line(reader: pypdfium2.PdfTextPage, at: int) -> float:
+    """Return the height of the line on which a character was written."""
+    x, y = ctypes.c_double(), ctypes.c_double()
+    raw.FPDFText_GetCharOrigin(reader.raw, at, x, y)
+    return y.value
 
 
 def _has_large_picture(page: pypdfium2.PdfPage) -> bool:

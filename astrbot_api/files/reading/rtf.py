@@ -13,7 +13,7 @@ _NOTE = re.compile(
     rb"|\{(?!\\rtf)(?:\\[a-z]+-?\d*\s?)*?\\(?:deleted|v)(?![a-z\d])"
 )
 #: A row of a table, and the ends of paragraphs in its cells.
-_ROW = re.compile(rb"\\trowd(?![a-z]).*?(?:\\row(?![a-z])|\Z)", re.DOTALL)
+_ROW = re.compile(rb"\\trowd(?![a-z]).*?(\\row(?![a-z])|\Z)", re.DOTALL)
 _PARAGRAPH = re.compile(rb"\\par(?![a-z])\s?")
 
 #: A raised number or letter.
@@ -28,7 +28,7 @@ def read_rtf(data: bytes) -> str:
     A row of a table is one line. Deleted and hidden texts are left out.
     """
     data = _POWER.sub(rb"\1^\2}", _show_notes(data))
-    data = _ROW.sub(lambda row: _PARAGRAPH.sub(b" ", row[0]), data)
+    data = _ROW.sub(lambda row: _PARAGRAPH.sub(b" ", row[0]) if row[1] else row[0], data)
     text: str = rtf_to_text(data.decode("latin-1"), errors="replace")
     # RTF writes an emoji as two surrogates.
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
