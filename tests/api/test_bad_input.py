@@ -90,6 +90,13 @@ def test_a_wrong_value_names_its_field(api: Api, field: str, value: Any, message
     assert check_refused(api, answer) == message
 
 
+@pytest.mark.parametrize("alias", [{"a": 1}, "x" * 256, "\x00"])
+def test_a_conversation_id_beside_a_session_id_is_ignored(api: Api, alias: Any) -> None:
+    body = {"username": "alice", "message": "hi", "conversation_id": alias}
+    assert "conversation_id" in check_refused(api, api.post_chat(**body))
+    assert api.post_chat(**body, session_id="s").status_code == 200
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -62,6 +62,12 @@ def _session_id(description: str) -> _SessionId:
 class ChatRequestSchema(RequestSchema):
     carries_message = True
 
+    @ma.pre_load
+    def _ignore_alias(self, data: Any, **_: Any) -> Any:
+        """Ignore ``conversation_id``, whatever it is, if there is a ``session_id``."""
+        both = data.get("session_id") is not None and "conversation_id" in data
+        return {**data, "conversation_id": None} if both else data
+
     username = Username()
     message = ma.fields.Raw(
         required=True,
