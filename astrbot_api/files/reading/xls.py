@@ -65,6 +65,6 @@ def _iter_sheets(
         links[name] = [
             (xlrd.cellname(one.frowx, one.fcolx), one.url_or_path)
             for one in sheet.hyperlink_list
-            if one.url_or_path
+            if isinstance(one.url_or_path, str)  # bytes are paths of the author's computer
         ]
         book.unload_sheet(number)
