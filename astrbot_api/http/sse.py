@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import select
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +45,7 @@ CONTENT_TYPE = "text/event-stream; charset=utf-8"
 #: Size of frames that count as a long answer until they are sent.
 _LONG_BYTES = 64 * 1024
 
-#: Size of the pieces in which they are sent.
+#: Maximum size of the pieces in which they are sent, except of a single longer frame.
 _PIECE_BYTES = 256 * 1024
 
 _HEADERS = {
@@ -105,6 +104,17 @@ def frame(line: bytes, number: int | None = None, *, event: str = "") -> bytes:
 def decode_own(events: Sequence[Numbered]) -> Iterator[Event]:
     """Yield the decoded events of a run. Pushed messages, which have no number, are skipped."""
     return (decode_event(line) for number, line in events if number is not None)
+
+
+def _iter_pieces(frames: bytes) -> Iterator[bytes]:
+    """Yield pieces of whole frames."""
+    begin = 0
+    while begin < len(frames):
+        end = frames.rfind(b"\n\n", begin, begin + _PIECE_BYTES)
+        end = frames.find(b"\n\n", begin) if end < 0 else end
+        stop = len(frames) if end < 0 else end + 2
+        yield frames[begin:stop]
+        begin = stop
 
 
 def frame_json(value: Any) -> bytes:
@@ -216,7 +226,7 @@ class StreamBody:
         self._on_disconnect = on_disconnect
         self._ready = rendering.begin()
         #: The part of a long answer that is not sent yet.
-        self._rest = io.BytesIO()
+        self._rest: Iterator[bytes] = iter(())
         self._over = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -229,7 +239,7 @@ class StreamBody:
         """
         seat = self._watched.seat
         seat.sending_since = None
-        data = self._rest.read(_PIECE_BYTES) or self._take_ready()
+        data = next(self._rest, b"") or self._take_ready()
         if not data:
             raise StopIteration
         seat.sending_since = monotonic()
@@ -247,15 +257,15 @@ class StreamBody:
         if len(data) <= _LONG_BYTES:
             return data
         self._sent = self._hold(len(data), self._cut_off)
-        self._rest = io.BytesIO(data)
-        return self._rest.read(_PIECE_BYTES)
+        self._rest = _iter_pieces(data)
+        return next(self._rest)
 
     def _cut_off(self) -> None:
         # Free the memory now: the greenlet that sends may get its turn only after hundreds of
         # others.
-        self._rest, self._rendering = io.BytesIO(), Rendering()
+        self._rest, self._rendering = iter(()), Rendering()
         seat = self._watched.seat
-        seat.revoked = True  # else a hidden connection continues after half a frame
+        seat.revoked = True  # else a hidden connection continues with other frames
         seat.break_off("was not read")
 
     def close(self) -> None:

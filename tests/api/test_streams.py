@@ -133,18 +133,19 @@ def test_a_long_answer_that_is_cut_off_is_not_kept_until_its_sender_notices(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api.state.worker.unread, "_max_bytes", 2**20)
-    line, closed = b"x" * 700_000, threading.Event()
+    shown, closed = [(number, b"x" * 70_000) for number in range(1, 11)], threading.Event()
     first, second = (
-        open_stream(api, iter([[(1, line)], []]).__next__, abort=abort)
-        for abort in (closed.set, None)
+        open_stream(api, iter([shown, []]).__next__, abort=abort) for abort in (closed.set, None)
     )
-    assert 0 < len(next(first)) < len(line) / 2
+    sent = next(first)
+    assert len(sent) < 2**18
+    assert sent.endswith(b"\n\n")  # whole frames, as in other streams
     sent = next(second)
     assert closed.is_set()
-    assert list(first) == []  # neither the rest nor frames after half a frame
+    assert list(first) == []  # neither the rest nor other frames
     while (more := next(second)) != sse.HEARTBEAT:
         sent += more
-    assert sent == sse.frame(line, 1)
+    assert sent == sse.Rendering().render(shown)
 
 
 def test_a_push_into_an_already_ended_run_is_delivered(api: Api) -> None:
