@@ -189,7 +189,8 @@ def test_a_delivery_that_another_worker_has_taken_over_sends_no_event(
     body = {"umo": "bot1:FriendMessage:1", "message": "x"}
     assert api.post("/api/v1/im/message", json=body).status_code == 202
     assert lost.wait(LIMIT_S)
-    assert _statuses(api) == ["sending"]
+    (status,) = _statuses(api)  # there is no event
+    assert status in ("sending", "queued")  # the next cleanup frees its row
 
 
 def test_an_event_counts_for_its_key_until_it_is_sent(
