@@ -20,6 +20,7 @@ from ..errors import ApiError, refuse
 from ..messages import check_text
 from .auth import get_caller, get_holder
 from .fields import optional_object, optional_text, request_field
+from .idempotency import read_client_key
 from .own_runs import RunOwnerSchema, find_own_run, get_run
 from .sse import find_abort
 from .state import get_state
@@ -93,6 +94,7 @@ def continue_with_answers(
         watch. Instead of the watch, the other calls of the run that are undecided, if any.
     :raises ApiError: ``approval_not_found``, or the error of a rejected decision.
     """
+    read_client_key("decision")  # rejects an invalid one; a decision may be repeated without one
     run = decide(answers, username)
     state = get_state()
     asked = {one.approval_id for one in answers}

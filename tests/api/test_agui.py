@@ -284,3 +284,11 @@ def test_an_invalid_request_names_its_field(api: Api, body: dict[str, Any], name
     answer = post(api, **body)
     assert answer.status_code == 400
     assert named in answer.get_json()["message"]
+
+
+def test_an_answer_to_an_ended_turn_rejects_an_invalid_idempotency_key(api: Api) -> None:
+    said = [USER, {"id": "m2", "role": "assistant", "content": "Hi"}]
+    sent = {"threadId": "t1", "runId": "r1", "messages": said, "resume": [_reject("no")]}
+    for key, status in (("k" * 256, 400), ("k", 200)):
+        answer = api.post("/api/v1/agui", json=sent, headers={"Idempotency-Key": key})
+        assert answer.status_code == status
