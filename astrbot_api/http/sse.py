@@ -45,7 +45,7 @@ CONTENT_TYPE = "text/event-stream; charset=utf-8"
 #: Size of frames that count as a long answer until they are sent.
 _LONG_BYTES = 64 * 1024
 
-#: Maximum size of the pieces in which they are sent, except of a single longer frame.
+#: Maximum size of the pieces in which they are sent.
 _PIECE_BYTES = 256 * 1024
 
 _HEADERS = {
@@ -107,12 +107,12 @@ def decode_own(events: Sequence[Numbered]) -> Iterator[Event]:
 
 
 def _iter_pieces(frames: bytes) -> Iterator[bytes]:
-    """Yield pieces of whole frames."""
+    """Yield pieces of whole frames, and the parts of a frame that is longer than a piece."""
     begin = 0
     while begin < len(frames):
-        end = frames.rfind(b"\n\n", begin, begin + _PIECE_BYTES)
-        end = frames.find(b"\n\n", begin) if end < 0 else end
-        stop = len(frames) if end < 0 else end + 2
+        stop = begin + _PIECE_BYTES
+        end = frames.rfind(b"\n\n", begin, stop)
+        stop = stop if end < 0 else end + 2
         yield frames[begin:stop]
         begin = stop
 

@@ -171,6 +171,9 @@ def _find_native_poll() -> Callable[[], select.poll]:
 _FRESH_S = 0.002
 _SOON_S = 1e-6
 
+#: Part of the time between two checks for callers of :func:`wait_turn`, beyond the first of them.
+_TURNS_PART = 0.125
+
 
 def let_others_run() -> None:
     """Yield to other greenlets, including greenlets that wait for sockets or timers.
@@ -183,27 +186,29 @@ def let_others_run() -> None:
         # sleep(0) checks sockets and timers only after fifty switches, so a loop that uses only
         # sleep(0) starves new requests (Source: gevent 26.9, loop._run_callbacks).
         hub = get_hub()
-        if 0.0 <= time.time() - hub.loop.now() < _FRESH_S:
+        if _has_checked(hub):
             sleep(0)
         else:
             _get_next_check(hub).wait()
 
 
 def wait_turn() -> None:
-    """Yield like :func:`let_others_run`, but resume only one caller per check of the hub.
+    """Yield like :func:`let_others_run`, but resume few callers per check of the hub.
 
-    For loops that copy a lot in each round. If a hundred of them ran between two checks, each
-    step of a small request would wait for all of them. Without gevent it does nothing.
+    For jobs that take many milliseconds, and loops that copy a lot in each round. If a hundred of
+    them ran between two checks, each step of a small request would wait for all of them. Without
+    gevent it does nothing.
     """
     if is_gevent_patched():
         from gevent import get_hub, sleep
 
         hub = get_hub()
         turns = _get_turns(hub)
-        if not turns.waiting and 0.0 <= time.time() - hub.loop.now() < _FRESH_S:
+        if not turns.waiting and _has_checked(hub):
             sleep(0)
-        else:
-            turns.wait()
+            if _has_checked(hub):  # else other callers have used this check
+                return
+        turns.wait()
 
 
 def wait_until_idle(limit_s: float) -> None:
@@ -220,6 +225,12 @@ def wait_until_idle(limit_s: float) -> None:
             idle()
 
 
+def _has_checked(hub: Any) -> bool:
+    """Return whether the hub checked sockets and timers a moment ago."""
+    age_s: float = time.time() - hub.loop.now()
+    return 0.0 <= age_s < _FRESH_S
+
+
 class _NextCheck:
     """Resumes greenlets after the hub's next check of sockets and timers.
 
@@ -230,16 +241,21 @@ class _NextCheck:
     def __init__(self, hub: Any) -> None:
         self._hub = hub
         self._timer = hub.loop.timer(_SOON_S)
+        self._asked_at = 0.0
         self.waiting: deque[Any] = deque()
 
     def wait(self) -> None:
         from gevent.hub import Waiter
 
-        if not self._timer.active:
-            self._timer.start(self._resume)
+        self._ask()
         waiter = Waiter(self._hub)
         self.waiting.append(waiter)
         waiter.get()
+
+    def _ask(self) -> None:
+        if not self._timer.active:
+            self._asked_at = time.monotonic()
+            self._timer.start(self._resume)
 
     def _resume(self) -> None:
         self._timer.stop()
@@ -249,14 +265,21 @@ class _NextCheck:
 
 
 class _Turns(_NextCheck):
-    """Resumes one greenlet after each check, in the order of their arrival."""
+    """Resumes greenlets in the order of their arrival: one after each check.
+
+    If a worker has so much to do that checks are rare, it resumes more: they get a part of the
+    time between two checks.
+    """
 
     def _resume(self) -> None:
         self._timer.stop()
-        waiter = self.waiting.popleft()
+        until = time.monotonic() + (time.monotonic() - self._asked_at) * _TURNS_PART
+        for turn in range(len(self.waiting)):  # not those that wait again
+            if turn and time.monotonic() > until:
+                break
+            self.waiting.popleft().switch(None)
         if self.waiting:
-            self._timer.start(self._resume)
-        waiter.switch(None)
+            self._ask()
 
 
 def _get_next_check(hub: Any) -> _NextCheck:

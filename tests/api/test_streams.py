@@ -134,6 +134,7 @@ def test_a_long_answer_that_is_cut_off_is_not_kept_until_its_sender_notices(
 ) -> None:
     monkeypatch.setattr(api.state.worker.unread, "_max_bytes", 2**20)
     shown, closed = [(number, b"x" * 70_000) for number in range(1, 11)], threading.Event()
+    shown[8] = (9, b"x" * 700_000)  # in parts
     first, second = (
         open_stream(api, iter([shown, []]).__next__, abort=abort) for abort in (closed.set, None)
     )
@@ -144,6 +145,7 @@ def test_a_long_answer_that_is_cut_off_is_not_kept_until_its_sender_notices(
     assert closed.is_set()
     assert list(first) == []  # neither the rest nor other frames
     while (more := next(second)) != sse.HEARTBEAT:
+        assert len(more) <= 2**18
         sent += more
     assert sent == sse.Rendering().render(shown)
 

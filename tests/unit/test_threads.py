@@ -273,6 +273,41 @@ def test_greenlets_that_copy_take_turns_beside_a_small_request() -> None:
     assert (done.stdout, done.stderr) == ("True\nTrue\n", "")
 
 
+#: Two turns of one greenlet, of which the first had to wait for long.
+_AGAIN = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, time
+from astrbot_api.runtime.threads import wait_turn
+
+def work(seconds):
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+def take_two():
+    wait_turn()
+    work(0.003)
+    wait_turn()
+
+work(0.003)
+taking = gevent.spawn(take_two)
+gevent.sleep(0)
+work(0.1)
+taking.join()
+gevent.sleep(0.01)
+print("ended")
+"""
+
+
+def test_a_greenlet_may_take_turns_one_after_another() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _AGAIN], capture_output=True, text=True, timeout=60, check=False,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("ended\n", "")
+
+
 def test_long_work_lets_those_in_that_wait_for_bytes_or_a_time() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _LONG_WORK], capture_output=True, text=True, timeout=60, check=False,

@@ -15,7 +15,7 @@ from ...db.sessions import WEBCHAT, make_umo
 from ...errors import ApiError
 from ...im.umo import Umo, parse_umo, split_webchat
 from ...messages import plain_text
-from ...runtime.threads import let_others_run
+from ...runtime.threads import let_others_run, wait_turn
 from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
@@ -42,6 +42,7 @@ def list_conversations(query: dict[str, Any]) -> Response:
 
     A key that is limited to some usernames only sees their sessions.
     """
+    wait_turn()  # before histories of some MiB are read
     page, size = query["page"], query["page_size"]
     found, total = _read(query, limit=size, offset=(page - 1) * size)
     # All rows share the size limit of one response.
@@ -77,6 +78,7 @@ def get_conversation(conversation_id: str) -> Response:
 
     The key must be allowed to use this username.
     """
+    wait_turn()
     return ok(_describe(_get(conversation_id), _MAX_HISTORY_CHARS))
 
 

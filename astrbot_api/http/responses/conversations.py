@@ -16,7 +16,7 @@ from ...db import response_conversations, responses, sessions
 from ...db.response_conversations import ConversationRow
 from ...errors import ApiError, refuse
 from ...keys.files import check_attachments
-from ...runtime.threads import let_others_run
+from ...runtime.threads import let_others_run, wait_turn
 from ..auth import get_caller
 from ..openai.answering import answer_json
 from ..state import get_state
@@ -129,6 +129,7 @@ def list_conversation_items(query: dict[str, Any], conversation_id: str) -> Resp
 
     A page may have fewer items than `limit` if the items are long.
     """
+    wait_turn()  # before items of some MiB are read
     row = get_conversation(conversation_id)
     page: list[dict[str, Any]] = []
     has_more, size = False, 0
@@ -175,6 +176,7 @@ def create_conversation_items(body: dict[str, Any], conversation_id: str) -> Res
 @blp.raises("conversation_not_found", "item_not_found")
 def retrieve_conversation_item(conversation_id: str, item_id: str) -> Response:
     """Return an item of a conversation."""
+    wait_turn()
     return answer_json(get_item(item_id, get_conversation(conversation_id).session)[1])
 
 
@@ -249,7 +251,6 @@ def _iter_items(
                 max_bytes=_MAX_READ_BYTES,
             )  # fmt: skip
         for entry in page:
-            let_others_run()
             found = list_entry(entry)
             for item in reversed(found) if newest_first else found:
                 if not skipping:
@@ -260,3 +261,4 @@ def _iter_items(
         if not page or not has_more:
             return
         cursor = page[-1].id + step
+        let_others_run()

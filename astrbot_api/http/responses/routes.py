@@ -14,6 +14,7 @@ from ...db import message_pages, messages, response_conversations, responses, ru
 from ...db.responses import EntryRow
 from ...db.runs import RunRow
 from ...errors import ApiError
+from ...runtime.threads import wait_turn
 from ..auth import get_holder
 from ..idempotency import CODES, PARAMETER
 from ..openai.answering import answer_json, make_leave, raise_failure, wait_for_answer
@@ -171,6 +172,7 @@ def retrieve_response(query: dict[str, Any], response_id: str) -> Response:
 
     Any worker can answer, also after a restart.
     """
+    wait_turn()  # before a response of some MiB is read and converted
     entry = get_response(response_id)
     if not query["stream"]:
         return answer_json(describe_response(entry))
@@ -209,6 +211,7 @@ def list_input_items(query: dict[str, Any], response_id: str) -> Response:
 
     Files are represented by their attachment ids.
     """
+    wait_turn()
     entry = get_response(response_id)
     found = list(iter_input(entry.entry_id, entry.input))
     if query["order"] == "desc":

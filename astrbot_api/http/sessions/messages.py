@@ -12,6 +12,7 @@ from ...db.message_pages import list_page
 from ...db.sessions import get_owned_session
 from ...errors import ApiError
 from ...messages import parse_chat_message
+from ...runtime.threads import wait_turn
 from ..auth import get_caller
 from ..blueprint import ApiBlueprint
 from ..chat.schemas import read_streaming
@@ -60,6 +61,7 @@ def list_messages(query: dict[str, Any], session_id: str) -> Response:
     `cursor` to get newer messages. A page of long messages can have fewer than `limit`.
     """
     username = resolve_owner(session_id, query["username"])
+    wait_turn()  # before messages of some MiB are read
     with get_state().db.read() as db:
         session = get_owned_session(db, session_id, username)
         messages, cursor = list_page(

@@ -14,6 +14,7 @@ from ...db.message_pages import count_messages, find_page_cursor, list_page
 from ...db.sessions import create_session, describe_session, get_owned_session, rename_session
 from ...db.sessions import list_sessions as read_sessions
 from ...errors import ApiError
+from ...runtime.threads import wait_turn
 from ..auth import get_caller, require_secret
 from ..blueprint import ApiBlueprint
 from ..envelope import ok
@@ -161,6 +162,7 @@ def get_session(query: dict[str, Any], session_id: str) -> Response:
     rest. You can join the stream of any run in `active_runs`.
     """
     username = resolve_owner(session_id, query["username"])
+    wait_turn()  # before messages of some MiB are read
     paged = query["page"] is not None or query["page_size"] is not None
     page = query["page"] or 1
     size = query["page_size" if paged else "history_limit"] or _MAX_LISTED
