@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,12 @@ OVERLAPPING = """
   .filter((one, at, all) => all[at + 1] &&
     one.getBoundingClientRect().right > all[at + 1].getBoundingClientRect().left)
   .map((one) => one.textContent)
+"""
+
+#: Choices whose label has more than one line.
+HIGH = """
+[...document.querySelectorAll(".switch button")]
+  .filter((one) => one.getBoundingClientRect().height > 32).map((one) => one.textContent)
 """
 
 
@@ -418,6 +425,34 @@ def test_a_call_that_needs_approval_is_decided_in_the_console(owner: Owner, serv
 
 
 @in_english
+def test_an_answer_continues_after_a_proxy_has_lost_the_server(
+    owner: Owner, server: Server
+) -> None:
+    page = owner.page
+    made, _ = create_key(server, "chat", "file")
+    failures = [502, 503]
+
+    def answer(route: Any) -> None:
+        if failures:
+            route.fulfill(status=failures.pop(), body="<html>Bad Gateway</html>")
+        else:
+            route.continue_()
+
+    owner.log_in()
+    owner.go("console")
+    page.select_option("#key", made["key_id"])
+    page.select_option("#config", "careful")
+    owner.say('TOOL=calculate TOOLARGS={"expression":"2+2"}')
+    owner.button("Approve").wait_for()
+    page.route("**/chat/runs/*/stream?*", answer)
+    owner.button("Approve").click()
+    page.locator("#thread .msg .bubble", has_text="tool said: 4").wait_for()
+    owner.wait_answered()
+    assert failures == []
+    assert page.locator("#thread .note.bad").count() == 0
+
+
+@in_english
 def test_older_messages_that_cannot_be_loaded_are_reported(owner: Owner, server: Server) -> None:
     made, _ = create_key(server, "chat")
     server.chat(made["api_key"], username="alice", session_id="older", message="Hello")
@@ -535,6 +570,7 @@ def test_no_page_scrolls_horizontally(owner: Owner, server: Server) -> None:
             owner.page.set_viewport_size({"width": width, "height": 740})
             assert owner.page.evaluate("document.documentElement.scrollWidth") <= width, at
             assert width > 820 or owner.page.evaluate(OVERLAPPING) == [], at
+            assert owner.page.evaluate(HIGH) == [], at
             if page == "keys":
                 assert table.evaluate("(box) => box.scrollWidth - box.clientWidth") == 0, at
 
@@ -551,6 +587,18 @@ LEFTWARDS = """(element) => {
   return at(text.data.trimEnd().length - 1) < at(0);
 }"""
 
+#: The left edges of an element's parts of text.
+BOUNDS = """(element) => {
+  const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+  const found = [];
+  for (let text = walker.nextNode(); text; text = walker.nextNode()) {
+    const range = document.createRange();
+    range.selectNodeContents(text);
+    found.push(...[...range.getClientRects()].map((one) => one.left));
+  }
+  return found;
+}"""
+
 
 @in_english
 def test_messages_from_right_to_left_are_readable(owner: Owner, server: Server) -> None:
@@ -564,6 +612,14 @@ def test_messages_from_right_to_left_are_readable(owner: Owner, server: Server) 
     assert item.evaluate(LEFTWARDS)
     # The list's marks have room.
     assert item.evaluate("(list) => getComputedStyle(list).paddingRight") == "22px"
+    server.chat(made["api_key"], message="ECHO a", username="مريم", session_id="7")
+    owner.page.clock.set_fixed_time(time.time() + 7200)
+    owner.go("")
+    owner.go("sessions#7")
+    for name in ("#list", "#reader"):
+        line = owner.page.locator(f"{name} .muted", has_text="مريم").first
+        # The name's direction does not apply to the Latin text after it.
+        assert line.evaluate(BOUNDS) == sorted(line.evaluate(BOUNDS)), name
 
 
 def test_a_session_is_continued_in_the_console_and_its_answer_copied(

@@ -2,7 +2,7 @@
 
 import { compact, h, svg, t } from "./dom.js";
 
-const WIDTH = 720;
+const WIDTH = Math.min(720, Math.max(240, innerWidth - 72)); // texts are shown at their size
 const HEIGHT = 160;
 const LEFT = 40;
 const BOTTOM = 22;

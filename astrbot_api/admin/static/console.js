@@ -181,13 +181,13 @@ async function readTurn(answer, open, onFault = () => []) {
         }
       } catch (error) {
         // Without a run id, the message is assumed not to be sent.
-        if (!state.run || (error instanceof ApiFault && error.status)) throw error;
+        const isTemporary = !error.status || [429, 502, 503, 504].includes(error.status);
+        if (!state.run || !isTemporary || tries === MAX_RETRIES) throw error;
       }
       if (ended) break;
       if (!state.run) throw new ApiFault(t("The connection broke before the answer began."), 0, "offline");
       if (await answer.decided()) tries = -1; // waiting for an approval is not a failure
       tries += 1;
-      if (tries > MAX_RETRIES) throw new ApiFault(t("The server does not respond. Is it running?"), 0, "offline");
       await new Promise((resolve) => { setTimeout(resolve, Math.min(4000, 250 * 2 ** tries)); });
       open = () => resume(lastEventId);
     }

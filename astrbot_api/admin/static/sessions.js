@@ -16,7 +16,7 @@ async function loadFile(id) {
 function item(session) {
   return h("li", {}, h("button", { type: "button", "data-id": session.session_id, "aria-current": String(session.session_id === chosen), onclick: () => open(session.session_id, true) },
     h("span", { class: "title" }, session.display_name || session.session_id),
-    h("span", { class: "small muted" }, session.creator, session.platform_id === "webchat" ? "" : ` · ${session.platform_id}`, " · ", ago(session.updated_at))));
+    h("span", { class: "small muted" }, h("bdi", {}, session.creator), session.platform_id === "webchat" ? "" : ` · ${session.platform_id}`, " · ", ago(session.updated_at))));
 }
 
 async function showList(before = null) {
@@ -66,7 +66,7 @@ async function open(sessionId, focus = false) {
     const download = (format, label) => h("a", { class: "btn small", href: `${roots.admin}/data/sessions/export?${query({ format })}` }, label);
     return [
       h("div", { class: "card-head" },
-        h("div", {}, h("h2", {}, session.display_name || session.session_id), h("div", { class: "small muted" }, `${session.creator} · ${session.session_id}`)),
+        h("div", {}, h("h2", {}, session.display_name || session.session_id), h("div", { class: "small muted" }, h("bdi", {}, session.creator), ` · ${session.session_id}`)),
         h("div", { class: "actions" },
           session.platform_id === "webchat" ? h("a", { class: "btn small", href: `${roots.admin}/console#${inConsole}` }, icon("chat"), t("Continue")) : null,
           download("md", "Markdown"), download("json", "JSON"),
