@@ -1002,6 +1002,39 @@ def test_a_notebook_is_read_as_its_cells_without_pictures(monkeypatch: pytest.Mo
     assert read(b"no JSON", "a.ipynb", "text/plain") == "no JSON"
 
 
+def read_output(**output: Any) -> str:
+    """Return what is read of one output of a notebook."""
+    cells = [{"cell_type": "code", "source": "x", "outputs": [output]}]
+    text = read(json.dumps({"cells": cells}).encode(), "a.ipynb", "text/plain")
+    return text.removeprefix("```\nx\n```\n\nOutput:\n```\n").removesuffix("\n```")
+
+
+@pytest.mark.parametrize(
+    ("plain", "form", "source", "shown"),
+    [
+        ("<IPython.core.display.HTML object>", "html", ["<p>4711", "<script>x</script>"], "4711"),
+        ("<pandas.io.formats.style.Styler at 0x7f>", "html", "<td>a<td>b", "| a | b"),
+        ("<IPython.core.display.Markdown object>", "markdown", "**4711**", "**4711**"),
+        ("<IPython.core.display.Math object>", "latex", "$x^2$", "$x^2$"),
+        ("   a\n0  1", "html", "<table>", "a\n0  1"),
+        ("<Figure size 640x480 with 1 Axes>", "jpeg", "", "<Figure size 640x480 with 1 Axes>"),
+    ],
+)
+def test_an_output_that_only_has_another_form_is_read(
+    plain: str, form: str, source: Any, shown: str
+) -> None:
+    data = {"text/plain": plain, f"text/{form}": source}
+    assert read_output(output_type="display_data", data=data) == shown
+
+
+def test_the_end_of_a_long_output_and_of_a_progress_bar_is_read() -> None:
+    lines = ["\r10%", "\r99%\r\n", *["epoch\n"] * 5000, "accuracy 0.97\n"]
+    text = read_output(output_type="stream", text=lines)
+    assert text.startswith("99%\r\nepoch\n")
+    assert text.endswith("epoch\naccuracy 0.97")
+    assert "\n[…]\n" in text
+
+
 def test_a_transparent_picture_of_a_document_is_shown_on_white() -> None:
     out = io.BytesIO()
     Image.new("RGBA", (40, 40)).save(out, "PNG")
@@ -1500,8 +1533,16 @@ def test_a_long_text_with_pictures_says_that_its_middle_was_not_read() -> None:
     assert meta["notes"] == ["Only its first 6 and its last 2 MB were read."]
 
 
-def test_colours_of_a_terminal_are_left_out_of_a_log() -> None:
-    assert read(b"\x1b[1;31mERROR\x1b[0m disk full\n", "a.log") == "ERROR disk full\n"
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "\x1b[1;31mERROR\x1b[0m disk full\n", "\x1b[2K\x1b[1GERROR\x1b(B\x1b[?25l disk full\n",
+        "\x1b]0;~/src\x07ERROR \x1b]8;;http://x\x1b\\disk\x1b]8;;\x1b\\ full\n",
+        "".join(f"{sign}\b{sign}" for sign in "ERROR") + " _\bd_\bi_\bs_\bk full\n",
+    ],
+)  # fmt: skip
+def test_what_a_terminal_does_not_print_is_left_out_of_a_log(shown: str) -> None:
+    assert read(shown.encode() * 30, "a.log") == "ERROR disk full\n" * 30
 
 
 def test_base64_within_a_text_is_left_out() -> None:

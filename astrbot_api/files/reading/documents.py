@@ -21,7 +21,7 @@ from ..kinds import HEAD_BYTES, detect_kind, is_text_type
 from . import office
 from .fictionbook import read_fb2
 from .mails import read_mail, read_mbox
-from .notebooks import COLOUR, read_notebook
+from .notebooks import read_notebook
 from .ofd import read_ofd
 from .opendocument import read_flat, read_opendocument
 from .outlook import read_msg
@@ -34,6 +34,7 @@ from .texts import (
     MAX_TEXT_CHARS,
     keep_ends,
     leave_out_base64,
+    leave_out_controls,
     read_ends,
 )  # fmt: skip
 from .vcards import read_vcards
@@ -224,6 +225,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         if is_cut or len(text) > _MAX_PAGE_CHARS:
             notes.append("Only its beginning was read, because it is a very long page.")
         return read_page(text[:_MAX_PAGE_CHARS])
+    text = leave_out_controls(text)
     # A binary file with the extension of a text file.
     if is_binary(text):
         raise Unreadable("its name is that of a text, but its content is binary")
@@ -231,8 +233,6 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         text = read_notebook(text)
     elif suffix == ".vcf":
         text = read_vcards(text)
-    else:
-        text = COLOUR.sub("", text)
     text = leave_out_base64(text)
     if source.tell() > len(data) and len(text) <= MAX_TEXT_CHARS:  # else a later note says it
         notes.append("Only its first 6 and its last 2 MB were read.")

@@ -10,10 +10,17 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-#: Colours in the output of terminals and in logs.
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+from .pages import strip_tags
+from .texts import leave_out_controls, leave_out_middle
 
-_MAX_OUTPUT_CHARS = 20_000
+#: The part of a line that another one replaces, such as an earlier state of a progress bar.
+_REPLACED = re.compile(r"^.*\r(?=[^\r\n])", re.MULTILINE)
+
+#: Representation of an object that a notebook shows in another form.
+_OBJECT = re.compile(r"<[\w.]+( object)?( at 0x\w+)?>")
+
+#: Maximum length of the beginning of an output, and of its end.
+_OUTPUT_CHARS = (15_000, 5_000)
 
 
 def read_notebook(text: str) -> str:
@@ -37,9 +44,9 @@ def _iter_cells(notebook: Any) -> Iterator[str]:
             continue
         yield f"```{language}\n{source}\n```"
         for output in cell.get("outputs", ()):
-            shown = COLOUR.sub("", _read_output(output)).strip()
+            shown = _REPLACED.sub("", leave_out_controls(_read_output(output))).strip()
             if shown:
-                yield f"Output:\n```\n{shown[:_MAX_OUTPUT_CHARS]}\n```"
+                yield f"Output:\n```\n{leave_out_middle(shown, *_OUTPUT_CHARS)}\n```"
 
 
 def _read_output(output: dict[str, Any]) -> str:
@@ -47,7 +54,15 @@ def _read_output(output: dict[str, Any]) -> str:
         return _join(output["text"])
     if output["output_type"] == "error":
         return _join("\n".join(output["traceback"]))
-    return _join(output.get("data", {}).get("text/plain", ""))
+    data = output.get("data", {})
+    shown = _join(data.get("text/plain", ""))
+    if shown and not _OBJECT.fullmatch(shown):
+        return shown
+    for kind in ("markdown", "latex", "html"):
+        if f"text/{kind}" in data:
+            text = _join(data[f"text/{kind}"])
+            return strip_tags(text) if kind == "html" else text
+    return shown
 
 
 def _join(text: str | list[str]) -> str:
