@@ -97,6 +97,8 @@ class _Fitter:
             fitted["enum"] = list(schema["enum"])
         if alternatives and not types:
             choices = [self._fit(one, depth + 1, outer) for one in alternatives]
+            if schema.get("nullable") is True:
+                choices.append({"type": "null"})
             if len(choices) == 1:
                 return {**choices[0], **fitted}
             fitted["anyOf"] = choices

@@ -25,6 +25,8 @@ def read_types(schema: Mapping[str, Any]) -> list[str]:
     given = schema.get("type")
     given = given if isinstance(given, list) else [given]
     types = [one.lower() for one in given if isinstance(one, str) and one.lower() in _TYPES]
+    if types and schema.get("nullable") is True:  # OpenAPI 3.0
+        types.append("null")
     if types:
         return list(dict.fromkeys(types))
     if isinstance(schema.get("properties"), Mapping):

@@ -185,6 +185,33 @@ def test_a_whole_number_has_no_point_where_the_schema_wants_an_integer() -> None
     assert run(schema, {"a": 10**21}) == '{"a":1e+21}'  # longer than 64 bits
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string"},
+        {"type": ["string"]},
+        {"$ref": "#/$defs/text"},
+        {"allOf": [{"$ref": "#/$defs/text"}]},
+        {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+        {"type": "string", "enum": ["b", None]},
+    ],
+    ids=str,
+)
+def test_null_is_an_argument_that_openapi_calls_nullable(schema: dict[str, Any]) -> None:
+    nullable = {**schema, "nullable": True}
+    inner = {"type": "object", "properties": {"c": nullable}, "nullable": True}
+    whole = {
+        "type": "object",
+        "properties": {"a": nullable, "inner": inner, "same": {"$ref": "#/properties/inner"}},
+        "required": ["a"],
+        "$defs": {"text": {"type": "string"}},
+    }
+    for text in (None, "b"):
+        values = {"a": text, "inner": {"c": text}, "same": None}
+        assert json.loads(run(whole, values)) == values
+    assert run(whole, {"a": []}).startswith("error: bad arguments: a: ")
+
+
 def test_null_is_an_absent_argument_unless_the_schema_has_it() -> None:
     flag = {"type": "boolean", "default": False}
     properties = {"a": {"type": "integer"}, "b": {"type": ["string", "null"]}, "c": {}, "d": flag}
