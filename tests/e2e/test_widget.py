@@ -489,12 +489,15 @@ def test_the_page_does_not_change_the_style_and_a_low_window_is_filled(
 ) -> None:
     site.page = PAGE.replace("<main>", '<main style="text-align: center; white-space: nowrap">')
     site.page = site.page.replace("</main>", "").replace("</html>", "</main></html>")
+    site.page += "<style>* {{ color: lime; font: 40px serif }}</style>"
     site.csp = CSP.replace("img-src", "style-src 'unsafe-inline'; img-src")
     with Visitor(browser, site) as visitor:
         visitor.page.set_viewport_size({"width": 667, "height": 375})
         visitor.open()
         panel = visitor.find(".panel")
         assert panel.evaluate("(one) => getComputedStyle(one).textAlign") == "start"
+        assert panel.evaluate("(one) => getComputedStyle(one).fontSize") == "15px"
+        assert panel.evaluate("(one) => getComputedStyle(one).color") == "rgb(27, 31, 36)"
         assert panel.bounding_box() == {"x": 0, "y": 0, "width": 667, "height": 375}
         visitor.say("ECHO\n\n|" + "word|" * 40 + "\n|" + "-|" * 40)
         visitor.wait_until_done()
