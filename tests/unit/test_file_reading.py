@@ -10,6 +10,7 @@ import html
 import io
 import json
 import lzma
+import re
 import struct
 import sys
 import tarfile
@@ -789,6 +790,26 @@ def test_the_links_of_a_sheet_are_read_unless_they_are_shown() -> None:
     assert "Links" not in read(samples.make_xlsx(f"{row}</sheetData>{link}<sheetData>"))
 
 
+def test_a_sheet_whose_elements_have_a_prefix_is_read_as_it_is_shown() -> None:
+    row = (
+        '<row r="3" hidden="1"><c r="A3" s="0"><v>0.153</v></c><c r="B3" t="e"><v>#N/A</v></c>'
+        '</row></sheetData><hyperlinks><hyperlink ref="B2" r:id="rId3" xmlns:r="r"/></hyperlinks>'
+        "<sheetData>"
+    )
+    sheet = samples.make_xlsx(row, styles='<cellXfs><xf numFmtId="10"/></cellXfs>')
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(sheet)) as source, zipfile.ZipFile(out, "w") as target:
+        for name in source.namelist():
+            part = source.read(name).decode()
+            if name in ("xl/worksheets/sheet1.xml", "xl/styles.xml", "xl/workbook.xml"):
+                part = re.sub(r"<(/?)(\w)", r"<\1x:\2", part).replace("xmlns=", "xmlns:x=")
+            target.writestr(name, part)
+    assert read(out.getvalue()) == read(sheet)
+    assert "| 15.30% | #N/A |" in read(sheet)
+    assert "hidden, such as by a filter: 1." in read(sheet)
+    assert read(sheet).endswith("- B2: https://example.com/terms")
+
+
 def test_rows_that_a_filter_hides_are_counted() -> None:
     row = '<row r="{}" hidden="1"><c r="A{}"><v>7</v></c></row>'
     rows = row.format(3, 3) + row.format(4, 4) + '<row r="5" hidden="1"/>'
@@ -1210,13 +1231,18 @@ def test_the_notes_about_a_file_are_short() -> None:
 def test_a_sheet_of_many_full_rows_is_read_within_the_limits() -> None:
     rows = "".join(
         f'<row r="{row}">'
-        + "".join(f'<c r="{column}{row}"><v>{row}.5</v></c>' for column in "ABCDEFGH")
+        + "".join(f'<c r="{column}{row}" s="0"><v>{row}.5</v></c>' for column in "ABCDEFGHIJ")
         + "</row>"
-        for row in range(3, 90_000)
+        for row in range(3, 75_000)
+    )
+    link = '<hyperlinks><hyperlink ref="B2" r:id="rId3" xmlns:r="r"/></hyperlinks>'
+    sheet = samples.make_xlsx(
+        f"{rows}</sheetData>{link}<sheetData>", styles='<cellXfs><xf numFmtId="4"/></cellXfs>'
     )
     with contextlib.closing(Aside()) as aside:
-        _, text = aside.run(EXTRACT_TEXT, samples.make_xlsx(rows), {"mime": "", "name": "a.xlsx"})
-    assert b"[Only its first 20000 rows are shown.]" in text
+        _, text = aside.run(EXTRACT_TEXT, sheet, {"mime": "", "name": "a.xlsx"})
+    assert b"| 20,000.50 |\n\n[Only its first 20000 rows are shown.]" in text
+    assert text.endswith(b"- B2: https://example.com/terms")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import io
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from xml.etree import ElementTree as ET
 
 from ...runtime.decoding import decode
@@ -41,7 +42,7 @@ _SHEET = re.compile(r"xl/worksheets/[^/]+\.xml")
 _OTHER = re.compile(r"xl/(media|drawings|charts|diagrams|embeddings|pivot\w+)/.*")
 
 #: Maximum size of a sheet that is corrected, in bytes.
-_MAX_SHEET_BYTES = 32 * 2**20
+_MAX_SHEET_BYTES = 64 * 2**20
 
 #: Number of cells up to the last one. Above it, empty rows and columns are removed.
 _MAX_AREA = 2_000_000
@@ -67,6 +68,8 @@ _ERROR = re.compile(rb'(<c\b[^<>]*)\st="e"')
 _HIDDEN = re.compile(rb'<row\b[^<>]*\shidden="(?:1|true)"[^<>]*>\s*<c\b')
 _LINK = re.compile(rb"<hyperlink\b([^<>]*)>")
 _ATTRIBUTE = re.compile(r'\b(\w+)="([^"]*)"')
+#: Prefix of all elements of a part, as Microsoft's library for .NET writes them.
+_PREFIX = re.compile(rb"\s*(?:<\?[^>]*>\s*)?<(\w{1,20}:)(?:worksheet|workbook|styleSheet)\b")
 _ROW = re.compile(rb'(<row\b[^<>]*?\sr=")(\d+)"')
 _BEYOND_Z = re.compile(rb'\sr="[A-Z]{2}')
 _CELL = re.compile(rb'(<c\b[^<>]*?\sr=")([A-Z]{1,3})(\d+)"')
@@ -161,8 +164,7 @@ def _correct_workbook(package: Package) -> bytes:
 
     Empty rows and columns between distant cells are removed.
     """
-    package.source.seek(0)
-    changed = {}
+    changed, room = {}, MAX_CELLS
     # The writer of the file did not calculate, and wrote 0 as each value.
     is_uncalculated = b'fullCalcOnLoad="1"' in _read(package, _WORKBOOK)
     formats = NumberFormats(_read(package, "xl/styles.xml"), MAX_CELLS)
@@ -171,6 +173,9 @@ def _correct_workbook(package: Package) -> bytes:
         corrected = _correct_sheet(sheet, is_uncalculated, formats)
         if corrected != sheet:
             changed[name] = corrected
+        room -= corrected.count(b"</c>")
+        if room < 0:  # hardly any cell of the others is shown
+            break
     package.source.seek(0)
     if not changed:
         return package.source.read()
@@ -183,10 +188,20 @@ def _correct_workbook(package: Package) -> bytes:
 
 
 def _read(package: Package, name: str) -> bytes:
-    """Return a part, or nothing if it is missing or very large."""
+    """Return a part without prefixes and superfluous rows, or nothing if it is missing or large."""
     if name not in package.names or package.measure(name) > _MAX_SHEET_BYTES:
         return b""
-    return package.read(name)
+    part = package.read(name)
+    found = _PREFIX.match(part)
+    prefix = found[1] if found else b""
+    ends, end = re.finditer(rb"</%sc>" % prefix, part), b"</%srow>" % prefix
+    last = next(islice(ends, MAX_CELLS, None), None)
+    if last is not None:  # the rows below are not shown
+        part = part[: part.find(end, last.end())] + part[part.rfind(end) :]
+    if prefix:
+        part = part.replace(b"xmlns:%s=" % prefix[:-1], b"xmlns=")
+        part = part.replace(b"<" + prefix, b"<").replace(b"</" + prefix, b"</")
+    return part
 
 
 def _correct_sheet(sheet: bytes, is_uncalculated: bool, formats: NumberFormats) -> bytes:
