@@ -99,6 +99,9 @@ def test_the_events_of_a_stream_are_numbered_and_end_with_the_whole_response(
     ]  # fmt: skip
     done = [one["item"] for one in events if one["type"] == "response.output_item.done"]
     assert sorted(done, key=lambda one: one["id"][-4:]) == whole["output"]
+    added = [one["item"] for one in events if one["type"] == "response.output_item.added"]
+    assert {one["status"] for one in added} == {"in_progress"}
+    assert {one["status"] for one in done} == {"completed"}
     deltas = [one["delta"] for one in events if one["type"] == "response.output_text.delta"]
     assert deltas == ["Let me roll.", "It shows ", "four."]
     calls = [one for one in whole["output"] if one["type"] == "mcp_call"]

@@ -24,7 +24,7 @@ _PREFIXES = {
     "compaction": "cmp",
 }
 
-_WITHOUT_STATUS = ("reasoning", "mcp_approval_request", "mcp_approval_response", "compaction")
+_WITHOUT_STATUS = ("mcp_approval_request", "mcp_approval_response", "compaction")
 
 _ITEM_ID = re.compile(r"[a-z]{2,4}_([0-9a-f]{32})([0-9a-f]{4})")
 
@@ -120,13 +120,13 @@ class OutputItem:
 
     def to_object(self) -> dict[str, Any]:
         """Return the current state of the item in the API's form."""
-        shown: dict[str, Any] = {"id": self.id, "type": self.kind}
+        ended = "incomplete" if self.cut else "completed"
+        status = ended if self.done else "in_progress"
+        shown: dict[str, Any] = {"id": self.id, "type": self.kind, "status": status}
         text = self.join_pieces()
-        if self.kind == "reasoning":
+        if self.kind == "reasoning":  # AI SDK's provider for xAI requires its status
             summary = [{"type": "summary_text", "text": text}] if text else []
             return {**shown, "summary": summary, "encrypted_content": None}
-        ended = "incomplete" if self.cut else "completed"
-        shown["status"] = ended if self.done else "in_progress"
         if self.kind == "message":
             return {**shown, "role": "assistant", "content": [text_part(text, self.annotations)]}
         called = {"name": self.call["name"], "arguments": text}
