@@ -16,7 +16,7 @@ from .conversation import Rules, make_valid
 from .fixes import Fix, name_of
 from .omissions import Omissions
 from .plain_schemas import simplify_tool
-from .responses_request import REASONING_FIELDS
+from .responses_request import OWN_FIELDS
 from .shrinking import measure, shrink
 
 #: Share of a rejected conversation that is sent next, if the error names no numbers.
@@ -81,7 +81,7 @@ class RequestAdapter:
 
     def adapt(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the request with all stored changes."""
-        given = {**REASONING_FIELDS, **body} if self.uses_responses else body
+        given = {**OWN_FIELDS, **body} if self.uses_responses else body
         adapted = {key: one for key, one in given.items() if not self._fields.omits(key, one)}
         self._adapt_length(adapted)
         if "no_stream" in self._flags:

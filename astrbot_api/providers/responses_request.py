@@ -18,9 +18,11 @@ PATH = "/responses"
 #: The field of a message or call with the reasoning items before it.
 REASONING_ITEMS = "reasoning_items"
 
-#: Fields that ask for a model's reasoning, as text and as data for its next step. Both are omitted
-#: after a rejection, like other fields.
-REASONING_FIELDS: Mapping[str, Any] = {"reasoning_summary": "auto", "encrypted_content": True}
+#: Fields of all requests, which are omitted after a rejection, like other fields. Two ask for the
+#: model's reasoning, as text and as data for its next step.
+OWN_FIELDS: Mapping[str, Any] = {
+    "store": False, "reasoning_summary": "auto", "encrypted_content": True,
+}  # fmt: skip
 
 #: Fields of chat completions that Responses do not have.
 _DROPPED = (
@@ -58,7 +60,6 @@ def to_responses(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the request for Responses that equals one for chat completions."""
     found = {key: one for key, one in body.items() if key not in _DROPPED}
     found["input"] = [item for one in found.pop("messages") for item in _to_items(one)]
-    found.setdefault("store", False)
     lengths = (found.pop(name, None) for name in ("max_completion_tokens", "max_tokens"))
     length = next((one for one in lengths if isinstance(one, int)), None)
     if length is not None:

@@ -303,6 +303,8 @@ REFUSALS = [
     ("max_output_tokens", None,
      "Unsupported parameter: 'max_output_tokens' is not supported with this model.",
      "max_output_tokens"),
+    ("store", None, "Unsupported parameter: 'store' is not supported with this model.", "store"),
+    ("store", None, "store: Extra inputs are not permitted", ""),
     ("temperature", None,
      "Unsupported parameter: 'temperature' is not supported with this model.", "temperature"),
     ("reasoning", "effort",
