@@ -682,3 +682,30 @@ def test_a_config_is_tried_from_its_page(owner: Owner) -> None:
     owner.say("hello")
     owner.wait_answered()
     assert owner.complaints == []
+
+
+def test_a_test_message_is_sent_once_and_its_error_shown(owner: Owner) -> None:
+    page = owner.page
+    sent: list[Any] = []
+
+    def enable(route: Any) -> None:
+        response = route.fetch()
+        body = response.json()
+        body["data"]["bots"][0]["enabled"] = True
+        route.fulfill(response=response, json=body)
+
+    owner.log_in()
+    page.route("**/data/bots", enable)
+    page.route("**/data/bots/test", lambda route: sent.append(route))
+    owner.go("bots")
+    owner.button("Send a test message").click()
+    target = page.locator("dialog input").first
+    for _ in range(2):
+        target.press("Enter")
+    page.wait_for_function("() => document.querySelector('dialog [type=submit]').disabled")
+    assert owner.serious_faults() == []
+    assert [route.request.post_data_json["umo"] for route in sent] == ["tg:FriendMessage:"]
+    sent[0].fulfill(status=400, json={"message": "no such chat"})
+    page.locator("dialog .note.bad", has_text="no such chat").wait_for()
+    owner.button("Cancel").click()
+    sync_api.expect(page.locator("dialog")).to_have_count(0)

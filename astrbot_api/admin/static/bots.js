@@ -1,4 +1,4 @@
-import { adminData, ago, byId, emptyState, faultNote, fill, freshId, h, icon, openDialog, t, toast } from "./dom.js";
+import { adminData, ago, byId, emptyState, fill, formDialog, freshId, h, icon, t, toast } from "./dom.js";
 
 const box = byId("bots");
 
@@ -17,23 +17,13 @@ function deliveryLine(delivery) {
 
 async function testBot(bot) {
   const id = freshId();
-  const umo = h("input", { type: "text", id, required: true, value: `${bot.id}:FriendMessage:`, spellcheck: "false", autofocus: true });
+  const umo = h("input", { type: "text", id, value: `${bot.id}:FriendMessage:`, spellcheck: "false", autofocus: true });
   const textId = freshId();
   const text = h("input", { type: "text", id: textId, value: t("A test message from your server.") });
-  const sent = await openDialog(t("Test {name}", { name: bot.id }), (close) => {
-    const fault = h("div", {});
-    return h("form", { class: "stack", onsubmit: async (event) => {
-      event.preventDefault();
-      try {
-        close(await adminData("bots/test", { method: "POST", body: { umo: umo.value.trim(), message: text.value } }));
-      } catch (error) {
-        fault.replaceChildren(faultNote(error));
-      }
-    } },
+  const sent = await formDialog(t("Test {name}", { name: bot.id }), [icon("send"), t("Send")], [
     h("div", { class: "field" }, h("label", { for: id }, t("To (UMO)")), umo, h("span", { class: "hint" }, t("Bot, message type and chat. Send /sid to the bot to get the chat's UMO."))),
-    h("div", { class: "field" }, h("label", { for: textId }, t("Message")), text), fault,
-    h("div", { class: "actions end" }, h("button", { class: "btn primary", type: "submit" }, icon("send"), t("Send"))));
-  });
+    h("div", { class: "field" }, h("label", { for: textId }, t("Message")), text),
+  ], () => adminData("bots/test", { method: "POST", body: { umo: umo.value.trim(), message: text.value } }));
   if (sent) {
     toast(sent.status === "sent" ? t("Sent.") : t("Queued."));
     show();

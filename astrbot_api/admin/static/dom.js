@@ -152,6 +152,25 @@ export function openDialog(title, fill, { wide = false } = {}) {
   });
 }
 
+/** A form in a dialog. `save` receives its values and may throw. */
+export function formDialog(title, action, fields, save) {
+  return openDialog(title, (close) => {
+    const fault = h("div", {});
+    const button = h("button", { class: "btn primary", type: "submit" }, action);
+    return h("form", { class: "stack", novalidate: true, onsubmit: async (event) => {
+      event.preventDefault();
+      button.disabled = true;
+      try {
+        close(await save());
+      } catch (error) {
+        fault.replaceChildren(faultNote(error));
+        button.disabled = false;
+      }
+    } }, fields, fault, h("div", { class: "actions end" },
+      h("button", { class: "btn", type: "button", onclick: () => close() }, t("Cancel")), button));
+  });
+}
+
 export function confirmDialog(title, text, action) {
   return openDialog(title, (close) => [
     h("p", {}, text),

@@ -1,4 +1,4 @@
-import { adminData, ago, at, byId, bytes, codeBox, compact, confirmDialog, copy, emptyState, faultNote, fill, freshId, h, icon, keyRoute, openDialog, roots, t, toast } from "./dom.js";
+import { adminData, ago, at, byId, bytes, codeBox, compact, confirmDialog, copy, emptyState, fill, formDialog, freshId, h, icon, keyRoute, openDialog, roots, t, toast } from "./dom.js";
 import { USE_SERIES, fillDays, switchedChart } from "./chart.js";
 import { SCOPES, scopeTitle } from "./scopes.js";
 import { describeRules, rulesFields } from "./rules.js";
@@ -57,25 +57,6 @@ async function showKeys() {
         h("th", { scope: "col" }, h("span", { class: "visually-hidden" }, t("Actions"))))),
       h("tbody", {}, keys.map(row))));
   });
-}
-
-/** A form in a dialog. `save` receives its values and may throw. */
-function formDialog(title, action, fields, save, options) {
-  return openDialog(title, (close) => {
-    const fault = h("div", {});
-    const button = h("button", { class: "btn primary", type: "submit" }, action);
-    return h("form", { class: "stack", novalidate: true, onsubmit: async (event) => {
-      event.preventDefault();
-      button.disabled = true;
-      try {
-        close(await save());
-      } catch (error) {
-        fault.replaceChildren(faultNote(error));
-        button.disabled = false;
-      }
-    } }, fields, fault, h("div", { class: "actions end" },
-      h("button", { class: "btn", type: "button", onclick: () => close() }, t("Cancel")), button));
-  }, options);
 }
 
 function nameField(value) {
