@@ -156,8 +156,6 @@ class OwnerLogin:
 
     def _find_browser(self, signed: str, name: str) -> str | None:
         """Return the subject for counting a known browser's failures, or None if it is unknown."""
-        if not signed:
-            return None
         try:
             of_name, browser = self._browsers.loads(signed)
         except (BadSignature, ValueError):

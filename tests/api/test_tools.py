@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -250,6 +251,9 @@ def test_search_history_finds_chinese_and_words_in_long_messages(make_scripted: 
     api.chat('long "\\ words' + ' "\\\n' * 10_000, session_id="s")
     assert "alice: 明天去故宫博物院" in ask(api, "search_history", words="故宫")
     assert 'alice: long "\\ words' in ask(api, "search_history", words='LONG "\\')
+    api.chat(f"{'before ' * 200}NEEDLE{' after' * 200}", session_id="s")
+    excerpt = ask(api, "search_history", words=" needle ").partition("alice: ")[2]
+    assert re.fullmatch(r"…(?=.{400}…$).{100,}before NEEDLE after.{100,}…", excerpt)
     assert ask(api, "search_history", words="故" * 201).startswith("error: words must have at most")
 
 
