@@ -25,7 +25,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 
 from .addresses import resolve
 from .calls import Call, OutboundError
-from .threads import native_poll
+from .threads import let_others_run, native_poll
 
 #: Maximum size of a request whose headers and body are sent together.
 _FIRST_PACKET_BYTES = 65_536
@@ -54,6 +54,10 @@ _MAX_SILENT = 1000
 
 #: Maximum number of interim responses (``103 Early Hints``).
 _MAX_INTERIM = 20
+
+#: Maximum number of lines after a chunked body, and of bytes of each. Nothing uses them.
+_MAX_TRAILERS = 100
+_MAX_TRAILER_BYTES = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +94,22 @@ ROUTE: ContextVar[Route] = ContextVar("astrbot_api_route")
 
 
 class _Response(http.client.HTTPResponse):
-    """A response that skips interim responses, up to a limit."""
+    """A response that skips interim responses and trailers, up to a limit."""
 
     _interim = 0
+    _is_encoded = False
+
+    def begin(self) -> None:
+        """Read the status and headers."""
+        super().begin()
+        self._is_encoded = "Content-Encoding" in self.headers
+
+    def read1(self, n: int = -1) -> bytes:
+        """Read the next bytes of the body."""
+        # urllib3 reads on while the decoder returns nothing. A fast host would block the worker.
+        if self._is_encoded:
+            let_others_run()
+        return super().read1(n)
 
     def _read_status(self) -> tuple[str, int, str]:
         """Read the status. Return 102 and 103 as 100, which http.client skips (RFC 9110, 15.2)."""
@@ -103,6 +120,12 @@ class _Response(http.client.HTTPResponse):
             if self._interim > _MAX_INTERIM:
                 raise http.client.BadStatusLine("too many interim responses")
         return version, status, reason
+
+    def _read_and_discard_trailer(self) -> None:
+        for _ in range(_MAX_TRAILERS):
+            if self.fp.readline(_MAX_TRAILER_BYTES) in (b"\r\n", b"\n", b""):
+                return
+        raise http.client.HTTPException("the trailers are too long")
 
 
 class _Connection(HTTPConnection):

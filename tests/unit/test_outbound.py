@@ -357,6 +357,15 @@ def test_a_body_that_needs_no_wait_lets_others_run(
     assert len(runs) >= max(read_bytes / 70_000, 1000 / 40)
 
 
+def test_others_run_while_a_body_is_unpacked_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[None] = []
+    monkeypatch.setattr(connections, "let_others_run", lambda: runs.append(None))
+    body = gzip.compress(b"") * 10_000 + gzip.compress(b"ok")
+    with RawEndpoint(answer_with(body, b"Content-Encoding: gzip\r\n")) as endpoint:
+        assert read(Outbound(), endpoint.base_url) == b"ok"
+    assert len(runs) > 20  # a read has at most 8,192 of these 200,000 bytes
+
+
 def test_what_is_packed_is_unpacked_within_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = gzip.compress(b"x" * 50_000_000)
     headers = b"Content-Encoding: gzip\r\n"
@@ -475,6 +484,31 @@ def test_interim_answers_without_end_are_no_answer(interim: bytes) -> None:
     with RawEndpoint(answer) as endpoint, pytest.raises(OutboundError) as caught:
         read(Outbound(), endpoint.base_url)
     assert caught.value.reason == "broken"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("line", [b"X: y\r\n", b"X: " + b"y" * 100_000 + b"\r\n"])
+def test_trailers_without_end_end_the_read(line: bytes) -> None:
+    def answer(connection: Connection) -> None:
+        connection.read_request()
+        with suppress(OSError):
+            connection.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n")
+            while True:
+                connection.send(line)
+
+    with RawEndpoint(answer) as endpoint, pytest.raises(OutboundError) as caught:
+        read(Outbound(), endpoint.base_url)
+    assert caught.value.reason == "broken"
+
+
+def test_trailers_are_passed_over() -> None:
+    def answer(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n")
+        connection.send(b"Server-Timing: db;dur=5\r\n" * 20 + b"\r\n")
+
+    with RawEndpoint(answer) as endpoint:
+        assert read(Outbound(), endpoint.base_url) == b"ok"
 
 
 # -- connections -------------------------------------------------------------
