@@ -10,13 +10,15 @@ from __future__ import annotations
 import codecs
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 import orjson
 
 from ..errors import ProviderError
+from ..runtime.threads import let_others_run
 from . import failures
 from .shapes import load_bounded
 
@@ -40,6 +42,12 @@ _BOM = b"\xef\xbb\xbf"
 _BLANKS = b"\0 \t\r\n"
 
 _GZIP = b"\x1f\x8b"
+
+#: Maximum size of a decompressed piece, in bytes. Other greenlets run between two pieces.
+_PIECE_BYTES = 65_536
+
+#: Memory of one line of an event beside its bytes, approximately.
+_LINE_BYTES = 64
 
 
 class SSEParser:
@@ -121,7 +129,7 @@ class SSEParser:
                 self._end_event(found)  # the blank line between two events is missing
             self._add_data(value)
         elif line == b"data":
-            self._data.append(b"")
+            self._add_data(b"")
         elif not _FIELD.match(line):
             self._take_odd_line(line.lstrip(b" \t" + _BOM), found)
 
@@ -137,7 +145,7 @@ class SSEParser:
 
     def _add_data(self, line: bytes) -> None:
         self._data.append(line)
-        self._data_bytes += len(line) + 1
+        self._data_bytes += len(line) + _LINE_BYTES
         _check_size(self._data_bytes)
 
     def _end_event(self, found: list[bytes]) -> None:
@@ -166,13 +174,15 @@ class BodyParser:
         self._events = SSEParser()
         self._begun = False
         self._start = b""
-        self._unpack: Callable[[bytes], bytes] | None = None
+        self._unpack: Callable[[bytes], Iterable[bytes]] | None = None
         self._document: bytearray | None = None
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> Iterable[bytes]:
         """Parse the next bytes and return the completed payloads, without ``[DONE]``.
 
-        :raises ProviderError: when the body is a web page or too long.
+        Compressed bytes are parsed while the caller iterates.
+
+        :raises ProviderError: when the body is a web page or too long, also while iterating.
         """
         if self._unpack is None:
             self._start += data
@@ -180,7 +190,9 @@ class BodyParser:
                 return []
             self._unpack = _choose_unpacking(self._start)
             data, self._start = self._start, b""
-        data = self._unpack(data)
+        return chain.from_iterable(map(self._feed, self._unpack(data)))
+
+    def _feed(self, data: bytes) -> list[bytes]:
         if not self._begun:
             data = self._begin(data)
         if self._document is None:
@@ -251,29 +263,29 @@ class BodyParser:
 _HALF_MARKS = (b"", _GZIP[:1], codecs.BOM_UTF16_LE[:1], codecs.BOM_UTF16_BE[:1])
 
 
-def _choose_unpacking(start: bytes) -> Callable[[bytes], bytes]:
-    """Return a function that decodes gzip or UTF-16 without a header to UTF-8."""
+def _choose_unpacking(start: bytes) -> Callable[[bytes], Iterable[bytes]]:
+    """Return a function that decodes gzip or UTF-16 without a header to pieces of UTF-8."""
     if start.startswith(_GZIP):
         unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS)
         return lambda data: _inflate(unpacking, data)
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         decoder = codecs.getincrementaldecoder("utf-16")("replace")
-        return lambda data: decoder.decode(data).encode()
-    return lambda data: data
+        return lambda data: (decoder.decode(data).encode(),)
+    return lambda data: (data,)
 
 
-def _inflate(unpacking: Any, data: bytes) -> bytes:
-    """Decompress gzip data.
+def _inflate(unpacking: Any, data: bytes) -> Iterator[bytes]:
+    """Yield decompressed gzip data in pieces.
 
-    :raises ProviderError: when the data is damaged or too large.
+    :raises ProviderError: when the data is damaged.
     """
-    try:
-        found: bytes = unpacking.decompress(data, MAX_EVENT_BYTES)
-    except zlib.error as error:
-        raise ProviderError(failures.BROKE_OFF, retryable=True) from error
-    if unpacking.unconsumed_tail:
-        raise ProviderError("The model's endpoint sent an overlong event.")
-    return found
+    while data:
+        try:
+            yield unpacking.decompress(data, _PIECE_BYTES)
+        except zlib.error as error:
+            raise ProviderError(failures.BROKE_OFF, retryable=True) from error
+        data = unpacking.unconsumed_tail
+        let_others_run()
 
 
 class NotAnAnswer(ProviderError):

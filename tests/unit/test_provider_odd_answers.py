@@ -174,8 +174,16 @@ def test_a_body_is_read_by_its_bytes(body: bytes, size: int) -> None:
 
 def test_a_packed_body_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("astrbot_api.providers.sse.MAX_EVENT_BYTES", 10_000)
-    with RawEndpoint(sending(gzip.compress(b" " * 10_000_000))) as endpoint:
+    with RawEndpoint(sending(gzip.compress(b"x" * 10_000_000))) as endpoint:
         assert "overlong" in failure_of(provider_of(endpoint, max_retries=0)).message
+
+
+def test_others_run_while_a_body_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[None] = []
+    monkeypatch.setattr("astrbot_api.providers.sse.let_others_run", lambda: runs.append(None))
+    body = gzip.compress(b":\n" * 4_000_000 + BODY)
+    assert text_of(deltas(sending(body))) == "Hello"
+    assert len(runs) > 100
 
 
 @pytest.mark.timeout(120)

@@ -81,8 +81,9 @@ def test_nothing_is_left_of_a_stream_that_ended_cleanly() -> None:
         [b"data: " + b"x" * 60, b"x" * 60],
         [b"data: " + b"x" * 60, b"x" * 60 + b"\n\n"],
         [b"data: " + b"x" * 30 + b"\n"] * 5,
+        [b"data\n"] * 5,
     ],
-    ids=["line without end", "line", "many lines of one event"],
+    ids=["line without end", "line", "many lines of one event", "many empty lines"],
 )
 def test_overlong_event_is_an_error_and_not_memory(
     pieces: list[bytes], monkeypatch: pytest.MonkeyPatch
