@@ -452,6 +452,36 @@ def test_an_answer_continues_after_a_proxy_has_lost_the_server(
     assert page.locator("#thread .note.bad").count() == 0
 
 
+#: Makes the first resume of a page return a stream without any byte, like a broken connection.
+SILENT = """
+const send = window.fetch;
+let silent = false;
+window.fetch = (url, ...more) => {
+  if (silent || !String(url).includes("/stream?")) return send(url, ...more);
+  silent = document.title = "silent";
+  return Promise.resolve(new Response(new ReadableStream({ pull: () => new Promise(() => {}) })));
+};
+"""
+
+
+@in_english
+def test_an_answer_continues_after_its_connection_went_silent(owner: Owner, server: Server) -> None:
+    page = owner.page
+    made, _ = create_key(server, "chat", "file")
+    page.add_init_script(SILENT)
+    page.clock.install()
+    owner.log_in()
+    owner.go("console")
+    page.select_option("#key", made["key_id"])
+    page.select_option("#config", "careful")
+    owner.say('TOOL=calculate TOOLARGS={"expression":"2+2"}')
+    owner.button("Approve").click()
+    page.wait_for_function("() => document.title === 'silent'")
+    page.clock.fast_forward(100_000)
+    page.locator("#thread .msg .bubble", has_text="tool said: 4").wait_for()
+    owner.wait_answered()
+
+
 @in_english
 def test_older_messages_that_cannot_be_loaded_are_reported(owner: Owner, server: Server) -> None:
     made, _ = create_key(server, "chat")

@@ -1,11 +1,16 @@
 // Server-sent events over fetch, because EventSource can neither POST nor send a key.
 
+/** Time without a byte after which a connection is lost. The server sends heartbeats. */
+const SILENCE_MS = 90_000;
+
 /** Yield {id, event} for each event of a response. Comments are skipped. */
 export async function* readEvents(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let buffer = "";
   for (;;) {
+    const timer = setTimeout(() => reader.cancel().catch(() => {}), SILENCE_MS); // ends the reading
     const { value, done } = await reader.read();
+    clearTimeout(timer);
     if (done) return;
     buffer += value;
     let end;
