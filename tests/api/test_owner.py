@@ -390,6 +390,31 @@ def test_a_created_key_works_until_it_is_revoked(
     assert actions(owned)[:2] == ["key_revoked", "key_created"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/auth/login", {"username": 1, "password": PASSWORD}),
+        ("/api/auth/login", {"username": "astrbot", "password": None}),
+        ("/api/apikey/revoke", {"key_id": ["a"]}),
+        ("/api/apikey/delete", {}),
+        ("/api/apikey/rotate", {"key_id": "a", "grace_s": 2592001}),
+        ("/api/apikey/create", {"expires_in_days": 36501}),
+        ("/api/chat/stop", {"session_id": 1}),
+        ("/api/chat/stop", {"session_id": " "}),
+        ("/admin/data/bots/test", {"umo": 1, "message": "a"}),
+        ("/admin/data/bots/test", {"umo": " ", "message": "a"}),
+        ("/admin/data/approvals", {"id": "a", "decision": "maybe"}),
+    ],
+)
+def test_bodies_with_wrong_values_are_refused(
+    owned: Api, token: str, path: str, body: dict[str, Any]
+) -> None:
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = owned.app.test_client().post(path, headers=headers, json=body)
+    assert answer.status_code == 400
+    assert answer.json["code"] in ("invalid_request", "missing_field")
+
+
 def test_an_update_changes_only_the_named_fields(
     owned: Api, post: Callable[..., TestResponse]
 ) -> None:
@@ -401,6 +426,12 @@ def test_an_update_changes_only_the_named_fields(
     assert owned.client.get("/api/v1/configs", headers=headers).status_code == 403
     endless = post("update", key_id=made["key_id"], name="b", expires_in_days=None).json["data"]
     assert (endless["name"], endless["expires_at"]) == ("b", None)
+    longer = post("update", key_id=made["key_id"], expires_in_days=30).json["data"]
+    assert longer["expires_at"] > made["expires_at"]
+    limited = post("update", key_id=made["key_id"], rules={"streams": 5}).json["data"]
+    assert limited["rules"] == {"streams": 5}
+    assert limited["expires_at"] == longer["expires_at"]
+    assert "rules" not in post("update", key_id=made["key_id"], rules=None).json["data"]
     assert post("update", key_id=made["key_id"]).status_code == 400
     assert post("update", key_id="none", name="x").json["message"] == "API key not found"
 

@@ -54,6 +54,18 @@ def test_pages_redirect_to_the_login(owned: Api, page: str) -> None:
         assert (answer.status_code, answer.headers["Location"]) == (302, f"../{login}")
 
 
+def test_the_chosen_language_is_kept(owned: Api) -> None:
+    client = owned.app.test_client()
+    for query, language in (("", "en"), ("?lang=zh", "zh-CN"), ("", "zh-CN"), ("?lang=en", "en")):
+        answer = client.get(f"/admin/login{query}")
+        assert answer.headers["Content-Language"] == language
+        assert ("Set-Cookie" in answer.headers) == bool(query)
+        assert "HttpOnly" in answer.headers.get("Set-Cookie", "HttpOnly")
+        other = "zh" if language == "en" else "en"
+        assert f'href="?lang={other}' in answer.text
+    assert "Set-Cookie" not in client.get("/admin/login?lang=fr").headers
+
+
 @pytest.mark.parametrize("page", [*PAGES, "login"])
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_pages_allow_no_inline_script_or_style(
@@ -215,6 +227,12 @@ def test_sessions_are_found_read_exported_and_deleted(owned: Api, client: FlaskC
     ).get_data(as_text=True)
     assert "**anna**" in markdown
     assert "first words" in markdown
+    assert markdown.startswith("# ")
+    for wrong in ({**query, "format": "xml"}, {**query, "session_id": "none"}):
+        assert client.get("/admin/data/sessions/export", query_string=wrong).status_code in (
+            400,
+            404,
+        )
     gone = client.delete("/admin/data/sessions", query_string=query, headers=csrf(owned, client))
     assert gone.status_code == 200
     assert find("") == ["two"]
