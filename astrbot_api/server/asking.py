@@ -164,23 +164,33 @@ def ask_redis(url: str, prefix: str) -> Finding:
         client = open_redis(url)
     except SettingsError as error:
         return Finding("redis", "fail", str(error), "correct ASTRBOT_REDIS_URL")
-    from redis.exceptions import NoPermissionError
+    from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
+    checked = f"{prefix}:signals:checked"
     with client:
         try:
-            client.exists(f"{prefix}:ended")
-            client.publish(f"{prefix}:signals:checked", "")
+            client.eval("return redis.call('EXISTS', KEYS[1])", 1, f"{prefix}:ended")
+            client.publish(checked, "")
+            try:
+                found = _judge_redis(client.info())
+            except NoPermissionError:
+                text = "it answers; role and memory not checked: its user may not use INFO"
+                found = Finding("redis", "ok", text)
+            if found.state == "ok":
+                # Only a write shows a failed snapshot (MISCONF) or missing replicas (NOREPLICAS).
+                client.set(checked, 1, ex=60)
+            return found
         except NoPermissionError as error:
+            fault: Exception = error
             remedy = f"allow the user ~{prefix}:* &{prefix}:* +@all -@dangerous (ACL SETUSER)"
-            return Finding("redis", "fail", str(error), remedy)
+        except AuthenticationError as error:
+            fault, remedy = error, "correct the user and the password in ASTRBOT_REDIS_URL"
+        except ResponseError as error:
+            fault, remedy = error, "correct Redis' configuration, or ASTRBOT_REDIS_URL"
         except Exception as error:
-            words = " ".join(str(error).split()) or type(error).__name__
-            return Finding("redis", "fail", words, "start Redis, or correct ASTRBOT_REDIS_URL")
-        try:
-            return _judge_redis(client.info())
-        except NoPermissionError:
-            text = "it answers; role and memory not checked: its user may not use INFO"
-            return Finding("redis", "ok", text)
+            fault, remedy = error, "start Redis, or correct ASTRBOT_REDIS_URL"
+    words = " ".join(str(fault).split()) or type(fault).__name__
+    return Finding("redis", "fail", words, remedy)
 
 
 def _judge_redis(info: Mapping[str, Any]) -> Finding:

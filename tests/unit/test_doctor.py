@@ -216,6 +216,10 @@ def test_a_database_that_is_not_there_is_reported_and_not_made(tmp_path: Path) -
             ["CONFIG SET maxmemory 1"], ["CONFIG SET maxmemory 0"],
             "warn", "its memory is ", "raise maxmemory, or lower ASTRBOT_RUN_LOG_KEEP_S",
         ),
+        (
+            ["CONFIG SET min-replicas-to-write 1"], ["CONFIG SET min-replicas-to-write 0"],
+            "fail", "NOREPLICAS ", "correct Redis' configuration, or ASTRBOT_REDIS_URL",
+        ),
     ],
 )  # fmt: skip
 def test_a_redis_that_cannot_keep_the_events_is_reported(
@@ -250,6 +254,9 @@ def test_a_redis_that_cannot_keep_the_events_is_reported(
         # The texts of Redis 7 and 8 differ in their first words.
         ("~other:* &* +@all", "fail", "o permissions", "allow the user ~astrbot:*"),
         ("~* resetchannels +@all", "fail", "o permissions", "allow the user ~astrbot:*"),
+        ("~* &* +@all -@scripting", "fail", "o permissions", "allow the user ~astrbot:*"),
+        ("~* &* +@all -@write", "fail", "o permissions", "allow the user ~astrbot:*"),
+        ("resetpass >other", "fail", "invalid username", "correct the user and the password"),
     ],
 )
 def test_a_redis_user_needs_only_the_servers_prefix(
