@@ -155,10 +155,14 @@ def _add_aliases(app: Flask, base: str, at_root: bool) -> None:
             continue
         rest = rule.rule.removeprefix(base + OPENAI_RULE)
         methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        view = app.view_functions[rule.endpoint]
         for alias in aliases:
-            app.add_url_rule(
-                alias + rest, rule.endpoint, app.view_functions[rule.endpoint], methods=methods
-            )
+            app.add_url_rule(alias + rest, rule.endpoint, view, methods=methods)
+        if rest == "chat/completions":
+            # Clients of Azure name the model in the path. Its own endpoint, because flask-smorest
+            # documents the rule of an endpoint that has the most parameters.
+            path = f"{base}{OPENAI_RULE}deployments/<deployment>/{rest}"
+            app.add_url_rule(path, f"{rule.endpoint}_of_azure", view, methods=methods)
 
 
 def _finish_document(document: dict[str, Any], settings: Settings) -> dict[str, Any]:

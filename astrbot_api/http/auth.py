@@ -68,7 +68,8 @@ def check_request(now: Request, state: AppState, scope: str | None) -> None:
         owner = find_header_login(now)
         if owner is None:
             # Not for a key: a revoked one must not be replaced by the cookie beside it.
-            is_header = read_bearer(now) == secret and QUERY_TOKEN_KEY not in now.environ
+            carriers = (read_bearer(now), _read_azure_key(now))
+            is_header = secret in carriers and QUERY_TOKEN_KEY not in now.environ
             is_token = is_header and not is_key(secret)
             if is_token and _admit_host_user(now, state, scope, by_token=True):
                 return
@@ -270,7 +271,7 @@ def read_secret(request: Request) -> str:
     """Return the key of a request, or "". The first non-empty carrier wins.
 
     The order is: query ``api_key``, query ``key``, ``X-API-Key``,
-    ``Authorization: Bearer``, ``Authorization: ApiKey``.
+    ``Authorization: Bearer``, ``Authorization: ApiKey``, ``api-key`` (clients of Azure).
     """
     if request.query_string:
         for name in ("api_key", "key"):
@@ -280,7 +281,11 @@ def read_secret(request: Request) -> str:
     value = request.environ.get("HTTP_X_API_KEY", "").strip()
     if value:
         return str(value)
-    return _read_authorization(request, "bearer", "apikey")
+    return _read_authorization(request, "bearer", "apikey") or _read_azure_key(request)
+
+
+def _read_azure_key(request: Request) -> str:
+    return str(request.environ.get("HTTP_API_KEY", "").strip())
 
 
 def read_bearer(request: Request) -> str:

@@ -43,11 +43,15 @@ def test_every_carrier_of_a_key_is_accepted(api: Api) -> None:
     assert _status(api, {"X-API-Key": api.key}) == 200
     for scheme in ("Bearer", "bearer", "BEARER", "ApiKey", "apikey"):
         assert _status(api, {"Authorization": f"{scheme} {api.key}"}) == 200
+    # Clients of Azure send it, also where a proxy asks for a password.
+    assert _status(api, {"api-key": api.key, "Authorization": "Basic YTpi"}) == 200
+    assert _status(api, {"api-key": "abk_wrong"}) == 401
 
 
 def test_an_invalid_key_is_not_replaced_by_a_later_carrier(api: Api) -> None:
     assert _status(api, {"X-API-Key": api.key}, "?api_key=abk_wrong") == 401
     assert _status(api, {"X-API-Key": "abk_wrong", "Authorization": f"Bearer {api.key}"}) == 401
+    assert _status(api, {"Authorization": "Bearer abk_wrong", "api-key": api.key}) == 401
 
 
 def test_the_secret_is_stored_nowhere(api: Api) -> None:

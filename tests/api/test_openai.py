@@ -479,6 +479,29 @@ def test_unreadable_events_are_a_status_before_the_first_output_and_an_error_aft
     wait_for(lambda: nothing_is_left(api))
 
 
+def test_clients_of_azure_name_a_config_as_their_deployment(api: Api) -> None:
+    with openai.AzureOpenAI(
+        azure_endpoint="http://localhost/api/v1", api_key=api.key, api_version="2025-04-01-preview",
+        http_client=httpx2.Client(transport=httpx2.WSGITransport(app=api.app)), max_retries=0,
+    ) as client:  # fmt: skip
+        assert ask(client, "Hello").choices[0].message.content == "Hello from mock."
+        chunks = list(ask(client, "ECHO a", stream=True))
+        assert "".join(one.choices[0].delta.content or "" for one in chunks) == "echo: ECHO a"
+        response = client.responses.create(model="default", input="ECHO b")
+        assert response.output_text == "echo: ECHO b"
+        assert [one.id for one in client.models.list()] == ["default"]
+        with pytest.raises(openai.NotFoundError, match="model"):
+            client.chat.completions.create(model="no", messages=[{"role": "user", "content": "x"}])
+
+
+@pytest.mark.parametrize("model", [{}, {"model": None}, {"model": "gpt-4o"}])
+def test_a_deployment_in_the_path_is_the_model(api: Api, model: dict[str, Any]) -> None:
+    path = "/api/v1/openai/deployments/default/chat/completions?api-version=2024-10-21"
+    answer = api.post(path, json={**model, "messages": [{"role": "user", "content": "Hello"}]})
+    assert (answer.status_code, answer.get_json()["model"]) == (200, "default")
+    assert api.post(path, json=[]).get_json()["error"]["type"] == "invalid_request_error"
+
+
 def test_configs_are_models(api: Api, client: openai.OpenAI) -> None:
     assert [one.id for one in client.models.list()] == ["default"]
     assert client.models.retrieve("default").owned_by == "astrbot-api"

@@ -289,6 +289,9 @@ def test_a_token_of_the_host_in_the_authorization_header_is_its_own(make: Make) 
     assert ask("Bearer ann.jwt", Origin="https://evil.example") == (401, "invalid_api_key")
     assert ask("Bearer ann.jwt", Origin=page) == (200, "ok")
     assert ask("Basic ann.jwt", Origin=page) == (401, "missing_api_key")
+    # An application may use this header, which is also that of Azure's clients.
+    assert ask("Basic ann.jwt", **{"api-key": "its.token"}) == (200, "ok")
+    assert ask("Basic ann.jwt", **{"api-key": "abk_wrong"}) == (401, "invalid_api_key")
 
 
 def test_a_token_in_the_url_of_a_websocket_admits_no_user_of_the_host(make: Make) -> None:

@@ -103,7 +103,7 @@ def get_model(model: str) -> Response:
     "server_busy", "shutting_down", "provider_error", "provider_rate_limited",
     "provider_refused", "context_length_exceeded", "run_interrupted", "turn_timeout",
 )  # fmt: skip
-def create_completion(body: dict[str, Any]) -> Response:
+def create_completion(body: dict[str, Any], **_path: str) -> Response:
     """Create a chat completion with OpenAI's API.
 
     The config's tools run on the server, and their calls are not shown. A call of one of the

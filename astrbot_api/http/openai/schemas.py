@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import marshmallow as ma
+from flask import request
 
 from ..fields import (
     any_value,
@@ -161,6 +162,12 @@ class ModelCallSchema(RequestSchema):
 
 
 class CompletionRequestSchema(ModelCallSchema):
+    @ma.pre_load
+    def read_deployment(self, data: Any, **_: Any) -> Any:
+        """Take the model from the path of Azure's clients, who may send another one or null."""
+        named = (request.view_args or {}).get("deployment")
+        return {**data, "model": named} if named and isinstance(data, dict) else data
+
     messages = required_value(
         "The conversation. The messages before the last one are the context of the turn. "
         "`system` and `developer` messages come after the config's own prompt.",
