@@ -997,6 +997,16 @@ def test_comments_formulas_and_charts_of_opendocument_are_read(is_flat: bool) ->
     assert text == "Price [Ann: Too expensive] [formula: E = m c^2]\n\n[chart]\n| May |\n| --- |"
 
 
+def test_a_formula_on_a_slide_of_opendocument_is_read() -> None:
+    slide = (
+        '<office:document xmlns:office="x:office" xmlns:draw="x:draw"><office:body>'
+        '<office:presentation><draw:page draw:name="One"><draw:frame><draw:object><math><mi>E</mi>'
+        "</math></draw:object></draw:frame></draw:page></office:presentation></office:body>"
+        "</office:document>"
+    )
+    assert read(slide.encode(), "a.fodp", "text/plain") == "## One\n\n[formula: E]"
+
+
 def test_a_mail_over_the_limit_says_that_its_end_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -1451,6 +1461,13 @@ def test_the_contacts_of_a_phone_are_read_without_pictures() -> None:
     ]  # fmt: skip
 
 
+def test_a_folded_line_of_a_calendar_is_whole() -> None:
+    said = "会议室预定与季度总结".encode()
+    folded = b"SUMMARY:" + said[:20] + b"\r\n " + said[20:] + b"\r\nEND:VEVENT\r\n"
+    assert "SUMMARY:会议室预定与季度总结\r\nEND:VEVENT" in read(folded, "a.ics", "text/calendar")
+    assert "NOTE:green tea" in read(b"NOTE:gre\r\n en tea\r\n", "a.vcf", "text/x-vcard")
+
+
 def test_a_compressed_text_or_document_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(gzip.compress("Öl, 5\n".encode()), "sales.csv.gz") == "Öl, 5\n"
     assert "marmalade" in read(gzip.compress(samples.make_docx()), "a.docx.gz")
@@ -1576,7 +1593,7 @@ def test_base64_within_a_text_is_left_out() -> None:
     folded = "\n ".join(data[at : at + 74] for at in range(0, len(data), 74))
     text = f"ATTACH:{folded}\nEND\n{{'image': '{data}'}}\n{'ACGT' * 500}\n"
     shown = "AAECAwQFBgcICQoLDA0O… ({} characters of base64)"
-    assert read(text.encode(), "a.ics") == (
+    assert read(text.encode(), "a.txt") == (
         f"ATTACH:{shown.format(len(folded))}\nEND\n{{'image': '{shown.format(len(data))}'}}\n"
         f"{'ACGT' * 500}\n"
     )
@@ -1682,9 +1699,27 @@ def test_a_document_of_apple_is_named(name: str) -> None:
         read(samples.make_archive({name: b"\0"}), "a.pages")
 
 
-def test_what_to_ask_for_is_said() -> None:
-    meta, _ = extract_text(io.BytesIO(b"7z\xbc\xaf\x27\x1c"), "application/x-7z-compressed", "a.7z")
-    assert "ask for a common one" in meta["notes"][0]
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"7z\xbc\xaf\x27\x1c", "It is a 7z archive; ask for the files in it."),
+        (b"Rar!\x1a\7\1\0", "It is a RAR archive; ask for the files in it."),
+        (b"\x28\xb5\x2f\xfd\4", "It is compressed with Zstandard; ask for it uncompressed."),
+        (b"PAR1\x15\4", "It is a Parquet table; ask for it as CSV."),
+        (b"SQLite format 3\0", "It is an SQLite database; ask for its tables as CSV."),
+        (b"\0\1\0\0Standard ACE DB\0", "It is an Access database; ask for its tables as CSV."),
+        (
+            b"A_book".ljust(60, b"\0") + b"BOOKMOBI",
+            "It is a Kindle book; ask for it as EPUB or PDF.",
+        ),
+        (b"AT&TFORM\0\0", "It is a DjVu document; ask for it as PDF."),
+        (b"\x89HDF\r\n\x1a\n", "ask for a common one, such as PDF, docx, CSV, ZIP, PNG or MP3."),
+    ],
+)
+def test_what_to_ask_for_is_said(data: bytes, words: str) -> None:
+    meta, text = extract_text(io.BytesIO(data), detect_kind(data, "a").mime, "a")
+    assert text == b""
+    assert meta["notes"][0].endswith(words)
 
 
 def test_a_package_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ from .texts import (
     leave_out_controls,
     read_ends,
 )  # fmt: skip
-from .vcards import read_vcards
+from .vcards import read_vcards, unfold
 from .word import iter_blocks, read_docx
 from .workbooks import read_workbook, read_xml_workbook
 from .xls import read_xls
@@ -91,6 +91,20 @@ _PACKED: tuple[tuple[re.Pattern[bytes], Callable[[Any], Any]], ...] = (
     (re.compile(rb"\x1f\x8b"), gzip.open), (re.compile(rb"\xfd7zXZ\0"), lzma.open),
     (re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), bz2.open),
 )  # fmt: skip
+
+_ASK = "Its format is not supported; ask for a common one, such as PDF, docx, CSV, ZIP, PNG or MP3."
+#: Mark at the beginning of a file that is not read, and what to ask for.
+_MARKED_BYTES = 68
+_NOT_READ = (
+    (b"7z\xbc\xaf", "It is a 7z archive; ask for the files in it."),
+    (b"Rar!", "It is a RAR archive; ask for the files in it."),
+    (b"\x28\xb5\x2f\xfd", "It is compressed with Zstandard; ask for it uncompressed."),
+    (b"PAR1", "It is a Parquet table; ask for it as CSV."),
+    (b"SQLite format 3", "It is an SQLite database; ask for its tables as CSV."),
+    (b"\0\1\0\0Standard ", "It is an Access database; ask for its tables as CSV."),
+    (b"BOOKMOBI", "It is a Kindle book; ask for it as EPUB or PDF."),
+    (b"AT&TFORM", "It is a DjVu document; ask for it as PDF."),
+)
 
 _PASSWORD = "it is protected by a password; ask for it without one"
 
@@ -200,10 +214,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     is_known = suffix in _TEXT_SUFFIXES
     is_mail = mime == "message/rfc822" or suffix in _MAIL_SUFFIXES
     if not (is_known or is_mail or is_text_type(mime)):
-        notes.append(
-            "Its format is not supported; "
-            "ask for a common one, such as PDF, docx, CSV, ZIP, PNG or MP3."
-        )
+        notes.append(next((what for mark, what in _NOT_READ if mark in head[:_MARKED_BYTES]), _ASK))
         return ""
     is_notebook = suffix == ".ipynb"
     is_mail = is_mail or (not is_known and bool(_MAIL_START.match(head)))
@@ -217,7 +228,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         if is_cut:
             notes.append(f"Only its first {_MAX_WHOLE_BYTES // 2**20} MiB were read.")
         return read_mbox(data, notes) if data.startswith(b"From ") else read_mail(data)
-    text, assumed = decode(data)
+    text, assumed = decode(unfold(data) if suffix in (".ics", ".vcf") else data)
     if assumed:
         notes.append(f"Its encoding is not marked; it was {assumed}.")
     if is_page:

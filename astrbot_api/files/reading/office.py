@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree as ET
 
 from ...errors import Unreadable
+from ...runtime.decoding import decode
 
 #: Maximum size of one uncompressed part, in bytes.
 _MAX_PART_BYTES = 64 * 2**20
@@ -98,8 +99,6 @@ class Package:
 
     def describe(self) -> str:
         """Return a list of the files, one per line."""
-        from ...runtime.decoding import decode
-
         files = []
         for one in self._zip.infolist():
             name = one.filename
@@ -228,7 +227,6 @@ def to_markdown_table(rows: list[list[str]]) -> str:
 
 def read_epub(package: Package) -> str:
     """Return the chapters of an e-book, in reading order."""
-    from ...runtime.decoding import decode
     from .pages import html_to_markdown
 
     root = next(iter_local(package.parse("META-INF/container.xml"), "rootfile"), None)

@@ -129,7 +129,7 @@ def _iter_opendocument(element: ET.Element, lists: ListNumbers, depth: int) -> I
             level = read_attribute(one, "outline-level")
             mark = "#" * min(int(level) if level.isdecimal() else 1, 6)
             yield f"{mark} {lists.count_heading(one)}{_odf_text(one)}"
-        elif local == "p":
+        elif local in ("p", "object"):  # of which a formula has become text
             yield _odf_text(one)
         elif local == "list":
             yield "\n".join(_iter_list(one, lists, lists.begin(one), 0))

@@ -10,8 +10,15 @@ from ...runtime.decoding import decode
 
 #: Properties with a picture, a sound or a key, perhaps after a group.
 _BINARY = re.compile(r"(item\d{1,4}\.)?(PHOTO|LOGO|SOUND|KEY)\b", re.IGNORECASE)
+#: The end of a line that continues in the next one, perhaps within a character of several bytes.
+_FOLD = re.compile(rb"(?<![=\r])\r?\n[ \t]")
 _QUOTED = ";ENCODING=QUOTED-PRINTABLE"
 _CHARSET = re.compile(r";CHARSET=([\w-]{1,40})", re.IGNORECASE)
+
+
+def unfold(data: bytes) -> bytes:
+    """Return contacts or a calendar with each property on one line."""
+    return _FOLD.sub(b"", data)
 
 
 def read_vcards(text: str) -> str:
@@ -25,8 +32,6 @@ def _iter_lines(lines: list[str]) -> Iterator[str]:
         name, colon, value = lines[at].partition(":")
         at += 1
         if _BINARY.match(name):
-            while at < len(lines) and lines[at].startswith((" ", "\t")):
-                at += 1
             yield f"{name}{colon}…"
         elif _QUOTED in name.upper():
             values = [value]
