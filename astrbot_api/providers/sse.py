@@ -12,6 +12,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from io import BytesIO
 from itertools import chain
 from typing import Any
 
@@ -45,6 +46,9 @@ _GZIP = b"\x1f\x8b"
 
 #: Maximum size of a decompressed piece, in bytes. Other greenlets run between two pieces.
 _PIECE_BYTES = 65_536
+
+#: Lines of a document after which other greenlets run.
+_LINES_PER_TURN = 10_000
 
 #: Memory of one line of an event beside its bytes, approximately.
 _LINE_BYTES = 64
@@ -202,7 +206,7 @@ class BodyParser:
             raise ProviderError("The model's endpoint sent an overlong answer.")
         return []
 
-    def finish(self) -> list[bytes]:
+    def finish(self) -> Iterable[bytes]:
         """End the input and return the remaining payloads."""
         if self._document is None:
             return self._choose(self._events.finish())
@@ -213,9 +217,8 @@ class BodyParser:
         first, more, _ = document.partition(b"\n")
         with suppress(orjson.JSONDecodeError):
             load_bounded(first)
-            lines = document.splitlines() if more else []
-            if lines and all(one[:1] in b"{" for one in lines):
-                return self._choose(lines)
+            if more and all(line[:1] in b"{\r\n" for line in _iter_lines(document)):
+                return (line for line in _iter_lines(document) if line[:1] == b"{")
         return [document]
 
     @property
@@ -257,6 +260,14 @@ class BodyParser:
             if payload:
                 found.append(payload)
         return found
+
+
+def _iter_lines(document: bytes) -> Iterator[bytes]:
+    """Yield lines one by one, because a document may have millions. Let other greenlets run."""
+    for count, line in enumerate(BytesIO(document), 1):
+        if count % _LINES_PER_TURN == 0:
+            let_others_run()
+        yield line
 
 
 #: Incomplete gzip headers and byte order marks.

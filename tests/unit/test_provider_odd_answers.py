@@ -216,6 +216,14 @@ def test_many_short_payloads_of_one_read_let_others_run(monkeypatch: pytest.Monk
     assert len(runs) >= 5
 
 
+def test_others_run_while_json_lines_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[None] = []
+    monkeypatch.setattr("astrbot_api.providers.sse.let_others_run", lambda: runs.append(None))
+    line = orjson.dumps({"choices": [{"delta": {"content": "word "}}]})
+    assert text_of(deltas(sending(line + b"\r\n\n{}" * 15_000 + b"\n" + line))) == "word word "
+    assert len(runs) == 6  # 30,000 lines are read twice
+
+
 def test_one_line_is_logged_for_all_unexpected_data_of_an_answer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
