@@ -64,14 +64,17 @@ class ExchangedFiles:
         file: UpstreamAttachment,
         receive: Callable[[Readable, str], object],
         cancel: Cancellation,
-    ) -> None:
+    ) -> bool:
         """Store a file of an answer. After a failure, only this file is missing.
 
         :param receive: Stores the bytes under the given name.
+        :returns: Whether the file is stored.
         """
         try:
             with Call(cancel) as call, closing(client.open_file(file.id, call)) as answer:
                 receive(answer, file.name)
+                return True
         except (AstrBotError, OSError) as error:
             cancel.raise_if_cancelled()
             log.warning("a file of AstrBot's answer could not be fetched: %s", error)
+            return False

@@ -30,6 +30,13 @@ class UpstreamAttachment:
 
 AnswerPart = AgentEvent | UpstreamAttachment
 
+#: Maximum number of calls, results and files of an answer, and of characters that AstrBot streams.
+#: The limits of replies apply to their shown text only.
+_MAX_PARTS = 2000
+_MAX_CHARS = 64 * 1024 * 1024
+
+_TOO_LONG = "The answer was cut off: AstrBot sends calls, files or text without end."
+
 
 class AnswerReader:
     """Converts the events of one answer, which may consist of several messages.
@@ -48,6 +55,7 @@ class AnswerReader:
         self._text = AnswerText()
         # Built in pieces, because adding strings would take quadratic time.
         self._reasoning = StringIO()
+        self._chars = 0  # of all pieces in streams
         self._messages = 0  # messages that were read to their end
         self._after_saved = False  # whether the last event was "message_saved"
         self._used = Usage()  # by all model calls of the turn, as AstrBot counts
@@ -145,6 +153,9 @@ class AnswerReader:
             raise ProviderError(NO_ANSWER)
 
     def _read_plain(self, chain_type: Any, data: str) -> Iterator[AnswerPart]:
+        self._chars += len(data)
+        if self._chars > _MAX_CHARS:
+            raise ProviderError(_TOO_LONG)
         if chain_type == "reasoning":
             self._reasoning.write(data)
             yield ReasoningDelta(data)
@@ -160,24 +171,27 @@ class AnswerReader:
         self._text.end_message()
 
     def _read_call(self, call: Mapping[str, Any]) -> Iterator[AnswerPart]:
-        key = f"call {call.get('id')}"
-        if call.get("name") and key not in self._known:
-            self._known.add(key)
+        if call.get("name") and self._is_new(f"call {call.get('id')}"):
             yield ToolStarted(
                 str(call.get("id")), str(call["name"]), call.get("args"), _read_time(call)
             )
 
     def _read_result(self, result: Mapping[str, Any]) -> Iterator[AnswerPart]:
-        key = f"result {result.get('id')}"
-        if "result" in result and key not in self._known:
-            self._known.add(key)
+        if "result" in result and self._is_new(f"result {result.get('id')}"):
             yield ToolFinished(str(result.get("id")), str(result["result"]), _read_time(result))
 
     def _read_file(self, attachment_id: str, name: str) -> Iterator[AnswerPart]:
-        key = f"file {attachment_id}"
-        if attachment_id and key not in self._known:
-            self._known.add(key)
+        if attachment_id and self._is_new(f"file {attachment_id}"):
             yield UpstreamAttachment(attachment_id, name or attachment_id)
+
+    def _is_new(self, part: str) -> bool:
+        """Return whether a part of the answer was not shown before."""
+        if part in self._known:
+            return False
+        self._known.add(part)
+        if len(self._known) > _MAX_PARTS:
+            raise ProviderError(_TOO_LONG)
+        return True
 
     def _read_usage(self, stats: Mapping[str, Any]) -> Iterator[AnswerPart]:
         """Yield the tokens since the last report. AstrBot reports the sum after each model call."""

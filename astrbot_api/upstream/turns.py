@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 #: Maximum number of cached clients.
 _MAX_CLIENTS = 100
 
+#: Failed downloads after which an answer's other files are left out. Each may take the bytes of the
+#: largest upload.
+_MAX_FAILED_FILES = 10
+
 #: Lifetime of a cached list of configs, in seconds.
 _LIST_KEPT_S = 30.0
 
@@ -81,12 +85,15 @@ class Upstreams:
                 yield QueuePosition(position)
             client = self.get_client(upstream)
             exchange = Exchange(turn, client)
+            failed = 0
             try:
                 for part in exchange.iter_parts(self._make_body(turn, client)):
-                    if isinstance(part, UpstreamAttachment):
-                        self._files.fetch(client, part, turn.receive_file, turn.cancel)
-                    else:
+                    if not isinstance(part, UpstreamAttachment):
                         yield part
+                    elif failed < _MAX_FAILED_FILES:
+                        failed += not self._files.fetch(
+                            client, part, turn.receive_file, turn.cancel
+                        )
             except RunCancelled as cancelled:
                 if cancelled.reason == "stopped":
                     exchange.stop_in_background()

@@ -187,6 +187,15 @@ def test_the_upload_limit_applies_to_files_of_the_answer(
     assert kinds_of(events)[-2:] == ["message_saved", "end"]
 
 
+def test_files_that_cannot_be_fetched_are_not_requested_without_end(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api], caplog: pytest.LogCaptureFixture
+) -> None:
+    files = [{"type": "attachment_saved", "data": {"id": str(number)}} for number in range(30)]
+    replay(newer, *files, said("Done"))
+    assert text_of(make_gateway(newer).chat("/report")) == "Done"
+    assert caplog.text.count("could not be fetched") == 10
+
+
 def test_the_same_bytes_are_uploaded_once(
     astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:

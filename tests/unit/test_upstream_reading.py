@@ -8,7 +8,7 @@ import pytest
 
 from astrbot_api.agent.provider import TextDelta
 from astrbot_api.errors import ProviderError
-from astrbot_api.upstream import answer_text
+from astrbot_api.upstream import answer_text, reading
 from astrbot_api.upstream.reading import AnswerReader
 
 SAVED = {"type": "message_saved", "data": {"id": 1}}
@@ -88,3 +88,28 @@ def test_a_failure_message_is_an_error_that_names_whether_text_came_before(
     with pytest.raises(ProviderError) as failed:
         read(*((plain(text), SAVED) if text else ()), failure, SAVED, END)
     assert str(failed.value) == error
+
+
+def piece(chain_type: str | None, number: int) -> dict[str, Any]:
+    call = f'{{"id": {number}, "name": "n", "result": "r"}}'
+    return {"type": "plain", "data": call, "chain_type": chain_type}
+
+
+@pytest.mark.parametrize("chain_type", ["reasoning", "tool_call", "tool_call_result", None])
+def test_an_answer_whose_pieces_never_end_is_cut_off(
+    chain_type: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_MAX_CHARS", 1000)
+    with pytest.raises(ProviderError, match="cut off"):
+        read(*(piece(chain_type, number) for number in range(100)))
+
+
+@pytest.mark.parametrize("kind", ["tool_call", "tool_call_result", "file"])
+def test_an_answer_with_calls_or_files_without_end_is_cut_off(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_MAX_PARTS", 10)
+    files = ({"type": "attachment_saved", "data": {"id": str(number)}} for number in range(11))
+    calls = (piece(kind, number) for number in range(11))
+    with pytest.raises(ProviderError, match="cut off"):
+        read(*(files if kind == "file" else calls))
