@@ -106,14 +106,10 @@ def decode_name(name: str) -> str:
             text = unquote_to_bytes(name).decode()
         except UnicodeDecodeError:
             return name
-        if not text.isascii() or (" " not in name and _is_all_escaped(name)):
+        is_all_escaped = "%" not in _PERCENT.sub("", name)
+        if not text.isascii() or (" " not in name and is_all_escaped):
             return text
     return name
-
-
-def _is_all_escaped(name: str) -> bool:
-    """Return whether every ``%`` starts an escape sequence."""
-    return "%" not in _PERCENT.sub("", name)
 
 
 def _decode_words(name: str) -> str:

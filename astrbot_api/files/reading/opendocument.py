@@ -58,15 +58,8 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
     styles = [package.parse(_STYLES)] if package is not None and _STYLES in package.names else []
     lists = ListNumbers(*styles, root)
     ends = []
-    hidden = {
-        read_attribute(style, "name")
-        for style in iter_local(root, "style")
-        if any(
-            read_attribute(one, "display") in ("false", "none")
-            or read_attribute(one, "visibility") == "hidden"
-            for one in style
-        )
-    }
+    hidden = _find_styles(root, "display", "false", "none")
+    hidden |= _find_styles(root, "visibility", "hidden")
     for one in list(iter_local(root, "object")):
         part = posixpath.normpath(f"{read_attribute(one, 'href')}/content.xml")
         if package is not None and part in package.names:
@@ -90,11 +83,7 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
             one.tail = tail
         elif local_name(one) in ("table", "page"):
             one.attrib = {"{}name": f"{read_attribute(one, 'name')} (hidden)"}
-    raised = {
-        read_attribute(style, "name")
-        for style in iter_local(root, "style")
-        if any(read_attribute(one, "text-position").startswith("super") for one in style)
-    }
+    raised = _find_styles(root, "text-position", "super")
     for one in iter_local(root, "span") if raised else ():
         if read_attribute(one, "style-name") in raised:
             one.text = write_power(one.text or "")
@@ -104,6 +93,15 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
         # Sheets have those of the program.
         ends += dict.fromkeys(_iter_margins(styles or [root], lists))
     return _join([*blocks, *ends])
+
+
+def _find_styles(root: ET.Element, name: str, *values: str) -> set[str]:
+    """Return the styles of which an attribute begins with one of the values."""
+    return {
+        read_attribute(style, "name")
+        for style in iter_local(root, "style")
+        if any(read_attribute(one, name).startswith(values) for one in style)
+    }
 
 
 def _iter_margins(styles: Iterable[ET.Element], lists: ListNumbers) -> Iterator[str]:

@@ -41,19 +41,7 @@ _STAMP_CHARS = 200
 _SWAPPED = re.compile(
     "(?<=[A-Za-z])[昀琀吀][昀琀椀氀樀栀케툀]+|[昀琀吀][昀琀椀氀樀栀케툀]+(?=[A-Za-z])"
 )
-_LETTERS = str.maketrans(
-    {
-        "昀": "f",
-        "琀": "t",
-        "吀": "T",
-        "椀": "i",
-        "氀": "l",
-        "樀": "j",
-        "栀": "h",
-        "케": "fi",
-        "툀": "fl",
-    }
-)
+_LETTERS = str.maketrans("昀琀吀椀氀樀栀", "ftTiljh") | str.maketrans({"케": "fi", "툀": "fl"})
 
 #: What PDFium returns instead of a hyphen and a line end, or U+FFFE.
 _HYPHEN = "\x02"

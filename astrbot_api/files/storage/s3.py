@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import threading
@@ -63,7 +64,7 @@ class S3Storage:
     def open(self, blob: str, start: int, length: int) -> StoredBlob:
         """Request a part of an object. Its bytes are streamed."""
         if length == 0:
-            return _EmptyReader()
+            return _Body(io.BytesIO())  # HTTP cannot request an empty range
         with _translate_errors():
             answer = self._client().get_object(
                 Bucket=self._bucket,
@@ -129,18 +130,6 @@ class _Body:
 
     def close(self) -> None:
         self._body.close()
-
-
-class _EmptyReader:
-    """An empty part. HTTP cannot request an empty range."""
-
-    descriptor = None
-
-    def read(self, size_bytes: int, /) -> bytes:
-        return b""
-
-    def close(self) -> None:
-        pass
 
 
 @contextmanager
