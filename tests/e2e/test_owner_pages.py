@@ -452,6 +452,33 @@ def test_an_answer_continues_after_a_proxy_has_lost_the_server(
     assert page.locator("#thread .note.bad").count() == 0
 
 
+@in_english
+def test_a_session_continues_after_its_messages_could_not_be_loaded(
+    owner: Owner, server: Server
+) -> None:
+    page = owner.page
+    made, _ = create_key(server, "chat", "file")
+    owner.log_in()
+    owner.go("console")
+    page.select_option("#key", made["key_id"])
+    owner.say("ECHO one")
+    owner.wait_answered()
+    page.context.set_offline(True)
+    owner.say("ECHO unsent")
+    page.locator("#thread .note.bad").wait_for()
+    page.context.set_offline(False)
+    busy = {"message": "Too many requests", "code": "rate_limited"}
+    page.route("**/messages?*", lambda route: route.fulfill(status=429, json=busy), times=1)
+    page.reload()
+    page.locator(".toast", has_text="Too many requests").wait_for()
+    owner.button("Send again").click()
+    sync_api.expect(owner.last()).to_contain_text("echo: ECHO unsent")
+    owner.wait_answered()
+    page.reload()
+    for text in ("echo: ECHO one", "echo: ECHO unsent"):  # in one session
+        page.locator("#thread .msg .bubble", has_text=text).wait_for()
+
+
 #: Makes the first resume of a page return a stream without any byte, like a broken connection.
 SILENT = """
 const send = window.fetch;

@@ -321,10 +321,12 @@ async function restore() {
     const page = (await (await ask(`/chat/sessions/${encodeURIComponent(state.session)}/messages?${query}`)).json()).data;
     thread.replaceChildren(...page.messages.reverse().map(showStored));
   } catch (error) {
-    state.session = "";
     state.run = "";
+    if ([403, 404].includes(error.status)) state.session = "";
+    else toast(error.message, "bad"); // such as 429: the session continues with the next message
     save();
-    return showEmpty();
+    showEmpty();
+    return restoreUnsent();
   }
   scroll.scrollTop = scroll.scrollHeight;
   if (!state.run) return restoreUnsent();
