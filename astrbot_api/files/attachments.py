@@ -20,8 +20,7 @@ from ..idempotency import AnswerToStore
 from ..keys.quotas import Quotas
 from ..runtime.metrics import Metrics
 from .incoming import PIECE_BYTES, Incoming, Sender, remove_stale
-from .storage.checking import check_storage
-from .storage.opening import open_storage
+from .storage.opening import check_storage, open_storage
 from .storage.protocol import BlobReader, Storage, StoredBlob
 
 log = logging.getLogger(__name__)

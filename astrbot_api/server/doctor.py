@@ -22,8 +22,7 @@ from ..db.store import Store, open_store
 from ..db.stored import Stored, find_committed, list_by_key, sum_growth, sum_stored
 from ..deliveries.webhook_file import read_webhooks
 from ..errors import AstrBotError, SettingsError, StorageError
-from ..files.storage.checking import check_storage
-from ..files.storage.opening import open_storage
+from ..files.storage.opening import check_storage, open_storage
 from ..im.adapter import Bot
 from ..im.bots import Bots
 from ..im.registry import AdapterTypes

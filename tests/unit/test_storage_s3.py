@@ -15,8 +15,7 @@ from astrbot_api.db.attachments import new_blob
 from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.errors import StorageError
 from astrbot_api.files.attachments import Attachments
-from astrbot_api.files.storage.checking import check_storage
-from astrbot_api.files.storage.opening import open_storage
+from astrbot_api.files.storage.opening import check_storage, open_storage
 from astrbot_api.files.storage.protocol import Storage
 
 from ..servers import serve

@@ -29,15 +29,15 @@ from .pages import limit_cpu, read_page
 from .rtf import read_rtf
 from .slides import read_pptx
 from .texts import (
+    CONTROLS,
     EMBEDDED,
     MAX_TEXT_BYTES,
     MAX_TEXT_CHARS,
     keep_ends,
     leave_out_base64,
-    leave_out_controls,
     read_ends,
 )  # fmt: skip
-from .vcards import read_vcards, unfold
+from .vcards import FOLD, read_vcards
 from .word import iter_blocks, read_docx
 from .workbooks import read_workbook, read_xml_workbook
 from .xls import read_xls
@@ -93,8 +93,7 @@ _PACKED: tuple[tuple[re.Pattern[bytes], Callable[[Any], Any]], ...] = (
 )  # fmt: skip
 
 _ASK = "Its format is not supported; ask for a common one, such as PDF, docx, CSV, ZIP, PNG or MP3."
-#: Mark at the beginning of a file that is not read, and what to ask for.
-_MARKED_BYTES = 68
+#: Mark in the first 68 bytes of a file that is not read, and what to ask for.
 _NOT_READ = (
     (b"7z\xbc\xaf", "It is a 7z archive; ask for the files in it."),
     (b"Rar!", "It is a RAR archive; ask for the files in it."),
@@ -214,7 +213,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     is_known = suffix in _TEXT_SUFFIXES
     is_mail = mime == "message/rfc822" or suffix in _MAIL_SUFFIXES
     if not (is_known or is_mail or is_text_type(mime)):
-        notes.append(next((what for mark, what in _NOT_READ if mark in head[:_MARKED_BYTES]), _ASK))
+        notes.append(next((what for mark, what in _NOT_READ if mark in head[:68]), _ASK))
         return ""
     is_notebook = suffix == ".ipynb"
     is_mail = is_mail or (not is_known and bool(_MAIL_START.match(head)))
@@ -228,7 +227,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         if is_cut:
             notes.append(f"Only its first {_MAX_WHOLE_BYTES // 2**20} MiB were read.")
         return read_mbox(data, notes) if data.startswith(b"From ") else read_mail(data)
-    text, assumed = decode(unfold(data) if suffix in (".ics", ".vcf") else data)
+    text, assumed = decode(FOLD.sub(b"", data) if suffix in (".ics", ".vcf") else data)
     if assumed:
         notes.append(f"Its encoding is not marked; it was {assumed}.")
     if is_page:
@@ -236,7 +235,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         if is_cut or len(text) > _MAX_PAGE_CHARS:
             notes.append("Only its beginning was read, because it is a very long page.")
         return read_page(text[:_MAX_PAGE_CHARS])
-    text = leave_out_controls(text)
+    text = CONTROLS.sub("", text)
     # A binary file with the extension of a text file.
     if is_binary(text):
         raise Unreadable("its name is that of a text, but its content is binary")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .pages import strip_tags
-from .texts import leave_out_controls, leave_out_middle
+from .texts import CONTROLS, leave_out_middle
 
 #: The part of a line that another one replaces, such as an earlier state of a progress bar.
 _REPLACED = re.compile(r"^.*\r(?=[^\r\n])", re.MULTILINE)
@@ -44,7 +44,7 @@ def _iter_cells(notebook: Any) -> Iterator[str]:
             continue
         yield f"```{language}\n{source}\n```"
         for output in cell.get("outputs", ()):
-            shown = _REPLACED.sub("", leave_out_controls(_read_output(output))).strip()
+            shown = _REPLACED.sub("", CONTROLS.sub("", _read_output(output))).strip()
             if shown:
                 yield f"Output:\n```\n{leave_out_middle(shown, *_OUTPUT_CHARS)}\n```"
 

@@ -16,7 +16,7 @@ MAX_TEXT_BYTES = 4 * MAX_TEXT_CHARS
 
 #: What a terminal does not print: sequences for colours, cursor and title, and signs that another
 #: one replaces, such as those of bold text. Source: ECMA-48, 5.4; xterm, ctlseqs.
-_CONTROLS = re.compile(
+CONTROLS = re.compile(
     r"\x1b(?:\[[0-?]*+[ -/]*+[@-~]|[\]PX^_][^\x07\x1b\n]*+(?:\x07|\x1b\\)|[ -/]*+[0-Z\\`-~])|.?\x08"
 )
 
@@ -48,11 +48,6 @@ def leave_out_middle(text: str, first: int, last: int) -> str:
     """Return the beginning and the end of a long text, or all of a shorter one."""
     is_long = len(text) > first + last
     return f"{text[:first]}\n[…]\n{text[-last:]}" if is_long else text
-
-
-def leave_out_controls(text: str) -> str:
-    """Return what a terminal prints, such as a log or a manual page, as text."""
-    return _CONTROLS.sub("", text)
 
 
 def read_ends(source: BinaryIO) -> bytes:

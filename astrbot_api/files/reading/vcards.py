@@ -11,14 +11,10 @@ from ...runtime.decoding import decode
 #: Properties with a picture, a sound or a key, perhaps after a group.
 _BINARY = re.compile(r"(item\d{1,4}\.)?(PHOTO|LOGO|SOUND|KEY)\b", re.IGNORECASE)
 #: The end of a line that continues in the next one, perhaps within a character of several bytes.
-_FOLD = re.compile(rb"(?<![=\r])\r?\n[ \t]")
+#: Calendars have such lines, too.
+FOLD = re.compile(rb"(?<![=\r])\r?\n[ \t]")
 _QUOTED = ";ENCODING=QUOTED-PRINTABLE"
 _CHARSET = re.compile(r";CHARSET=([\w-]{1,40})", re.IGNORECASE)
-
-
-def unfold(data: bytes) -> bytes:
-    """Return contacts or a calendar with each property on one line."""
-    return _FOLD.sub(b"", data)
 
 
 def read_vcards(text: str) -> str:
