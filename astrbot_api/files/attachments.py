@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,12 +167,8 @@ class Attachments:
         self, data: bytes | Path, name: str, sender: Sender | None = None
     ) -> AttachmentRow:
         """Create an attachment from bytes, or from a copy of a file."""
-        if isinstance(data, Path):
-            with data.open("rb") as file:
-                return self.receive(file, name, sender)
-        with self.begin(name, sender) as incoming:
-            incoming.write(data)
-            return self.finish(incoming)
+        with data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as file:
+            return self.receive(file, name, sender)
 
     def open_reader(self, row: AttachmentRow, start: int, stop: int) -> StoredBlob:
         """Open a part of an attachment.

@@ -246,16 +246,12 @@ class Uploads:
             reader = self._attachments.storage.open(chunk.blob, 0, chunk.size_bytes)
         except OSError as error:
             raise StorageError("A chunk cannot be read. Send it again.") from error
-        left = chunk.size_bytes
-        try:
-            while left > 0:
-                piece = reader.read(min(left, PIECE_BYTES))
-                if not piece:
-                    raise StorageError("A chunk is cut off. Send it again.")
+        before = incoming.size_bytes
+        with contextlib.closing(reader):
+            while piece := reader.read(PIECE_BYTES):
                 incoming.write(piece)
-                left -= len(piece)
-        finally:
-            reader.close()
+        if incoming.size_bytes - before != chunk.size_bytes:
+            raise StorageError("A chunk is cut off. Send it again.")
 
     def _remove(self, upload_id: str) -> None:
         blobs: list[str] = self._store.write(lambda db: rows.remove_upload(db, upload_id))

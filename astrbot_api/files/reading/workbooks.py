@@ -146,14 +146,12 @@ def _iter_remarks(package: Package, shown: str) -> Iterator[str]:
         found = ((one.get("ref", ""), targets.get(one.get("id", ""), ("", ""))[1]) for one in links)
         yield write_links(f"Links in {sheet.get('name')}", found, shown)
         for drawing in list_targets(package, part, "drawing"):
-            lines = [f"Text boxes in {sheet.get('name')}:"]
-            for body in iter_local(package.parse(drawing), "txBody"):
-                texts = ("".join(one.itertext()) for one in iter_local(body, "p"))
-                lines += [f"- {' '.join(filter(None, texts))}"]
-            lines = list(
-                dict.fromkeys(one for one in lines if one != "- ")
-            )  # some are stored twice
-            yield "\n".join(lines) if lines[1:] else ""
+            boxes = (
+                " ".join(filter(None, ("".join(one.itertext()) for one in iter_local(body, "p"))))
+                for body in iter_local(package.parse(drawing), "txBody")
+            )
+            lines = [f"- {one}" for one in dict.fromkeys(boxes) if one]  # some are stored twice
+            yield "\n".join([f"Text boxes in {sheet.get('name')}:", *lines]) if lines else ""
             charts = list_targets(package, drawing, "chart")
             titles = filter(None, (read_title(package.parse(one)) for one in charts))
             yield "\n".join(f"[chart in {sheet.get('name')}: {title}]" for title in titles)
