@@ -8,7 +8,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from io import FileIO
@@ -150,16 +150,10 @@ def remove_stale(folder: Path, *, dry_run: bool = False) -> int:
     """
     before = time.time() - _STALE_S
     removed = 0
-    try:
-        entries = list(os.scandir(folder))
-    except FileNotFoundError:
-        return 0
-    for entry in entries:
-        try:
+    for entry in list(os.scandir(folder)) if folder.is_dir() else ():
+        with suppress(FileNotFoundError):  # another worker has removed it
             if entry.stat().st_mtime < before:
                 if not dry_run:
                     os.unlink(entry)
                 removed += 1
-        except FileNotFoundError:  # another worker has removed it
-            continue
     return removed

@@ -135,13 +135,12 @@ def _iter_opendocument(element: ET.Element, lists: ListNumbers, depth: int) -> I
             if local_name(element) == "spreadsheet":
                 yield f"## {read_attribute(one, 'name')}"
             yield to_markdown_table(list(_iter_rows(one)))
-            hidden = (
-                row
+            hidden = sum(
+                next(iter_local(row, "p"), None) is not None
                 for row in iter_local(one, "table-row")
                 if read_attribute(row, "visibility") in ("collapse", "filter")
-                and next(iter_local(row, "p"), None) is not None
             )
-            yield write_hidden(read_attribute(one, "name"), sum(1 for _ in hidden))
+            yield write_hidden(read_attribute(one, "name"), hidden)
         elif local == "page":
             yield f"## {read_attribute(one, 'name')}".rstrip()
             yield from _iter_opendocument(one, lists, depth + 1)

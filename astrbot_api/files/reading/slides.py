@@ -97,11 +97,5 @@ def _iter_slide(root: ET.Element) -> Iterator[str]:
 
 def _text_of(element: ET.Element) -> str:
     """Return the text of a DrawingML element."""
-    pieces = []
-    for one in element.iter():
-        local = local_name(one)
-        if local == "t":
-            pieces.append(one.text or "")
-        elif local == "br":
-            pieces.append(" ")
-    return "".join(pieces).strip()
+    parts = (one for one in element.iter() if local_name(one) in ("t", "br"))
+    return "".join(" " if local_name(one) == "br" else one.text or "" for one in parts).strip()
