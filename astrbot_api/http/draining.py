@@ -25,7 +25,7 @@ from typing import Any
 
 from flask import Request, Response
 
-from ..runtime.threads import is_gevent_patched, let_others_run
+from ..runtime.threads import is_gevent_patched, wait_turn
 from .auth import find_caller
 from .request_body import INCOMPLETE_KEY, SLOWEST_BYTES_PER_S, limit_time, set_timeout
 from .state import get_state
@@ -142,11 +142,11 @@ def _drain(environ: dict[str, Any]) -> None:
     try:
         while left > 0 and (rest_s := until - time.monotonic()) > 0:
             set_timeout(environ, rest_s)
-            piece = read(_PIECE_BYTES)
-            if not piece:
+            size = len(read(_PIECE_BYTES))  # no piece is kept while others take their turns
+            if not size:
                 return
-            left -= len(piece)
-            let_others_run()
+            left -= size
+            wait_turn()
         _close(connection)
     except Exception:  # disconnected, timed out, or malformed chunks
         _close(connection)

@@ -12,6 +12,7 @@ import pytest
 from werkzeug.test import TestResponse, create_environ
 
 from astrbot_api import wiring
+from astrbot_api.http import draining
 from astrbot_api.http.request_body import BODY_SILENCE_S
 
 from .conftest import Api
@@ -57,6 +58,14 @@ def test_a_large_body_is_read_to_its_end_in_large_pieces(api: Api) -> None:
     answer.close()
     assert body.tell() == 5_000_000
     assert body.reads < 30
+
+
+def test_bodies_that_are_drained_take_turns(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = Body(5_000_000)
+    read: list[int] = []
+    monkeypatch.setattr(draining, "wait_turn", lambda: read.append(body.tell()))
+    _send(api, body).close()
+    assert read == [min(5_000_000, 262_144 * (turn + 1)) for turn in range(20)]
 
 
 def test_a_body_without_a_length_is_not_read(api: Api) -> None:
