@@ -77,6 +77,47 @@ def test_a_server_that_ends_at_once_is_tried_again_and_logged_once(
     assert said == ["MCP server odd ended with exit code 3; restarting in 0.001 s"]
 
 
+#: A server that offers nothing, with the given result of ``initialize``.
+_BARE = """
+import json, os
+while True:
+    asked = json.loads(input())
+    results = {"initialize": json.loads(os.environ["RESULT"]), "tools/list": {"tools": []}}
+    result = results.get(asked["method"])
+    said = {"error": {"code": -32601, "message": "no"}} if result is None else {"result": result}
+    if "id" in asked:
+        print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], **said}), flush=True)
+"""
+
+
+def bare(version: str, **more: Any) -> dict[str, Any]:
+    result = {"protocolVersion": version, "capabilities": {"tools": {}}, **more}
+    return python(_BARE, RESULT=json.dumps(result))
+
+
+def test_a_server_with_an_unknown_version_is_named_with_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asyncio.run(until_down(bare("2024-10-07", serverInfo={"name": "a", "version": "1"})))
+    assert "MCP server odd cannot be used: " in caplog.text
+    assert "version from the server: 2024-10-07; restarting" in caplog.text
+
+
+@pytest.mark.parametrize("more", [{}, {"serverInfo": {"name": "a"}}, {"serverInfo": None}])
+def test_a_server_need_not_say_who_it_is(more: dict[str, Any]) -> None:
+    async def until_running() -> None:
+        running = asyncio.Event()
+        session = ServerSession(
+            bare("2025-06-18", **more), lambda: session.status == "running" and running.set()
+        )
+        try:
+            await asyncio.wait_for(running.wait(), LIMIT_S)
+        finally:
+            await session.stop()
+
+    asyncio.run(until_running())
+
+
 def test_a_server_that_ignores_the_end_of_its_input_is_ended_by_force(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

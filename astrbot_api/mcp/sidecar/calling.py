@@ -118,9 +118,15 @@ def redact(text: str, definition: Mapping[str, Any]) -> str:
     return text
 
 
-def describe(error: BaseException) -> str:
-    """Return one line about an error, or about the first error of a group."""
+def find_cause(error: BaseException) -> BaseException:
+    """Return the first error of a group, or an error that is no group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    return error
+
+
+def describe(error: BaseException) -> str:
+    """Return one line about an error, or about the first error of a group."""
+    error = find_cause(error)
     text = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

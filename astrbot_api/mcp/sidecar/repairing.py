@@ -127,6 +127,10 @@ def repair_result(server: str, result: dict[str, Any]) -> None:
     # Required since 2026-07-28. Hand-written servers omit them, and this client caches nothing.
     result.setdefault("resultType", "complete")
     result |= {"ttlMs": 0, "cacheScope": "private"}
+    if "protocolVersion" in result:  # hand-written servers do not always say who they are
+        info = result.get("serverInfo")
+        known = info if isinstance(info, Mapping) else {}
+        result["serverInfo"] = {"name": server, "version": "", **known}
     for key in ("content", "contents", "messages"):
         if isinstance(result.get(key), list):
             # The others are never used. To check 200,000 would block all servers for seconds.

@@ -18,6 +18,7 @@ from .calling import (
     SessionLost,
     describe,
     ends_session,
+    find_cause,
     find_unsupported,
     make_call,
     redact,
@@ -242,7 +243,9 @@ class ServerSession:
         except Exception as error:
             if self._stdio is None and not opened and self._url_server.switch_transport():
                 return _SWITCHED
-            ended = self._fault or (self._stdio and self._stdio.ending)
+            # The SDK ends a program whose answer it refuses, so its exit code is not the reason.
+            refused = isinstance(find_cause(error), (RuntimeError, ValueError))
+            ended = self._fault or (not refused and self._stdio and self._stdio.ending)
             return ended or f"cannot be used: {self._explain(describe(error))}"
         finally:
             self._lost.set()
