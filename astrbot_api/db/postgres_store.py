@@ -10,7 +10,8 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import peewee
@@ -59,6 +60,10 @@ _FULL = "53100"
 
 #: State of an error: the role lacks a right.
 _NO_RIGHT = "42501"
+_OWNER_REMEDY = (
+    "make the role the owner of the database and its tables: ALTER DATABASE name OWNER TO role; "
+    "REASSIGN OWNED BY other_role TO role"
+)
 
 #: Minimum seconds between two replacements of read-only connections.
 _REPLACE_EVERY_S = 1.0
@@ -107,20 +112,31 @@ class PostgresStore:
         self._closed = False
 
     def upgrade(self) -> list[str]:
-        with self._connect() as connection:
-            try:
-                # A session lock: a second process waits here.
-                connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
-                return migrating.upgrade(PostgresDatabase(connection))
-            except _FAILURES as error:
-                text = f"cannot upgrade the database: {to_line(error)}"
-                if find_state(error) == _NO_RIGHT:
-                    text += "; make the role its owner: ALTER DATABASE name OWNER TO role"
-                raise SettingsError(text) from error
+        with self._open_schema("upgrade") as connection:
+            # A session lock: a second process waits here.
+            connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
+            return migrating.upgrade(PostgresDatabase(connection))
 
     def list_migrations(self) -> list[tuple[str, str]]:
-        with self._connect() as connection:
+        with self._open_schema("read") as connection:
             return migrating.list_migrations(PostgresDatabase(connection))
+
+    @contextmanager
+    def _open_schema(self, what: str) -> Iterator[Connection]:
+        """Open a connection for the migrations, and name the remedy if a statement fails.
+
+        :raises SettingsError: with ``what`` cannot be done.
+        """
+        with self._connect() as connection:
+            try:
+                yield connection
+            except _FAILURES as error:
+                text, state = to_line(error), find_state(error)
+                if state == _READ_ONLY:
+                    text = READ_ONLY_TEXT
+                elif state == _NO_RIGHT:
+                    text += f"; {_OWNER_REMEDY}"
+                raise SettingsError(f"cannot {what} the database: {text}") from error
 
     def read(self) -> _Reading:
         """Borrow a connection. Each statement sees the data committed before it."""

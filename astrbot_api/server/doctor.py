@@ -80,7 +80,8 @@ def _guard(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding
     try:
         yield from look()
     except SettingsError as error:
-        yield Finding(what, "fail", str(error), "correct this line")
+        remedy = "" if what == "database" else "correct this line"
+        yield Finding(what, "fail", str(error), remedy)
     except (AstrBotError, OSError) as error:
         yield Finding(what, "fail", getattr(error, "operator_text", "") or str(error))
 

@@ -399,6 +399,28 @@ def test_a_statement_without_a_response_closes_its_connection(postgres_url: str)
         assert connection.closed
 
 
+def test_tables_of_another_role_are_named_with_the_remedy(
+    postgres: Postgres, postgres_url: str
+) -> None:
+    """For example after a restore as the administrator."""
+    postgres.run_sql("CREATE ROLE newcomer LOGIN")
+    store = PostgresStore(postgres_url.replace("test@", "newcomer@"))
+    for use in (store.list_migrations, store.upgrade):
+        with pytest.raises(SettingsError, match=r"permission denied .*REASSIGN OWNED BY"):
+            use()
+    store.close()
+
+
+def test_a_read_only_database_is_named_before_its_upgrade(postgres: Postgres) -> None:
+    empty = postgres.create_database(migrated=False)
+    database = empty.partition("?")[0].rpartition("/")[2]
+    postgres.run_sql(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+    store = PostgresStore(empty)
+    with pytest.raises(SettingsError, match="upgrade the database: PostgreSQL is read-only"):
+        store.upgrade()
+    store.close()
+
+
 def test_a_connection_that_is_read_only_is_replaced(
     postgres: Postgres, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
