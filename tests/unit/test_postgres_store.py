@@ -91,7 +91,8 @@ def test_a_password_is_in_no_error(postgres: Postgres) -> None:
 def test_a_role_that_may_create_no_table_is_named_with_the_remedy(postgres: Postgres) -> None:
     postgres.run_sql("CREATE ROLE guest LOGIN")
     url = postgres.create_database(migrated=False).replace("//test@", "//guest@")
-    with pytest.raises(SettingsError, match=r"denied for schema public .* OWNER TO role$"):
+    remedy = r"denied for schema public .* OWNER TO role; REASSIGN "
+    with pytest.raises(SettingsError, match=remedy):
         PostgresStore(url).upgrade()
 
 
