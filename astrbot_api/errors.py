@@ -29,7 +29,13 @@ EVENT_CODES = {code: one.event for code, one in ERROR_CODES.items() if one.event
 
 
 class AstrBotError(Exception):
-    """Base class of all exceptions that this package raises on purpose."""
+    """Base class of all exceptions that this package raises on purpose.
+
+    The message is for callers of the API. If ``operator_text`` is not empty, it names the cause
+    for the operator, with paths.
+    """
+
+    operator_text = ""
 
 
 class ApiError(AstrBotError):
@@ -104,12 +110,7 @@ class Unreadable(AstrBotError):
 
 
 class StorageError(AstrBotError):
-    """Raised if the database could not store something (disk full, locked).
-
-    The message is for callers of the API. ``operator_text`` names the cause, with paths.
-    """
-
-    operator_text = ""
+    """Raised if the database could not store something (disk full, locked)."""
 
 
 class StoreClosed(StorageError):

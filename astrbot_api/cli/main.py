@@ -34,8 +34,7 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except AstrBotError as error:
-            text = getattr(error, "operator_text", "") or error
-            click.echo(f"astrbot-api: {text}", err=True)
+            click.echo(f"astrbot-api: {error.operator_text or error}", err=True)
         except OSError as error:
             if error.filename is None:
                 if not isinstance(error, FileNotFoundError):

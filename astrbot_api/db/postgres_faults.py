@@ -8,6 +8,7 @@ from typing import Any
 import peewee
 import psycopg
 
+from .models import list_models
 from .postgres_connection import Connection
 
 READ_ONLY_TEXT = (
@@ -23,6 +24,19 @@ MIXED_TEXT = (
 
 #: Seconds that a pooler may take to give a second session.
 _PROBE_LIMIT_S = 5.0
+
+OWNER_REMEDY = (
+    "make the role the owner of the database and of each table: "
+    "ALTER DATABASE name OWNER TO role; ALTER TABLE name OWNER TO role"
+)
+
+# Only existing tables: during an upgrade, the versions may differ by a table.
+_FORBIDDEN = """
+    SELECT name, current_user FROM unnest(%s::text[]) AS name
+    WHERE NOT (has_table_privilege(to_regclass(name), 'SELECT')
+           AND has_table_privilege(to_regclass(name), 'INSERT')
+           AND has_table_privilege(to_regclass(name), 'UPDATE')
+           AND has_table_privilege(to_regclass(name), 'DELETE'))"""
 
 # Raw SQL on PostgreSQL's views. A session that itself waits for a lock is not a cause.
 _BLOCKERS = """
@@ -40,6 +54,17 @@ def is_read_only(db: peewee.Database) -> bool:
     """Return whether a new transaction could write nothing."""
     execute: Any = db.execute_sql
     return bool(execute("SHOW transaction_read_only").fetchone()[0] == "on")
+
+
+def describe_forbidden(db: peewee.Database) -> str:
+    """Return the tables that the role may not read or write, or an empty text."""
+    execute: Any = db.execute_sql
+    names = [model._meta.table_name for model in list_models(db)]
+    found = execute(_FORBIDDEN, [names]).fetchall()
+    if not found:
+        return ""
+    tables = ", ".join(name for name, _ in found)
+    return f"the role {found[0][1]} may not read and write {tables}; {OWNER_REMEDY}"
 
 
 def mixes_sessions(connection: Connection, params: Mapping[str, Any]) -> bool:

@@ -31,8 +31,10 @@ from .postgres_connection import (
 )
 from .postgres_faults import (
     MIXED_TEXT,
+    OWNER_REMEDY,
     READ_ONLY_TEXT,
     describe_blockers,
+    describe_forbidden,
     is_read_only,
     mixes_sessions,
 )
@@ -60,10 +62,6 @@ _FULL = "53100"
 
 #: State of an error: the role lacks a right.
 _NO_RIGHT = "42501"
-_OWNER_REMEDY = (
-    "make the role the owner of the database and its tables: ALTER DATABASE name OWNER TO role; "
-    "REASSIGN OWNED BY other_role TO role"
-)
 
 #: Minimum seconds between two replacements of read-only connections.
 _REPLACE_EVERY_S = 1.0
@@ -135,7 +133,7 @@ class PostgresStore:
                 if state == _READ_ONLY:
                     text = READ_ONLY_TEXT
                 elif state == _NO_RIGHT:
-                    text += f"; {_OWNER_REMEDY}"
+                    text += f"; {OWNER_REMEDY}"
                 raise SettingsError(f"cannot {what} the database: {text}") from error
 
     def read(self) -> _Reading:
@@ -210,7 +208,7 @@ class PostgresStore:
                 look._distrust()
                 return READ_ONLY_TEXT
             if not self._is_jammed():
-                return ""
+                return describe_forbidden(db)
             blockers = describe_blockers(db)
         held = f"; they wait for locks of {blockers}" if blockers else ""
         return f"all {self._pool_size} connections of this worker to PostgreSQL are in use{held}"

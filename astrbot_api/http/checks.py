@@ -68,7 +68,7 @@ class ReadinessChecks:
         try:
             check.run()
         except AstrBotError as error:
-            message = str(error)
+            message = error.operator_text or str(error)
         except Exception:
             # The text of an unexpected exception may contain internal details.
             log.exception("the check of %s failed", name)

@@ -48,7 +48,7 @@ class Banner:
         try:
             access = self.create_access()
         except AstrBotError as error:
-            text = getattr(error, "operator_text", "") or error
+            text = error.operator_text or error
             say_error(f"no first key and owner were created; the next start tries again: {text}")
             access = FirstAccess()
         if not say(self.render(access)) and access != FirstAccess():

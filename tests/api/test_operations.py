@@ -119,14 +119,17 @@ def test_a_database_file_that_was_replaced_takes_no_data_until_a_restart(
     assert api.client.get("/readyz").status_code == 200
 
 
-def test_a_database_without_its_tables_is_reported(
+def test_a_database_without_its_tables_is_reported_with_the_missing_one(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "_FRESH_S", 0.0)
     for old, new, status in (("api_key", "gone", 503), ("gone", "api_key", 200)):
         sql = f"ALTER TABLE {old} RENAME TO {new}"
         api.state.db.write(lambda db, sql=sql: db.execute_sql(sql))  # type: ignore[misc]
-        assert api.client.get("/readyz").status_code == status
+        answer = api.client.get("/readyz")
+        assert answer.status_code == status
+        message = answer.get_json()["checks"]["database"].get("message", "")
+        assert ("no such table: api_key" in message) == (status == 503)
 
 
 def test_a_hanging_check_is_reported_and_not_started_twice(

@@ -178,8 +178,8 @@ def test_the_reason_of_an_object_store_is_shown(
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     monkeypatch.setenv("ASTRBOT_STORAGE_URL", "s3://bucket")
     found = find(tmp_path, "--offline")["storage"]
-    assert found["text"].startswith(f"s3://bucket: {cause}")
-    assert "AWS variables" in found["remedy"]
+    assert found["text"].startswith(f"object store: {cause}")
+    assert "AWS variables" in found["text"]
 
 
 def test_a_missing_folder_is_reported_and_not_made(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_password_is_in_no_error(postgres: Postgres) -> None:
 def test_a_role_that_may_create_no_table_is_named_with_the_remedy(postgres: Postgres) -> None:
     postgres.run_sql("CREATE ROLE guest LOGIN")
     url = postgres.create_database(migrated=False).replace("//test@", "//guest@")
-    remedy = r"denied for schema public .* OWNER TO role; REASSIGN "
+    remedy = r"denied for schema public .* OWNER TO role; ALTER TABLE "
     with pytest.raises(SettingsError, match=remedy):
         PostgresStore(url).upgrade()
 
@@ -407,8 +407,24 @@ def test_tables_of_another_role_are_named_with_the_remedy(
     postgres.run_sql("CREATE ROLE newcomer LOGIN")
     store = PostgresStore(postgres_url.replace("test@", "newcomer@"))
     for use in (store.list_migrations, store.upgrade):
-        with pytest.raises(SettingsError, match=r"permission denied .*REASSIGN OWNED BY"):
+        with pytest.raises(SettingsError, match=r"permission denied .*ALTER TABLE name OWNER"):
             use()
+    store.close()
+
+
+def test_a_table_that_the_role_may_not_write_is_named(
+    postgres: Postgres, postgres_url: str
+) -> None:
+    """For example after the administrator has restored one table."""
+    postgres.run_sql("CREATE ROLE reader LOGIN")
+    rights = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO reader"
+    store = PostgresStore(postgres_url.replace("test@", "reader@"))
+    with psycopg.connect(postgres_url, autocommit=True) as owner:
+        owner.execute(rights)
+        assert store.describe_fault(store) == ""
+        owner.execute("REVOKE INSERT ON message FROM reader")
+        assert "the role reader may not read and write message; " in store.describe_fault(store)
+        owner.execute("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM reader")
     store.close()
 
 

@@ -148,7 +148,9 @@ def _translate_errors(*, logged: bool = True) -> Iterator[None]:
         code = str(cause.response.get("Error", {}).get("Code", "")) if answered else ""
         if code in _MISSING:
             raise FileNotFoundError(code) from error
-        if logged:
-            log.error("object store: %s. %s", " ".join(str(error).split()), _REMEDY)
         what = f"returned {code}" if answered else "cannot be reached"
-        raise StorageError(f"The object store {what}. Try again later.") from error
+        made = StorageError(f"The object store {what}. Try again later.")
+        made.operator_text = f"object store: {' '.join(str(error).split())}. {_REMEDY}"
+        if logged:
+            log.error("%s", made.operator_text)
+        raise made from error
