@@ -16,7 +16,7 @@ from ..error_codes import ERROR_CODES
 from ..errors import ApiError
 from ..http.pages import send_asset, send_generated
 from ..http.state import get_state
-from ..http.widget.bundle import MARKDOWN, STATIC
+from ..http.widget.bundle import SHARED, STATIC
 from ..owner.login import Login
 from ..translations import (
     LANGUAGE_TAGS,
@@ -101,7 +101,7 @@ def get_asset(name: str) -> Response:
     """Serve a script, the style sheet or the icon."""
     # Scripts import each other without a version in the URL, so browsers must revalidate them.
     fixed = "v" in request.args
-    folder = STATIC if name in MARKDOWN else _ASSETS
+    folder = STATIC if name in SHARED else _ASSETS
     return _add_security_headers(send_asset(folder, name, _ASSET_MAX_AGE_S if fixed else 0))
 
 

@@ -724,7 +724,7 @@ export class Client {
       return await this._key;
     } catch (error) {
       this._key = null;
-      throw error instanceof ClientError ? error : new ClientError(`no key: ${error.message}`);
+      throw error instanceof ClientError ? error : new ClientError(`no key: ${error.message}`, { cause: error });
     }
   }
 

@@ -376,6 +376,7 @@ def test_an_unsent_message_is_kept_and_sent_again(owner: Owner, server: Server) 
     owner.wait_answered()
     page.context.set_offline(True)
     owner.say("ECHO kept words")
+    page.click("#stop")
     page.locator("#thread .note.bad").wait_for()
     assert page.locator("#thread .msg.user").last.inner_text().count("kept words") == 1
     page.context.set_offline(False)
@@ -386,6 +387,7 @@ def test_an_unsent_message_is_kept_and_sent_again(owner: Owner, server: Server) 
 
     page.context.set_offline(True)
     owner.say("ECHO after a reload")
+    page.click("#stop")
     page.locator("#thread .note.bad").wait_for()
     page.context.set_offline(False)
     page.reload()
@@ -422,6 +424,20 @@ def test_a_call_that_needs_approval_is_decided_in_the_console(owner: Owner, serv
     owner.wait_answered()
     assert page.locator("#thread .note.warn").count() == 0
     assert owner.complaints == []
+
+
+@in_english
+def test_a_message_sent_by_a_tool_is_shown_before_its_answer(owner: Owner, server: Server) -> None:
+    made, _ = create_key(server, "chat", "file")
+    owner.log_in()
+    owner.go("console")
+    owner.page.select_option("#key", made["key_id"])
+    parts = '[{"type":"plain","text":"halfway"}]'
+    owner.say(f'TOOL=send_message_to_user TOOLARGS={{"messages":{parts}}}')
+    sync_api.expect(owner.last()).to_contain_text("tool said")
+    owner.wait_answered()
+    bubbles = owner.page.locator("#thread .msg:not(.user) .bubble")
+    assert [one.strip()[:9] for one in bubbles.all_inner_texts()] == ["halfway", "tool said"]
 
 
 @in_english
@@ -465,10 +481,12 @@ def test_a_session_continues_after_its_messages_could_not_be_loaded(
     owner.wait_answered()
     page.context.set_offline(True)
     owner.say("ECHO unsent")
+    page.click("#stop")
     page.locator("#thread .note.bad").wait_for()
     page.context.set_offline(False)
-    busy = {"message": "Too many requests", "code": "rate_limited"}
-    page.route("**/messages?*", lambda route: route.fulfill(status=429, json=busy), times=1)
+    busy = {"status": "error", "message": "Too many requests", "code": "rate_limited"}
+    refusal = {"status": 429, "json": busy, "headers": {"Retry-After": "1"}}
+    page.route("**/messages?*", lambda route: route.fulfill(**refusal), times=1)
     page.reload()
     page.locator(".toast", has_text="Too many requests").wait_for()
     owner.button("Send again").click()
@@ -486,7 +504,8 @@ let silent = false;
 window.fetch = (url, ...more) => {
   if (silent || !String(url).includes("/stream?")) return send(url, ...more);
   silent = document.title = "silent";
-  return Promise.resolve(new Response(new ReadableStream({ pull: () => new Promise(() => {}) })));
+  const headers = { "Content-Type": "text/event-stream" };
+  return Promise.resolve(new Response(new ReadableStream({}), { headers }));
 };
 """
 
@@ -504,7 +523,7 @@ def test_an_answer_continues_after_its_connection_went_silent(owner: Owner, serv
     owner.say('TOOL=calculate TOOLARGS={"expression":"2+2"}')
     owner.button("Approve").click()
     page.wait_for_function("() => document.title === 'silent'")
-    page.clock.fast_forward(100_000)
+    page.clock.fast_forward(70_000)
     page.locator("#thread .msg .bubble", has_text="tool said: 4").wait_for()
     owner.wait_answered()
 

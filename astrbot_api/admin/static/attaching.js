@@ -1,13 +1,12 @@
 // Files of the composer. They are uploaded immediately, and a message waits for them.
 
-import { ApiFault, bytes, h, icon, t } from "./dom.js";
+import { bytes, h, icon, t } from "./dom.js";
 
 export class Attaching {
-  /** `box` contains the files. `secret` resolves to the key for uploads to `url`. */
-  constructor(box, url, secret) {
+  /** `box` contains the files. `upload(file, options)` is that of a client's files. */
+  constructor(box, upload) {
     this.box = box;
-    this.url = url;
-    this.secret = secret;
+    this.upload = upload;
     this.files = [];
     this.waits = false;
   }
@@ -38,7 +37,7 @@ export class Attaching {
   }
 
   clear() {
-    for (const one of this.files) one.request?.abort();
+    for (const one of this.files) one.abort?.abort();
     this.files = [];
     this.show();
   }
@@ -54,7 +53,7 @@ export class Attaching {
   }
 
   #begin(one) {
-    Object.assign(one, { fault: "", part: 0 });
+    Object.assign(one, { fault: "", part: 0, abort: new AbortController() });
     one.running = (this.last ?? Promise.resolve()).then(() => this.#upload(one)).then(
       (data) => Object.assign(one, { id: data.attachment_id, type: data.type, name: data.filename }),
       (error) => { one.fault = error.message; },
@@ -66,27 +65,12 @@ export class Attaching {
     this.show();
   }
 
-  async #upload(one) {
-    const secret = await this.secret();
-    if (!this.files.includes(one)) throw new ApiFault("", 0, "aborted");
-    const form = new FormData();
-    form.append("file", one.file, one.name);
-    const request = new XMLHttpRequest(); // fetch reports no upload progress
-    one.request = request;
-    request.open("POST", this.url);
-    request.setRequestHeader("Authorization", `Bearer ${secret}`);
-    request.responseType = "json";
-    request.upload.onprogress = (event) => {
-      one.part = event.total ? event.loaded / event.total : 0;
+  #upload(one) {
+    one.abort.signal.throwIfAborted();
+    return this.upload(one.file, { filename: one.name, signal: one.abort.signal, progress: (done, total) => {
+      one.part = total ? done / total : 0;
       this.#showPart(one);
-    };
-    await new Promise((resolve) => {
-      request.onloadend = resolve;
-      request.send(form);
-    });
-    if (request.status === 200 && request.response?.data) return request.response.data;
-    if (request.status) throw new ApiFault(request.response?.message ?? request.statusText, request.status, request.response?.code);
-    throw new ApiFault(t("The server does not respond. Is it running?"), 0, "offline");
+    } });
   }
 
   #showPart(one) {
@@ -109,7 +93,7 @@ export class Attaching {
       one.fault ? h("span", { class: "small", role: "alert" }, one.fault) : null, again,
       h("button", { class: "btn ghost icon-only small", type: "button", "aria-label": t("Remove {name}", { name: one.name }), onclick: () => {
         this.files.splice(this.files.indexOf(one), 1);
-        one.request?.abort();
+        one.abort?.abort();
         this.show();
       } }, icon("close")));
     this.#showPart(one);

@@ -1,14 +1,14 @@
 // The console: uses the real API with a real key, like any other client.
 
-import { ApiFault, adminData, byId, codeBox, emptyState, h, icon, openDialog, roots, t, toast } from "./dom.js";
+import { ApiFault, adminData, byId, codeBox, emptyState, explain, h, icon, openDialog, roots, t, toast } from "./dom.js";
 import { Attaching } from "./attaching.js";
+import { Client, ConnectionLost } from "./client.js";
 import { LiveAnswer, storedAnswer, userMessage } from "./messages.js";
-import { readEvents } from "./sse.js";
 
 const STATE = "astrbot_console";
 const KEYS = "astrbot_console_keys";
 const MAX_EVENTS = 1000;
-const MAX_RETRIES = 8;
+const RETRY_S = 90; // of an answer; longer than a silent connection is read
 
 const state = { key: "", config: "", user: "", session: "", run: "", unsent: null, ...JSON.parse(sessionStorage.getItem(STATE) ?? "{}") };
 const save = () => sessionStorage.setItem(STATE, JSON.stringify(state));
@@ -16,24 +16,36 @@ const save = () => sessionStorage.setItem(STATE, JSON.stringify(state));
 const thread = byId("thread");
 const scroll = byId("scroll");
 const message = byId("message");
-const attaching = new Attaching(byId("attached"), `${roots.api}/file`, () => secretOf(state.key));
+const attaching = new Attaching(byId("attached"), upload);
+let client; // for single requests, without retries
+let answers; // for streams, which continue after failures
+connect();
 let busy = false;
-let live = null; // the answer that is being received
-let lastEventId = 0;
+let live = null; // { answer, stream } that is being received
 
 // Keys. A stored key has no secret, so the console gets a session key for it.
 
 const cachedKeys = () => JSON.parse(sessionStorage.getItem(KEYS) ?? "{}");
 
-async function secretOf(choice) {
+async function secretOf(choice, renew) {
   const known = cachedKeys();
-  const found = known[choice];
-  if (found && (!found.expires_at || new Date(found.expires_at) > Date.now() + 60_000)) return found.api_key;
-  if (choice.startsWith("pasted:")) throw new ApiFault(t("Paste the key again."), 401);
-  const made = await adminData("console-key", { method: "POST", body: { key_id: choice } });
-  known[choice] = made;
-  sessionStorage.setItem(KEYS, JSON.stringify(known));
-  return made.api_key;
+  if (!choice.startsWith("pasted:") && (renew || !known[choice])) {
+    try {
+      known[choice] = await adminData("console-key", { method: "POST", body: { key_id: choice } });
+    } catch (error) {
+      if (!known[choice]) throw error; // otherwise the error of the old key is shown
+    }
+    sessionStorage.setItem(KEYS, JSON.stringify(known));
+  }
+  return known[choice].api_key;
+}
+
+/** Use the selected key. */
+function connect() {
+  const choice = state.key;
+  const options = { apiKey: (renew) => secretOf(choice, renew), credentials: "omit" };
+  client = new Client(roots.api, { ...options, retryS: 0 });
+  answers = new Client(roots.api, { ...options, retryS: RETRY_S });
 }
 
 async function pasteKey() {
@@ -49,27 +61,22 @@ async function pasteKey() {
   return name;
 }
 
-async function ask(path, options = {}, again = true) {
-  const secret = await secretOf(state.key);
-  let answer;
+const loadFile = (id) => client.files.download(id);
+
+async function upload(file, options) {
   try {
-    answer = await fetch(`${roots.api}${path}`, { ...options, headers: { ...options.headers, Authorization: `Bearer ${secret}` }, credentials: "omit" });
+    return await client.files.upload(file, options);
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new ApiFault(t("The server does not respond. Is it running?"), 0, "offline");
+    throw new Error(explainFault(error), { cause: error });
   }
-  if (answer.ok) return answer;
-  if (answer.status === 401) {
-    forgetKey();
-    // The key ends with the owner's login. If that has ended, no new one is made, and the login opens.
-    const renewed = again && await secretOf(state.key).then(() => true, () => false);
-    if (renewed) return ask(path, options, false);
-  }
-  const envelope = await answer.json().catch(() => ({}));
-  throw new ApiFault(envelope.message ?? answer.statusText, answer.status, envelope.code);
 }
 
-const loadFile = async (id) => (await ask(`/file?attachment_id=${encodeURIComponent(id)}`)).blob();
+/** Return the text for an error of the client or of the owner's routes. */
+function explainFault(error) {
+  const fault = error.cause?.status === undefined ? error : error.cause;
+  if (fault instanceof ConnectionLost || fault.name === "AbortError") return t("The server does not respond. Is it running?");
+  return fault instanceof ApiFault ? fault.message : explain(fault.message, fault.code);
+}
 
 // Requests and events
 
@@ -153,49 +160,39 @@ function showEmpty() {
 }
 
 function follow(event, answer) {
-  if (event.type === "session_id") state.session = event.session_id;
-  if (event.type === "run_started") Object.assign(state, { run: event.data.run_id, unsent: null });
+  if (event.type === "session_started") state.session = event.sessionId;
+  if (event.type === "run_started") Object.assign(state, { run: event.runId, unsent: null });
   if (event.type === "end") state.run = "";
-  if (["session_id", "run_started", "end"].includes(event.type)) save();
+  if (["session_started", "run_started", "end"].includes(event.type)) save();
   const pinned = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 120;
-  answer.apply(event);
+  if (!event.pushed) answer.apply(event.raw);
+  else if (event.type === "text") answer.element.before(storedAnswer({ message: [{ type: "plain", text: event.text }] }, loadFile));
   if (pinned) requestAnimationFrame(() => { scroll.scrollTop = scroll.scrollHeight; });
 }
 
-/** Read a stream to its end, resuming after interruptions. `onFault` extends an error note. */
-async function readTurn(answer, open, onFault = () => []) {
+/** Show a stream to its end, which may follow an approval. `onFault` extends an error note. */
+async function readTurn(answer, stream, onFault = () => []) {
   setBusy(true);
-  live = answer;
-  let tries = 0;
-  let ended = false;
+  live = { answer, stream };
   try {
-    for (;;) {
-      try {
-        const response = await open();
-        tries = 0;
-        for await (const { id, event } of readEvents(response)) {
-          if (id) lastEventId = id;
-          noteEvent(id, event);
-          follow(event, answer);
-          ended ||= event.type === "end";
-        }
-      } catch (error) {
-        // Without a run id, the message is assumed not to be sent.
-        const isTemporary = !error.status || [429, 502, 503, 504].includes(error.status);
-        if (!state.run || !isTemporary || tries === MAX_RETRIES) throw error;
+    do {
+      let ended = false;
+      for await (const event of live.stream) {
+        noteEvent(event.number, event.raw);
+        follow(event, answer);
+        ended ||= event.type === "end";
       }
       if (ended) break;
-      if (!state.run) throw new ApiFault(t("The connection broke before the answer began."), 0, "offline");
-      if (await answer.decided()) tries = -1; // waiting for an approval is not a failure
-      tries += 1;
-      await new Promise((resolve) => { setTimeout(resolve, Math.min(4000, 250 * 2 ** tries)); });
-      open = () => resume(lastEventId);
-    }
+      stream = live.stream;
+      live.stream = answers.runs.resume(stream.reply.runId, { username: state.user, after: stream.lastEventId });
+    } while (await answer.decided());
     answer.finish();
   } catch (error) {
     state.run = "";
     save();
-    answer.finish(h("div", { class: "note bad", role: "alert" }, h("p", {}, error.status ? `${error.status}: ${error.message}` : error.message), ...onFault()));
+    answer.release();
+    const text = [error.status, explainFault(error)].filter(Boolean).join(": ");
+    answer.finish(h("div", { class: "note bad", role: "alert" }, h("p", {}, text), ...onFault()));
   } finally {
     setBusy(false);
     live = null;
@@ -205,25 +202,16 @@ async function readTurn(answer, open, onFault = () => []) {
 
 /** Decide about a pending call. Returns whether it is decided. */
 async function decide(id, decision) {
-  const path = `/chat/runs/${encodeURIComponent(state.run)}/approvals/${encodeURIComponent(id)}`;
   try {
-    await ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ decision, username: state.user }) });
+    await live.stream.decide(id, decision);
   } catch (error) {
     if (error.status !== 409) { // 409: already decided elsewhere
-      toast(error.message, "bad");
+      toast(explainFault(error), "bad");
       return false;
     }
   }
   return true;
 }
-
-function forgetKey() {
-  const known = cachedKeys();
-  delete known[state.key];
-  sessionStorage.setItem(KEYS, JSON.stringify(known));
-}
-
-const resume = (after) => ask(`/chat/runs/${encodeURIComponent(state.run)}/stream?${new URLSearchParams({ after, username: state.user })}`, { headers: { "Last-Event-ID": String(after) } });
 
 // A message is kept until the server has started its turn. Its idempotency key lets a retry join
 // a turn that the server has already started.
@@ -260,14 +248,13 @@ function showUnsent({ body, files }) {
 }
 
 async function deliver(unsent, shown) {
-  lastEventId = 0;
   state.unsent = unsent;
   save();
   const answer = new LiveAnswer(loadFile, decide);
   add(answer.element);
   scroll.scrollTop = scroll.scrollHeight;
-  const headers = { "Content-Type": "application/json", "Idempotency-Key": unsent.word };
-  await readTurn(answer, () => ask("/chat", { method: "POST", headers, body: JSON.stringify(unsent.body) }),
+  const { message: content, ...more } = unsent.body;
+  await readTurn(answer, answers.chat(content, { ...more, idempotencyKey: unsent.word }),
     () => (state.unsent ? unsentButtons(unsent, shown, answer.element) : []));
 }
 
@@ -301,12 +288,15 @@ function restoreUnsent() {
 }
 
 async function stop() {
-  if (!state.run) return;
+  if (!state.run) { // the server does not respond
+    live.stream.close();
+    return;
+  }
   try {
-    await ask(`/chat/runs/${encodeURIComponent(state.run)}/stop`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ username: state.user }) });
-    live?.release();
+    await live.stream.stop();
+    live?.answer.release();
   } catch (error) {
-    toast(error.message, "bad");
+    toast(explainFault(error), "bad");
   }
 }
 
@@ -317,13 +307,13 @@ async function restore() {
     return restoreUnsent();
   }
   try {
-    const query = new URLSearchParams({ username: state.user, limit: "100", order: "desc" });
-    const page = (await (await ask(`/chat/sessions/${encodeURIComponent(state.session)}/messages?${query}`)).json()).data;
+    const query = { username: state.user, limit: 100, order: "desc" };
+    const page = await client.request("GET", `/chat/sessions/${encodeURIComponent(state.session)}/messages`, { query });
     thread.replaceChildren(...page.messages.reverse().map(showStored));
   } catch (error) {
     state.run = "";
     if ([403, 404].includes(error.status)) state.session = "";
-    else toast(error.message, "bad"); // such as 429: the session continues with the next message
+    else toast(explainFault(error), "bad"); // the session continues with the next message
     save();
     showEmpty();
     return restoreUnsent();
@@ -333,7 +323,7 @@ async function restore() {
   const answer = new LiveAnswer(loadFile, decide);
   add(answer.element);
   scroll.scrollTop = scroll.scrollHeight;
-  return readTurn(answer, () => resume(0));
+  return readTurn(answer, answers.runs.resume(state.run, { username: state.user }));
 }
 
 function showStored(row) {
@@ -431,6 +421,7 @@ async function fillChoices() {
   const bound = usable.find((key) => key.key_id === state.key)?.rules?.username;
   state.user = bound ?? (state.user || "alice");
   byId("user").value = state.user;
+  connect();
   save();
 }
 

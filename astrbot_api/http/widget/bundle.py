@@ -12,8 +12,8 @@ from ...translations import WIDGET, load_catalogue
 
 STATIC = Path(__file__).parent / "static"
 
-#: A module that renders Markdown, and the one that it imports. The owner's pages use them too.
-MARKDOWN = ("markdown.js", "marked.esm.js")
+#: Modules that the owner's pages use too. The first one imports the second.
+SHARED = ("markdown.js", "marked.esm.js", "client.js")
 
 #: Our own parts in dependency order. ``client.js`` is a copy of clients/js/client.js.
 _PARTS = ("client.js", "markdown.js", "element.js")
