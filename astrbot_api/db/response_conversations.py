@@ -10,6 +10,7 @@ import peewee
 
 from ..runtime.clock import now_us
 from . import counting, stored
+from .locks import lock_session
 from .models.runs import ResponseConversation
 from .models.sessions import ChatSession
 from .prepared import Prepared, equals, insert
@@ -74,13 +75,14 @@ def is_conversation(db: peewee.Database, session: int) -> bool:
 
 
 def set_metadata(db: peewee.Database, row: ConversationRow, metadata: dict[str, Any]) -> None:
-    """Replace the metadata of a conversation."""
-    remove_conversation(db, row.session)
-    add_conversation(db, row.session, row.key_id, metadata, row.created_at)
+    """Replace the metadata of a conversation, unless it was removed in the meantime."""
+    lock_session(db, row.session)
+    if remove_conversation(db, row.session):
+        add_conversation(db, row.session, row.key_id, metadata, row.created_at)
 
 
-def remove_conversation(db: peewee.Database, session: int) -> None:
-    """Remove the conversation of a session; the session stays."""
+def remove_conversation(db: peewee.Database, session: int) -> bool:
+    """Remove the conversation of a session; the session stays. Return whether it was one."""
     query = ResponseConversation.delete().where(ResponseConversation.session == session)
     gone = query.returning(ResponseConversation.key_id, ResponseConversation.size_bytes)
-    counting.give_back(db, _KIND, gone.tuples().execute(db), items=0)
+    return bool(counting.give_back(db, _KIND, gone.tuples().execute(db), items=0))

@@ -250,6 +250,7 @@ def remove_output(db: peewee.Database, entry: EntryRow, number: int) -> None:
 
 def clear_entry(db: peewee.Database, entry: EntryRow) -> None:
     """Delete an entry's content. Later entries still find the entries before it."""
+    lock_session(db, entry.session)
     only = StoredResponse.id == entry.id
     freed = StoredResponse.select(
         StoredResponse.key_id, StoredResponse.size_bytes - stored.ROW_BYTES

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.chat.resuming import recovery
-from astrbot_api.db import checkpoints, keys, postgres_store, runs
+from astrbot_api.db import checkpoints, keys, postgres_store, responses, runs, stored
 from astrbot_api.db.runs import find_run
 
 from ..postgres import Postgres
@@ -120,6 +120,13 @@ def test_a_turn_whose_step_cannot_be_stored_fails_and_is_not_repeated(
     assert run.error_code == "storage_error"
 
 
+def count_waiting(api: Api) -> int:
+    """Return the number of transactions that wait for others."""
+    with api.state.db.read() as db:
+        counted = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted"
+        return int(db.execute_sql(counted).fetchone()[0])
+
+
 @pytest.mark.parametrize("end", [keys.revoke_key, keys.delete_key])
 @pytest.mark.parametrize("kind", ["plain", "session key"])
 def test_a_key_that_ends_while_its_turn_is_stored_stops_it(
@@ -133,15 +140,10 @@ def test_a_key_that_ends_while_its_turn_is_stored_stops_it(
         api.state.db.write(lambda db: end(db, key_id))
         ending.set()
 
-    def count_waiting() -> int:
-        with api.state.db.read() as db:
-            counted = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted"
-            return int(db.execute_sql(counted).fetchone()[0])
-
     def add_while_ending(*args: Any, **options: Any) -> Any:
         added = add_run(*args, **options)
         threading.Thread(target=end_key).start()
-        wait_for(lambda: ending.is_set() or count_waiting())
+        wait_for(lambda: ending.is_set() or count_waiting(api))
         return added
 
     monkeypatch.setattr(runs, "add_run", add_while_ending)
@@ -154,3 +156,61 @@ def test_a_key_that_ends_while_its_turn_is_stored_stops_it(
         found = find_run(db, run_id)
     assert found is not None
     assert found.status == "stopped"
+
+
+CONVERSATIONS = "/api/v1/openai/conversations"
+
+
+@pytest.fixture
+def delete_both(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Delete two objects, the second while the transaction of the first is open."""
+
+    def delete_both(statement: str, first_path: str, second_path: str) -> None:
+        run, statuses = getattr(responses, statement), []
+
+        def delete(path: str) -> None:
+            answer = api.app.test_client().delete(path, headers={"X-API-Key": api.key})
+            statuses.append(answer.status_code)
+
+        second = threading.Thread(target=delete, args=(second_path,))
+
+        def hold(*args: Any) -> Any:
+            run(*args)
+            if second.ident is None:
+                second.start()
+                wait_for(lambda: statuses or count_waiting(api))
+
+        monkeypatch.setattr(responses, statement, hold)
+        delete(first_path)
+        second.join()
+        assert statuses == [200, 200]
+
+    return delete_both
+
+
+def test_two_items_of_a_conversation_are_deleted_at_once(
+    api: Api, delete_both: Callable[..., None]
+) -> None:
+    items = [{"role": "user", "content": text} for text in ("a", "b")]
+    made = api.post(CONVERSATIONS, json={"items": items}).get_json()["id"]
+    path = f"{CONVERSATIONS}/{made}/items"
+    ids = [one["id"] for one in api.get(path).get_json()["data"]]
+    delete_both("remove_input", f"{path}/{ids[0]}", f"{path}/{ids[1]}")
+    assert api.get(path).get_json()["data"] == []
+
+
+def test_a_response_that_is_deleted_twice_at_once_is_subtracted_once(
+    api: Api, delete_both: Callable[..., None]
+) -> None:
+    conversation = api.post(CONVERSATIONS, json={}).get_json()["id"]
+    body = {"model": "default", "input": "Hello", "conversation": conversation}
+    path = "/api/v1/openai/responses"
+    path = f"{path}/{api.post(path, json=body).get_json()['id']}"
+    delete_both("clear_entry", path, path)
+    assert api.delete(f"{CONVERSATIONS}/{conversation}").status_code == 200
+
+    def count() -> int:
+        with api.state.db.read() as db:
+            return sum(abs(one.total_bytes) for one in stored.list_by_key(db).values())
+
+    wait_for(lambda: count() == 0)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import openai
+import peewee
 import pytest
 from pydantic import BaseModel
 
@@ -20,7 +21,7 @@ from astrbot_api.agent.provider import (
     ToolCallDelta,
 )
 from astrbot_api.chat.resuming.recovery import prune_journal
-from astrbot_api.db import responses, runs, stored
+from astrbot_api.db import response_conversations, responses, runs, stored
 from astrbot_api.errors import ProviderError, StorageError
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
@@ -430,6 +431,22 @@ def test_a_conversation_is_a_session_with_its_responses(make_scripted: Make) -> 
             with pytest.raises(openai.NotFoundError):
                 gone()
     wait_for(lambda: api.count_rows("response") == 0)
+
+
+def test_a_conversation_that_is_deleted_while_it_changes_stays_deleted(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = "/api/v1/openai/conversations"
+    path = f"{path}/{api.post(path, json={}).get_json()['id']}"
+    change = response_conversations.set_metadata
+
+    def delete_first(db: peewee.Database, row: Any, metadata: dict[str, Any]) -> None:
+        response_conversations.remove_conversation(db, row.session)
+        change(db, row, metadata)
+
+    monkeypatch.setattr(response_conversations, "set_metadata", delete_first)
+    assert api.post(path, json={"metadata": {"topic": "a"}}).status_code == 404
+    assert api.count_rows("response_conversation") == 0
 
 
 def test_responses_of_one_conversation_run_one_after_another(make_scripted: Make) -> None:

@@ -13,6 +13,7 @@ from flask import Response
 from ...chat.context.thread import read_items
 from ...chat.turns.editing import find_earlier_media
 from ...db import response_conversations, responses, sessions
+from ...db.locks import lock_session
 from ...db.response_conversations import ConversationRow
 from ...errors import ApiError, refuse
 from ...keys.files import check_attachments
@@ -201,6 +202,7 @@ def delete_conversation_item(conversation_id: str, item_id: str) -> Response:
     number = int(item_id[-4:], 16)
 
     def job(db: peewee.Database) -> None:
+        lock_session(db, row.session)
         found = responses.find_entry(db, entry.entry_id)
         if found is None:
             return
