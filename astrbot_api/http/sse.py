@@ -126,7 +126,7 @@ def stream_response(
     rendering: Rendering | None = None,
     on_close: Callable[[], None] = lambda: None,
     check_start: Callable[[], None] | None = None,
-    on_disconnect: Callable[[], None] = lambda: None,
+    on_disconnect: Callable[[], object] = lambda: None,
 ) -> Response:
     """Return a streaming response with all events of a watch.
 
@@ -215,7 +215,7 @@ class StreamBody:
         rendering: Rendering,
         hold: Callable[[int, Callable[[], None]], Callable[[], None]],
         on_close: Callable[[], None],
-        on_disconnect: Callable[[], None],
+        on_disconnect: Callable[[], object],
     ) -> None:
         self._watched = watched
         self._heartbeat_s = heartbeat_s

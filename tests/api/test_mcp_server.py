@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from astrbot_api.agent.provider import ModelMessage, TextDelta
 from astrbot_api.db.models.keys import ApiKey
 from astrbot_api.db.models.runs import Run
 from astrbot_api.errors import StorageError
+from astrbot_api.http.mcp import messages as rpc
 from astrbot_api.http.mcp import routes
 from astrbot_api.testing import ScriptedModel
 
@@ -204,6 +207,29 @@ def test_a_disconnected_stateless_client_stops_the_turn(make_scripted: Make) -> 
     wait_for(lambda: api.get(path).get_json()["data"]["status"] == "stopped")
 
 
+@pytest.mark.parametrize("version", [rpc.BATCH_VERSION, NEWEST])
+def test_a_disconnect_stops_the_turn_of_a_stateless_client_without_event_streams(
+    make_scripted: Make, version: str
+) -> None:
+    model = Waiting()
+    api, _ = make_scripted(model, heartbeat_s=0.05)
+    body, headers = chat(), {}
+    if version == NEWEST:
+        body, headers = stateless("tools/call", name="chat", arguments={"message": "Hello"})
+    client, connection = socket.socketpair()
+    sent = {"X-API-Key": api.key, **{name.replace("_", "-"): one for name, one in headers.items()}}
+    with ThreadPoolExecutor() as pool, connection:
+        posted = pool.submit(
+            api.client.post, "/api/v1/mcp", headers=sent, json=body,
+            environ_overrides={"gunicorn.socket": connection},
+        )  # fmt: skip
+        assert model.asked.acquire(timeout=30)
+        client.close()
+        result = posted.result(30).get_json()["result"]
+    assert "disconnected" in result["content"][0]["text"]
+    assert count_asked_to_stop(api) == (version == NEWEST)
+
+
 def test_a_stopping_worker_stops_no_turn_of_a_stateless_client(make_scripted: Make) -> None:
     go_on = threading.Event()
     api, _ = make_scripted([TextDelta("Let me "), go_on, TextDelta("see.")])
@@ -242,7 +268,7 @@ def test_each_message_of_a_batch_counts_as_a_request(api: Api) -> None:
     limited = Api(api.app, key=make_key(api, requests_per_minute=4))
     assert post(limited, [call("ping", 1), call("ping", 2)]).status_code == 200
     answers = post(limited, [call("ping", number) for number in (1, 2, 3)]).get_json()
-    assert [one.get("error", {}).get("code") for one in answers] == [None, None, routes.rpc.REFUSED]
+    assert [one.get("error", {}).get("code") for one in answers] == [None, None, rpc.REFUSED]
     assert "requests_per_minute" in answers[2]["error"]["message"]
 
 

@@ -55,12 +55,18 @@ def iter_batches(watch: Watch, heartbeat_s: float) -> Iterator[list[Event]]:
 
 
 def wait_for_end(
-    watch: Watch, add: Callable[[Event], None], remedy: str = "", *, half_open: bool = False
+    watch: Watch,
+    add: Callable[[Event], None],
+    remedy: str = "",
+    *,
+    half_open: bool = False,
+    on_disconnect: Callable[[], object] = lambda: None,
 ) -> None:
     """Pass all events of a turn to ``add`` until the turn ends.
 
     :param remedy: End of the error message for a timeout.
     :param half_open: Whether a client that only ended its sending gets the answer.
+    :param on_disconnect: Called if the client disconnects before the end.
     :raises ApiError: ``turn_timeout``, ``shutting_down``, or if the client disconnects.
     """
     settings = get_state().settings
@@ -72,6 +78,7 @@ def wait_for_end(
             late = f"the turn takes longer than {settings.max_blocking_s:g} s{remedy}"
             raise ApiError("turn_timeout", late, headers={RUN_HEADER: watch.run_id})
         if not (half_open or watch.ended) and is_disconnected():
+            on_disconnect()
             raise refuse("the client disconnected before the end of the turn")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import orjson
 from flask import Response, request
 
+from ...chat.watching.watch import Watch
 from ...db.idempotency import ClientKey
 from ...errors import ApiError
 from ...runtime.threads import let_others_run
@@ -157,17 +159,16 @@ def _answer_message(value: Any, version: str, username: str) -> Response:
         watch = open_chat(call, username, client_key)
     except ApiError as error:
         return answer_json(describe_refusal(call, error))
-    runs = get_state().chat.runs
-
-    def stop() -> None:
-        """Stop the turn, because a disconnect cancels a request in the stateless version."""
-        if call.is_stateless:
-            runs.stop([watch.run_id])
-
     answer = ChatAnswer(call, watch.run_id, watch.session_id)
-    response = stream_response(watch, answer, on_disconnect=stop)
+    response = stream_response(watch, answer, on_disconnect=_make_stop(call, watch))
     response.headers[RUN_HEADER] = watch.run_id
     return response
+
+
+def _make_stop(call: Call, watch: Watch) -> Callable[[], object]:
+    """Return what a disconnect does. It cancels only requests of the stateless version."""
+    stop = partial(get_state().chat.runs.stop, [watch.run_id])
+    return stop if call.is_stateless else lambda: None
 
 
 def _note(call: Call | None, username: str) -> None:
@@ -269,7 +270,8 @@ def _chat(call: Call, username: str, client_key: ClientKey | None) -> dict[str, 
     try:
         watch = open_chat(call, username, client_key)
         answer = ChatAnswer(call, watch.run_id, watch.session_id)
-        wait_for_end(watch, answer.fold.add, "; accept an event stream")
+        stop = _make_stop(call, watch)
+        wait_for_end(watch, answer.fold.add, "; accept an event stream", on_disconnect=stop)
     except ApiError as error:
         return describe_refusal(call, error)
     return answer.describe()
