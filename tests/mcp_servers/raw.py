@@ -98,7 +98,8 @@ class RawServer:
         number, params = message["id"], message.get("params") or {}
         try:
             result = self._find_result(message["method"], params, number)
-            self.send(id=number, **(result if "error" in result else {"result": result}))
+            failed = isinstance(result, dict) and "error" in result
+            self.send(id=number, **(result if failed else {"result": result}))
         except LookupError:
             self.send(id=number, error={"code": -32601, "message": "there is no such method"})
 

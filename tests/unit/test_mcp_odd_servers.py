@@ -119,6 +119,9 @@ RESULTS: dict[str, tuple[Any, bool, list[str]]] = {
         ["[link: n a:b]"],
     ),
     "the oldest form": ({"toolResult": "words"}, False, ["words"]),
+    "only a text": ("words", False, ["words"]),
+    "only parts": ([text("a"), "b"], False, ["a", "b"]),
+    "null": (None, False, []),
 }  # fmt: skip
 
 

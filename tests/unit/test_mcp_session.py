@@ -221,6 +221,7 @@ class Forgetful:
     :param streams: Whether responses are event streams.
     :param kind: Type of the other responses.
     :param forgets: Whether it forgets its sessions after each call.
+    :param batches: Whether a response is in a batch with a notification.
     """
 
     def __init__(
@@ -232,8 +233,9 @@ class Forgetful:
         streams: bool = False,
         forgets: bool = True,
         kind: str = "application/json",
+        batches: bool = False,
     ) -> None:
-        self.forgets, self.kind = forgets, kind
+        self.forgets, self.kind, self.batches = forgets, kind, batches
         self.status, self.body, self.text, self.streams = status, body, text, streams
         self.sessions: list[str] = []
         self.began = 0
@@ -266,6 +268,8 @@ class Forgetful:
         if method == "tools/call" and self.forgets:
             self.sessions = []
         answer = json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result})
+        if self.batches:
+            answer = f'[{{"jsonrpc": "2.0", "method": "notifications/else"}}, {answer}]'
         return [(f"data: {answer}\n\n" if self.streams else answer).encode()]
 
 
@@ -348,6 +352,13 @@ def test_a_text_cut_in_half_an_emoji_is_read(streams: bool) -> None:
 @pytest.mark.parametrize("kind", ["text/plain; charset=utf-8", "application/octet-stream"])
 def test_json_of_another_type_is_read(kind: str) -> None:
     with serve(Forgetful("404 Not Found", kind=kind)) as url:
+        [answer] = use_url(f"{url}/mcp", {"tool": "t", "arguments": {}})
+    assert answer == (False, [{"type": "text", "text": "x"}])
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_the_response_in_a_batch_is_read(streams: bool) -> None:
+    with serve(Forgetful("404 Not Found", batches=True, streams=streams)) as url:
         [answer] = use_url(f"{url}/mcp", {"tool": "t", "arguments": {}})
     assert answer == (False, [{"type": "text", "text": "x"}])
 
@@ -521,6 +532,18 @@ def test_what_is_no_message_is_skipped(caplog: pytest.LogCaptureFixture) -> None
     ending = asyncio.run(talk("print('Welcome!\\n\\n{}')", read_none))
     assert ending == "ended with exit code 0"
     assert "wrote a line that is not an MCP message" in caplog.text
+
+
+def test_all_messages_of_a_batch_are_read_and_its_byte_order_mark_is_not() -> None:
+    read: list[Any] = []
+
+    async def read_all(messages: Any, write: Any) -> None:
+        read.extend([one.message async for one in messages])
+
+    batch = [{"method": "notifications/else"}, {"id": 1.0, "result": {}}]
+    program = f"import sys\nsys.stdout.buffer.write({json.dumps(batch)!r}.encode('utf-8-sig'))"
+    asyncio.run(talk(program, read_all))
+    assert (read[0].method, repr(read[1].id)) == ("notifications/else", "1")
 
 
 def test_a_talkative_server_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:

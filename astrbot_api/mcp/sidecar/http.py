@@ -14,7 +14,7 @@ from mcp.client import sse, streamable_http
 
 from ...runtime.addresses import find_proxy
 from .oauth import make_auth
-from .repairing import read_message
+from .repairing import read_messages
 from .stdio import MAX_LINE_BYTES
 
 _CONNECT_TIMEOUT_S = 10.0
@@ -46,12 +46,17 @@ _OPEN_SSE: Any = getattr(sse, "sse_within_origin", None)
 
 
 class _Lenient:
-    """Parser of messages for the SDK's clients, whose own one loses a list for half an emoji."""
+    """Parser of messages for the SDK's clients, whose own one loses a list for half an emoji.
+
+    It takes one message. Of a batch, the response is returned.
+    """
 
     @staticmethod
     def validate_json(data: str | bytes, **options: Any) -> Any:
         try:
-            return read_message(data.encode("utf-8", "replace") if isinstance(data, str) else data)
+            line = data.encode("utf-8", "replace") if isinstance(data, str) else data
+            found = read_messages(line)
+            return next((one for one in found if not hasattr(one, "method")), found[0])
         except ValueError:  # the SDK expects the error of its own parser
             return mcp_types.jsonrpc_message_adapter.validate_json(data, **options)
 

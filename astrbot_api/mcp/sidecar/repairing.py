@@ -28,26 +28,38 @@ _BLOCK: TypeAdapter[Any] = TypeAdapter(mcp_types.ContentBlock)
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 
-def read_message(line: bytes) -> Any:
-    """Return the JSON-RPC message of a line.
+def read_messages(line: bytes) -> list[Any]:
+    """Return the JSON-RPC messages of a line: one, or those of a batch.
 
-    A message that the SDK rejects is parsed leniently: it may contain invalid UTF-8, control
-    characters, half of a surrogate pair, ``NaN`` and deep nesting, lack ``jsonrpc``, or have an
-    ``error`` that is null, a text, or an object without code or message.
+    What the SDK rejects is parsed leniently: it may contain a byte order mark, invalid UTF-8,
+    control characters, half of a surrogate pair, ``NaN`` and deep nesting. A message may lack
+    ``jsonrpc``, or have an ``id`` such as 1.0, a ``result`` that is no object, or an ``error`` that
+    is null, a text, or an object without code or message.
 
-    :raises ValueError: when the line is not a message.
+    :raises ValueError: when the line has no message.
     """
     try:
-        return mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False)
+        return [mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False)]
     except ValueError:
         pass
     try:
-        value = json.loads(encode(json.loads(line.decode(errors="replace"), strict=False)))
+        text = line.decode("utf-8-sig", "replace")
+        value = json.loads(encode(json.loads(text, strict=False)))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    batch = value[:MAX_PARTS] if isinstance(value, list) else [value]
+    found = [_read_message(one) for one in batch]
+    if not found:
+        raise ValueError("no message")
+    return found
+
+
+def _read_message(value: Any) -> Any:
     if not isinstance(value, dict) or not value.keys() & {"method", "result", "error"}:
         raise ValueError("no message")
     known = {key: one for key, one in value.items() if one is not None or key == "id"}
+    if isinstance(value.get("id"), float):
+        known["id"] = int(value["id"])
     if "error" in known:
         given = known["error"] if isinstance(known["error"], dict) else {"message": known["error"]}
         message, code = given.get("message", given), given.get("code")
@@ -55,6 +67,8 @@ def read_message(line: bytes) -> Any:
             "code": code if isinstance(code, int) else mcp_types.INTERNAL_ERROR,
             "message": message if isinstance(message, str) else json.dumps(message),
         }
+    elif "result" in value and not isinstance(value["result"], dict):
+        known["result"] = {"content": value["result"]}
     return mcp_types.jsonrpc_message_adapter.validate_python(
         {"jsonrpc": "2.0", **known}, by_name=False
     )

@@ -20,7 +20,7 @@ from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 
 from ...runtime.supervise import describe_status
-from .repairing import read_message
+from .repairing import read_messages
 
 log = logging.getLogger(__name__)
 
@@ -97,11 +97,12 @@ class StdioServer:
                     if not line.strip():
                         continue
                     try:
-                        message = read_message(line)
+                        messages = read_messages(line)
                     except ValueError:
                         self._say("wrote a line that is not an MCP message to its standard output")
                         continue
-                    await to_session.send(SessionMessage(message))
+                    for message in messages:
+                        await to_session.send(SessionMessage(message))
             except ValueError:  # longer than the limit
                 on_fault(f"was stopped: it wrote a line of more than {MAX_LINE_BYTES} bytes")
             except (anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
