@@ -254,6 +254,8 @@ def test_search_history_finds_chinese_and_words_in_long_messages(make_scripted: 
     api.chat(f"{'before ' * 200}NEEDLE{' after' * 200}", session_id="s")
     excerpt = ask(api, "search_history", words=" needle ").partition("alice: ")[2]
     assert re.fullmatch(r"…(?=.{400}…$).{100,}before NEEDLE after.{100,}…", excerpt)
+    api.chat(f"{'ß' * 900} Straße{' after' * 200}", session_id="s")
+    assert " Straße after" in ask(api, "search_history", words="STRASSE")
     assert ask(api, "search_history", words="故" * 201).startswith("error: words must have at most")
 
 

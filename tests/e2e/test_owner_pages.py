@@ -436,8 +436,9 @@ def test_a_message_sent_by_a_tool_is_shown_before_its_answer(owner: Owner, serve
     owner.say(f'TOOL=send_message_to_user TOOLARGS={{"messages":{parts}}}')
     sync_api.expect(owner.last()).to_contain_text("tool said")
     owner.wait_answered()
-    bubbles = owner.page.locator("#thread .msg:not(.user) .bubble")
-    assert [one.strip()[:9] for one in bubbles.all_inner_texts()] == ["halfway", "tool said"]
+    sent, answer = owner.page.locator("#thread .msg:not(.user)").all_inner_texts()
+    assert "halfway" in sent
+    assert "tool said" in answer
 
 
 @in_english

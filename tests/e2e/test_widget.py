@@ -416,6 +416,25 @@ def test_files_are_uploaded_by_choice_paste_and_drop(browser: Any, site: Site) -
         sync_api.expect(visitor.find(".user .file button")).to_have_text(["a.png ⤓", "b.png ⤓"])
 
 
+def test_a_message_is_not_sent_without_a_file_that_failed(browser: Any, site: Site) -> None:
+    large = {"status": "error", "code": "file_too_large", "message": "too large"}
+    with Visitor(browser, site) as visitor:
+        visitor.open()
+        visitor.page.route("**/api/v1/file", lambda route: route.fulfill(status=413, json=large))
+        chosen = {"name": "a.png", "mimeType": "image/png", "buffer": PNG}
+        visitor.find("input[type=file]").set_input_files(chosen)
+        visitor.find(".chip .note").wait_for()
+        visitor.say("ECHO look")
+        sync_api.expect(visitor.find(".status")).to_contain_text("A file was not uploaded")
+        assert visitor.find("textarea").input_value() == "ECHO look"
+        sync_api.expect(visitor.find(".user")).to_have_count(0)
+        visitor.find(".chip button").click()
+        sync_api.expect(visitor.find(".status")).to_have_text("")
+        visitor.find("textarea").press("Enter")
+        visitor.wait_until_done()
+        sync_api.expect(visitor.find(".user .text")).to_have_text("ECHO look")
+
+
 def test_a_failed_regeneration_keeps_the_old_answer(browser: Any, site: Site) -> None:
     with Visitor(browser, site) as visitor:
         visitor.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -90,7 +91,9 @@ def _search(
 
 def _cut(text: str, words: str) -> str:
     """Return the part of a text around the words."""
-    at = max(0, text.casefold().find(words.casefold()))
+    folded = text.casefold().find(words.casefold())
+    # Folding changes lengths: "ß" becomes "ss".
+    at = bisect_right(range(len(text)), folded, key=lambda end: len(text[:end].casefold())) - 1
     start = max(0, min(at - _EXCERPT_CHARS // 2, len(text) - _EXCERPT_CHARS))
     piece = text[start : start + _EXCERPT_CHARS]
     before, after = "…" if start else "", "…" if start + len(piece) < len(text) else ""

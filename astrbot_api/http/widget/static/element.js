@@ -471,16 +471,16 @@ class AstrBotChat extends HTMLElement {
 
   async #submit() {
     const text = this.#input.value.trim();
-    const waiting = this.#uploads.filter((one) => !one.kept && !one.failed);
     if (this.#busy || this.#sending || (!text && !this.#uploads.length)) return;
-    if (waiting.length) {
-      this.#say(this.#t("Wait until the files are uploaded."));
+    const left = this.#uploads.filter((one) => !one.kept);
+    if (left.length) {
+      const failed = left.some((one) => one.failed);
+      this.#say(this.#t(failed ? "A file was not uploaded. Remove it, or attach it again." : "Wait until the files are uploaded."));
       return;
     }
-    const files = this.#uploads.filter((one) => one.kept).map((one) => one.kept);
+    const files = this.#uploads.map((one) => one.kept);
     const parts = files.map((one) => ({ type: one.type, attachment_id: one.attachment_id }));
     if (text) parts.unshift({ type: "plain", text });
-    if (!parts.length) return;
     if (this.#opening) {
       this.#sending = true;
       const loaded = await this.#loaded();
@@ -795,6 +795,7 @@ class AstrBotChat extends HTMLElement {
   }
 
   #drawChips() {
+    this.#say(""); // a note about uploads
     this.#chips.replaceChildren(...this.#uploads.map((one) => {
       one.bar = h("progress", { max: "1", "aria-label": one.name });
       one.bar.value = one.kept ? 1 : one.done;
