@@ -18,7 +18,7 @@ from astrbot_api.testing.scripted_model import Step
 from ..contract.wire import PNG
 from .conftest import Api
 from .test_guard_rails import make_key
-from .test_openai_tools import call_weather
+from .test_openai_tools import CUT, call_weather
 
 Make = Callable[..., tuple[Api, ScriptedModel]]
 
@@ -127,6 +127,15 @@ def test_a_client_tools_call_ends_the_turn_and_its_result_continues_the_message(
     assert chunks[0]["messageId"] == "a1"
     assert [one["role"] for one in model.seen[-1]][-3:] == ["user", "assistant", "tool"]
     assert api.count_rows("message") == 3, "the user's message once"
+
+
+def test_a_call_that_the_limit_cut_off_ends_the_message_with_the_reason_length(
+    make_scripted: Make,
+) -> None:
+    api, _ = make_scripted(CUT)
+    chunks = read(post(api, say("How is it in Oslo?"), tools=WEATHER))
+    assert "tool-input-available" in {one["type"] for one in chunks}
+    assert chunks[-1]["finishReason"] == "length"
 
 
 def test_the_steps_of_an_earlier_answer_reach_the_model(make_scripted: Make) -> None:

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from astrbot_api import Tool
-from astrbot_api.agent.provider import Delta, TextDelta, ToolCallDelta
+from astrbot_api.agent.provider import Delta, Finished, TextDelta, ToolCallDelta
 from astrbot_api.testing import ScriptedModel
 from astrbot_api.testing.fake_openai import FakeOpenAI
 
@@ -42,6 +42,10 @@ SCHEMA = {
 STRICT = {
     "type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
 }  # fmt: skip
+
+
+#: A call whose arguments lack their end.
+CUT = [ToolCallDelta(0, "c1", "get_weather", '{"city": "Os'), Finished("length")]
 
 
 def call_weather(messages: Any) -> Iterator[Delta]:
@@ -105,6 +109,26 @@ def test_a_stream_contains_the_calls_of_client_tools(make_scripted: Make) -> Non
     assert choice.finish_reason == "tool_calls"
     (call,) = choice.message.tool_calls or []
     assert json.loads(call.function.arguments) == {"city": "Oslo"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_the_limit_cut_off_has_the_reason_length(
+    make_scripted: Make, stream: bool
+) -> None:
+    """With any other reason, OpenAI's clients parse the arguments."""
+    api, _ = make_scripted(CUT)
+    strict = {"type": "function", "function": {**WEATHER["function"], "strict": True}}  # type: ignore[dict-item]
+    asked: Any = {"model": "default", "messages": [USER], "tools": [strict]}
+
+    def read_stream(client: openai.OpenAI) -> None:
+        with client.chat.completions.stream(**asked) as chunks:
+            chunks.until_done()
+
+    def read_whole(client: openai.OpenAI) -> None:
+        client.chat.completions.parse(**asked)
+
+    with connect(api) as client, pytest.raises(openai.LengthFinishReasonError):
+        (read_stream if stream else read_whole)(client)
 
 
 def test_server_tools_run_together_with_client_tools(make_scripted: Make) -> None:

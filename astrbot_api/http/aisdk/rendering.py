@@ -86,9 +86,9 @@ class UIMessageStream(ReplyRendering):
         return b"".join(map(frame_json, [*self._close(), *chunks])) + _DONE
 
     def _finish_reason(self, stats: dict[str, Any]) -> str:
-        if self.fold.caller_calls or self._waits:
-            return "tool-calls"
-        return _FINISH_REASONS.get(stats.get("finish_reason", ""), "stop")
+        calls = self.fold.caller_calls or self._waits
+        other = "tool-calls" if calls else "stop"
+        return _FINISH_REASONS.get(stats.get("finish_reason", ""), other)
 
     def show(self, event: Event) -> Iterator[Chunk]:
         """Add an event, and yield its chunks."""

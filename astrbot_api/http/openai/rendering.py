@@ -139,10 +139,10 @@ class Completion(ReplyRendering):
 
     def _finish_reason(self) -> str:
         """Return OpenAI's ``finish_reason``. Only calls of the client's tools count as calls."""
-        if self.fold.caller_calls:
-            return "tool_calls"
-        reason = (self.fold.stats or {}).get("finish_reason")
-        return reason if reason in ("length", "content_filter") else "stop"
+        reason: str = (self.fold.stats or {}).get("finish_reason", "")
+        if reason in ("length", "content_filter"):  # also if the model was cut off in a call
+            return reason
+        return "tool_calls" if self.fold.caller_calls else "stop"
 
     def _to_usage(self) -> dict[str, Any]:
         prompt, cached, output = count_tokens(self.fold.stats)
