@@ -89,6 +89,24 @@ def test_arguments_of_an_earlier_call_may_be_an_object(
     assert model.seen[-1][-2]["tool_calls"][0]["function"]["arguments"] in (read, "{}")
 
 
+@pytest.mark.parametrize("given", ["c1", "", None, "c\0"])
+def test_results_of_calls_with_one_id_or_none_belong_to_the_calls_in_order(
+    make_scripted: Make, given: str | None
+) -> None:
+    api, model = make_scripted("ok")
+    called = {**CALLED, "tool_calls": [{**CALL, "id": given}] * 2}
+    results = [{**RESULT, "tool_call_id": given, "content": text} for text in ("sun", "rain")]
+    last = {**CALLED, "tool_calls": [{**CALL, "id": given}]}, {**results[0], "content": "fog"}
+    messages = [USER, called, *results, *last]
+    assert post(api, messages=messages, tools=[WEATHER]).status_code == 200
+    *_, called, sun, rain, again, fog = model.seen[-1]
+    ids = [one["id"] for message in (called, again) for one in message["tool_calls"]]
+    assert "" not in ids
+    assert ids[0] != ids[1]
+    results = [(one["tool_call_id"], one["content"]) for one in (sun, rain, fog)]
+    assert results == list(zip(ids, ("sun", "rain", "fog"), strict=True))
+
+
 def test_values_without_effect_are_not_sent(passing: Api, fake_model: FakeOpenAI) -> None:
     empty = {"stop": [], "logprobs": False, "top_logprobs": 0, "modalities": ["text"]}
     assert post(passing, **empty).status_code == 200

@@ -194,7 +194,7 @@ def _read_context(
     """Return the messages before and after the message at ``last``."""
     instructions: list[str] = []
     said: dict[bool, list[SuppliedMessage]] = {False: [], True: []}
-    called: set[str] = set()
+    called: dict[str, list[str]] = {}
     for at, message in enumerate(messages):
         if at == last:
             continue
@@ -204,31 +204,38 @@ def _read_context(
             continue
         one = SuppliedMessage(role, text, segments=files.get(at, ()))
         if role == "assistant":
-            one = replace(one, calls=_read_calls(message.get("tool_calls"), at))
-            called.update(call["id"] for call in one.calls)
+            one = replace(one, calls=_read_calls(message.get("tool_calls"), at, called))
         elif role == "tool":
-            call_id = message.get("tool_call_id")
-            one = replace(one, call_id=call_id if call_id in called else "")
+            ids = called.get(message.get("tool_call_id") or "", [""])
+            one = replace(one, call_id=ids.pop(0) if len(ids) > 1 else ids[0])
         if one.calls or one.call_id or (role in ("user", "assistant") and text.strip()):
             said[at > last].append(one)
     return SuppliedContext("\n\n".join(instructions), said[False], said[True])
 
 
-def _read_calls(calls: list[dict[str, Any]] | None, at: int) -> list[dict[str, Any]]:
-    """Return the valid calls of an assistant's message."""
-    found = []
-    for call in calls or ():
-        function = call.get("function")
-        if not isinstance(function, dict) or not isinstance(call.get("id"), str):
+def _read_calls(
+    calls: list[dict[str, Any]] | None, at: int, called: dict[str, list[str]]
+) -> list[dict[str, Any]]:
+    """Return the valid calls of an assistant's message, with unique ids.
+
+    Some models give several calls the same id, or none. Their results follow in the same order.
+
+    :param called: Receives the unique ids by the ids in the request.
+    """
+    found, ids = [], dict[str, list[str]]()
+    for i, call in enumerate(calls or ()):
+        function, given = call.get("function"), call.get("id") or ""
+        if not isinstance(function, dict) or not isinstance(given, str):
             continue
         name, arguments = function.get("name"), function.get("arguments")
         if not isinstance(arguments, str):  # some clients send the object, or null for none
             arguments = "" if arguments is None else to_text(arguments)
         if isinstance(name, str):
-            for text in (call["id"], name):
-                check_text(f"messages[{at}].tool_calls", text)
-            kept = {"name": name, "arguments": clean_text(arguments)}
-            found.append({"id": call["id"], "type": "function", "function": kept})
+            own = clean_text(given) if given and given not in ids else f"call_{at}_{i}"
+            ids.setdefault(given, []).append(own)
+            kept = {"name": clean_text(name), "arguments": clean_text(arguments)}
+            found.append({"id": own, "type": "function", "function": kept})
+    called |= ids
     return found
 
 
