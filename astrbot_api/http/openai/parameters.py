@@ -219,9 +219,9 @@ def _find_name(tool: Mapping[str, Any]) -> Any:
 def _read_format(form: Any) -> tuple[dict[str, Any] | None, Callable[[str], str]]:
     """Return the answer format for the model, and a check of the answer."""
     kind = form.get("type") if isinstance(form, dict) else None
-    given = form.get("json_schema") if kind == "json_schema" else None
-    if (form is not None and kind not in FORMS) or (kind == "json_schema" and given is None):
+    if form is not None and kind not in FORMS:
         raise refuse("response_format.type must be text, json_object or json_schema")
+    given = form.get("json_schema") if form else None
     return read_format(kind, given, "response_format", "response_format.json_schema")
 
 

@@ -54,10 +54,10 @@ class Completion(ReplyRendering):
 
     def finish(self) -> bytes:
         failure = self.find_failure()
-        if self.fold.error is None and (fault := self.find_fault()):
-            failure = ("provider_error", fault)
         if failure is not None:
             return self.end_with_error(*failure)
+        if fault := self.find_fault():
+            return self.end_with_error("provider_error", fault)
         frames = frame_json(self._to_chunk({}, self._finish_reason()))
         if self.include_usage:
             head = self._head("chat.completion.chunk")
