@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import select
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Self
 
 import peewee
@@ -116,8 +116,21 @@ class Connection(psycopg.Connection[Any]):
 
     @classmethod
     def connect(cls, *args: Any, **options: Any) -> Self:
-        opened_at = time.monotonic()
-        connection = super().connect(*args, **options)
+        """Open a connection.
+
+        The option ``note`` is called with the error's text, or with an empty one. The pool hides
+        the error from those who wait for a connection.
+        """
+        note: Callable[[str], None] | None = options.pop("note", None)
+        opened_at, fault = time.monotonic(), ""
+        try:
+            connection = super().connect(*args, **options)
+        except psycopg.Error as error:
+            fault = str(error)
+            raise
+        finally:
+            if note is not None:
+                note(fault)
         connection.opened_at = opened_at
         return connection
 

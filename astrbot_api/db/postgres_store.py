@@ -69,6 +69,9 @@ _REPLACE_EVERY_S = 1.0
 #: Seconds between two attempts of a patient job that gets no connection that can write.
 _RECONNECT_PAUSE_S = 0.2
 
+#: Seconds that a diagnosis waits for a connection: less than ``BOUND_S`` of the readiness checks.
+_LOOK_S = 1.5
+
 #: Seconds for which a store counts as jammed after a caller got no connection.
 _JAM_S = 5.0
 
@@ -107,6 +110,7 @@ class PostgresStore:
         writers = max(1, pool_size * 3 // 4)
         self._writers = PerProcess(lambda: FairSemaphore(writers))
         self._refused_at = self._trusted_from = -math.inf
+        self._fault = ""
         self._closed = False
 
     def upgrade(self) -> list[str]:
@@ -203,7 +207,7 @@ class PostgresStore:
 
         :param look: Another store for the diagnosis; this one may have no free connection.
         """
-        with look.read() as db:
+        with _Reading(*look._borrow(time.monotonic() + _LOOK_S)) as db:
             if is_read_only(db):
                 look._distrust()
                 return READ_ONLY_TEXT
@@ -242,7 +246,13 @@ class PostgresStore:
     def _refuse(self, error: Exception) -> StorageError:
         if isinstance(error, (PoolTimeout, TooManyRequests)):
             self._refused_at = time.monotonic()
+            if self._fault:
+                error = PoolTimeout(f"{error}: {self._fault}")
         return as_storage_error(error)
+
+    def _note_fault(self, fault: str) -> None:
+        """Keep the error of the last attempt to connect, empty if it succeeded."""
+        self._fault = fault
 
     def _borrow(
         self, deadline: float | None = None
@@ -268,7 +278,7 @@ class PostgresStore:
 
     def _open_pool(self) -> ConnectionPool[Connection]:
         return ConnectionPool(
-            kwargs={**self._params, "autocommit": True},
+            kwargs={**self._params, "autocommit": True, "note": self._note_fault},
             connection_class=Connection,
             configure=Connection.set_up,
             min_size=0,

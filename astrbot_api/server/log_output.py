@@ -95,7 +95,11 @@ def set_up_logging(worker: Any) -> None:
             "formatters": {"line": formatter},
             "handlers": {"lines": {"class": "logging.StreamHandler", "formatter": "line"}},
             "root": {"handlers": ["lines"], "level": "WARNING"},
-            "loggers": {"astrbot_api": {"level": level}},
+            "loggers": {
+                "astrbot_api": {"level": level},
+                # Repeats each failed attempt. Our own lines have the cause.
+                "psycopg.pool": {"level": "ERROR"},
+            },
         }
     )
     logging.getLogger("gunicorn.error").addFilter(_HIDE_KEYS)

@@ -52,6 +52,14 @@ def test_a_log_level_never_prevents_the_start(
     assert warned == (text in ("verbose", "10"))
 
 
+def test_attempts_to_reach_postgresql_are_not_all_logged(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    set_up_logging(WORKER)
+    logging.getLogger("psycopg.pool").warning("error connecting in 'pool-1'")
+    assert capfd.readouterr().err == ""
+
+
 def test_a_traceback_of_gunicorn_is_a_field_of_its_line() -> None:
     try:
         raise ValueError("why")

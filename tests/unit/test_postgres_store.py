@@ -53,6 +53,12 @@ def store(postgres_url: str) -> Iterator[PostgresStore]:
     made.close()
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine needs long for a new connection."""
+    monkeypatch.setattr(postgres_store, "_LOOK_S", 30.0)
+
+
 @pytest.fixture
 def own_server(postgres: Postgres) -> Iterator[Postgres]:
     """A server that a test may stop. It is started again afterwards."""
@@ -299,6 +305,17 @@ def _count_waiting(postgres: Postgres) -> int:
 
 def _add_session(store: PostgresStore, name: str) -> Any:
     return store.write(lambda db: sessions.create_session(db, name, "alice"))
+
+
+def test_the_cause_of_an_outage_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_store, "_LOOK_S", 0.1)
+    store = PostgresStore("postgresql://u@127.0.0.1:1/db", timeout_s=1)
+    for use in (store.read, lambda: store.describe_fault(store)):
+        with pytest.raises(StorageError, match="Try again later") as caught:
+            use()
+        assert "after" in caught.value.operator_text
+        assert "Connection refused" in caught.value.operator_text
+    store.close()
 
 
 def test_connections_that_an_outage_took_are_not_reported_as_in_use(
