@@ -1611,6 +1611,14 @@ def test_what_a_browser_does_not_show_of_a_page_is_left_out() -> None:
     assert read(f"<p>A short page</p>{menu}".encode(), "a.html") == "A short page"
 
 
+def test_an_article_of_wechat_is_read_though_a_script_shows_it() -> None:
+    page = (
+        '<h1>Party</h1><div id="js_content" style="visibility: hidden; opacity: 0;"><p>At two.</p>'
+        '</div><p>Scan to follow this account</p><div style="display: none">Got it</div>'
+    )
+    assert read(page.encode(), "a.html") == "# Party\n\nAt two.\n\nScan to follow this account"
+
+
 _POWERS = (("", "10"), ("super", "5"), ("", " m"), ("super", "-2"), ("", ", 4"), ("super", "th"))
 
 

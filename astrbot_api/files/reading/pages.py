@@ -36,8 +36,9 @@ _ENOUGH_S = 6.0
 _HIDDEN = ("script", "style", "template", "title")
 _LINES = ("p", "div", "br", "li", "tr", "dt", "dd", "pre", "h1", "h2", "h3", "h4", "h5", "h6")
 
-#: Style of an element that a browser does not show.
-_HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
+#: Style of an element that a browser does not show. WeChat's articles have ``visibility: hidden``
+#: until a script shows them.
+_HIDING = re.compile(r"display\s*:\s*none", re.IGNORECASE)
 
 #: Part of a page above which hidden elements are read.
 _MAX_HIDDEN = 0.9
