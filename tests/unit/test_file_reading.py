@@ -759,11 +759,13 @@ def test_a_formula_that_cells_share_is_shown_in_each_of_them() -> None:
         ("#.##", [".15", "-1234567.89", ""]),
         ('d.m.yy" G"', ["2024-02-03", "2023-12-25 12:00:00", "1900-01-01"]),
         ("[h]:mm", ["1087800:00:00", "1086852:00:00", "24:00:00"]),
+        ("[$-804]aaaa;@", ["2024-02-03", "2023-12-25 12:00:00", "1900-01-01"]),
+        ("aaa", ["2024-02-03", "2023-12-25 12:00:00", "1900-01-01"]),
     ],
 )
 def test_the_numbers_of_a_sheet_are_read_as_they_are_shown(code: str, shown: list[str]) -> None:
     numbers = ["0.153", "-1234567.891", "0"]
-    if any(letter in code for letter in "yh"):
+    if any(letter in code for letter in ("y", "h", "aaa")):
         numbers = ["45325", "45285.5", "1"]
     cells = "".join(f'<c r="{"ABC"[at]}3" s="1"><v>{one}</v></c>' for at, one in enumerate(numbers))
     styles = (
@@ -1253,6 +1255,25 @@ def test_a_sheet_of_many_full_rows_is_read_within_the_limits() -> None:
         _, text = aside.run(EXTRACT_TEXT, sheet, {"mime": "", "name": "a.xlsx"})
     assert b"| 20,000.50 |\n\n[Only its first 20000 rows are shown.]" in text
     assert text.endswith(b"- B2: https://example.com/terms")
+
+
+def test_the_beginning_of_a_very_large_sheet_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(office, "_MAX_PART_BYTES", 2000)
+    row = '<x:row r="{0}"><x:c r="A{0}" s="0"><x:v>{0}</x:v></x:c></x:row>'
+    rows = "".join(row.format(at) for at in range(3, 999))
+    sheet = samples.make_xlsx(styles='<cellXfs><xf numFmtId="2"/></cellXfs>')
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(sheet)) as source, zipfile.ZipFile(out, "w") as target:
+        for name in source.namelist():
+            part = source.read(name).decode()
+            if name == "xl/worksheets/sheet1.xml":
+                part = re.sub(r"<(/?)(\w)", r"<\1x:\2", part).replace("xmlns=", "xmlns:x=")
+                part = part.replace("</x:sheetData>", f"{rows}</x:sheetData>")
+            target.writestr(name, part)
+    text = read(out.getvalue())
+    assert "| marmalade | 4711 |\n| 3.00 |  |\n| 4.00 |  |\n" in text
+    assert "| 20.00 |" in text
+    assert "| 998.00 |" not in text
 
 
 @pytest.mark.parametrize(

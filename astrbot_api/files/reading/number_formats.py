@@ -45,7 +45,7 @@ _FRACTION = re.compile(r"(?:([#0?]+)\\? )?[#0?]+\\?/([?#]+|[1-9]\d{0,3})")
 _DURATION = re.compile(r"\[(h+|m+|s+)\]", re.IGNORECASE)
 
 #: Signs of dates and times, and of texts.
-_OTHERS = frozenset("ymdhsgbe@")
+_OTHERS = frozenset("aymdhsgbe@")
 
 #: Date with the number 0. Source: ECMA-376, part 1, 18.17.4.1.
 _FIRST_DAY = datetime(1899, 12, 30)

@@ -62,9 +62,10 @@ class Package:
         if sum(one.file_size for one in self._zip.infolist()) > _MAX_UNPACKED_BYTES:
             raise Unreadable(f"it unpacks to more than {_MAX_UNPACKED_BYTES // 2**20} MiB")
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, may_cut: bool = False) -> bytes:
         """Return a part.
 
+        :param may_cut: Whether to return the beginning of a part that is too large.
         :raises Unreadable: when the part is missing, too large, encrypted or oddly compressed.
         """
         try:
@@ -76,6 +77,8 @@ class Package:
             raise Unreadable("its compression is not supported; ask for it unpacked") from error
         except RuntimeError as error:  # encrypted
             raise Unreadable("it is protected by a password; ask for it without one") from error
+        if may_cut:
+            return data[:_MAX_PART_BYTES]
         if len(data) > _MAX_PART_BYTES:
             raise Unreadable(f"a part of it unpacks to more than {_MAX_PART_BYTES // 2**20} MiB")
         return data

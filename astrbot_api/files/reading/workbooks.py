@@ -10,6 +10,7 @@ import io
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import islice
 from xml.etree import ElementTree as ET
 
@@ -32,6 +33,7 @@ from .office import (
 )
 
 _WORKBOOK = "xl/workbook.xml"
+_STYLES = "xl/styles.xml"
 
 #: End of what Excel writes before a comment with replies, for its older versions.
 _OF_THREAD = "linkid=870924"
@@ -40,9 +42,6 @@ _SHEET = re.compile(r"xl/worksheets/[^/]+\.xml")
 
 #: Parts that contain no cells.
 _OTHER = re.compile(r"xl/(media|drawings|charts|diagrams|embeddings|pivot\w+)/.*")
-
-#: Maximum size of a sheet that is corrected, in bytes.
-_MAX_SHEET_BYTES = 64 * 2**20
 
 #: Number of cells up to the last one. Above it, empty rows and columns are removed.
 _MAX_AREA = 2_000_000
@@ -64,6 +63,8 @@ _FORMULA = re.compile(
     rb"(?:<v>([^<]*)</v>|<v\s*/>)?</c>"
 )
 _TYPE = re.compile(rb'\st="[^"]*"')
+#: A weekday of Asian languages, which calamine reads as a number.
+_WEEKDAY = re.compile(rb'(\sformatCode="[^"]*?)aaaa?(?!a)')
 _ERROR = re.compile(rb'(<c\b[^<>]*)\st="e"')
 _HIDDEN = re.compile(rb'<row\b[^<>]*\shidden="(?:1|true)"[^<>]*>\s*<c\b')
 _LINK = re.compile(rb"<hyperlink\b([^<>]*)>")
@@ -165,11 +166,15 @@ def _correct_workbook(package: Package) -> bytes:
     changed, room = {}, MAX_CELLS
     # The writer of the file did not calculate, and wrote 0 as each value.
     is_uncalculated = b'fullCalcOnLoad="1"' in _read(package, _WORKBOOK)
-    formats = NumberFormats(_read(package, "xl/styles.xml"), MAX_CELLS)
+    styles = _read(package, _STYLES)
+    dated = _WEEKDAY.sub(rb"\1dddd", styles)
+    if dated != styles:
+        changed[_STYLES] = dated
+    formats = NumberFormats(dated, MAX_CELLS)
     for name in sorted(filter(_SHEET.fullmatch, package.names), key=lambda one: (len(one), one)):
         sheet = _read(package, name)
         corrected = _correct_sheet(sheet, is_uncalculated, formats)
-        if corrected != sheet:
+        if corrected != sheet or len(sheet) < package.measure(name):
             changed[name] = corrected
         room -= corrected.count(b"</c>")
         if room < 0:  # hardly any cell of the others is shown
@@ -181,21 +186,25 @@ def _correct_workbook(package: Package) -> bytes:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         for name in package.names:
             if not _OTHER.fullmatch(name):
-                file.writestr(name, changed.pop(name, b"") or package.read(name))
+                read = partial(_read, package) if _SHEET.fullmatch(name) else package.read
+                file.writestr(name, changed.pop(name, b"") or read(name))
     return out.getvalue()
 
 
 def _read(package: Package, name: str) -> bytes:
-    """Return a part without prefixes and superfluous rows, or nothing if it is missing or large."""
-    if name not in package.names or package.measure(name) > _MAX_SHEET_BYTES:
+    """Return a part without prefixes and superfluous rows, or nothing if it is missing."""
+    if name not in package.names:
         return b""
-    part = package.read(name)
+    part = package.read(name, may_cut=True)
     found = _PREFIX.match(part)
     prefix = found[1] if found else b""
     ends, end = re.finditer(rb"</%sc>" % prefix, part), b"</%srow>" % prefix
     last = next(islice(ends, MAX_CELLS, None), None)
-    if last is not None:  # the rows below are not shown
-        part = part[: part.find(end, last.end())] + part[part.rfind(end) :]
+    is_cut = len(part) < package.measure(name)
+    if last is not None or is_cut:  # the rows below are not shown
+        stop = part.rfind(end) if last is None else part.find(end, last.end())
+        closing = b"%s</%ssheetData></%sworksheet>" % (end, prefix, prefix)
+        part = part[:stop] + (closing if is_cut else part[part.rfind(end) :])
     if prefix:
         part = part.replace(b"xmlns:%s=" % prefix[:-1], b"xmlns=")
         part = part.replace(b"<" + prefix, b"<").replace(b"</" + prefix, b"</")
