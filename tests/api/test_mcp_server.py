@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.agent.provider import ModelMessage, TextDelta
+from astrbot_api import Tool
+from astrbot_api.agent.provider import ModelMessage, TextDelta, ToolCallDelta
+from astrbot_api.agent.tools import ToolContext
 from astrbot_api.db.models.keys import ApiKey
 from astrbot_api.db.models.runs import Run
 from astrbot_api.errors import StorageError
+from astrbot_api.http.mcp import chat_tool, routes
 from astrbot_api.http.mcp import messages as rpc
-from astrbot_api.http.mcp import routes
 from astrbot_api.testing import ScriptedModel
 
 from ..waiting import wait_for
@@ -80,6 +82,32 @@ def test_a_model_that_sees_only_the_content_can_continue_the_conversation(api: A
     answer, others = [one["text"] for one in first["content"]]
     assert answer == "Hello from mock."
     assert json.loads(others) == {"session_id": first["structuredContent"]["session_id"]}
+
+
+def test_tools_are_progress_and_their_files_are_attachments(make_scripted: Make) -> None:
+    def answer(messages: list[ModelMessage]) -> Any:
+        done = messages[-1]["role"] == "tool"
+        return "Done." if done else [ToolCallDelta(0, "c1", "draw", "{}")]
+
+    def draw(arguments: Any, context: ToolContext) -> str:
+        context.send_file(b"x", "plan.txt")
+        return "drawn"
+
+    api, _ = make_scripted(answer, tools=[Tool("draw", "Draw.", draw)])
+    shown = post(api, chat(_meta={"progressToken": 1}), Accept=BOTH).get_data().decode()
+    *news, last = [json.loads(one[6:]) for one in shown.split("\n\n") if one.startswith("data: ")]
+    assert "".join(one["params"]["message"] for one in news) == "[draw]\nDone."
+    (file,) = last["result"]["structuredContent"]["attachments"]
+    assert file["filename"] == "plan.txt"
+    assert json.loads(last["result"]["content"][1]["text"])["attachments"] == [file]
+
+
+def test_attachments_are_sent_whole_even_if_no_text_fits(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_tool, "MAX_LINE_BYTES", 100)
+    result = post(api, chat()).get_json()["result"]["structuredContent"]
+    assert (result["text"], result["truncated"]) == ("", True)
 
 
 def test_a_long_answer_is_cut_to_one_line(make_scripted: Make) -> None:
@@ -173,8 +201,12 @@ def test_a_handshake_negotiates_a_version(api: Api) -> None:
         assert result["protocolVersion"] == agreed
         assert set(result["capabilities"]) == {"tools", "resources"}
     assert post(api, call("ping")).get_json()["result"] == {}
-    done = post(api, {"jsonrpc": "2.0", "method": "notifications/initialized"})
-    assert (done.status_code, done.get_data()) == (202, b"")
+    for unanswered in (
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        {"jsonrpc": "2.0", "id": 1, "result": {}},
+    ):
+        done = post(api, unanswered)
+        assert (done.status_code, done.get_data()) == (202, b"")
 
 
 def test_a_stateless_request_is_checked_against_its_headers(api: Api) -> None:
@@ -193,7 +225,20 @@ def test_a_stateless_request_is_checked_against_its_headers(api: Api) -> None:
         assert refused.get_json()["error"]["code"] == -32020
     answer = post(api, body, **{**headers, "Mcp_Name": "=?base64?Y2hhdA==?="})
     assert answer.get_json()["result"]["resultType"] == "complete"
-    assert post(api, *stateless("initialize")[:1], **stateless("initialize")[1]).status_code == 404
+    for method in ("initialize", "ping"):
+        body, headers = stateless(method)
+        assert post(api, body, **headers).status_code == 404
+
+
+def test_a_stateless_request_names_its_version_in_the_body(api: Api) -> None:
+    body, headers = stateless("tools/list")
+    version = "io.modelcontextprotocol/protocolVersion"
+    for meta, code in (
+        (None, -32602), ({version: NEWEST}, -32602),
+        ({**body["params"]["_meta"], version: "2025-11-25"}, -32020),
+    ):  # fmt: skip
+        refused = post(api, {**body, "params": {"_meta": meta}}, **headers)
+        assert (refused.status_code, refused.get_json()["error"]["code"]) == (400, code)
 
 
 def test_a_disconnected_stateless_client_stops_the_turn(make_scripted: Make) -> None:
@@ -295,6 +340,7 @@ def test_a_batch_ends_with_its_key(make_scripted: Callable[..., Any]) -> None:
         ({"jsonrpc": "1.0", "id": 1, "method": "ping"}, -32600),
         ({"jsonrpc": "2.0", "id": 1}, -32600),
         ({"jsonrpc": "2.0", "id": None, "method": "ping"}, -32600),
+        ({"jsonrpc": "2.0", "id": True, "method": "ping"}, -32600),
         ({"jsonrpc": "2.0", "id": "a" * 256, "method": "ping"}, -32600),
         ({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": []}, -32602),
         (call("prompts/list"), -32601),
@@ -349,8 +395,23 @@ def test_only_their_user_reads_sessions_page_by_page(api: Api) -> None:
     before = read_text(post(api, earlier, alice))
     assert len(page["messages"]) + len(before["messages"]) == 62
     assert before["before"] is None
-    missing = post(api, call("resources/read", uri=uri), "/api/v1/mcp?username=bob").get_json()
-    assert missing["error"]["code"] == -32002
+    none = read_text(post(api, call("resources/read", uri=f"{uri}?before=1"), alice))
+    assert (none["messages"], none["before"]) == ([], None)
+    bound = Api(api.app, key=make_key(api, session_id="s1"))
+    for reader, path, wrong in (
+        (api, "/api/v1/mcp?username=bob", uri), (bound, alice, uri), (api, alice, "s0"),
+        (api, alice, f"{uri}?before=x"), (api, alice, f"{uri}?before={2**63}"),
+    ):  # fmt: skip
+        missing = post(reader, call("resources/read", uri=wrong), path).get_json()
+        assert missing["error"]["code"] == -32002
+    (listed,) = [
+        one["name"]
+        for cursor in ("1", "2")
+        for one in post(bound, call("resources/list", cursor=cursor), alice).get_json()["result"][
+            "resources"
+        ]
+    ]
+    assert listed == "s1"
 
 
 def read_text(answer: Any) -> Any:
