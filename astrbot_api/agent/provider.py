@@ -93,7 +93,8 @@ class Usage:
 
     def __post_init__(self) -> None:
         for name in ("input_other", "input_cached", "output"):
-            object.__setattr__(self, name, min(max(0, getattr(self, name)), _MAX_TOKENS))
+            if not 0 <= (count := getattr(self, name)) <= _MAX_TOKENS:
+                object.__setattr__(self, name, min(max(0, count), _MAX_TOKENS))
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 
@@ -67,9 +68,10 @@ class Toolbox:
         asides: AbandonableCalls | None = None,
     ) -> None:
         self._tools: dict[str, Tool] = {}
+        rules = tuple(allow), tuple(deny), tuple(key_allow)
         for tool in tools:
             named = not tool.by_name_only or tool.name in allow
-            if named and is_allowed(tool.name, allow, deny, key_allow):
+            if named and is_allowed(tool.name, *rules):
                 self._tools.setdefault(tool.name, tool)
         #: Names of the tools beyond the limit, in order.
         self.left_out = tuple(self._tools)[max_tools:]
@@ -218,8 +220,9 @@ def _load_lenient(text: str) -> Any:
         raise ValueError("nested too deeply") from error
 
 
+@lru_cache(maxsize=4096)  # each turn asks for each tool
 def is_allowed(
-    name: str, allow: Sequence[str], deny: Sequence[str], key_allow: Sequence[str]
+    name: str, allow: tuple[str, ...], deny: tuple[str, ...], key_allow: tuple[str, ...]
 ) -> bool:
     """Return whether patterns allow a name; see :class:`Toolbox`."""
     return _matches(name, allow) and _matches(name, key_allow) and not _matches(name, deny)

@@ -26,6 +26,10 @@ from .reported_errors import ReportedErrors
 from .shapes import load_bounded, load_leniently, to_text, unwrap
 from .usage import UsageCollector
 
+#: Fields of the usual chunk, and of its choice, which need not be searched for others.
+_CHUNK_FIELDS = frozenset({"id", "object", "created", "model", "choices", "system_fingerprint"})
+_CHOICE_FIELDS = frozenset({"index", "delta", "logprobs", "finish_reason"})
+
 _WEB_URL = re.compile(r"https?://[^\s<>]+")
 
 
@@ -151,16 +155,11 @@ class ChunkReader:
         raise ProviderError(failures.nothing_for(self.finish_reason), retryable=True)
 
     def _read_chunk(self, found: list[Delta], chunk: dict[str, Any], joins: bool) -> None:
-        error = chunk.get("error")
-        if error or chunk.get("object") == "error" or chunk.get("type") == "error":
-            error = error if isinstance(error, (dict, list)) else chunk
-            raise self.reported.read_error(error)
-        choices = chunk.get("choices")
-        if chunk.get("usage") or "x_groq" in chunk or "usageMetadata" in chunk:
-            self._usage.add(chunk.get("usage") or chunk.get("x_groq") or chunk.get("usageMetadata"))
+        if not _CHUNK_FIELDS.issuperset(chunk) or chunk.get("object") == "error":
+            self._read_beside(chunk)
         if not self._model and isinstance(chunk.get("model"), str):
             self._model = chunk["model"][:200]
-        self._sources = chunk.get("search_results") or chunk.get("web_search") or self._sources
+        choices = chunk.get("choices")
         if not isinstance(choices, list):
             choices = [choices]
         choice = choices[0] if choices else None
@@ -178,6 +177,14 @@ class ChunkReader:
         if self.finish_reason and self._message.is_empty:
             self.reported.add_chunk(chunk)  # MiniMax: the reason is beside the choices
 
+    def _read_beside(self, chunk: dict[str, Any]) -> None:
+        """Read an error, token counts and sources beside the choices."""
+        error = chunk.get("error")
+        if error or chunk.get("object") == "error" or chunk.get("type") == "error":
+            raise self.reported.read_error(error if isinstance(error, (dict, list)) else chunk)
+        self._usage.add(chunk.get("usage") or chunk.get("x_groq") or chunk.get("usageMetadata"))
+        self._sources = chunk.get("search_results") or chunk.get("web_search") or self._sources
+
     def _read_choice(self, found: list[Delta], choice: dict[str, Any], joins: bool) -> None:
         message = self._find_message(choice)
         size = len(found)
@@ -185,18 +192,21 @@ class ChunkReader:
             self._message.read(found, message, joins)
         elif isinstance(choice.get("text"), str):
             self._message.read_text(found, choice["text"], joins)
-        if "tool_calls" in choice:
-            self._message.read_calls(choice["tool_calls"])
-        if choice.get("error"):
-            raise self.reported.read_error(choice["error"])
-        if choice.get("usage"):
-            self._usage.add(choice["usage"])
+        if not _CHOICE_FIELDS.issuperset(choice):
+            self._read_beside_message(choice)
         reason = find_finish_reason(choice)
         if reason == "error":
             raise self.reported.read_error({**choice, "reason": find_own_reason(choice)})
         if reason:
             self.finish_reason = join_finish_reasons(self.finish_reason, reason)
             self.ended_alone = len(found) == size
+
+    def _read_beside_message(self, choice: dict[str, Any]) -> None:
+        if "tool_calls" in choice:
+            self._message.read_calls(choice["tool_calls"])
+        if choice.get("error"):
+            raise self.reported.read_error(choice["error"])
+        self._usage.add(choice.get("usage"))
 
     def _choose(self, choices: list[Any]) -> list[dict[str, Any]]:
         """Return the choices with the index of the first one: only one answer is requested.

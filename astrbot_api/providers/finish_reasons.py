@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 #: Finish reason of an endpoint, in lower case -> OpenAI's finish reason.
@@ -32,15 +32,11 @@ FINISH_REASONS = {
 #: Placeholders that some endpoints send in each chunk.
 NO_REASONS = frozenset({"", "null", "none", "unknown", "unspecified"})
 
-#: Fields of a choice with its finish reason.
-_NAMES = ("finish_reason", "finishReason", "done_reason", "stop_reason")
-
 
 def find_finish_reason(choice: Mapping[str, Any]) -> str:
     """Return the finish reason of a choice, or an empty string if it has none."""
-    for name in _NAMES:
-        if choice.get(name):
-            return read_finish_reason(choice[name])
+    if own := _find_own(choice.get):
+        return read_finish_reason(own)
     delta = choice.get("delta")
     if isinstance(delta, dict) and "finish_reason" in delta:
         return read_finish_reason(delta["finish_reason"])
@@ -49,8 +45,13 @@ def find_finish_reason(choice: Mapping[str, Any]) -> str:
 
 def find_own_reason(choice: Mapping[str, Any]) -> str:
     """Return the endpoint's own name of a failure, such as ``network_error``, or empty."""
-    found = next((str(choice[name]) for name in _NAMES if choice.get(name)), "")
+    found = str(_find_own(choice.get) or "")
     return "" if found.lower() == "error" else found[:200]
+
+
+def _find_own(get: Callable[[str], Any]) -> Any:
+    # Not a loop, since each token comes with a choice.
+    return get("finish_reason") or get("finishReason") or get("done_reason") or get("stop_reason")
 
 
 def read_finish_reason(value: Any) -> str:

@@ -31,6 +31,9 @@ class Omissions:
     def __contains__(self, name: str) -> bool:
         return name in self._rejected
 
+    def __len__(self) -> int:
+        return len(self._rejected)
+
     def omits(self, name: str, value: Any) -> bool:
         """Return whether a value must be omitted."""
         rejected = self._rejected.get(name)

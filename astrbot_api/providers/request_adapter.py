@@ -82,7 +82,10 @@ class RequestAdapter:
     def adapt(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the request with all stored changes."""
         given = {**OWN_FIELDS, **body} if self.uses_responses else body
-        adapted = {key: one for key, one in given.items() if not self._fields.omits(key, one)}
+        fields = self._fields
+        adapted = {
+            key: one for key, one in given.items() if not (fields and fields.omits(key, one))
+        }
         self._adapt_length(adapted)
         if "no_stream" in self._flags:
             adapted["stream"] = False
@@ -221,7 +224,7 @@ class RequestAdapter:
             tools = list(map(_drop_strict, tools))
         if "plain_schemas" in self._flags:
             tools = list(map(simplify_tool, tools))
-        kept = [one for one in tools if not self._omits_tool(one)]
+        kept = [one for one in tools if not (self._tools and self._omits_tool(one))]
         return kept[: self._limits.get("max_tools")]
 
     def _omits_tool(self, tool: Mapping[str, Any]) -> bool:

@@ -119,6 +119,8 @@ def _rename_spec(spec: ToolSpec, names: dict[str, str]) -> ToolSpec:
     if safe in names:
         safe = _mark(name)
     names[safe] = name
+    if safe == name:
+        return spec
     return {**spec, "function": {**spec["function"], "name": safe}}
 
 

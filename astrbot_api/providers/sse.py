@@ -73,6 +73,8 @@ class SSEParser:
         :returns: The ``data`` of each completed event, in order.
         :raises ProviderError: when a line or an event is too long.
         """
+        if self._at_start and data.startswith(b"data: "):
+            self._at_start = False  # without a byte order mark
         if (
             self._at_start
             or self._tail
@@ -244,13 +246,11 @@ class BodyParser:
 
     def _choose(self, payloads: list[bytes]) -> list[bytes]:
         """Drop empty payloads, and everything after ``[DONE]``."""
-        for payload in payloads:
-            if payload[:1] != b"{":
-                break
-        else:
-            return payloads
         found: list[bytes] = []
         for payload in payloads:
+            if payload[:1] == b"{":  # the usual case
+                found.append(payload)
+                continue
             payload = payload.strip(_BLANKS)
             while payload.startswith(b"data:"):  # a relay repeated the field name
                 payload = payload[5:].strip(_BLANKS)

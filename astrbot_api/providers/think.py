@@ -25,6 +25,9 @@ _OTHER_PAIRS = (
      "<|end|><|start|>assistant<|channel|>final<|message|>"),
 )  # fmt: skip
 
+#: First characters of all opening tags.
+_FIRSTS = frozenset(("<", *(opening[0] for opening, _ in _OTHER_PAIRS)))
+
 #: Maximum length of text that a late closing tag can turn into reasoning, in characters.
 _MAX_UNOPENED_CHARS = 200_000
 
@@ -92,6 +95,11 @@ class ThinkSplitter:
         Blank lines between reasoning and answer are dropped.
         """
         start = text.lstrip()
+        if self._skip_blanks:
+            text = start
+        if start and start[0] not in _FIRSTS:  # the usual case
+            self.settled, self._held = True, ""
+            return text
         longest = max(len(opening) for opening, _ in self._pairs)
         small = start[: longest + 1].lower()
         for opening, closing in self._pairs if self._blocks_left else ():
@@ -101,8 +109,6 @@ class ThinkSplitter:
                 self._close = closing if (opening, closing) in _OTHER_PAIRS else f"</{written}"
                 self._skip_blanks, self._said = True, None
                 return start[len(opening) :]
-        if self._skip_blanks:
-            text = start
         self.settled = not any(opening.startswith(small) for opening, _ in self._pairs)
         self._held = "" if self.settled else text
         return text

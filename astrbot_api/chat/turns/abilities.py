@@ -140,6 +140,8 @@ class TurnAbilities:
 
 def _limit(settings: ToolSettings, rules: KeyRules) -> ToolSettings:
     """Return the limits of a turn, the lower of the config's and the key's."""
+    if rules is NO_RULES:
+        return settings
     pairs = (
         (settings.max_calls, rules.tool_calls_per_turn),
         (settings.max_seconds, rules.tool_seconds_per_turn),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from flask import Response
@@ -88,7 +87,7 @@ def send_chat_message(body: dict[str, Any]) -> Response:
     The text so far is stored nevertheless.
     """
     check_username(body["username"])
-    turn = replace(read_turn_request(body), client_key=read_client_key("chat", body))
+    turn = read_turn_request(body, read_client_key("chat", body))
     watch = get_state().chat.service.open(turn, find_abort())
     if body["response_mode"] == BLOCKING:
         return answer_blocking(watch)

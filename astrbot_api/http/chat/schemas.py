@@ -7,6 +7,7 @@ from typing import Any
 import marshmallow as ma
 
 from ...chat.turns.turn import TurnRequest
+from ...db.idempotency import ClientKey
 from ...errors import refuse
 from ...messages import parse_chat_message
 from ..auth import get_caller
@@ -163,10 +164,11 @@ class BegunTurnSchema(ma.Schema):
     )
 
 
-def read_turn_request(body: dict[str, Any]) -> TurnRequest:
+def read_turn_request(body: dict[str, Any], client_key: ClientKey | None = None) -> TurnRequest:
     """Return the caller's turn of a validated body.
 
     :param body: Result of loading :class:`~.schemas.ChatRequestSchema`.
+    :param client_key: The client's idempotency key, if it may repeat the request.
     :raises ApiError: ``invalid_request``, ``message_empty`` or ``key_restricted``.
     """
     settings, caller = get_state().settings, get_caller()
@@ -193,6 +195,7 @@ def read_turn_request(body: dict[str, Any]) -> TurnRequest:
         may_wait=True,
         key_id=caller.key_id,
         guard=caller.guard,
+        client_key=client_key,
     )
 
 
