@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from ..chat.turns.fold import ReplyFold
+from ..chat.turns.waiting import name_approval
 from ..chat.watching.watch import Numbered
 from ..errors import StorageError
 from ..events import Event
@@ -115,6 +116,29 @@ class ReplyRendering(Rendering):
 def to_text(value: Any) -> str:
     """Return text unchanged, and any other JSON value as JSON."""
     return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def name_call(run_id: str, call_id: str) -> str:
+    """Return the id of a call for clients that look it up among the calls of all turns.
+
+    Some endpoints send the same ids in each response.
+    """
+    return f"{call_id}_{run_id[:8]}"
+
+
+def read_call(run_id: str, data: str) -> tuple[dict[str, Any], str]:
+    """Return a call or a result with its id of :func:`name_call`, and the id of its approval.
+
+    :param data: Of the event ``plain``.
+    """
+    call = orjson.loads(data)
+    return {**call, "id": name_call(run_id, call["id"])}, name_approval(run_id, call["id"])
+
+
+def describe_status(run_id: str, event: Event) -> dict[str, Any]:
+    """Return the data of ``queue_position``, or of ``tool_progress`` with :func:`name_call`."""
+    data: dict[str, Any] = event["data"]
+    return {**data, "id": name_call(run_id, data["id"])} if "id" in data else data
 
 
 def describe_call(call: Mapping[str, Any]) -> dict[str, Any]:

@@ -187,6 +187,26 @@ def test_a_call_without_a_result_is_not_sent_to_the_model(make_scripted: Make) -
     assert (answered["content"], asked["content"]) == ("sunny", "And?")
 
 
+def test_a_call_never_has_the_id_of_an_earlier_one(make_scripted: Make) -> None:
+    """Clients look a call up by its id. Some endpoints send the same ids in each response."""
+    api, _ = make_scripted(call_weather)
+    found = []
+    for number in range(2):  # the first call has no result, so the model does not see it
+        events = read(post(api, {**USER, "content": f"Ask {number}"}, tools=[TOOL]))
+        ids = {one["toolCallId"] for one in events if one["type"].startswith("TOOL_CALL")}
+        found += ids
+    assert len(set(found)) == len(found) == 2
+
+
+def test_reasoning_is_a_message_that_ends_before_the_text(make_scripted: Make) -> None:
+    api, _ = make_scripted([ReasoningDelta("Hm."), TextDelta("Four.")])
+    assert [one["type"] for one in read(post(api))] == [
+        "RUN_STARTED", "REASONING_START", "REASONING_MESSAGE_START", "REASONING_MESSAGE_CONTENT",
+        "REASONING_MESSAGE_END", "REASONING_END", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT",
+        "TEXT_MESSAGE_END", "RUN_FINISHED",
+    ]  # fmt: skip
+
+
 def test_the_names_of_the_python_types_are_accepted(make_scripted: Make) -> None:
     api, model = make_scripted(call_weather)
     tool = {**TOOL, "parameters": {"type": "object", "properties": {"my_city": {}}}}

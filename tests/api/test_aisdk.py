@@ -178,6 +178,16 @@ def test_a_call_without_a_result_is_not_sent_to_the_model(make_scripted: Make) -
     assert "tool_calls" not in str(model.seen[-1])
 
 
+def test_a_call_never_has_the_id_of_an_earlier_one(make_scripted: Make) -> None:
+    """``addToolOutput`` looks for the id in all messages, from the first one on."""
+    api, _ = make_scripted(call_weather)
+    found = []
+    for number in range(2):  # the first call has no result, so the model does not see it
+        chunks = read(post(api, say(f"Ask {number}"), tools=WEATHER))
+        found += [one["toolCallId"] for one in chunks if one["type"] == "tool-input-available"]
+    assert len(set(found)) == len(found) == 2
+
+
 def test_a_regenerated_answer_replaces_the_last_one(make_scripted: Make) -> None:
     words = iter(["one", "two", "three"])
     api, _ = make_scripted(lambda messages: [TextDelta(next(words))])

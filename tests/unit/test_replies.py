@@ -109,6 +109,34 @@ def test_a_snapshot_takes_back_what_a_client_of_agui_was_shown() -> None:
     assert whole[-1]["type"] == "RUN_FINISHED"
 
 
+def test_a_snapshot_takes_text_back_from_several_messages_and_keeps_results() -> None:
+    shown = (
+        plain("It is "),
+        events.tool_call("r", {"id": "c", "name": "look", "args": {}, "ts": 1.0}),
+        plain("half"),
+        events.tool_call_result("r", {"id": "c", "ts": 2.0, "result": "six"}),
+        plain(" past"),
+        events.rewind("r", 0, 12, again=True),
+        events.end("r"),
+    )
+    run_id = "4433dfa2-3f3c-4f53-9c2f-0d33f7f2d8e1"
+    whole = play_in(AguiStream("t", "c", run_id, names="r", history=b"[]"), *shown)
+    (snapshot,) = [one["messages"] for one in whole if one["type"] == "MESSAGES_SNAPSHOT"]
+    (call,) = snapshot[0].pop("toolCalls")
+    assert snapshot == [
+        {"id": "r-1", "role": "assistant", "content": "It "},
+        {"id": "r-3", "role": "tool", "toolCallId": call["id"], "content": "six"},
+    ]
+
+
+@pytest.mark.parametrize("make", [make_agui, make_aisdk])
+def test_text_follows_a_rewind_that_the_protocol_cannot_show(make: Callable[[], Rendering]) -> None:
+    whole = play_in(make(), plain("Hm. "), events.rewind("r", 0, 4), plain("Six."), events.end("r"))
+    deltas = [one["delta"] for one in whole if one["type"] in _DELTAS]
+    assert deltas == ["Hm. ", "Six."]
+    assert whole[-1]["type"] in ("RUN_FINISHED", "finish")
+
+
 class JoinedOnce(ReplyFold):
     """A fold whose texts are not joined before the end."""
 

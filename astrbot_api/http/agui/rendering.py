@@ -11,12 +11,19 @@ from typing import Any
 
 import orjson
 
-from ...chat.turns.waiting import name_approval
 from ...db.approvals import ApprovalRow
 from ...event_lines import MAX_LINE_BYTES, encode_line
 from ...events import Event, approval_required
 from ...runtime.clock import to_iso
-from ..replies import ReplyRendering, count_tokens, describe_call, describe_file
+from ..replies import (
+    ReplyRendering,
+    count_tokens,
+    describe_call,
+    describe_file,
+    describe_status,
+    name_call,
+    read_call,
+)
 from ..sse import frame_json
 
 #: Version of the protocol. Source: ``PROTOCOL_VERSION`` of ``@ag-ui/core``.
@@ -89,7 +96,7 @@ class AguiStream(ReplyRendering):
         finished: Event = {"type": "RUN_FINISHED", **self._describe_run()}
         if self.is_current:
             finished["outcome"] = {"type": "success"}
-            pending = [call["id"] for call in self.fold.caller_calls]
+            pending = [name_call(self.run_id, call["id"]) for call in self.fold.caller_calls]
             if pending:
                 finished["outcome"]["pendingToolCallIds"] = pending
             if self.is_stopped():
@@ -113,7 +120,7 @@ class AguiStream(ReplyRendering):
         if kind != "approval_required":
             self._interrupts = []  # all calls were decided, or the turn was stopped
         again = kind == "rewind" and event["data"].get("again")
-        if again and not self._has_room():
+        if again and not self._encode_messages():
             # No snapshot is possible, so text that is repeated after the rewind is skipped instead.
             self.rewind()
             self.fold.add(event)
@@ -127,12 +134,13 @@ class AguiStream(ReplyRendering):
         elif kind == "approval_required":
             self._note_interrupt(event["data"], self._calls.get(event["data"]["id"]))
         elif kind in ("queue_position", "tool_progress"):
-            yield {"type": "CUSTOM", "name": kind, "value": event["data"]}
+            yield {"type": "CUSTOM", "name": kind, "value": describe_status(self.run_id, event)}
         elif kind == "rewind":
             yield from self._close()
             self._remove_last("reasoning", event["data"].get("reasoning_chars", 0))
             self._remove_last("assistant", event["data"]["chars"])
-            yield from self._list_messages()
+            if messages := self._encode_messages():  # AG-UI's only way to remove text
+                yield {"type": "MESSAGES_SNAPSHOT", "messages": orjson.Fragment(messages)}
 
     def note_waiting(self, calls: Sequence[ApprovalRow]) -> None:
         """Add the calls of the run that are still undecided."""
@@ -141,7 +149,7 @@ class AguiStream(ReplyRendering):
                 self.run_id, one.approval_id, one.tool, orjson.loads(one.args),
                 to_iso(one.expires_at),
             )  # fmt: skip
-            self._note_interrupt(event["data"], one.call_id)
+            self._note_interrupt(event["data"], name_call(self.run_id, one.call_id))
 
     def _note_interrupt(self, asked: dict[str, Any], call_id: str | None) -> None:
         interrupt = {
@@ -154,25 +162,15 @@ class AguiStream(ReplyRendering):
         self._interrupts.append(interrupt)
 
     def _show_plain(self, chain_type: str | None, data: str) -> Iterator[Event]:
-        if chain_type == "tool_call":
-            call = orjson.loads(data)
-            self._calls[name_approval(self.run_id, call["id"])] = call["id"]
-            yield from self._show_call(call)
-        elif chain_type == "tool_call_result":
-            result = orjson.loads(data)
-            message = {
-                "id": self._make_message_id(), "role": "tool", "toolCallId": result["id"],
-                "content": result["result"],
-            }  # fmt: skip
-            self._said.append(message)
-            yield {
-                "type": "TOOL_CALL_RESULT", "messageId": message["id"], "role": "tool",
-                "toolCallId": result["id"], "content": result["result"],
-            }  # fmt: skip
         if chain_type in ("tool_call", "tool_call_result"):
-            return
-        data = self.add_text(chain_type, data)
-        if data:
+            yield from self._close()
+            call, approval_id = read_call(self.run_id, data)
+            if chain_type == "tool_call":
+                self._calls[approval_id] = call["id"]
+                yield from self._show_call(call)
+            else:
+                yield self._show_result(call)
+        elif data := self.add_text(chain_type, data):
             begins = _THINKING if chain_type == "reasoning" else _TEXT
             if self._open is None or self._open[0] != begins:
                 yield from self._close()
@@ -192,16 +190,15 @@ class AguiStream(ReplyRendering):
     def _close(self) -> Iterator[Event]:
         if self._open is None:
             return
+        self._join_pieces()
         begins, message_id = self._open
         self._open = None
-        self._said[-1]["content"] = "".join(self._pieces)
         yield {"type": f"{begins}_END", "messageId": message_id}
         if begins == _THINKING:
             yield {"type": "REASONING_END", "messageId": message_id}
 
     def _show_call(self, call: dict[str, Any]) -> Iterator[Event]:
         """Yield the events of a call, and add the call to the last message of the assistant."""
-        yield from self._close()
         if not self._said or self._said[-1]["role"] != "assistant":
             self._said.append({"id": self._make_message_id(), "role": "assistant", "content": ""})
         message, described = self._said[-1], describe_call(call)
@@ -213,6 +210,12 @@ class AguiStream(ReplyRendering):
         }  # fmt: skip
         yield {"type": "TOOL_CALL_ARGS", "toolCallId": call["id"], "delta": arguments}
         yield {"type": "TOOL_CALL_END", "toolCallId": call["id"]}
+
+    def _show_result(self, result: dict[str, Any]) -> Event:
+        about = {"role": "tool", "toolCallId": result["id"], "content": result["result"]}
+        message_id = self._make_message_id()
+        self._said.append({"id": message_id, **about})
+        return {"type": "TOOL_CALL_RESULT", "messageId": message_id, **about}
 
     def _make_message_id(self) -> str:
         self._count += 1
@@ -230,18 +233,17 @@ class AguiStream(ReplyRendering):
             if one["role"] != role or one["content"] or "toolCalls" in one
         ]  # fmt: skip
 
-    def _has_room(self) -> bool:
-        """Return whether all messages, including the open one, certainly fit into one event."""
-        growing = 6 * sum(map(len, self._pieces)) if self._open else 0
-        size = len(self.history) + len(encode_line(self._said)) + growing
-        return bool(self.history) and size < MAX_LINE_BYTES - 1024
+    def _join_pieces(self) -> None:
+        if self._open is not None:
+            self._said[-1]["content"] = "".join(self._pieces)
 
-    def _list_messages(self) -> Iterator[Event]:
-        """Yield a snapshot of all messages, which is AG-UI's only way to remove text."""
+    def _encode_messages(self) -> bytes:
+        """Return all messages as JSON, or nothing if they do not fit into one event."""
+        self._join_pieces()
         said = encode_line(self._said)
-        if self.history and len(self.history) + len(said) < MAX_LINE_BYTES - 1024:
-            both = b"[" + b",".join(filter(None, (self.history[1:-1], said[1:-1]))) + b"]"
-            yield {"type": "MESSAGES_SNAPSHOT", "messages": orjson.Fragment(both)}
+        if not self.history or len(self.history) + len(said) >= MAX_LINE_BYTES - 1024:
+            return b""
+        return b"[" + b",".join(filter(None, (self.history[1:-1], said[1:-1]))) + b"]"
 
 
 def _describe_usage(stats: dict[str, Any] | None) -> Event:

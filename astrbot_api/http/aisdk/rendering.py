@@ -10,11 +10,8 @@ from dataclasses import dataclass, field
 from mimetypes import guess_type
 from typing import Any
 
-import orjson
-
-from ...chat.turns.waiting import name_approval
 from ...events import Event
-from ..replies import ReplyRendering
+from ..replies import ReplyRendering, describe_status, read_call
 from ..sse import frame, frame_json
 
 #: Identifies the protocol of the stream. Source: ``ui-message-stream-headers.ts``.
@@ -112,14 +109,14 @@ class UIMessageStream(ReplyRendering):
             # The SDK has no chunk that removes text. User interfaces can handle this data chunk.
             yield {"type": "data-rewind", "data": event["data"], "transient": True}
         elif kind in ("queue_position", "tool_progress"):
-            name = f"data-{kind.replace('_', '-')}"
-            yield {"type": name, "data": event["data"], "transient": True}
+            name, data = f"data-{kind.replace('_', '-')}", describe_status(self.run_id, event)
+            yield {"type": name, "data": data, "transient": True}
 
     def _show_plain(self, chain_type: str | None, data: str) -> Iterator[Chunk]:
         if chain_type == "tool_call_result":
-            result = orjson.loads(data)
+            result, approval_id = read_call(self.run_id, data)
             self.step_over = True
-            if name_approval(self.run_id, result["id"]) in self.rejected:
+            if approval_id in self.rejected:
                 yield {"type": "tool-output-denied", "toolCallId": result["id"]}
                 return
             yield {
@@ -130,8 +127,8 @@ class UIMessageStream(ReplyRendering):
         if chain_type == "tool_call":
             yield from self._close()
             yield from self._begin_step()
-            call = orjson.loads(data)
-            self._calls[name_approval(self.run_id, call["id"])] = call["id"]
+            call, approval_id = read_call(self.run_id, data)
+            self._calls[approval_id] = call["id"]
             yield from _show_call(call)
             return
         data = self.add_text(chain_type, data)
