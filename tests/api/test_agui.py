@@ -198,6 +198,18 @@ def test_a_call_never_has_the_id_of_an_earlier_one(make_scripted: Make) -> None:
     assert len(set(found)) == len(found) == 2
 
 
+@pytest.mark.parametrize("content", ["half of it", "", [{"type": "text", "text": "half of it"}]])
+def test_the_error_of_a_client_tool_reaches_the_model(make_scripted: Make, content: Any) -> None:
+    api, model = make_scripted("ok")
+    function = {"name": "get_weather", "arguments": "{}"}
+    call = {"id": "c1", "type": "function", "function": function}
+    said = {"id": "a1", "role": "assistant", "toolCalls": [call]}
+    result = {"id": "r1", "role": "tool", "toolCallId": "c1", "content": content, "error": "No GPS"}
+    read(post(api, USER, said, result, tools=[TOOL]))
+    got = model.seen[-1][-1]["content"]
+    assert got == ("half of it\nError: No GPS" if content else "Error: No GPS")
+
+
 def test_reasoning_is_a_message_that_ends_before_the_text(make_scripted: Make) -> None:
     api, _ = make_scripted([ReasoningDelta("Hm."), TextDelta("Four.")])
     assert [one["type"] for one in read(post(api))] == [
@@ -287,6 +299,7 @@ def test_files_of_the_user_are_stored(api: Api, part: dict[str, Any]) -> None:
         ({"messages": [{**USER, "role": "bot"}]}, "assistant, tool, activity"),
         ({"messages": [{**USER, "content": [{"type": "image"}]}]}, "messages[0].content[0]"),
         ({"messages": [{**USER, "content": [{"type": "binary"}]}]}, "messages[0].content[0]"),
+        ({"messages": [{**USER, "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
         ({"messages": [USER, {"role": "tool", "toolCallId": 7}]}, "messages[1].toolCallId"),
         ({"messages": [USER, {"role": "assistant", "toolCalls": 7}]}, "messages[1].toolCalls"),
         ({"context": [{}]}, "context[0]"),

@@ -14,6 +14,7 @@ from ...messages import check_text
 from ..conversation import make_file_part
 from ..decisions import MAX_ANSWERS, Answer, read_comment
 from ..openai.reading import check_list
+from ..replies import to_text
 
 #: Accepted roles of a message. Messages with a role of the second line are skipped.
 ROLES = (
@@ -69,13 +70,13 @@ def read_agui_messages(messages: Any, context: Any) -> list[dict[str, Any]]:
         content = message.get("content")
         if role == "user" and isinstance(content, list):
             content = [_read_part(one, f"{where}.content[{i}]") for i, one in enumerate(content)]
-        read = {"role": role, "content": content}
-        if role == "assistant":
-            read["tool_calls"] = _read_calls(message.get("toolCalls"), where, answered)
-        if role == "tool":
-            read["tool_call_id"] = message.get("toolCallId")
-            if not isinstance(read["tool_call_id"], str | None):
-                raise refuse(f"{where}.toolCallId must be a string")
+        if role == "tool" and (error := message.get("error")):
+            content = _add_error(content, error)
+        calls = _read_calls(message.get("toolCalls"), where, answered)
+        call_id = message.get("toolCallId")
+        if not isinstance(call_id, str | None):
+            raise refuse(f"{where}.toolCallId must be a string")
+        read = {"role": role, "content": content, "tool_calls": calls, "tool_call_id": call_id}
         found.append(read)
     return found
 
@@ -136,6 +137,12 @@ def _read_calls(calls: Any, where: str, answered: set[str]) -> list[dict[str, An
         for one in calls
         if isinstance(one.get("id"), str) and one["id"] in answered
     ]
+
+
+def _add_error(content: Any, error: Any) -> Any:
+    """Return the content of a result with its error, which may follow a partial result."""
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    return [*(parts if content else ()), {"type": "text", "text": f"Error: {to_text(error)}"}]
 
 
 def _read_part(part: Any, where: str) -> dict[str, Any]:
