@@ -361,6 +361,11 @@ def test_files_of_earlier_messages_reach_the_model(make_scripted: Make) -> None:
     assert api.count_rows("attachment") == 1
 
 
+#: Parts of calls without a name and without the approval that was answered.
+UNNAMED = {"type": "dynamic-tool", "toolCallId": "c"}
+UNASKED = {**UNNAMED, "toolName": "a", "state": "approval-responded", "approval": None}
+
+
 @pytest.mark.parametrize(
     ("body", "named"),
     [
@@ -371,6 +376,10 @@ def test_files_of_earlier_messages_reach_the_model(make_scripted: Make) -> None:
         ({"messages": [{"role": "user"}]}, "messages[0].parts"),
         ({"messages": [{"role": "user", "parts": [{}]}]}, "messages[0].parts[0].type"),
         ({"messages": [{"role": "user", "parts": [{"type": "text"}]}]}, "parts[0].text"),
+        ({"messages": [{"role": "user", "parts": [{"type": "file"}]}]}, "parts[0].url"),
+        ({"messages": [{"role": "assistant", "parts": [{"type": "tool-a"}]}]}, "a toolCallId"),
+        ({"messages": [{"role": "assistant", "parts": [UNNAMED]}]}, "the name of a tool"),
+        ({"messages": [{"role": "assistant", "parts": [UNASKED]}]}, "parts[0].approval.id"),
         ({"tools": 7}, "tools"),
         ({"tools": {"a b": {}}}, "tools[0].name must"),
         ({"tools": [7]}, "tools[0]"),

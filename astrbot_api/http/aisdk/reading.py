@@ -37,14 +37,14 @@ def read_answers(message: dict[str, Any]) -> list[Answer]:
 
     Empty if the message is not an assistant's, or has no answers.
 
+    :param message: One that :func:`read_ui_messages` accepts.
     :raises ApiError: ``invalid_request``, with the name of the field.
     """
-    parts = message.get("parts")
-    if message.get("role") != "assistant" or not isinstance(parts, list):
+    if message["role"] != "assistant":
         return []
     found = []
-    for at, part in enumerate(parts):
-        if not isinstance(part, dict) or part.get("state") != "approval-responded":
+    for at, part in enumerate(message["parts"]):
+        if part.get("state") != "approval-responded":
             continue
         said = part.get("approval")
         if not isinstance(said, dict) or not isinstance(said.get("id"), str):
