@@ -260,6 +260,31 @@ except StorageError as error:
     assert str(tmp_path) not in done.stdout
 
 
+def test_a_full_disk_is_named_where_sqlite_does_not(tmp_path: Path) -> None:
+    program = """
+import resource, shutil, sys
+from pathlib import Path
+from astrbot_api.db.sqlite_store import SqliteStore
+from astrbot_api.errors import StorageError
+path = Path(sys.argv[1])
+store = SqliteStore(path)
+store.upgrade()
+store.close()
+shutil.disk_usage = lambda folder: shutil._ntuple_diskusage(1, 1, 0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no file can grow
+try:
+    with SqliteStore(path).read() as db:
+        db.execute_sql("SELECT * FROM api_key")
+except StorageError as error:
+    print(error)
+"""
+    path = tmp_path / "a.db"
+    command = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stderr == f"database {path}: disk I/O error: the disk is full\n"
+    assert str(tmp_path) not in done.stdout
+
+
 def test_a_write_that_meets_the_closing_reports_a_closed_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
