@@ -99,6 +99,22 @@ def test_a_stream_of_a_silent_model_starts(
     assert b'"content":"ok"' in b"".join(pieces)
 
 
+def test_models_and_chunks_have_the_fields_that_clients_of_other_services_require(
+    api: Api,
+) -> None:
+    """mistralai accepts no model without the first two, cerebras-cloud-sdk no chunk without the
+    last one.
+    """
+    (model,) = api.get("/api/v1/openai/models").get_json()["data"]
+    assert (model["type"], type(model["capabilities"])) == ("base", dict)
+    assert api.get("/api/v1/openai/models/default").get_json() == model
+    *chunks, _, _ = post(api, stream=True).get_data(as_text=True).split("\n\n")
+    assert len(chunks) > 2
+    for chunk in chunks:
+        fingerprint = json.loads(chunk.removeprefix("data: "))["system_fingerprint"]
+        assert isinstance(fingerprint, str)
+
+
 @pytest.mark.parametrize(
     "words",
     [

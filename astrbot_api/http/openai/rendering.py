@@ -134,6 +134,8 @@ class Completion(ReplyRendering):
             "object": kind,
             "created": self.created,
             "model": self.model,
+            # Cerebras's client takes a chunk without it for a whole completion.
+            "system_fingerprint": "astrbot-api",
         }
         return {**head, "session_id": self.session_id} if self.session_id else head
 

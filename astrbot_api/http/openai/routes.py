@@ -164,7 +164,11 @@ def _read_turn(body: dict[str, Any], parameters: Parameters) -> TurnRequest:
 
 
 def _describe_model(config: AgentConfig) -> dict[str, Any]:
-    return {"id": config.id, "object": "model", "created": 0, "owned_by": "astrbot-api"}
+    return {
+        "id": config.id, "object": "model", "created": 0, "owned_by": "astrbot-api",
+        # Mistral's client accepts no model without these two.
+        "type": "base", "capabilities": {"completion_chat": True, "function_calling": True},
+    }  # fmt: skip
 
 
 def _read_session_id(metadata: dict[str, Any] | None) -> str:

@@ -287,6 +287,11 @@ class ModelSchema(ma.Schema):
     object = text("Always `model`.", "model")
     created = number("Always 0.", 0)
     owned_by = text("Always `astrbot-api`.", "astrbot-api")
+    type = text("Always `base`.", "base")
+    capabilities = mapping(
+        "What a model can do, as in Mistral's API.",
+        {"completion_chat": True, "function_calling": True},
+    )
 
 
 class ModelListSchema(ma.Schema):
@@ -313,6 +318,7 @@ class CompletionSchema(ma.Schema):
     object = text("Always `chat.completion`.", "chat.completion")
     created = number("Time of creation, in seconds since 1970.", 1795452257)
     model = text("Id or name of the config.", "default")
+    system_fingerprint = text("Always `astrbot-api`.", "astrbot-api")
     session_id = text("The session of the turn, if the turn is stored.", "my_session_001")
     choices = list_of(ChoiceSchema, "The answer, as a list with one choice.")
     usage = mapping(
