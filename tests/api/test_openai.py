@@ -336,13 +336,6 @@ def test_the_model_is_informed_who_speaks_among_several(
     assert [one["content"] for one in model.seen[-1] if one["role"] != "system"] == seen
 
 
-def test_a_name_that_is_no_text_is_refused(make_scripted: Make) -> None:
-    api, _ = make_scripted("unused")
-    refused = post(api, messages=[{"role": "user", "name": {}, "content": "hi"}])
-    assert refused.status_code == 400
-    assert refused.get_json()["error"]["message"] == "messages[0].name must be a string"
-
-
 @pytest.mark.parametrize("path", ["chat/completions", "responses"])
 def test_text_parts_are_separate_lines_for_the_model(make_scripted: Make, path: str) -> None:
     api, model = make_scripted(lambda messages: iter([TextDelta("ok")]))
@@ -396,39 +389,68 @@ def test_no_other_url_is_opened(api: Api, url: Any) -> None:
     assert answer.get_json()["error"]["code"] == "invalid_request"
 
 
+def said(*contents: Any, **more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": one, **more} for one in contents]}
+
+
+_CONTENT = "messages[0].content"
+
+
 @pytest.mark.parametrize(
-    "body",
+    ("body", "words"),
     [
-        {"messages": []},
-        {"messages": "Hello"},
-        {"messages": [7]},
-        {"messages": [{"role": "root", "content": "x"}]},
-        {"messages": [{"role": "assistant", "content": "x"}]},
-        {"messages": [{"role": "user", "content": ""}]},
-        {"messages": [{"role": "user", "content": 7}]},
-        {"messages": [{"role": "user", "content": [{"type": "video_url"}]}]},
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]},
-        {"messages": [{"role": "user", "content": "a\x00"}]},
-        {"messages": [{"role": "user", "content": "x"}] * 2001},
-        {"tools": [{"type": "function"}]},
-        {"tools": {}},
-        {"n": True},
-        {"functions": [{}]},
-        {"n": 2},
-        {"stream": "yes"},
-        {"user": ["x"]},
-        {"metadata": {"session_id": 1}},
-        {"model": None},
+        ({"messages": []}, "messages must be a list with at least one"),
+        ({"messages": "Hello"}, "messages must be a list with at least one"),
+        ({"messages": [7]}, "messages[0] must be an object"),
+        ({"messages": [{"role": "root", "content": "x"}]}, "messages[0].role must be one of"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, "Message content is empty"),
+        (said(""), "Message content is empty"),
+        (said(7), f"{_CONTENT} must be a string or a list"),
+        (said(7, "x"), f"{_CONTENT} must be a string or a list"),
+        (said([7]), f"{_CONTENT}[0].type must be text, image_url"),
+        (said([7], "x"), f"{_CONTENT}[0].type must be a string"),
+        (said([{"type": "video_url"}]), f"{_CONTENT}[0].type must be text, image_url"),
+        (said([{"type": "file"}]), f"{_CONTENT}[0].file must be an object"),
+        (said([{"type": "file", "file": {"file_id": "a\0"}}]), f"{_CONTENT}[0].file.file_id must"),
+        (said([{"type": "text", "text": 1}]), f"{_CONTENT}[0].text must be a string"),
+        (said("a\0"), f"{_CONTENT} must not contain"),
+        (said(*["x"] * 2001), "messages has 2001 messages; at most 2000"),
+        (said("x", name={}), "messages[0].name must be a string"),
+        (said("x", tool_calls={}), "messages[0].tool_calls must be a list"),
+        (said("x", tool_calls=[7]), "messages[0].tool_calls must be a list"),
+        (said("x", tool_call_id=7), "messages[0].tool_call_id must be a string"),
+        ({"tools": [{"type": "function"}]}, "tools[0] must have"),
+        ({"tools": [7]}, "tools[0] must have"),
+        ({"tools": {}}, "tools must be a list of at most 128"),
+        ({"tools": [{}] * 129}, "tools must be a list of at most 128"),
+        ({"n": True}, "n is not supported"),
+        ({"functions": [{}]}, "functions is not supported: send tools"),
+        ({"n": 2}, "n is not supported"),
+        ({"stream": "yes"}, "stream must be true or false"),
+        ({"user": ["x"]}, "user must be a string"),
+        ({"metadata": {"session_id": 1}}, "metadata.session_id must be a string"),
+        ({"metadata": {"session_id": "x" * 256}}, "metadata.session_id must be a string"),
+        ({"model": None}, "Missing key: model"),
     ],
 )
-def test_an_unsupported_request_is_a_400_in_openais_shape(api: Api, body: dict[str, Any]) -> None:
+def test_an_unsupported_request_is_a_400_in_openais_shape(
+    api: Api, body: dict[str, Any], words: str
+) -> None:
     answer = post(api, **body)
     assert answer.status_code == 400
     error = answer.get_json()["error"]
     assert error.keys() == {"message", "type", "param", "code"}
     assert error["type"] == "invalid_request_error"
-    assert error["message"]
+    assert error["message"].startswith(words)
     assert nothing_is_left(api)
+
+
+@pytest.mark.parametrize("content", [7, [7], [{"type": "text", "text": 7}]])
+def test_an_unsupported_message_among_several_speakers_is_a_400(api: Api, content: Any) -> None:
+    (first,), (second,) = (said("x", name="Ann")["messages"], said(content, name="Bob")["messages"])
+    answer = post(api, messages=[first, second])
+    assert answer.status_code == 400
+    assert answer.get_json()["error"]["message"].startswith("messages[1].content")
 
 
 def test_errors_have_the_classes_of_openais_client(api: Api, client: openai.OpenAI) -> None:

@@ -84,7 +84,7 @@ _REFUSALS = {
     "session_id has ": "the session of a UMO",
     "the last of messages must be the user's": "of messages that have another order",
     "].content must be a string or a list of parts": "any value in the document",
-    "] must be text, image_url, input_audio or file": "any value in the document",
+    "].content[": "any value in the document",
     "].type must be a string": "any value in the document",
     "input[": "items by their types",
     "input must have": "items by their types",

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 from jsonschema import Draft202012Validator
 
 from ...agent.arguments import count_members, find_fault, find_schema_fault, make_validator
@@ -283,7 +282,7 @@ def _check_answer(text: str, validator: Any, field: str) -> str:
     """Return the fault in a structured answer, or an empty string."""
     try:
         value = load_json(text)
-    except (orjson.JSONDecodeError, ValueError):
+    except ValueError:
         return f"The model's answer is not JSON, which {field} requires."
     fault = "" if validator is None else find_fault(validator, value)
     return f"The model's answer does not match {field}: {fault[:200]}" if fault else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -166,8 +167,8 @@ def _read_earlier(
         for i in range(len(content) - 1, -1, -1):
             if most > 0 and _is_file(content[i]):
                 most -= 1
-                if file_id := _find_file(content[i], where, store_file):
-                    ids[i] = file_id
+                with suppress(ApiError):
+                    ids[i] = _read_file(content[i], where, store_file).attachment_id
         if ids:
             text = _read_text([one for i, one in enumerate(content) if i not in ids], where)
             media = [Media(ids[i], "file").to_wire() for i in sorted(ids)]
@@ -177,15 +178,6 @@ def _read_earlier(
 
 def _is_file(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") in _FILE_TYPES
-
-
-def _find_file(part: dict[str, Any], where: str, store_file: StoreFile) -> str:
-    """Return the attachment id of a file in an earlier message, or empty if it has none."""
-    try:
-        read = _read_part(part, where, store_file)
-    except ApiError:
-        return ""
-    return read.attachment_id if isinstance(read, Media) else ""
 
 
 def _read_context(
@@ -244,17 +236,14 @@ def _read_text(content: Any, where: str, *, is_context: bool = True) -> str:
     if content is None:
         return ""
     if isinstance(content, str):
-        return _take_text(content, where, is_context)
+        return _take_text(content, where, is_context=is_context)
     if not isinstance(content, list):
         raise refuse(f"{where} must be a string or a list of parts")
     texts = []
     for at, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else None
         if kind == "text":
-            text = part.get("text")
-            if not isinstance(text, str):
-                raise refuse(f"{where}[{at}].text must be a string")
-            texts.append(_take_text(text, where, is_context))
+            texts.append(_take_text(part.get("text"), f"{where}[{at}].text"))
         elif isinstance(kind, str):
             texts.append(f"[{kind.removesuffix('_url').removeprefix('input_')[:20]}]")
         else:
@@ -262,7 +251,9 @@ def _read_text(content: Any, where: str, *, is_context: bool = True) -> str:
     return "\n".join(texts)
 
 
-def _take_text(text: str, where: str, is_context: bool) -> str:
+def _take_text(text: Any, where: str, *, is_context: bool = True) -> str:
+    if not isinstance(text, str):
+        raise refuse(f"{where} must be a string")
     if is_context:
         return clean_text(text)
     check_text(where, text)
@@ -286,14 +277,20 @@ def _read_segments(
 
 
 def _read_part(part: Any, where: str, store_file: StoreFile) -> Segment:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind == "text":
-        return Plain(_read_text([part], where, is_context=False))
-    inner = part.get(kind) if kind in _FILE_TYPES else None
+    if isinstance(part, dict) and part.get("type") == "text":
+        return Plain(_take_text(part.get("text"), f"{where}.text", is_context=False))
+    if not _is_file(part):
+        raise refuse(f"{where}.type must be text, image_url, input_audio or file")
+    return _read_file(part, where, store_file)
+
+
+def _read_file(part: dict[str, Any], where: str, store_file: StoreFile) -> Media:
+    kind = part["type"]
+    inner = part.get(kind)
     if kind == "image_url" and isinstance(inner, str):
         inner = {"url": inner}  # Source: the format of Mistral's chat completions
     if not isinstance(inner, dict):
-        raise refuse(f"{where} must be text, image_url, input_audio or file")
+        raise refuse(f"{where}.{kind} must be an object")
     if kind == "image_url":
         data = decode_base64(inner.get("url"), f"{where}.image_url.url", must_be_url=True)
         return Media(store_file(data, str(inner.get("filename") or "image")))
@@ -302,8 +299,9 @@ def _read_part(part: Any, where: str, store_file: StoreFile) -> Segment:
         return Media(
             store_file(decode_base64(inner.get("data"), f"{where}.input_audio.data"), name)
         )
-    if isinstance(inner.get("file_id"), str):
-        check_text(f"{where}.file.file_id", inner["file_id"])
-        return Media(inner["file_id"].strip())
+    file_id = inner.get("file_id")
+    if isinstance(file_id, str) and file_id.strip():
+        check_text(f"{where}.file.file_id", file_id)
+        return Media(file_id.strip())
     data = decode_base64(inner.get("file_data"), f"{where}.file.file_data")
     return Media(store_file(data, str(inner.get("filename") or "file")))
