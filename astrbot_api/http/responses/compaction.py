@@ -14,6 +14,7 @@ from ..auth import get_caller
 from ..openai.answering import answer_json, make_leave, raise_failure, wait_for_answer
 from ..sse import find_abort
 from ..state import get_state
+from .items import is_of_user
 from .parameters import read_parameters
 from .request_schemas import OpenAICompactRequestSchema, OpenAIResponseRequestSchema
 from .routes import begin_fold, blp
@@ -68,7 +69,7 @@ def compact_response(body: dict[str, Any]) -> Response:
             "object": "response.compaction",
             "created_at": answered["created_at"],
             "output": [
-                *map(_show_message, filter(_is_users, given)),
+                *map(_show_message, filter(is_of_user, given)),
                 {
                     "id": f"cmp_{uuid.uuid4().hex}", "type": "compaction",
                     "encrypted_content": pack(summary),
@@ -111,11 +112,6 @@ def _read_given(body: dict[str, Any]) -> list[Any]:
     if not given and not body["previous_response_id"]:
         raise refuse("the conversation to compact is empty; send input or previous_response_id")
     return given
-
-
-def _is_users(item: Any) -> bool:
-    kind = item.get("type", "message") or "message"
-    return bool(kind == "message" and item.get("role") == "user")
 
 
 def _show_message(item: dict[str, Any]) -> dict[str, Any]:

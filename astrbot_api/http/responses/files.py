@@ -9,6 +9,7 @@ from ...errors import ApiError, refuse
 from ...messages import check_text
 from ..openai.files import SentFiles, decode_base64
 from ..state import get_state
+from .items import is_of_user
 
 FILE_TYPES = ("input_image", "input_file", "input_audio")
 
@@ -73,7 +74,7 @@ def _count_data(item: Any) -> int:
     if not isinstance(item, dict):
         return 0
     parts = item.get("output") if item.get("type") == "function_call_output" else None
-    if item.get("role") == "user" and item.get("type") in (None, "message"):
+    if is_of_user(item):
         parts = item.get("content")
     return sum(
         isinstance(part, dict) and part.get("type") in FILE_TYPES

@@ -29,6 +29,15 @@ _WITHOUT_STATUS = ("mcp_approval_request", "mcp_approval_response", "compaction"
 _ITEM_ID = re.compile(r"[a-z]{2,4}_([0-9a-f]{32})([0-9a-f]{4})")
 
 
+def is_of_user(item: Any) -> bool:
+    """Return whether an unchecked item of an input is a message of the user."""
+    return (
+        isinstance(item, dict)
+        and item.get("role") == "user"
+        and item.get("type") in (None, "message")
+    )
+
+
 def make_item_id(kind: str, entry_id: str, number: int) -> str:
     return f"{_PREFIXES[kind]}_{entry_id}{number:04x}"
 

@@ -16,7 +16,7 @@ from ..openai.reading import NO_TEXT, is_empty
 from ..state import get_state
 from .files import ItemFiles
 from .item_parsing import ItemParser, find_reference
-from .items import parse_item_id, to_stored
+from .items import is_of_user, parse_item_id, to_stored
 from .stored import choose_item, find_own_entry, item_not_found, list_entry
 
 MAX_ITEMS = 2000
@@ -156,10 +156,10 @@ def _list_given(value: Any, *, continues: bool) -> list[Any]:
         raise refuse("input must be a string or a list of items")
     if not given and not continues:
         raise refuse("input must have at least one item")
-    if continues and given and _is_of_user(given[-1]):
+    if continues and given and is_of_user(given[-1]):
         return given
-    if all(is_empty(one.get("content")) for one in given if _is_of_user(one)):
-        return [one for one in given if not _is_of_user(one)]
+    if all(is_empty(one.get("content")) for one in given if is_of_user(one)):
+        return [one for one in given if not is_of_user(one)]
     return given
 
 
@@ -167,14 +167,6 @@ def _leave_out_system(said: list[SuppliedMessage]) -> list[SuppliedMessage]:
     return [one for one in said if one.role not in SYSTEM_ROLES]
 
 
-def _is_of_user(item: Any) -> bool:
-    return (
-        isinstance(item, dict)
-        and item.get("role") == "user"
-        and item.get("type") in (None, "message")
-    )
-
-
 def _find_last_user(given: list[Any]) -> int | None:
-    users = [at for at, item in enumerate(given) if _is_of_user(item)]
+    users = [at for at, item in enumerate(given) if is_of_user(item)]
     return users[-1] if users else None
