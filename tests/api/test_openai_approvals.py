@@ -266,6 +266,9 @@ def test_unknown_ids_and_ids_of_another_key_are_not_found(make_scripted: Make) -
             shop.ask([say(wrong)])
     with pytest.raises(openai.NotFoundError, match="approval not found"):
         shop.ask([say(asked)], previous_response_id=other.id)
+    conversation = shop.client.conversations.create().id
+    with pytest.raises(openai.NotFoundError, match="approval not found"):
+        shop.ask([say(asked)], conversation=conversation)
     with pytest.raises(openai.NotFoundError, match="approval not found"):
         shop.ask([say(asked)], user="mallory")
     _, secret = shop.api.state.db.write(
@@ -293,16 +296,18 @@ def test_too_long_repeated_fields_are_refused_before_a_decision(make_scripted: M
 
 
 def test_a_client_may_send_the_whole_conversation(make_scripted: Make) -> None:
-    shop = Shop(make_scripted)
-    first = shop.ask()
-    whole: list[Any] = [{"role": "user", "content": "buy"}, *(o.to_dict() for o in first.output)]
-    whole.append(say(first.output[-1].id))
-    second = shop.ask(whole)
-    assert second.output_text == "Done: 2"
-    whole += [one.to_dict() for one in second.output]
-    third = shop.ask([*whole, {"role": "user", "content": "thanks"}])
-    assert third.output_text == "You said: thanks"
-    assert shop.paid == [5]
+    shop = Shop(make_scripted, rounds=2)
+    whole: list[Any] = [{"role": "user", "content": "buy"}]
+    answer = shop.ask(whole)
+    while kinds(answer)[-1] == REQUEST:
+        whole += [one.to_dict() for one in answer.output]
+        whole.append(say(answer.output[-1].id))
+        answer = shop.ask(whole)
+    assert answer.output_text == "Done: 4"
+    whole += [one.to_dict() for one in answer.output]
+    last = shop.ask([*whole, {"role": "user", "content": "thanks"}])
+    assert last.output_text == "You said: thanks"
+    assert shop.paid == [5, 6]
 
 
 def test_a_conversation_contains_the_approval_request_and_its_response(make_scripted: Make) -> None:
@@ -338,6 +343,8 @@ def test_invalid_approval_fields_are_rejected_by_name(api: Api) -> None:
         ([], {"input": [{**say("mcpr_1"), "approve": "yes"}]}, "input[0].approve"),
         ([], {"input": [{**say("mcpr_1"), "reason": 5}]}, "input[0].reason"),
         ([], {"input": [say("mcpr_1")], "conversation": {"x": 1}}, "conversation"),
+        ([], {"input": ["x", say("mcpr_1")], "conversation": "conv_1"}, "only approvals"),
+        ([], {"input": ["x", say("mcpr_1")], "previous_response_id": "resp_1"}, "only approvals"),
     ]:
         answer = post(api, tools=tools, **more)
         assert answer.status_code == 400, (tools, more)
