@@ -86,6 +86,23 @@ def test_a_response_has_the_defaults_that_strict_clients_require(client: openai.
     assert {name: shown[name] for name in given} == given
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+def test_input_items_are_listed_in_pages(client: openai.OpenAI, order: Any, limit: int) -> None:
+    said = ["a", "b", "c", "d"]
+    answer = ask(client, [{"role": "user", "content": one} for one in said])
+    page, pages = client.responses.input_items.list(answer.id, order=order, limit=limit), 1
+    found = [*page.data]
+    while page.has_more:
+        page, pages = page.get_next_page(), pages + 1
+        found += page.data
+    texts = [one.content[0].text for one in found]  # type: ignore[union-attr]
+    assert texts == (said if order == "asc" else said[::-1])
+    assert pages == -(-len(said) // limit)
+    with pytest.raises(openai.NotFoundError, match="item not found: msg_1"):
+        client.responses.input_items.list(answer.id, after="msg_1")
+
+
 def test_the_events_of_a_stream_are_numbered_and_end_with_the_whole_response(
     make_scripted: Make,
 ) -> None:
@@ -386,6 +403,10 @@ def test_a_session_key_reads_only_responses_of_its_username(
         assert found.status_code == status, found.get_data()
     with pytest.raises(openai.NotFoundError):
         ask(client, "Hello", previous_response_id=answer.id, user="bob")
+    conversation = client.conversations.create(extra_body={"user": "alice"}).id
+    assert ask(client, "Hello", conversation=conversation).user is None
+    with pytest.raises(openai.NotFoundError, match=f"conversation not found: {conversation}"):
+        ask(client, "Hello", conversation=conversation, user="bob")
 
 
 def test_a_conversation_is_a_session_with_its_responses(make_scripted: Make) -> None:
@@ -418,8 +439,9 @@ def test_a_conversation_is_a_session_with_its_responses(make_scripted: Make) -> 
         ]  # fmt: skip
         item = client.conversations.items.retrieve(listed[3].id or "", conversation_id=made.id)
         assert item.content[0].text == "two"  # type: ignore[union-attr]
-        with pytest.raises(openai.NotFoundError):
-            client.conversations.items.retrieve(listed[1].id or "", conversation_id=made.id)
+        for at in (1, 2):
+            with pytest.raises(openai.NotFoundError):
+                client.conversations.items.retrieve(listed[at].id or "", conversation_id=made.id)
         changed = client.conversations.update(made.id, metadata={"topic": "b"})
         assert client.conversations.retrieve(made.id) == changed
         assert changed.metadata == {"topic": "b"}
@@ -638,6 +660,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"input": 3}, "input must be a string or a list of items"),
     ({"input": []}, "input must have at least one item"),
     ({"input": ["x"]}, r"input\[0\] must be an object"),
+    ({"input": [{"role": "user", "content": "a\0"}]}, r"input\[0\]\.content\[0\]\.text"),
+    ({"service_tier": 3}, "service_tier must be a string of at most 512"),
     ({"input": [{"type": "web_search_call"}]}, r"input\[0\]\.type must be one of message"),
     ({"input": [{"role": "robot", "content": "x"}]}, r"input\[0\]\.role must be one of user"),
     ({"input": [{"role": "user", "content": [{"type": "x"}]}]}, r"content\[0\]\.type must"),
@@ -755,6 +779,22 @@ def test_a_response_with_an_empty_answer_format_can_be_retrieved(api: Api) -> No
     path = f"{PATH}/{created['id']}"
     found = api.get(path).get_json()
     assert found["text"] == created["text"] == {"format": {"type": "text"}}
+
+
+@pytest.mark.parametrize("items", [3, "x", [{"role": "user", "content": "x"}] * 21])
+def test_a_conversation_gets_a_list_of_at_most_20_items(api: Api, items: Any) -> None:
+    refused = post(api, "/api/v1/openai/conversations", items=items)
+    assert refused.status_code == 400
+    assert refused.get_json()["error"]["message"] == "items must be a list of at most 20 items"
+    assert api.count_rows("chat_session") == 0
+
+
+def test_an_error_names_the_field_of_an_added_item(api: Api) -> None:
+    made = post(api, "/api/v1/openai/conversations").get_json()["id"]
+    for path in ("", f"/{made}/items"):
+        refused = post(api, f"/api/v1/openai/conversations{path}", items=[{"role": "user"}, 5])
+        assert refused.status_code == 400
+        assert refused.get_json()["error"]["message"].startswith("items[0].content must be")
 
 
 def test_malformed_ids_are_not_found(client: openai.OpenAI) -> None:

@@ -87,6 +87,7 @@ _REFUSALS = {
     "].content[": "any value in the document",
     "].type must be a string": "any value in the document",
     "input[": "items by their types",
+    "items[": "items by their types",
     "input must have": "items by their types",
     "metadata must have keys": "propertyNames, which the generator ignores",
     "exclude each other; send one of them": "one field by another",

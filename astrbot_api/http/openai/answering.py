@@ -35,7 +35,7 @@ def find_config(model: str) -> AgentConfig:
         found = configs.find_config(model) or configs.choose_config("", model)
     except ApiError as error:
         raise ApiError(
-            "model_not_found", f"model not found: {model}; see /openai/models"
+            "model_not_found", f"model not found: {model[:100]}; see /openai/models"
         ) from error
     if found is None:
         raise ApiError("missing_field", "Missing key: model")

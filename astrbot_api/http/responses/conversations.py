@@ -221,7 +221,7 @@ def _read_added(given: Any, username: str) -> list[dict[str, Any]]:
         return []
     if not isinstance(given, list) or len(given) > _MAX_ADDED:
         raise refuse(f"items must be a list of at most {_MAX_ADDED} items")
-    added = InputReader(username).read_all(given)
+    added = InputReader(username).read_all(given, name="items")
     _check_files(added)
     return added
 

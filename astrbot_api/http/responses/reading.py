@@ -86,11 +86,17 @@ class InputReader:
         return ResponseInput(items, segments, SuppliedContext("\n\n".join(texts), before, after))
 
     def read_all(
-        self, given: list[Any], segments: list[Segment] | None = None, last: int | None = None
+        self,
+        given: list[Any],
+        segments: list[Segment] | None = None,
+        last: int | None = None,
+        *,
+        name: str = "input",
     ) -> list[dict[str, Any]]:
         """Return items in the stored form.
 
         :param segments: Receives the content of the item at index ``last``.
+        :param name: Name of the list in the request, for errors.
         :raises ApiError: ``invalid_request``.
         """
         if len(given) > MAX_ITEMS:
@@ -98,12 +104,13 @@ class InputReader:
         self._files.limit_earlier(one for at, one in enumerate(given) if at != last)
         found = []
         for at, item in enumerate(given):
-            item_id = find_reference(item, f"input[{at}]")
+            where = f"{name}[{at}]"
+            item_id = find_reference(item, where)
             if item_id is not None:
                 found.append(self._find(item_id))
             else:
                 content = segments if at == last else None
-                found.append(self._parser.parse(item, f"input[{at}]", content))
+                found.append(self._parser.parse(item, where, content))
         return found
 
     def _find(self, item_id: str) -> dict[str, Any]:
