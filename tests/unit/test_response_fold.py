@@ -75,6 +75,15 @@ def test_a_call_of_the_clients_that_was_taken_back_leaves_the_form_to_be_checked
     assert shown[-1]["response"]["error"]["message"] == "No is wrong"
 
 
+def test_a_call_without_a_result_has_failed() -> None:
+    shown = play(make_fold(), say("I roll."), call("a"))
+    assert [one["type"] for one in shown[-3:]] == [
+        "response.mcp_call.failed", "response.output_item.done", "response.completed",
+    ]  # fmt: skip
+    assert shown[-2]["item"] == shown[-1]["response"]["output"][-1]
+    assert (shown[-2]["item"]["status"], shown[-2]["item"]["output"]) == ("failed", None)
+
+
 def test_a_run_with_an_error_has_failed_even_if_its_end_is_not_stored() -> None:
     fold = make_fold()
     shown = play(fold, say("It is"), events.error(RUN, "storage_error", "The disk is full."))

@@ -38,7 +38,7 @@ class ResponseCalls:
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Show the result of a call, and the call before it if it was held back."""
-        if self._held and (held := self._held.pop(self._name(result), None)):
+        if held := self._held.pop(self._name(result), None):
             self.output.show_call(held)
         self.output.end_call(result["id"], str(result["result"]))
 
