@@ -85,9 +85,7 @@ class McpTools:
     def _iter_known(self, config: AgentConfig) -> Iterator[_Server]:
         """Yield the servers of a config. Wait for new servers up to ``FIRST_WAIT_S``."""
         self.start()
-        if not config.mcp:
-            return
-        if not self._path:
+        if config.mcp and not self._path:
             self._warn(config)
             return
         for server in config.mcp.values():

@@ -72,18 +72,13 @@ def encode(value: Any) -> bytes:
 
     NaN becomes null, and half of a surrogate pair "?". One server's text must not make a line that
     workers cannot read.
-
-    :raises ValueError: when the value is nested too deeply.
     """
     try:
         return orjson.dumps(value)
     except TypeError:
         pass
-    try:
-        plain = json.loads(json.dumps(value), parse_constant=lambda name: None)
-        return json.dumps(plain, ensure_ascii=False).encode("utf-8", "replace")
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    plain = json.loads(json.dumps(value), parse_constant=lambda name: None)
+    return json.dumps(plain, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def open_listener(path: Path) -> socket.socket:

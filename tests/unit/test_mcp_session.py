@@ -148,6 +148,17 @@ def test_a_url_where_nobody_listens_is_named_without_its_query(
     assert "swordfish" not in caplog.text
 
 
+def test_the_key_in_the_path_of_a_url_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def move(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("301 Moved Permanently", [("Location", environ["PATH_INFO"] + "/")])
+        return []
+
+    with serve(move) as url:
+        definition = {"name": "odd", "url": f"{url}/s/swordfish-swordfish/mcp", "headers": {}}
+        asyncio.run(until_down(definition))
+    assert "/s/***/mcp/ not followed" in caplog.text
+
+
 def test_a_compressed_response_is_not_unpacked(caplog: pytest.LogCaptureFixture) -> None:
     """It may unpack to a thousand times the limit of its size."""
     headers = [("Content-Type", "application/json"), ("Content-Encoding", "gzip")]

@@ -98,12 +98,14 @@ def _pace(
     return take
 
 
-#: Minimum length of a secret to redact. Shorter values such as "true" occur in normal text.
+#: Minimum length of a secret to redact. Shorter values such as "true" occur in normal text, and
+#: shorter names such as "streamable" in the path of a URL.
 _SHORTEST_SECRET = 6
+_SHORTEST_IN_PATH = 16
 
 
 def redact(text: str, definition: Mapping[str, Any]) -> str:
-    """Remove the values of variables and headers, OAuth secrets and the URL's query.
+    """Remove the values of variables and headers, OAuth secrets and the secrets of the URL.
 
     :param definition: The server that the text is about.
     """
@@ -111,7 +113,9 @@ def redact(text: str, definition: Mapping[str, Any]) -> str:
     secrets += definition.get("headers", {}).values()
     secrets += [one.removeprefix("Bearer ") for one in secrets]
     secrets.append(definition.get("oauth", {}).get("client_secret", ""))
-    secrets.append(urlsplit(definition.get("url", "")).query)
+    url = urlsplit(definition.get("url", ""))
+    secrets += [url.query, url.password or ""]
+    secrets += [one for one in url.path.split("/") if len(one) >= _SHORTEST_IN_PATH]
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "***")

@@ -85,7 +85,8 @@ def _cut(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if part["type"] == "file" and len(part["data"]) > files_room:
             size_bytes = len(part["data"]) * 3 // 4
             text = f"[{part['name']}: {size_bytes} bytes, too large]"
-            part = {**_without_file(part), **_text(text)}
+            role = {"role": part["role"]} if "role" in part else {}
+            part = {**role, **_text(text)}
         if part["type"] == "file":
             files_room -= len(part["data"])
         else:
@@ -97,10 +98,6 @@ def _cut(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 return kept
         kept.append(part)
     return kept
-
-
-def _without_file(part: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in part.items() if key not in ("name", "mime", "data")}
 
 
 def describe_tool(tool: Any) -> dict[str, Any]:
@@ -133,10 +130,7 @@ class Kept:
     def add(self, described: Iterable[dict[str, Any]]) -> None:
         """Keep the descriptions of a page."""
         for entry in described:
-            try:
-                size = len(encode(entry))
-            except ValueError:
-                size = MAX_ENTRY_CHARS + 1
+            size = len(encode(entry))
             if size > MAX_ENTRY_CHARS:
                 log.error(
                     "MCP server %s: skipped %s %.100r: its description is too large",

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import mcp_types
@@ -87,24 +88,15 @@ async def repair_transport(
         yield _RepairedStream(server, read, on_question, on_end), write
 
 
+@dataclass(eq=False)
 class _RepairedStream:
-    def __init__(
-        self,
-        server: str,
-        inner: Any,
-        on_question: Callable[[str], None],
-        on_end: Callable[[], None],
-    ) -> None:
-        self._server = server
-        self._inner = inner
-        self._on_question = on_question
-        self._on_end = on_end
+    _server: str
+    _inner: Any
+    _on_question: Callable[[str], None]
+    _on_end: Callable[[], None]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
-
-    async def receive(self) -> Any:
-        return self._repair(await self._inner.receive())
 
     def __aiter__(self) -> _RepairedStream:
         return self
@@ -183,10 +175,10 @@ def _keep_valid(server: str, key: str, entries: list[Any], model: Any) -> list[A
             fields = {name: value for name, value in entry.items() if value is not None}
             bare = {name: fields[name] for name in ("name", "uri", "uriTemplate") if name in fields}
             bare.setdefault("name", bare.get("uri", bare.get("uriTemplate")))
-            repaired = {**bare}
-            for name, value in fields.items():
-                if name not in bare and _is_valid(model, {**bare, name: value}):
-                    repaired[name] = value
+            more = {
+                name: one for name, one in fields.items() if _is_valid(model, {**bare, name: one})
+            }
+            repaired = {**bare, **more}
         if _is_valid(model, repaired):
             kept.append(repaired)
         else:
