@@ -15,7 +15,7 @@ from ..config.mcp import McpServerConfig, hash_definition
 from ..runtime.per_process import PerProcess
 from .link import Link
 from .prompts import Prompt, make_prompts
-from .tools import make_tools
+from .tools import Ask, make_tools
 from .wire import STARTING
 
 log = logging.getLogger(__name__)
@@ -26,11 +26,15 @@ FIRST_WAIT_S = 2.0
 
 
 class _Server:
-    """State of one configured server."""
+    """State of one configured server.
 
-    def __init__(self, config: McpServerConfig, definition: Mapping[str, Any]) -> None:
+    Configs with the same definition share it in the sidecar, but not its timeout and its trust.
+    """
+
+    def __init__(self, config: McpServerConfig) -> None:
         self.config = config
-        self.definition = definition
+        self.definition = config.to_definition()
+        self.key = hash_definition(self.definition)
         self.tools: tuple[Tool, ...] = ()
         self.prompts: tuple[Prompt, ...] = ()
         self.status = STARTING
@@ -55,8 +59,7 @@ class McpTools:
         self._lock = threading.Lock()
         self._warned: set[str] = set()
         self._link = PerProcess(self._begin)
-        self._servers: dict[str, _Server] = {}
-        self._keys: dict[McpServerConfig, str] = {}
+        self._servers: dict[McpServerConfig, _Server] = {}
 
     def list_tools(self, config: AgentConfig) -> Sequence[Tool]:
         """Return the tools of a config's servers, named ``server.tool``.
@@ -74,7 +77,7 @@ class McpTools:
         self.start()
         found = []
         for name, server in sorted(config.mcp.items()):
-            known = self._servers.get(self._keys.get(server, ""))
+            known = self._servers.get(server)
             found.append((name, known.status, len(known.tools)) if known else (name, "", 0))
         return found
 
@@ -89,7 +92,7 @@ class McpTools:
             self._warn(config)
             return
         for server in config.mcp.values():
-            known = self._servers.get(self._keys.get(server, ""))
+            known = self._servers.get(server)
             if known is not None:
                 known.known.wait(max(0.0, known.wait_until - time.monotonic()))
                 yield known
@@ -111,25 +114,20 @@ class McpTools:
         """Let the sidecar start the configured servers if they have changed, without waiting."""
         if not self._path:
             return
-        configs = [server for one in self._list_configs() for server in one.mcp.values()]
+        configs = {server for one in self._list_configs() for server in one.mcp.values()}
         with self._lock:
             link = self._link.get()
-            if self._keys.keys() == set(configs):
+            if self._servers.keys() == configs:
                 return
-            servers: dict[str, _Server] = {}
-            keys: dict[McpServerConfig, str] = {}
-            for server in configs:
-                definition = server.to_definition()
-                key = keys[server] = hash_definition(definition)
-                servers[key] = self._servers.get(key) or _Server(server, definition)
-            self._servers, self._keys = servers, keys
-        link.set_servers({key: server.definition for key, server in servers.items()})
+            servers = {one: self._servers.get(one) or _Server(one) for one in configs}
+            self._servers = servers
+        link.set_servers({one.key: one.definition for one in servers.values()})
 
     def _begin(self) -> Link:
         """Drop inherited connections and state, and return a new connection."""
         for parents in self._link.inherited:
             parents.abandon()
-        self._servers, self._keys = {}, {}
+        self._servers = {}
         return Link(
             self._path,
             on_state=self._handle,
@@ -139,19 +137,22 @@ class McpTools:
 
     def _handle(self, state: Mapping[str, Any]) -> None:
         """Handle a ``state`` message of the sidecar."""
-        server, link = self._servers.get(state["server"]), self._link.current
-        if server is None or link is None:
-            return
-        described = [state["tools"], state["resources"], state["prompts"]]
-        if state["tools"] is not None and described != server.described:
-            server.described = described
-            ask = partial(link.call, state["server"])
-            server.tools = make_tools(server.config, state, ask)
-            server.prompts = make_prompts(server.config, state["prompts"], ask)
-        server.status = state["status"]
-        if server.status != STARTING:
-            server.known.set()
+        link = self._link.current
+        for server in self._servers.values():
+            if server.key == state["server"] and link is not None:
+                _update(server, state, partial(link.call, server.key))
 
     def _stop_waiting(self) -> None:
         for server in self._servers.values():
             server.known.set()
+
+
+def _update(server: _Server, state: Mapping[str, Any], ask: Ask) -> None:
+    described = [state["tools"], state["resources"], state["prompts"]]
+    if state["tools"] is not None and described != server.described:
+        server.described = described
+        server.tools = make_tools(server.config, state, ask)
+        server.prompts = make_prompts(server.config, state["prompts"], ask)
+    server.status = state["status"]
+    if server.status != STARTING:
+        server.known.set()

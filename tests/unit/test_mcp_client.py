@@ -191,6 +191,31 @@ def test_two_configs_with_the_same_server_share_it(
     assert len(sidecar.accept().hello()) == 1
 
 
+def test_configs_that_share_a_server_have_their_own_limits_and_trust(
+    sidecar: FakeSidecar, configs: Configs, make: Callable[[str], McpTools]
+) -> None:
+    one = configs.write("one", f"{TIME}timeout_s = 20\ntrust_hints = true\n")
+    other = configs.write("other", f"{TIME}timeout_s = 30\n")
+    tools = make(sidecar.path)
+    tools.start()
+    peer = sidecar.accept()
+    (key,) = peer.hello()
+    state = {"type": "state", "server": key, "status": "running"}
+    peer.send(**state, tools=[{**NOW, "hints": ["destructive"]}])
+
+    def look(config: AgentConfig) -> list[tuple[float | None, bool]]:
+        return [(tool.timeout_s, tool.needs_approval) for tool in tools.list_tools(config)]
+
+    wait_for(lambda: look(other) == [(30, False)])
+    assert look(one) == [(20, True)]
+    changed = configs.write("one", f"{TIME}timeout_s = 5\n")
+    tools.start()
+    assert list(peer.read()["servers"]) == [key]
+    peer.send(**state, tools=[{**NOW, "hints": ["destructive"]}])
+    wait_for(lambda: look(changed) == [(5, False)])
+    assert look(other) == [(30, False)]
+
+
 def test_where_there_is_no_sidecar_the_log_says_so_once(
     configs: Configs, make: Callable[[str], McpTools], caplog: pytest.LogCaptureFixture
 ) -> None:
