@@ -416,6 +416,24 @@ def test_files_are_uploaded_by_choice_paste_and_drop(browser: Any, site: Site) -
         sync_api.expect(visitor.find(".user .file button")).to_have_text(["a.png ⤓", "b.png ⤓"])
 
 
+def test_the_end_of_a_conversation_stays_in_view(browser: Any, site: Site) -> None:
+    at_end = """() => {
+        const log = document.querySelector("astrbot-chat").shadowRoot.querySelector(".log");
+        return log.clientHeight && log.scrollHeight - log.scrollTop - log.clientHeight < 2;
+    }"""
+    with Visitor(browser, site) as visitor:
+        visitor.open()
+        visitor.say("ECHO " + "line\n" * 60)
+        visitor.wait_until_done()
+        chosen = {"name": "a.png", "mimeType": "image/png", "buffer": PNG}
+        visitor.find("input[type=file]").set_input_files(chosen)
+        visitor.find(".chip").wait_for()
+        visitor.page.wait_for_function(at_end)
+        visitor.find(".close").click()
+        visitor.open()
+        visitor.page.wait_for_function(at_end)
+
+
 def test_a_message_is_not_sent_without_a_file_that_failed(browser: Any, site: Site) -> None:
     large = {"status": "error", "code": "file_too_large", "message": "too large"}
     with Visitor(browser, site) as visitor:

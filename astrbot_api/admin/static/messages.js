@@ -72,7 +72,7 @@ function approvalElement({ tool, arguments: args }, decide) {
     buttons.forEach((one) => { one.disabled = true; });
     if (!await decide(decision)) buttons.forEach((one) => { one.disabled = false; });
   } }, label);
-  const element = h("div", { class: "note warn", role: "group", "aria-label": tool },
+  const element = h("div", { class: "note warn stack", role: "group", "aria-label": tool },
     h("p", {}, t("This needs your approval:"), " ", h("b", {}, tool)), h("pre", { tabindex: "0" }, showHidden(pretty(args ?? {}))),
     h("div", { class: "actions" }, button(t("Approve"), "approve", "primary"), button(t("Reject"), "reject")));
   return element;

@@ -59,7 +59,6 @@ class AstrBotChat extends HTMLElement {
     if (this.#ready) {
       if (this.#cut) this.#reload();
       this.#cut = false;
-      this.#scroll();
       return;
     }
     this.#ready = true;
@@ -110,7 +109,6 @@ class AstrBotChat extends HTMLElement {
     this.#panel.hidden = false;
     this.#launcher?.setAttribute("aria-expanded", "true");
     this.#start();
-    this.#scroll();
     this.#input.focus();
   }
 
@@ -196,6 +194,7 @@ class AstrBotChat extends HTMLElement {
     log.addEventListener("scroll", () => {
       this.#follows = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
     });
+    new ResizeObserver(() => this.#scroll()).observe(log); // when opened or inserted, and by files or notes
     panel.addEventListener("dragover", (event) => event.preventDefault());
     panel.addEventListener("drop", (event) => {
       event.preventDefault();
