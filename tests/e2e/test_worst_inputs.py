@@ -151,6 +151,7 @@ def _json_bodies(size: int) -> Iterator[tuple[str, bytes]]:
     for field in (b"flags", b"metadata", b"content"):
         yield f"{field.decode()}: members", BEGIN + b'"%s":{%s}}' % (field, members)
     yield "members", BEGIN + members + b"}"
+    yield "a name of underscores", _fill(BEGIN + b'"', b"_a", b'":0}', size)
     for count in (2_000, 9_000):
         schema = b",".join(b'"p%d":{}' % number for number in range(count))
         named = b'"name":"a","parameters":{"properties":{%s}}' % schema

@@ -6,7 +6,6 @@ Source: the schema of the protocol's version 1.0, https://docs.ag-ui.com/spec/1.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from ...errors import refuse
@@ -28,9 +27,16 @@ _MEDIA = ("image", "audio", "video", "document")
 #: Members whose objects have names of the protocol. Those of others belong to the client.
 _NESTED = ("messages", "content", "source", "resume")
 
+#: Name in the protocol's Python types -> name in the protocol.
+_PYTHON_NAMES = {
+    "thread_id": "threadId", "run_id": "runId", "protocol_version": "protocolVersion",
+    "forwarded_props": "forwardedProps", "tool_calls": "toolCalls", "tool_call_id": "toolCallId",
+    "mime_type": "mimeType", "interrupt_id": "interruptId",
+}  # fmt: skip
+
 
 def to_protocol_names(value: Any) -> Any:
-    """Replace the names of the protocol's Python types, such as ``thread_id``.
+    """Replace the names of the protocol's Python types.
 
     Servers in Python accept them, so clients like Microsoft's Agent Framework send them.
     """
@@ -39,9 +45,7 @@ def to_protocol_names(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {
-        re.sub("_([a-z])", lambda match: match[1].upper(), name): (
-            to_protocol_names(member) if name in _NESTED else member
-        )
+        _PYTHON_NAMES.get(name, name): to_protocol_names(member) if name in _NESTED else member
         for name, member in value.items()
     }
 
