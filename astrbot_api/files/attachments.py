@@ -20,7 +20,7 @@ from ..errors import ApiError, StorageError
 from ..idempotency import AnswerToStore
 from ..keys.quotas import Quotas
 from ..runtime.metrics import Metrics
-from .incoming import PIECE_BYTES, Incoming, Sender, remove_stale
+from .incoming import PIECE_BYTES, Incoming, Sender, remove_stale, translate_errors
 from .storage.opening import check_storage, open_storage
 from .storage.protocol import BlobReader, Storage, StoredBlob
 
@@ -242,20 +242,24 @@ class Attachments:
         except (OSError, StorageError):
             return  # nobody knows whether they are lost
         log.warning("the bytes of blob %s were lost; this upload stores them again", blob)
-        try:
+        with translate_errors():
             self.storage.save(path, blob)
-        except OSError as error:
-            log.error("cannot store a file: %s", error)
-            raise StorageError("The file could not be stored. Try again later.") from error
+
+    def save_blob(self, path: Path, blob: str) -> None:
+        """Move a new file to the storage, as a blob that is recorded as stray.
+
+        :raises StorageError: when it cannot be stored.
+        """
+        with translate_errors():
+            try:
+                self.storage.save(path, blob)
+            except OSError:
+                self.delete_blob(blob)
+                raise
 
     def _save(self, path: Path, fresh: str, sha256: str, add: Any) -> AttachmentRow:
         """Move a new file to the storage, then add its row."""
-        try:
-            self.storage.save(path, fresh)
-        except OSError as error:
-            log.error("cannot store a file: %s", error)
-            self.delete_blob(fresh)
-            raise StorageError("The file could not be stored. Try again later.") from error
+        self.save_blob(path, fresh)
 
         def job(db: peewee.Database) -> AttachmentRow:
             # Concurrent uploads of the same bytes share the blob of the first

@@ -75,7 +75,7 @@ class Incoming:
         self._hash = hashlib.sha256()
         self._pieces: list[bytes | bytearray] = []
         self._waiting_bytes = 0
-        with _translate_errors():
+        with translate_errors():
             folder.mkdir(parents=True, exist_ok=True)
             self._file = FileIO(
                 self.path, "xb", opener=lambda path, flags: os.open(path, flags, mode)
@@ -118,7 +118,7 @@ class Incoming:
     def _flush(self) -> None:
         pieces, self._pieces = self._pieces, []
         large, self._waiting_bytes = self._waiting_bytes >= PIECE_BYTES, 0
-        with _translate_errors():
+        with translate_errors():
             if large:
                 run_disk(self._keep, pieces)
             else:  # switching to a thread would cost more than the write
@@ -134,12 +134,12 @@ class Incoming:
 
 
 @contextmanager
-def _translate_errors() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Translate disk errors into an error without paths."""
     try:
         yield
     except OSError as error:
-        log.error("temporary files: %s", error)
+        log.error("cannot store a file: %s", error)
         raise StorageError("The file could not be stored. Try again later.") from error
 
 

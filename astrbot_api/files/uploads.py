@@ -119,10 +119,7 @@ class Uploads:
             raise refuse(f"chunk {number} has {incoming.size_bytes} bytes; it must have {right}")
         blob = new_blob(incoming.sha256)
         self._store.write(lambda db: note_stray(db, blob))
-        try:
-            self._attachments.storage.save(incoming.path, blob)
-        except OSError as error:
-            raise StorageError("The chunk could not be stored. Try again later.") from error
+        self._attachments.save_blob(incoming.path, blob)
         now = now_us()
         chunk = ChunkRow(number, incoming.size_bytes, blob)
         kept, earlier = self._store.write(

@@ -12,9 +12,11 @@ import pytest
 from astrbot_api.db import leases
 from astrbot_api.db import uploads as rows
 from astrbot_api.files import uploads
+from astrbot_api.files.storage.local import LocalStorage
 from astrbot_api.runtime.clock import now_us
 
 from .conftest import Api
+from .uploading import assert_nothing_is_left
 from .uploading import post as post_multipart
 
 CHUNK = uploads.CHUNK_BYTES
@@ -114,6 +116,20 @@ def test_an_aborted_upload_leaves_nothing(api: Api) -> None:
     assert post(api, "abort", upload_id=upload_id)["status"] == 200
     assert send(api, upload_id, DATA, 1)["status"] == 404
     assert [api.count_rows(one) for one in ("file_chunk", "file_upload", "stray_blob")] == [0] * 3
+
+
+def test_a_full_disk_rejects_a_chunk_and_keeps_nothing_of_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: object) -> None:
+        raise OSError(28, "No space left on device", "/secret/path")
+
+    upload_id = begin(api, DATA)
+    monkeypatch.setattr(LocalStorage, "save", fail)
+    sent = send(api, upload_id, DATA, 0)
+    assert (sent["status"], sent["message"].count("secret")) == (503, 0)
+    assert "No space left on device" in caplog.text
+    assert_nothing_is_left(api)
 
 
 def test_an_idle_upload_is_removed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
