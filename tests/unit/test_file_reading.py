@@ -301,6 +301,13 @@ def test_an_rtf_table_without_an_end_keeps_its_paragraphs() -> None:
     assert text.split("\n")[:2] == ["a"] * 2
 
 
+def alternatives(new: str, old: str) -> str:
+    """Return an element of Office in its new and in its old form."""
+    space = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
+    inner = f"<mc:Choice>{new}</mc:Choice>{old and f'<mc:Fallback>{old}</mc:Fallback>'}"
+    return f"<mc:AlternateContent {space}>{inner}</mc:AlternateContent>"
+
+
 def test_the_text_of_a_shape_of_word_is_read_once() -> None:
     def show(text: str) -> str:
         return f"<w:txbxContent><w:p><w:r><w:t>{text}</w:t></w:r></w:p></w:txbxContent>"
@@ -308,11 +315,9 @@ def test_the_text_of_a_shape_of_word_is_read_once() -> None:
     def draw(content: str) -> str:
         return f'<w:drawing><wps:txbx xmlns:wps="x:wps">{content}</wps:txbx></w:drawing>'
 
-    space = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
-    old = f'<mc:Fallback><w:pict><v:t xmlns:v="v">{show("tea")}</v:t></w:pict></mc:Fallback>'
-    for fallback in (old, "<mc:Fallback/>", ""):
-        choice = f"<mc:Choice>{draw(show('tea'))}</mc:Choice>"
-        run = f"<w:r><mc:AlternateContent {space}>{choice}{fallback}</mc:AlternateContent></w:r>"
+    old = f'<w:pict><v:t xmlns:v="v">{show("tea")}</v:t></w:pict>'
+    for fallback in (old, "<w:pict/>", ""):
+        run = f"<w:r>{alternatives(draw(show('tea')), fallback)}</w:r>"
         assert read(samples.make_docx(f"<w:p>{run}</w:p>"), "a.docx").count("tea") == 1
     run = f"<w:r>{draw(show('tea'))}</w:r>"
     assert read(samples.make_docx(f"<w:p>{run}</w:p>"), "a.docx").count("tea") == 1
@@ -706,11 +711,17 @@ def test_the_numbers_of_a_chart_are_read_as_they_are_shown() -> None:
 
 def test_the_header_and_the_footer_of_a_letter_are_read_once() -> None:
     box = f"<w:r><w:txbxContent>{word('Tel. 12')}</w:txbxContent></w:r>"
-    boxed = (
-        f'<w:p><w:r><w:t>ACME</w:t></w:r>{box}<mc:Fallback xmlns:mc="mc">{box}</mc:Fallback></w:p>'
-    )
+    boxed = f"<w:p><w:r><w:t>ACME</w:t></w:r>{alternatives(box, box)}</w:p>"
     parts = {"header1": boxed, "header2": boxed, "footer1": word("Bank 34")}
     assert read(samples.make_docx(**parts)).endswith("\n\nHeader: ACME\nTel. 12\n\nFooter: Bank 34")
+
+
+def test_notices_for_older_programs_are_left_out() -> None:
+    shape = "<{0}:sp xmlns:{0}='x:{0}'><txBody><p><t>{1}</t></p></txBody></{0}:sp>"
+    sheet = samples.make_xlsx(
+        boxes=alternatives(shape.format("xdr", "Tea"), shape.format("xdr", "A slicer needs 2010"))
+    )
+    assert read(sheet).endswith("Text boxes in Prices:\n- Tea")
 
 
 def test_formulas_without_a_value_and_errors_of_a_sheet_are_shown() -> None:
@@ -1558,6 +1569,12 @@ def test_the_time_of_an_invitation_is_read() -> None:
     assert read(mail.as_bytes(), "a.eml").strip() == f"See you\n\n{event}"
 
 
+@pytest.mark.parametrize("before", ["\n", "\r\n\r\n", "217       \n"])
+def test_a_mail_below_empty_lines_or_its_length_is_read(before: str) -> None:
+    mail = f"{before}Subject: =?gbk?B?xOO6ww==?=\n\nFirst\n"
+    assert read(mail.encode(), "a.emlx") == "Subject: 你好\n\nFirst\n"
+
+
 def test_a_single_mail_below_a_line_of_a_mailbox_is_whole() -> None:
     mail = "Subject: Hi\n\nFirst\n\nFrom 2019 to 2023 we grew.\nLast"
     for line in ("From a@b", "From a@b Mon Feb  2 10:00:00 2026"):
@@ -1618,6 +1635,13 @@ def test_base64_within_a_text_is_left_out() -> None:
         f"ATTACH:{shown.format(len(folded))}\nEND\n{{'image': '{shown.format(len(data))}'}}\n"
         f"{'ACGT' * 500}\n"
     )
+
+
+def test_letters_that_json_names_by_their_codes_are_shown() -> None:
+    text = r'{"name": "\u5f20\u4E09\n\"\ud83d\ude00\u0000", "path": "C:\\u5f20", "half": "\ud83d"}'
+    shown = r'{"name": "张三\n\"😀\u0000", "path": "C:\\u5f20", "half": "�"}'
+    assert read(text.encode(), "a.json") == read(text.encode(), "a.jsonl") == shown
+    assert read(text.encode(), "a.py") == text
 
 
 def test_what_a_browser_does_not_show_of_a_page_is_left_out() -> None:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Literal
 from xml.etree import ElementTree as ET
 
 from ...errors import Unreadable
+from ...event_lines import join_surrogates
 from ...runtime.decoding import decode, is_binary
 from ..kinds import HEAD_BYTES, detect_kind, is_text_type
 from . import office
@@ -36,6 +37,7 @@ from .texts import (
     keep_ends,
     leave_out_base64,
     read_ends,
+    show_letters,
 )  # fmt: skip
 from .vcards import FOLD, read_vcards
 from .word import iter_blocks, read_docx
@@ -56,7 +58,7 @@ _MAX_WHOLE_BYTES = 32 * 2**20
 _MAX_PAGE_CHARS = 4_000_000
 
 _PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
-_MAIL_SUFFIXES = (".eml", ".mht", ".mhtml", ".mbox")
+_MAIL_SUFFIXES = (".eml", ".emlx", ".mht", ".mhtml", ".mbox")
 
 #: Extensions of text files whose media type is not text.
 _TEXT_SUFFIXES = {
@@ -160,7 +162,8 @@ def extract_text(source: BinaryIO, mime: str, name: str) -> tuple[Any, bytes]:
             text = _read_archive(outer, notes)
     text = keep_ends(text, notes)
     notes = [one[:_MAX_NOTE_CHARS] for one in notes[:_MAX_NOTES]]
-    return {"notes": notes, "images": images}, text.encode("utf-8", "replace")
+    # RTF, JSON and PDFium have a character beyond 16 bits, such as an emoji, as two.
+    return {"notes": notes, "images": images}, join_surrogates(text).encode()
 
 
 def _unpack(
@@ -243,6 +246,8 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
         text = read_notebook(text)
     elif suffix == ".vcf":
         text = read_vcards(text)
+    elif suffix in (".json", ".jsonl"):
+        text = show_letters(text)
     text = leave_out_base64(text)
     if source.tell() > len(data) and len(text) <= MAX_TEXT_CHARS:  # else a later note says it
         notes.append("Only its first 6 and its last 2 MB were read.")

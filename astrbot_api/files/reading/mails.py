@@ -30,6 +30,7 @@ _MAX_MAILS = 3
 
 def read_mail(data: bytes) -> str:
     """Return the headers, text and attachment names of a mail and of the mails in it."""
+    data = data.lstrip(b"0123456789 \t\r\n")  # Apple's Mail stores the length above a mail
     head, gap, rest = data.partition(b"\r\n\r\n" if b"\r\n\r\n" in data else b"\n\n")
     data = decode(head)[0].encode("utf-8", "replace") + gap + rest
     message = email.message_from_bytes(data, policy=email.policy.default)

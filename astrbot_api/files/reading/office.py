@@ -48,6 +48,9 @@ _PICTURE = re.compile(
 )
 _MIN_PICTURE_BYTES = 2048
 
+#: An element with its older forms, or notices for older programs. Source: ECMA-376, part 3, 7.5.
+_ALTERNATIVES = "{http://schemas.openxmlformats.org/markup-compatibility/2006}AlternateContent"
+
 
 class Package:
     """A ZIP file with size limits.
@@ -97,8 +100,11 @@ class Package:
         return sorted(found, key=lambda name: (int("0" + re.sub(r"\D", "", name)[:9]), name))
 
     def parse(self, name: str) -> ET.Element:
-        """Parse an XML part and return its root."""
-        return ET.fromstring(self.read(name))
+        """Parse an XML part and return its root, without older forms of new elements."""
+        root = ET.fromstring(self.read(name))
+        for one in root.iter(_ALTERNATIVES):
+            one[1:] = []
+        return root
 
     def describe(self) -> str:
         """Return a list of the files, one per line."""

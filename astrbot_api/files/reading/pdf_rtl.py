@@ -46,9 +46,7 @@ def read_in_order(reader: pypdfium2.PdfTextPage, is_marked: bool) -> str | None:
     if not is_marked and not any(map(_is_turned, _iter_runs(placed))):
         return None
     lines = groupby(placed, key=lambda one: one[0] == "\n")
-    text = "".join("\n" if is_end else _order(list(line)) for is_end, line in lines)
-    # PDFium returns a character beyond 16 bits as two.
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return "".join("\n" if is_end else _order(list(line)) for is_end, line in lines)
 
 
 def _iter_placed(reader: pypdfium2.PdfTextPage) -> Iterator[_Placed]:

@@ -30,8 +30,7 @@ def read_rtf(data: bytes) -> str:
     data = _POWER.sub(rb"\1^\2}", _show_notes(data))
     data = _ROW.sub(lambda row: _PARAGRAPH.sub(b" ", row[0]) if row[1] else row[0], data)
     text: str = rtf_to_text(data.decode("latin-1"), errors="replace")
-    # RTF writes an emoji as two surrogates.
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _show_notes(data: bytes) -> bytes:

@@ -34,6 +34,9 @@ _BASE64 = re.compile(
     r"(?:[A-Za-z0-9+/]{1000,}+|(?:[A-Za-z0-9+/]{60,100}+\r?\n[ \t]?){40,}+[A-Za-z0-9+/]*+)={0,2}"
 )
 
+#: An escape of JSON, with the code of a letter outside ASCII.
+_ESCAPE = re.compile(r"\\(?:u(?!00[0-7])([0-9A-Fa-f]{4})|.)")
+
 
 def keep_ends(text: str, notes: list[str]) -> str:
     """Return a text, or its beginning and its end with a note if it is too long."""
@@ -66,6 +69,11 @@ def read_ends(source: BinaryIO) -> bytes:
 def leave_out_base64(text: str) -> str:
     """Return a text in which only the beginning of base64 is left."""
     return _BASE64.sub(_shorten, EMBEDDED.sub(r"\1…", text))
+
+
+def show_letters(json: str) -> str:
+    """Return JSON with letters for their codes, which Python's ``json`` writes by default."""
+    return _ESCAPE.sub(lambda one: chr(int(one[1], 16)) if one[1] else one[0], json)
 
 
 def _shorten(run: re.Match[str]) -> str:

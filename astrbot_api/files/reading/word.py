@@ -240,10 +240,7 @@ def _iter_margins(package: Package) -> Iterator[str]:
 
 
 def _list_paragraphs(root: ET.Element) -> list[str]:
-    """Return the paragraphs with text, also of text boxes, whose text is stored twice."""
-    for one in list(root.iter()):
-        for copy in [child for child in one if local_name(child) == "Fallback"]:
-            one.remove(copy)
+    """Return the paragraphs with text, also of text boxes."""
     found = []
     taken: set[int] = set()
     for paragraph in reversed(list(iter_local(root, "p"))):  # inner ones first
