@@ -27,12 +27,9 @@ class ContinuedText:
     repeated text matches the client's, nothing is sent. New text is sent after that.
 
     :param kept: Text that the client has and the repeated step must produce again.
-    :param broken: Whether the repeated step produced different text, so that the client's
-        text cannot be continued.
     """
 
     kept: str = ""
-    broken: bool = False
 
     def rewind(self, said: str) -> None:
         """Record a rewind.
@@ -48,19 +45,14 @@ class ContinuedText:
         """
         if not self.kept:
             return piece
-        if self.kept.startswith(said):
-            if said == self.kept:
-                self.kept = ""
-            return ""
-        if self.broken or not said.startswith(self.kept):
-            self.broken = True
+        if not said.startswith(self.kept):
             return ""
         rest, self.kept = said[len(self.kept) :], ""
         return rest
 
     def is_whole(self) -> bool:
         """Return whether the client has the complete text, after the run ended."""
-        return not self.kept and not self.broken
+        return not self.kept
 
 
 @dataclass(slots=True, kw_only=True)

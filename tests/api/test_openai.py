@@ -67,11 +67,12 @@ def nothing_is_left(api: Api) -> bool:
 
 
 def test_a_completion_is_returned_whole(api: Api, client: openai.OpenAI) -> None:
-    answer = ask(client, "Hello")
+    answer = ask(client, "THINK")
     assert answer.object == "chat.completion"
     assert answer.model == "default"
     (choice,) = answer.choices
     assert choice.message.content == "Hello from mock."
+    assert choice.message.model_extra == {"reasoning_content": "Let me think about it."}
     assert (choice.message.role, choice.finish_reason) == ("assistant", "stop")
     usage = answer.usage
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens > 0

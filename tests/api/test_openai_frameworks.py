@@ -211,11 +211,12 @@ def test_a_picture_with_a_text_of_its_own_is_not_empty(make_scripted: Make, text
         assert [part["type"] for part in seen[-1]["content"]] == ["text", "image_url"]
 
 
-@pytest.mark.parametrize("file_id", ["", " ", None])
+@pytest.mark.parametrize("file_id", ["", None])
 def test_a_file_with_data_and_an_empty_id_is_read(api: Api, file_id: str | None) -> None:
-    file = {"file_id": file_id, "file_data": "data:text/plain;base64,cGxhbg==", "filename": "a"}
+    file = {"file_id": file_id, "file_data": "data:text/plain;base64,cGxhbg=="}
     parts = [{"type": "text", "text": "ECHO"}, {"type": "file", "file": file}]
     answer = post(api, messages=[{"role": "user", "content": parts}]).get_json()
+    assert "Attachment: name file" in answer["choices"][0]["message"]["content"]
     assert "plan" in answer["choices"][0]["message"]["content"]
 
 

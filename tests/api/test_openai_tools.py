@@ -44,6 +44,10 @@ STRICT = {
 }  # fmt: skip
 
 
+def offer(**function: Any) -> dict[str, Any]:
+    return {"tools": [{"type": "function", "function": {"name": "a", **function}}]}
+
+
 #: A call whose arguments lack their end.
 CUT = [ToolCallDelta(0, "c1", "get_weather", '{"city": "Os'), Finished("length")]
 
@@ -109,8 +113,10 @@ def test_results_of_calls_with_one_id_or_none_belong_to_the_calls_in_order(
 
 def test_values_without_effect_are_not_sent(passing: Api, fake_model: FakeOpenAI) -> None:
     empty = {"stop": [], "logprobs": False, "top_logprobs": 0, "modalities": ["text"]}
-    assert post(passing, **empty).status_code == 200
-    assert not empty.keys() & fake_model.requests()[-1].keys()
+    assert post(passing, **empty, **offer(description=None)).status_code == 200
+    sent = fake_model.requests()[-1]
+    assert not empty.keys() & sent.keys()
+    assert sent["tools"][-1]["function"]["description"] == ""
 
 
 def test_a_stream_contains_the_calls_of_client_tools(make_scripted: Make) -> None:
@@ -159,6 +165,7 @@ def test_server_tools_run_together_with_client_tools(make_scripted: Make) -> Non
     shadowed = Tool("get_weather", "Ours.", lambda arguments, context: pytest.fail("not run"))
     api, model = make_scripted(answer, tools=[dice, shadowed])
     message = post(api, tools=[WEATHER]).get_json()["choices"][0]["message"]
+    assert message["content"] is None
     assert [one["id"] for one in message["tool_calls"]] == ["c1"]
     assert model.offered[0].count("get_weather") == 1
     assert "dice" in model.offered[0]
@@ -270,7 +277,7 @@ def test_parameters_reach_the_models_endpoint(passing: Api, fake_model: FakeOpen
 def test_tool_choice_can_name_the_allowed_tools(passing: Api, fake_model: FakeOpenAI) -> None:
     # A list of tools in Pydantic AI's tool_choice.
     other = {"type": "function", "function": {"name": "other"}}
-    named = {"mode": "required", "tools": [other]}
+    named = {"mode": "required", "tools": [other, 7]}
     allowed = {"type": "allowed_tools", "allowed_tools": named}
     assert post(passing, tools=[WEATHER, other], tool_choice=allowed).status_code == 200
     sent = fake_model.requests()[-1]
@@ -301,6 +308,7 @@ def test_a_call_stays_required_after_a_server_tools_call(
         (STRICT, '{"a": "x"}', 200),
         (STRICT, '{"b": "x"}', 502),
         ({**STRICT, "json_schema": {"name": "n", "schema": SCHEMA}}, '{"b": 1}', 200),
+        ({**STRICT, "json_schema": {"name": "n", "strict": True}}, '{"b": 1}', 200),
     ],
 )
 def test_an_answer_has_the_requested_format(
@@ -315,39 +323,62 @@ def test_an_answer_has_the_requested_format(
         assert answer.headers["X-Should-Retry"] == "false"
 
 
+def choose(choice: Any) -> dict[str, Any]:
+    return {"tools": [WEATHER], "tool_choice": choice}
+
+
+def form(given: Any) -> dict[str, Any]:
+    return {"response_format": {"type": "json_schema", "json_schema": given}}
+
+
+FORM = "response_format.json_schema"
+
+
 @pytest.mark.parametrize(
-    "body",
+    ("body", "words"),
     [
-        {"temperature": True},
-        {"temperature": 2.1},
-        {"stop": [""]},
-        {"stop": [7]},
-        {"max_tokens": 0},
-        {"max_tokens": "many"},
-        {"logit_bias": {"x": 1}},
-        {"seed": 1.5},
-        {"seed": -(2**63) - 1},
-        {"logprobs": True},
-        {"top_logprobs": 3},
-        {"modalities": ["audio"]},
-        {"audio": {"voice": "x"}},
-        {"function_call": {"name": "x"}},
-        {"web_search_options": {}},
-        {"tools": [WEATHER, WEATHER]},
-        {"tools": [{"type": "function", "function": {"name": "a b"}}]},
-        {"tools": [{"type": "function", "function": {"name": "a", "parameters": {"type": 7}}}]},
-        {"tool_choice": "required"},
-        {"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "other"}}},
-        {"tools": [WEATHER], "tool_choice": {"type": "allowed_tools", "allowed_tools": []}},
-        {"response_format": {"type": "grammar"}},
-        {"response_format": {"type": "json_schema"}},
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": 7}}},
+        ({"temperature": True}, "temperature must"),
+        ({"temperature": 2.1}, "temperature must"),
+        ({"stop": [""]}, "stop must"),
+        ({"stop": [7]}, "stop must"),
+        ({"max_tokens": 0}, "max_tokens must"),
+        ({"max_tokens": "many"}, "max_tokens must"),
+        ({"logit_bias": {"x": 1}}, "logit_bias must"),
+        ({"seed": 1.5}, "seed must"),
+        ({"seed": -(2**63) - 1}, "seed must"),
+        ({"logprobs": True}, "logprobs is"),
+        ({"top_logprobs": 3}, "top_logprobs is"),
+        ({"modalities": ["audio"]}, "modalities is"),
+        ({"audio": {"voice": "x"}}, "audio is"),
+        ({"function_call": {"name": "x"}}, "function_call is"),
+        ({"web_search_options": {}}, "web_search_options is"),
+        ({"tools": [WEATHER, WEATHER]}, "tools has the name get_weather twice"),
+        (offer(name="a b"), "tools[0].function.name must"),
+        (offer(name=7), "tools[0].function.name must"),
+        (offer(parameters={"type": 7}), "tools[0].function.parameters is not"),
+        (offer(parameters=True), "tools[0].function.parameters must"),
+        (offer(description=7), "tools[0].function.description must"),
+        (offer(strict="yes"), "tools[0].function.strict must"),
+        ({"tool_choice": "required"}, "tool_choice needs tools"),
+        (choose("any"), "tool_choice must"),
+        (choose({"type": "function", "function": {"name": "other"}}), "tool_choice must"),
+        (choose({"type": "function", "function": 7}), "tool_choice must"),
+        (choose({**WEATHER, "type": "custom"}), "tool_choice must"),
+        (choose({"type": "allowed_tools", "allowed_tools": []}), "tool_choice must"),
+        ({"response_format": {"type": "grammar"}}, "response_format.type must"),
+        ({"response_format": "text"}, "response_format.type must"),
+        (form(None), f"{FORM} must"),
+        (form({"name": "a b"}), f"{FORM}.name must"),
+        (form({"name": "n", "schema": 7}), f"{FORM}.schema must"),
+        (form({"name": "n", "strict": "yes"}), f"{FORM}.strict must"),
     ],
 )
-def test_an_invalid_parameter_is_rejected_by_name(api: Api, body: dict[str, Any]) -> None:
+def test_an_invalid_parameter_is_rejected_by_name(
+    api: Api, body: dict[str, Any], words: str
+) -> None:
     answer = post(api, **body)
     assert answer.status_code == 400
-    assert list(body)[-1] in answer.get_json()["error"]["message"]
+    assert answer.get_json()["error"]["message"].startswith(words)
 
 
 def test_a_call_too_long_for_an_event_fails_the_turn(make_scripted: Make) -> None:

@@ -47,6 +47,15 @@ def test_the_same_text_goes_on_and_another_one_does_not(
     assert play("Hello wor", again) == expected
 
 
+def test_a_text_that_differed_goes_on_if_a_third_run_repeats_it() -> None:
+    text = ContinuedText()
+    text.rewind("Hello wor")
+    assert text.add("Hi", "Hi") == ""
+    text.rewind("Hi")
+    assert text.add("Hello world", "Hello world") == "ld"
+    assert text.is_whole()
+
+
 def make_agui(history: bytes = b"") -> Rendering:
     return AguiStream("t", "c", "r", history=history)
 

@@ -249,10 +249,10 @@ def read_format(
         raise refuse(f"{where}.name must have letters, digits, _ and -")
     _check_strict(given, where)
     kept = {key: given[key] for key in ("name", "description", "schema", "strict") if key in given}
+    validator = None
     if schema is not None:
         _check_schema(schema, f"{where}.schema")
-    strict = given.get("strict") is True and schema is not None
-    validator = make_validator(schema or {}) if strict else None
+        validator = make_validator(schema) if given.get("strict") else None
     form = {"type": kind, "json_schema": kept}
     return form, lambda text: _check_answer(text, validator, name_of_form)
 

@@ -73,7 +73,7 @@ def read_messages(
     if users:
         where = f"messages[{last}].content"
         content = messages[last].get("content")
-        if len(users) > 1 and store_earlier and is_empty(content):
+        if store_earlier and is_empty(content):
             content = NO_TEXT
         segments = _read_segments(content, where, store_file, max_segments)
     else:
@@ -300,8 +300,8 @@ def _read_file(part: dict[str, Any], where: str, store_file: StoreFile) -> Media
             store_file(decode_base64(inner.get("data"), f"{where}.input_audio.data"), name)
         )
     file_id = inner.get("file_id")
-    if isinstance(file_id, str) and file_id.strip():
+    if isinstance(file_id, str) and file_id:
         check_text(f"{where}.file.file_id", file_id)
-        return Media(file_id.strip())
+        return Media(file_id)
     data = decode_base64(inner.get("file_data"), f"{where}.file.file_data")
     return Media(store_file(data, str(inner.get("filename") or "file")))

@@ -101,12 +101,11 @@ class Completion(ReplyRendering):
 
     def to_object(self) -> dict[str, Any]:
         """Return the whole ``chat.completion``."""
-        message: dict[str, Any] = {
-            "role": "assistant", "content": self.fold.text, "refusal": None,
-        }  # fmt: skip
-        if self.fold.caller_calls:
-            message["content"] = self.fold.text or None
-            message["tool_calls"] = list(map(describe_call, self.fold.caller_calls))
+        calls = self.fold.caller_calls
+        content = self.fold.text or (None if calls else "")
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        if calls:
+            message["tool_calls"] = list(map(describe_call, calls))
         if self.fold.reasoning:
             message["reasoning_content"] = self.fold.reasoning
         if self.fold.files:

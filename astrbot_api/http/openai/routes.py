@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from flask import Response
@@ -151,7 +150,7 @@ def _read_turn(body: dict[str, Any], parameters: Parameters) -> TurnRequest:
     return TurnRequest(
         username=username,
         segments=segments,
-        session_id=session_id or str(uuid.uuid4()),
+        session_id=session_id,
         config_id=config.id,
         key_id=caller.key_id,
         guard=caller.guard,
