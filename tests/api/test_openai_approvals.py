@@ -164,7 +164,10 @@ def test_background_responses_end_at_a_request_and_continue_after_it(make_script
     assert (second.status, kinds(second)) == ("completed", ["mcp_call", "message"])
 
 
-def test_several_calls_are_decided_together_and_a_turn_may_ask_again(make_scripted: Make) -> None:
+def test_several_calls_are_decided_together_and_a_turn_may_ask_again(
+    make_scripted: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("astrbot_api.chat.resuming.following._CLOSING_US", 0)
     shop = Shop(make_scripted, calls=2, rounds=2)
     first = shop.ask()
     asked = [one.id for one in first.output if one.type == REQUEST]
@@ -179,8 +182,10 @@ def test_several_calls_are_decided_together_and_a_turn_may_ask_again(make_script
     assert sorted(shop.paid) == [5, 6, 7, 8]
     wait_until_ended(shop, third)
     for response in (first, second, third):
-        ids = [one.id for one in response.output]
-        assert [one.id for one in shop.client.responses.retrieve(response.id).output] == ids
+        again = shop.client.responses.retrieve(response.id)
+        assert [one.id for one in again.output] == [one.id for one in response.output]
+        last = stream_again(shop.api, response.id)[-1]["response"]
+        assert last == again.to_dict(), "also after its events were deleted"
 
 
 def wait_until_ended(shop: Shop, response: Any) -> None:

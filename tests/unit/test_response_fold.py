@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from astrbot_api import events
 from astrbot_api.http.responses.rendering import ResponseFold
 
 RUN = "7254cd9a-814f-498e-a202-2c1777b1bd2d"
 
 
-def make_fold() -> ResponseFold:
+def make_fold(**options: Any) -> ResponseFold:
     entry_id = RUN.replace("-", "")
-    return ResponseFold(entry_id, RUN, {"background": False}, lambda: None)
+    return ResponseFold(entry_id, RUN, {"background": False}, lambda: None, **options)
 
 
 def play(fold: ResponseFold, *shown: events.Event) -> list[dict[str, Any]]:
@@ -34,6 +36,10 @@ def call(call_id: str, **more: Any) -> events.Event:
     return events.tool_call(RUN, {"id": call_id, "name": "dice", "args": {}, "ts": 1.0, **more})
 
 
+def result(call_id: str) -> events.Event:
+    return events.tool_call_result(RUN, {"id": call_id, "ts": 2.0, "result": "four"})
+
+
 def test_thinking_that_was_taken_for_the_answer_is_no_part_of_the_message() -> None:
     shown = play(
         make_fold(), say("I th"), events.rewind(RUN, 3, 4), say("I think.", "reasoning"), say("Hi")
@@ -51,7 +57,7 @@ def test_a_step_that_another_worker_makes_once_more_has_items_of_its_own() -> No
         events.attachment_saved("f1", "image"),
         events.rewind(RUN, 3, 12, again=True, reasoning_chars=3, calls=2, files=1),
         say("Let me look. "), call("c"),
-        events.tool_call_result(RUN, {"id": "c", "ts": 2.0, "result": "four"}), say("Four."),
+        result("c"), say("Four."),
     )  # fmt: skip
     output = shown[-1]["response"]["output"]
     assert shown[-1]["type"] == "response.completed"
@@ -63,6 +69,33 @@ def test_a_step_that_another_worker_makes_once_more_has_items_of_its_own() -> No
     added = [one["item"]["id"] for one in shown if one["type"] == "response.output_item.added"]
     done = [one["item"]["id"] for one in shown if one["type"] == "response.output_item.done"]
     assert sorted(added) == sorted(done) == sorted(set(done))
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_only_the_newest_calls_are_taken_back(asks: bool) -> None:
+    shown = play(
+        make_fold(asks=asks),
+        call("a"), result("a"), call("b"), events.rewind(RUN, 3, 0, again=True, calls=1), say("4"),
+    )  # fmt: skip
+    output = shown[-1]["response"]["output"]
+    assert [(one["type"], one.get("output")) for one in output] == [
+        ("mcp_call", "four"), ("message", None),
+    ]  # fmt: skip
+    done = [one["item"] for one in shown if one["type"] == "response.output_item.done"]
+    assert (done == output) is asks, "a call that may need approval is shown only with its result"
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_call_gets_its_result_after_a_rewind_that_leaves_it(asks: bool) -> None:
+    shown = play(
+        make_fold(asks=asks),
+        call("a"), events.media(RUN, "image", "a.png", streaming=True),
+        events.attachment_saved("f1", "image"), events.rewind(RUN, 3, 0, again=True, files=1),
+        result("a"),
+    )  # fmt: skip
+    (made,) = shown[-1]["response"]["output"]
+    assert (made["status"], made["output"]) == ("completed", "four")
+    assert "response.mcp_call.failed" not in [one["type"] for one in shown]
 
 
 def test_a_call_of_the_clients_that_was_taken_back_leaves_the_form_to_be_checked() -> None:

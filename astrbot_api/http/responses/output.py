@@ -115,6 +115,8 @@ class Output:
                 del item.annotations[kept:]
             elif calls and not item.dropped:
                 item.dropped, calls = True, calls - 1
+                if not item.done:
+                    self._end_call(item, None)
 
     def close(self, *, cut: bool = False) -> None:
         """End all open items.

@@ -281,7 +281,7 @@ class ResponseFold(Rendering):
         If another worker repeats the step, its output gets new items.
         """
         if taken.get("again"):
-            self.close_items()
+            self.output.close_open()
         self.output.remove_last(taken, self.calls.drop_held(taken.get("calls", 0)))
 
     def _begin_after_pause(self) -> None:
