@@ -482,6 +482,7 @@ def test_responses_of_one_conversation_run_one_after_another(make_scripted: Make
     api, model = make_scripted(answer)
     with connect(api) as client:
         made = client.conversations.create()
+        assert client.conversations.items.list(made.id).data == []
         ask(client, "one", conversation=made.id, background=True)
         second = ask(client, "two", conversation=made.id, background=True)
         assert second.status == "queued"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from astrbot_api import events
+from astrbot_api.chat.turns.waiting import name_approval
 from astrbot_api.http.responses.rendering import ResponseFold
 
 RUN = "7254cd9a-814f-498e-a202-2c1777b1bd2d"
@@ -47,6 +48,20 @@ def test_thinking_that_was_taken_for_the_answer_is_no_part_of_the_message() -> N
     output = shown[-1]["response"]["output"]
     assert [one["type"] for one in output] == ["reasoning", "message"]
     assert output[1]["content"][0]["text"] == "Hi"
+
+
+def test_a_file_is_an_annotation_with_its_name() -> None:
+    shown = play(
+        make_fold(),
+        say("Look."), events.media(RUN, "image", "a.png", streaming=True),
+        events.attachment_saved("f1", "image"),
+    )  # fmt: skip
+    (added,) = [one for one in shown if one["type"] == "response.output_text.annotation.added"]
+    assert added["annotation"] == {
+        "type": "file_path", "file_id": "f1", "index": 5, "filename": "a.png", "file_type": "image",
+    }  # fmt: skip
+    (item,) = shown[-1]["response"]["output"]
+    assert item["content"][0]["annotations"] == [added["annotation"]]
 
 
 def test_a_step_that_another_worker_makes_once_more_has_items_of_its_own() -> None:
@@ -96,6 +111,28 @@ def test_a_call_gets_its_result_after_a_rewind_that_leaves_it(asks: bool) -> Non
     (made,) = shown[-1]["response"]["output"]
     assert (made["status"], made["output"]) == ("completed", "four")
     assert "response.mcp_call.failed" not in [one["type"] for one in shown]
+
+
+def test_a_clients_call_is_shown_at_once() -> None:
+    fold = make_fold(asks=True, check_text=lambda text: f"{text} is wrong")
+    shown = play(fold, call("a", by_caller=True), call("b"), result("b"))
+    output = shown[-1]["response"]["output"]
+    assert [one["type"] for one in output] == ["function_call", "mcp_call"]
+    assert shown[-1]["type"] == "response.completed", "there is no answer to check yet"
+
+
+def ask(call_id: str) -> events.Event:
+    data = {"id": name_approval(RUN, call_id), "tool": call_id, "arguments": {}}
+    return {"type": "approval_required", "data": data}
+
+
+def test_a_response_has_all_requests_if_its_stream_ends_after_the_first() -> None:
+    asked = [ask("a"), ask("b")]
+    fold = make_fold(asks=True, list_asked=lambda: asked)
+    shown = play(fold, call("a"), call("b"), asked[0])
+    output = shown[-1]["response"]["output"]
+    assert [one["name"] for one in output] == ["a", "b"]
+    assert {one["type"] for one in output} == {"mcp_approval_request"}
 
 
 def test_a_call_of_the_clients_that_was_taken_back_leaves_the_form_to_be_checked() -> None:
