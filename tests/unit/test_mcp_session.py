@@ -159,6 +159,21 @@ def test_the_key_in_the_path_of_a_url_is_not_logged(caplog: pytest.LogCaptureFix
     assert "/s/***/mcp/ not followed" in caplog.text
 
 
+def test_a_redirect_within_the_origin_is_followed() -> None:
+    """Starlette redirects to the path with a slash."""
+    server = Forgetful("404 Not Found", forgets=False)
+
+    def move(environ: Any, start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/mcp/":
+            return server(environ, start_response)
+        start_response("307 Temporary Redirect", [("Location", "/mcp/")])
+        return []
+
+    with serve(move) as url:
+        [answer] = use_url(f"{url}/mcp", {"tool": "t", "arguments": {}})
+    assert answer == (False, [{"type": "text", "text": "x"}])
+
+
 def test_a_compressed_response_is_not_unpacked(caplog: pytest.LogCaptureFixture) -> None:
     """It may unpack to a thousand times the limit of its size."""
     headers = [("Content-Type", "application/json"), ("Content-Encoding", "gzip")]
@@ -233,6 +248,7 @@ class Forgetful:
     :param kind: Type of the other responses.
     :param forgets: Whether it forgets its sessions after each call.
     :param batches: Whether a response is in a batch with a notification.
+    :param number: Id of all responses, or None for that of the request.
     """
 
     def __init__(
@@ -245,7 +261,9 @@ class Forgetful:
         forgets: bool = True,
         kind: str = "application/json",
         batches: bool = False,
+        number: int | None = None,
     ) -> None:
+        self.number = number
         self.forgets, self.kind, self.batches = forgets, kind, batches
         self.status, self.body, self.text, self.streams = status, body, text, streams
         self.sessions: list[str] = []
@@ -278,7 +296,8 @@ class Forgetful:
         start_response("200 OK", [kind, *[("Mcp-Session-Id", one) for one in self.sessions]])
         if method == "tools/call" and self.forgets:
             self.sessions = []
-        answer = json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result})
+        number = asked["id"] if self.number is None else self.number
+        answer = json.dumps({"jsonrpc": "2.0", "id": number, "result": result})
         if self.batches:
             answer = f'[{{"jsonrpc": "2.0", "method": "notifications/else"}}, {answer}]'
         return [(f"data: {answer}\n\n" if self.streams else answer).encode()]
@@ -370,6 +389,12 @@ def test_json_of_another_type_is_read(kind: str) -> None:
 @pytest.mark.parametrize("streams", [False, True])
 def test_the_response_in_a_batch_is_read(streams: bool) -> None:
     with serve(Forgetful("404 Not Found", batches=True, streams=streams)) as url:
+        [answer] = use_url(f"{url}/mcp", {"tool": "t", "arguments": {}})
+    assert answer == (False, [{"type": "text", "text": "x"}])
+
+
+def test_a_json_body_is_the_response_whatever_its_id() -> None:
+    with serve(Forgetful("404 Not Found", number=7000)) as url:
         [answer] = use_url(f"{url}/mcp", {"tool": "t", "arguments": {}})
     assert answer == (False, [{"type": "text", "text": "x"}])
 

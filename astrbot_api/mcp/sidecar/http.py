@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextvars import ContextVar
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import httpx2
 import mcp_types
+import orjson
 from mcp.client import sse, streamable_http
 
 from ...runtime.addresses import find_proxy
@@ -45,10 +47,15 @@ _UNREADABLE = "Failed to parse"
 _OPEN_SSE: Any = getattr(sse, "sse_within_origin", None)
 
 
+#: Id of the request that this task has sent.
+_sent_id: ContextVar[Any] = ContextVar("sent_id")
+
+
 class _Lenient:
     """Parser of messages for the SDK's clients, whose own one loses a list for half an emoji.
 
-    It takes one message. Of a batch, the response is returned.
+    It takes one message. Of a batch, the response is returned. A JSON body, which is bytes, is the
+    response to the request that this task has sent, even if its id is null or another one.
     """
 
     @staticmethod
@@ -56,7 +63,10 @@ class _Lenient:
         try:
             line = data.encode("utf-8", "replace") if isinstance(data, str) else data
             found = read_messages(line)
-            return next((one for one in found if not hasattr(one, "method")), found[0])
+            message = next((one for one in found if not hasattr(one, "method")), found[0])
+            if isinstance(data, bytes) and not hasattr(message, "method"):
+                message.id = _sent_id.get()
+            return message
         except ValueError:  # the SDK expects the error of its own parser
             return mcp_types.jsonrpc_message_adapter.validate_json(data, **options)
 
@@ -211,6 +221,9 @@ class _Bounded(httpx2.AsyncBaseTransport):
         self._note = note
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.method == "POST" and request.headers.get("content-type") == "application/json":
+            with contextlib.suppress(httpx2.RequestNotRead):  # redirected, so the id is set
+                _sent_id.set(orjson.loads(request.content).get("id"))
         response = await self._inner.handle_async_request(request)
         self._note(request, response.status_code)
         if response.headers.get("content-encoding", "identity").lower() != "identity":
