@@ -219,6 +219,7 @@ def test_a_stateless_request_is_checked_against_its_headers(api: Api) -> None:
         refused = post(api, body, **{**headers, **wrong})
         error = refused.get_json()
         assert (refused.status_code, error["id"], "error" in error) == (400, body["id"], True)
+    assert error["error"]["data"] == {"supported": list(rpc.VERSIONS), "requested": "2025-13-01"}
     body, headers = stateless("tools/call", name="chat", arguments={"message": "Hello"})
     for wrong in ("else", "=?base64?Y2hhd?=", "=?base64?\xe9?="):
         refused = post(api, body, **{**headers, "Mcp_Name": wrong})

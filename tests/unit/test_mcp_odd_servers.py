@@ -164,6 +164,9 @@ SCHEMAS: dict[str, Any] = {
     "bad pattern": {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?<x"}}},
     "all at the root": {"allOf": [{"type": "object", "properties": {"a": {"type": "string"}}}]},
     "not a schema": "object",
+    "wrong keywords": {"$schema": 4, "properties": [1], "required": "a"},
+    "wrong properties": {"properties": {"a": 7, "b": None}, "required": [3]},
+    "null keywords": {"type": None, "properties": None, "required": None},
     "required by itself": {"type": "object", "properties": {"a": {"required": True}}},
     "deep": None,
 }  # fmt: skip

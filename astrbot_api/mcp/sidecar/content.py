@@ -12,7 +12,6 @@ from ..wire import (
     MAX_ENTRY_CHARS,
     MAX_FILES_CHARS,
     MAX_LIST_CHARS,
-    MAX_PARTS,
     MAX_TEXT_CHARS,
     encode,
 )  # fmt: skip
@@ -25,7 +24,7 @@ def to_parts(result: Any) -> list[dict[str, Any]]:
 
     :returns: ``text`` and ``file`` parts, see :mod:`..wire`.
     """
-    parts = [_to_part(block) for block in result.content[:MAX_PARTS]]
+    parts = [_to_part(block) for block in result.content]
     said = any(part["type"] == "file" or part["text"].strip() for part in parts)
     if not said and result.structured_content is not None:
         parts = [_text(json.dumps(result.structured_content, ensure_ascii=False))]
@@ -34,13 +33,12 @@ def to_parts(result: Any) -> list[dict[str, Any]]:
 
 def to_resource_parts(result: Any) -> list[dict[str, Any]]:
     """Return the parts of a ``ReadResourceResult``, truncated to the protocol's limits."""
-    return _cut([_to_resource_part(one) for one in result.contents[:MAX_PARTS]])
+    return _cut([_to_resource_part(one) for one in result.contents])
 
 
 def to_prompt_parts(result: Any) -> list[dict[str, Any]]:
     """Return the parts of a ``GetPromptResult``, each with its ``role``."""
-    said = result.messages[:MAX_PARTS]
-    return _cut([{**_to_part(one.content), "role": one.role} for one in said])
+    return _cut([{**_to_part(one.content), "role": one.role} for one in result.messages])
 
 
 def _text(text: str) -> dict[str, Any]:
