@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from .chat import chat_command
 from .importing import import_command
 from .keys import keys_group
 from .options import as_json_option, data_dir_option, open_database, settings_option
-from .plugins import list_plugin_findings, plugins_group
+from .plugins import iter_plugin_findings, plugins_group
 
 
 class Group(click.Group):
@@ -178,13 +179,13 @@ def doctor(offline: bool, as_json: bool, settings: Settings) -> None:
     """
     from ..server.doctor import examine
 
-    findings = list(examine(settings, offline=offline))
-    if settings.data_dir.is_dir():
-        findings += list_plugin_findings(settings.data_dir)
-    if as_json:
-        click.echo(json.dumps([asdict(one) for one in findings], indent=2))
-    else:
-        for one in findings:
+    findings = []
+    plugins = iter_plugin_findings(settings.data_dir)
+    for one in chain(examine(settings, offline=offline), plugins):
+        findings.append(one)
+        if not as_json:
             remedy = f"\n      -> {one.remedy}" if one.remedy else ""
             click.echo(f"{one.state:5} {one.what}: {one.text}{remedy}")
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in findings], indent=2))
     sys.exit(any(one.state in ("fail", "warn") for one in findings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..config.files import ConfigFiles
 from ..config.settings import Settings
 from ..server.findings import Finding
 from .options import as_json_option, settings_option
@@ -45,6 +47,7 @@ def list_plugins(as_json: bool, settings: Settings) -> None:
 
     Enabled plugins are imported, but not started.
     """
+    ConfigFiles(settings.data_dir).create_default()
     found = _describe_plugins(settings.data_dir)
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -64,14 +67,12 @@ def _describe_plugins(data_dir: Path) -> list[dict[str, Any]]:
     ``state`` is ``on``, ``off`` (no config enables it) or ``failed``, with the ``reason``.
     ``faults`` lists errors in its settings, per config.
     """
-    from ..config.files import ConfigFiles
     from ..db.sqlite_store import SqliteStore
     from ..plugins.builtin import BUILT_IN_PLUGINS
     from ..plugins.finding import BUILT_IN, find_plugins, from_classes
     from ..plugins.registry import Plugins
 
     configs = ConfigFiles(data_dir)
-    configs.create_default()
     everything = [*find_plugins(data_dir), *from_classes(BUILT_IN_PLUGINS, BUILT_IN)]
     # Nothing is started, so the database is never opened.
     plugins = Plugins(everything, data_dir=data_dir, store=SqliteStore(data_dir / "unused.db"))
@@ -84,21 +85,21 @@ def _describe_plugins(data_dir: Path) -> list[dict[str, Any]]:
         plugins.close()
 
 
-def list_plugin_findings(data_dir: Path) -> list[Finding]:
-    """Return the findings of ``doctor`` about plugins that are not built in."""
+def iter_plugin_findings(data_dir: Path) -> Iterator[Finding]:
+    """Yield the findings of ``doctor`` about plugins that are not built in."""
     from ..plugins.finding import BUILT_IN
 
-    found: list[Finding] = []
+    if not (data_dir / "configs").is_dir():
+        return
     for one in _describe_plugins(data_dir):
         what, faults = f"plugin {one['name']}", "; ".join(one["faults"])
         if one["state"] == "failed":
             remedy = "correct it, or disable it in [plugins]"
-            found.append(Finding(what, "fail", one["reason"], remedy))
+            yield Finding(what, "fail", one["reason"], remedy)
         elif faults:
-            found.append(Finding(what, "fail", faults, "correct its table in [plugins]"))
+            yield Finding(what, "fail", faults, "correct its table in [plugins]")
         elif one["source"] != BUILT_IN:
-            found.append(Finding(what, "ok" if one["state"] == "on" else "off", one["where"]))
-    return found
+            yield Finding(what, "ok" if one["state"] == "on" else "off", one["where"])
 
 
 def _describe(record: PluginRecord, faults: list[str]) -> dict[str, Any]:

@@ -21,11 +21,12 @@ from ..db.migrating import NEWER_REMEDY, NEWER_TEXT
 from ..db.store import Store, open_store
 from ..db.stored import Stored, find_committed, list_by_key, sum_growth, sum_stored
 from ..deliveries.webhook_file import read_webhooks
-from ..errors import AstrBotError, SettingsError
+from ..errors import AstrBotError, SettingsError, StorageError
 from ..files.storage.opening import check_storage, open_storage
 from ..im.adapter import Bot
 from ..im.bots import Bots
 from ..im.registry import AdapterTypes
+from ..owner.login import load_secret
 from ..runtime.clock import to_iso
 from ..worker.lease import SKEW_S
 from .asking import ask_bot, ask_mcp, ask_provider, ask_redis
@@ -52,6 +53,7 @@ def examine(settings: Settings, *, offline: bool = False) -> Iterator[Finding]:
     yield from folder
     if any(one.state == "fail" for one in folder):
         return
+    yield from _guard("secret", lambda: _examine_secret(settings))
     yield from _guard("configs", lambda: _examine_configs(settings, offline))
     if not settings.database_url and not settings.database_path.exists():
         yield Finding("database", "fail", "it does not exist yet", "start the server once")
@@ -80,7 +82,7 @@ def _guard(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding
     try:
         yield from look()
     except SettingsError as error:
-        remedy = "" if what == "database" else "correct this line"
+        remedy = "" if what in ("database", "secret") else "correct this line"
         yield Finding(what, "fail", str(error), remedy)
     except AstrBotError as error:
         yield Finding(what, "fail", error.operator_text or str(error))
@@ -130,6 +132,13 @@ def _find_foreign(folder: Path) -> Iterator[Finding]:
             name = f"file {path.relative_to(folder)}"
             remedy = "give it to the server's user (chown)"
             yield Finding(name, "fail", f"{path} is not {lacks}", remedy)
+
+
+def _examine_secret(settings: Settings) -> Iterator[Finding]:
+    """Check the secret of logins and links, but do not create it."""
+    if (settings.data_dir / "secret.key").exists():
+        load_secret(settings)
+    yield from ()
 
 
 def _examine_configs(settings: Settings, offline: bool) -> Iterator[Finding]:
@@ -186,7 +195,7 @@ def _examine_database(store: Store) -> Iterator[Finding]:
     if left:
         text = f"{len(left)} migrations are pending: {', '.join(left)}"
         yield Finding("database", "fail", text, "astrbot-api db upgrade")
-    elif fault := store.describe_fault(store):
+    elif fault := store.describe_fault(store) or _find_damage(store):
         yield Finding("database", "fail", fault)
     else:
         yield Finding("database", "ok", f"{store.dialect}, up to date")
@@ -195,6 +204,20 @@ def _examine_database(store: Store) -> Iterator[Finding]:
         if abs(skew_s) > SKEW_S:
             text = f"its clock and this host's differ by {abs(skew_s):.0f} s"
             yield Finding("clock", "warn", text, "synchronise the clocks (NTP)")
+
+
+def _find_damage(store: Store) -> str:
+    """Return how an SQLite file is damaged. A large one is only checked for some seconds."""
+    if store.dialect != "sqlite":
+        return ""
+    try:
+        found = store.read_aside(lambda db: db.execute_sql("PRAGMA quick_check(1)").fetchone()[0])
+    except StorageError as error:
+        if "interrupted" in error.operator_text:
+            return ""
+        raise
+    words = " ".join(found.split())
+    return "" if found == "ok" else f"it is damaged ({words}); stop the server and restore a backup"
 
 
 def _examine_keys(store: Store) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import redis
 from click.testing import CliRunner
 
+from astrbot_api.cli import main as cli
 from astrbot_api.cli.main import main
 from astrbot_api.config.files import ConfigFiles
 from astrbot_api.db import deliveries, delivery_claims, keys
@@ -180,6 +182,39 @@ def test_the_reason_of_an_object_store_is_shown(
     found = find(tmp_path, "--offline")["storage"]
     assert found["text"].startswith(f"object store: {cause}")
     assert "AWS variables" in found["text"]
+
+
+def test_a_damaged_database_and_secret_are_reported(tmp_path: Path) -> None:
+    prepare(tmp_path).close()
+    (tmp_path / "secret.key").touch()
+    with (tmp_path / "astrbot.db").open("r+b") as file:
+        file.seek(5 * 4096)
+        file.write(b"\xff" * 20 * 4096)
+    found = find(tmp_path, "--offline")
+    assert found["secret"]["text"].startswith("secret.key: too short; remove the file")
+    assert found["database"]["state"] == "fail"
+    assert "it is damaged (" in found["database"]["text"]
+
+
+def test_findings_are_shown_before_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path) -> Iterator[None]:
+        yield from ()
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    prepare(tmp_path).close()
+    monkeypatch.setattr(cli, "iter_plugin_findings", fail)
+    _, output = run_doctor(tmp_path, "--offline")
+    assert "ok    storage: " in output
+
+
+def test_a_missing_config_is_reported_and_not_made(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "astrbot.db")
+    store.upgrade()
+    store.close()
+    assert find(tmp_path, "--offline")["configs"]["remedy"] == "start the server once"
+    assert not (tmp_path / "configs").exists()
 
 
 def test_a_missing_folder_is_reported_and_not_made(tmp_path: Path) -> None:
