@@ -39,8 +39,12 @@ _COUNT_ACTIVE = Prepared(
 )
 
 _EARLIER = Prepared(
-    Run.select(Run.id).where(equals(Run.session) & (Run.id < param("before")) & RUN_ACTIVE).limit(1)
+    Run.select(Run.id)
+    .where(equals(Run.session, Run.passable) & (Run.id < param("before")) & RUN_ACTIVE)
+    .limit(1)
 )
+
+_LET_PASS = Prepared(Run.update(passable=1).where(equals(Run.id)))
 
 _OF_ACTIVE = (Run.run_id, Run.status, Run.created_at, Run.started_at, Run.key_id)
 
@@ -187,8 +191,13 @@ def add_run(
 
 
 def has_earlier_run(db: peewee.Database, session: int, number: int) -> bool:
-    """Return whether this session has an active run before this one."""
-    return _EARLIER.execute(db, session=session, before=number).fetchone() is not None
+    """Return whether an active run of this session has to end before this one begins."""
+    return _EARLIER.execute(db, session=session, before=number, passable=0).fetchone() is not None
+
+
+def let_pass(db: peewee.Database, number: int) -> None:
+    """Let later runs of the session begin before a run's end."""
+    _LET_PASS.execute(db, id=number)
 
 
 def list_active_runs(db: peewee.Database, session: int) -> list[dict[str, Any]]:

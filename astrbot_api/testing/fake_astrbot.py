@@ -6,8 +6,9 @@ For tests of this server's gateway and of clients::
         answer = requests.post(f"{astrbot.url}/api/v1/chat", headers={"X-API-Key": astrbot.key}, …)
 
 Keywords in a message select the answer, see :mod:`astrbot_api.providers.mock`. ``IMAGE`` adds an
-image. Errors have status 200. In 4.25, there are no events and paths for runs, no session can be
-read with a key, and a failing model gives an empty answer. In 4.29, it gives an error text.
+image. ``/ask`` waits for the session's next message. Errors have status 200. In 4.25, there are no
+events and paths for runs, no session can be read with a key, and a failing model gives an empty
+answer. In 4.29, it gives an error text.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _KINDS = {"image": "image", "audio": "record", "video": "video"}
 
 #: Seconds until a run stops after a request to stop it.
 _STOPPING_S = 0.3
+
+#: Seconds in which ``/ask`` waits for a message. A real command waits about a minute.
+_ASKING_S = 10.0
 
 #: A PNG of one pixel.
 PICTURE = bytes.fromhex(
@@ -84,6 +88,7 @@ class FakeAstrBot(FakePlatform):
         self._files: dict[str, tuple[str, bytes]] = {}
         self._runs: dict[str, FakeRun] = {}
         self._replayed: dict[str, str] = {}
+        self._asking: dict[str, threading.Event] = {}
         self._handlers = {
             "/api/v1/chat": self._chat,
             "/api/v1/chat/sessions": self._list_sessions,
@@ -186,6 +191,7 @@ class FakeAstrBot(FakePlatform):
                 for one in self._runs.values()
             )
         self._runs[run.id] = run
+        self._asking.pop(run.session_id, threading.Event()).set()
         threading.Thread(
             target=self._play,
             args=(run, "EMPTY" if joined else text + quoted, overloaded),
@@ -216,6 +222,12 @@ class FakeAstrBot(FakePlatform):
                 run.complete()
             elif text.startswith("/help"):
                 run.say(_HELP.format(version=self.version), streaming=False)
+            elif text == "/ask":
+                run.say("Your name?", streaming=False)
+                run.save()
+                asking = self._asking.setdefault(run.session_id, threading.Event())
+                if not asking.wait(_ASKING_S):
+                    run.say("Too late.", streaming=False)
             else:
                 picture = None
                 if "IMAGE" in text.split():

@@ -150,6 +150,11 @@ class FakeRun:
 
     def finish(self) -> None:
         """Store the bot's message and end the stream."""
+        self.save()
+        self._add({"type": "end", "data": "", "streaming": False, "message_id": self.id}, last=True)
+
+    def save(self) -> None:
+        """Store what the bot said so far as a message."""
         parts = [*self._parts, {"type": "plain", "text": self._text}]
         content = {"type": "bot", "message": parts}
         if self._reasoning:
@@ -157,7 +162,6 @@ class FakeRun:
         self._keep_context()
         saved = self._describe(self._store(content, "bot"))
         self._add({"type": "message_saved", "data": saved})
-        self._add({"type": "end", "data": "", "streaming": False, "message_id": self.id}, last=True)
 
     def iter_frames(self, after: int = 0) -> Iterator[bytes]:
         """Yield all frames, starting after an index."""

@@ -63,6 +63,7 @@ class UpstreamTurn:
     :param segments: The message as clients send it, with this server's attachment ids.
     :param payer: The key among which slots are shared fairly.
     :param receive_file: Stores a file of the answer and announces it.
+    :param let_pass: Lets later turns of the session begin before this one ends.
     """
 
     upstream: UpstreamConfig
@@ -73,6 +74,7 @@ class UpstreamTurn:
     payer: str
     cancel: Cancellation
     receive_file: Callable[[Readable, str], object]
+    let_pass: Callable[[], None]
     provider_id: str = ""
     model: str = ""
     skip_user_history: bool = False

@@ -18,6 +18,7 @@ from ..errors import ProviderError
 from ..messages import MEDIA_TYPES
 from .answer_text import NO_ANSWER, AnswerText
 from .stored import list_objects, parse_object, read_context
+from .transport import HEARTBEAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,12 @@ class UpstreamAttachment:
     name: str
 
 
-AnswerPart = AgentEvent | UpstreamAttachment
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A pause after a whole message. A command of AstrBot may wait for the user's next message."""
+
+
+AnswerPart = AgentEvent | UpstreamAttachment | Pause
 
 #: Maximum number of calls, results and files of an answer, and of characters that AstrBot streams.
 #: The limits of replies apply to their shown text only.
@@ -59,6 +65,7 @@ class AnswerReader:
         self._messages = 0  # messages that were read to their end
         self._after_saved = False  # whether the last event was "message_saved"
         self._used = Usage()  # by all model calls of the turn, as AstrBot counts
+        self._paused = False
         self._known: set[str] = set()  # ids of calls, results and files that were shown
         self._name = ""
 
@@ -70,6 +77,11 @@ class AnswerReader:
     def read(self, event: Mapping[str, Any]) -> Iterator[AnswerPart]:
         """Yield the new content of an event."""
         kind, data = event["type"], event.get("data")
+        if kind == HEARTBEAT:
+            if self._after_saved and not self._paused and not self._runs_tool():
+                self._paused = True
+                yield Pause()
+            return
         after_saved, self._after_saved = self._after_saved, kind == "message_saved"
         if kind == "plain" and isinstance(data, str):
             yield from self._read_plain(event.get("chain_type"), data)
@@ -179,6 +191,11 @@ class AnswerReader:
     def _read_result(self, result: Mapping[str, Any]) -> Iterator[AnswerPart]:
         if "result" in result and self._is_new(f"result {result.get('id')}"):
             yield ToolFinished(str(result.get("id")), str(result["result"]), _read_time(result))
+
+    def _runs_tool(self) -> bool:
+        """Return whether a call has no result yet."""
+        kinds = [one.partition(" ")[0] for one in self._known]
+        return kinds.count("call") > kinds.count("result")
 
     def _read_file(self, attachment_id: str, name: str) -> Iterator[AnswerPart]:
         if attachment_id and self._is_new(f"file {attachment_id}"):

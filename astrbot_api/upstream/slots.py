@@ -71,7 +71,7 @@ class TurnSlots:
             with cancel.on_cancel(waiter.woken.set):
                 yield waiter
         finally:
-            self._leave(waiter)
+            self.leave(waiter)
 
     def iter_positions(self, waiter: _Waiter, cancel: Cancellation) -> Iterator[int]:
         """Yield each new position in the queue, from 1, until a slot is assigned.
@@ -118,7 +118,8 @@ class TurnSlots:
     def _names(waiter: _Waiter) -> tuple[str, str]:
         return waiter.payer, f"{waiter.payer}\0{waiter.user}"
 
-    def _leave(self, waiter: _Waiter) -> None:
+    def leave(self, waiter: _Waiter) -> None:
+        """Give up a slot or a place in the queue. Idempotent."""
         with self._lock:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)

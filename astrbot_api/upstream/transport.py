@@ -29,6 +29,9 @@ _READ_S = 15.0
 #: for a turn that never ends. Source: 4.29.3, after a message with half of a surrogate pair.
 _EMPTY_TIMES = 10
 
+#: Type of the event for data without an event, such as heartbeats.
+HEARTBEAT = "heartbeat"
+
 _USER_AGENT = "astrbot-api"
 
 #: Reasons of :class:`OutboundError` after which AstrBot has certainly not received the request.
@@ -163,7 +166,7 @@ class UpstreamTransport:
 
 
 def iter_events(answer: Answer, read_timeout_s: float) -> Iterator[dict[str, Any]]:
-    """Yield the events of a stream until it ends, and close the response.
+    """Yield the events and heartbeats of a stream until it ends, and close the response.
 
     :raises UpstreamRefusal: if AstrBot refuses.
     :raises UpstreamError: if the stream is interrupted, or has only heartbeats for too long.
@@ -176,13 +179,14 @@ def iter_events(answer: Answer, read_timeout_s: float) -> Iterator[dict[str, Any
         parser, event_at = SSEParser(), time.monotonic()
         while time.monotonic() - event_at <= limit_s:
             data = answer.read(_READ_BYTES)
-            for payload in parser.feed(data) if data else parser.finish():
-                event = _parse_event(payload)
-                if event is not None:
-                    yield event
-                    event_at = time.monotonic()
+            payloads = list(parser.feed(data) if data else parser.finish())
+            for event in filter(None, map(_parse_event, payloads)):
+                yield event
+                event_at = time.monotonic()
             if not data:
                 return
+            if not payloads:
+                yield {"type": HEARTBEAT}
         raise UpstreamError(f"AstrBot sent only heartbeats for {limit_s:g} s.")
     except OutboundError as error:
         raise UpstreamError(f"AstrBot {error.words}.") from error

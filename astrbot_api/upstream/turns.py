@@ -16,7 +16,7 @@ from ..files.attachments import Attachments
 from .client import AstrBotClient
 from .exchange import Exchange, UpstreamTurn
 from .files import ExchangedFiles
-from .reading import UpstreamAttachment
+from .reading import Pause, UpstreamAttachment
 from .slots import HostSlots
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,10 @@ class Upstreams:
             failed = 0
             try:
                 for part in exchange.iter_parts(self._make_body(turn, client)):
-                    if not isinstance(part, UpstreamAttachment):
+                    if isinstance(part, Pause):
+                        slots.leave(waiter)
+                        turn.let_pass()
+                    elif not isinstance(part, UpstreamAttachment):
                         yield part
                     elif failed < _MAX_FAILED_FILES:
                         failed += not self._files.fetch(

@@ -532,6 +532,16 @@ def test_turns_wait_for_a_slot_and_report_their_position(
     assert min(positions) == 1
 
 
+def test_a_command_gets_the_next_message_that_it_waits_for(
+    astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(astrbot, "max_concurrent = 1")
+    asking = api.post_chat(username="alice", session_id="s1", message="/ask")
+    assert text_of(api.chat("ECHO Bob", session_id="s1")) == "echo: ECHO Bob"
+    asked = parse_events(asking.get_data())
+    assert (text_of(asked), kinds_of(asked)[-1]) == ("Your name?", "end")
+
+
 def test_the_username_in_astrbot_follows_the_setting(
     newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from astrbot_api.agent.provider import TextDelta
 from astrbot_api.errors import ProviderError
 from astrbot_api.upstream import answer_text, reading
-from astrbot_api.upstream.reading import AnswerReader
+from astrbot_api.upstream.reading import AnswerReader, Pause
 
 SAVED = {"type": "message_saved", "data": {"id": 1}}
 END = {"type": "end", "data": ""}
@@ -50,6 +50,17 @@ def test_a_snapshot_continues_the_message_that_it_begins_with() -> None:
 def test_a_failure_message_within_an_answer_is_text() -> None:
     quote = "All chat models failed, says the log."
     assert read(plain("Hello. "), plain(quote), SAVED, END) == f"Hello. {quote}"
+
+
+def test_only_silence_after_a_whole_message_is_a_pause() -> None:
+    call = {"type": "plain", "chain_type": "tool_call", "data": '{"id": "c", "name": "draw"}'}
+    result = {"type": "plain", "chain_type": "tool_call_result", "data": '{"id": "c", "result": 1}'}
+    beat = {"type": "heartbeat"}
+    reader = AnswerReader()
+    events = [beat, call, plain("one"), beat, SAVED, beat, result, beat, plain("two"), SAVED, beat]
+    pauses = [any(isinstance(one, Pause) for one in reader.read(event)) for event in events]
+    assert pauses == [False] * 10 + [True]
+    assert list(reader.read(beat)) == []
 
 
 def test_a_turn_that_a_reset_elsewhere_stopped_has_ended() -> None:

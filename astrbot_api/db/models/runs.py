@@ -34,7 +34,7 @@ class Run(Table):
 
     ``request`` is the JSON with which another worker can resume the run. It is null if none can,
     or after the end. ``pickups`` counts resumptions after a worker died, ``epoch`` all changes
-    of the worker.
+    of the worker. ``passable`` is 1 once later runs of the session no longer wait for this one.
     """
 
     id = RowNumber()
@@ -54,6 +54,7 @@ class Run(Table):
     request = TextField(null=True)
     pickups = Whole(default=0, constraints=ZERO)
     epoch = Whole(default=0, constraints=ZERO)
+    passable = Whole(default=0, constraints=ZERO)
 
 
 #: Runs that run or wait in their session's queue. As literals, so that a partial index applies.
