@@ -118,15 +118,7 @@ class AstrBotClient(UpstreamTransport):
         return self.has_login and not username.startswith("api_key:")
 
     def stop_session(self, session_id: str, username: str, call: Call) -> None:
-        """Stop a session's run, through the owner's route or the ``/stop`` command."""
-        path = f"/api/v1/chat/sessions/{quote(session_id, safe='')}/stop"
-        if self.has_login:
-            try:
-                self.request("POST", path, call, json_body={}, as_owner=True)
-            except UpstreamRefusal:
-                pass  # older versions have only the command
-            else:
-                return
+        """Stop a session's run by a command. AstrBot's route is only for its owner's sessions."""
         body = {"username": username, "session_id": session_id, "message": "/stop",
                 "_skip_user_history": True}  # fmt: skip
         for _ in self.iter_chat(body, call):

@@ -478,7 +478,7 @@ def test_an_unreachable_astrbot_is_an_error(
 def test_a_stop_also_stops_the_turn_in_astrbot(
     astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
-    api = make_gateway(astrbot)
+    api = make_gateway(astrbot, owner_login(astrbot))
     answer = api.post_chat(username="alice", session_id="s1", message="SLOW N=500 x")
     stream = iter(answer.response)
     said = b""
@@ -490,6 +490,8 @@ def test_a_stop_also_stops_the_turn_in_astrbot(
     assert astrbot.stopped == ["s1"]
     # The next message does not join the ending run.
     assert text_of(api.chat("ECHO on", session_id="s1")) == "echo: ECHO on"
+    # A real AstrBot takes seconds to check a password.
+    assert "/api/auth/login" not in {one.path for one in astrbot.requests}
 
 
 def test_a_stopped_turn_costs_its_message_and_the_text_so_far(
