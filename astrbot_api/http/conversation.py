@@ -237,7 +237,7 @@ def _find_last(session_id: str, username: str, segments: Sequence[Segment]) -> i
 def _find_newest(session_id: str, username: str) -> MessageRow | None:
     """Return the user's message of a session's last turn, or None."""
     with get_state().db.read() as db:
-        session = sessions.find_session(db, session_id) if session_id else None
+        session = sessions.find_session(db, session_id)
         if session is None or session.creator != username:
             return None
         newest, _ = messages.list_messages_before(db, session.id, limit=_NEWEST_MESSAGES)

@@ -49,6 +49,11 @@ def _reject(comment: str) -> dict[str, Any]:
     return {"interruptId": "i", "status": "resolved", "payload": payload}
 
 
+EDITED = {
+    "interruptId": "i", "status": "resolved", "payload": {"approved": True, "editedArgs": "x"},
+}  # fmt: skip
+
+
 def post(api: Api, *messages: Any, **body: Any) -> Any:
     sent = {"threadId": "t1", "runId": "r1", "messages": list(messages) or [USER], **body}
     return api.post("/api/v1/agui", json=sent)
@@ -62,7 +67,24 @@ def read(answer: Any) -> list[dict[str, Any]]:
         # The official package reads and writes the same JSON, so all names are known.
         read = EVENT.validate_python(event).model_dump(mode="json", by_alias=True)
         assert {name: read.get(name, "unknown") for name in event} == event
+    check_pairs(events)
     return events
+
+
+def check_pairs(events: list[dict[str, Any]]) -> None:
+    """Check that all that begins ends once, in reverse order, before the run."""
+    open_: list[tuple[str, str]] = []
+    for event in events:
+        kind, _, what = event["type"].rpartition("_")
+        one = (kind, event.get("messageId") or event.get("toolCallId"))
+        if what == "START":
+            open_.append(one)
+        elif what in ("CONTENT", "ARGS"):
+            assert open_[-1] == one
+        elif what == "END":
+            assert open_.pop() == one
+        elif kind == "RUN" and what in ("FINISHED", "ERROR"):
+            assert not open_
 
 
 def test_a_run_keeps_the_ids_of_its_client(make_scripted: Make) -> None:
@@ -244,6 +266,12 @@ def test_the_names_of_the_python_types_are_accepted(make_scripted: Make) -> None
     assert (said["tool_calls"], result["tool_call_id"]) == ([call], "c1")
 
 
+def test_the_state_of_the_client_keeps_its_names(make_scripted: Make) -> None:
+    api, _ = make_scripted("ok")
+    state = {"run_id": 1, "messages": [{"tool_calls": []}]}
+    assert read(post(api, state=state))[1] == {"type": "STATE_SNAPSHOT", "snapshot": state}
+
+
 def _post_python(api: Api, messages: list[Any], tools: list[Any]) -> Any:
     """Send a run with the names and empty values of the official Python types."""
     run = RunAgentInput(
@@ -306,6 +334,7 @@ def test_files_of_the_user_are_stored(api: Api, part: dict[str, Any]) -> None:
         ({"state": "a" * 200_000}, "state"),
         ({"resume": [{"interruptId": "i", "status": "resolved"}]}, "resume"),
         ({"resume": [_reject("x" * 2001)]}, "resume[0].payload.reason must have at most 2000"),
+        ({"resume": [EDITED]}, "resume[0].payload.editedArgs must be an object"),
         ({"tools": [{"name": ""}]}, "tools[0].name must"),
         ({"forwardedProps": {"username": "a" * 300}}, "username"),
         ({"forwardedProps": {"username": ["alice"]}}, "forwardedProps.username"),

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from astrbot_api import Tool
-from astrbot_api.agent.provider import Delta, ReasoningDelta, TextDelta, ToolCallDelta
+from astrbot_api.agent.provider import (
+    Delta,
+    MediaDelta,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 from astrbot_api.testing import ScriptedModel
 from astrbot_api.testing.scripted_model import Step
 
@@ -43,7 +49,29 @@ def read(answer: Any) -> list[dict[str, Any]]:
     assert (done, rest) == ("data: [DONE]", "")
     frames = [one for one in frames if not one.startswith(":")]
     assert all(one.startswith("data: ") for one in frames)
-    return [json.loads(one[6:]) for one in frames]
+    chunks = [json.loads(one[6:]) for one in frames]
+    check_parts(chunks)
+    return chunks
+
+
+def check_parts(chunks: list[dict[str, Any]]) -> None:
+    """Check that each part begins once, ends once, and grows only in between."""
+    begun: set[str] = set()
+    grows: list[str] = []
+    for one in chunks:
+        kind, _, what = one["type"].partition("-")
+        if kind not in ("text", "reasoning"):
+            continue
+        if what == "start":
+            assert not grows
+            assert one["id"] not in begun
+            begun.add(one["id"])
+            grows.append(one["id"])
+        else:
+            assert grows == [one["id"]]
+        if what == "end":
+            grows.pop()
+    assert not grows
 
 
 def text_of(chunks: list[dict[str, Any]]) -> str:
@@ -58,7 +86,8 @@ def test_thinking_and_text_are_parts_and_the_turn_is_stored(make_scripted: Make)
         "text-start", "text-delta", "text-delta", "text-end", "finish-step", "finish",
     ]  # fmt: skip
     assert text_of(chunks) == "Hello there."
-    assert chunks[0]["messageMetadata"]["session_id"] == "chat-1"
+    about = chunks[0]["messageMetadata"]
+    assert (about["session_id"], about["run_id"]) == ("chat-1", chunks[0]["messageId"])
     assert chunks[-1]["finishReason"] == "stop"
     stored = api.get("/api/v1/chat/sessions/chat-1/messages?username=alice").get_json()
     assert [one["content"]["type"] for one in stored["data"]["messages"]] == ["bot", "user"]
@@ -86,6 +115,7 @@ def test_the_servers_tools_are_shown_with_their_results_and_files(
 ) -> None:
     def answer(messages: Any) -> Iterator[Delta]:
         if messages[-1]["role"] == "user":
+            yield TextDelta("Look.")
             yield ToolCallDelta(0, "c1", "draw", '{"what": "a cat"}')
         else:
             yield TextDelta("Here.")
@@ -107,6 +137,21 @@ def test_the_servers_tools_are_shown_with_their_results_and_files(
     assert api.get(file["url"]).get_data() == PNG
     steps = [one["type"] for one in chunks if one["type"] in ("start-step", "finish-step")]
     assert steps == ["start-step", "finish-step"] * 2
+
+
+def test_text_after_a_picture_of_the_model_is_another_part(make_scripted: Make) -> None:
+    api, _ = make_scripted([TextDelta("Look:"), MediaDelta(PNG, "cat.png"), TextDelta("A cat.")])
+    kinds = [one["type"] for one in read(post(api)) if one["type"] != "text-delta"]
+    assert kinds[2:7] == ["text-start", "text-end", "file", "text-start", "text-end"]
+
+
+def test_a_repeated_request_leaves_no_second_file(make_scripted: Make) -> None:
+    api, _ = make_scripted("ok")
+    file = {"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,AAAA"}
+    sent = {"id": "chat-1", "messages": [{"role": "user", "parts": [file]}]}
+    for _ in range(2):
+        read(api.post(PATH, json=sent, headers={"Idempotency-Key": "k"}))
+    assert api.count_rows("attachment") == 1
 
 
 def test_a_client_tools_call_ends_the_turn_and_its_result_continues_the_message(
@@ -149,13 +194,14 @@ def test_the_steps_of_an_earlier_answer_reach_the_model(make_scripted: Make) -> 
          "errorText": "no signal"},
         {"type": "dynamic-tool", "toolName": "c", "toolCallId": "c3", "state": "output-denied",
          "input": None},
-        {"type": "step-start"}, {"type": "text", "text": "Half of it works."},
+        {"type": "step-start"}, {"type": "text", "text": "Half of it"},
+        {"type": "text", "text": "works."},
     ]  # fmt: skip
     said = {"id": "a1", "role": "assistant", "parts": parts}
     read(post(api, say("How is it?"), said, say("And now?")))
     _, asked, first, sunny, second, failed, denied, last, again = model.seen[0]
     assert [one["role"] for one in (asked, last, again)] == ["user", "assistant", "user"]
-    assert first["content"] == "Let me look."
+    assert (first["content"], last["content"]) == ("Let me look.", "Half of it\nworks.")
     calls = [one["function"] for one in (*first["tool_calls"], *second["tool_calls"])]
     assert [(one["name"], one["arguments"]) for one in calls] == [
         ("a", '{"n":1}'), ("b", '{"n": 2}'), ("c", "{}")
@@ -198,6 +244,20 @@ def test_a_regenerated_answer_replaces_the_last_one(make_scripted: Make) -> None
     assert api.count_rows("message") == 4, "another message is a turn of its own"
 
 
+def test_a_new_chat_has_no_answer_to_replace(make_scripted: Make) -> None:
+    api, _ = make_scripted("ok")
+    assert text_of(read(post(api, trigger="regenerate-message"))) == "ok"
+
+
+def test_a_key_of_one_session_uses_no_other(make_scripted: Make) -> None:
+    api, _ = make_scripted("ok")
+    api.key = make_key(api, session_id="mine")
+    chunks = read(post(api, id=None))
+    assert chunks[0]["messageMetadata"]["session_id"] == "mine"
+    for answer in (post(api), api.get(f"{PATH}/chat-1/stream")):
+        assert (answer.status_code, answer.get_json()["code"]) == (403, "key_restricted")
+
+
 def test_messages_pushed_after_an_answer_do_not_hide_it_from_a_regeneration(
     make_scripted: Make,
 ) -> None:
@@ -222,8 +282,8 @@ def test_a_running_turn_is_streamed_again_from_its_beginning(make_scripted: Make
     go_on.set()
     assert text_of(read(again)) == text_of(read(begun)) == "Let me see."
     assert api.get(path).status_code == 204
-    other = api.get(f"{path}?username=bob")
-    assert (other.status_code, other.get_json()["code"]) == (409, "session_of_another_user")
+    for name, code in (("bob", "session_of_another_user"), ("astrbot", "username_reserved")):
+        assert api.get(f"{path}?username={name}").get_json()["code"] == code
 
 
 class Held:
@@ -344,6 +404,9 @@ def test_a_users_file_reaches_the_model_from_a_data_url_or_an_attachment(api: Ap
     ours = {**file, "url": f"http://localhost/api/v1/files/{attachment['attachment_id']}/content"}
     read(post(api, {**message, "parts": [ours]}, username="alice"))
     assert api.count_rows("attachment") == 1
+    text = {**file, "mediaType": "text/plain", "url": "data:text/plain,see%20/files/a"}
+    read(post(api, {**message, "parts": [text]}, username="alice"))
+    assert api.count_rows("attachment") == 2
     far = {**file, "url": "https://example.com/a.png"}
     refused = post(api, {"role": "user", "parts": [far]})
     assert refused.status_code == 400

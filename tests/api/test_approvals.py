@@ -623,7 +623,8 @@ def answer_of(protocol: str, *approvals: str, approved: Any = True) -> dict[str,
         {**part, "state": "approval-responded", "approval": {"id": one, "approved": approved}}
         for one in approvals
     ]
-    return {"id": "s", "messages": [{"id": "m", "role": "assistant", "parts": parts}]}
+    asked = {"id": "", "role": "user", "parts": []}
+    return {"id": "s", "messages": [asked, {"id": "m", "role": "assistant", "parts": parts}]}
 
 
 @pytest.mark.parametrize("protocol", ["agui", "aisdk"])

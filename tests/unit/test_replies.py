@@ -92,6 +92,7 @@ def test_a_stream_that_takes_nothing_back_goes_on_with_the_same_text(
     )
     deltas = [one["delta"] for one in whole if one["type"] in _DELTAS]
     assert deltas == ["Hm", "It is ", "half", " past"]
+    assert "data-rewind" not in {one["type"] for one in whole}
     assert sum(one["type"] in ("TEXT_MESSAGE_START", "text-start") for one in whole) == 1
     assert whole[-1]["type"] in ("RUN_FINISHED", "finish")
 

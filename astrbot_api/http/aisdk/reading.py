@@ -33,15 +33,11 @@ def read_ui_messages(messages: Any) -> list[dict[str, Any]]:
 
 
 def read_answers(message: dict[str, Any]) -> list[Answer]:
-    """Return a person's new answers to approval requests in the last message.
-
-    Empty if the message is not an assistant's, or has no answers.
+    """Return a person's new answers to approval requests in a message.
 
     :param message: One that :func:`read_ui_messages` accepts.
     :raises ApiError: ``invalid_request``, with the name of the field.
     """
-    if message["role"] != "assistant":
-        return []
     found = []
     for at, part in enumerate(message["parts"]):
         if part.get("state") != "approval-responded":
@@ -70,7 +66,7 @@ def _read_message(message: dict[str, Any], where: str) -> Iterator[dict[str, Any
         _read_text(part, f"{where}.parts[{at}]") if part["type"] == "text"
         else _read_file(part, f"{where}.parts[{at}]")
         for at, part in enumerate(parts)
-        if part["type"] == "text" or (part["type"] == "file" and role == "user")
+        if part["type"] in ("text", "file")
     ]  # fmt: skip
     return iter([{"role": role, "content": content}])
 
