@@ -1710,6 +1710,14 @@ def test_a_power_of_a_number_is_no_digit_of_it(data: bytes) -> None:
     assert "10^5 m^-2, 4th" in read(data, "a.html")
 
 
+def test_a_power_on_a_page_with_an_emoji_is_marked() -> None:
+    page = "BT /F1 12 Tf 50 700 Td (10) Tj 7 Ts /F1 8 Tf (5) Tj 0 Ts /F1 12 Tf ( m x) Tj ET"
+    letters = "1 begincodespacerange <00><ff> endcodespacerange 1 beginbfchar <78> <D83DDE00> "
+    stream = f"<</Length {len(letters) + 9}>>stream\n{letters}endbfchar\nendstream"
+    pdf = samples.make_pdf(page, fields=[stream]).replace(b"vetica", b"vetica/ToUnicode 6 0 R")
+    assert read(pdf) == "10^5 m 😀"
+
+
 def test_a_table_within_the_cell_of_a_table_is_its_text() -> None:
     inner = "<table><tr><td>tea</td><td>2</td></tr><tr><td>milk</td><td>1</td></tr></table>"
     page = f"<table><tr><th>Order<th>Items<th>Sum<tr><td>1<td>{inner}<td>5</table>"

@@ -151,12 +151,19 @@ def _read_letters(reader: pypdfium2.PdfTextPage) -> str:
     """Return the text within the edges of a page, with the cells of a row in one line."""
     text: str = reader.get_text_bounded()
     whole: str = reader.get_text_range().replace("\ufffe", _HYPHEN)
+    if len(whole) != reader.count_chars():  # some characters have more than 16 bits
+        text, whole = _cut_in_halves(text), _cut_in_halves(whole)
     if "".join(text.split()) != "".join(whole.split()):  # parts are off the page
         return text
     # The first text has no spaces around letters that stand alone, such as digits in a table.
     if len(whole) != reader.count_chars():
         return whole
     return _CHECKED.sub(lambda part: _check(reader, part), whole)
+
+
+def _cut_in_halves(text: str) -> str:
+    """Return a text with two for a character beyond 16 bits, as PDFium counts them."""
+    return "".join(map(chr, memoryview(text.encode("utf-16-le", "surrogatepass")).cast("H")))
 
 
 def _check(reader: pypdfium2.PdfTextPage, part: re.Match[str]) -> str:

@@ -15,8 +15,6 @@ from itertools import pairwise
 import pypdfium2
 from pypdfium2 import raw
 
-from ...event_lines import join_surrogates
-
 #: A page with more parts or characters is read in the order of the file.
 _MAX_PARTS = 2000
 _MAX_CHARS = 20_000
@@ -68,8 +66,7 @@ def read_rows(reader: pypdfium2.PdfTextPage, text: str) -> str | None:
     level = [one for one in parts if not one.is_turned]
     rows = _find_rows([one.box for one in level])
     lines = [" ".join(level[at].text.strip() for at in row) for row in rows]
-    lines += [one.text.strip() for one in parts if one.is_turned]
-    shown = join_surrogates("\n".join(lines))
+    shown = "\n".join([*lines, *(one.text.strip() for one in parts if one.is_turned)])
     is_whole = sorted("".join(shown.split())) == sorted("".join(text.split()))
     return shown if is_whole else None  # parts may be off the page
 
