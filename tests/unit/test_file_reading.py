@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import PIL
@@ -1317,6 +1318,15 @@ def test_a_book_with_drm_is_said_to_be_protected_and_one_with_own_fonts_is_read(
     with pytest.raises(Unreadable, match="DRM"):
         read(samples.make_epub(encryption=reference.format("two.xhtml")))
     assert "marmalade" in read(samples.make_epub(encryption=reference.format("font.otf")))
+
+
+def test_the_rest_of_a_long_book_is_read_without_formatting_or_said_to_be_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(process_time=iter([0.0, 4.5, 8.5]).__next__)
+    monkeypatch.setattr(office, "time", clock)
+    text = read(samples.make_epub())
+    assert text == "First\nmarmalade\n\n[Only its first 1 chapters were read.]"
 
 
 def test_a_document_is_known_by_its_bytes_whatever_its_name() -> None:

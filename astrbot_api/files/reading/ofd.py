@@ -21,8 +21,6 @@ _GAP = 0.2
 #: Size of a letter whose size is missing, in millimetres.
 _SIZE_MM = 3.0
 
-_ENOUGH_CHARS = 2_000_000
-
 
 @dataclass(frozen=True, slots=True)
 class _Text:
@@ -35,14 +33,10 @@ class _Text:
 
 def read_ofd(package: Package) -> str:
     """Return the text of the pages, with that of their templates, in lines from top to bottom."""
-    pages, chars = [], 0
+    pages: list[str] = []
     for root in iter_local(package.parse("OFD.xml"), "DocRoot"):
         path = posixpath.normpath((root.text or "").strip().lstrip("/"))
-        for page in _iter_pages(package, path):
-            pages.append(page)
-            chars += len(page)
-            if chars > _ENOUGH_CHARS:
-                break
+        pages += _iter_pages(package, path)
     return "\n\n".join(filter(None, pages))
 
 

@@ -6,6 +6,7 @@ import io
 import posixpath
 import re
 import tarfile
+import time
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -33,6 +34,11 @@ _MAX_LISTED = 200
 #: Maximum number of links of a sheet, and length of the text in which they are searched.
 _MAX_LINKS = 500
 _MAX_SEARCHED_CHARS = 200_000
+
+#: Number of characters of a book after which reading stops, and seconds of CPU time after which its
+#: chapters are read without their formatting.
+_ENOUGH_CHARS = 2_000_000
+_BUSY_S = 4.0
 
 #: Maximum number of files and folders of a tar archive that are counted.
 _MAX_MEMBERS = 20_000
@@ -235,8 +241,11 @@ def to_markdown_table(rows: list[list[str]]) -> str:
 
 
 def read_epub(package: Package) -> str:
-    """Return the chapters of an e-book, in reading order."""
-    from .pages import html_to_markdown
+    """Return the chapters of an e-book, in reading order.
+
+    After some seconds, the other chapters are read without their formatting.
+    """
+    from .pages import read_page, strip_tags
 
     root = next(iter_local(package.parse("META-INF/container.xml"), "rootfile"), None)
     if root is None:
@@ -245,18 +254,21 @@ def read_epub(package: Package) -> str:
     book = package.parse(path)
     items = {one.get("id"): one.get("href", "") for one in iter_local(book, "item")}
     encrypted = _list_encrypted(package)
-    chapters, chars = [], 0
+    chapters: list[str] = []
+    chars, began = 0, time.process_time()
     for reference in iter_local(book, "itemref"):
+        spent_s = time.process_time() - began
+        if chars > _ENOUGH_CHARS or spent_s > 2 * _BUSY_S:
+            chapters.append(f"[Only its first {len(chapters)} chapters were read.]")
+            break
         href = unquote(items.get(reference.get("idref"), ""))
         name = posixpath.normpath(posixpath.join(posixpath.dirname(path), href))
         if name in encrypted:
             raise Unreadable("it is protected against copying (DRM)")
         if name in package.names:
-            text = html_to_markdown(decode(package.read(name))[0])
-            chapters.append(text)
-            chars += len(text)
-        if chars > 2_000_000:
-            break
+            read = strip_tags if spent_s > _BUSY_S else read_page
+            chapters.append(read(decode(package.read(name))[0]))
+            chars += len(chapters[-1])
     return "\n\n".join(one for one in chapters if one)
 
 
