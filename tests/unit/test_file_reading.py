@@ -33,10 +33,13 @@ from astrbot_api.files.reading.documents import extract_text
 from astrbot_api.files.reading.pictures import prepare_picture
 from astrbot_api.files.reading.reader import EXTRACT_TEXT, PREPARE_PICTURE
 from astrbot_api.files.reading.shown import show_pages
-from astrbot_api.runtime.aside import Aside
+from astrbot_api.runtime.aside import Aside, Job, Limits
 from astrbot_api.runtime.decoding import decode
 
 from .. import samples
+
+#: The job with its limits of CPU time and memory. Another job may need the processor meanwhile.
+_READ = Job(EXTRACT_TEXT.name, Limits(wall_s=600.0))
 
 
 def read(data: bytes, name: str = "file", mime: str = "application/octet-stream") -> str:
@@ -230,7 +233,7 @@ def test_a_long_document_of_word_is_read_within_the_limits() -> None:
     runs = "".join(_RUN % ("", f"Sentence {number} of the report. ") for number in range(8))
     data = samples.make_docx(f"<w:p><w:pPr><w:jc/></w:pPr>{runs}</w:p>" * 4000)
     with contextlib.closing(Aside()) as aside:
-        _, text = aside.run(EXTRACT_TEXT, data, {"mime": "", "name": "a.docx"})
+        _, text = aside.run(_READ, data, {"mime": "", "name": "a.docx"})
     assert text.count(b"Sentence 1 of the report. Sentence 2 of the report. ") == 4000
 
 
@@ -1264,7 +1267,7 @@ def test_a_sheet_of_many_full_rows_is_read_within_the_limits() -> None:
         f"{rows}</sheetData>{link}<sheetData>", styles='<cellXfs><xf numFmtId="4"/></cellXfs>'
     )
     with contextlib.closing(Aside()) as aside:
-        _, text = aside.run(EXTRACT_TEXT, sheet, {"mime": "", "name": "a.xlsx"})
+        _, text = aside.run(_READ, sheet, {"mime": "", "name": "a.xlsx"})
     assert b"| 20,000.50 |\n\n[Only its first 20000 rows are shown.]" in text
     assert text.endswith(b"- B2: https://example.com/terms")
 
