@@ -30,20 +30,19 @@ def echo_request(body: Mapping[str, Any]) -> dict[str, Any]:
 
     :raises ApiError: ``invalid_request`` if they are too long, or not valid.
     """
-    text = _without_none(body.get("text"))
-    text["format"] = text.get("format") or {"type": "text"}
-    reasoning = {"effort": None, "summary": None, **_without_none(body.get("reasoning"))}
+    text, reasoning = body["text"] or {}, body["reasoning"] or {}
+    verbosity = {"verbosity": text["verbosity"]} if text.get("verbosity") else {}
     echo = {
         "model": body["model"],
         "instructions": body.get("instructions") or None,
         "max_output_tokens": body.get("max_output_tokens"),
         "max_tool_calls": None,
         "parallel_tool_calls": _or_default(body.get("parallel_tool_calls"), True),
-        "reasoning": {key: reasoning[key] for key in ("effort", "summary")},
+        "reasoning": {key: reasoning.get(key) for key in ("effort", "summary")},
         "temperature": _or_default(body.get("temperature"), 1.0),
         "frequency_penalty": body.get("frequency_penalty") or 0.0,
         "presence_penalty": body.get("presence_penalty") or 0.0,
-        "text": {key: text[key] for key in ("format", "verbosity") if key in text},
+        "text": {"format": text.get("format") or {"type": "text"}, **verbosity},
         "tool_choice": body.get("tool_choice") or "auto",
         "tools": [_echo_tool(one) for one in body.get("tools") or ()],
         "top_logprobs": 0,
@@ -101,10 +100,6 @@ def read_metadata(body: Mapping[str, Any]) -> dict[str, str]:
 
 def _or_default(value: Any, default: Any) -> Any:
     return default if value is None else value
-
-
-def _without_none(value: Any) -> dict[str, Any]:
-    return {key: one for key, one in (value or {}).items() if one is not None}
 
 
 def _short(body: Mapping[str, Any], name: str) -> Any:
