@@ -69,6 +69,10 @@ def test_each_item_has_its_events_with_one_id_and_one_index(make_scripted: Make)
     kinds = ["reasoning", "message", "mcp_call", "message", "function_call"]
     assert [item["type"] for item in whole["output"]] == kinds
     assert whole["output"][0]["summary"] == [{"type": "summary_text", "text": "I think."}]
+    added = {
+        one["item"]["type"]: one["item"] for one in events if "output_item.added" in one["type"]
+    }
+    assert (added["message"]["content"], added["function_call"]["arguments"]) == ([], "")
     expected = [
         (f"response.{name}", index, item["id"])
         for index, item in enumerate(whole["output"])

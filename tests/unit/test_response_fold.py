@@ -50,15 +50,17 @@ def test_thinking_that_was_taken_for_the_answer_is_no_part_of_the_message() -> N
     assert output[1]["content"][0]["text"] == "Hi"
 
 
-def test_a_file_is_an_annotation_with_its_name() -> None:
+@pytest.mark.parametrize("before", ["Look.", ""])
+def test_a_file_is_an_annotation_with_its_name(before: str) -> None:
     shown = play(
         make_fold(),
-        say("Look."), events.media(RUN, "image", "a.png", streaming=True),
+        say(before), events.media(RUN, "image", "a.png", streaming=True),
         events.attachment_saved("f1", "image"),
     )  # fmt: skip
     (added,) = [one for one in shown if one["type"] == "response.output_text.annotation.added"]
     assert added["annotation"] == {
-        "type": "file_path", "file_id": "f1", "index": 5, "filename": "a.png", "file_type": "image",
+        "type": "file_path", "file_id": "f1", "index": len(before), "filename": "a.png",
+        "file_type": "image",
     }  # fmt: skip
     (item,) = shown[-1]["response"]["output"]
     assert item["content"][0]["annotations"] == [added["annotation"]]
@@ -98,6 +100,8 @@ def test_only_the_newest_calls_are_taken_back(asks: bool) -> None:
     ]  # fmt: skip
     done = [one["item"] for one in shown if one["type"] == "response.output_item.done"]
     assert (done == output) is asks, "a call that may need approval is shown only with its result"
+    assert [one["name"] for one in done if one["status"] == "failed"] == ([] if asks else ["dice"])
+    assert done[-1]["type"] == "message", "the call has ended before"
 
 
 @pytest.mark.parametrize("asks", [False, True])
