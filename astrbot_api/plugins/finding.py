@@ -86,7 +86,8 @@ def forget_modules(plugin: object) -> None:
     """Remove the modules of a folder's plugin from ``sys.modules``."""
     root = type(plugin).__module__.partition(".")[0]
     if root.startswith(_MODULE_PREFIX):
-        _forget(root)
+        for name in [one for one in sys.modules if one.partition(".")[0] == root]:
+            del sys.modules[name]
 
 
 def _iter_folders(data_dir: Path) -> Iterator[FoundPlugin]:
@@ -112,7 +113,6 @@ def load_folder(folder: Path, shown: str) -> Callable[[], Any]:
     module = _import_file(name, path, folder)
     found: Callable[[], Any] | None = getattr(module, _CLASS_NAME, None)
     if not callable(found):
-        _forget(name)
         raise PluginError(f"{shown}/{path.name} has no class named {_CLASS_NAME}")
     return found
 
@@ -126,18 +126,8 @@ def _import_file(name: str, path: Path, folder: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     # Relative imports and dataclasses look up their module here.
     sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        _forget(name)
-        raise
+    spec.loader.exec_module(module)
     return module
-
-
-def _forget(root: str) -> None:
-    for name in list(sys.modules):
-        if name == root or name.startswith(f"{root}."):
-            del sys.modules[name]
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,9 @@ from .hookspecs import HOOKS, make_pluggy
 
 T = TypeVar("T", Tool, Command)
 
+#: By hook: a plugin's method, its parameters and its position (-1 first, 1 last).
+Methods = Mapping[str, tuple[Callable[..., Any], tuple[str, ...], int]]
+
 
 class Loader:
     """Loads plugins, and calls their hooks outside of turns.
@@ -52,10 +55,8 @@ class Loader:
         if self._pluggy.is_registered(plugin):
             self._pluggy.unregister(plugin)
 
-    def list_implementations(
-        self, plugin: object
-    ) -> Mapping[str, tuple[Callable[..., Any], tuple[str, ...], int]]:
-        """Return each hook's method, its parameters and its position (-1 first, 1 last).
+    def list_implementations(self, plugin: object) -> Methods:
+        """Return a plugin's methods.
 
         :raises PluginError: for an async hook, and for a hook wrapper, since hooks are called one
             by one here.

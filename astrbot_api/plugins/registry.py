@@ -20,7 +20,7 @@ from .context import Host, PluginError, read_settings
 from .finding import APPLICATION, BUILT_IN, FoundPlugin, forget_modules
 from .hooks import ConfigPlugins, Implementation
 from .hookspecs import HOOKS
-from .loading import Loader
+from .loading import Loader, Methods
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +37,7 @@ class PluginRecord:
     commands: tuple[Command, ...] = ()
     #: Its ``flask.Blueprint``, or None if it has no HTTP routes.
     blueprint: Any = None
-    implementations: Mapping[str, tuple[Callable[..., Any], tuple[str, ...], int]] = field(
-        default_factory=dict
-    )
+    implementations: Methods = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -139,8 +137,6 @@ class Plugins:
         with self._lock:
             self._closed = True
             for record in self._records.values():
-                if record.plugin is None:
-                    continue
                 if record.started:
                     try:
                         self._loader.call(record.plugin, "shutdown")
@@ -179,9 +175,8 @@ class Plugins:
             "plugin %s (%s) is disabled: %s", record.name, record.found.where, record.reason,
             exc_info=error if foreign else None,
         )  # fmt: skip
-        if record.plugin is not None:
-            self._loader.forget(record.plugin)
-            forget_modules(record.plugin)
+        self._loader.forget(record.plugin)
+        forget_modules(record.plugin)
         record.plugin = None
 
     def _choose(self, config: AgentConfig, before: ConfigPlugins) -> ConfigPlugins:

@@ -362,7 +362,8 @@ def test_invalid_messages_of_hooks_are_dropped(
     make_scripted: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     answers: list[Any] = [
-        "text", [{"content": "no role"}], [{"role": "tool", "tool_call_id": "x", "content": "y"}],
+        "text", [{"content": "no role"}], ["no object"],
+        [{"role": "user", "tool_calls": ["x"]}, {"role": "tool", "tool_call_id": "x"}],
     ]  # fmt: skip
 
     class Odd:
@@ -375,10 +376,12 @@ def test_invalid_messages_of_hooks_are_dropped(
             return answers.pop(0)
 
     api, model = make_scripted(say, plugins=[Odd])
-    for fault in ("no list", "no message with a role at 0", "a tool's result without its call"):
+    no_role = "no message with a role at 0"
+    for fault in ("no list", no_role, no_role, "a tool's result without its call at 1"):
+        caplog.clear()
         assert text_of(api.chat("hello")) == "you said hello"
         assert fault in caplog.text
-    assert len(model.seen) == 3
+    assert len(model.seen) == 4
 
 
 class Configured:
@@ -402,7 +405,11 @@ class JsonConfigured(Configured):
     name = "jsonconfigured"
     settings_schema = {  # type: ignore[assignment]
         "type": "object",
-        "properties": {"word": {"type": "string", "default": "hello"}, "times": {"default": 1}},
+        "properties": {
+            "word": {"type": "string", "default": "hello"},
+            "times": {"default": 1},
+            "more": {},
+        },
         "additionalProperties": False,
     }
 

@@ -12,7 +12,7 @@ import pytest
 from astrbot_api import AskModel, Command, CommandContext, Tool, ToolContext
 from astrbot_api.agent.calling import MAX_CALLS_PER_STEP
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallDelta
-from astrbot_api.plugins.builtin import history
+from astrbot_api.plugins.builtin import commands, history
 from astrbot_api.testing import ScriptedModel
 
 from .conftest import Api
@@ -127,7 +127,9 @@ def test_notes_are_stored_per_user_across_sessions(make_scripted: Make) -> None:
     assert ask(api, "remember", key="birthday", value="2 May") == "Kept: birthday"
     assert ask(api, "recall", key="birthday") == "birthday: 2 May"
     assert ask(api, "remember", key="birthday", value=" ") == "Deleted: birthday"
-    assert ask(api, "recall", key="birthday") == "There is no note named birthday."
+    for name, arguments in (("recall", {}), ("remember", {"value": ""})):
+        said = ask(api, name, key="birthday", **arguments)
+        assert said == "There is no note named birthday."
 
 
 def test_notes_have_limits(make_scripted: Make) -> None:
@@ -243,6 +245,17 @@ def test_the_tokens_of_all_steps_are_summed(api: Api) -> None:
     usage = next(one for one in events if one["type"] == "agent_stats")["data"]["token_usage"]
     # The mock counts ten per message (two, then four), four for a call, and three for its answer.
     assert usage == {"input_other": 20 + 40, "input_cached": 0, "output": 4 + 3}
+
+
+def test_stats_count_the_answers_and_tokens_of_all_pages(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "_STATS_PAGE", 1)
+    for _ in range(2):
+        api.chat("hello", session_id="stats")
+    stats = "Answers: 2\nTokens in: 60 (and 0 from a cache)\nTokens out: 8"
+    assert api.chat("/stats", session_id="stats")[-3]["data"] == stats
+    assert api.chat("/stats", session_id="other")[-3]["data"].startswith("Answers: 0\n")
 
 
 def test_search_history_finds_chinese_and_words_in_long_messages(make_scripted: Make) -> None:

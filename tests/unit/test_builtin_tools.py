@@ -31,6 +31,7 @@ from astrbot_api.plugins.builtin.calculator import calculate
         ("1 ** 999999999 + (-1) ** 999999999 + 0 ** 999999999", "0"),
         ("2 ** 8191 // 2 ** 8190 + 3 ** 5000 % 10", "3"),
         ("+".join(["1"] * 250), "250"),
+        ("1.5 ** 2 + 4 ** 0.5", "4.25"),
     ],
 )
 def test_calculate_knows_arithmetic(expression: str, value: str) -> None:

@@ -96,6 +96,7 @@ def site() -> Iterator[Any]:
             "/picture": ("image/png", b"\x89PNG"),
             "/untyped": ("", b"?"),
             "/chinese": ("text/html", '<meta charset="gb2312">中文'.encode("gbk")),
+            "/russian": ("text/plain; charset=koi8-r", "привет".encode("koi8-r")),
             "/odd": ("text/plain; charset=unicode_escape", b"\\u0041"),
         }
         seen: list[str] = []
@@ -141,6 +142,7 @@ def fetch(site: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 def test_a_text_is_read_in_its_own_encoding(fetch: Any, site: Any) -> None:
     assert fetch("/") == "grün"
     assert fetch("/chinese").endswith("中文")
+    assert fetch("/russian") == "привет"
     assert fetch("/odd") == "\\u0041", "no codec but those of pages"
     assert fetch("/json?a=1") == '{"a":1}'
     assert fetch("/closing") == "bye"

@@ -18,15 +18,12 @@ def current_time(timezone: str = "") -> str:
 
     :param timezone: IANA name such as Europe/Berlin, or empty for the server's time zone.
     """
-    if not timezone:
-        now = datetime.now().astimezone()
-    else:
-        try:
-            now = datetime.now(ZoneInfo(timezone))
-        except (KeyError, ValueError, OSError):
-            raise ToolError(
-                f"there is no time zone {timezone}; give an IANA name such as Asia/Shanghai"
-            ) from None
+    try:
+        now = datetime.now(ZoneInfo(timezone)) if timezone else datetime.now().astimezone()
+    except (KeyError, ValueError, OSError):
+        raise ToolError(
+            f"there is no time zone {timezone}; give an IANA name such as Asia/Shanghai"
+        ) from None
     return f"{now.isoformat(timespec='seconds')} ({now:%A}, {now.tzname()})"
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ...db import messages, sessions
 from ...runtime.threads import let_others_run
 from ..commands import Command, CommandContext
 from ..hookspecs import hookimpl
 
-#: Number of messages that ``/stats`` counts.
-_STATS_MESSAGES = 1000
-
 #: Number of newer messages among which ``/reset`` looks for one that waits.
 _LATER_MESSAGES = 20
 
-#: Maximum number of pages to read. A page of long messages has few of them.
+#: Maximum number of pages that ``/stats`` reads, and of messages in each. A page of long messages
+#: has few of them.
 _STATS_PAGES = 30
-
-
-_NOTHING_WAITS = "No tool call waits for approval in this session."
+_STATS_PAGE = 100
 
 
 class Commands:
@@ -33,14 +29,14 @@ class Commands:
     @hookimpl
     def register_commands(self) -> list[Command]:
         """Return the commands in the order of ``/help``."""
-        commands = (
+        commands: tuple[tuple[str, str, Callable[[CommandContext], str]], ...] = (
             ("help", "list the commands", _help),
             ("sid", "show this conversation's UMO and your user id", _sid),
             ("reset", "forget the earlier conversation", _reset),
             ("new", "start a new conversation in this session", _reset),
             ("stop", "stop the current answer", _stop),
-            ("approve", "approve the waiting tool calls", _approve),
-            ("reject", "reject the waiting tool calls", _reject),
+            ("approve", "approve the waiting tool calls", lambda context: _decide(context, True)),
+            ("reject", "reject the waiting tool calls", lambda context: _decide(context, False)),
             ("stats", "show the tokens that this session has used", _stats),
         )
         return [
@@ -71,14 +67,11 @@ def _reset(context: CommandContext) -> str:
     return "The earlier conversation is forgotten."
 
 
-def _approve(context: CommandContext) -> str:
-    tools = context.decide(True, context.arguments)
-    return f"Approved: {', '.join(tools)}." if tools else _NOTHING_WAITS
-
-
-def _reject(context: CommandContext) -> str:
-    tools = context.decide(False, context.arguments)
-    return f"Rejected: {', '.join(tools)}." if tools else _NOTHING_WAITS
+def _decide(context: CommandContext, approved: bool) -> str:
+    tools = context.decide(approved, context.arguments)
+    if not tools:
+        return "No tool call waits for approval in this session."
+    return f"{'Approved' if approved else 'Rejected'}: {', '.join(tools)}."
 
 
 def _stop(context: CommandContext) -> str:
@@ -90,18 +83,16 @@ def _stop(context: CommandContext) -> str:
 
 def _iter_newest(context: CommandContext) -> Iterator[messages.MessageRow]:
     """Yield the newest messages. Other greenlets run between pages."""
-    before, left_pages, left = 2**63 - 1, _STATS_PAGES, _STATS_MESSAGES
-    has_more = True
-    while has_more and left > 0 and left_pages > 0:
+    before = 2**63 - 1
+    for _ in range(_STATS_PAGES):
         with context.store.read() as db:
             page, has_more = messages.list_messages_before(
-                db, context.session.id, before=before, limit=min(left, 100)
+                db, context.session.id, before=before, limit=_STATS_PAGE
             )
         yield from page
-        if page:
-            before = page[-1].id
-        left -= len(page)
-        left_pages -= 1
+        if not has_more:
+            return
+        before = page[-1].id
         let_others_run()
 
 

@@ -49,8 +49,6 @@ class History:
         :param words: Text that the message contains, exactly as written.
         """
         words = words.strip()
-        if not words:
-            return "error: words must not be empty"
         if len(words) > _MAX_WORDS_CHARS:
             return f"error: words must have at most {_MAX_WORDS_CHARS} characters"
         found = [

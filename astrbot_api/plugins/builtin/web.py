@@ -89,7 +89,7 @@ def _check_url(url: str, ports: Sequence[int]) -> str:
         raise ToolError("this is not a URL") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ToolError("only http:// and https:// URLs can be read")
-    if parts.username is not None or parts.password is not None:
+    if parts.username is not None:
         raise ToolError("the URL must not contain a user name or password")
     if re.search(r"[\x00-\x20\x7f\\]", parts.netloc + parts.path + parts.query):
         raise ToolError("the URL has blanks, control characters or backslashes; encode them")
