@@ -129,22 +129,12 @@ def get_address() -> str:
 
 
 def set_cookie(response: Response, name: str, value: str, max_age_s: int) -> None:
-    """Set a cookie of the owner's pages, which scripts cannot read."""
+    """Set a cookie of the owner's pages, which scripts cannot read. The age 0 removes it."""
+    path = (request.script_root + get_state().settings.url_prefix) or "/"
     response.set_cookie(
-        name, value, max_age=max_age_s, path=_cookie_path(), secure=request.is_secure,
+        name, value, max_age=max_age_s, path=path, secure=request.is_secure,
         httponly=True, samesite="Strict",
     )  # fmt: skip
-
-
-def clear_cookie(response: Response) -> None:
-    """Remove the browser's login cookie."""
-    response.delete_cookie(
-        COOKIE, path=_cookie_path(), secure=request.is_secure, httponly=True, samesite="Strict"
-    )
-
-
-def _cookie_path() -> str:
-    return (request.script_root + get_state().settings.url_prefix) or "/"
 
 
 def _find(token: str) -> Login:

@@ -48,14 +48,14 @@ def send_test() -> Response:
     """Send a message to a target, as ``POST /im/message`` would."""
     body = read_json_object(request)
     umo, message = body.get("umo"), body.get("message")
-    if not isinstance(umo, str) or not umo.strip():
+    if not isinstance(umo, str):
         raise ApiError("missing_field", "Missing key: umo")
     if not isinstance(message, str):
         raise ApiError("missing_field", "Missing key: message")
-    (outcome,) = get_state().im.proactive.send(Sending([umo.strip()], message))
+    (outcome,) = get_state().im.proactive.send(Sending([umo], message))
     if outcome.error is not None:
         raise outcome.error
-    note_action("bot_tested", umo.strip(), outcome.status)
+    note_action("bot_tested", umo, outcome.status)
     return ok({"status": outcome.status, "delivery_id": outcome.delivery_id})
 
 

@@ -13,7 +13,6 @@ from .access import (
     BROWSER_COOKIE,
     COOKIE,
     AdminBlueprint,
-    clear_cookie,
     get_address,
     require_owner,
     set_cookie,
@@ -56,5 +55,5 @@ def log_out() -> Response:
         if error.code == "csrf_failed":
             raise
     answer = ok({}, message=_LOGGED_OUT)
-    clear_cookie(answer)
+    set_cookie(answer, COOKIE, "", 0)
     return answer

@@ -131,6 +131,15 @@ def test_a_login_expires(owned: Api, token: str, monkeypatch: pytest.MonkeyPatch
     assert owned.client.get("/api/apikey/list", headers=headers).status_code == 401
 
 
+def test_a_logout_needs_the_token_of_a_page_but_no_login(owned: Api) -> None:
+    client = owned.client
+    assert client.post("/api/auth/logout").status_code == 200
+    log_in(client)
+    refused = client.post("/api/auth/logout")
+    assert (refused.status_code, refused.json["code"]) == (403, "csrf_failed")
+    assert client.get("/api/apikey/list").status_code == 200
+
+
 def test_a_cookie_alone_can_read_but_not_change(owned: Api) -> None:
     client = owned.client
     assert log_in(client).status_code == 200

@@ -32,6 +32,8 @@ api_key_env = "A_VARIABLE_THAT_IS_NOT_SET"
 system_prompt = "Be brief."
 [mcp.search]
 command = ["nothing"]
+[widget]
+origins = ["https://shop.example"]
 """
 
 Show = Callable[[], dict[str, Any]]
@@ -65,6 +67,7 @@ def test_each_config_is_shown_with_its_models_and_without_their_keys(show: Show)
     assert "A_VARIABLE_THAT_IS_NOT_SET" in other["error"]
     assert support["system_prompt"] == "Be brief."
     assert support["mcp"] == [{"name": "search", "status": "", "tools": 0}]
+    assert (support["origins"], default["origins"]) == (["https://shop.example"], [])
     assert "sk-secret" not in str(show())
 
 

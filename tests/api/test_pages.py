@@ -208,7 +208,7 @@ def test_only_scripts_with_the_nonce_of_their_page_run(client: FlaskClient) -> N
 
 def test_sessions_are_found_read_exported_and_deleted(owned: Api, client: FlaskClient) -> None:
     owned.chat("first words", session_id="one/with?signs", username="anna")
-    owned.chat("100% sure", session_id="two", username="bert")
+    owned.chat("THINK 100% sure", session_id="two", username="bert")
 
     def find(words: str) -> list[str]:
         answer = client.get("/admin/data/sessions", query_string={"q": words})
@@ -228,6 +228,11 @@ def test_sessions_are_found_read_exported_and_deleted(owned: Api, client: FlaskC
     assert "**anna**" in markdown
     assert "first words" in markdown
     assert markdown.startswith("# ")
+    query["session_id"] = "two"
+    exported = client.get("/admin/data/sessions/export", query_string={**query, "format": "md"})
+    assert exported.content_type == "text/markdown; charset=utf-8"
+    assert "> Let me think" in exported.get_data(as_text=True)
+    query["session_id"] = "one/with?signs"
     for wrong in ({**query, "format": "xml"}, {**query, "session_id": "none"}):
         assert client.get("/admin/data/sessions/export", query_string=wrong).status_code in (
             400,

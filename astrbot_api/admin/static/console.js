@@ -165,7 +165,7 @@ function follow(event, answer) {
   if (event.type === "end") state.run = "";
   if (["session_started", "run_started", "end"].includes(event.type)) save();
   const pinned = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 120;
-  if (!event.pushed) answer.apply(event.raw);
+  if (!event.pushed) answer.apply(event);
   else if (event.type === "text") answer.element.before(storedAnswer({ message: [{ type: "plain", text: event.text }] }, loadFile));
   if (pinned) requestAnimationFrame(() => { scroll.scrollTop = scroll.scrollHeight; });
 }

@@ -1,9 +1,18 @@
 import { adminData, ago, at, byId, bytes, codeBox, compact, confirmDialog, copy, emptyState, fill, formDialog, freshId, h, icon, keyRoute, openDialog, roots, t, toast } from "./dom.js";
 import { USE_SERIES, fillDays, switchedChart } from "./chart.js";
-import { SCOPES, scopeTitle } from "./scopes.js";
 import { describeRules, rulesFields } from "./rules.js";
 
 const box = byId("keys");
+
+const SCOPES = [
+  { name: "chat", title: t("Chat"), text: t("Talk to the agent, and read, rename and delete the conversations of the usernames it names.") },
+  { name: "file", title: t("Files"), text: t("Upload files for messages, and download them.") },
+  { name: "config", title: t("Configs"), text: t("List the agents that a conversation can choose.") },
+  { name: "im", title: t("Messengers"), text: t("Send messages through the bots, and list them.") },
+  { name: "chat:admin", title: t("Reserved usernames"), text: t("Also use the reserved usernames. Few programs need this.") },
+];
+
+const scopeTitle = (name) => SCOPES.find((scope) => scope.name === name)?.title ?? name;
 
 const post = (path, body) => keyRoute(path, { method: "POST", body });
 

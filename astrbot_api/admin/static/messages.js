@@ -66,14 +66,14 @@ export function toolElement(call) {
 }
 
 /** A call that needs approval. `decide(decision)` returns whether it is decided. */
-function approvalElement({ tool, arguments: args }, decide) {
+function approvalElement({ name, arguments: args }, decide) {
   const button = (label, decision, kind = "") => h("button", { class: `btn small ${kind}`, type: "button", onclick: async () => {
     const buttons = element.querySelectorAll("button");
     buttons.forEach((one) => { one.disabled = true; });
     if (!await decide(decision)) buttons.forEach((one) => { one.disabled = false; });
   } }, label);
-  const element = h("div", { class: "note warn stack", role: "group", "aria-label": tool },
-    h("p", {}, t("This needs your approval:"), " ", h("b", {}, tool)), h("pre", { tabindex: "0" }, showHidden(pretty(args ?? {}))),
+  const element = h("div", { class: "note warn stack", role: "group", "aria-label": name },
+    h("p", {}, t("This needs your approval:"), " ", h("b", {}, name)), h("pre", { tabindex: "0" }, showHidden(pretty(args ?? {}))),
     h("div", { class: "actions" }, button(t("Approve"), "approve", "primary"), button(t("Reject"), "reject")));
   return element;
 }
@@ -119,9 +119,7 @@ function cutNotes(stats) {
   return text ? [h("p", { class: "note warn" }, text)] : [];
 }
 
-const MEDIA = new Set(["image", "record", "file", "video"]);
-
-/** A streamed message of the agent, event by event. */
+/** A streamed message of the agent, by the events of client.js. */
 export class LiveAnswer {
   #approvals = new Map(); // pending calls: { element, settled }
   #released = null;
@@ -162,8 +160,8 @@ export class LiveAnswer {
   }
 
   /** Remove the text of a step that is repeated. */
-  #rewind({ chars = 0, reasoning_chars: thought = 0, calls = 0, files = 0 }) {
-    const left = { text: chars, reasoning: thought, call: calls, file: files };
+  #rewind({ chars, reasoningChars, calls, files }) {
+    const left = { text: chars, reasoning: reasoningChars, call: calls, file: files };
     for (let at = this.parts.length - 1; at >= 0; at -= 1) {
       const part = this.parts[at];
       if (!left[part.kind]) continue;
@@ -195,7 +193,8 @@ export class LiveAnswer {
     this.#released = null;
   }
 
-  #ask({ id, ...call }) {
+  #ask(call) {
+    const { id } = call;
     const decide = async (decision) => {
       const settled = await this.decide(id, decision);
       if (!settled) return false;
@@ -212,36 +211,31 @@ export class LiveAnswer {
 
   apply(event) {
     if (event.type === "approval_required") {
-      this.#ask(event.data);
+      this.#ask(event);
       return;
     }
     if (this.#approvals.size) this.release(); // decided elsewhere
-    if (event.type === "plain" && event.chain_type === "reasoning") {
-      this.#append("reasoning", event.data);
-    } else if (event.type === "plain" && event.chain_type === "tool_call") {
-      const call = JSON.parse(event.data);
-      const made = toolElement(call);
+    if (event.type === "text" || event.type === "reasoning") {
+      this.#append(event.type, event.text);
+    } else if (event.type === "tool_call") {
+      const made = toolElement({ name: event.name, args: event.arguments });
       this.#add(made.element, "call");
-      this.tools.set(call.id, made);
-    } else if (event.type === "plain" && event.chain_type === "tool_call_result") {
-      const { id, result } = JSON.parse(event.data);
-      this.tools.get(id)?.finish(result);
-    } else if (event.type === "tool_progress") {
-      this.tools.get(event.data.id)?.progress(event.data);
-    } else if (event.type === "plain") {
-      this.#append("text", event.data);
-    } else if (MEDIA.has(event.type)) {
-      this.media = { type: event.type, name: event.data.replace(/^\[[A-Z]+\]/, "") };
+      this.tools.set(event.id, made);
+    } else if (event.type === "tool_result") {
+      this.tools.get(event.id)?.finish(event.result);
+    } else if (event.raw.type === "tool_progress") {
+      this.tools.get(event.raw.data.id)?.progress(event.raw.data);
+    } else if (event.type === "media") {
+      this.media = event;
     } else if (event.type === "attachment_saved" && this.media) {
-      const { type, name } = this.media;
-      this.#add(mediaElement(type, event.data.id, name, this.load), "file");
+      this.#add(mediaElement(this.media.kind, event.attachmentId, this.media.filename, this.load), "file");
       this.media = null;
     } else if (event.type === "error") {
-      this.#add(h("p", { class: "note bad", role: "alert" }, explain(event.data, event.code)), "error");
+      this.#add(h("p", { class: "note bad", role: "alert" }, explain(event.message, event.code)), "error");
     } else if (event.type === "rewind") {
-      this.#rewind(event.data);
+      this.#rewind(event);
     } else if (event.type === "agent_stats") {
-      this.stats = event.data;
+      this.stats = event.stats;
     } else if (event.type === "end") {
       this.finish();
     }
