@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -13,6 +12,7 @@ from jsonschema.validators import validator_for
 
 from ..runtime.bounded_json import load_json
 from .arguments import INCOMPLETE, TOO_LARGE, find_fault, find_schema_fault, make_validator
+from .keywords import is_of_type
 
 log = logging.getLogger(__name__)
 
@@ -157,13 +157,5 @@ def _read_text(text: str, types: frozenset[str]) -> Any:
         value = load_json(stripped)
     except ValueError:
         return text
-    if isinstance(value, list):
-        fits = "array" in types
-    elif isinstance(value, dict):
-        fits = "object" in types
-    elif isinstance(value, bool) or not isinstance(value, (int, float)):
-        fits = False
-    else:
-        whole = isinstance(value, int) or (math.isfinite(value) and value.is_integer())
-        fits = "number" in types or ("integer" in types and whole)
+    fits = any(is_of_type(value, kind) for kind in types & {"array", "object", *_NUMBERS})
     return value if fits else text

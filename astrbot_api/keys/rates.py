@@ -106,22 +106,22 @@ class _LibraryLimiter(RateLimiter):
         self._limiter = strategies.SlidingWindowCounterRateLimiter(
             storage.storage_from_string(url, **options)
         )
-        self._failing, self._ask_from = False, 0.0
+        #: When to ask Redis again after a failure, or 0.
+        self._ask_from = 0.0
 
     def take(self, subject: str, limit: int) -> RateState:
         from limits.errors import StorageError
 
         if time.monotonic() >= self._ask_from:
-            if self._failing:
+            if self._ask_from:
                 # Only this request waits for a server that may not answer.
                 self._ask_from = time.monotonic() + _ASK_EVERY_S
             try:
                 state = self._take(subject, limit)
             except StorageError as error:
                 log.error("Redis: %s; requests per minute are counted in the database", error)
-                self._failing, self._ask_from = True, time.monotonic() + _ASK_EVERY_S
+                self._ask_from = time.monotonic() + _ASK_EVERY_S
             else:
-                self._failing = False
                 self._ask_from = 0.0
                 return state
         return super().take(subject, limit)

@@ -51,6 +51,15 @@ def test_a_template_has_the_chat_with_its_attributes_escaped(host: Flask) -> Non
     )
 
 
+def test_attributes_that_are_none_or_false_are_omitted(host: Flask) -> None:
+    with host.test_request_context("/"):
+        shown = render_template_string("{{ astrbot_chat(lang=None, x=False, open=True) }}")
+    assert shown == (
+        '<script defer src="/bot/api/v1/widget.js"></script>\n'
+        '<astrbot-chat server="/bot" open=""></astrbot-chat>'
+    )
+
+
 def test_an_agent_runs_in_the_context_of_its_application(host: Flask) -> None:
     body = {"message": "Hello", "response_mode": "blocking"}
     answer = host.test_client().post("/bot/api/v1/chat", json=body)
