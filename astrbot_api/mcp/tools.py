@@ -48,6 +48,8 @@ def make_tools(server: McpServerConfig, state: Mapping[str, Any], ask: Ask) -> t
             if name in names:  # different names can become equal in name_tool()
                 name = _add_hash(name, one["name"])
             names.add(name)
+            hints = one.get("hints", ())
+            trusted = hints if server.trust_hints else ()
             tools.append(
                 Tool(
                     name,
@@ -55,10 +57,10 @@ def make_tools(server: McpServerConfig, state: Mapping[str, Any], ask: Ask) -> t
                     _bind(one["name"], ask),
                     one["parameters"],
                     server.timeout_s,
-                    needs_approval="destructive" in _trusted_hints(server, one),
-                    retry="safe" if "safe" in _trusted_hints(server, one) else "never",
+                    needs_approval="destructive" in trusted,
+                    retry="safe" if "safe" in trusted else "never",
                     sequence=server.name,
-                    reads_only="reads_only" in one.get("hints", ()),
+                    reads_only="reads_only" in hints,
                 )
             )
         except Exception as error:  # a server's list may be invalid in many ways
@@ -120,12 +122,6 @@ def _show_resource(one: Mapping[str, Any]) -> str:
     said = ": ".join(filter(None, (one["name"], one["description"])))
     template = " (template)" if one.get("template") else ""
     return f"{one['uri']}{template} {said}".replace("\n", " ")
-
-
-def _trusted_hints(server: McpServerConfig, described: Mapping[str, Any]) -> Sequence[str]:
-    """Return a tool's hints if the config trusts the server, else nothing."""
-    hints: Sequence[str] = described.get("hints", ())
-    return hints if server.trust_hints else ()
 
 
 def name_tool(server: str, tool: str) -> str:

@@ -17,9 +17,10 @@ From the sidecar:
 ``{"type": "state", "server": KEY, "status": …, "tools": […], "resources": […], "prompts": […]}``
         Sent after ``want`` and after each change. Changes in quick succession are merged.
         ``status`` is ``starting``, ``running`` or ``down``. The lists are the last known, or null.
-        A tool has ``name``, ``description``, ``parameters``. A resource has ``uri``, ``name``,
-        ``description``, and ``template`` if it is one. A prompt has ``name``, ``description``,
-        ``arguments``.
+        A tool has ``name``, ``description``, ``parameters`` and ``hints``, a list of
+        ``reads_only``, ``safe`` (may be called twice) and ``destructive``. A resource has ``uri``,
+        ``name``, ``description``, and ``template`` if it is one. A prompt has ``name``,
+        ``description``, ``arguments``.
 ``{"type": "progress", "id": N, "progress": …, "total": …, "message": …}``
         Progress of a call. ``total`` and ``message`` may be null.
 ``{"type": "result", "id": N, "is_error": …, "content": […]}``

@@ -103,8 +103,8 @@ def test_the_first_turn_waits_for_the_tools(
         turn = threads.submit(names, tools, config)
         peer = sidecar.accept()
         (key,) = peer.hello()
-        peer.send(type="state", server=key, status="starting", tools=None)
-        assert not turn.done()
+        peer.send(type="state", server=key, status="starting", tools=[THEN])
+        wait_for(lambda: tools.list_servers(config) == [("time", "starting", 1)])
         peer.send(type="state", server=key, status="running", tools=[NOW])
         assert turn.result(LIMIT_S) == ["time.now"]
 

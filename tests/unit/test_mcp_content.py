@@ -10,9 +10,11 @@ pytest.importorskip("mcp", reason="the extra mcp is not installed: make test")
 
 import mcp_types as types
 
+from astrbot_api.config.mcp import McpServerConfig
 from astrbot_api.mcp.sidecar import content as mcp_content
 from astrbot_api.mcp.sidecar.content import Kept, describe_tool, to_parts, to_prompt_parts
 from astrbot_api.mcp.sidecar.repairing import repair_result
+from astrbot_api.mcp.tools import make_tools
 
 
 def parts(*blocks: Any, **more: Any) -> list[dict[str, Any]]:
@@ -125,8 +127,34 @@ def test_tools_out_of_all_bounds_are_left_out(
     kept = Kept("odd", "tool")
     kept.add(map(describe_tool, tools))
     described = kept.entries
-    assert described[0] == {"name": "plain", "description": "plain", "parameters": schema}
+    assert described[0] == {
+        "name": "plain", "description": "plain", "parameters": schema, "hints": [],
+    }  # fmt: skip
     assert [one["name"] for one in described] == ["plain", "n0"]
     assert "skipped tool 'long': its description is too large" in caplog.text
     assert "skipped tool 'n1' and all that follow: the list is too long" in caplog.text
     assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize(
+    ("hints", "reads_only", "trusted"),
+    [
+        (None, False, ("never", False)),
+        ({"read_only_hint": True, "destructive_hint": True}, True, ("safe", False)),
+        ({"idempotent_hint": True, "destructive_hint": True}, False, ("safe", True)),
+        ({"idempotent_hint": False, "destructive_hint": False}, False, ("never", False)),
+        ({"destructive_hint": True}, False, ("never", True)),
+    ],
+)
+@pytest.mark.parametrize("trusts", [False, True])
+def test_hints_decide_about_retries_and_approvals_if_the_config_trusts_them(
+    hints: dict[str, bool] | None, reads_only: bool, trusted: tuple[str, bool], trusts: bool
+) -> None:
+    annotations = None if hints is None else types.ToolAnnotations(**hints)
+    described = describe_tool(
+        types.Tool(name="a", input_schema={"type": "object"}, annotations=annotations)
+    )
+    state = {"tools": [described], "resources": [], "prompts": []}
+    (tool,) = make_tools(McpServerConfig("s", trust_hints=trusts), state, lambda *_: {})
+    assert tool.reads_only == reads_only
+    assert (tool.retry, tool.needs_approval) == (trusted if trusts else ("never", False))

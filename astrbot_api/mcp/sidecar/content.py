@@ -99,14 +99,12 @@ def _cut(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def describe_tool(tool: Any) -> dict[str, Any]:
-    entry = {
+    return {
         "name": tool.name,
         "description": tool.description or tool.title or tool.name,
         "parameters": tool.input_schema,
+        "hints": _list_hints(tool),
     }
-    if hints := _list_hints(tool):
-        entry["hints"] = hints
-    return entry
 
 
 class Kept:
@@ -147,7 +145,7 @@ class Kept:
 
 
 def _list_hints(tool: Any) -> list[str]:
-    """Return a tool's hints: ``reads_only``, ``safe`` (may be called twice), ``destructive``."""
+    """Return a tool's hints, see :mod:`..wire`."""
     said = tool.annotations
     if said is None:
         return []
