@@ -105,9 +105,8 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
     state, caller = get_state(), get_caller()
     rules = caller.rules
     username = choose_username(asked.protocol, asked.username)
-    if asked.session_id:
-        rules.check_session(asked.session_id)
     session_id = asked.session_id or rules.session_id or ""
+    rules.check_session(session_id)
     config = find_config_id(asked.config)
     tools = read_tools(_list_tools(asked.tools), _read_tool)
     if not asked.messages:  # no message can be sent to a model

@@ -11,7 +11,7 @@ from typing import Any
 from ...errors import refuse
 from ...messages import check_text
 from ..conversation import make_file_part
-from ..decisions import MAX_ANSWERS, Answer, read_comment
+from ..decisions import Answer, read_comment
 from ..openai.reading import check_list
 from ..replies import to_text
 
@@ -90,11 +90,9 @@ def read_resume(entries: Any) -> list[Answer]:
 
     :raises ApiError: ``invalid_request``, with the name of the field.
     """
-    if entries is None:
-        return []
-    if not isinstance(entries, list) or len(entries) > MAX_ANSWERS:
-        raise refuse(f"resume must be a list of at most {MAX_ANSWERS} entries")
-    return [_read_entry(one, f"resume[{at}]") for at, one in enumerate(entries)]
+    if not isinstance(entries, list | None):
+        raise refuse("resume must be a list")
+    return [_read_entry(one, f"resume[{at}]") for at, one in enumerate(entries or ())]
 
 
 def _read_entry(entry: Any, where: str) -> Answer:
@@ -116,15 +114,12 @@ def _read_entry(entry: Any, where: str) -> Answer:
 
 
 def _read_context(context: Any) -> list[dict[str, Any]]:
-    if context is None:
-        return []
-    if not isinstance(context, list):
+    if not isinstance(context, list | None):
         raise refuse("context must be a list")
     lines = []
-    for at, one in enumerate(context):
-        about, value = (
-            (one.get("description"), one.get("value")) if isinstance(one, dict) else (None, None)
-        )
+    for at, one in enumerate(context or ()):
+        given = one if isinstance(one, dict) else {}
+        about, value = given.get("description"), given.get("value")
         if not isinstance(about, str) or not isinstance(value, str):
             raise refuse(f"context[{at}] must have a description and a value, both strings")
         lines.append(f"{about}: {value}")
@@ -132,13 +127,11 @@ def _read_context(context: Any) -> list[dict[str, Any]]:
 
 
 def _read_calls(calls: Any, where: str, answered: set[str]) -> list[dict[str, Any]]:
-    if calls is None:
-        return []
-    if not isinstance(calls, list) or not all(isinstance(one, dict) for one in calls):
+    if not isinstance(calls, list | None) or not all(isinstance(one, dict) for one in calls or ()):
         raise refuse(f"{where}.toolCalls must be a list of objects")
     return [
         {"id": one["id"], "type": "function", "function": one.get("function")}
-        for one in calls
+        for one in calls or ()
         if isinstance(one.get("id"), str) and one["id"] in answered
     ]
 

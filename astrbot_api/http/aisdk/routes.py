@@ -20,11 +20,12 @@ from ..conversation import (
 )
 from ..decisions import Answer, continue_with_answers
 from ..idempotency import CODES, PARAMETER
+from ..own_runs import RunOwnerSchema
 from ..schemas import event_stream
 from ..state import get_state
 from .reading import read_answers, read_ui_messages
 from .rendering import HEADERS, UIMessageStream
-from .schemas import ResumeQuerySchema, UIChatSchema
+from .schemas import UIChatSchema
 
 blp = ApiBlueprint(
     "aisdk",
@@ -103,7 +104,7 @@ def stream_chat(body: dict[str, Any]) -> Response:
 
 
 @blp.get("/aisdk/<chat_id>/stream", operation_id="resumeUIMessages")
-@blp.arguments(ResumeQuerySchema(), location="query")
+@blp.arguments(RunOwnerSchema(), location="query")
 @blp.doc(responses={**_STREAM, 204: {"description": "The chat has no active turn."}})
 @blp.raises("username_reserved", "session_of_another_user", "too_many_streams", "server_busy")
 def resume_chat(query: dict[str, Any], chat_id: str) -> Response:

@@ -59,13 +59,6 @@ class _ConfigName(Text):
         return super()._deserialize(name, attr, data, **kwargs)
 
 
-class ResumeQuerySchema(RequestSchema):
-    username = optional_text(
-        "The session's username. Without it, the turn must belong to this key.",
-        "alice", max_chars="max_username_chars",
-    )  # fmt: skip
-
-
 class UIChatSchema(RequestSchema):
     carries_message = True
 
