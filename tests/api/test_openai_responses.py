@@ -81,6 +81,8 @@ def test_a_response_has_the_defaults_that_strict_clients_require(client: openai.
     assert [shown[name] for name in ("parallel_tool_calls", "store", "background")] == [
         True, True, False,
     ]  # fmt: skip
+    named = ("instructions", "user", "conversation", "previous_response_id", "max_output_tokens")
+    assert {shown[name] for name in named} == {None}
     given = {"temperature": 0, "top_p": 0, "frequency_penalty": -2, "presence_penalty": 2}
     shown = ask(client, "Hello", extra_body=given).to_dict()
     assert {name: shown[name] for name in given} == given

@@ -109,15 +109,11 @@ def _find_asking(body: Mapping[str, Any], item_id: str) -> EntryRow:
     entry = find_own_entry(parsed[0]) if parsed else None
     previous = body["previous_response_id"]
     conversation = read_conversation_id(body["conversation"])
-    if previous:
-        named = get_response(previous)
-        if entry is None or named.id != entry.id:
-            raise missing
-    if conversation:
-        row = get_conversation(conversation)
-        if entry is None or row.session != entry.session:
-            raise missing
     if entry is None or entry.run_id is None or body["user"] not in (None, "", entry.creator):
+        raise missing
+    if previous and get_response(previous).id != entry.id:
+        raise missing
+    if conversation and get_conversation(conversation).session != entry.session:
         raise missing
     return entry
 

@@ -6,14 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ...errors import ApiError, refuse
-from ...messages import check_text
 from ..openai.files import SentFiles, decode_base64
 from ..state import get_state
-from .items import is_of_user
+from .items import is_of_user, read_text
 
 FILE_TYPES = ("input_image", "input_file", "input_audio")
-
-_MAX_ID_CHARS = 256
 
 
 class ItemFiles:
@@ -42,7 +39,7 @@ class ItemFiles:
         :raises ApiError: ``invalid_request``, or the error of storing the file.
         """
         if isinstance(part.get("file_id"), str):
-            return _read_id(part, where)
+            return read_text(part, "file_id", where).strip()
         return self._files.store(*_decode(part, where))
 
     def read_earlier(self, part: Mapping[str, Any], where: str) -> str | None:
@@ -54,7 +51,7 @@ class ItemFiles:
         :raises ApiError: the errors of :meth:`read`, with the name of the field.
         """
         if isinstance(part.get("file_id"), str):
-            return _read_id(part, where)
+            return read_text(part, "file_id", where).strip()
         if not _has_data(part):
             return None
         if self._skipped:
@@ -107,11 +104,3 @@ def _decode(part: Mapping[str, Any], where: str) -> tuple[bytes, str]:
         raise refuse(f"{where}.file_url is not supported; send file_data or file_id")
     data = decode_base64(part.get("file_data"), f"{where}.file_data")
     return data, str(part.get("filename") or "file")
-
-
-def _read_id(part: Mapping[str, Any], where: str) -> str:
-    file_id: str = part["file_id"]
-    if not 0 < len(file_id) <= _MAX_ID_CHARS:
-        raise refuse(f"{where}.file_id must have 1 to {_MAX_ID_CHARS} characters")
-    check_text(f"{where}.file_id", file_id)
-    return file_id.strip()

@@ -13,7 +13,7 @@ from ...errors import refuse
 from ...messages import Media, Plain, Segment, check_text, clean_text
 from ..decisions import read_comment
 from .files import FILE_TYPES, ItemFiles
-from .items import join_name
+from .items import MAX_NAME_CHARS, join_name, read_text
 
 ROLES = ("user", "assistant", "system", "developer")
 
@@ -21,9 +21,6 @@ ITEM_TYPES = (
     "message", "function_call", "function_call_output", "reasoning", "mcp_call",
     "mcp_approval_request", "mcp_approval_response", "item_reference", "compaction",
 )  # fmt: skip
-
-#: Maximum length of the name and of the id of a call.
-_MAX_NAME_CHARS = 256
 
 
 def find_reference(item: Any, where: str) -> str | None:
@@ -33,7 +30,7 @@ def find_reference(item: Any, where: str) -> str | None:
     kind = item.get("type")
     if kind is None and "role" not in item and "id" in item:
         kind = "item_reference"
-    return _text(item, "id", where) if kind == "item_reference" else None
+    return read_text(item, "id", where) if kind == "item_reference" else None
 
 
 class ItemParser:
@@ -85,7 +82,7 @@ class ItemParser:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind in ("input_text", "output_text", "text", "refusal", "summary_text"):
             name = "refusal" if kind == "refusal" else "text"
-            text = _text(part, name, where, limit=None)
+            text = read_text(part, name, where, limit=None)
             if segments is not None:
                 check_text(f"{where}.{name}", part[name])
                 segments.append(Plain(text.strip()))
@@ -107,7 +104,7 @@ class ItemParser:
 
     def _parse_call_output(self, item: Mapping[str, Any], where: str) -> dict[str, Any]:
         """Return a tool's output: a text, or a list of parts if it has files."""
-        call_id, output = _text(item, "call_id", where), item.get("output")
+        call_id, output = read_text(item, "call_id", where), item.get("output")
         joined = _join_output(output, f"{where}.output")
         parts: list[dict[str, Any]] = []
         for at, part in enumerate(output if isinstance(output, list) else ()):
@@ -121,11 +118,11 @@ class ItemParser:
 
 
 def _parse_call(item: Mapping[str, Any], where: str) -> dict[str, Any]:
-    namespace = None if item.get("namespace") is None else _text(item, "namespace", where)
+    namespace = None if item.get("namespace") is None else read_text(item, "namespace", where)
     return {
-        "call_id": _text(item, "call_id", where),
-        "name": join_name(namespace, _text(item, "name", where)),
-        "arguments": _text(item, "arguments", where, limit=None),
+        "call_id": read_text(item, "call_id", where),
+        "name": join_name(namespace, read_text(item, "name", where)),
+        "arguments": read_text(item, "arguments", where, limit=None),
     }
 
 
@@ -134,7 +131,7 @@ def _to_file_part(part: Mapping[str, Any], file_id: str | None) -> dict[str, Any
     if part["type"] == "input_image":
         return {"type": "input_image", "detail": "auto", "file_id": file_id, "image_url": None}
     filename = part.get("filename")
-    name = filename[:_MAX_NAME_CHARS] if isinstance(filename, str) else None
+    name = filename[:MAX_NAME_CHARS] if isinstance(filename, str) else None
     return {"type": "input_file", "file_id": file_id, "filename": name}
 
 
@@ -148,9 +145,9 @@ def _parse_mcp_call(item: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _parse_approval_request(item: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {
-        "server_label": _text(item, "server_label", where),
-        "name": _text(item, "name", where),
-        "arguments": _text(item, "arguments", where, limit=None),
+        "server_label": read_text(item, "server_label", where),
+        "name": read_text(item, "name", where),
+        "arguments": read_text(item, "arguments", where, limit=None),
     }
 
 
@@ -161,13 +158,13 @@ def _parse_approval(item: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise refuse(f"{where}.approve must be true or false")
     if reason is not None:
         read_comment(f"{where}.reason", reason)
-    request_id = _text(item, "approval_request_id", where)
+    request_id = read_text(item, "approval_request_id", where)
     return {"approval_request_id": request_id, "approve": approve, "reason": reason}
 
 
 def _parse_compaction(item: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return the validated content of an item of ``/responses/compact``."""
-    content = _text(item, "encrypted_content", where, limit=None)
+    content = read_text(item, "encrypted_content", where, limit=None)
     try:
         summary = unpack(content)
     except ValueError as error:
@@ -183,7 +180,10 @@ def _parse_reasoning(item: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return reasoning that a client sends back. It is stored, but not sent to the model."""
     parts = item.get("summary")
     summary = [
-        {"type": "summary_text", "text": _text(part, "text", f"{where}.summary[{at}]", limit=None)}
+        {
+            "type": "summary_text",
+            "text": read_text(part, "text", f"{where}.summary[{at}]", limit=None),
+        }
         for at, part in enumerate(parts if isinstance(parts, list) else ())
         if isinstance(part, dict)
     ]
@@ -211,23 +211,9 @@ def _join_output(output: Any, where: str) -> str:
     for at, part in enumerate(output):
         kind = part.get("type") if isinstance(part, dict) else None
         if kind in ("input_text", "output_text", "text"):
-            texts.append(_text(part, "text", f"{where}[{at}]", limit=None))
+            texts.append(read_text(part, "text", f"{where}[{at}]", limit=None))
         elif kind in ("input_image", "input_file"):
             texts.append(f"[{kind.removeprefix('input_')}]")
         else:
             raise refuse(f"{where}[{at}].type must be input_text, input_image or input_file")
     return "\n".join(texts)
-
-
-def _text(
-    value: Mapping[str, Any], name: str, where: str, *, limit: int | None = _MAX_NAME_CHARS
-) -> str:
-    text = value.get(name)
-    if not isinstance(text, str):
-        raise refuse(f"{where}.{name} must be a string")
-    if limit is None:
-        return clean_text(text)
-    if not 0 < len(text) <= limit:
-        raise refuse(f"{where}.{name} must have 1 to {limit} characters")
-    check_text(f"{where}.{name}", text)
-    return text

@@ -10,6 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...errors import refuse
+from ...messages import check_text, clean_text
+
+#: Maximum length of ids and names.
+MAX_NAME_CHARS = 256
+
 #: Number of the first output item. Input items are numbered from 0.
 OUTPUT_FROM = 0x8000
 
@@ -27,6 +33,25 @@ _PREFIXES = {
 _WITHOUT_STATUS = ("mcp_approval_request", "mcp_approval_response", "compaction")
 
 _ITEM_ID = re.compile(r"[a-z]{2,4}_([0-9a-f]{32})([0-9a-f]{4})")
+
+
+def read_text(
+    value: Mapping[str, Any], name: str, where: str, *, limit: int | None = MAX_NAME_CHARS
+) -> str:
+    """Return a string member of an item or of a part.
+
+    :param limit: Maximum length. With None, the string may be long, and is cleaned.
+    :raises ApiError: ``invalid_request``.
+    """
+    text = value.get(name)
+    if not isinstance(text, str):
+        raise refuse(f"{where}.{name} must be a string")
+    if limit is None:
+        return clean_text(text)
+    if not 0 < len(text) <= limit:
+        raise refuse(f"{where}.{name} must have 1 to {limit} characters")
+    check_text(f"{where}.{name}", text)
+    return text
 
 
 def is_of_user(item: Any) -> bool:

@@ -175,5 +175,4 @@ def _leave_out_system(said: list[SuppliedMessage]) -> list[SuppliedMessage]:
 
 
 def _find_last_user(given: list[Any]) -> int | None:
-    users = [at for at, item in enumerate(given) if is_of_user(item)]
-    return users[-1] if users else None
+    return max((at for at, item in enumerate(given) if is_of_user(item)), default=None)

@@ -204,10 +204,8 @@ class ResponseFold(Rendering):
                 self.calls.ask(event["data"])
         # Events after the decision are not added yet, even if the run has continued.
         ended = ended and not self._waits
-        run_status, ended_at = self.find_end() or ("running", int(time.time()))
+        run_status, ended_at = self.find_end() or ("running", None)
         status, error = self._find_status(run_status, ended=ended), None
-        if self._waits:
-            ended_at = ended_at or int(time.time())
         reason = _INCOMPLETE.get(self._stats.get("finish_reason", ""))
         fault = self.find_fault() if status == "completed" else ""
         if status == "failed" or fault:
@@ -219,7 +217,7 @@ class ResponseFold(Rendering):
         return {
             **self.head,
             "status": status,
-            "completed_at": ended_at if status == "completed" else None,
+            "completed_at": (ended_at or int(time.time())) if status == "completed" else None,
             "error": error,
             "incomplete_details": {"reason": reason} if status == "incomplete" else None,
             "output": self.output.list_items(),

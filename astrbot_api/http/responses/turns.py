@@ -96,8 +96,7 @@ def _check_unstored(body: Mapping[str, Any], asks: bool) -> None:
 
 def _echo(body: Mapping[str, Any], place: _Place, stored: bool) -> dict[str, Any]:
     """Return the request's fields that the response repeats."""
-    in_conversation = place.conversation is not None
-    conversation = {"id": make_conversation_id(place.session_id)} if in_conversation else None
+    conversation = place.conversation and {"id": make_conversation_id(place.session_id)}
     request = echo_request(body) | {"conversation": conversation}
     if not stored:
         request["previous_response_id"] = body["previous_response_id"] or None
