@@ -61,6 +61,10 @@ def post(api: Api, **body: Any) -> Any:
     return api.post(PATH, json=body)
 
 
+def said(*contents: Any, **more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": one, **more} for one in contents]}
+
+
 def nothing_is_left(api: Api) -> bool:
     tables = ("message", "run", "chat_session", "deleted_session")
     return all(api.count_rows(table) == 0 for table in tables)
@@ -163,6 +167,25 @@ def test_tools_run_on_the_server(make_scripted: Make) -> None:
         assert "".join(one.choices[0].delta.content or "" for one in chunks) == "It shows 4"
 
 
+def test_files_of_the_servers_tools_are_attachments_of_the_answer(make_scripted: Make) -> None:
+    def answer(messages: Any) -> Iterator[Delta]:
+        yield ToolCallDelta(0, "c", "draw", "{}") if len(messages) < 3 else TextDelta("Here.")
+
+    def draw(arguments: Any, context: Any) -> str:
+        context.send_file(PNG, "cat.png")
+        return "done"
+
+    api, _ = make_scripted(answer, tools=[Tool("draw", "Draw.", draw)])
+    with connect(api) as client:
+        (whole,) = ask(client, "Draw").choices[0].message.model_extra["attachments"]
+        deltas = [one.choices[0].delta for one in ask(client, "Draw", stream=True)]
+    ((streamed,),) = (one.model_extra["attachments"] for one in deltas if one.model_extra)
+    for file in (whole, streamed):
+        assert (file["type"], file["filename"]) == ("image", "cat.png")
+        shown = api.get(f"/api/v1/file?attachment_id={file['attachment_id']}")
+        assert shown.get_data() == PNG
+
+
 def test_only_the_requests_messages_are_the_context(make_scripted: Make) -> None:
     api, model = make_scripted(
         lambda messages: iter([TextDelta("ok")]), agent='titles = false\nsystem_prompt = "MINE"'
@@ -213,6 +236,15 @@ def test_a_turn_of_a_named_session_has_its_history_and_is_stored(make_scripted: 
             ask(client, "x", user="mallory", extra_body={"session_id": "s"})
         assert caught.value.code == "session_of_another_user"
     assert api.count_rows("message") == 4
+
+
+def test_a_session_cannot_continue_with_other_messages_than_the_users(make_scripted: Make) -> None:
+    api, model = make_scripted("ok")
+    begun = [*said("x")["messages"], {"role": "assistant", "content": "The answer"}]
+    answer = post(api, messages=begun, session_id="s")
+    assert answer.get_json()["error"]["message"].startswith("messages must end with the user's")
+    assert post(api, messages=begun).status_code == 200
+    assert model.seen[-1][-1] == {"role": "assistant", "content": "The answer"}
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"session_id": None}, {"session_id": ""}])
@@ -390,10 +422,6 @@ def test_no_other_url_is_opened(api: Api, url: Any) -> None:
     assert answer.get_json()["error"]["code"] == "invalid_request"
 
 
-def said(*contents: Any, **more: Any) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": one, **more} for one in contents]}
-
-
 _CONTENT = "messages[0].content"
 
 
@@ -444,6 +472,32 @@ def test_an_unsupported_request_is_a_400_in_openais_shape(
     assert error["type"] == "invalid_request_error"
     assert error["message"].startswith(words)
     assert nothing_is_left(api)
+
+
+def test_the_size_of_the_message_to_answer_is_limited(make_scripted: Make) -> None:
+    api, _ = make_scripted("ok", max_message_chars=10, max_segments=3)
+    part = {"type": "text", "text": "four"}
+    for content, words in (
+        ("x" * 11, "11 characters"),
+        ([part] * 3, "14"),
+        ([part] * 4, "4 parts"),
+    ):
+        answer = post(api, **said(content))
+        assert (answer.status_code, words in answer.get_data(as_text=True)) == (400, True)
+        assert post(api, **said(content, "and?")).status_code == 200, "as context"
+    assert post(api, **said([part] * 2)).status_code == 200
+
+
+def test_a_whole_answer_that_takes_too_long_is_a_timeout(make_scripted: Make) -> None:
+    never = threading.Event()
+    api, _ = make_scripted([never, "late"], max_blocking_s=0.05, heartbeat_s=0.05)
+    answer = post(api)
+    never.set()
+    assert (answer.status_code, answer.headers["X-Should-Retry"]) == (504, "false")
+    error = answer.get_json()["error"]
+    assert (error["type"], error["code"]) == ("server_error", "turn_timeout")
+    assert error["message"].endswith("; set stream to true")
+    wait_for(lambda: nothing_is_left(api))
 
 
 @pytest.mark.parametrize("content", [7, [7], [{"type": "text", "text": 7}]])

@@ -309,15 +309,17 @@ def test_a_call_stays_required_after_a_server_tools_call(
         (STRICT, '{"b": "x"}', 502),
         ({**STRICT, "json_schema": {"name": "n", "schema": SCHEMA}}, '{"b": 1}', 200),
         ({**STRICT, "json_schema": {"name": "n", "strict": True}}, '{"b": 1}', 200),
+        (STRICT, ['{"a": "', Finished("length")], 200),
+        (STRICT, ["Let me look.", ToolCallDelta(0, "c1", "get_weather", "{}")], 200),
     ],
 )
 def test_an_answer_has_the_requested_format(
-    make_scripted: Make, form: dict[str, Any], text: str, status: int
+    make_scripted: Make, form: dict[str, Any], text: Any, status: int
 ) -> None:
     api, _ = make_scripted(text)
-    answer = post(api, response_format=form)
+    answer = post(api, response_format=form, tools=[WEATHER])
     assert answer.status_code == status
-    streamed = post(api, response_format=form, stream=True).get_data(as_text=True)
+    streamed = post(api, response_format=form, tools=[WEATHER], stream=True).get_data(as_text=True)
     assert ('"error"' in streamed) == (status == 502)
     if status == 502:
         assert answer.headers["X-Should-Retry"] == "false"

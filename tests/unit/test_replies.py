@@ -196,6 +196,9 @@ def test_chunks_go_on_after_a_pickup_or_end_as_failed() -> None:
     assert whole.count('"content"') == 4
     assert '"content":" past"' in whole
     assert "error" not in whole
+    wrong = render(plain("Hm. "), events.rewind("r", 0, 4), plain("Six."), events.end("r"))
+    assert wrong.count('"content"') == 2
+    assert "error" not in wrong
     other = render(*begin, plain("It is"), plain(" six."), events.end("r"))
     assert '"code":"run_interrupted"' in other
     assert other.endswith("data: [DONE]\n\n")

@@ -126,7 +126,7 @@ def create_completion(body: dict[str, Any], **_path: str) -> Response:
         return stream_response(
             watch, completion, leave, lambda: raise_failure(completion.find_early_error(), str)
         )
-    wait_for_answer(watch, completion.fold.add, leave)
+    wait_for_answer(watch, completion.fold.add, leave, "; set stream to true")
     raise_failure(completion.fold.error, completion.find_fault)
     return answer_json(completion.to_object())
 
