@@ -218,8 +218,7 @@ class Exchange:
         except UpstreamError:
             return True
         rows = list_objects(session.get("history"))
-        reader, since = self._reader, self._sent_at - _CLOCK_S
-        answer = find_answer(rows, reader.user_message, since, reader.checkpoint)
+        answer = find_answer(rows, self._reader.checkpoint, self._sent_at - _CLOCK_S)
         if answer and not session.get("is_running"):
             yield from self._reader.read_rows(answer)
             return True

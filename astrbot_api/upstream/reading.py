@@ -48,14 +48,12 @@ class AnswerReader:
     """Converts the events of one answer, which may consist of several messages.
 
     :ivar run_id: AstrBot's id of the run, or empty in older versions.
-    :ivar user_message: AstrBot's number of the user's message, or None if unknown.
     :ivar checkpoint: AstrBot's id of the turn in its stored messages, or empty if unknown.
     :ivar ended: Whether the answer is complete.
     """
 
     def __init__(self) -> None:
         self.run_id = ""
-        self.user_message: int | None = None
         self.checkpoint = ""
         self.ended = False
         self._text = AnswerText()
@@ -100,7 +98,6 @@ class AnswerReader:
         elif kind == "run_started" and isinstance(data, dict):
             self.run_id = str(data.get("run_id") or "")
         elif kind == "user_message_saved" and isinstance(data, dict):
-            self.user_message = data["id"] if isinstance(data.get("id"), int) else None
             self.checkpoint = str(data.get("llm_checkpoint_id") or "")
         elif kind == "message_saved":
             self._end_message()

@@ -13,30 +13,23 @@ from ..runtime.bounded_json import load_json
 
 
 def find_answer(
-    rows: Sequence[Mapping[str, Any]], user_message: int | None, since: float, checkpoint: str = ""
+    rows: Sequence[Mapping[str, Any]], checkpoint: str, since: float
 ) -> Sequence[Mapping[str, Any]]:
     """Return the bot's messages of the turn, or an empty list.
 
-    They are found by their checkpoint or, in a turn without one, after the user's message.
-
     :param rows: Messages of AstrBot's session, oldest first.
-    :param user_message: Number of the user's message, or None to find it by its time.
-    :param since: Earliest time of the user's message, in seconds since 1970.
+    :param checkpoint: Id of the turn, or empty if unknown.
+    :param since: Earliest time of the user's message if ``checkpoint`` is unknown, in seconds since
+        1970.
     """
-
-    def is_mine(row: Mapping[str, Any]) -> bool:
-        if user_message is not None:
-            return bool(row.get("id") == user_message)
-        if _is_bots(row) or not isinstance(row.get("content"), dict):
-            return False
-        return _read_iso(row.get("created_at")) >= since
-
     if checkpoint:
-        mine = [row for row in rows if row.get("llm_checkpoint_id") == checkpoint]
-        return [row for row in mine if _is_bots(row)]
-    begun = [number for number, row in enumerate(rows) if is_mine(row)]
-    after = rows[begun[-1] + 1 :] if begun else ()
-    return list(takewhile(_is_bots, after))
+        return [row for row in rows if row.get("llm_checkpoint_id") == checkpoint and _is_bots(row)]
+    begun = [
+        number
+        for number, row in enumerate(rows)
+        if not _is_bots(row) and _read_iso(row.get("created_at")) >= since
+    ]
+    return list(takewhile(_is_bots, rows[begun[-1] + 1 :])) if begun else []
 
 
 def find_turn(

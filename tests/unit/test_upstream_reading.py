@@ -10,6 +10,7 @@ from astrbot_api.agent.provider import TextDelta
 from astrbot_api.errors import ProviderError
 from astrbot_api.upstream import answer_text, reading
 from astrbot_api.upstream.reading import AnswerReader, Pause
+from astrbot_api.upstream.stored import find_answer
 
 SAVED = {"type": "message_saved", "data": {"id": 1}}
 END = {"type": "end", "data": ""}
@@ -124,3 +125,16 @@ def test_an_answer_with_calls_or_files_without_end_is_cut_off(
     calls = (piece(kind, number) for number in range(11))
     with pytest.raises(ProviderError, match="cut off"):
         read(*(files if kind == "file" else calls))
+
+
+def test_a_stored_answer_is_found_by_its_turn_or_else_by_its_time() -> None:
+    stored = "user a 01, bot a 02, user b 11, user c 12, bot c 13, bot c 14, bot b 15"
+    rows = [
+        {"content": {"type": kind}, "llm_checkpoint_id": turn, "created_at": f"19700101T0000{at}Z"}
+        for kind, turn, at in (one.split() for one in stored.split(", "))
+    ]
+    assert find_answer(rows, "b", 0) == rows[6:]
+    assert find_answer(rows, "c", 0) == rows[4:6]
+    assert find_answer(rows[:6], "b", 0) == []
+    assert find_answer(rows, "", 10) == rows[4:]
+    assert find_answer(rows, "", 20) == []
