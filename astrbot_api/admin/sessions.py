@@ -58,7 +58,7 @@ def export_session() -> Response:
         session = _get_session(db)
     pieces = _export_json(store, session) if kind == "json" else _export_markdown(store, session)
     mimetype = "application/json" if kind == "json" else "text/markdown; charset=utf-8"
-    name = re.sub(r"[^\w.-]+", "_", session.display_name or session.session_id)[:80] or "session"
+    name = re.sub(r"[^\w.-]+", "_", session.display_name or session.session_id)[:80]
     answer = Response(pieces, content_type=mimetype)
     answer.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name)}.{kind}"
     answer.headers["X-Content-Type-Options"] = "nosniff"

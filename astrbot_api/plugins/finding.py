@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -140,12 +140,4 @@ def _iter_entry_points() -> Iterator[FoundPlugin]:
     found = _read_entry_points(tuple(sys.path))
     for one in sorted(found, key=lambda point: (point.name, point.value)):
         where = f"{one.dist.name} {one.dist.version}" if one.dist else one.value
-        yield FoundPlugin(one.name, ENTRY_POINT, where, partial(_load_entry_point, one))
-
-
-def _load_entry_point(point: EntryPoint) -> Callable[[], Any]:
-    found = point.load()
-    if not callable(found):
-        raise PluginError(f"{point.value} is no class; the entry point must name the plugin's")
-    loaded: Callable[[], Any] = found
-    return loaded
+        yield FoundPlugin(one.name, ENTRY_POINT, where, one.load)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..agent.abandonable import AbandonableCalls, CallTimedOut, TooManyAbandoned
+from ..agent.abandonable import AbandonableCalls
 from ..agent.provider import ModelMessage
 from ..agent.tools import Tool
 from ..errors import RunCancelled
@@ -152,8 +152,6 @@ class TurnHooks:
                 timeout_s=self._timeout_s,
                 cancel=context.cancel,
             )
-        except (CallTimedOut, TooManyAbandoned) as error:
-            log.error("%s; the turn continues without it", error)
         except Exception as error:
             context.cancel.raise_if_cancelled()
             log.error("plugin %s failed in %s", one.plugin, one.hook, exc_info=error)

@@ -38,22 +38,20 @@ class Loader:
         fault = "" if found.source == BUILT_IN else find_name_fault(found.name)
         if fault:
             raise PluginError(fault)
-        plugin: object = found.load()()
+        factory = found.load()
+        if not callable(factory):
+            raise PluginError(f"{found.where} must name a class, not {factory!r:.100}")
+        plugin: object = factory()
         try:
             self._pluggy.register(plugin, found.name)
             self._pluggy.check_pending()
-        except (pluggy.PluginValidationError, ValueError) as error:
-            self.forget(plugin)
+        except pluggy.PluginValidationError as error:
+            if self._pluggy.is_registered(plugin):
+                self._pluggy.unregister(plugin)
             raise PluginError(" ".join(str(error).split())) from error
         if not any(self._find(plugin, hook) for hook in HOOKS):
-            self.forget(plugin)
             raise PluginError("it has no hook; is @hookimpl missing?")
         return plugin
-
-    def forget(self, plugin: object) -> None:
-        """Unregister a plugin."""
-        if self._pluggy.is_registered(plugin):
-            self._pluggy.unregister(plugin)
 
     def list_implementations(self, plugin: object) -> Methods:
         """Return a plugin's methods.

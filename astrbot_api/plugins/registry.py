@@ -175,8 +175,6 @@ class Plugins:
             "plugin %s (%s) is disabled: %s", record.name, record.found.where, record.reason,
             exc_info=error if foreign else None,
         )  # fmt: skip
-        self._loader.forget(record.plugin)
-        forget_modules(record.plugin)
         record.plugin = None
 
     def _choose(self, config: AgentConfig, before: ConfigPlugins) -> ConfigPlugins:

@@ -73,8 +73,10 @@ def test_the_right_password_gets_a_token_for_the_keys(owned: Api, token: str) ->
 def test_a_wrong_name_and_a_wrong_password_get_the_same_answer(owned: Api) -> None:
     wrong = log_in(owned.client, "no").json
     unknown = log_in(owned.client, name="nobody").json
-    assert (wrong["code"], wrong["message"]) == (unknown["code"], unknown["message"])
-    assert actions(owned) == ["login_failed", "login_failed"]
+    long = log_in(owned.client, "x" * 2000).json
+    assert wrong["message"] == unknown["message"] == long["message"]
+    assert wrong["code"] == unknown["code"] == long["code"] == "login_failed"
+    assert actions(owned) == ["login_failed"] * 3
 
 
 def test_an_api_key_has_no_owner_access(owned: Api) -> None:
@@ -173,6 +175,14 @@ def test_every_worker_rejects_the_eleventh_failure_of_an_address(owned: Api) -> 
     assert elsewhere.status_code == 200
     assert actions(owned).count("login_throttled") == 1
     other.extensions["astrbot_api"].close()
+
+
+def test_a_known_browser_counts_apart_only_for_its_own_name(owned: Api) -> None:
+    browser = owned.app.test_client()
+    assert log_in(browser).status_code == 200
+    assert [log_in(browser, name="root").status_code for _ in range(10)] == [401] * 10
+    assert log_in(owned.app.test_client()).status_code == 429, "they count for its address"
+    assert log_in(browser).status_code == 200
 
 
 def test_failures_before_a_clock_change_lock_nobody_out(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 
 import astrbot_api
+from astrbot_api.admin import sessions as admin_sessions
 from astrbot_api.db import audit, messages, sessions
 from astrbot_api.owner.login import change_password
 from astrbot_api.translations import OWNER_PAGES, load_catalogue
@@ -175,6 +177,20 @@ def test_a_console_key_is_short_lived_and_ends_with_its_parent(
     assert owned.client.get("/api/v1/keys/self", headers=secret).status_code == 401
 
 
+@pytest.mark.parametrize(("login_h", "hours"), [("1", 1), ("100", 8)])
+def test_a_console_key_lasts_eight_hours_and_not_longer_than_its_login(
+    make_api: Callable[..., Api], login_h: str, hours: int
+) -> None:
+    owned = make_api(ASTRBOT_ADMIN_PASSWORD=PASSWORD, ASTRBOT_OWNER_SESSION_H=login_h)
+    client = owned.app.test_client()
+    client.post("/api/auth/login", json={"username": "astrbot", "password": PASSWORD})
+    (key,) = client.get("/admin/data/keys").json["data"]
+    made = client.post("/admin/data/console-key", json={"key_id": key["key_id"]},
+                       headers=csrf(owned, client)).json["data"]  # fmt: skip
+    left = datetime.fromisoformat(made["expires_at"]) - datetime.now(UTC)
+    assert 3600 * (hours - 0.5) < left.total_seconds() <= 3600 * hours
+
+
 @pytest.mark.parametrize("ended_by", ["logout", "password"])
 def test_a_console_key_ends_with_its_login(owned: Api, client: FlaskClient, ended_by: str) -> None:
     headers = csrf(owned, client)
@@ -206,7 +222,10 @@ def test_only_scripts_with_the_nonce_of_their_page_run(client: FlaskClient) -> N
     assert len(nonces) == 2
 
 
-def test_sessions_are_found_read_exported_and_deleted(owned: Api, client: FlaskClient) -> None:
+def test_sessions_are_found_read_exported_and_deleted(
+    owned: Api, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin_sessions, "_EXPORT_PAGE", 1)
     owned.chat("first words", session_id="one/with?signs", username="anna")
     owned.chat("THINK 100% sure", session_id="two", username="bert")
 

@@ -362,7 +362,7 @@ def test_invalid_messages_of_hooks_are_dropped(
     make_scripted: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     answers: list[Any] = [
-        "text", [{"content": "no role"}], ["no object"],
+        "text", {"role": "user"}, [{"content": "no role"}], ["no object"],
         [{"role": "user", "tool_calls": ["x"]}, {"role": "tool", "tool_call_id": "x"}],
     ]  # fmt: skip
 
@@ -377,11 +377,12 @@ def test_invalid_messages_of_hooks_are_dropped(
 
     api, model = make_scripted(say, plugins=[Odd])
     no_role = "no message with a role at 0"
-    for fault in ("no list", no_role, no_role, "a tool's result without its call at 1"):
+    unasked = "a tool's result without its call at 1"
+    for fault in ("a str, no list", "a dict, no list", no_role, no_role, unasked):
         caplog.clear()
         assert text_of(api.chat("hello")) == "you said hello"
         assert fault in caplog.text
-    assert len(model.seen) == 4
+    assert len(model.seen) == 5
 
 
 class Configured:
@@ -483,6 +484,23 @@ def test_a_secret_of_a_plugin_may_be_in_a_variable(
     write_config(api, table, "rainy")
     api.chat("/key", session_id="b", config_id="rainy")
     assert "plugins.weather: api_key_env: the variable WEATHER_KEY is not set" in caplog.text
+
+
+def test_the_first_tool_and_the_first_command_of_a_name_are_used(
+    make_scripted: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Second(Configured):
+        name = "second"
+
+        @hookimpl
+        def register_tools(self) -> list[Tool]:
+            return [Tool("calculate", "another", lambda arguments, context: "wrong")]
+
+    api, _ = make_scripted(say, plugins=[Configured, Second])
+    write_config(api, '[plugins.second]\nword = "wrong"')
+    assert api.chat("/say", session_id="a")[-3]["data"] == "hello"
+    assert "plugin second: the name /say is taken" in caplog.text
+    assert "plugin basics: the name of its tool calculate is taken" in caplog.text
 
 
 @pytest.mark.parametrize("kind", [MistypedSchema, FailingSchema])
@@ -615,7 +633,9 @@ def test_a_plugin_that_fails_to_load_is_named_and_skipped(
         write_plugin(tmp_path, name, text)
     write_plugin(tmp_path, "good", GOOD)
     write_plugin(tmp_path, "package", GOOD.replace('"good", "', '"p", "'), "__init__.py")
-    (tmp_path / "plugins" / "empty").mkdir()
+    for folder in ("empty", "__pycache__", ".git"):
+        (tmp_path / "plugins" / folder).mkdir()
+    (tmp_path / "plugins" / "notes.txt").touch()
     (tmp_path / "plugins" / "single.py").write_text(GOOD, encoding="utf-8")
     app = create_app(api=AstrBotAPI(data_dir=tmp_path))
     state: AppState = app.extensions["astrbot_api"]
@@ -627,6 +647,7 @@ def test_a_plugin_that_fails_to_load_is_named_and_skipped(
     assert "neither plugin.py nor __init__.py" in reasons["empty"]
     assert reasons["single"].endswith("single.py is no folder; move it to plugins/single/plugin.py")
     assert reasons["good"] == reasons["package"] == ""
+    assert not {"__pycache__", ".git", "notes.txt"} & set(reasons)
 
 
 def test_plugins_list_shows_the_reason(tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ def test_notes_have_limits(make_scripted: Make) -> None:
     )
     assert ask(api, "remember", key="a", value="12345") == "Kept: a"
     assert "at most 5 characters" in ask(api, "remember", key="b", value="123456")
+    assert ask(api, "remember", key=" ", value="1") == "error: key must not be empty"
     assert ask(api, "remember", key="b", value="2") == "Kept: b"
     assert ask(api, "remember", key="c", value="3").startswith(
         "error: 2 notes are stored, the maximum"

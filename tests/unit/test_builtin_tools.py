@@ -23,7 +23,7 @@ from astrbot_api.plugins.builtin.calculator import calculate
         ("round(pi, 4)", "3.1416"),
         ("round(2.5)", "2"),
         ("max(1, 2, 3) - min(4, 5)", "-1"),
-        ("factorial(20)", "2432902008176640000"),
+        ("factorial(40 / 2)", "2432902008176640000"),
         ("2 ** 100", "1267650600228229401496703205376"),
         ("3 > 2 and 1 == 1.0", "true"),
         ("1 if 2 > 3 else 5", "5"),
@@ -49,6 +49,7 @@ def test_calculate_knows_arithmetic(expression: str, value: str) -> None:
         "2 ** 8192",
         "9999 << 8192",
         "factorial(100000)",
+        "factorial(2.5)",
         "round(5, -1000000000)",
         "1 << 1000000000",
         "(-8) ** 0.5",
@@ -94,8 +95,9 @@ def test_the_time_is_that_of_a_zone() -> None:
     said = current_time.call({"timezone": "Asia/Shanghai"}, context())
     assert "+08:00 (" in said
     assert said.endswith("day, CST)")
-    with pytest.raises(ToolError, match=r"no time zone \.\./etc/passwd"):
-        current_time.call({"timezone": "../etc/passwd"}, context())
+    for wrong in ("../etc/passwd", "Europe"):
+        with pytest.raises(ToolError, match=f"no time zone {wrong}"):
+            current_time.call({"timezone": wrong}, context())
     assert "T" in current_time.call({}, context())
 
 
@@ -124,6 +126,8 @@ def test_a_text_file_is_read_by_name_by_id_or_as_the_only_one() -> None:
         read(one, two, name="c")
     with pytest.raises(ToolError, match=r"the files are: a.txt, b.json"):
         read(one, two)
+    with pytest.raises(ToolError, match=r"the files are: a.txt$"):
+        read(one, name="c")
     with pytest.raises(ToolError, match="has sent no file"):
         read()
 
