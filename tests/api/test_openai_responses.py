@@ -83,7 +83,10 @@ def test_a_response_has_the_defaults_that_strict_clients_require(client: openai.
     ]  # fmt: skip
     named = ("instructions", "user", "conversation", "previous_response_id", "max_output_tokens")
     assert {shown[name] for name in named} == {None}
-    given = {"temperature": 0, "top_p": 0, "frequency_penalty": -2, "presence_penalty": 2}
+    given = {
+        "temperature": 0, "top_p": 0, "frequency_penalty": -2, "presence_penalty": 2,
+        "text": {"format": {"type": "text"}, "verbosity": "low"},
+    }  # fmt: skip
     shown = ask(client, "Hello", extra_body=given).to_dict()
     assert {name: shown[name] for name in given} == given
 
@@ -510,7 +513,10 @@ def test_a_response_is_deleted_with_its_messages(make_scripted: Make) -> None:
         alone = ask(client, "alone")
         sessions = api.count_rows("chat_session")
         client.responses.delete(alone.id)
-    assert api.count_rows("chat_session") == sessions - 1
+        assert api.count_rows("chat_session") == sessions - 1
+        conversation = client.conversations.create().id
+        client.responses.delete(ask(client, "only", conversation=conversation).id)
+        assert client.conversations.items.list(conversation).data == []
 
 
 def test_old_responses_are_deleted_unless_they_belong_to_a_conversation(

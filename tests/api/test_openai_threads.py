@@ -92,7 +92,7 @@ def test_the_model_still_gets_earlier_pictures_of_a_thread(make_scripted: Make) 
     assert item.content[1].file_id  # type: ignore[union-attr]
 
 
-def test_only_its_users_read_the_file_of_an_earlier_item(make_scripted: Make) -> None:
+def test_only_its_users_read_the_file_of_an_item(make_scripted: Make) -> None:
     api, model = make_scripted(echo, provider='modalities = ["text", "image"]')
     upload = api.post("/api/v1/file", data={"file": (io.BytesIO(PNG), "a.png")})
     file_id = upload.get_json()["data"]["attachment_id"]
@@ -104,10 +104,13 @@ def test_only_its_users_read_the_file_of_an_earlier_item(make_scripted: Make) ->
     body = {"model": "default", "input": sent}
     assert post(api, **body).status_code == 200
     assert [part["type"] for part in model.seen[-1][1]["content"]] == ["text", "image_url"]
+    alone = {"model": "default", "input": sent[:1]}
+    assert post(api, **alone).status_code == 200
+    assert [part["type"] for part in model.seen[-1][1]["content"]] == ["text", "image_url"]
     bound = {"X-API-Key": make_key(api, username="bob")}
-    refused = api.client.post(PATH, headers=bound, json=body)
-    assert refused.status_code == 404
-    assert len(model.seen) == 1
+    for one in (body, alone):
+        assert api.client.post(PATH, headers=bound, json=one).status_code == 404
+    assert len(model.seen) == 2
 
 
 def show_call(*parts: dict[str, Any]) -> list[dict[str, Any]]:
@@ -290,6 +293,19 @@ def test_results_of_client_tools_continue_the_response(make_scripted: Make) -> N
     assert second.output_text == "It is sunny."
     assert roles(model.seen[-1]) == ["system", "user", "assistant", "tool", "tool"]
     assert [one["content"] for one in model.seen[-1][-2:]] == ["sunny", "sunny"]
+
+
+def test_an_empty_message_before_results_is_ignored(make_scripted: Make) -> None:
+    api, model = make_scripted(call_weather)
+    with connect(api) as client:
+        first = ask(client, "Weather?", tools=[WEATHER])
+        results = [
+            {"type": "function_call_output", "call_id": one, "output": "sunny"}
+            for one in ("c1", "c2")
+        ]
+        empty = {"role": "user", "content": ""}
+        ask(client, [empty, *results], tools=[WEATHER], previous_response_id=first.id)
+    assert roles(model.seen[-1]) == ["system", "user", "assistant", "tool", "tool"]
 
 
 def test_tool_results_work_in_a_whole_conversation_from_the_client(make_scripted: Make) -> None:
