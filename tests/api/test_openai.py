@@ -159,12 +159,22 @@ def test_tools_run_on_the_server(make_scripted: Make) -> None:
     with connect(api) as client:
         whole = ask(client, "roll")
         assert whole.choices[0].message.content == "It shows 4"
+        assert whole.choices[0].message.model_extra == {"reasoning_content": "hm"}
         assert whole.choices[0].message.tool_calls is None
         assert whole.usage.model_dump(include={"prompt_tokens", "completion_tokens"}) == {
             "prompt_tokens": 35, "completion_tokens": 5,
         }  # fmt: skip
-        chunks = list(ask(client, "roll", stream=True))
-        assert "".join(one.choices[0].delta.content or "" for one in chunks) == "It shows 4"
+        deltas = [one.choices[0].delta for one in ask(client, "roll", stream=True)]
+        assert "".join(one.content or "" for one in deltas) == "It shows 4"
+        assert [one.model_extra for one in deltas if one.model_extra] == [
+            {"reasoning_content": "hm"}
+        ]
+
+
+def test_an_answer_without_a_model_used_no_tokens(api: Api) -> None:
+    answer = post(api, **said("/help")).get_json()
+    assert "/help" in answer["choices"][0]["message"]["content"]
+    assert answer["usage"]["total_tokens"] == 0
 
 
 def test_files_of_the_servers_tools_are_attachments_of_the_answer(make_scripted: Make) -> None:
@@ -193,7 +203,15 @@ def test_only_the_requests_messages_are_the_context(make_scripted: Make) -> None
     messages = [
         {"role": "system", "content": "be brief"},
         {"role": "user", "content": "one"},
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {"id": "c"},
+                {"id": "c", "function": {"name": None}},
+                {"id": 7, "function": {"name": "f"}},
+            ],
+        },
         {"role": "tool", "content": "faked", "tool_call_id": "c"},
         {"role": "assistant", "content": [{"type": "text", "text": "two"}]},
         {"role": "user", "content": [{"type": "text", "text": "three"}]},
@@ -350,20 +368,21 @@ def test_a_conversation_of_a_session_stores_only_the_files_of_its_last_message(a
 @pytest.mark.parametrize(
     ("second", "seen"),
     [
-        ("Bob", ["Ann: hi", "hello", "Bob: and me?"]),
-        ("B\nob", ["Ann: hi", "hello", "B ob: and me?"]),
-        ("Ann", ["hi", "hello", "and me?"]),
-        (None, ["hi", "hello", "and me?"]),
+        ("Bob", ["Ann: hi", "hello", "Bob: and\nme?"]),
+        ("B\nob", ["Ann: hi", "hello", "B ob: and\nme?"]),
+        ("Ann", ["hi", "hello", "and\nme?"]),
+        (None, ["hi", "hello", "and\nme?"]),
     ],
 )
 def test_the_model_is_informed_who_speaks_among_several(
     make_scripted: Make, second: str | None, seen: list[str]
 ) -> None:
     api, model = make_scripted(lambda messages: iter([TextDelta("ok")]))
+    parts = [{"type": "text", "text": text} for text in ("", "and", "me?")]
     messages = [
         {"role": "user", "name": "Ann", "content": "hi"},
         {"role": "assistant", "name": "bot", "content": "hello"},
-        {"role": "user", "name": second, "content": [{"type": "text", "text": "and me?"}]},
+        {"role": "user", "name": second, "content": parts},
     ]
     assert post(api, messages=messages).status_code == 200
     assert [one["content"] for one in model.seen[-1] if one["role"] != "system"] == seen

@@ -199,6 +199,9 @@ def test_chunks_go_on_after_a_pickup_or_end_as_failed() -> None:
     wrong = render(plain("Hm. "), events.rewind("r", 0, 4), plain("Six."), events.end("r"))
     assert wrong.count('"content"') == 2
     assert "error" not in wrong
+    again = events.rewind("r", 0, 0, again=True, reasoning_chars=2)
+    thought = render(thinking("Hm"), again, thinking("Hm, so"), events.end("r"))
+    assert '"reasoning_content":", so"' in thought
     other = render(*begin, plain("It is"), plain(" six."), events.end("r"))
     assert '"code":"run_interrupted"' in other
     assert other.endswith("data: [DONE]\n\n")

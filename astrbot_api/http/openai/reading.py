@@ -220,8 +220,8 @@ def _read_calls(
         if not isinstance(function, dict) or not isinstance(given, str):
             continue
         name, arguments = function.get("name"), function.get("arguments")
-        if not isinstance(arguments, str):  # some clients send the object, or null for none
-            arguments = "" if arguments is None else to_text(arguments)
+        # Some clients send the object, or null for none.
+        arguments = "" if arguments is None else to_text(arguments)
         if isinstance(name, str):
             own = clean_text(given) if given and given not in ids else f"call_{at}_{i}"
             ids.setdefault(given, []).append(own)
