@@ -693,6 +693,18 @@ def test_a_message_of_the_ai_sdk_does_not_stop_a_waiting_turn(worker: Worker) ->
     wait_for(lambda: describe(api, run_id)["status"] == "completed")
 
 
+def test_a_regenerated_answer_replaces_a_turn_that_waits(worker: Worker, shop: Shop) -> None:
+    api = worker.api
+    said = {"id": "u", "role": "user", "parts": [{"type": "text", "text": "buy"}]}
+    sent = {"id": "s", "messages": [said], "approvals": True}
+    for trigger in ("submit-message", "regenerate-message"):
+        chunks = parse_chunks(post(api, "aisdk", api.key, {**sent, "trigger": trigger}))
+    asked = next(one for one in chunks if one["type"] == "tool-approval-request")
+    post(api, "aisdk", api.key, answer_of("aisdk", asked["approvalId"])).get_data()
+    wait_for(lambda: api.state.chat.runs.active_count == 0)
+    assert (shop.paid, api.count_rows("message")) == ([5], 2)
+
+
 @pytest.mark.parametrize("approved", [True, False])
 def test_an_agui_message_after_an_interrupt_is_answered(
     worker: Worker, shop: Shop, approved: bool

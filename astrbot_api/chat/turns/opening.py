@@ -312,11 +312,15 @@ def _enter_session(db: peewee.Database, found: _Found) -> SessionRow:
 
 
 def _list_left(db: peewee.Database, request: TurnRequest) -> list[str]:
-    """Return the active turns that a request's key has in its session."""
+    """Return the active turns that a request's key has in its session.
+
+    A turn that waits for a person continues beside a new message, but not beside its new answer.
+    """
     session = sessions.find_session(db, request.session_id)
     if session is None or session.creator != request.creator:
         return []
-    return runs.list_active_ids(db, session.id, request.key_id, waiting=False)
+    again = request.answers_again is not None
+    return runs.list_active_ids(db, session.id, request.key_id, waiting=again)
 
 
 def _find_again(
