@@ -87,11 +87,12 @@ class Answer:
 
 def continue_with_answers(
     answers: Sequence[Answer], username: str
-) -> tuple[RunRow, int, Watch | Sequence[ApprovalRow]]:
+) -> tuple[RunRow, int, set[str], Watch | Sequence[ApprovalRow]]:
     """Decide pending calls of a run, and watch the run continue.
 
-    :returns: The run, the number of its last event that asked for one of these approvals, and the
-        watch. Instead of the watch, the other calls of the run that are undecided, if any.
+    :returns: The run, the number of its last event that asked for one of these approvals, the ids
+        of its rejected approvals, and the watch. Instead of the watch, the other calls of the run
+        that are undecided, if any.
     :raises ApiError: ``approval_not_found``, or the error of a rejected decision.
     """
     read_client_key("decision")  # rejects an invalid one; a decision may be repeated without one
@@ -108,11 +109,12 @@ def continue_with_answers(
     with state.db.read() as db:
         run = runs.find_run(db, run.run_id) or run
         calls = approvals.list_approvals(db, run.id)
+    rejected = {one.approval_id for one in calls if one.status == "rejected"}
     waiting = [one for one in calls if one.status == "pending"]
     if waiting:
-        return run, after, waiting
+        return run, after, rejected, waiting
     watch = state.chat.service.resume(run, after, get_holder(), find_abort())
-    return run, after, watch or ()
+    return run, after, rejected, watch or ()
 
 
 def decide(answers: Sequence[Answer], username: str) -> RunRow:

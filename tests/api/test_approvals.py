@@ -705,6 +705,21 @@ def test_a_regenerated_answer_replaces_a_turn_that_waits(worker: Worker, shop: S
     assert (shop.paid, api.count_rows("message")) == ([5], 2)
 
 
+def test_a_call_that_was_approved_first_is_not_denied(
+    make_worker: Callable[..., Worker],  # noqa: F811
+) -> None:
+    shop = Shop(calls=2)
+    api = make_worker(shop.answer, tools=shop.tools()).api
+    run_id, asked, _ = begin(api)
+    first, second = (one["id"] for one in asked)
+    assert decide(api, run_id, first, "approve").status_code == 200
+    body = answer_of("aisdk", first, second, approved=False)
+    chunks = parse_chunks(post(api, "aisdk", api.key, body))
+    shown = {one["toolCallId"][:4]: one["type"] for one in chunks if "toolCallId" in one}
+    assert shown == {"pay0": "tool-output-available", "pay1": "tool-output-denied"}
+    assert shop.paid == [5]
+
+
 @pytest.mark.parametrize("approved", [True, False])
 def test_an_agui_message_after_an_interrupt_is_answered(
     worker: Worker, shop: Shop, approved: bool

@@ -125,7 +125,7 @@ def _open(
         watch = open_conversation(asked, body)
         return watch.run_id, watch.run_id, watch
     try:
-        run, after, found = continue_with_answers(asked.answers, asked.username)
+        run, after, _, found = continue_with_answers(asked.answers, asked.username)
     except ApiError as error:
         if error.code != "approval_not_found" or any(one.approved for one in asked.answers):
             raise

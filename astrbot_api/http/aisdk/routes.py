@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from flask import Response, request
@@ -18,7 +18,7 @@ from ..conversation import (
     resume_conversation,
     stream_conversation,
 )
-from ..decisions import Answer, continue_with_answers
+from ..decisions import continue_with_answers
 from ..idempotency import CODES, PARAMETER
 from ..own_runs import RunOwnerSchema
 from ..schemas import event_stream
@@ -84,8 +84,10 @@ def stream_chat(body: dict[str, Any]) -> Response:
     continues = last.get("role") == "assistant" and isinstance(last.get("id"), str)
     message_id = last["id"] if continues else ""
     if answers := read_answers(last):
-        run, _, watch = continue_with_answers(answers, body["username"])
-        return _stream(run, watch, message_id, answers)
+        run, _, rejected, watch = continue_with_answers(answers, body["username"])
+        # Another person may have approved a call first.
+        rejected &= {one.approval_id for one in answers if not one.approved}
+        return _stream(run, watch, message_id, rejected)
     if body["system"]:
         read.insert(0, {"role": "system", "content": body["system"]})
     asked = Conversation(
@@ -128,13 +130,13 @@ def _stream(
     run: RunRow | Watch,
     watch: Watch | Sequence[ApprovalRow],
     message_id: str,
-    answers: Sequence[Answer] = (),
+    rejected: Collection[str] | None = None,
 ) -> Response:
     """Return the stream of a turn.
 
     :param watch: The watch of the turn, or its undecided calls.
     :param message_id: Id of the message that the turn continues, or empty for a new message.
-    :param answers: Decisions of the request, after which the turn continues.
+    :param rejected: Approvals that the request rejected, or None if it decided none.
     """
     files_url = f"{request.script_root}{get_state().settings.url_prefix}/api/v1/files"
     rendering = UIMessageStream(
@@ -142,8 +144,8 @@ def _stream(
         run.run_id,
         run.session_id,
         files_url,
-        rejected={one.approval_id for one in answers if not one.approved},
-        step_over=bool(answers),
+        rejected=rejected or (),
+        step_over=rejected is not None,
     )
     response = stream_conversation(rendering, watch, run.run_id)
     response.headers.update(HEADERS)
