@@ -44,12 +44,14 @@ class ExchangedFiles:
         known, uploaded_at = self._uploads.get(key) or ("", 0.0)
         if known and time.monotonic() - uploaded_at < _UPLOAD_KEPT_S:
             return known
+        # 4.25 stores the files of all users under their names: the later one replaces the earlier.
+        name = f"{row.sha256[:16]}_{row.name}"
         with closing(self._attachments.open_reader(row, 0, row.size_bytes)) as reader:
             chunks = iter(lambda: reader.read(_PIECE_BYTES), b"")
             try:
                 with Call(cancel) as call:
                     there = client.upload(
-                        UpstreamFile(row.name, row.mime, row.size_bytes, chunks), call
+                        UpstreamFile(name, row.mime, row.size_bytes, chunks), call
                     )
             except UpstreamError as error:
                 raise ProviderError(

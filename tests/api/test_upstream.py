@@ -206,7 +206,18 @@ def test_the_same_bytes_are_uploaded_once(
         )
         part = {"type": "file", "attachment_id": upload.get_json()["data"]["attachment_id"]}
         api.chat([{"type": "plain", "text": "ECHO read"}, part])
-    assert astrbot.list_files() == [("résumé 1.txt", "résumé".encode())]
+    assert astrbot.list_files() == [("e9f7b5b696661e93_résumé 1.txt", "résumé".encode())]
+
+
+def test_files_of_one_name_do_not_replace_each_other_in_astrbot(
+    astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    """AstrBot 4.25 stores all files under their names."""
+    api = make_gateway(astrbot)
+    for content in (b"of Ada", b"of Bob"):
+        upload = api.post("/api/v1/file", data={"file": (io.BytesIO(content), "image.txt")})
+        api.chat([{"type": "file", "attachment_id": upload.get_json()["data"]["attachment_id"]}])
+    assert len(dict(astrbot.list_files())) == 2
 
 
 def test_a_picture_arrives_as_a_picture(
@@ -221,7 +232,7 @@ def test_a_picture_arrives_as_a_picture(
     api.chat([{"type": "plain", "text": "ECHO look"}, part])
     ((name, kind),) = astrbot.uploaded
     assert kind == "image"
-    assert name == "报" * 65 + ".png", "AstrBot stores names of at most 255 bytes"
+    assert name.endswith("_" + "报" * 59 + ".png"), "AstrBot stores names of at most 255 bytes"
 
 
 def quote(number: int, selected: str = "") -> list[dict[str, Any]]:
