@@ -370,6 +370,24 @@ def test_a_call_that_may_have_been_executed_is_not_repeated(status: str, message
     assert len(calls) == 2
 
 
+def test_a_call_that_is_rejected_again_in_a_new_session_has_the_reason_of_the_server() -> None:
+    """It may mean another session, for example that of a browser."""
+    server = Forgetful("404 Not Found", forgets=False)
+    error = {"code": -32602, "message": "the argument session is missing"}
+
+    def refuse_calls(environ: Any, start_response: Any) -> list[bytes]:
+        sent = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(sent)
+        if b"tools/call" not in sent:
+            return server(environ, start_response)
+        start_response("400 Bad Request", [("Content-Type", "application/json")])
+        return [json.dumps({"jsonrpc": "2.0", "id": None, "error": error}).encode()]
+
+    with serve(refuse_calls) as url:
+        [failed] = use_url(f"{url}/mcp", {"tool": "t", "arguments": {}})
+    assert "refused: the argument session is missing" in str(failed)
+
+
 @pytest.mark.parametrize("streams", [False, True])
 def test_a_text_cut_in_half_an_emoji_is_read(streams: bool) -> None:
     """Such texts come from JavaScript, which counts an emoji as two characters."""

@@ -151,20 +151,21 @@ class ServerSession:
                 raise CallFailed(self._explain_end())
             return work.result()
         except MCPError as error:
+            reason = self._redact(self._explain(error.message)[:_MAX_REASON_CHARS])
+            refused = f"the MCP server {self.name} refused: {reason}"
             # Nothing else detects the end of the session with a server with a URL.
             unknown = self._url_server and self._url_server.has_lost_session(error.message)
             if unknown:
                 # Not at once, so that other calls get their own rejection and are repeated, too.
                 asyncio.get_running_loop().call_later(_REJECTION_S, lost.set)
                 self._running.clear()
-                raise SessionLost(self._explain_end()) from error
+                raise SessionLost(refused) from error
             if lost.is_set() or ends_session(error):
                 lost.set()
                 raise CallFailed(self._explain_end()) from error
             if method := find_unsupported(error):
                 self._note_unsupported(method)
-            reason = self._redact(self._explain(error.message)[:_MAX_REASON_CHARS])
-            raise CallFailed(f"the MCP server {self.name} refused: {reason}") from error
+            raise CallFailed(refused) from error
         except CallFailed:
             raise
         except Exception as error:
