@@ -21,6 +21,7 @@ from ..config.agents import ProviderConfig
 from ..config.mcp import McpServerConfig
 from ..errors import AstrBotError, ProviderError, SettingsError
 from ..im.adapter import Adapter
+from ..mcp.wire import OLDER_STATUSES
 from ..providers import failures
 from ..providers.base_url import list_models
 from ..providers.local import resolve_auto
@@ -124,14 +125,19 @@ def ask_mcp(server: McpServerConfig) -> Finding:
     definition = server.to_definition()
     accept = "application/json, text/event-stream"
     headers = {"Content-Type": "application/json", "Accept": accept, **definition["headers"]}
-    outbound = Outbound()
+    outbound, streams = Outbound(), server.transport == "sse"
     try:
         with Call(limit_s=_LIMIT_S) as call:
-            answer = outbound.send(
-                "POST", server.url, headers=headers, body=_INITIALIZE, call=call,
-                connect_timeout_s=_LIMIT_S, read_timeout_s=_LIMIT_S,
-            )  # fmt: skip
-            answer.close()
+            while True:
+                answer = outbound.send(
+                    "GET" if streams else "POST", server.url, headers=headers,
+                    body=None if streams else _INITIALIZE, call=call,
+                    connect_timeout_s=_LIMIT_S, read_timeout_s=_LIMIT_S,
+                )  # fmt: skip
+                answer.close()
+                if streams or server.transport == "http" or answer.status not in OLDER_STATUSES:
+                    break
+                streams = True
     except OutboundError as error:
         return Finding(what, "fail", f"its address {error.words}", "start it, or correct url")
     finally:
@@ -141,8 +147,9 @@ def ask_mcp(server: McpServerConfig) -> Finding:
     if answer.status in (401, 403):
         text = f"it refuses the credentials (HTTP {answer.status})"
         return Finding(what, "fail", text, "correct headers or token_env")
-    if not 200 <= answer.status < 300:
-        remedy = "correct url: it must be the address of streamable HTTP"
+    is_stream = answer.headers.get("Content-Type", "").startswith("text/event-stream")
+    if not 200 <= answer.status < 300 or (streams and not is_stream):
+        remedy = "correct url: it must be the address of streamable HTTP or HTTP+SSE"
         return Finding(what, "fail", f"it answers HTTP {answer.status}", remedy)
     return Finding(what, "ok", "it answers")
 

@@ -21,6 +21,7 @@ from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.testing.fake_telegram import FakeTelegram
 
 from ..redis_server import RedisServer
+from ..servers import serve
 from ..strict_endpoint import StrictEndpoint, say
 
 _WEBHOOK = """
@@ -417,6 +418,25 @@ def test_offline_asks_nobody_and_says_so(tmp_path: Path) -> None:
     for what in ("config default, provider openai", "MCP server time"):
         assert found[what]["state"] == "off"
         assert "--offline" in found[what]["text"]
+
+
+@pytest.mark.parametrize(
+    ("transport", "streams", "state"),
+    [("auto", True, "ok"), ("sse", True, "ok"), ("http", True, "fail"), ("auto", False, "fail")],
+)
+def test_an_mcp_server_with_the_older_transport_is_found(
+    tmp_path: Path, transport: str, streams: bool, state: str
+) -> None:
+    def answer(environ: Any, start_response: Any) -> list[bytes]:
+        is_get = environ["REQUEST_METHOD"] == "GET"
+        kind = "text/event-stream" if streams else "text/html"
+        start_response("200 OK" if is_get else "405 Method Not Allowed", [("Content-Type", kind)])
+        return [b"event: endpoint\ndata: /messages\n\n"]
+
+    with serve(answer) as url:
+        table = f'[mcp.older]\nurl = "{url}/sse"\ntransport = "{transport}"\n'
+        write_provider(tmp_path, "http://127.0.0.1:9/v1", table)
+        assert find(tmp_path)["MCP server older"]["state"] == state
 
 
 def test_mcp_servers_plugins_and_bots_are_asked(tmp_path: Path) -> None:
