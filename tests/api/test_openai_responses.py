@@ -406,11 +406,11 @@ def test_a_session_key_reads_only_responses_of_its_username(
         made = api.post("/api/v1/keys/session", json={"username": username}).get_json()["data"]
         found = api.client.get(f"{PATH}/{answer.id}", headers={"X-API-Key": made["api_key"]})
         assert found.status_code == status, found.get_data()
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.NotFoundError, match=f"not found for the user bob: {answer.id}"):
         ask(client, "Hello", previous_response_id=answer.id, user="bob")
     conversation = client.conversations.create(extra_body={"user": "alice"}).id
     assert ask(client, "Hello", conversation=conversation).user is None
-    with pytest.raises(openai.NotFoundError, match=f"conversation not found: {conversation}"):
+    with pytest.raises(openai.NotFoundError, match=f"not found for the user bob: {conversation}"):
         ask(client, "Hello", conversation=conversation, user="bob")
 
 

@@ -119,13 +119,10 @@ def _choose_username(sent: str, place: _Place) -> str:
     if not place.creator:
         return choose_username("openai", sent)
     if sent and sent != place.creator:
-        # Same error as for another key: a response of another user is reported as missing.
+        kind, shown = "conversation", make_conversation_id(place.session_id)
         if place.previous is not None:
-            raise ApiError(
-                "response_not_found", f"response not found: resp_{place.previous.entry_id}"
-            )
-        shown = make_conversation_id(place.session_id)
-        raise ApiError("conversation_not_found", f"conversation not found: {shown}")
+            kind, shown = "response", f"resp_{place.previous.entry_id}"
+        raise ApiError(f"{kind}_not_found", f"{kind} not found for the user {sent}: {shown}")
     return place.creator
 
 
