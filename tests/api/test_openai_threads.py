@@ -325,6 +325,15 @@ def test_tool_results_work_in_a_whole_conversation_from_the_client(make_scripted
     assert model.seen[-1][2]["content"] == "Let me look."
 
 
+def test_a_refusal_may_be_sent_back(make_scripted: Make) -> None:
+    api, model = make_scripted(echo)
+    refused = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
+    said = [{"role": "user", "content": "Please."}, refused, {"role": "user", "content": "Why?"}]
+    first = post(api, input=said).get_json()
+    post(api, input="Hm.", previous_response_id=first["id"])
+    assert [one["content"] for one in model.seen[-1]][1:4] == ["Please.", "No.", "Why?"]
+
+
 def test_items_can_be_referenced_by_their_ids(make_scripted: Make) -> None:
     api, model = make_scripted(call_weather)
     with connect(api) as client:
