@@ -312,6 +312,16 @@ def alternatives(new: str, old: str) -> str:
     return f"<mc:AlternateContent {space}>{inner}</mc:AlternateContent>"
 
 
+def test_the_places_of_old_formulas_of_word_are_shown() -> None:
+    formula, sheet = (
+        f'<w:r><w:object><o:OLEObject xmlns:o="x:o" ProgID="{one}"/></w:object></w:r>'
+        for one in ("Equation.DSMT4", "Excel.Sheet.12")
+    )
+    text = "<w:r><w:t>{}</w:t></w:r>".format
+    body = f"<w:p>{text('If ')}{sheet}{formula}{text(', then ')}{formula}</w:p>"
+    assert "If [formula], then [formula]" in read(samples.make_docx(body), "a.docx")
+
+
 def test_the_text_of_a_shape_of_word_is_read_once() -> None:
     def show(text: str) -> str:
         return f"<w:txbxContent><w:p><w:r><w:t>{text}</w:t></w:r></w:p></w:txbxContent>"

@@ -50,6 +50,12 @@ _READING = re.compile(
     re.DOTALL,
 )
 
+#: A formula of MathType, which is stored as a picture.
+_OLD_FORMULA = re.compile(
+    rb'<w:object\b(?:(?!</w:object>).)*?\sProgID="Equation\.(?:(?!</w:object>).)*</w:object>',
+    re.DOTALL,
+)
+
 #: A field without a result, and its instruction.
 _FIELD = re.compile(
     rb'<w:fldChar\b[^<>]*"begin"[^<>]*/>((?:(?!<w:fldChar\b).)*)<w:fldChar\b[^<>]*"end"[^<>]*/>',
@@ -148,7 +154,7 @@ def _simplify(package: Package) -> bytes:
         package.source.seek(0)
         return package.source.read()
     main = _READING.sub(b"", package.read(_MAIN))  # mammoth leaves out all of them
-    main = _FIELD.sub(_show_field, main)
+    main = _FIELD.sub(_show_field, _OLD_FORMULA.sub(b"<w:t>[formula]</w:t>", main))
     main = _join_runs(_BREAK.sub(b"<w:br/>", main.replace(b"<w:ptab", b"<w:tab")))
     is_numbered = NUMBERING in package.names and len(main) < _MAX_NUMBERED_BYTES
     if is_numbered or any(one in main for one in (b"oMath", b"<w:vanish", b"<wps:txbx")):
