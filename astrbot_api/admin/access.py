@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Blueprint, Response, request
 
 from ..db.audit import AuditEntry
@@ -44,15 +42,9 @@ class AdminBlueprint(Blueprint):
     """
 
     def __init__(
-        self,
-        name: str,
-        import_name: str,
-        *,
-        public: bool = False,
-        by_header: bool = False,
-        **kw: Any,
+        self, name: str, url_prefix: str, *, public: bool = False, by_header: bool = False
     ) -> None:
-        super().__init__(name, import_name, **kw)
+        super().__init__(name, __name__, url_prefix=url_prefix)
         if not public:
             self.before_request(_check_token if by_header else _check_login)
 

@@ -19,7 +19,7 @@ from ..http.state import get_state
 from ..runtime.clock import to_iso
 from .access import MAX_NUMBER, AdminBlueprint, get_address, get_owner
 
-blp = AdminBlueprint("approvals", __name__, url_prefix="/admin/data/approvals")
+blp = AdminBlueprint("approvals", "/admin/data/approvals")
 
 _PAGE = 30
 _MAX_ID_CHARS = 255

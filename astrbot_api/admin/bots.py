@@ -16,7 +16,7 @@ from ..im.proactive import Sending
 from ..runtime.clock import to_iso
 from .access import AdminBlueprint, note_action
 
-blp = AdminBlueprint("bots", __name__, url_prefix="/admin/data/bots")
+blp = AdminBlueprint("bots", "/admin/data/bots")
 
 
 @blp.get("")

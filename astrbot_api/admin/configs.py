@@ -16,7 +16,7 @@ from ..http.state import get_state
 from ..providers.registry import Providers
 from .access import AdminBlueprint
 
-blp = AdminBlueprint("config_files", __name__, url_prefix="/admin/data/config-files")
+blp = AdminBlueprint("config_files", "/admin/data/config-files")
 
 
 @blp.get("")

@@ -18,7 +18,7 @@ from ..runtime.clock import now_us
 from .access import AdminBlueprint, get_login, read_cursor
 from .keys import read_key_id, write_key
 
-blp = AdminBlueprint("data", __name__, url_prefix="/admin/data")
+blp = AdminBlueprint("data", "/admin/data")
 
 _DAYS = 30
 _AUDIT_PAGE = 50

@@ -18,10 +18,10 @@ from ..keys.rules import read_rules
 from ..runtime.clock import now_us
 from .access import AdminBlueprint, get_address, get_owner
 
-blp = AdminBlueprint("apikey", __name__, url_prefix="/apikey")
+blp = AdminBlueprint("apikey", "/apikey")
 
 #: The routes below ``/api/v1``, as in newer versions of AstrBot.
-newer_blp = AdminBlueprint("api_keys", __name__, url_prefix="/api-keys", by_header=True)
+newer_blp = AdminBlueprint("api_keys", "/api-keys", by_header=True)
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from .access import (
     set_cookie,
 )
 
-blp = AdminBlueprint("auth", __name__, url_prefix="/auth", public=True)
+blp = AdminBlueprint("auth", "/auth", public=True)
 
 # Error text of the recorded server.
 _BAD_BODY = "Invalid request payload"

@@ -29,7 +29,7 @@ from ..translations import (
 )
 from .access import AdminBlueprint, find_page_login
 
-blp = AdminBlueprint("pages", __name__, url_prefix="/admin", public=True)
+blp = AdminBlueprint("pages", "/admin", public=True)
 blp.template_folder = "templates"
 
 _ASSETS = Path(__file__).parent / "static"

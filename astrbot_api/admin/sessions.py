@@ -20,7 +20,7 @@ from ..http.files.origin import open_or_send
 from ..http.state import get_state
 from .access import AdminBlueprint, note_action, read_cursor
 
-blp = AdminBlueprint("sessions", __name__, url_prefix="/admin/data")
+blp = AdminBlueprint("sessions", "/admin/data")
 
 _PAGE = 30
 _MESSAGES = 50

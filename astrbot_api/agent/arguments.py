@@ -184,33 +184,32 @@ def _check_pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> 
         yield ValidationError(f"{instance[:100]!r} does not match {pattern!r}")
 
 
-def _check_others(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+#: These two checks are the same in every draft.
+_ALIKE = Draft202012Validator.VALIDATORS
+
+
+def _check_others(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
     # With patternProperties the set of additional properties depends on unlimited patterns.
     if "patternProperties" not in schema:
-        # The same in every draft.
-        check = Draft202012Validator.VALIDATORS["additionalProperties"]
-        yield from check(validator, value, instance, schema) or ()
+        return _ALIKE["additionalProperties"](validator, value, instance, schema)
+    return None
 
 
-def _check_unique(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+def _check_unique(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
     # jsonschema compares all pairs if the elements cannot be sorted.
     if isinstance(instance, list) and len(instance) <= 200:
-        check = Draft202012Validator.VALIDATORS["uniqueItems"]
-        yield from check(validator, value, instance, schema) or ()
-
-
-def _check_nothing(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-    # These keywords evaluate patterns and references without a limit.
-    yield from ()
+        return _ALIKE["uniqueItems"](validator, value, instance, schema)
+    return None
 
 
 _BOUNDED = {
     "pattern": _check_pattern,
-    "patternProperties": _check_nothing,
     "additionalProperties": _check_others,
-    "unevaluatedProperties": _check_nothing,
-    "unevaluatedItems": _check_nothing,
     "uniqueItems": _check_unique,
+    # These keywords evaluate patterns and references without a limit.
+    **dict.fromkeys(
+        ("patternProperties", "unevaluatedProperties", "unevaluatedItems"), lambda *_: None
+    ),
 }
 
 

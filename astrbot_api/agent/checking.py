@@ -65,8 +65,6 @@ def _make_validator(schema: Any) -> Any:
         checked = _without_ids(schema, 0)
         draft = validator_for(checked, default=Draft202012Validator)
         return None if find_schema_fault(checked, draft) else make_validator(checked, draft)
-    except ValueError:
-        return None
     except Exception:  # an invalid schema breaks the check in many ways
         log.debug("a schema cannot be checked", exc_info=True)
         return None
