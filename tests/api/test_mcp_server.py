@@ -200,7 +200,7 @@ def test_a_handshake_negotiates_a_version(api: Api) -> None:
         result = post(api, call("initialize", protocolVersion=asked)).get_json()["result"]
         assert result["protocolVersion"] == agreed
         assert set(result["capabilities"]) == {"tools", "resources"}
-    assert post(api, call("ping")).get_json()["result"] == {}
+    assert post(api, call("ping", "a" * 255)).get_json()["result"] == {}
     for unanswered in (
         {"jsonrpc": "2.0", "method": "notifications/initialized"},
         {"jsonrpc": "2.0", "id": 1, "result": {}},
@@ -229,6 +229,8 @@ def test_a_stateless_request_is_checked_against_its_headers(api: Api) -> None:
     for method in ("initialize", "ping"):
         body, headers = stateless(method)
         assert post(api, body, **headers).status_code == 404
+    body, headers = stateless("resources/read", uri="astrbot://sessions/nobody")
+    assert post(api, body, **headers).get_json()["error"]["code"] == -32602
 
 
 def test_a_stateless_request_names_its_version_in_the_body(api: Api) -> None:

@@ -82,7 +82,7 @@ def read_resource(call: Call, username: str) -> dict[str, Any]:
     shown = {
         "session_id": session.session_id,
         "messages": [_show(row) for row in reversed(rows)],
-        "before": rows[-1].id if more and rows else None,
+        "before": rows[-1].id if more else None,
     }
     text = {"uri": uri, "mimeType": "application/json", "text": orjson.dumps(shown).decode()}
     return call.answer({"contents": [text]}, listed=True)
