@@ -19,51 +19,18 @@ from .sse import LEAVING, Rendering, decode_own, frame_json
 _BROKEN = "A worker of the server died, and its answer could not be continued; ask again."
 
 
-@dataclass(slots=True)
-class ContinuedText:
-    """The text of a response as the client has received it.
-
-    After a ``rewind`` with ``again``, another worker repeats a step of the run. While the
-    repeated text matches the client's, nothing is sent. New text is sent after that.
-
-    :param kept: Text that the client has and the repeated step must produce again.
-    """
-
-    kept: str = ""
-
-    def rewind(self, said: str) -> None:
-        """Record a rewind.
-
-        :param said: The text of the run before it.
-        """
-        self.kept = self.kept or said
-
-    def add(self, piece: str, said: str) -> str:
-        """Return the part of a piece that must be sent.
-
-        :param said: The text of the run, including the piece.
-        """
-        if not self.kept:
-            return piece
-        if not said.startswith(self.kept):
-            return ""
-        rest, self.kept = said[len(self.kept) :], ""
-        return rest
-
-    def is_whole(self) -> bool:
-        """Return whether the client has the complete text, after the run ended."""
-        return not self.kept
-
-
 @dataclass(slots=True, kw_only=True)
 class ReplyRendering(Rendering):
     """Rendering for a protocol that cannot retract text. Subclasses define :meth:`show` and
     :meth:`end_with_error`.
+
+    After a ``rewind`` with ``again``, another worker repeats a step of the run. While the
+    repeated text matches the client's, nothing is sent. New text is sent after that.
     """
 
     fold: ReplyFold = field(default_factory=ReplyFold)
-    _text: ContinuedText = field(default_factory=ContinuedText)
-    _reasoning: ContinuedText = field(default_factory=ContinuedText)
+    #: Chain type -> text that the client has and the repeated step must produce again.
+    _kept: dict[str | None, str] = field(default_factory=dict)
 
     def show(self, event: Event) -> Iterable[dict[str, Any]]:
         """Return the protocol's objects for an event of the turn."""
@@ -89,20 +56,23 @@ class ReplyRendering(Rendering):
         """Return the code and the message of the turn's error, or None, after the turn ended."""
         if self.fold.error is not None:
             return self.fold.error.get("reason") or self.fold.error["code"], self.fold.error["data"]
-        return None if self._text.is_whole() else ("run_interrupted", _BROKEN)
+        return ("run_interrupted", _BROKEN) if self._kept.get(None) else None
 
     def rewind(self) -> None:
         """Skip the text so far when another worker repeats it."""
-        self._text.rewind(self.fold.text)
-        self._reasoning.rewind(self.fold.reasoning)
+        said = {None: self.fold.text, "reasoning": self.fold.reasoning}
+        self._kept = {kind: self._kept.get(kind) or text for kind, text in said.items()}
 
     def add_text(self, chain_type: str | None, piece: str) -> str:
         """Return the part of a piece of text or reasoning that must be sent."""
-        continued = self._reasoning if chain_type == "reasoning" else self._text
-        if not continued.kept:
+        kept = self._kept.get(chain_type)
+        if not kept:
             return piece  # the fold joins all its pieces, so it is not asked for each one
         said = self.fold.reasoning if chain_type == "reasoning" else self.fold.text
-        return continued.add(piece, said)
+        if not said.startswith(kept):
+            return ""
+        del self._kept[chain_type]
+        return said[len(kept) :]
 
 
 def to_text(value: Any) -> str:

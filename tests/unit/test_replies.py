@@ -14,19 +14,16 @@ from astrbot_api.events import encode_event
 from astrbot_api.http.agui.rendering import AguiStream
 from astrbot_api.http.aisdk.rendering import UIMessageStream
 from astrbot_api.http.openai.rendering import Completion
-from astrbot_api.http.replies import ContinuedText
 from astrbot_api.http.sse import Rendering
 
 
 def play(kept: str, again: list[str]) -> tuple[str, bool]:
     """Return a client's final text, and whether it is the answer."""
-    text = ContinuedText()
-    text.rewind(kept)
-    shown, said = kept, ""
-    for piece in again:
-        said += piece
-        shown += text.add(piece, said)
-    return shown, text.is_whole()
+    rewind = events.rewind("r", 0, len(kept), again=True)
+    stream = Completion("r", "m", "")
+    *chunks, last = play_in(stream, plain(kept), rewind, *map(plain, again), events.end("r"))
+    deltas = [one["choices"][0]["delta"] for one in chunks]
+    return "".join(one["content"] for one in deltas), "error" not in last
 
 
 @pytest.mark.parametrize(
@@ -48,12 +45,13 @@ def test_the_same_text_goes_on_and_another_one_does_not(
 
 
 def test_a_text_that_differed_goes_on_if_a_third_run_repeats_it() -> None:
-    text = ContinuedText()
-    text.rewind("Hello wor")
-    assert text.add("Hi", "Hi") == ""
-    text.rewind("Hi")
-    assert text.add("Hello world", "Hello world") == "ld"
-    assert text.is_whole()
+    whole = render(
+        plain("Hello wor"), events.rewind("r", 0, 9, again=True),
+        plain("Hi"), events.rewind("r", 0, 2, again=True), plain("Hello world"), events.end("r"),
+    )  # fmt: skip
+    assert whole.count('"content"') == 2
+    assert '"content":"ld"' in whole
+    assert "error" not in whole
 
 
 def make_agui(history: bytes = b"") -> Rendering:
