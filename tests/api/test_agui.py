@@ -186,6 +186,21 @@ def test_the_calls_of_a_step_belong_to_the_message_of_its_text(make_scripted: Ma
     assert done != said
 
 
+def test_calls_without_a_text_have_a_message_for_each_step(make_scripted: Make) -> None:
+    def answer(messages: Any) -> Iterator[Delta]:
+        if sum(one["role"] == "tool" for one in messages) < 2:
+            yield ToolCallDelta(0, "", "look", "{}")
+        else:
+            yield TextDelta("Done.")
+
+    api, _ = make_scripted(answer, tools=[Tool("look", "Look.", lambda arguments, context: "x")])
+    events = read(post(api))
+    called = {one["parentMessageId"] for one in events if one["type"] == "TOOL_CALL_START"}
+    others = {one["messageId"] for one in events if "messageId" in one}
+    assert len(called) == 2
+    assert not called & others
+
+
 def test_a_call_without_a_result_is_not_sent_to_the_model(make_scripted: Make) -> None:
     api, model = make_scripted(call_weather)
     events = read(post(api, tools=[TOOL], protocolVersion="1.0"))

@@ -278,9 +278,12 @@ def test_a_running_turn_is_streamed_again_from_its_beginning(make_scripted: Make
     path = f"{PATH}/chat-1/stream"
     assert api.get(path).status_code == 204, "there is no such session"
     begun = post(api)
-    again = api.get(path)
+    again, other = api.get(path), {"X-API-Key": api.create_key("chat")}
+    assert api.get(path, headers=other).status_code == 204, "another key"
+    shared = api.get(f"{path}?username=aisdk:{api.key[:12]}", headers=other)
     go_on.set()
-    assert text_of(read(again)) == text_of(read(begun)) == "Let me see."
+    for answer in (again, begun, shared):
+        assert text_of(read(answer)) == "Let me see."
     assert api.get(path).status_code == 204
     for name, code in (("bob", "session_of_another_user"), ("astrbot", "username_reserved")):
         assert api.get(f"{path}?username={name}").get_json()["code"] == code
