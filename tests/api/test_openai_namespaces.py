@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from astrbot_api.agent.provider import Delta, TextDelta, ToolCallDelta
+from astrbot_api.testing.fake_openai import FakeOpenAI
 
 from .conftest import Api
 from .openai_responses import PATH, WEATHER, Make, post
@@ -68,6 +69,18 @@ def test_a_call_names_its_namespace_and_gets_its_result(make_scripted: Make) -> 
     assert by_thread == by_items == by_references
     assert [one["function"]["name"] for one in by_thread[0]["tool_calls"]] == [
         "crm_-_find", "get_weather",
+    ]  # fmt: skip
+
+
+def test_the_first_function_of_a_namespace_has_its_description(
+    passing: Api, fake_model: FakeOpenAI
+) -> None:
+    described = {**WEATHER, "name": "find", "description": "Find one."}
+    tools = [{**CRM, "tools": [described, *CRM["tools"][1:]]}, {**CRM, "name": "shop"}]
+    assert post(passing, tools=tools).status_code == 200
+    functions = [one["function"] for one in fake_model.requests()[-1]["tools"]]
+    assert [one["description"] for one in functions if "_-_" in one["name"]] == [
+        "The customers.\n\nFind one.", "", "The customers.", "",
     ]  # fmt: skip
 
 

@@ -535,6 +535,18 @@ def test_old_responses_are_deleted_unless_they_belong_to_a_conversation(
         client.responses.retrieve(old.id)
 
 
+def test_a_thread_continues_after_its_beginning_was_deleted_as_old(make_scripted: Make) -> None:
+    api, model = make_scripted(echo)
+    with connect(api) as client:
+        first = ask(client, "one")
+        second = ask(client, "two", previous_response_id=first.id)
+        _age(api, first.id, days=31)
+        api.state.db.write(lambda db: responses.forget_old(db, 30))
+        assert client.responses.retrieve(second.id).previous_response_id is None
+        ask(client, "three", previous_response_id=second.id)
+    assert [one["content"] for one in model.seen[-1]][1:] == ["two", "You said: two", "three"]
+
+
 def test_stored_responses_count_towards_the_quota_until_deleted(make_scripted: Make) -> None:
     api, _ = make_scripted(echo)
 
