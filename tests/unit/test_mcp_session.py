@@ -148,15 +148,17 @@ def test_a_url_where_nobody_listens_is_named_without_its_query(
     assert "swordfish" not in caplog.text
 
 
-def test_the_key_in_the_path_of_a_url_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_keys_in_a_url_and_in_headers_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     def move(environ: Any, start_response: Any) -> list[bytes]:
-        start_response("301 Moved Permanently", [("Location", environ["PATH_INFO"] + "/")])
+        key = environ["HTTP_AUTHORIZATION"].partition(" ")[2]
+        start_response("301 Moved Permanently", [("Location", f"{environ['PATH_INFO']}/{key}")])
         return []
 
+    headers = {"Authorization": "Bearer hunter2"}
     with serve(move) as url:
-        definition = {"name": "odd", "url": f"{url}/s/swordfish-swordfish/mcp", "headers": {}}
-        asyncio.run(until_down(definition))
-    assert "/s/***/mcp/ not followed" in caplog.text
+        where = f"{url}/s/swordfish-swordfish/mcp"
+        asyncio.run(until_down({"name": "odd", "url": where, "headers": headers}))
+    assert "/s/***/mcp/*** not followed" in caplog.text
 
 
 def test_a_redirect_within_the_origin_is_followed() -> None:
@@ -594,10 +596,10 @@ def test_all_messages_of_a_batch_are_read_and_its_byte_order_mark_is_not() -> No
     async def read_all(messages: Any, write: Any) -> None:
         read.extend([one.message async for one in messages])
 
-    batch = [{"method": "notifications/else"}, {"id": 1.0, "result": {}}]
-    program = f"import sys\nsys.stdout.buffer.write({json.dumps(batch)!r}.encode('utf-8-sig'))"
+    batch = json.dumps([{"method": "else"}, {"id": 1.0, "result": {}}]).replace("else", "a\tb")
+    program = f"import sys\nsys.stdout.buffer.write({batch!r}.encode('utf-8-sig'))"
     asyncio.run(talk(program, read_all))
-    assert (read[0].method, repr(read[1].id)) == ("notifications/else", "1")
+    assert (read[0].method, repr(read[1].id)) == ("a\tb", "1")
 
 
 def test_a_talkative_server_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -248,13 +248,13 @@ def test_a_prompt_is_filled_in_for_the_model() -> None:
         {**text("I see."), "role": "assistant"},
     ]
     answers = Answers(*said)
-    (made,) = make_prompts(SERVER, [prompt("text")], answers)
-    assert (made.name, made.help) == ("odd.code_review", "Look at code. text")
-    assert made.fill("x = 1", Cancellation()) == (
+    (made,) = make_prompts(SERVER, [prompt("text", "style?")], answers)
+    assert (made.name, made.help) == ("odd.code_review", "Look at code. text [style]")
+    assert made.fill("text=x style=y", Cancellation()) == (
         "User: Look at this.\n\nUser: [image: image/png, not shown]\n\nAssistant: I see."
     )
-    assert answers.calls == [{"prompt": "Code Review", "arguments": {"text": "x = 1"}}]
+    assert answers.calls == [{"prompt": "Code Review", "arguments": {"text": "x", "style": "y"}}]
     answers.answer["content"] = said[:1]
     assert made.fill("x", Cancellation()) == "Look at this."
-    with pytest.raises(ToolError, match=r"Missing: text\. Usage: /odd\.code_review text"):
+    with pytest.raises(ToolError, match=r"Missing: text\. Usage: /odd\.code_review text \[style\]"):
         made.fill("", Cancellation())
