@@ -172,7 +172,7 @@ class FakeAstrBot(FakePlatform):
             return _error(f"config_id not found: {wanted}")
         text = "".join(str(one.get("text", "")) for one in parts if one.get("type") == "plain")
         if text.strip() == "/stop":
-            return self._stop(session_id, by_command=True)
+            return self._stop(session_id)
         quoted = "".join(self._quote(one) for one in parts if one.get("type") == "reply")
         run = FakeRun(session_id, username, self.version)
         run.begin(session["history"], parts, skip=bool(fields.get("_skip_user_history")))
@@ -252,7 +252,7 @@ class FakeAstrBot(FakePlatform):
         """Serve paths that 4.25 lacks and that newer versions restrict to the owner."""
         if self.version == "4.25":
             return _not_found()
-        kind, name, *rest = path.removeprefix("/api/v1/chat/").split("/")
+        kind, name, *_ = path.removeprefix("/api/v1/chat/").split("/")
         name = unquote(name)
         run = self._runs.get(name) if kind == "runs" else None
         session_id = run.session_id if run else name
@@ -264,8 +264,6 @@ class FakeAstrBot(FakePlatform):
             return _error("Chat run is unavailable" if kind == "runs" else "Permission denied")
         if run is not None:
             return Response(run.iter_resumed(), content_type=self._sse)
-        if rest == ["stop"]:
-            return self._stop(session_id)
         runs = [one.id for one in self._runs.values() if one.session_id == name and not one.over]
         return _ok({
             "session": {"session_id": name, "creator": session["creator"]},
@@ -283,14 +281,12 @@ class FakeAstrBot(FakePlatform):
         found = [{"cid": session_id, "history": json.dumps(history)}] if runs else []
         return _ok({"conversations": found})
 
-    def _stop(self, session_id: str, *, by_command: bool = False) -> Response:
+    def _stop(self, session_id: str) -> Response:
         found = [r for r in self._runs.values() if r.session_id == session_id and not r.over]
         for run in found:
             run.stopping = True
             threading.Timer(_STOPPING_S, run.cancel.cancel).start()
         self.stopped.append(session_id)
-        if not by_command:
-            return _ok({"stopped_count": len(found)})
         run = FakeRun(session_id, "", self.version)
         run.say("已停止", streaming=False)
         run.finish()

@@ -67,7 +67,7 @@ class AstrBotClient(UpstreamTransport):
         """
         query = urlencode({"username": username, "snapshot": "true"})
         path = f"/api/v1/chat/runs/{quote(run_id, safe='')}/stream?{query}"
-        answer = self.send("GET", path, call, as_owner=self._acts_as(username))
+        answer = self.send("GET", path, call)
         yield from iter_events(answer, self._config.timeout_s)
 
     def get_session(self, session_id: str, username: str, call: Call) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class AstrBotClient(UpstreamTransport):
         """
         query = urlencode({"username": username, "page": 1, "page_size": 100})
         path = f"/api/v1/chat/sessions/{quote(session_id, safe='')}?{query}"
-        found: dict[str, Any] = self.request("GET", path, call, as_owner=self._acts_as(username))
+        found: dict[str, Any] = self.request("GET", path, call)
         return found
 
     def list_contexts(
@@ -109,13 +109,6 @@ class AstrBotClient(UpstreamTransport):
             return None
         started = found.get("start_time") if isinstance(found, dict) else None
         return float(started) if isinstance(started, (int, float)) else None
-
-    def _acts_as(self, username: str) -> bool:
-        """Whether to use the owner's login for a user's session.
-
-        AstrBot 4.29 shows a session only to its creator: the owner or a key's own name.
-        """
-        return self.has_login and not username.startswith("api_key:")
 
     def stop_session(self, session_id: str, username: str, call: Call) -> None:
         """Stop a session's run by a command. AstrBot's route is only for its owner's sessions."""
