@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import orjson
 
@@ -122,6 +122,10 @@ def ask_mcp(server: McpServerConfig) -> Finding:
         if shutil.which(program, path=server.env.get("PATH") or os.environ.get("PATH")):
             return Finding(what, "ok", f"{program} is installed; this check does not start it")
         return Finding(what, "fail", f"the program {program} is not installed", "install it")
+    return _ask_mcp_url(what, server)
+
+
+def _ask_mcp_url(what: str, server: McpServerConfig) -> Finding:
     definition = server.to_definition()
     accept = "application/json, text/event-stream"
     headers = {"Content-Type": "application/json", "Accept": accept, **definition["headers"]}
@@ -147,6 +151,10 @@ def ask_mcp(server: McpServerConfig) -> Finding:
     if answer.status in (401, 403):
         text = f"it refuses the credentials (HTTP {answer.status})"
         return Finding(what, "fail", text, "correct headers or token_env")
+    # These redirects are followed within the origin, for example from /mcp to /mcp/.
+    moved = urlsplit(urljoin(server.url, answer.headers.get("Location", "")))
+    if answer.status in (307, 308) and moved[:2] == urlsplit(server.url)[:2]:
+        return Finding(what, "ok", "it answers with a redirect; this check does not follow it")
     is_stream = answer.headers.get("Content-Type", "").startswith("text/event-stream")
     if not 200 <= answer.status < 300 or (streams and not is_stream):
         remedy = "correct url: it must be the address of streamable HTTP or HTTP+SSE"

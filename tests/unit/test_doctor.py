@@ -439,6 +439,26 @@ def test_an_mcp_server_with_the_older_transport_is_found(
         assert find(tmp_path)["MCP server older"]["state"] == state
 
 
+@pytest.mark.parametrize(
+    ("status", "location", "state"),
+    [
+        ("307 Temporary Redirect", "/mcp/", "ok"),
+        ("308 Permanent Redirect", "https://example.org/mcp", "fail"),
+        ("302 Found", "/mcp/", "fail"),
+    ],
+)
+def test_a_redirect_of_an_mcp_server_is_a_fault_unless_it_is_followed(
+    tmp_path: Path, status: str, location: str, state: str
+) -> None:
+    def answer(environ: Any, start_response: Any) -> list[bytes]:
+        start_response(status, [("Location", location)])
+        return []
+
+    with serve(answer) as url:
+        write_provider(tmp_path, "http://127.0.0.1:9/v1", f'[mcp.moved]\nurl = "{url}/mcp"\n')
+        assert find(tmp_path)["MCP server moved"]["state"] == state
+
+
 def test_mcp_servers_plugins_and_bots_are_asked(tmp_path: Path) -> None:
     def answer(number: int, body: dict[str, Any]) -> Any:
         return (200, LISTED) if not body else (200, {"jsonrpc": "2.0", "id": 1, "result": {}})
