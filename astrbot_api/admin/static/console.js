@@ -103,7 +103,7 @@ function showCalls() {
   const url = `${location.origin}${roots.api}/chat`;
   const python = [
     "import json", "import os", "import urllib.request", "",
-    `body = json.loads(r'''${body}''')`,
+    `body = json.loads(r'''${body.replaceAll("'", "\\u0027")}''')`,
     "request = urllib.request.Request(", `    ${JSON.stringify(url)},`, "    data=json.dumps(body).encode(),",
     "    headers={", '        "Authorization": "Bearer " + os.environ["ASTRBOT_KEY"],', '        "Content-Type": "application/json",', "    },", ")",
     "with urllib.request.urlopen(request) as answer:", "    for line in answer:", '        if line.startswith(b"data: "):',
