@@ -138,6 +138,63 @@ def test_what_endpoints_take_stays_as_it_is() -> None:
     assert fit_schema(schema) == schema
 
 
+STRING, INTEGER = {"type": "string"}, {"type": "integer"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "fitted"),
+    [
+        ({"$ref": "#/$defs/Word"}, {"type": "string", "minLength": 2}),
+        ({"$ref": "#/$defs/List/0"}, INTEGER),
+        ({"$ref": "#/$defs/List/1"}, {}),
+        (
+            {"allOf": [{"properties": {"a": STRING}, "required": ["a"]},
+                       {"properties": {"b": INTEGER}, "required": ["b"]}]},
+            {"type": "object", "properties": {"a": STRING, "b": INTEGER}, "required": ["a", "b"]},
+        ),
+        (
+            {"type": "object", "properties": {"a": {**STRING, "required": True}}},
+            {"type": "object", "properties": {"a": STRING}, "required": ["a"]},
+        ),
+        (
+            {"type": "number", "minimum": 1, "exclusiveMinimum": True, "multipleOf": 0},
+            {"type": "number", "exclusiveMinimum": 1},
+        ),
+        ({**INTEGER, "multipleOf": 5, "maximum": True}, {**INTEGER, "multipleOf": 5}),
+        (
+            {**STRING, "format": "date", "pattern": "^a+$"},
+            {**STRING, "format": "date", "pattern": "^a+$"},
+        ),
+        ({**STRING, "format": "color", "pattern": "(?=a)"}, STRING),
+        ({**STRING, "pattern": "(a+)+"}, STRING),
+        (
+            {"type": "array", "items": [STRING, STRING], "additionalItems": INTEGER},
+            {"type": "array", "items": {"anyOf": [STRING, INTEGER]}},
+        ),
+        ({"prefixItems": [STRING]}, {"type": "array", "items": STRING}),
+        (
+            {"items": STRING, "minItems": True, "maxItems": 3},
+            {"type": "array", "items": STRING, "maxItems": 3},
+        ),
+        ({"enum": [1, 2]}, {**INTEGER, "enum": [1, 2]}),
+        ({"enum": [1, "a"]}, {"enum": [1, "a"]}),
+        ({"const": 5}, {**INTEGER, "enum": [5]}),
+        (
+            {"type": ["string", "integer", "null"], "enum": ["a", None], "description": "d"},
+            {"description": "d", "anyOf": [{**STRING, "enum": ["a"]},
+                                           {"type": "null", "enum": [None]}]},
+        ),
+        ({"anyOf": [STRING], "description": "d"}, {**STRING, "description": "d"}),
+        ({"oneOf": [STRING, {"type": "null"}]}, {"anyOf": [STRING, {"type": "null"}]}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_endpoints_know_is_kept(schema: dict[str, Any], fitted: dict[str, Any]) -> None:
+    definitions = {"Word": {**STRING, "minLength": 2}, "List": [INTEGER]}
+    root = {"type": "object", "properties": {"p": schema}, "$defs": definitions}
+    assert fit_schema(root)["properties"]["p"] == fitted
+
+
 def test_alternatives_at_the_root_become_properties() -> None:
     fitted = fit_schema(ODD["oneOf"])
     assert set(fitted["properties"]) == {"a", "b"}
