@@ -64,7 +64,8 @@ def keys_group() -> None:
 def _check_name(context: click.Context, parameter: click.Parameter, name: str) -> str:
     name = name.strip()
     if not name.isprintable() or not 0 < len(name) <= keys.MAX_NAME_CHARS:
-        raise click.BadParameter(f"write a name of at most {keys.MAX_NAME_CHARS} characters")
+        limit = keys.MAX_NAME_CHARS
+        raise click.BadParameter(f"write a name of at most {limit} printable characters")
     return name
 
 

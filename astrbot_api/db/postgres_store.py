@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import peewee
@@ -110,6 +111,7 @@ class PostgresStore:
         writers = max(1, pool_size * 3 // 4)
         self._writers = PerProcess(lambda: FairSemaphore(writers))
         self._refused_at = self._trusted_from = -math.inf
+        #: The error of the last attempt to connect, empty if it succeeded.
         self._fault = ""
         self._closed = False
 
@@ -250,10 +252,6 @@ class PostgresStore:
                 error = PoolTimeout(f"{error}: {self._fault}")
         return as_storage_error(error)
 
-    def _note_fault(self, fault: str) -> None:
-        """Keep the error of the last attempt to connect, empty if it succeeded."""
-        self._fault = fault
-
     def _borrow(
         self, deadline: float | None = None
     ) -> tuple[ConnectionPool[Connection], Connection]:
@@ -278,7 +276,7 @@ class PostgresStore:
 
     def _open_pool(self) -> ConnectionPool[Connection]:
         return ConnectionPool(
-            kwargs={**self._params, "autocommit": True, "note": self._note_fault},
+            kwargs={**self._params, "autocommit": True, "note": partial(setattr, self, "_fault")},
             connection_class=Connection,
             configure=Connection.set_up,
             min_size=0,

@@ -554,7 +554,7 @@ def test_the_login_is_below_the_prefix(hosted: FlaskClient) -> None:
 @pytest.mark.parametrize("name", ["", "  ", "two\nlines", "x" * 201])
 def test_the_command_line_refuses_an_unreadable_name_of_a_key(tmp_path: Path, name: str) -> None:
     refused = CliRunner().invoke(main, ["keys", "create", name, "--data-dir", str(tmp_path)])
-    assert (refused.exit_code, "at most 200 characters" in refused.output) == (2, True)
+    assert (refused.exit_code, "at most 200 printable characters" in refused.output) == (2, True)
     assert list(tmp_path.iterdir()) == []
 
 
