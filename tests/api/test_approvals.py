@@ -705,6 +705,24 @@ def test_a_regenerated_answer_replaces_a_turn_that_waits(worker: Worker, shop: S
     assert (shop.paid, api.count_rows("message")) == ([5], 2)
 
 
+def test_an_answer_that_waits_is_replaced_if_its_message_is_answered_again(
+    worker: Worker, shop: Shop
+) -> None:
+    api = worker.api
+    first, _, _ = begin(api)
+    with api.state.db.read() as db:
+        message = Run.select(Run.user_message).scalar(db)
+    again = api.post(
+        f"/api/v1/chat/sessions/s/messages/{message}/regenerate", json={"username": "alice"}
+    )
+    shown = parse_events(again.get_data())
+    second = next(one["data"]["run_id"] for one in shown if one["type"] == "run_started")
+    assert describe(api, first)["status"] == "stopped"
+    assert decide(api, second, shown[-1]["data"]["id"], "approve").status_code == 200
+    resume(api, second, 0)
+    assert (shop.paid, api.count_rows("message")) == ([5], 2)
+
+
 def test_a_call_that_was_approved_first_is_not_denied(
     make_worker: Callable[..., Worker],  # noqa: F811
 ) -> None:

@@ -40,14 +40,15 @@ class DuplicateEvent(AstrBotError):
     """Raised for a redelivered message that already has a turn."""
 
 
-class LeftTurns(AstrBotError):
-    """Raised for a turn that may begin after others of its key have been stopped.
+class LeftTurns(ApiError):
+    """Raised for a turn that may begin after others have been stopped.
 
     :ivar run_ids: Those turns.
     """
 
     def __init__(self, run_ids: Sequence[str]) -> None:
-        super().__init__()
+        message = "a turn of this session is being stopped; try again later"
+        super().__init__("session_busy", message, retry_after_s=2)
         self.run_ids = run_ids
 
 
@@ -130,7 +131,7 @@ class TurnOpener:
         run_id = str(uuid.uuid4())
         if request.client_key is not None:
             claim_turn(db, request.client_key, run_id, worker_id)
-        left = _list_left(db, request) if request.stops_left else []
+        left = _list_left(db, request)
         self._check_key_limit(db, request, len(left))
         _note_origin(db, request, run_id)
         found = self._look_up(db, request, chosen, left)
@@ -312,15 +313,21 @@ def _enter_session(db: peewee.Database, found: _Found) -> SessionRow:
 
 
 def _list_left(db: peewee.Database, request: TurnRequest) -> list[str]:
-    """Return the active turns that a request's key has in its session.
+    """Return the turns to stop before another one begins.
 
-    A turn that waits for a person continues beside a new message, but not beside its new answer.
+    These are the active ones of its key if their client left them. A turn that waits for a person
+    continues beside a new message, but is stopped if the message is answered again.
     """
+    again = request.answers_again is not None
+    if not request.stops_left and not again:
+        return []
     session = sessions.find_session(db, request.session_id)
     if session is None or session.creator != request.creator:
         return []
-    again = request.answers_again is not None
-    return runs.list_active_ids(db, session.id, request.key_id, waiting=again)
+    running = runs.list_active_ids(db, session.id, waiting=False)
+    waiting = [one for one in runs.list_active_ids(db, session.id) if one not in running]
+    own = runs.list_active_ids(db, session.id, request.key_id, waiting=False)
+    return [*(own if request.stops_left else ()), *(waiting if again else ())]
 
 
 def _find_again(
