@@ -142,6 +142,7 @@ def test_text_follows_a_rewind_that_the_protocol_cannot_show(make: Callable[[], 
     whole = play_in(make(), plain("Hm. "), events.rewind("r", 0, 4), plain("Six."), events.end("r"))
     deltas = [one["delta"] for one in whole if one["type"] in _DELTAS]
     assert deltas == ["Hm. ", "Six."]
+    assert ("data-rewind" in {one["type"] for one in whole}) == (make is make_aisdk)
     assert whole[-1]["type"] in ("RUN_FINISHED", "finish")
 
 
