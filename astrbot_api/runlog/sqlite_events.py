@@ -151,6 +151,10 @@ def _find_last(db: sqlite3.Connection, run: int) -> int:
 
 def _iter_rows(piece: Piece) -> Iterator[tuple[int, int, str]]:
     """Split a piece into rows. A longer piece with the same start has the same splits."""
+    if len(piece.events) <= _ROW_LINES and sum(map(len, piece.events)) <= _ROW_BYTES:
+        if piece.events:
+            yield piece.run, piece.first, b"\n".join(piece.events).decode()
+        return
     first, lines, size = piece.first, list[bytes](), 0
     for line in piece.events:
         if len(lines) == _ROW_LINES or (lines and size + len(line) > _ROW_BYTES):
