@@ -474,7 +474,7 @@ class AstrBotChat extends HTMLElement {
     const left = this.#uploads.filter((one) => !one.kept);
     if (left.length) {
       const failed = left.some((one) => one.failed);
-      this.#say(this.#t(failed ? "A file was not uploaded. Remove it, or attach it again." : "Wait until the files are uploaded."));
+      this.#say(failed ? this.#t("A file was not uploaded. Remove it, or attach it again.") : this.#t("Wait until the files are uploaded."));
       return;
     }
     const files = this.#uploads.map((one) => one.kept);
