@@ -316,6 +316,16 @@ def test_a_client_may_send_the_whole_conversation(make_scripted: Make) -> None:
     assert shop.paid == [5, 6]
 
 
+def test_a_client_may_refer_to_the_request_that_it_answers(make_scripted: Make) -> None:
+    """As AI SDK does."""
+    shop = Shop(make_scripted)
+    asked = shop.ask().output[-1].id
+    answer = shop.ask(["buy", {"type": "item_reference", "id": asked}, say(asked)])
+    assert answer.output_text == "Done: 2"
+    (item,) = shop.client.responses.input_items.list(answer.id)
+    assert item.type == "mcp_approval_response"
+
+
 def test_a_conversation_contains_the_approval_request_and_its_response(make_scripted: Make) -> None:
     shop = Shop(make_scripted)
     conversation = shop.client.conversations.create().id

@@ -444,6 +444,8 @@ def test_a_conversation_is_a_session_with_its_responses(make_scripted: Make) -> 
         ]  # fmt: skip
         item = client.conversations.items.retrieve(listed[3].id or "", conversation_id=made.id)
         assert item.content[0].text == "two"  # type: ignore[union-attr]
+        item = client.conversations.items.retrieve(listed[4].id or "", conversation_id=made.id)
+        assert item.content[0].text == "You said: two"  # type: ignore[union-attr]
         for at in (1, 2):
             with pytest.raises(openai.NotFoundError):
                 client.conversations.items.retrieve(listed[at].id or "", conversation_id=made.id)

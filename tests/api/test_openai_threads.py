@@ -350,8 +350,9 @@ def test_items_can_be_referenced_by_their_ids(make_scripted: Make) -> None:
         later = f"{first.output[0].id[:-4]}8005"
         ask(client, [given[0], {"type": "item_reference", "id": later}, given[0]])
         assert model.seen[-1][2]["content"] == "Let me look."
-        for unknown in ("msg_" + "0" * 36, f"{first.output[0].id[:-4]}0005"):
-            with pytest.raises(openai.NotFoundError, match="item not found: msg_"):
+        entry = first.output[0].id.removeprefix("msg_")[:-4]
+        for unknown in ("msg_" + "0" * 36, f"msg_{entry}0005", f"rs_{entry}8005"):
+            with pytest.raises(openai.NotFoundError, match=f"item not found: {unknown}"):
                 ask(client, [{"type": "item_reference", "id": unknown}])
 
 
