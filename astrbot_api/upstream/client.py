@@ -22,6 +22,7 @@ from .transport import UpstreamRefusal, UpstreamTransport, iter_events, read_env
 
 #: Maximum length of a file's name, in bytes.
 _MAX_NAME_BYTES = 200
+_MAX_EXTENSION_CHARS = 20
 
 #: Maximum number of contexts of a session in which a turn is looked up.
 _MAX_CONTEXTS = 3
@@ -180,5 +181,7 @@ def _parse_messages(text: Any) -> list[dict[str, Any]]:
 def _fit_name(name: str) -> str:
     """Return a file name that AstrBot can store with its prefix. Its disk allows 255 bytes."""
     stem, extension = splitext(name)
+    if len(extension) > _MAX_EXTENSION_CHARS:  # a title with a dot
+        stem, extension = name, ""
     room = _MAX_NAME_BYTES - len(extension.encode())
     return stem.encode()[:room].decode(errors="ignore") + extension

@@ -235,6 +235,17 @@ def test_a_picture_arrives_as_a_picture(
     assert name.endswith("_" + "报" * 59 + ".png"), "AstrBot stores names of at most 255 bytes"
 
 
+def test_a_title_with_a_dot_is_shortened_like_any_name(
+    astrbot: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(astrbot)
+    upload = api.post("/api/v1/file", data={"file": (io.BytesIO(b"text"), "1." + "报" * 100)})
+    part = {"type": "file", "attachment_id": upload.get_json()["data"]["attachment_id"]}
+    api.chat([{"type": "plain", "text": "ECHO look"}, part])
+    ((name, _),) = astrbot.uploaded
+    assert name.partition("_")[2] == "1." + "报" * 60
+
+
 def quote(number: int, selected: str = "") -> list[dict[str, Any]]:
     reply = {"type": "reply", "message_id": number, "selected_text": selected}
     return [{"type": "plain", "text": "ECHO this"}, reply]
