@@ -324,10 +324,13 @@ def _list_left(db: peewee.Database, request: TurnRequest) -> list[str]:
     session = sessions.find_session(db, request.session_id)
     if session is None or session.creator != request.creator:
         return []
-    running = runs.list_active_ids(db, session.id, waiting=False)
-    waiting = [one for one in runs.list_active_ids(db, session.id) if one not in running]
-    own = runs.list_active_ids(db, session.id, request.key_id, waiting=False)
-    return [*(own if request.stops_left else ()), *(waiting if again else ())]
+    left = []
+    if request.stops_left:
+        left = runs.list_active_ids(db, session.id, request.key_id, waiting=False)
+    if again:
+        running = runs.list_active_ids(db, session.id, waiting=False)
+        left += [one for one in runs.list_active_ids(db, session.id) if one not in running]
+    return left
 
 
 def _find_again(
