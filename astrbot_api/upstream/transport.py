@@ -29,7 +29,7 @@ _READ_S = 15.0
 #: for a turn that never ends. Source: 4.29.3, after a message with half of a surrogate pair.
 _EMPTY_TIMES = 10
 
-#: Type of the event for data without an event, such as heartbeats.
+#: Type of the event for a heartbeat, which is a comment.
 HEARTBEAT = "heartbeat"
 
 _USER_AGENT = "astrbot-api"
@@ -179,13 +179,13 @@ def iter_events(answer: Answer, read_timeout_s: float) -> Iterator[dict[str, Any
         parser, event_at = SSEParser(), time.monotonic()
         while time.monotonic() - event_at <= limit_s:
             data = answer.read(_READ_BYTES)
-            payloads = list(parser.feed(data) if data else parser.finish())
+            payloads = parser.feed(data) if data else parser.finish()
             for event in filter(None, map(_parse_event, payloads)):
                 yield event
                 event_at = time.monotonic()
             if not data:
                 return
-            if not payloads:
+            if data.startswith(b":"):  # not a part of a long event
                 yield {"type": HEARTBEAT}
         raise UpstreamError(f"AstrBot sent only heartbeats for {limit_s:g} s.")
     except OutboundError as error:

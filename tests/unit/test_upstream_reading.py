@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from astrbot_api.agent.provider import TextDelta
 from astrbot_api.errors import ProviderError
+from astrbot_api.runtime.outbound import Answer
 from astrbot_api.upstream import answer_text, reading
 from astrbot_api.upstream.reading import AnswerReader, Pause
 from astrbot_api.upstream.stored import find_answer
+from astrbot_api.upstream.transport import iter_events
 
 SAVED = {"type": "message_saved", "data": {"id": 1}}
 END = {"type": "end", "data": ""}
@@ -138,3 +141,13 @@ def test_a_stored_answer_is_found_by_its_turn_or_else_by_its_time() -> None:
     assert find_answer(rows[:6], "b", 0) == []
     assert find_answer(rows, "", 10) == rows[4:]
     assert find_answer(rows, "", 20) == []
+
+
+def test_a_piece_of_a_long_event_is_no_heartbeat() -> None:
+    pieces = [b'data: {"type": "message_saved"}\n\n', b'data: {"type": ', b'"plain"}\n\n',
+              b": heartbeat\n\n", b""]  # fmt: skip
+    answer = cast(Answer, SimpleNamespace(
+        status=200, headers={}, read=lambda size: pieces.pop(0), close=lambda: None
+    ))  # fmt: skip
+    types = [event["type"] for event in iter_events(answer, 60)]
+    assert types == ["message_saved", "plain", "heartbeat"]
