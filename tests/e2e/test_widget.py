@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
@@ -65,9 +66,12 @@ class Site:
         response = Response(status=404)
         if request.path == "/key" and request.method == "POST":
             self.keys_made += 1
-            made = self.server.request(
-                "POST", "/api/v1/keys/session", self.key, json={"username": self.username}
-            )
+            # A new connection: the server may close an idle one at the moment of the request.
+            with urllib3.PoolManager() as http:
+                made = http.request(
+                    "POST", f"{self.server.url}/api/v1/keys/session",
+                    headers={"X-API-Key": self.key}, json={"username": self.username},
+                )  # fmt: skip
             response = Response(made.data, mimetype="application/json")
         elif request.path == "/":
             page = self.page.format(lang=self.lang, api=self.api, attributes=self.attributes)
