@@ -65,9 +65,19 @@ def read_json(req: Request, max_bytes: int, *, keep: bool = False, remedy: str =
     try:
         return load_json(body)
     except (JsonDepthError, orjson.JSONDecodeError) as error:
-        raise ApiError("malformed_json", f"the request body is not valid JSON: {error}") from error
+        raise ApiError("malformed_json", _explain(body, error)) from error
     except JsonLimitError as error:
         raise refuse(f"the request body is refused: {error}") from error
+
+
+def _explain(body: bytes, error: ValueError) -> str:
+    """Return why a body could not be parsed."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as wrong:
+        # Consoles of Windows send the code page of their language.
+        return f"the request body is not UTF-8: byte {wrong.start} is invalid; send UTF-8"
+    return f"the request body is not valid JSON: {error}"
 
 
 def check_coding(req: Request) -> None:

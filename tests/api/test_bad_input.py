@@ -101,7 +101,6 @@ def test_a_conversation_id_beside_a_session_id_is_ignored(api: Api, alias: Any) 
     "body",
     [
         b"{nope",
-        b'{"username": "a", "message": "\xff"}',
         b'{"username": "a", "message": "\\ud800"}',
         b'{"username": "a", "message": NaN}',
         b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
@@ -113,6 +112,14 @@ def test_malformed_json_is_a_400(api: Api, body: bytes) -> None:
     answer = api.post_raw(body)
     assert answer.get_json()["code"] == "malformed_json"
     check_refused(api, answer, names="valid JSON")
+
+
+def test_json_in_the_code_page_of_a_console_is_refused_with_the_encoding_to_send(api: Api) -> None:
+    answer = api.post_raw('{"username": "a", "message": "你好"}'.encode("gbk"))
+    assert answer.get_json()["code"] == "malformed_json"
+    assert check_refused(api, answer) == (
+        "the request body is not UTF-8: byte 30 is invalid; send UTF-8"
+    )
 
 
 @pytest.mark.parametrize(
