@@ -1093,6 +1093,19 @@ def test_the_end_of_a_long_output_and_of_a_progress_bar_is_read() -> None:
     assert "\n[…]\n" in text
 
 
+def test_of_a_pdf_the_pages_that_can_be_drawn_in_time_are_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pdf = samples.make_pdf(*[_PICTURE] * 4).replace(b" 8 0 R", b" 99 0 R")
+    meta, data = show_pages(io.BytesIO(pdf), range(4), 40)
+    assert meta["note"] == "The pictures are its pages 1, 3 to 4 of 4."
+    assert len(meta["sizes"]) == 3
+    assert sum(meta["sizes"]) == len(data)
+    monkeypatch.setattr("astrbot_api.files.reading.shown._ENOUGH_S", -1.0)
+    meta, _ = show_pages(io.BytesIO(pdf), range(4), 40)
+    assert meta["note"] == "The pictures are its pages 1 of 4."
+
+
 def test_a_transparent_picture_of_a_document_is_shown_on_white() -> None:
     out = io.BytesIO()
     Image.new("RGBA", (40, 40)).save(out, "PNG")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import io
 import logging
 import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pypdfium2
+from PIL import Image
 from pypdfium2 import raw
 
 from ...errors import Unreadable
@@ -55,7 +55,7 @@ _CHECKED_CHARS = 500
 _MAX_UNKNOWN = 0.3
 
 
-def _open_pdf(source: BinaryIO) -> pypdfium2.PdfDocument:
+def open_pdf(source: BinaryIO) -> pypdfium2.PdfDocument:
     """Open a PDF with its form, so that values in fields are rendered.
 
     :raises Unreadable: when it needs a password or is damaged.
@@ -76,7 +76,7 @@ def read_pdf(source: BinaryIO, notes: list[str]) -> tuple[str, list[int]]:
     :returns: The text with the fields of forms and the comments, and the indices of the pages
         that are images or whose text is not readable.
     """
-    document = _open_pdf(source)
+    document = open_pdf(source)
     notes += _describe(document)
     pages: list[str] = []
     images: list[int] = []
@@ -100,13 +100,13 @@ def read_pdf(source: BinaryIO, notes: list[str]) -> tuple[str, list[int]]:
             notes.append(f"Only {number + 1} of its {count} pages were read.")
             break
     if damaged:
-        notes.append(f"These pages are damaged: {_write_numbers(damaged)}.")
+        notes.append(f"These pages are damaged: {write_numbers(damaged)}.")
     if not any(pages):
         notes.append("It has no text: its pages are images, as in a scan.")
         return "", images or list(range(count))
     if images:
         notes.append(
-            f"These pages have hardly any readable text, as in a scan: {_write_numbers(images)}."
+            f"These pages have hardly any readable text, as in a scan: {write_numbers(images)}."
         )
     return "\n\n".join(page for page in pages if page), images
 
@@ -217,7 +217,7 @@ def _has_large_picture(page: pypdfium2.PdfPage) -> bool:
     return False
 
 
-def _write_numbers(pages: Sequence[int]) -> str:
+def write_numbers(pages: Sequence[int]) -> str:
     """Return the numbers of pages given as indices, such as ``1, 3 to 5``."""
     parts: list[list[int]] = []
     for page in pages:
@@ -228,20 +228,9 @@ def _write_numbers(pages: Sequence[int]) -> str:
     return ", ".join(" to ".join(str(one + 1) for one in part) for part in parts)
 
 
-def render_pages(source: BinaryIO, numbers: Sequence[int], max_side_px: int) -> tuple[Any, bytes]:
-    """Render pages as JPEG images.
-
-    :returns: ``{"note": sentence, "sizes": [bytes, …]}``, and the concatenated images.
-    """
-    document = _open_pdf(source)
-    pictures = []
-    for number in (one for one in numbers if one < len(document)):
-        page = document[number]
-        scale = min(max_side_px / max(*page.get_size(), 1.0), 4.0)
-        out = io.BytesIO()
-        page.render(scale=scale).to_pil().convert("RGB").save(out, "JPEG", quality=80)
-        pictures.append(out.getvalue())
-        page.close()
-    sizes = [len(one) for one in pictures]
-    note = f"The pictures are its pages {_write_numbers(numbers)} of {len(document)}."
-    return {"note": note, "sizes": sizes}, b"".join(pictures)
+def render_page(document: pypdfium2.PdfDocument, number: int, max_side_px: int) -> Image.Image:
+    page = document[number]
+    scale = min(max_side_px / max(*page.get_size(), 1.0), 4.0)
+    picture: Image.Image = page.render(scale=scale).to_pil()
+    page.close()
+    return picture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from PIL import Image
@@ -32,38 +33,49 @@ def show_pages(source: BinaryIO, numbers: Sequence[int], max_side_px: int) -> tu
         meta, _ = prepare_picture(source, max_side_px)
         return _show(
             [one for one in numbers if one < meta["pages"]],
-            lambda number: prepare_picture(source, max_side_px, number),
-            " ".join((f"{{}} of its {meta['pages']} pages are shown.", *meta["notes"])),
+            lambda number: _prepare(source, max_side_px, number),
+            lambda shown: " ".join(
+                (f"{len(shown)} of its {meta['pages']} pages are shown.", *meta["notes"])
+            ),
         )
     if not head.startswith(b"PK"):
-        from .pdf import render_pages
+        from .pdf import open_pdf, render_page, write_numbers
 
-        return render_pages(source, numbers, max_side_px)
+        document = open_pdf(source)
+        return _show(
+            [one for one in numbers if one < len(document)],
+            lambda number: render_page(document, number, max_side_px),
+            lambda shown: f"The pictures are its pages {write_numbers(shown)} of {len(document)}.",
+        )
     package = Package(source)
     names = package.list_pictures()
     return _show(
         [one for one in numbers if one < len(names)],
-        lambda number: prepare_picture(io.BytesIO(package.read(names[number])), max_side_px),
-        f"{{}} of its {len(names)} pictures are shown.",
+        lambda number: _prepare(io.BytesIO(package.read(names[number])), max_side_px),
+        lambda shown: f"{len(shown)} of its {len(names)} pictures are shown.",
     )
 
 
+def _prepare(source: BinaryIO, max_side_px: int, page: int = 0) -> Image.Image:
+    return Image.open(io.BytesIO(prepare_picture(source, max_side_px, page)[1]))
+
+
 def _show(
-    numbers: Sequence[int], prepare: Callable[[int], tuple[Any, bytes]], note: str
+    numbers: Sequence[int],
+    prepare: Callable[[int], Image.Image],
+    write_note: Callable[[list[int]], str],
 ) -> tuple[Any, bytes]:
-    pictures: list[bytes] = []
+    pictures: dict[int, bytes] = {}
     began = time.process_time()
     for number in numbers:
         if pictures and time.process_time() - began > _ENOUGH_S:
             break
-        try:
-            _, data = prepare(number)
-        except (Unreadable, OSError, EOFError):
-            continue
         out = io.BytesIO()
-        Image.open(io.BytesIO(data)).convert("RGB").save(out, "JPEG", quality=85)
-        pictures.append(out.getvalue())
+        # RuntimeError: pypdfium2, for a damaged page.
+        with suppress(Unreadable, OSError, EOFError, RuntimeError):
+            prepare(number).convert("RGB").save(out, "JPEG", quality=85)
+            pictures[number] = out.getvalue()
     if not pictures:
         raise Unreadable("its pictures are damaged or their format is not supported")
-    sizes = [len(one) for one in pictures]
-    return {"note": note.format(len(pictures)), "sizes": sizes}, b"".join(pictures)
+    sizes = [len(one) for one in pictures.values()]
+    return {"note": write_note(list(pictures)), "sizes": sizes}, b"".join(pictures.values())
