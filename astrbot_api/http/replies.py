@@ -31,6 +31,8 @@ class ReplyRendering(Rendering):
     fold: ReplyFold = field(default_factory=ReplyFold)
     #: Chain type -> text that the client has and the repeated step must produce again.
     _kept: dict[str | None, str] = field(default_factory=dict)
+    #: Calls that the client runs and the repeated step must make again.
+    _kept_calls: list[dict[str, Any]] = field(default_factory=list)
 
     def show(self, event: Event) -> Iterable[dict[str, Any]]:
         """Return the protocol's objects for an event of the turn."""
@@ -56,12 +58,23 @@ class ReplyRendering(Rendering):
         """Return the code and the message of the turn's error, or None, after the turn ended."""
         if self.fold.error is not None:
             return self.fold.error.get("reason") or self.fold.error["code"], self.fold.error["data"]
-        return ("run_interrupted", _BROKEN) if self._kept.get(None) else None
+        broken = self._kept.get(None) or self._kept_calls
+        return ("run_interrupted", _BROKEN) if broken else None
 
     def rewind(self) -> None:
-        """Skip the text so far when another worker repeats it."""
+        """Skip the text and the client's calls so far when another worker repeats them."""
+        self._kept_calls += self.fold.caller_calls
         said = {None: self.fold.text, "reasoning": self.fold.reasoning}
         self._kept = {kind: self._kept.get(kind) or text for kind, text in said.items()}
+
+    def has_call(self, call: Mapping[str, Any]) -> bool:
+        """Return whether the client has the newest call, which then keeps the client's id."""
+        for kept in self._kept_calls if call.get("by_caller") else ():
+            if (kept["name"], kept["args"]) == (call["name"], call["args"]):
+                self._kept_calls.remove(kept)
+                self.fold.caller_calls[-1]["id"] = kept["id"]
+                return True
+        return False
 
     def add_text(self, chain_type: str | None, piece: str) -> str:
         """Return the part of a piece of text or reasoning that must be sent."""

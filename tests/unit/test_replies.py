@@ -54,12 +54,15 @@ def test_a_text_that_differed_goes_on_if_a_third_run_repeats_it() -> None:
     assert "error" not in whole
 
 
+_RUN = "4433dfa2-3f3c-4f53-9c2f-0d33f7f2d8e1"
+
+
 def make_agui(history: bytes = b"") -> Rendering:
-    return AguiStream("t", "c", "r", history=history)
+    return AguiStream("t", "c", _RUN, names="r", history=history)
 
 
 def make_aisdk() -> Rendering:
-    return UIMessageStream("m", "r", "s", "/files")
+    return UIMessageStream("m", _RUN, "s", "/files")
 
 
 def plain(text: str) -> events.Event:
@@ -127,8 +130,7 @@ def test_a_snapshot_takes_text_back_from_several_messages_and_keeps_results() ->
         events.rewind("r", 0, 15, again=True),
         events.end("r"),
     )
-    run_id = "4433dfa2-3f3c-4f53-9c2f-0d33f7f2d8e1"
-    whole = play_in(AguiStream("t", "c", run_id, names="r", history=b"[]"), *shown)
+    whole = play_in(make_agui(b"[]"), *shown)
     (snapshot,) = [one["messages"] for one in whole if one["type"] == "MESSAGES_SNAPSHOT"]
     (call,) = snapshot[0].pop("toolCalls")
     assert snapshot == [
@@ -144,6 +146,34 @@ def test_text_follows_a_rewind_that_the_protocol_cannot_show(make: Callable[[], 
     assert deltas == ["Hm. ", "Six."]
     assert ("data-rewind" in {one["type"] for one in whole}) == (make is make_aisdk)
     assert whole[-1]["type"] in ("RUN_FINISHED", "finish")
+
+
+def call(call_id: str, city: str) -> events.Event:
+    shown = {"id": call_id, "name": "weather", "args": {"city": city}, "ts": 1.0, "by_caller": True}
+    return events.tool_call("r", shown)
+
+
+_CALLED_AGAIN = events.rewind("r", 0, 0, again=True, calls=1)
+
+_STREAMS = [lambda: Completion("r", "m", ""), make_agui, make_aisdk]
+
+
+@pytest.mark.parametrize("make", _STREAMS)
+def test_a_call_that_is_repeated_with_another_id_is_sent_once(
+    make: Callable[[], Rendering],
+) -> None:
+    whole = play_in(make(), call("a", "Rome"), _CALLED_AGAIN, call("b", "Rome"), events.end("r"))
+    assert json.dumps(whole).count("Rome") == 1
+    assert "b_4433dfa2" not in json.dumps(whole)
+    assert "error" not in json.dumps(whole[-1]).lower()
+
+
+@pytest.mark.parametrize("make", _STREAMS)
+def test_a_stream_fails_if_the_client_has_a_call_that_is_not_repeated(
+    make: Callable[[], Rendering],
+) -> None:
+    whole = play_in(make(), call("a", "Rome"), _CALLED_AGAIN, plain("Sunny"), events.end("r"))
+    assert "could not be continued" in json.dumps(whole)
 
 
 class JoinedOnce(ReplyFold):

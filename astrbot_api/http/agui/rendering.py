@@ -167,7 +167,8 @@ class AguiStream(ReplyRendering):
             call, approval_id = read_call(self.run_id, data)
             if chain_type == "tool_call":
                 self._calls[approval_id] = call["id"]
-                yield from self._show_call(call)
+                if not self.has_call(call):
+                    yield from self._show_call(call)
             else:
                 yield self._show_result(call)
         elif data := self.add_text(chain_type, data):

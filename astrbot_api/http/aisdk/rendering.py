@@ -126,8 +126,10 @@ class UIMessageStream(ReplyRendering):
             return
         if chain_type == "tool_call":
             yield from self._close()
-            yield from self._begin_step()
             call, approval_id = read_call(self.run_id, data)
+            if self.has_call(call):
+                return
+            yield from self._begin_step()
             self._calls[approval_id] = call["id"]
             yield from _show_call(call)
             return

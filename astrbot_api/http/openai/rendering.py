@@ -92,8 +92,9 @@ class Completion(ReplyRendering):
         return {name: text} if text else None
 
     def _show_last_call(self, event: Event) -> dict[str, Any] | None:
-        """Return the ``delta`` of a call of the client's tool, or None for a server's tool."""
-        if not orjson.loads(event["data"]).get("by_caller"):
+        """Return the ``delta`` of a call of the client's tool, or None if the client sees none."""
+        call = orjson.loads(event["data"])
+        if not call.get("by_caller") or self.has_call(call):
             return None
         calls = self.fold.caller_calls
         index = len(calls) - 1
