@@ -27,6 +27,7 @@ _OWN_PATHS = {
     "/conversations/filter-options": {"GET", "HEAD", "OPTIONS"},
     "/files/content": {"GET", "HEAD", "OPTIONS"},
     "/openai/responses/compact": {"POST", "OPTIONS"},
+    "/openai/responses/input_tokens": set(),
     "/widget/visits": {"POST", "OPTIONS"},
 }
 

@@ -154,6 +154,16 @@ def test_no_tool_runs_during_a_compaction(
     assert fake_model.requests()[-1]["tool_choice"] == "none"
 
 
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_counting_of_tokens_is_an_unknown_path_and_no_response(api: Api, method: str) -> None:
+    answer = api.client.open(
+        "/api/v1/openai/responses/input_tokens", method=method, headers={"X-API-Key": api.key},
+        json={"input": "Hello"},
+    )  # fmt: skip
+    assert answer.status_code == 404
+    assert "There is no path" in answer.get_json()["error"]["message"]
+
+
 def test_the_compaction_path_rejects_get_and_delete(api: Api) -> None:
     assert api.get(PATH).status_code == 405
     assert api.delete(PATH).status_code == 405

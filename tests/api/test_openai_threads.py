@@ -356,6 +356,17 @@ def test_items_can_be_referenced_by_their_ids(make_scripted: Make) -> None:
                 ask(client, [{"type": "item_reference", "id": unknown}])
 
 
+def test_a_deleted_item_cannot_be_referenced(make_scripted: Make) -> None:
+    api, _ = make_scripted(call_weather)
+    with connect(api) as client:
+        made = client.conversations.create()
+        first = ask(client, "Weather?", tools=[WEATHER], conversation=made.id)
+        deleted = first.output[-1].id or ""
+        client.conversations.items.delete(deleted, conversation_id=made.id)
+        with pytest.raises(openai.NotFoundError, match=f"item not found: {deleted}"):
+            ask(client, [{"type": "item_reference", "id": deleted}])
+
+
 def test_references_copy_at_most_the_size_of_a_body(make_api: Callable[..., Api]) -> None:
     api = make_api(ASTRBOT_MAX_JSON_BYTES=50_000)
     items = [{"role": "user", "content": "x" * 10_000}, {"role": "user", "content": "short"}]

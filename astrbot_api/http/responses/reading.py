@@ -16,7 +16,7 @@ from ..openai.reading import NO_TEXT, is_empty
 from ..state import get_state
 from .files import ItemFiles
 from .item_parsing import ItemParser, find_reference
-from .items import is_of_user, parse_item_id, to_stored
+from .items import OUTPUT_FROM, is_of_user, parse_item_id, to_stored
 from .stored import choose_item, find_own_entry, item_not_found, list_entry
 
 MAX_ITEMS = 2000
@@ -45,8 +45,8 @@ class InputReader:
         self._settings = get_state().settings
         self._files = ItemFiles(username)
         self._parser = ItemParser(self._files)
-        #: Items of the entries that were referred to, by entry. Each entry is read once.
-        self._entries: dict[str, list[dict[str, Any]]] = {}
+        #: Items of the referenced entries, and numbers of deleted outputs. Each entry is read once.
+        self._entries: dict[str, tuple[list[dict[str, Any]], frozenset[int]]] = {}
         #: Bytes that all entries, and all items that the input refers to, may still have.
         self._entry_room = self._item_room = self._settings.max_json_bytes
 
@@ -121,13 +121,15 @@ class InputReader:
         parsed = parse_item_id(item_id)
         if parsed is None:
             raise item_not_found(item_id)
-        found = self._entries.get(parsed[0])
-        if found is None:
-            entry = find_own_entry(parsed[0])
-            found = self._entries[parsed[0]] = [] if entry is None else list_entry(entry)
-            self._entry_room -= len(orjson.dumps(found))
+        entry_id, number = parsed
+        if entry_id not in self._entries:
+            entry = find_own_entry(entry_id)
+            known = (list_entry(entry), entry.removed) if entry else ([], frozenset[int]())
+            self._entries[entry_id] = known
+            self._entry_room -= len(orjson.dumps(known[0]))
             let_others_run()
-        item = choose_item(found, item_id)
+        found, removed = self._entries[entry_id]
+        item = None if number - OUTPUT_FROM in removed else choose_item(found, item_id)
         if item is None:
             raise item_not_found(item_id)
         stored = to_stored(item)
