@@ -114,7 +114,8 @@ class ChunkReader:
         message = self._message
         found = message.finish()
         if message.has_text and self._reading.lists_sources:
-            found += map(TextDelta, _write_sources(self._sources))
+            sources = self._sources or list(message.sources.values())
+            found += map(TextDelta, _write_sources(sources))
         calls, extras = message.calls.finish()
         found += calls
         usage = self._usage.finish()

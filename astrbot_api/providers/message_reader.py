@@ -9,11 +9,17 @@ from ..agent.provider import Delta, MediaDelta, ReasoningDelta, TextDelta
 from ..event_lines import join_surrogates
 from .attached import KNOWN_FIELDS, MAX_CHARS, REASONING_FIELDS, merge_fields
 from .calls import CallCollector, to_json_text
+from .end_tokens import EndTokens
 from .generated import GEMINI_FIELDS, MediaCollector
 from .inline_images import PICTURE, SCHEME, InlineImages
 from .shapes import THOUGHT_TYPES, find_thought, join_texts, to_text
 from .think import ThinkSplitter
 from .usage import UsageCollector
+
+#: Fields of a source, its maximum length, and the maximum number of sources.
+_SOURCE = ("url", "title")
+_MAX_SOURCE_CHARS = 2000
+_MAX_SOURCES = 100
 
 _CONTENT = "content"
 _REASONING = "reasoning"
@@ -47,8 +53,11 @@ class MessageReader:
         #: Fields that the endpoint gets back.
         self.attached: dict[str, Any] = {}
         self._chars = 0  # size of these fields
+        #: Sources of the whole text, by address.
+        self.sources: dict[str, dict[str, str]] = {}
         self._usage = usage
         self._think = ThinkSplitter(tags)
+        self._ends = EndTokens()
         # High surrogates without their low surrogate, by channel.
         self._halves: dict[str, str] = {}
 
@@ -69,7 +78,7 @@ class MessageReader:
         waiting, self._halves = self._halves, {}
         for channel in waiting:
             self._add_text(found, channel, "\ufffd")
-        self._add_pieces(found, self._images.finish())
+        self._add_pieces(found, [*self._images.finish(), self._ends.finish()])
         found += self._think.finish()
         self._note(found)
         found += self.media.finish()
@@ -95,6 +104,8 @@ class MessageReader:
             self.has_progress = any(message[key] for key in message if key != "role")
         if "usage" in message:
             self._usage.add(message["usage"])
+        if message.get("annotations"):
+            self._read_annotations(message["annotations"])
         if not KNOWN_FIELDS.issuperset(message):
             self._read_attached(found, message, joins)
         content = content or message.get("refusal")
@@ -144,6 +155,18 @@ class MessageReader:
             fields = {key: one for key, one in message.items() if key not in KNOWN_FIELDS}
             self._chars += merge_fields(self.attached, fields)
 
+    def _read_annotations(self, annotations: Any) -> None:
+        """Note the sources of the whole text (OpenRouter), which some endpoints repeat.
+
+        A source of a part of the text (OpenAI) is linked there.
+        """
+        for one in annotations if isinstance(annotations, list) else ():
+            source = one.get("url_citation") if isinstance(one, dict) else None
+            if isinstance(source, dict) and not source.get("end_index"):
+                found = {key: to_text(source.get(key))[:_MAX_SOURCE_CHARS] for key in _SOURCE}
+                if len(self.sources) < _MAX_SOURCES:
+                    self.sources.setdefault(found["url"], found)
+
     def _read_media(self, found: list[Delta], message: dict[str, Any]) -> None:
         images, audio = message.get("images") or [message.get("image")], message.get("audio")
         for part in images if isinstance(images, list) else ():
@@ -170,7 +193,9 @@ class MessageReader:
         if channel == _REASONING:
             found.append(ReasoningDelta(text))
         elif PICTURE in text or SCHEME in text or self._images.is_reading:
-            self._add_pieces(found, self._images.feed(text))
+            self._add_pieces(found, self._images.feed(self._ends.release() + text))
+        elif "<" in text or self._ends.held:
+            self._add_pieces(found, [self._ends.feed(text)])
         else:
             found += self._think.feed(text)
 

@@ -129,6 +129,28 @@ def test_text_and_thinking_are_found(chunk: dict[str, Any], text: str, thought: 
 
 
 @pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (["Hello", "<|im_end|>"], "Hello"),
+        (["Hello<", "|im", "_end|", ">"], "Hello"),
+        (["Hello<|im_end|>\n<|endoftext|>\n"], "Hello"),
+        (["Hello", "</", "s>"], "Hello"),
+        (["Hello<｜end▁of▁sentence｜>"], "Hello"),
+        (["Hello<end_of_turn>"], "Hello"),
+        (["<s>Hel", "lo</s>"], "<s>Hello</s>"),
+        (["Hello <", "b> and <|im_end|> here"], "Hello <b> and <|im_end|> here"),
+        (["It ends with `<|im_end|>`"], "It ends with `<|im_end|>`"),
+        (["1 <", " 2 <3"], "1 < 2 <3"),
+        (["Hello <|im_e"], "Hello <|im_e"),
+        (["Hello </", "s![image](x)"], "Hello </s![image](x)"),
+    ],
+)
+def test_only_an_end_token_at_the_end_is_dropped(pieces: list[str], text: str) -> None:
+    chunks = [event({"content": piece}) for piece in pieces]
+    assert text_of(deltas(answering(*chunks, STOP, DONE))) == text
+
+
+@pytest.mark.parametrize(
     "chunks",
     [
         [[(1, "other"), (0, "Hello")]],

@@ -347,9 +347,24 @@ def test_the_search_results_that_an_answer_cites_are_listed_below_it(
         assert text_of(list(as_json)) == "3.7 million[1][2]"
 
 
+def cite(url: str, **place: int) -> dict[str, Any]:
+    return {"type": "url_citation", "url_citation": {"url": url, "title": "A page", **place}}
+
+
+def test_the_cited_pages_of_a_whole_text_are_listed_once_below_it() -> None:
+    whole = cite("https://a.example/x", start_index=0, end_index=0)
+    linked = cite("https://b.example/y", start_index=4, end_index=30)
+    last = {"content": "", "annotations": [whole, linked, whole]}
+    found = deltas(HELLO, event({"annotations": [whole]}), event(last), STOP, DONE)
+    assert text_of(found) == "Hello\n\n1. [A page](https://a.example/x)"
+
+
 @pytest.mark.parametrize("odd", [{}, "x", [1], [{"url": 5}], None])
 def test_odd_search_results_end_no_answer(odd: Any) -> None:
-    found = deltas(HELLO, of({"choices": [], "search_results": odd}), STOP, DONE)
+    found = deltas(
+        HELLO, of({"choices": [], "search_results": odd}), event({"annotations": odd}),
+        event({"annotations": [{"url_citation": odd}]}), STOP, DONE,
+    )  # fmt: skip
     assert text_of(found) == "Hello"
 
 
