@@ -1043,7 +1043,7 @@ def test_a_mail_over_the_limit_says_that_its_end_is_missing(
     data = mail.as_bytes()
     cases = ((len(data), []), (2**20, ["Only its first 1 MiB were read."]))
     for limit, notes in cases:
-        monkeypatch.setattr("astrbot_api.files.reading.documents._MAX_WHOLE_BYTES", limit)
+        monkeypatch.setattr("astrbot_api.files.reading.text_files.MAX_WHOLE_BYTES", limit)
         facts, _ = extract_text(io.BytesIO(data), "message/rfc822", "a.eml")
         assert facts["notes"] == notes
 
@@ -1141,7 +1141,7 @@ def test_the_text_of_a_deep_page_is_read(name: str) -> None:
 def test_a_page_over_the_limit_says_that_its_end_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("astrbot_api.files.reading.documents._MAX_PAGE_CHARS", 22)
+    monkeypatch.setattr("astrbot_api.files.reading.text_files._MAX_PAGE_CHARS", 22)
     page = io.BytesIO(b"<html><p>marmalade</p><p>the end</p>")
     meta, text = extract_text(page, "text/html", "a.html")
     assert text == b"marmalade"
@@ -1553,7 +1553,7 @@ def test_a_compressed_text_or_document_is_read(monkeypatch: pytest.MonkeyPatch) 
         read(gzip.compress(b"x" * 999)[:-9], "a.log.gz")
     assert read(b"BZh9: the beginning of a text", "a.txt") == "BZh9: the beginning of a text"
     assert extract_text(io.BytesIO(bz2.compress(b"")), "application/x-bzip2", "a.bz2")[1] == b""
-    monkeypatch.setattr("astrbot_api.files.reading.documents._MAX_WHOLE_BYTES", 2**20)
+    monkeypatch.setattr("astrbot_api.files.reading.documents.MAX_WHOLE_BYTES", 2**20)
     bomb = gzip.compress(b"a\n" * 2**20)
     meta, text = extract_text(io.BytesIO(bomb), "application/gzip", "a.log.gz")
     assert (len(text), meta["notes"]) == (2**20, ["Only its first 1 MiB were unpacked."])

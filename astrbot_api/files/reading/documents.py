@@ -17,29 +17,17 @@ from xml.etree import ElementTree as ET
 
 from ...errors import Unreadable
 from ...event_lines import join_surrogates
-from ...runtime.decoding import decode, is_binary
-from ..kinds import HEAD_BYTES, detect_kind, is_text_type
+from ..kinds import HEAD_BYTES, detect_kind
 from . import office
 from .fictionbook import read_fb2
-from .mails import read_mail, read_mbox
-from .notebooks import read_notebook
 from .ofd import read_ofd
 from .opendocument import read_flat, read_opendocument
 from .outlook import read_msg
-from .pages import limit_cpu, read_page
+from .pages import limit_cpu
 from .rtf import read_rtf
 from .slides import read_pptx
-from .texts import (
-    CONTROLS,
-    EMBEDDED,
-    MAX_TEXT_BYTES,
-    MAX_TEXT_CHARS,
-    keep_ends,
-    leave_out_base64,
-    read_ends,
-    show_letters,
-)  # fmt: skip
-from .vcards import FOLD, read_vcards
+from .text_files import read_text_file
+from .texts import MAX_TEXT_BYTES, MAX_WHOLE_BYTES, keep_ends
 from .word import iter_blocks, read_docx
 from .workbooks import read_workbook, read_xml_workbook
 from .xls import read_xls
@@ -50,34 +38,6 @@ _MAX_NOTE_CHARS = 500
 
 #: A document with pictures and less text is shown as its pictures.
 _FEW_CHARS = 500
-
-#: Maximum size of a page, a notebook or a mail. Most bytes are of files, which are left out.
-_MAX_WHOLE_BYTES = 32 * 2**20
-
-#: Maximum length of the rest of a page, in characters. A million takes a second.
-_MAX_PAGE_CHARS = 4_000_000
-
-_PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
-_MAIL_SUFFIXES = (".eml", ".emlx", ".mht", ".mhtml", ".mbox")
-
-#: Extensions of text files whose media type is not text.
-_TEXT_SUFFIXES = {
-    ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml",
-    ".ini", ".cfg", ".conf", ".log", ".py", ".js", ".ts", ".tsx", ".jsx", ".java", ".c", ".h",
-    ".cpp", ".hpp", ".cs", ".go", ".rs", ".rb", ".php", ".swift", ".kt", ".scala", ".sh", ".bat",
-    ".ps1", ".sql", ".html", ".htm", ".css", ".tex", ".lua", ".pl", ".r", ".vue", ".svg", ".srt",
-    ".vtt", ".ass", ".lrc", ".ics", ".vcf", ".eml", ".mht", ".rtf", ".diff", ".patch", ".env",
-}  # fmt: skip
-
-#: Beginning of pages and mails that have the name of another document, such as what Confluence
-#: and many shops export as "doc" and "xls".
-_PAGE_START = re.compile(
-    rb"\s*(<\?xml[^>]{0,100}>\s*)?<(!doctype\s+html|html|head|meta|style|body|table)\b",
-    re.IGNORECASE,
-)
-_MAIL_START = re.compile(
-    rb"([A-Za-z-]+:[^\n]*\n([ \t][^\n]*\n)*){0,50}?MIME-Version:", re.IGNORECASE
-)
 
 _XML_WORKBOOK = b'<Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet"'
 #: A document of Word 2003, or of a later one with all parts, as a single XML file.
@@ -93,19 +53,6 @@ _PACKED: tuple[tuple[re.Pattern[bytes], Callable[[Any], Any]], ...] = (
     (re.compile(rb"\x1f\x8b"), gzip.open), (re.compile(rb"\xfd7zXZ\0"), lzma.open),
     (re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), bz2.open),
 )  # fmt: skip
-
-_ASK = "Its format is not supported; ask for a common one, such as PDF, docx, CSV, ZIP, PNG or MP3."
-#: Mark in the first 68 bytes of a file that is not read, and what to ask for.
-_NOT_READ = (
-    (b"7z\xbc\xaf", "It is a 7z archive; ask for the files in it."),
-    (b"Rar!", "It is a RAR archive; ask for the files in it."),
-    (b"\x28\xb5\x2f\xfd", "It is compressed with Zstandard; ask for it uncompressed."),
-    (b"PAR1", "It is a Parquet table; ask for it as CSV."),
-    (b"SQLite format 3", "It is an SQLite database; ask for its tables as CSV."),
-    (b"\0\1\0\0Standard ", "It is an Access database; ask for its tables as CSV."),
-    (b"BOOKMOBI", "It is a Kindle book; ask for it as EPUB or PDF."),
-    (b"AT&TFORM", "It is a DjVu document; ask for it as PDF."),
-)
 
 _PASSWORD = "it is protected by a password; ask for it without one"
 
@@ -182,13 +129,13 @@ def _unpack(
         return None
     try:
         with unpack(source) as file:
-            data = file.read(_MAX_WHOLE_BYTES + 1)
+            data = file.read(MAX_WHOLE_BYTES + 1)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise Unreadable("it is damaged") from error
-    if len(data) > _MAX_WHOLE_BYTES:
-        notes.append(f"Only its first {_MAX_WHOLE_BYTES // 2**20} MiB were unpacked.")
+    if len(data) > MAX_WHOLE_BYTES:
+        notes.append(f"Only its first {MAX_WHOLE_BYTES // 2**20} MiB were unpacked.")
     inner = re.sub(r"\.(gz|bz2|xz)$|(?<=\.t)gz$", "", name, flags=re.IGNORECASE)
-    return io.BytesIO(data[:_MAX_WHOLE_BYTES]), inner
+    return io.BytesIO(data[:MAX_WHOLE_BYTES]), inner
 
 
 def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[str]) -> str:
@@ -197,61 +144,23 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
         return _read_old_office(source)
     if _OLD_SHEET.match(head):
-        return _read_old_workbook(source.read(_MAX_WHOLE_BYTES))
+        return _read_old_workbook(source.read(MAX_WHOLE_BYTES))
     if head[257:262] == b"ustar":
         return office.list_tar(source, notes)
     if _FLAT_START.match(head):
         return read_flat(source)
     with suppress(ET.ParseError):  # else it is read as a text
         if _XML_WORKBOOK in head:
-            return read_xml_workbook(source.read(_MAX_WHOLE_BYTES // 2))
+            return read_xml_workbook(source.read(MAX_WHOLE_BYTES // 2))
         if b"<FictionBook" in head:
-            return read_fb2(source.read(_MAX_WHOLE_BYTES))
+            return read_fb2(source.read(MAX_WHOLE_BYTES))
         if _XML_DOCUMENT.search(head):
-            blocks = list(iter_blocks(source.read(_MAX_WHOLE_BYTES)))
+            blocks = list(iter_blocks(source.read(MAX_WHOLE_BYTES)))
             return "\n\n".join(filter(None, blocks))
     source.seek(0)
     if head.startswith(b"{\\rtf"):
         return read_rtf(source.read(MAX_TEXT_BYTES))
-    is_known = suffix in _TEXT_SUFFIXES
-    is_mail = mime == "message/rfc822" or suffix in _MAIL_SUFFIXES
-    if not (is_known or is_mail or is_text_type(mime)):
-        notes.append(next((what for mark, what in _NOT_READ if mark in head[:68]), _ASK))
-        return ""
-    is_notebook = suffix == ".ipynb"
-    is_mail = is_mail or (not is_known and bool(_MAIL_START.match(head)))
-    is_page = suffix in _PAGE_SUFFIXES or (not is_known and bool(_PAGE_START.match(head)))
-    is_whole = is_notebook or is_mail or is_page
-    data = source.read(_MAX_WHOLE_BYTES) if is_whole else read_ends(source)
-    is_cut = len(data) == _MAX_WHOLE_BYTES and bool(source.read(1))
-    if is_notebook and is_cut:
-        raise Unreadable(f"it is larger than {_MAX_WHOLE_BYTES // 2**20} MiB")
-    if is_mail:
-        if is_cut:
-            notes.append(f"Only its first {_MAX_WHOLE_BYTES // 2**20} MiB were read.")
-        return read_mbox(data, notes) if data.startswith(b"From ") else read_mail(data)
-    text, assumed = decode(FOLD.sub(b"", data) if suffix in (".ics", ".vcf") else data)
-    if assumed:
-        notes.append(f"Its encoding is not marked; it was {assumed}.")
-    if is_page:
-        text = EMBEDDED.sub(r"\1…", text)
-        if is_cut or len(text) > _MAX_PAGE_CHARS:
-            notes.append("Only its beginning was read, because it is a very long page.")
-        return read_page(text[:_MAX_PAGE_CHARS])
-    text = CONTROLS.sub("", text)
-    # A binary file with the extension of a text file.
-    if is_binary(text):
-        raise Unreadable("its name is that of a text, but its content is binary")
-    if is_notebook:
-        text = read_notebook(text)
-    elif suffix == ".vcf":
-        text = read_vcards(text)
-    elif suffix in (".json", ".jsonl"):
-        text = show_letters(text)
-    text = leave_out_base64(text)
-    if source.tell() > len(data) and len(text) <= MAX_TEXT_CHARS:  # else a later note says it
-        notes.append("Only its first 6 and its last 2 MB were read.")
-    return text
+    return read_text_file(source, head, mime, suffix, notes)
 
 
 def _find_pictures(source: BinaryIO, text: str, notes: list[str]) -> list[int]:

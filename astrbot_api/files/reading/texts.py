@@ -14,6 +14,9 @@ _END_CHARS = MAX_TEXT_CHARS // 4
 #: Maximum size of a text file that is read, at four bytes per character.
 MAX_TEXT_BYTES = 4 * MAX_TEXT_CHARS
 
+#: Maximum size of a page, a notebook or a mail. Most bytes are of files, which are left out.
+MAX_WHOLE_BYTES = 32 * 2**20
+
 #: What a terminal does not print: sequences for colours, cursor and title, and signs that another
 #: one replaces, such as those of bold text. Source: ECMA-48, 5.4; xterm, ctlseqs.
 CONTROLS = re.compile(
