@@ -28,7 +28,7 @@ from PIL import Image
 
 from astrbot_api.errors import Unreadable
 from astrbot_api.files.kinds import detect_kind
-from astrbot_api.files.reading import numbering, office, opendocument, pages
+from astrbot_api.files.reading import ebooks, numbering, opendocument, package, pages, tables
 from astrbot_api.files.reading.documents import extract_text
 from astrbot_api.files.reading.pictures import prepare_picture
 from astrbot_api.files.reading.reader import EXTRACT_TEXT, PREPARE_PICTURE
@@ -1296,7 +1296,7 @@ def test_a_sheet_of_many_full_rows_is_read_within_the_limits() -> None:
 
 
 def test_the_beginning_of_a_very_large_sheet_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(office, "_MAX_PART_BYTES", 2000)
+    monkeypatch.setattr(package, "_MAX_PART_BYTES", 2000)
     row = '<x:row r="{0}"><x:c r="A{0}" s="0"><x:v>{0}</x:v></x:c></x:row>'
     rows = "".join(row.format(at) for at in range(3, 999))
     sheet = samples.make_xlsx(styles='<cellXfs><xf numFmtId="2"/></cellXfs>')
@@ -1335,7 +1335,7 @@ def test_the_pages_of_a_pdf_that_only_their_image_shows_are_named(page: str) -> 
 
 
 def test_a_long_sheet_is_cut_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(office, "_MAX_ROWS", 1)
+    monkeypatch.setattr(tables, "_MAX_ROWS", 1)
     assert read(samples.make_xlsx()).endswith("[Only its first 1 rows are shown.]")
 
 
@@ -1350,7 +1350,7 @@ def test_the_rest_of_a_long_book_is_read_without_formatting_or_said_to_be_missin
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = SimpleNamespace(process_time=iter([0.0, 4.5, 8.5]).__next__)
-    monkeypatch.setattr(office, "time", clock)
+    monkeypatch.setattr(ebooks, "time", clock)
     text = read(samples.make_epub())
     assert text == "First\nmarmalade\n\n[Only its first 1 chapters were read.]"
 
@@ -1573,7 +1573,7 @@ def test_the_files_of_a_tar_archive_are_listed(pack: Callable[[bytes], bytes]) -
 def test_a_tar_archive_with_very_many_files_says_what_was_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("astrbot_api.files.reading.office._MAX_MEMBERS", 2)
+    monkeypatch.setattr("astrbot_api.files.reading.package._MAX_MEMBERS", 2)
     out, notes = io.BytesIO(), []
     with tarfile.open(fileobj=out, mode="w") as archive:
         for name in "abc":
@@ -1821,7 +1821,7 @@ def test_what_to_ask_for_is_said(data: bytes, words: str) -> None:
 
 def test_a_package_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = samples.make_archive({"word/document.xml": b" " * 2_000_000, "[Content_Types].xml": ""})
-    monkeypatch.setattr(office, "_MAX_UNPACKED_BYTES", 1_000_000)
+    monkeypatch.setattr(package, "_MAX_UNPACKED_BYTES", 1_000_000)
     with pytest.raises(Unreadable, match="unpacks to more"):
         read(bomb)
 
@@ -1829,10 +1829,10 @@ def test_a_package_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.Monke
 def test_a_part_that_unpacks_to_more_than_it_says_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(office, "_MAX_PART_BYTES", 1000)
-    package = office.Package(io.BytesIO(samples.make_archive({"a": b" " * 2000})))
+    monkeypatch.setattr(package, "_MAX_PART_BYTES", 1000)
+    archive = package.Package(io.BytesIO(samples.make_archive({"a": b" " * 2000})))
     with pytest.raises(Unreadable, match="a part of it"):
-        package.read("a")
+        archive.read("a")
 
 
 def test_a_damaged_archive_is_said_to_be_damaged() -> None:

@@ -7,7 +7,8 @@ from itertools import islice
 from xml.etree import ElementTree as ET
 
 from .number_formats import show_number
-from .office import Package, iter_local, list_targets, local_name, to_markdown_table
+from .package import Package, iter_local, list_targets, local_name
+from .tables import to_markdown_table
 
 #: Maximum number of values of a series.
 _MAX_VALUES = 1000

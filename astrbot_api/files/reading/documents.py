@@ -18,14 +18,15 @@ from xml.etree import ElementTree as ET
 from ...errors import Unreadable
 from ...event_lines import join_surrogates
 from ..kinds import HEAD_BYTES, detect_kind
-from . import office
-from .fictionbook import read_fb2
+from .ebooks import read_epub, read_fb2
 from .ofd import read_ofd
 from .opendocument import read_flat, read_opendocument
 from .outlook import read_msg
+from .package import Package, list_tar, list_targets
 from .pages import limit_cpu
 from .rtf import read_rtf
 from .slides import read_pptx
+from .tables import read_sheets
 from .text_files import read_text_file
 from .texts import MAX_TEXT_BYTES, MAX_WHOLE_BYTES, keep_ends
 from .word import iter_blocks, read_docx
@@ -119,7 +120,7 @@ def _unpack(
     """Return the content and the name of a compressed file, or of a single file in a ZIP."""
     if head.startswith(b"PK\x03\x04"):
         with suppress(zipfile.BadZipFile):
-            package = office.Package(source)
+            package = Package(source)
             members = [one for one in package.names if not _IGNORED.search(one)]
             if len(members) == 1 and _find_reader(package) is None:
                 return io.BytesIO(package.read(members[0])), members[0]
@@ -146,7 +147,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
     if _OLD_SHEET.match(head):
         return _read_old_workbook(source.read(MAX_WHOLE_BYTES))
     if head[257:262] == b"ustar":
-        return office.list_tar(source, notes)
+        return list_tar(source, notes)
     if _FLAT_START.match(head):
         return read_flat(source)
     with suppress(ET.ParseError):  # else it is read as a text
@@ -165,7 +166,7 @@ def _extract(source: BinaryIO, head: bytes, mime: str, suffix: str, notes: list[
 
 def _find_pictures(source: BinaryIO, text: str, notes: list[str]) -> list[int]:
     """Return the indices of the pictures that a document consists of, such as pasted scans."""
-    package = office.Package(source)
+    package = Package(source)
     count = len(package.list_pictures())
     if not count or _find_reader(package) is None:
         return []
@@ -179,7 +180,7 @@ def _find_pictures(source: BinaryIO, text: str, notes: list[str]) -> list[int]:
 def _read_archive(source: BinaryIO, notes: list[str]) -> str:
     """Return the text of a ZIP-based document, or the list of files of another archive."""
     try:
-        package = office.Package(source)
+        package = Package(source)
     except zipfile.BadZipFile as error:
         raise Unreadable("it is damaged") from error
     read = _find_reader(package)
@@ -196,14 +197,14 @@ def _read_archive(source: BinaryIO, notes: list[str]) -> str:
     return text.strip()
 
 
-def _list_embedded(package: office.Package) -> dict[str, None]:
+def _list_embedded(package: Package) -> dict[str, None]:
     parts = sorted(filter(_WITH_EMBEDDED.fullmatch, package.names))
     kinds = ("aFChunk", "package")
-    targets = (office.list_targets(package, part, kind) for part in parts for kind in kinds)
+    targets = (list_targets(package, part, kind) for part in parts for kind in kinds)
     return dict.fromkeys(one for found in targets for one in found)
 
 
-def _find_reader(package: office.Package) -> Callable[[office.Package], str] | None:
+def _find_reader(package: Package) -> Callable[[Package], str] | None:
     """Return the reader of a ZIP-based document, or None for another archive."""
     names = package.names
     if "Index/Document.iwa" in names or "Index.zip" in names:
@@ -219,7 +220,7 @@ def _find_reader(package: office.Package) -> Callable[[office.Package], str] | N
     if "OFD.xml" in names:
         return read_ofd
     if "META-INF/container.xml" in names:
-        return office.read_epub
+        return read_epub
     if "content.xml" in names and "mimetype" in names:
         return read_opendocument
     return None
@@ -246,7 +247,7 @@ def _read_old_workbook(data: bytes) -> str:
     # Without the extra office, or of a damaged or very large one, calamine reads more.
     with suppress(Exception), limit_cpu():
         return read_xls(data)
-    return office.read_sheets(data)
+    return read_sheets(data)
 
 
 def _read_old_document(data: bytes, kind: Literal["doc", "ppt"], words: str) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from xml.etree import ElementTree as ET
 
-from .office import local_name
+from .package import local_name
 
 #: Returns the LaTeX of the child with a name, or "".
 _Part = Callable[[str], str]

@@ -16,7 +16,8 @@ from functools import lru_cache
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
-from .office import iter_local, to_cell
+from .package import iter_local
+from .tables import to_cell
 
 #: Formats that a workbook does not define. Their signs of currencies depend on the language.
 _BUILT_IN = {

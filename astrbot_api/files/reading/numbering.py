@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from .office import Package, iter_local, local_name, read_attribute, to_int
+from .package import Package, iter_local, local_name, read_attribute, to_int
 
 NUMBERING = "word/numbering.xml"
 _STYLES = "word/styles.xml"

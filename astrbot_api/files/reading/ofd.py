@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from ...errors import Unreadable
-from .office import Package, iter_local, local_name
+from .package import Package, iter_local, local_name
 
 #: Texts whose baselines differ by less are on one line, and texts with a smaller gap are one word,
 #: as shares of the size of a letter.

@@ -12,8 +12,9 @@ from xml.etree import ElementTree as ET
 from ...errors import Unreadable
 from ...runtime.decoding import decode
 from .mathml import write_mathml, write_power
-from .office import Package, iter_local, local_name, read_attribute, to_markdown_table, write_hidden
 from .opendocument_lists import ListNumbers
+from .package import Package, iter_local, local_name, read_attribute
+from .tables import to_markdown_table, write_hidden
 from .workbooks import read_workbook
 
 _STYLES = "styles.xml"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from .numbering import find_format
-from .office import local_name, read_attribute
+from .package import local_name, read_attribute
 
 #: Name of the numbering of headings, which has none in the file.
 _OUTLINE = ""

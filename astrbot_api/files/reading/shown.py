@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from ...errors import Unreadable
-from .office import Package
+from .package import Package
 from .pictures import prepare_picture
 
 _TIFF = (b"II*\0", b"MM\0*")

@@ -9,15 +9,8 @@ from xml.etree import ElementTree as ET
 from .charts import read_charts
 from .equations import replace_equations
 from .mathml import write_power
-from .office import (
-    Package,
-    iter_local,
-    iter_relations,
-    list_targets,
-    local_name,
-    read_attribute,
-    to_markdown_table,
-)
+from .package import Package, iter_local, iter_relations, list_targets, local_name, read_attribute
+from .tables import to_markdown_table
 
 
 def read_pptx(package: Package) -> str:

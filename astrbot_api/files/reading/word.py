@@ -12,8 +12,9 @@ from xml.etree import ElementTree as ET
 from .charts import read_charts
 from .equations import replace_equations
 from .numbering import NUMBERING, write_numbers
-from .office import Package, iter_local, local_name, to_markdown_table
+from .package import Package, iter_local, local_name
 from .pages import html_to_markdown, limit_cpu
+from .tables import to_markdown_table
 
 _MAIN = "word/document.xml"
 

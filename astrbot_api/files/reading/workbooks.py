@@ -17,15 +17,10 @@ from xml.etree import ElementTree as ET
 from ...runtime.decoding import decode
 from .charts import read_title
 from .number_formats import NumberFormats, show_number
-from .office import (
+from .package import Package, iter_local, iter_relations, list_targets, read_attribute, to_int
+from .tables import (
     MAX_CELLS,
-    Package,
-    iter_local,
-    iter_relations,
-    list_targets,
-    read_attribute,
     read_sheets,
-    to_int,
     to_markdown_table,
     write_hidden,
     write_links,

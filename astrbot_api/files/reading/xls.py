@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .number_formats import show_number
-from .office import write_hidden, write_links, write_remarks, write_sheets
+from .tables import write_hidden, write_links, write_remarks, write_sheets
 
 #: Number of days from the first day of other workbooks to that of old ones of a Macintosh.
 _DAYS_TO_1904 = 1462
