@@ -229,6 +229,25 @@ def test_only_the_requests_messages_are_the_context(make_scripted: Make) -> None
     ]
 
 
+def test_calls_in_the_older_form_reach_the_model_with_their_results(make_scripted: Make) -> None:
+    api, model = make_scripted(lambda messages: iter([TextDelta("ok")]))
+    called = [
+        {"role": "assistant", "content": None, "function_call": {"name": name, "arguments": "{}"}}
+        for name in ("look", "listen")
+    ]
+    results = [
+        {"role": "function", "name": one, "content": f"of {one}"} for one in ("look", "listen")
+    ]
+    given = [called[0], results[0], called[1], results[1]]
+    assert post(api, messages=[{"role": "user", "content": "Do"}, *given]).status_code == 200
+    seen = model.seen[-1][2:]
+    assert [one["tool_calls"][0]["function"]["name"] for one in seen[::2]] == ["look", "listen"]
+    assert [(one["tool_call_id"], one["content"]) for one in seen[1::2]] == [
+        (seen[0]["tool_calls"][0]["id"], "of look"),
+        (seen[2]["tool_calls"][0]["id"], "of listen"),
+    ]
+
+
 def test_a_requests_conversation_is_cut_to_the_configs_limit(make_scripted: Make) -> None:
     api, model = make_scripted(
         lambda messages: iter([TextDelta("ok")]), agent="titles = false\nhistory_tokens = 100"

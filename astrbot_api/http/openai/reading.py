@@ -194,9 +194,12 @@ def _read_context(
         if role in ("system", "developer"):
             instructions += [text] if text.strip() else []
             continue
+        role = "tool" if role == "function" else role
         one = SuppliedMessage(role, text, segments=files.get(at, ()))
         if role == "assistant":
-            one = replace(one, calls=_read_calls(message.get("tool_calls"), at, called))
+            # OpenAI's older form of one call without an id, whose result has the role "function".
+            calls = message.get("tool_calls") or [{"function": message.get("function_call")}]
+            one = replace(one, calls=_read_calls(calls, at, called))
         elif role == "tool":
             ids = called.get(message.get("tool_call_id") or "", [""])
             one = replace(one, call_id=ids.pop(0) if len(ids) > 1 else ids[0])
@@ -206,7 +209,7 @@ def _read_context(
 
 
 def _read_calls(
-    calls: list[dict[str, Any]] | None, at: int, called: dict[str, list[str]]
+    calls: list[dict[str, Any]], at: int, called: dict[str, list[str]]
 ) -> list[dict[str, Any]]:
     """Return the valid calls of an assistant's message, with unique ids.
 
@@ -215,7 +218,7 @@ def _read_calls(
     :param called: Receives the unique ids by the ids in the request.
     """
     found, ids = [], dict[str, list[str]]()
-    for i, call in enumerate(calls or ()):
+    for i, call in enumerate(calls):
         function, given = call.get("function"), call.get("id") or ""
         if not isinstance(function, dict) or not isinstance(given, str):
             continue
