@@ -117,7 +117,8 @@ _TABLE = (
         "run not found: 7254cd9a-814f-498e-a202-2c1777b1bd2d"),
     ErrorCode("approval_not_found", 404, "The run has no such approval, or it has ended.",
         "Read the run: `approvals` lists the waiting calls.",
-        "approval not found: 0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10"),
+        "approval not found: 0a5a83f1-9f5b-5f0e-a0ce-1c3f3b2f7f10; if its turn has ended, send a "
+        "new message"),
     ErrorCode("response_not_found", 404,
         "There is no such response: it was not stored, was deleted, or belongs to another key.",
         "Send the whole conversation as `input`, without `previous_response_id`.",

@@ -8,7 +8,7 @@ import orjson
 from flask import Response, request
 
 from ..chat.resuming.deciding import Verdict
-from ..chat.turns.waiting import show_arguments
+from ..chat.turns.waiting import approval_not_found, show_arguments
 from ..db import approvals, runs
 from ..db.approvals import LISTED_ARGS_CHARS, PendingCall
 from ..errors import ApiError, refuse
@@ -68,7 +68,7 @@ def decide_approval() -> Response:
     with state.db.read() as db:
         run = runs.find_run(db, run_id)
     if run is None:
-        raise ApiError("approval_not_found", f"approval not found: {approval_id[:100]}")
+        raise approval_not_found(approval_id)
     check_owner_decides(run.creator, get_owner())
     verdict = Verdict(
         body["decision"] == "approve", comment=comment.strip(), actor=get_owner(),

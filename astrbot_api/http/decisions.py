@@ -11,7 +11,7 @@ import orjson
 from flask import request
 
 from ..chat.resuming.deciding import Verdict
-from ..chat.turns.waiting import Decided
+from ..chat.turns.waiting import Decided, approval_not_found
 from ..chat.watching.watch import Watch
 from ..db import approvals, runs
 from ..db.approvals import ApprovalRow
@@ -170,7 +170,7 @@ def find_call(approval_id: str) -> tuple[str, str]:
     with get_state().db.read() as db:
         found = approvals.find_call(db, approval_id[:_MAX_ID_CHARS])
     if found is None:
-        raise ApiError("approval_not_found", f"approval not found: {approval_id[:100]}")
+        raise approval_not_found(approval_id)
     return found
 
 

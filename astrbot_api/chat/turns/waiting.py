@@ -180,7 +180,7 @@ def decide(
     asked = approvals.list_approvals(db, run)
     wanted = [one for one in asked if approval_id in (None, one.approval_id)]
     if approval_id is not None and not wanted:
-        raise ApiError("approval_not_found", f"approval not found: {approval_id[:100]}")
+        raise approval_not_found(approval_id)
     status = "approved" if approved else "rejected"
     decided = [
         one
@@ -196,6 +196,12 @@ def decide(
     if not left:
         runs.release_waiting(db, run)
     return Decided(decided, left)
+
+
+def approval_not_found(approval_id: str) -> ApiError:
+    """Return the error for an id without an approval that the caller may decide."""
+    remedy = "if its turn has ended, send a new message"
+    return ApiError("approval_not_found", f"approval not found: {approval_id[:100]}; {remedy}")
 
 
 def describe_decision(

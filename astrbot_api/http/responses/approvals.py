@@ -15,6 +15,7 @@ import orjson
 import peewee
 
 from ...chat.turns.fold import fold_events
+from ...chat.turns.waiting import approval_not_found
 from ...db import approvals, responses, runs
 from ...db.responses import EntryRow, Pause
 from ...db.runs import RunRow
@@ -104,7 +105,7 @@ def _take_last(body: Mapping[str, Any]) -> list[Any]:
 
 def _find_asking(body: Mapping[str, Any], item_id: str) -> EntryRow:
     """Return the response that contains an approval request."""
-    missing = ApiError("approval_not_found", f"approval not found: {item_id[:100]}")
+    missing = approval_not_found(item_id)
     parsed = parse_item_id(item_id)
     entry = find_own_entry(parsed[0]) if parsed else None
     previous = body["previous_response_id"]
@@ -134,7 +135,7 @@ def _check(run: RunRow, asked: Mapping[str, Any], answers: Mapping[str, Any]) ->
     for item_id in answers:
         row = rows.get(asked[item_id]["id"]) if item_id in asked else None
         if row is None:
-            raise ApiError("approval_not_found", f"approval not found: {item_id[:100]}")
+            raise approval_not_found(item_id)
         if row.status != "pending" or row.expires_at <= now_us():
             late = f"{row.tool}: the approval was already decided, or it expired"
             raise ApiError("approval_decided", late)
