@@ -24,6 +24,10 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _MAX_ENTRIES = 100
 _MAX_CHARS = 500
 
+#: Rules that are checked when a turn starts, and those that name what a session key may use.
+_TURN_LIMITS = ("streams", "turns_per_day", "tokens_per_day", "max_turns", "max_tokens")
+_NAMES = ("username", "session_id", "configs")
+
 
 def _rule(help: str) -> Any:
     """Return the field of a rule that an owner can set.
@@ -94,13 +98,7 @@ class KeyRules:
     @property
     def limits_turns(self) -> bool:
         """Whether a limit must be checked when a turn starts."""
-        return any(
-            limit is not None
-            for limit in (
-                self.streams, self.turns_per_day, self.tokens_per_day, self.max_turns,
-                self.max_tokens,
-            )
-        )  # fmt: skip
+        return any(getattr(self, name) is not None for name in _TURN_LIMITS)
 
     @property
     def binds_username(self) -> bool:
@@ -191,9 +189,6 @@ class KeyGuard:
         return ((self.key_id, self.rules), (self.root_id, self.root_rules))
 
 
-#: They end the tool calls of a turn but never reject one.
-_PER_TURN = ("tool_calls_per_turn", "tool_seconds_per_turn", "tool_chars_per_turn")
-
 MAX_NUMBER = 2**53
 
 
@@ -241,10 +236,10 @@ def load_rules(text: str) -> KeyRules:
 
 
 def narrow_rules(rules: KeyRules, more: KeyRules) -> KeyRules:
-    """Return rules that allow only what both sets allow; for a session key.
+    """Return the rules of a session key: a key's rules with the names and counts of ``more``.
 
-    Total and daily counts are kept for each key separately, so these limits are
-    taken from ``more`` alone.
+    Counts are kept for each key separately, so they are taken from ``more`` alone. Its other rules
+    have no effect.
 
     :raises ApiError: ``key_restricted`` when ``more`` names what ``rules`` do not allow.
     """
@@ -254,26 +249,9 @@ def narrow_rules(rules: KeyRules, more: KeyRules) -> KeyRules:
         rules.check_session(more.session_id)
     for config_id in more.configs or ():
         rules.check_config(config_id)
-    for bot_id in more.bots or ():
-        rules.check_bot(bot_id)
-    for name in ("tools", "umos", "addresses"):
-        if getattr(more, name) is not None and getattr(rules, name) is not None:
-            raise ApiError(
-                "key_restricted",
-                f"the API key's rule {name} also applies to its session keys; omit it",
-            )
-    changed = {name: getattr(more, name) for name in RULE_TYPES if getattr(more, name) is not None}
-    if more.approve is not None and rules.approve is not None:
-        changed["approve"] = tuple(dict.fromkeys((*rules.approve, *more.approve)))
-    for name in _PER_TURN:
-        own = getattr(rules, name)
-        if own is not None and name in changed:
-            changed[name] = min(own, changed[name])
-    kept = replace(
-        rules, requests_per_minute=None, streams=None, turns_per_day=None, tokens_per_day=None,
-        max_turns=None, max_tokens=None,
-    )  # fmt: skip
-    return replace(kept, **changed)
+    names = {name: getattr(more, name) or getattr(rules, name) for name in _NAMES}
+    counts = {name: getattr(more, name) for name in ("requests_per_minute", *_TURN_LIMITS)}
+    return replace(rules, **names, **counts)
 
 
 def _read_number(name: str, value: Any) -> int:
