@@ -11,8 +11,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import orjson
@@ -36,6 +37,9 @@ _CONTINUE = "(Continue.)"
 #: Source: https://ai.google.dev/gemini-api/docs/thought-signatures
 _NO_SIGNATURE = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 
+
+#: Fields of our own messages, which each endpoint gets in another form.
+_OWN = frozenset({"attached", "tool_calls"})
 
 #: A valid call, after its original id, by which its result is found.
 _Call = tuple[str, dict[str, Any]]
@@ -82,24 +86,14 @@ def make_valid(
     :param provider: Id of the endpoint. It gets the fields back that it attached to its messages.
     """
     found: list[ModelMessage] = []
-    for message, results in _group_results(messages):
-        attached = message.pop("attached", None)
-        if message.get("role") != "assistant":
+    for at, message in enumerate(messages):
+        role = message.get("role")
+        if role == "assistant" and not _OWN.isdisjoint(message):
+            _append_step(found, messages, at, provider, rules)
+        elif role == "assistant":
+            _append_text(found, message, {}, rules)
+        elif role != "tool":  # results follow their calls
             found.append(_fill(message))
-            continue
-        is_own = isinstance(attached, Mapping) and attached.get("provider") == provider
-        own = attached if is_own and not rules.plain else {}
-        calls = _read_calls(message.pop("tool_calls", None), own, rules)
-        if calls and rules.calls_as_text:
-            _append_as_text(found, message, calls, _match_results(calls, results, rules))
-        elif calls:
-            _append_joined(found, _make_step(message, calls, own, rules))
-            found += _match_results(calls, results, rules)
-        elif _has_content(message.get("content")):
-            fields = own.get("fields") or {}
-            if rules.reasoning:
-                fields = {"reasoning_content": " ", **fields}
-            _append_joined(found, {**message, **fields})
     if rules.no_prefill and found and found[-1]["role"] == "assistant":
         found.append({"role": "user", "content": _CONTINUE})
     if rules.no_system:
@@ -107,17 +101,41 @@ def make_valid(
     return _alternate(found) if rules.strict_roles else found
 
 
-def _group_results(
+def _append_step(
+    found: list[ModelMessage],
     messages: Sequence[ModelMessage],
-) -> list[tuple[ModelMessage, list[ModelMessage]]]:
-    """Return a copy of each message, with the tool results that follow it."""
-    found: list[tuple[ModelMessage, list[ModelMessage]]] = []
-    for message in messages:
-        if message.get("role") != "tool":
-            found.append((dict(message), []))
-        elif found:
-            found[-1][1].append(message)
-    return found
+    at: int,
+    provider: str,
+    rules: Rules,
+) -> None:
+    """Append an assistant's message that has calls or attached fields, and the calls' results."""
+    message = {key: one for key, one in messages[at].items() if key not in _OWN}
+    attached = messages[at].get("attached")
+    is_own = isinstance(attached, Mapping) and attached.get("provider") == provider
+    own: Any = attached if is_own and not rules.plain else {}
+    calls = _read_calls(messages[at].get("tool_calls"), own, rules)
+    if not calls:
+        _append_text(found, message, own.get("fields") or {}, rules)
+        return
+    following = (messages[one] for one in range(at + 1, len(messages)))
+    given = takewhile(lambda one: one.get("role") == "tool", following)
+    results = _match_results(calls, given, rules)
+    if rules.calls_as_text:
+        _append_as_text(found, message, calls, results)
+    else:
+        _append_joined(found, _make_step(message, calls, own, rules))
+        found += results
+
+
+def _append_text(
+    found: list[ModelMessage], message: ModelMessage, fields: Mapping[str, Any], rules: Rules
+) -> None:
+    """Append an assistant's text, unless it is blank."""
+    if not _has_content(message.get("content")):
+        return
+    if rules.reasoning:
+        fields = {"reasoning_content": " ", **fields}
+    _append_joined(found, {**message, **fields} if fields else message)
 
 
 def _make_step(
@@ -159,10 +177,8 @@ def _name_step(calls: Sequence[_Call], rules: Rules) -> str | None:
 
 
 def _fill(message: ModelMessage) -> ModelMessage:
-    """Add a placeholder to an empty user or system message."""
-    if not _has_content(message.get("content")):
-        message["content"] = _NO_TEXT
-    return message
+    """Return a user or system message, with a placeholder if it is empty."""
+    return message if _has_content(message.get("content")) else {**message, "content": _NO_TEXT}
 
 
 def _append_joined(found: list[ModelMessage], message: ModelMessage) -> None:
@@ -269,7 +285,7 @@ def _is_object(text: str) -> bool:
 
 
 def _match_results(
-    calls: Sequence[_Call], results: Sequence[ModelMessage], rules: Rules
+    calls: Sequence[_Call], results: Iterable[ModelMessage], rules: Rules
 ) -> list[ModelMessage]:
     """Return one result for each call, in the order of the calls."""
     waiting: dict[str, list[ModelMessage]] = {}

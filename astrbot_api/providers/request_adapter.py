@@ -187,8 +187,8 @@ class RequestAdapter:
 
     def note_accepted(self, body: Mapping[str, Any]) -> None:
         """Store which fields and parts the endpoint accepts."""
-        contents = (one.get("content") for one in body["messages"])
-        parts = (part.get("type") for one in contents if isinstance(one, list) for part in one)
+        contents = [one.get("content") for one in body["messages"]]
+        parts = [part.get("type") for one in contents if isinstance(one, list) for part in one]
         self._fields.note_accepted({*body, *parts})
 
     def is_disproved(self, fix: Fix) -> bool:

@@ -75,7 +75,7 @@ class SafeNames:
         """Yield the answer, with the original tool names in its calls."""
         names: dict[str, str] = {}
         offered = [_rename_spec(spec, names) for spec in tools]
-        given = [_rename_calls(message) for message in messages]
+        given = [_rename_calls(one) if "tool_calls" in one else one for one in messages]
         choice = options.extra.get("tool_choice")
         if isinstance(choice, Mapping) and "function" in choice:
             [choice] = _rename_all([choice])
