@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import peewee
@@ -24,7 +24,7 @@ def create_session_key(
     *,
     expires_at: int,
     scopes: Sequence[str] | None = None,
-    rules: str | None = None,
+    narrow: Callable[[str | None], str | None] = lambda rules: rules,
     owner_session: str | None = None,
     secret_prefix: str | None = None,
 ) -> tuple[dict[str, Any], str] | None:
@@ -32,7 +32,8 @@ def create_session_key(
 
     :param expires_at: Its expiry in microseconds, or the parent's if that is earlier.
     :param scopes: The parent's scopes to grant, or None for all.
-    :param rules: Its guard rails, or None for the parent's.
+    :param narrow: Takes the parent's guard rails as JSON and returns those of the new key. It gets
+        the current ones: the request may have begun before they were changed.
     :param owner_session: The owner's login with which it also ends.
     :param secret_prefix: Prefix of the parent's secret that creates it. With an earlier secret of a
         rotated key, it ends when that one does.
@@ -55,7 +56,7 @@ def create_session_key(
     return create_key(
         db, name, [one for one in own if scopes is None or one in scopes],
         created_by=parent.created_by, expires_at=expires_at, parent_id=parent_id,
-        rules=parent.rules if rules is None else rules, owner_session=owner_session,
+        rules=narrow(parent.rules), owner_session=owner_session,
     )  # fmt: skip
 
 

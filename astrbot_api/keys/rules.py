@@ -235,14 +235,16 @@ def load_rules(text: str) -> KeyRules:
     return KeyRules(**values)
 
 
-def narrow_rules(rules: KeyRules, more: KeyRules) -> KeyRules:
+def narrow_rules(stored: str | None, more: KeyRules) -> str | None:
     """Return the rules of a session key: a key's rules with the names and counts of ``more``.
 
     Counts are kept for each key separately, so they are taken from ``more`` alone. Its other rules
     have no effect.
 
-    :raises ApiError: ``key_restricted`` when ``more`` names what ``rules`` do not allow.
+    :param stored: The key's rules as stored JSON, or None. The result has the same form.
+    :raises ApiError: ``key_restricted`` when ``more`` names what they do not allow.
     """
+    rules = load_rules(stored or "{}")
     if more.username is not None:
         rules.check_username(more.username)
     if more.session_id is not None:
@@ -251,7 +253,7 @@ def narrow_rules(rules: KeyRules, more: KeyRules) -> KeyRules:
         rules.check_config(config_id)
     names = {name: getattr(more, name) or getattr(rules, name) for name in _NAMES}
     counts = {name: getattr(more, name) for name in ("requests_per_minute", *_TURN_LIMITS)}
-    return replace(rules, **names, **counts)
+    return replace(rules, **names, **counts).dump()
 
 
 def _read_number(name: str, value: Any) -> int:

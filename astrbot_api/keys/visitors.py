@@ -7,7 +7,7 @@ import hmac
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import peewee
@@ -24,7 +24,7 @@ from ..errors import ApiError
 from ..runtime.addresses import name_customer
 from ..runtime.clock import now_us
 from .limits import check_session_keys
-from .rules import KeyRules, load_rules, narrow_rules
+from .rules import KeyRules, narrow_rules
 
 #: Lifetime of a visitor's key in seconds, and its maximum number of turns. Few, because
 #: unused turns count until the key expires.
@@ -103,7 +103,7 @@ class Visitors:
                 db, root.key_id, "visit of a page",
                 expires_at=now_us() + _VALID_S * 1_000_000,
                 scopes=["chat", "file"] if widget.files else ["chat"],
-                rules=narrow_rules(load_rules(root.rules or "{}"), rules).dump(),
+                narrow=partial(narrow_rules, more=rules),
             )  # fmt: skip
             if given is None:
                 raise _widget_closed(config.id)

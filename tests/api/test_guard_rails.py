@@ -27,7 +27,7 @@ from astrbot_api.db.models.runs import Run
 from astrbot_api.errors import SettingsError
 from astrbot_api.http import request_body
 from astrbot_api.keys import limits, rates
-from astrbot_api.keys.rules import narrow_rules, read_rules
+from astrbot_api.keys.rules import read_rules
 
 from ..query_plans import explain
 from ..waiting import LIMIT_S, wait_for
@@ -485,19 +485,6 @@ def test_an_invalid_rule_is_rejected_by_name(rules: Any, named: str) -> None:
         read_rules(rules)
 
 
-def test_narrower_rules_never_allow_more() -> None:
-    maker = read_rules({"username_prefix": "shop-", "configs": ["a"], "tools": ["x"]})
-    narrowed = narrow_rules(maker, read_rules({"username": "shop-1", "max_turns": 2}))
-    assert narrowed.to_json() == {
-        "username": "shop-1", "username_prefix": "shop-", "configs": ["a"], "tools": ["x"],
-        "max_turns": 2,
-    }  # fmt: skip
-    for more in ({"username": "bob"}, {"configs": ["b"]}):
-        with pytest.raises(ApiError):
-            narrow_rules(maker, read_rules(more))
-    assert narrow_rules(maker, read_rules({"tools": ["*"]})) == maker
-
-
 def test_the_command_line_creates_a_key_with_rules(api: Api) -> None:
     folder = str(api.state.settings.data_dir)
     arguments = ["keys", "create", "bot", "--username", "alice", "--turns-per-day", "9"]
@@ -553,6 +540,31 @@ def test_a_session_key_is_bound_to_its_username(api: Api) -> None:
     assert refusal(say(api, made["api_key"], username="bob")) == (403, "key_restricted")
     assert ask(api, made["api_key"]).status_code == 403  # without the scope config
     assert refusal(mint(api, made["api_key"])) == (403, "key_restricted")
+
+
+def test_a_session_key_may_do_no_more_than_its_parent(api: Api) -> None:
+    rules = {"username_prefix": "shop-", "configs": ["default"], "tools": ["x"]}
+    maker = make_key(api, streams=3, **rules)
+    made = mint(api, maker, username="shop-1", max_turns=2).json["data"]
+    assert made["rules"] == {**rules, "username": "shop-1", "max_turns": 2}
+    assert refusal(mint(api, maker, username="bob")) == (403, "key_restricted")
+    other = make_key(api, configs=["other"])
+    assert refusal(mint(api, other, config_id="default")) == (403, "key_restricted")
+
+
+def test_a_session_key_has_the_rules_that_its_parent_gets_during_the_request(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with api.state.db.read() as db:
+        (maker,) = (one["key_id"] for one in keys.list_keys(db))
+
+    def change_rules() -> int:
+        changes = {"rules": '{"tools":["look"]}'}
+        api.state.db.write(lambda db: keys.update_key(db, maker, changes))
+        return keys.now_us()
+
+    monkeypatch.setattr("astrbot_api.http.keys.routes.now_us", change_rules)
+    assert mint(api).json["data"]["rules"] == {"username": "alice", "tools": ["look"]}
 
 
 def test_a_session_key_may_send_its_own_uploads(api: Api) -> None:

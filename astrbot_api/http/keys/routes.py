@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import peewee
@@ -94,7 +95,7 @@ def get_own_key() -> Response:
 
 
 def _read_session_rules(body: dict[str, Any]) -> KeyRules:
-    """Return the guard rails of a session key, which cannot exceed those of the caller's key."""
+    """Return the guard rails that a request sets for its session key."""
     asked: dict[str, Any] = {
         name: body[name] for name in ("username", "max_turns", "max_tokens", "requests_per_minute")
     }
@@ -102,7 +103,7 @@ def _read_session_rules(body: dict[str, Any]) -> KeyRules:
     if config_id := body["config_id"]:
         get_state().agents.configs.choose_config(config_id, "")
         asked["configs"] = [config_id]
-    return narrow_rules(get_caller().rules, read_rules(asked))
+    return read_rules(asked)
 
 
 def _create_session_key(
@@ -111,7 +112,7 @@ def _create_session_key(
     check_session_keys(db, caller.key_id)
     made = session_keys.create_session_key(
         db, caller.key_id, f"session of {rules.username}", expires_at=expires_at, scopes=scopes,
-        rules=rules.dump(), secret_prefix=caller.key_prefix,
+        narrow=partial(narrow_rules, more=rules), secret_prefix=caller.key_prefix,
     )  # fmt: skip
     if made is None:
         raise ApiError("invalid_api_key", "Invalid API key")
