@@ -16,7 +16,7 @@ from .keywords import is_of_type
 
 log = logging.getLogger(__name__)
 
-#: Maximum depth of a schema or an argument.
+#: Maximum depth of a schema.
 _MAX_DEPTH = 60
 
 _NUMBERS = {"integer", "number"}
@@ -39,7 +39,7 @@ class ArgumentCheck:
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments, with texts converted to the types of the schema."""
-        read: dict[str, Any] = _coerce(dict(values), self._fitted, 0)
+        read: dict[str, Any] = _coerce(dict(values), self._fitted)
         return read
 
     def find_fault(self, values: Mapping[str, Any]) -> str:
@@ -88,9 +88,9 @@ def _without_ids(value: Any, depth: int) -> Any:
     }
 
 
-def _coerce(value: Any, schema: Any, depth: int) -> Any:
-    """Convert a value to the schema's type if the conversion is unambiguous."""
-    if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
+def _coerce(value: Any, schema: Any) -> Any:
+    """Convert a value to the fitted schema's type if the conversion is unambiguous."""
+    if not isinstance(schema, Mapping):
         return value
     types = _list_types(schema)
     if isinstance(value, str) and types and "string" not in types:
@@ -101,11 +101,11 @@ def _coerce(value: Any, schema: Any, depth: int) -> Any:
         # Gemini's numbers are floats, which many tools reject. orjson writes 64 bits at most.
         return int(value) if abs(value) < 2**63 else value
     if isinstance(value, list) and "items" in schema:
-        return [_coerce(one, schema["items"], depth + 1) for one in value]
+        return [_coerce(one, schema["items"]) for one in value]
     properties = schema.get("properties")
     if isinstance(value, dict) and isinstance(properties, Mapping):
         read = {
-            key: _coerce(one, properties.get(key), depth + 1)
+            key: _coerce(one, properties.get(key))
             for key, one in value.items()
             if one is not None or _may_be_null(properties.get(key))
         }

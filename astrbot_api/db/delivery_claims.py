@@ -42,11 +42,7 @@ _FREE_DEAD = Prepared(
     Delivery.update(
         status="queued",
         claimed_by=None,
-        error=peewee.Case(
-            None,
-            [(Delivery.error == param("died"), param("died_twice"))],
-            param("died_first"),
-        ),
+        error=peewee.Case(None, [(Delivery.error == WORKER_DIED, WORKER_DIED_TWICE)], WORKER_DIED),
     ).where(_OF_DEAD)
 )
 
@@ -143,10 +139,7 @@ def claim(
     :param judge: Whether a worker with an expired lease counts as dead.
     """
     if judge:
-        _FREE_DEAD.execute(
-            db, now=time.time(), died=WORKER_DIED, died_first=WORKER_DIED,
-            died_twice=WORKER_DIED_TWICE,
-        )  # fmt: skip
+        _FREE_DEAD.execute(db, now=time.time())
     statement = _claim(len(busy), is_postgres(db))
     values = {"worker_id": worker_id, "now": now_us(), "limit": limit, **_name_busy(busy)}
     return sorted(to_rows(statement.execute(db, **values)), key=lambda one: one.id)

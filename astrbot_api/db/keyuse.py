@@ -12,12 +12,10 @@ from typing import Any
 import peewee
 
 from ..runtime.clock import now_us, to_iso
-from .keys import find_parent
+from .keys import DAY_US, find_parent
 from .models.keys import ApiKey, KeyUse
 from .models.runs import RUN_ACTIVE, Run, RunApproval
 from .prepared import Prepared, equals, param, params
-
-_DAY_US = 24 * 60 * 60 * 1_000_000
 
 #: Later than any day.
 _LAST_DAY = 2**31 - 1
@@ -68,7 +66,7 @@ _TURNS = Prepared(
 
 def today() -> int:
     """Return the number of this day since 1970, UTC."""
-    return now_us() // _DAY_US
+    return now_us() // DAY_US
 
 
 def add_requests(db: peewee.Database, counts: Mapping[str, Sequence[int]]) -> None:
@@ -148,7 +146,7 @@ def list_days(db: peewee.Database, days: int, key_id: str | None = None) -> list
         query = KeyUse.select(KeyUse.day, *_FIELDS).where(KeyUse.key_id == key_id)
     query = query.where(KeyUse.day > today() - days).order_by(KeyUse.day)
     rows = query.tuples().execute(db)
-    return [{"day": to_iso(day * _DAY_US)[:10], **_describe(rest)} for day, *rest in rows]
+    return [{"day": to_iso(day * DAY_US)[:10], **_describe(rest)} for day, *rest in rows]
 
 
 def sum_by_key(db: peewee.Database, days: int) -> dict[str, dict[str, int]]:
@@ -160,7 +158,7 @@ def sum_by_key(db: peewee.Database, days: int) -> dict[str, dict[str, int]]:
 
 def forget_before(db: peewee.Database, time_us: int) -> None:
     """Delete the days before a time."""
-    KeyUse.delete().where(KeyUse.day < time_us // _DAY_US).execute(db)
+    KeyUse.delete().where(KeyUse.day < time_us // DAY_US).execute(db)
 
 
 def _add(db: peewee.Database, key_id: str, day: int, **counts: int) -> None:

@@ -522,6 +522,16 @@ def test_the_command_line_rejects_an_empty_rule(api: Api, option: str) -> None:
     assert api.count_rows("api_key") == before
 
 
+def test_a_key_that_is_bound_to_no_username_may_send_files_of_other_keys(api: Api) -> None:
+    headers, file = {"X-API-Key": api.key}, (io.BytesIO(PNG), "a.png")
+    sent = api.client.post("/api/v1/file", headers=headers, data={"file": file}).json["data"]
+    segment = {"type": "image", "attachment_id": sent["attachment_id"]}
+    assert say(api, make_key(api, streams=2), message=[segment]).status_code == 200
+    other = make_key(api, username_prefix="shop-")
+    answer = say(api, other, username="shop-1", message=[segment])
+    assert refusal(answer) == (404, "attachment_not_found")
+
+
 # Session keys
 
 
