@@ -189,10 +189,12 @@ def test_a_reader_that_falls_behind_is_asked_to_resume(
         push(api, "a", str(number))
     api.state.chat.inbox.look()
     assert reader.read_texts(3) == ["a: 0", "a: 1", "a: 2"]
+    push(api, "a", "late")
+    api.state.chat.inbox.look()
     assert "retry: 1000" in next(reader._chunks).decode()  # type: ignore[union-attr]
     again = open_inbox(api, "username=alice&after=5")
     again.read()
-    assert again.read_texts(3) == ["a: 3", "a: 4", "a: 5"]
+    assert again.read_texts(4) == ["a: 3", "a: 4", "a: 5", "a: late"]
 
 
 def test_a_message_too_long_for_a_line_is_sent_without_its_content(

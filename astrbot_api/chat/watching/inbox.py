@@ -217,9 +217,9 @@ class Inbox:
         """Queue a message. Called by the feed."""
         if number in self._known:
             return
-        if len(self._waiting) >= _MAX_WAITING:
-            self._overrun = True
-        else:
+        # After a message that is left out, none may follow: the client resumes after its last one.
+        self._overrun = self._overrun or len(self._waiting) >= _MAX_WAITING
+        if not self._overrun:
             self._waiting.append(number)
         self._new.set()
 
