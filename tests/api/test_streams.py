@@ -189,15 +189,44 @@ def test_all_pushed_messages_of_a_session_are_read(
     for number in range(3):
         body = {"umo": "webchat:FriendMessage:webchat!alice!s", "message": str(number)}
         assert api.post("/api/v1/im/message", json=body).status_code == 200
-    with api.state.db.read() as db:
-        session = db.execute_sql("SELECT id FROM chat_session").fetchone()[0]
     woken = threading.Event()
-    opened = pushes.Board(api.state.db, api.state.worker.signals).open(session, woken, 0)
+    opened = pushes.Board(api.state.db, api.state.worker.signals).open(1, woken, 0)
     opened.wake()
     woken.clear()
     assert len(opened.read()) == 2
     assert woken.is_set()
     assert len(opened.read()) == 1
+
+
+def test_messages_pushed_while_a_worker_had_no_streams_are_not_searched(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pushes, "_MARGIN", 0)
+    read = pushes.pushed.list_pushed_sessions
+    found: list[list[tuple[int, int]]] = []
+
+    def search(db: Any, after: int) -> list[tuple[int, int]]:
+        found.append(read(db, after))
+        return found[-1]
+
+    monkeypatch.setattr(pushes.pushed, "list_pushed_sessions", search)
+
+    def push() -> None:
+        body = {"umo": "webchat:FriendMessage:webchat!alice!s", "message": "news"}
+        assert api.post("/api/v1/im/message", json=body).status_code == 200
+
+    push()
+    board = pushes.Board(api.state.db, api.state.worker.signals)
+    stream = board.open(1, threading.Event(), 0)
+    board.look()
+    stream.close()
+    push()
+    board.look()
+    board.open(1, threading.Event(), 0)
+    board.look()
+    push()
+    board.look()
+    assert [len(one) for one in found] == [0, 0, 1]
 
 
 @pytest.mark.parametrize(

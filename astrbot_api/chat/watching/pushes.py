@@ -67,6 +67,7 @@ class Board:
     def look(self) -> None:
         """Wake the streams whose signal was lost. Runs four times a second."""
         if not self._open:
+            self._seen = -1  # a worker may be without streams for days, and miss a million messages
             return
         with self._store.read() as db:
             if self._seen < 0:
