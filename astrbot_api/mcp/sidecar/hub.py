@@ -101,7 +101,7 @@ class _Link:
 
     async def run(self) -> None:
         """Read requests until the worker disconnects or sends an invalid request."""
-        teller = asyncio.create_task(self._tell_states())
+        sender = asyncio.create_task(self._send_states())
         try:
             await self._send({"type": "hello", "version": VERSION})
             while line := await self._reader.readline():
@@ -111,7 +111,7 @@ class _Link:
         except Exception:  # an overlong line, invalid JSON, a missing field
             log.exception("closing a worker's connection after an invalid request")
         finally:
-            tasks = [teller, *self._calls.values()]
+            tasks = [sender, *self._calls.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -158,7 +158,7 @@ class _Link:
         if not self._sending.locked() and number in self._calls:
             await self._send({"type": "progress", "id": number, **progress})
 
-    async def _tell_states(self) -> None:
+    async def _send_states(self) -> None:
         while True:
             await self._has_news.wait()
             self._has_news.clear()
