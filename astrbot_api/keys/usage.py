@@ -24,7 +24,7 @@ class KeyUsage:
         self._store = store
         self._counts: dict[str, list[int]] = {}
         self._used: dict[str, int] = {}
-        self._first_used: dict[str, str] = {}
+        self._addresses: dict[str, str] = {}
 
     def count_request(self, key_id: str, is_error: bool) -> None:
         """Count a request. Runs on every request: it is two additions."""
@@ -40,10 +40,9 @@ class KeyUsage:
         :param address: The client's address, for the audit entry of a key's first use.
         """
         now = now_us()
-        if key.last_used_at is None:
-            self._first_used.setdefault(key.key_id, address or "")
         if key.last_used_at is None or now - key.last_used_at >= _USE_INTERVAL_US:
             self._used[key.key_id] = now
+            self._addresses.setdefault(key.key_id, address or "")
 
     def list_valid(self, secrets: Collection[str]) -> set[str]:
         """Return the valid ones of some secrets and logins; see :func:`key_secrets.list_valid`."""
@@ -57,7 +56,7 @@ class KeyUsage:
         """
         counts, self._counts = self._counts, {}
         used, self._used = self._used, {}
-        addresses, self._first_used = self._first_used, {}
+        addresses, self._addresses = self._addresses, {}
         if not counts and not used:
             return
 
@@ -81,7 +80,7 @@ class KeyUsage:
                 own[0] += requests
                 own[1] += errors
             self._used = used | self._used
-            self._first_used |= addresses
+            self._addresses |= addresses
             raise
         for entry in entries:
             entry.log()
