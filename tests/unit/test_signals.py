@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from astrbot_api.config.settings import Settings
 from astrbot_api.runlog.opening import open_signals
+from astrbot_api.runlog.signals import remote_signals
 from astrbot_api.runlog.signals.signals import Signals
 
 from ..postgres import Postgres
@@ -108,6 +110,43 @@ def test_signals_of_postgres_go_on_after_its_restart(postgres: Postgres, tmp_pat
     postgres.kill()
     speaker.publish("events", "lost")
     postgres.start()
+    ear.hears(speaker, "after")
+    speaker.close()
+    listener.close()
+
+
+def test_each_outage_of_postgres_is_logged_with_its_end(
+    postgres: Postgres,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote_signals, "_RETRY_S", 0.01)
+    url = postgres.create_database()
+    listening = "FROM pg_stat_activity WHERE query LIKE 'LISTEN %' AND datname = current_database()"
+    database = url.partition("?")[0].rpartition("/")[2]
+    listener = open_signals(Settings(data_dir=tmp_path, database_url=url))
+    listener.start()
+    for number in (1, 2):
+        wait_for(lambda: postgres.run_sql(f"SELECT 1 {listening}", database))
+        postgres.run_sql(f"SELECT pg_terminate_backend(pid) {listening}", database)
+        wait_for(lambda: caplog.text.count("work again") == number)  # noqa: B023
+        assert caplog.text.count("are not received") == number
+    listener.close()
+
+
+def test_an_idle_limit_of_postgres_does_not_end_signals(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_signals, "_RETRY_S", 600.0)
+    url = postgres.create_database()
+    limited = f"{url}&options=-c%20idle_session_timeout%3D200"
+    speaker = open_signals(Settings(data_dir=tmp_path, database_url=url))
+    listener = open_signals(Settings(data_dir=tmp_path, database_url=limited))
+    ear = Ear(listener)
+    ear.hears(speaker, "before")
+    with psycopg.connect(limited, autocommit=True) as witness, pytest.raises(psycopg.Error):
+        next(witness.notifies())  # ends when the limit has passed
     ear.hears(speaker, "after")
     speaker.close()
     listener.close()

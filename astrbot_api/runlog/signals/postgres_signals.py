@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 from ...db.postgres_connection import Connection, read_url
 from .remote_signals import RemoteSignals
@@ -12,6 +12,11 @@ from .remote_signals import RemoteSignals
 _CHANNEL = "astrbot_signals"
 
 _NOTIFY = f"SELECT pg_notify('{_CHANNEL}', text) FROM unnest(%s::text[]) AS text"
+
+#: The limit of a role or database would end the listening connection. PostgreSQL 13 has none.
+_NO_IDLE_LIMIT = (
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
+)
 
 #: Maximum seconds of one wait, so that the thread notices a shutdown.
 _WAIT_S = 0.5
@@ -36,13 +41,15 @@ class _PostgresTransport:
             self.close()
             raise
 
-    def listen(self, hear: Callable[[str], None], closed: threading.Event) -> None:
+    def listen(self, closed: threading.Event) -> Iterator[str | None]:
         try:
             connection = self._connect()
+            connection.execute(_NO_IDLE_LIMIT)
             connection.execute(f"LISTEN {_CHANNEL}")
             while not closed.is_set():
+                yield None
                 for heard in connection.notifies(timeout=_WAIT_S):
-                    hear(heard.payload)
+                    yield heard.payload
         except Exception:
             self.close()
             raise

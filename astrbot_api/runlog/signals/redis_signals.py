@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -39,7 +39,7 @@ class _RedisTransport:
             pipeline.publish(self._channel, text)
         pipeline.execute()
 
-    def listen(self, hear: Callable[[str], None], closed: threading.Event) -> None:
+    def listen(self, closed: threading.Event) -> Iterator[str | None]:
         """Listen until ``closed`` is set, or until the server becomes a replica.
 
         The writing connection is the older one. If it were the newer one, it might have the new
@@ -54,8 +54,7 @@ class _RedisTransport:
             while not closed.is_set() and not self._disconnected:
                 self._check_primary(writer)
                 heard = channel.get_message(timeout=_WAIT_S)
-                if heard is not None:
-                    hear(heard["data"].decode(errors="replace"))
+                yield heard and heard["data"].decode(errors="replace")
 
     def close(self) -> None:
         self._client.close()

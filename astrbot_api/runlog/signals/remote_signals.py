@@ -6,7 +6,7 @@ import logging
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -34,8 +34,8 @@ class Transport(Protocol):
     def send(self, texts: Sequence[str]) -> None:
         """Send texts to all processes. May wait, and may raise any error."""
 
-    def listen(self, hear: Callable[[str], None], closed: threading.Event) -> None:
-        """Call ``hear(text)`` for each text until ``closed`` is set; may raise."""
+    def listen(self, closed: threading.Event) -> Iterator[str | None]:
+        """Yield each text until ``closed`` is set, and ``None`` while listening; may raise."""
 
     def close(self) -> None:
         """Release its resources. Called by the thread that sends."""
@@ -124,25 +124,27 @@ class RemoteSignals(Signals):
 
     def _listen(self, transport: Transport, own: _Process) -> None:
         failing = False
-
-        def hear(text: str) -> None:
-            sender, _, rest = text.partition(" ")
-            topic, _, payload = rest.partition(" ")
-            if sender != own.id:
-                self._notify(topic, payload)
-
         while not own.closed.is_set():
             try:
-                transport.listen(hear, own.closed)
+                for text in transport.listen(own.closed):
+                    if failing:
+                        log.warning("notifications of other workers work again (%s)", self._name)
+                    failing = False
+                    if text is not None:
+                        self._hear(text, own)
             except Exception as error:
                 # Log once per outage: the server is retried every second.
                 if not failing:
                     log.error("notifications of other workers are not received: %s", _line(error))
                 failing = True
                 own.closed.wait(_RETRY_S)
-            else:
-                failing = False
         transport.close()
+
+    def _hear(self, text: str, own: _Process) -> None:
+        sender, _, rest = text.partition(" ")
+        topic, _, payload = rest.partition(" ")
+        if sender != own.id:
+            self._notify(topic, payload)
 
 
 def _line(error: BaseException) -> str:
