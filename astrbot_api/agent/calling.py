@@ -153,10 +153,8 @@ def count_earlier_calls(toolbox: Toolbox, resume: Resumption) -> None:
         one["tool_call_id"]: one["content"] for one in resume.messages if one["role"] == "tool"
     } | dict(resume.results)
     for message in resume.messages:
-        calls = read_calls(message) if "tool_calls" in message else []
-        if calls:
-            toolbox.budget.begin_step()
-        for call in calls:
+        toolbox.budget.begin_step()
+        for call in read_calls(message) if "tool_calls" in message else ():
             if call.id in results:
                 toolbox.count_earlier_call(call.name, call.arguments, results[call.id])
 
