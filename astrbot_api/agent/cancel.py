@@ -63,8 +63,7 @@ class Cancellation:
         """
         with self._lock:
             late = self._event.is_set()
-            if not late:
-                self._callbacks.append(callback)
+            self._callbacks.append(callback)
         if late:
             callback()
         try:

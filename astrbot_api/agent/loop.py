@@ -137,9 +137,7 @@ def run_agent(
         toolbox.budget.begin_step()
         offered = specs if number < max_steps and not toolbox.budget.spent else list(caller_tools)
         yield from _ask(provider, conversation, offered, _fit(options, offered), step)
-        if not step.calls:
-            return
-        if all(call.name in foreign for call in step.calls.values()):
+        if all(call.name in foreign for call in step.calls.values()):  # or there are none
             yield from map(to_caller_event, step.calls.values())
             return
         step.calls = {at: call for at, call in step.calls.items() if call.name not in foreign}

@@ -98,7 +98,7 @@ def _check_tokens(
     rule: str, limit: int | None, tokens: int, active: int, tomorrow_s: int | None
 ) -> None:
     _check_used(rule, limit, tokens, "tokens", tomorrow_s)
-    if limit is not None and active and tokens + active * _RESERVED_TOKENS >= limit:
+    if limit is not None and tokens + active * _RESERVED_TOKENS >= limit:
         raise ApiError(
             "rate_limited",
             f"the running turns of the API key may use up the rest of its {limit} tokens "

@@ -191,15 +191,19 @@ def test_an_agents_exception_becomes_the_matching_error(
 def test_a_stop_ends_an_agent_and_closes_its_resources(make: Make) -> None:
     closed = threading.Event()
 
-    def agent(messages: Any, context: ToolContext) -> Iterator[Any]:
-        try:
+    class Words:  # like the stream of a client library: no generator, so only close() ends it
+        def __init__(self, context: ToolContext) -> None:
+            self._context = context
+
+        def __iter__(self) -> Iterator[str]:
             for _ in range(1000):
                 yield "word "
-                context.cancel.wait(0.05)
-        finally:
+                self._context.cancel.wait(0.05)
+
+        def close(self) -> None:
             closed.set()
 
-    client = make(agent)
+    client = make(lambda messages, context: Words(context))
     answer = client.post(
         "/api/v1/chat", headers={"User": "ann"}, buffered=False,
         json={"username": "ann", "session_id": "s", "message": "hi"},
