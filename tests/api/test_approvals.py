@@ -134,6 +134,21 @@ def test_a_call_is_made_after_its_approval(worker: Worker, shop: Shop) -> None:
     assert api.count_rows("run_approval") == api.count_rows("run_checkpoint") == 0
 
 
+def test_nobody_is_asked_about_a_call_with_wrong_arguments(
+    make_worker: Callable[..., Worker],  # noqa: F811
+    shop: Shop,
+) -> None:
+    def answer(messages: list[Any]) -> Iterator[Step]:
+        if messages[-1]["role"] == "tool":
+            yield messages[-1]["content"]
+        else:
+            yield ToolCallDelta(0, "c1", "pay", '{"amount": "much"}')
+
+    api = make_worker(answer, tools=shop.tools()).api
+    assert "amount" in complete_of(api.chat("buy", session_id="s"))
+    assert not shop.paid
+
+
 def test_a_stream_from_the_beginning_continues_after_a_decided_call(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
