@@ -97,15 +97,16 @@ class SqliteJournal(Journal):
         return self._call(lambda db: sqlite_events.append(db, pieces))
 
     def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
-        own = self._get_own()
+        own, connection = self._get_own(), None
         try:
-            connection = own.readers.pop()
-        except IndexError:
-            connection = self._connect()
-        try:
+            try:
+                connection = own.readers.pop()
+            except IndexError:
+                connection = self._connect()
             found = sqlite_events.read_after(connection, run, number, limit)
         except sqlite3.Error as error:
-            connection.close()
+            if connection is not None:
+                connection.close()
             raise StorageError(f"The events of the run could not be read: {error}") from error
         own.readers.append(connection)
         if own.closed:

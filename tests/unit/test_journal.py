@@ -322,6 +322,19 @@ def test_the_events_of_many_runs_share_a_transaction(
     assert all(len(journal.read_after(log.run, 0).events) == 10 for log in logs)
 
 
+def test_a_file_that_cannot_be_opened_is_a_storage_error(tmp_path: Path) -> None:
+    """As with too many open files: the first read and write of a process open it."""
+    path = tmp_path / "events.db"
+    journal = SqliteJournal(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(StorageError):
+        journal.read_after(1, 0)
+    with pytest.raises(StorageError):
+        journal.append([Piece(1, 1, [b"{}"], ended=False)])
+    journal.close()
+
+
 def test_a_file_is_read_and_written_again_after_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
