@@ -190,7 +190,9 @@ def _plan_tool(
     if not tools:
         return None, ()
     names = [str((tool.get("function") or {}).get("name")) for tool in tools]
-    name = wanted if wanted in names else names[0]
+    # Names of MCP tools have a dot here and ``__`` at endpoints. Both spellings are accepted.
+    spelled = (wanted or "").replace(".", "__")
+    name = next((one for one in names if one.replace(".", "__") == spelled), names[0])
     return ToolCallDelta(0, TOOL_CALL_ID, name, _value(text, "TOOLARGS") or "{}"), ()
 
 

@@ -87,6 +87,15 @@ def test_tool_calls_a_tool_in_place_of_an_answer(message: str, name: str, argume
     ]
 
 
+@pytest.mark.parametrize("offered", ["time.now", "time__now"])
+@pytest.mark.parametrize("asked", ["time.now", "time__now"])
+def test_tool_is_found_by_its_public_name_and_by_its_name_at_endpoints(
+    offered: str, asked: str
+) -> None:
+    tools = [*TOOLS, {"type": "function", "function": {"name": offered}}]
+    assert ask(f"TOOL={asked}", tools=tools)[0] == ToolCallDelta(0, "call_mock_1", offered, "")
+
+
 def test_tool_result_is_reported() -> None:
     result = {"role": "tool", "tool_call_id": "call_mock_1", "content": "r" * 100}
     assert texts(ask("TOOL", result, tools=TOOLS)) == ["tool", " said: ", "r" * 60]
