@@ -171,6 +171,14 @@ def test_only_the_newest_files_of_a_long_history_are_read(make_scripted: Make) -
     assert api.count_rows("attachment") == 3
 
 
+def test_parts_are_counted_before_their_files_are_read(api: Api) -> None:
+    """Storing thousands of files takes seconds."""
+    broken = {"type": "input_image", "image_url": "data:image/png;base64,?"}
+    refused = post(api, input=[{"role": "user", "content": [broken] * 101}])
+    assert refused.status_code == 400
+    assert "101 parts; at most 100" in refused.text
+
+
 def test_the_newest_of_too_many_pictures_are_shown(
     make_scripted: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,8 @@ class InputReader:
         """
         given = _list_given(value, continues=continues)
         last = _find_last_user(given)
+        if last is not None:
+            self._check_count(given[last].get("content"))  # before their files are stored
         segments: list[Segment] = []
         items = self.read_all(given, segments, last)
         said = read_items(items)
@@ -142,14 +144,15 @@ class InputReader:
             )
         return stored
 
+    def _check_count(self, content: Any) -> None:
+        count, most = len(content) if isinstance(content, list) else 1, self._settings.max_segments
+        if count > most:
+            raise refuse(f"input has a message with {count} parts; at most {most} are allowed")
+
     def _check(self, given: list[Segment]) -> list[Segment]:
         segments = separate_texts(given)
         require_content(segments)
-        most, max_chars = self._settings.max_segments, self._settings.max_message_chars
-        if len(segments) > most:
-            raise refuse(
-                f"input has a message with {len(segments)} parts; at most {most} are allowed"
-            )
+        max_chars = self._settings.max_message_chars
         chars = sum(len(one.text) for one in segments if isinstance(one, Plain))
         if chars > max_chars:
             raise refuse(
