@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+import urllib.error
 import urllib.request
 
 URL = os.environ.get("URL", "http://127.0.0.1:6185") + "/api/v1"
@@ -64,6 +65,9 @@ def ask(message):
 if __name__ == "__main__":
     if len(sys.argv) != 2 or "KEY" not in os.environ:
         sys.exit(__doc__)
-    for piece in ask(sys.argv[1]):
-        print(piece, end="", flush=True)
+    try:
+        for piece in ask(sys.argv[1]):
+            print(piece, end="", flush=True)
+    except urllib.error.HTTPError as error:
+        sys.exit(error.read().decode())  # JSON with "message" and "code"
     print()

@@ -55,3 +55,12 @@ def test_the_example_resumes_a_broken_stream(example: dict[str, Any]) -> None:
 def test_the_example_prints_why_a_turn_failed(example: dict[str, Any]) -> None:
     with pytest.raises(RuntimeError, match="HTTP 429"):
         list(example["ask"]("FAIL=429"))
+
+
+def test_the_example_prints_why_a_request_is_rejected(
+    example: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY", "abk_wrong")
+    monkeypatch.setattr("sys.argv", [str(EXAMPLE), "Hello"])
+    with pytest.raises(SystemExit, match="Invalid API key"):
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
