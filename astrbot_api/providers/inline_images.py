@@ -57,57 +57,58 @@ class InlineImages:
         """
         found: list[str | MediaDelta] = []
         text, self._cut = self._cut + text, ""
-        while text:
+        at = 0  # the rest is not copied for each URL: a text may have 100,000
+        while at < len(text):
             if self._pieces is None:
-                text = self._open(found, text)
+                at = self._open(found, text, at)
                 continue
-            end = _END.search(text)
-            piece = text[: end.start()] if end else text
+            end = _END.search(text, at)
+            piece = text[at : end.start()] if end else text[at:]
             self._media.count(len(piece))
             self._pieces.append(piece)
-            text = text[len(piece) :]
+            at += len(piece)
             if end:
-                text = self._close(found, text)
+                at = self._close(found, text, at)
         return found
 
     def finish(self) -> list[str | MediaDelta]:
         """Return the buffered picture or text after the end of the answer."""
         found: list[str | MediaDelta] = [self._cut] if self._cut else []
         if self._pieces is not None:
-            self._close(found, "")
+            self._close(found, "", 0)
         return found
 
-    def _open(self, found: list[str | MediaDelta], text: str) -> str:
-        """Return the text from the next URL on, after the text before it was added."""
-        at = text.find(SCHEME)
+    def _open(self, found: list[str | MediaDelta], text: str, begin: int) -> int:
+        """Return the position of the next URL, after the text before it was added."""
+        at = text.find(SCHEME, begin)
         if at < 0:
-            at = text.rfind(PICTURE)
+            end, at = len(text), text.rfind(PICTURE, begin)
             cut = _CUT.fullmatch(text, at) if at >= 0 else None
             if cut and SCHEME.startswith(cut[1] or ""):
-                text, self._cut = text[:at], text[at:]
-            if text:
-                found.append(text)
-            return ""
-        before = text[:at]
+                end, self._cut = at, text[at:]
+            if end > begin:
+                found.append(text[begin:end])
+            return len(text)
+        before = text[begin:at]
         opening = _OPENING.search(before)
         is_bare = not before.strip()[-1:] and len(text) - at >= _MIN_BARE_CHARS
         if opening is None and not is_bare:
-            found.append(text[: at + len(SCHEME)])
-            return text[at + len(SCHEME) :]
+            found.append(text[begin : at + len(SCHEME)])
+            return at + len(SCHEME)
         self._opening = opening[0] if opening else ""
         before = before[: opening.start()] if opening else before
         if before:
             found.append(before)
         self._pieces = []
-        return text[at:]
+        return at
 
-    def _close(self, found: list[str | MediaDelta], text: str) -> str:
-        """Add the picture, or its text if it is invalid, and return the text behind it."""
+    def _close(self, found: list[str | MediaDelta], text: str, at: int) -> int:
+        """Add the picture, or its text if it is invalid, and return the position behind it."""
         url, self._pieces = "".join(self._pieces or ()), None
         picture = self._media.read_inline(url)
         if picture is None:
             found.append(self._opening + url)
-            return text
+            return at
         found.append(picture)
-        closing = _CLOSING.match(text) if self._opening else None
-        return text[closing.end() :] if closing else text
+        closing = _CLOSING.match(text, at) if self._opening else None
+        return closing.end() if closing else at

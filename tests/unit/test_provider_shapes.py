@@ -162,6 +162,12 @@ def test_other_data_urls_are_text(text: str) -> None:
     assert text_of(deltas(event({"content": text}), STOP, DONE)) == text
 
 
+@pytest.mark.timeout(30)  # quadratic work takes minutes
+def test_a_text_may_have_very_many_data_urls() -> None:
+    text = "![x](data:image/png) " * 400_000
+    assert text_of(deltas(event({"content": text}), STOP, DONE)) == text
+
+
 def test_a_picture_in_the_text_without_an_end_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generated, "_MAX_CHARS", 1000)
     images = InlineImages(generated.MediaCollector(""))
