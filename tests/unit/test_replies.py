@@ -176,6 +176,16 @@ def test_a_stream_fails_if_the_client_has_a_call_that_is_not_repeated(
     assert "could not be continued" in json.dumps(whole)
 
 
+def test_each_call_in_chunks_has_its_own_index_after_a_rewind() -> None:
+    chunks = play_in(
+        Completion("r", "m", ""), call("a", "Rome"), _CALLED_AGAIN, call("b", "Oslo"),
+        call("c", "Rome"), call("d", "Bonn"), events.end("r"),
+    )  # fmt: skip
+    sent = [one for chunk in chunks for one in chunk["choices"][0]["delta"].get("tool_calls", ())]
+    assert [one["index"] for one in sent] == [0, 1, 2]
+    assert [one["id"] for one in sent] == ["a", "b", "d"]
+
+
 class JoinedOnce(ReplyFold):
     """A fold whose texts are not joined before the end."""
 

@@ -33,6 +33,8 @@ class Completion(ReplyRendering):
     include_usage: bool = False
     check_text: Callable[[str], str] = lambda text: ""
     created: int = field(default_factory=lambda: int(time.time()))
+    #: Number of the client's calls that were sent. Each has its own index, also after a rewind.
+    _calls: int = 0
 
     def begin(self) -> bytes:
         """Return the first chunk."""
@@ -96,9 +98,8 @@ class Completion(ReplyRendering):
         call = orjson.loads(event["data"])
         if not call.get("by_caller") or self.has_call(call):
             return None
-        calls = self.fold.caller_calls
-        index = len(calls) - 1
-        return {"tool_calls": [{"index": index, **describe_call(calls[index])}]}
+        self._calls += 1
+        return {"tool_calls": [{"index": self._calls - 1, **describe_call(call)}]}
 
     def to_object(self) -> dict[str, Any]:
         """Return the whole ``chat.completion``."""
