@@ -9,6 +9,7 @@ import orjson
 
 from ...chat.context.supplied import SuppliedContext, SuppliedMessage
 from ...chat.context.thread import SYSTEM_ROLES, read_items
+from ...db.responses import EntryRow
 from ...errors import refuse
 from ...messages import Plain, Segment, require_content, separate_texts
 from ...runtime.threads import let_others_run
@@ -16,8 +17,8 @@ from ..openai.reading import NO_TEXT, is_empty
 from ..state import get_state
 from .files import ItemFiles
 from .item_parsing import ItemParser, find_reference
-from .items import OUTPUT_FROM, is_of_user, parse_item_id, to_stored
-from .stored import choose_item, find_own_entry, item_not_found, list_entry
+from .items import is_of_user, parse_item_id, to_stored
+from .stored import choose_item, find_own_entry, is_deleted, item_not_found, list_entry
 
 MAX_ITEMS = 2000
 
@@ -45,8 +46,8 @@ class InputReader:
         self._settings = get_state().settings
         self._files = ItemFiles(username)
         self._parser = ItemParser(self._files)
-        #: Items of the referenced entries, and numbers of deleted outputs. Each entry is read once.
-        self._entries: dict[str, tuple[list[dict[str, Any]], frozenset[int]]] = {}
+        #: Referenced entries with their items. Each entry is read once.
+        self._entries: dict[str, tuple[EntryRow | None, list[dict[str, Any]]]] = {}
         #: Bytes that all entries, and all items that the input refers to, may still have.
         self._entry_room = self._item_room = self._settings.max_json_bytes
 
@@ -123,16 +124,16 @@ class InputReader:
         parsed = parse_item_id(item_id)
         if parsed is None:
             raise item_not_found(item_id)
-        entry_id, number = parsed
+        entry_id, _ = parsed
         if entry_id not in self._entries:
             entry = find_own_entry(entry_id)
-            known = (list_entry(entry), entry.removed) if entry else ([], frozenset[int]())
-            self._entries[entry_id] = known
-            self._entry_room -= len(orjson.dumps(known[0]))
+            found = list_entry(entry, with_deleted=True) if entry else []
+            self._entries[entry_id] = entry, found
+            self._entry_room -= len(orjson.dumps(found))
             let_others_run()
-        found, removed = self._entries[entry_id]
-        item = None if number - OUTPUT_FROM in removed else choose_item(found, item_id)
-        if item is None:
+        entry, found = self._entries[entry_id]
+        item = choose_item(found, item_id)
+        if entry is None or item is None or is_deleted(entry, item["id"]):
             raise item_not_found(item_id)
         stored = to_stored(item)
         self._item_room -= len(orjson.dumps(stored))  # a repeated reference counts each time

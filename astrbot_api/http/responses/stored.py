@@ -102,8 +102,11 @@ def item_not_found(item_id: str) -> ApiError:
     return ApiError("item_not_found", f"item not found: {item_id[:_SHOWN_CHARS]}")
 
 
-def list_entry(entry: EntryRow) -> list[dict[str, Any]]:
-    """Return the items of an entry, input before output."""
+def list_entry(entry: EntryRow, *, with_deleted: bool = False) -> list[dict[str, Any]]:
+    """Return the items of an entry, input before output.
+
+    :param with_deleted: Whether to include deleted output items.
+    """
     found = list(items.iter_input(entry.entry_id, entry.input))
     if entry.reply is not None or entry.paused is not None:
         fold = make_fold(entry, lambda text: "")
@@ -111,9 +114,14 @@ def list_entry(entry: EntryRow) -> list[dict[str, Any]]:
         fold.add_own_events(list_own_events(entry))
         stats = (entry.reply.content.get("agent_stats") or {}) if entry.reply else {}
         fold.close_items(cut=entry.paused is None and ended_early(entry.status, stats))
-        removed = {items.OUTPUT_FROM + number for number in entry.removed}
-        found += [one for one in fold.output.list_items() if int(one["id"][-4:], 16) not in removed]
+        output = fold.output.list_items()
+        found += [one for one in output if with_deleted or not is_deleted(entry, one["id"])]
     return found
+
+
+def is_deleted(entry: EntryRow, item_id: str) -> bool:
+    """Return whether an output item of an entry was deleted."""
+    return int(item_id[-4:], 16) - items.OUTPUT_FROM in entry.removed
 
 
 def list_own_events(entry: EntryRow) -> list[Event]:
