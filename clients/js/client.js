@@ -540,7 +540,8 @@ export class ChatStream {
         const answer = await this.#client._open(call, this.#abort.signal);
         sent = true;
         if (!isStream(answer)) {
-          await sleep(turn.takeRefusal(answer, await answer.text(), call), this.#abort.signal);
+          const text = await this.#client._readText(answer);
+          await sleep(turn.takeRefusal(answer, text, call), this.#abort.signal);
           continue;
         }
         reader = answer.body.getReader();
@@ -642,7 +643,8 @@ export class Client {
               }
             }
           } else {
-            waitS = waitAfter(readError(answer, await answer.text(), "GET /api/v1/chat/inbox"), backoff);
+            const text = await this._readText(answer);
+            waitS = waitAfter(readError(answer, text, "GET /api/v1/chat/inbox"), backoff);
           }
         } catch (error) {
           if (error instanceof ClientError || abort.signal.aborted) throw error;
@@ -670,7 +672,7 @@ export class Client {
       let text;
       try {
         answer = await this._open({ method, path, query, body, headers }, signal);
-        text = await answer.text();
+        text = await this._readText(answer);
       } catch (error) {
         if (error instanceof ClientError || signal?.aborted) throw error;
         let again = method !== "POST" || (!answer && neverSent(error));
@@ -705,15 +707,17 @@ export class Client {
         body: json ? JSON.stringify(body) : body,
       });
       if (answer.headers.has("x-request-id")) this._known = true;
-      if (renewed || !this._needsAnotherKey(answer)) return answer;
+      if (renewed || !(await this._needsAnotherKey(answer))) return answer;
       await answer.body?.cancel();
     }
   }
 
-  /** Return whether a session key has expired or used up its turns (a 429 without Retry-After). */
-  _needsAnotherKey(answer) {
-    const ended = answer.status === 401 || (answer.status === 429 && !answer.headers.has("retry-after"));
-    return ended && typeof this.options.apiKey === "function";
+  /** Return whether a session key has expired or used up its turns for good. */
+  async _needsAnotherKey(answer) {
+    if (typeof this.options.apiKey !== "function") return false;
+    if (answer.status !== 429 || answer.headers.has("retry-after")) return answer.status === 401;
+    // Proxies and other limits send no Retry-After either, and a new key does not lift them.
+    return readObject(await this._readText(answer.clone())).code === "budget_exhausted";
   }
 
   async _getKey(renew = false) {
@@ -739,6 +743,23 @@ export class Client {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  /** Return a whole body as text. Throw like _readSoon. */
+  async _readText(answer) {
+    const reader = answer.body?.getReader();
+    const decoder = new TextDecoder();
+    let text = "";
+    try {
+      for (let done = !reader; !done; ) {
+        const piece = await this._readSoon(reader);
+        ({ done } = piece);
+        text += decoder.decode(piece.value, { stream: !done });
+      }
+    } finally {
+      reader?.cancel().catch(() => {});
+    }
+    return text;
   }
 
   /** Return whether the server supports Idempotency-Key. AstrBot does not. */
@@ -974,7 +995,8 @@ class Files {
         type = answer.headers.get("content-type") ?? "";
         const wrong = type.startsWith("application/json") && !answer.headers.has("content-disposition");
         if (![200, 206].includes(answer.status) || wrong) {
-          waitS = waitAfter(readError(answer, await answer.text(), "GET /api/v1/file"), backoff);
+          const text = await this.client._readText(answer);
+          waitS = waitAfter(readError(answer, text, "GET /api/v1/file"), backoff);
         } else {
           if (answer.status === 200) [parts, done] = [[], 0];
           tag = answer.headers.get("etag") ?? "";
