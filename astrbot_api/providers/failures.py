@@ -43,12 +43,13 @@ NOT_A_MODEL = (
 FAILED_MIDWAY = "The model's endpoint answered with an error."
 FILTERED = "The model gave no answer: its endpoint's content filter withheld it."
 THOUGHT_ONLY = (
-    "The model thought, but gave no answer. If it ran out of tokens, raise max_tokens in the "
-    "request or in the config's [provider.extra], or ask for less thinking."
+    "The model thought, but gave no answer. If it ran out of tokens, raise the request's limit "
+    "(max_tokens, max_output_tokens) or max_tokens in the config's [provider.extra], or ask for "
+    "less thinking."
 )
 NO_ROOM = (
-    "The model gave no answer: it ran out of tokens. Raise max_tokens in the request or "
-    "in the config's [provider.extra], or ask for less."
+    "The model gave no answer: it ran out of tokens. Raise the request's limit (max_tokens, "
+    "max_output_tokens) or max_tokens in the config's [provider.extra], or ask for less."
 )
 MISREAD_CALL = (
     "The model wrote a tool call that its endpoint could not read. Try again, or use another model."
