@@ -87,13 +87,16 @@ def make_valid(
     """
     found: list[ModelMessage] = []
     for at, message in enumerate(messages):
-        role = message.get("role")
+        role, content = message.get("role"), message.get("content")
+        is_blank = not (content.strip() if isinstance(content, str) else content)
         if role == "assistant" and not _OWN.isdisjoint(message):
             _append_step(found, messages, at, provider, rules)
         elif role == "assistant":
-            _append_text(found, message, {}, rules)
+            if not is_blank:
+                thought = {**message, "reasoning_content": " "} if rules.reasoning else message
+                _append_joined(found, thought)
         elif role != "tool":  # results follow their calls
-            found.append(_fill(message))
+            found.append({**message, "content": _NO_TEXT} if is_blank else message)
     if rules.no_prefill and found and found[-1]["role"] == "assistant":
         found.append({"role": "user", "content": _CONTINUE})
     if rules.no_system:
@@ -115,7 +118,9 @@ def _append_step(
     own: Any = attached if is_own and not rules.plain else {}
     calls = _read_calls(messages[at].get("tool_calls"), own, rules)
     if not calls:
-        _append_text(found, message, own.get("fields") or {}, rules)
+        if _has_content(message.get("content")):
+            thought = {"reasoning_content": " "} if rules.reasoning else {}
+            _append_joined(found, {**message, **thought, **(own.get("fields") or {})})
         return
     following = (messages[one] for one in range(at + 1, len(messages)))
     given = takewhile(lambda one: one.get("role") == "tool", following)
@@ -125,17 +130,6 @@ def _append_step(
     else:
         _append_joined(found, _make_step(message, calls, own, rules))
         found += results
-
-
-def _append_text(
-    found: list[ModelMessage], message: ModelMessage, fields: Mapping[str, Any], rules: Rules
-) -> None:
-    """Append an assistant's text, unless it is blank."""
-    if not _has_content(message.get("content")):
-        return
-    if rules.reasoning:
-        fields = {"reasoning_content": " ", **fields}
-    _append_joined(found, {**message, **fields} if fields else message)
 
 
 def _make_step(
@@ -174,11 +168,6 @@ def _name_step(calls: Sequence[_Call], rules: Rules) -> str | None:
     if rules.filled:
         return f"({', '.join(call['function']['name'] for _, call in calls)})"
     return "" if rules.no_null else None
-
-
-def _fill(message: ModelMessage) -> ModelMessage:
-    """Return a user or system message, with a placeholder if it is empty."""
-    return message if _has_content(message.get("content")) else {**message, "content": _NO_TEXT}
 
 
 def _append_joined(found: list[ModelMessage], message: ModelMessage) -> None:

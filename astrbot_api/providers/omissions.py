@@ -34,6 +34,12 @@ class Omissions:
     def __len__(self) -> int:
         return len(self._rejected)
 
+    def copy(self) -> Omissions:
+        """Return a copy."""
+        made = Omissions(self._unknown_after)
+        made._rejected, made._accepted = self._rejected, self._accepted
+        return made
+
     def omits(self, name: str, value: Any) -> bool:
         """Return whether a value must be omitted."""
         rejected = self._rejected.get(name)

@@ -6,7 +6,6 @@ to all later requests. Each worker keeps its own state in memory.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -187,9 +186,13 @@ class RequestAdapter:
 
     def note_accepted(self, body: Mapping[str, Any]) -> None:
         """Store which fields and parts the endpoint accepts."""
-        contents = [one.get("content") for one in body["messages"]]
-        parts = [part.get("type") for one in contents if isinstance(one, list) for part in one]
-        self._fields.note_accepted({*body, *parts})
+        parts = {
+            part.get("type")
+            for one in body["messages"]
+            if isinstance(content := one.get("content"), list)
+            for part in content
+        }
+        self._fields.note_accepted(parts.union(body))
 
     def is_disproved(self, fix: Fix) -> bool:
         """Return whether a change must not be kept, since the endpoint accepted what it omits."""
@@ -198,9 +201,10 @@ class RequestAdapter:
 
     def copy(self) -> RequestAdapter:
         """Return a copy for trying changes with one request."""
-        trial = copy.copy(self)
+        trial = object.__new__(RequestAdapter)  # copy.copy takes three times as long
+        vars(trial).update(vars(self))
         trial._dropped = dict(self._dropped)
-        trial._fields, trial._tools = copy.copy(self._fields), copy.copy(self._tools)
+        trial._fields, trial._tools = self._fields.copy(), self._tools.copy()
         return trial
 
     def _add_length(self, fix: Fix, messages: Sequence[ModelMessage]) -> str:

@@ -122,7 +122,7 @@ def shorten(text: str, max_chars: int) -> str:
 
 def total(turns: Sequence[PastTurn]) -> int:
     """Return the total tokens of turns."""
-    return sum(turn.tokens for turn in turns)
+    return sum([turn.tokens for turn in turns])
 
 
 def make_room(turns: Sequence[PastTurn], budget: int) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from ...agent.provider import ModelMessage
@@ -123,7 +124,7 @@ def _build_past(
             turns, begin = new, to_messages(made)
             room = budget - cost(begin)
     kept = drop_oldest(turns, room)
-    return [*begin, *({**one} for turn in kept for one in turn.messages)]
+    return [*begin, *[{**one} for turn in kept for one in turn.messages]]
 
 
 def _load_turns(
@@ -167,7 +168,7 @@ def _load_turns(
         left_pages -= 1
     reading.keep({} if named else _find_plain(found, turns, settled), beyond)
     # The page's end may have cut the oldest turn in two, but then it exceeds the budget anyway.
-    return sorted(turns.values(), key=lambda turn: turn.last)
+    return sorted(turns.values(), key=attrgetter("last"))
 
 
 def _find_plain(

@@ -270,8 +270,12 @@ def _image_part(url: str) -> dict[str, Any]:
 
 def measure_files(messages: Sequence[ModelMessage]) -> int:
     """Return the size of the pictures and recordings in messages, in bytes."""
-    contents = [one.get("content") for one in messages]
-    parts = [part for content in contents if isinstance(content, list) for part in content]
+    parts = [
+        part
+        for one in messages
+        if isinstance(content := one.get("content"), list)
+        for part in content
+    ]
     return sum(_size_of(part) for part in parts if part["type"] in ("image_url", "input_audio"))
 
 

@@ -136,12 +136,15 @@ class Reading:
                 read.oldest, read.more = beyond.last + 1, True
                 break
             made = item if isinstance(item, PastTurn) else settled.get(item.id, item)
-            if made is None:
-                continue
-            items.append(made)
-            size_bytes += _count_bytes(made)
             if isinstance(made, PastTurn):
-                read.last_question = max(read.last_question, made.first)
+                size_bytes += made.size_bytes
+                if made.first > read.last_question:
+                    read.last_question = made.first
+            elif made is None:
+                continue
+            else:
+                size_bytes += _ROW_BYTES + _CHAR_BYTES * made.size_chars
+            items.append(made)
         read.items, read.size_bytes = items, size_bytes
         self._recent.keep(self._session, read)
 
@@ -163,9 +166,3 @@ class Reading:
             yield page, more
             let_others_run()
             kept, after = None, read.span.after
-
-
-def _count_bytes(item: Item) -> int:
-    if isinstance(item, PastTurn):
-        return item.size_bytes
-    return _ROW_BYTES + _CHAR_BYTES * item.size_chars
