@@ -525,6 +525,28 @@ def test_answers_are_copied_without_https(browser: Any, site: Site) -> None:
         sync_api.expect(visitor.find("textarea")).to_have_value("echo: ECHO copied")
 
 
+def test_a_framework_sets_properties_before_and_after_the_script_is_loaded(
+    browser: Any, site: Site
+) -> None:
+    site.csp = CSP.replace("script-src", "script-src 'unsafe-inline'")
+    site.page = PAGE + (
+        "<script>const chat = document.querySelector('astrbot-chat');chat.texts = {{Chat: 'Ours'}};"
+        "chat.getKey = async () => (await (await fetch('/key', {{method: 'POST'}})).json()).data;"
+        "chat.removeAttribute('key-url')</script>"
+    )
+    with Visitor(browser, site) as visitor:
+        visitor.open()
+        sync_api.expect(visitor.find("h2")).to_have_text("Ours")
+        visitor.say("ECHO property")
+        sync_api.expect(visitor.find(".bot .text").last).to_have_text("echo: ECHO property")
+        visitor.wait_until_done()
+        made = visitor.page.evaluate(
+            "() => Object.assign(document.createElement('astrbot-chat'), { server: '/bot' }).server"
+        )
+        assert made == f"{site.url}/bot"
+        visitor.check()
+
+
 def test_the_page_does_not_change_the_style_and_a_low_window_is_filled(
     browser: Any, site: Site
 ) -> None:

@@ -35,10 +35,10 @@ class AstrBotChat extends HTMLElement {
   static observedAttributes = ["lang", "heading", "theme"];
 
   /** Function that returns a session key or `{ api_key, username }`. Replaces `key` and `key-url`. */
-  getKey = null;
+  getKey = this.getKey ?? null; // set before the script was loaded
 
   /** Custom texts by their English originals. */
-  texts = {};
+  texts = this.texts ?? {};
 
   #root = this.attachShadow({ mode: "open" });
   #busy = null; // { stream } of the running turn
@@ -89,6 +89,11 @@ class AstrBotChat extends HTMLElement {
     if (named !== null) return new URL(named, document.baseURI).href;
     const at = SCRIPT_URL.lastIndexOf("/api/v1/");
     return at < 0 ? location.origin : SCRIPT_URL.slice(0, at);
+  }
+
+  // React and Vue set a property instead of an attribute if the element has one.
+  set server(url) {
+    url == null ? this.removeAttribute("server") : this.setAttribute("server", url);
   }
 
   get #takesFiles() {
