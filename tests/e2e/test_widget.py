@@ -547,6 +547,27 @@ def test_a_framework_sets_properties_before_and_after_the_script_is_loaded(
         visitor.check()
 
 
+def test_keys_that_are_typed_in_the_chat_do_not_reach_the_page(browser: Any, site: Site) -> None:
+    with Visitor(browser, site) as visitor:
+        visitor.page.evaluate(
+            "() => { window.seen = [];"
+            "for (const name of ['keydown', 'keyup', 'paste', 'drop'])"
+            "  addEventListener(name, (event) => seen.push(event.key ?? name)) }"
+        )
+        visitor.open()
+        visitor.page.keyboard.type("/s")
+        box = visitor.find("textarea")
+        for name in ("paste", "drop"):
+            box.dispatch_event(name, {})
+        sync_api.expect(box).to_have_value("/s")
+        assert visitor.page.evaluate("window.seen") == []
+        # Escape cancels a composition, and does not close the chat.
+        box.dispatch_event("keydown", {"key": "Escape", "isComposing": True})
+        sync_api.expect(box).to_be_visible()
+        visitor.page.keyboard.press("Escape")
+        sync_api.expect(box).to_be_hidden()
+
+
 def test_the_page_does_not_change_the_style_and_a_low_window_is_filled(
     browser: Any, site: Site
 ) -> None:

@@ -206,8 +206,12 @@ class AstrBotChat extends HTMLElement {
       this.#attach([...(event.dataTransfer?.files ?? [])]);
     });
     panel.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") this.#list.hidden ? this.close() : this.#toggleList(false);
+      if (event.key === "Escape" && !event.isComposing) this.#list.hidden ? this.close() : this.#toggleList(false);
     });
+    // The page cannot see that they are meant for a text field, and would run its shortcuts.
+    for (const name of ["keydown", "keyup", "keypress", "paste", "drop"]) {
+      panel.addEventListener(name, (event) => event.stopPropagation());
+    }
     this.#root.append(panel);
     if (this.bubble) {
       panel.hidden = true;
