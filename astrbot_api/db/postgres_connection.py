@@ -17,16 +17,17 @@ from ..errors import SettingsError
 from ..runtime.threads import native_poll
 
 #: Maximum duration of one statement, including lock waits, in seconds.
-_STATEMENT_LIMIT_S = 30
+STATEMENT_LIMIT_S = 30
 
 #: Maximum wait of a statement for one lock, in seconds. Our own locks last milliseconds.
 #: Another program's lock must not block all connections of a worker.
 _LOCK_LIMIT_S = 10
 
-#: Settings of every connection. A transaction of a frozen worker must not hold its locks
-#: without limit.
+#: Settings of every connection, whatever the role's are. A transaction of a frozen worker must not
+#: hold its locks without limit, and a job must see what was committed before it got a lock.
 _SET_UP = (
-    f"SET statement_timeout = '{_STATEMENT_LIMIT_S}s'; "
+    "SET default_transaction_isolation = 'read committed'; "
+    f"SET statement_timeout = '{STATEMENT_LIMIT_S}s'; "
     f"SET lock_timeout = '{_LOCK_LIMIT_S}s'; "
     "SET idle_in_transaction_session_timeout = '60s'"
 )
@@ -58,7 +59,8 @@ def read_url(url: str, timeout_s: float) -> dict[str, Any]:
             "with signs like @ : / ? in the password written as %40 %3A %2F %3F, "
             "and after a ? only parameters of libpq, such as sslmode=require"
         ) from error
-    return {**_TCP, "connect_timeout": str(max(2, math.ceil(timeout_s))), **asked}
+    limit = {"connect_timeout": str(max(2, math.ceil(timeout_s)))}
+    return {**_TCP, **limit, **asked, "client_encoding": "UTF8"}
 
 
 class _NumberLoader(Loader):
@@ -112,7 +114,7 @@ class Connection(psycopg.Connection[Any]):
     #: Time before it was opened, of the monotonic clock. The server may have changed since.
     opened_at: float
     #: The server cancels a statement and reports it before this time.
-    limit_s: float | None = _STATEMENT_LIMIT_S + 10
+    limit_s: float | None = STATEMENT_LIMIT_S + 10
 
     @classmethod
     def connect(cls, *args: Any, **options: Any) -> Self:

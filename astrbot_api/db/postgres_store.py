@@ -25,6 +25,7 @@ from ..runtime.per_process import PerProcess
 from . import migrating
 from .failures import MAX_READ_S, PATIENCE_S, as_storage_error, as_unknown_outcome
 from .postgres_connection import (
+    STATEMENT_LIMIT_S,
     Connection,
     PostgresDatabase,
     find_state,
@@ -154,7 +155,7 @@ class PostgresStore:
             try:
                 return job(db)
             finally:
-                execute("RESET statement_timeout")
+                execute(f"SET statement_timeout = '{STATEMENT_LIMIT_S}s'")
 
     def write(
         self, job: Callable[[peewee.Database], T], *, patient: bool = False, quick: bool = False

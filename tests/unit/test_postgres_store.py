@@ -115,6 +115,26 @@ def test_a_limit_of_the_database_does_not_end_a_migration(postgres: Postgres) ->
         assert upgraded.result()
 
 
+def test_settings_of_the_role_change_no_transaction(postgres: Postgres) -> None:
+    url = postgres.create_database()
+    name = url.partition("?")[0].rpartition("/")[2]
+    postgres.run_sql(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    postgres.run_sql(f"ALTER DATABASE {name} SET client_encoding = 'LATIN1'")
+    postgres.run_sql(f"ALTER DATABASE {name} SET statement_timeout = '7ms'")
+    store = PostgresStore(url, pool_size=1)
+
+    def show(setting: str) -> Any:
+        return lambda db: db.execute_sql(f"SHOW {setting}").fetchone()[0]
+
+    assert store.read_aside(show("statement_timeout")) == "5s"
+    assert store.write(show("statement_timeout")) == "30s"
+    assert store.write(show("transaction_isolation")) == "read committed"
+    store.write(lambda db: memory.save_note(db, "alice", "city", "北京", max_notes=5))
+    with store.read() as db:
+        assert memory.list_notes(db, "alice", "city") == [("city", "北京")]
+    store.close()
+
+
 def test_a_number_that_is_summed_is_a_number(store: PostgresStore) -> None:
     with store.read() as db:
         sql = "SELECT SUM(n), AVG(n) FROM (VALUES (%s::bigint), (4)) AS t (n)"
