@@ -38,6 +38,14 @@ _FORBIDDEN = """
            AND has_table_privilege(to_regclass(name), 'UPDATE')
            AND has_table_privilege(to_regclass(name), 'DELETE'))"""
 
+# Superusers keep some connections. LEAST ignores NULL, which here means: no limit of its own.
+_ROOM = """
+    SELECT LEAST(current_setting('max_connections')::int
+                 - current_setting('superuser_reserved_connections')::int,
+                 NULLIF(rolconnlimit, -1), NULLIF(datconnlimit, -1))
+    FROM pg_roles, pg_database
+    WHERE rolname = current_user AND datname = current_database()"""
+
 # Raw SQL on PostgreSQL's views. A session that itself waits for a lock is not a cause.
 _BLOCKERS = """
     SELECT DISTINCT b.pid, b.application_name, b.state,
@@ -54,6 +62,12 @@ def is_read_only(db: peewee.Database) -> bool:
     """Return whether a new transaction could write nothing."""
     execute: Any = db.execute_sql
     return bool(execute("SHOW transaction_read_only").fetchone()[0] == "on")
+
+
+def count_allowed_connections(db: peewee.Database) -> int:
+    """Return how many connections the server, the role and the database allow."""
+    execute: Any = db.execute_sql
+    return int(execute(_ROOM).fetchone()[0])
 
 
 def describe_forbidden(db: peewee.Database) -> str:

@@ -77,6 +77,9 @@ _LOOK_S = 1.5
 #: Seconds for which a store counts as jammed after a caller got no connection.
 _JAM_S = 5.0
 
+#: Seconds in which a pool closes all of its connections if they are unused.
+_IDLE_S = 60.0
+
 #: Maximum number of callers that wait for a connection; others are rejected at once.
 _MAX_WAITING = 2000
 
@@ -284,7 +287,8 @@ class PostgresStore:
             max_size=self._pool_size,
             timeout=self._timeout_s,
             max_waiting=_MAX_WAITING,
-            max_idle=300.0,
+            # The pool closes one unused connection per interval. Other workers may need them.
+            max_idle=_IDLE_S / self._pool_size,
             # Short: the pool doubles its pauses, and after an outage none may be long.
             # The next caller triggers another attempt.
             reconnect_timeout=3.0,

@@ -60,7 +60,7 @@ def examine(settings: Settings, *, offline: bool = False) -> Iterator[Finding]:
         return
     store = open_store(settings)
     try:
-        findings = list(_guard("database", lambda: _examine_database(store)))
+        findings = list(_guard("database", lambda: _examine_database(settings, store)))
         yield from findings
         usable = store if all(one.state != "fail" for one in findings) else None
         if usable is not None:
@@ -187,7 +187,7 @@ def _describe_config(config: AgentConfig) -> str:
     return f"provider {provider.id} ({provider.type}){model}"
 
 
-def _examine_database(store: Store) -> Iterator[Finding]:
+def _examine_database(settings: Settings, store: Store) -> Iterator[Finding]:
     migrations = store.list_migrations()
     left = [name for name, state in migrations if state == "to do"]
     if newer := [name for name, state in migrations if state == "newer"]:
@@ -204,6 +204,26 @@ def _examine_database(store: Store) -> Iterator[Finding]:
         if abs(skew_s) > SKEW_S:
             text = f"its clock and this host's differ by {abs(skew_s):.0f} s"
             yield Finding("clock", "warn", text, "synchronise the clocks (NTP)")
+        if store.dialect == "postgres":
+            yield from _examine_connections(settings, store)
+
+
+def _examine_connections(settings: Settings, store: Store) -> Iterator[Finding]:
+    """Compare the connections that the workers of this host may open with those that are allowed.
+
+    Each worker has a pool, one for its lease, and without Redis one for the events of runs and two
+    connections for signals.
+    """
+    from ..db.postgres_faults import count_allowed_connections
+
+    with store.read() as db:
+        allowed = count_allowed_connections(db)
+    size, workers = settings.database_pool_size, int(os.environ.get("WEB_CONCURRENCY") or 2)
+    needed = workers * (size + 2 + (0 if settings.redis_url else max(2, size // 4) + 2))
+    if needed > allowed:
+        text = f"PostgreSQL allows {allowed}, and {workers} workers may open {needed}"
+        remedy = "raise max_connections, or lower ASTRBOT_DATABASE_POOL_SIZE"
+        yield Finding("connections", "warn", text, remedy)
 
 
 def _find_damage(store: Store) -> str:

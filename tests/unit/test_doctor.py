@@ -20,6 +20,7 @@ from astrbot_api.db import deliveries, delivery_claims, keys
 from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.testing.fake_telegram import FakeTelegram
 
+from ..postgres import Postgres
 from ..redis_server import RedisServer
 from ..servers import serve
 from ..strict_endpoint import StrictEndpoint, say
@@ -316,6 +317,24 @@ def test_a_redis_user_needs_only_the_servers_prefix(
     assert found["state"] == state
     assert text in found["text"]
     assert found["remedy"].startswith(remedy)
+
+
+def test_workers_that_may_open_too_many_connections_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres: Postgres
+) -> None:
+    url = postgres.create_database()
+    name = url.partition("?")[0].rpartition("/")[2]
+    monkeypatch.setenv("ASTRBOT_DATABASE_URL", url)
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    postgres.run_sql(f"ALTER DATABASE {name} CONNECTION LIMIT 58")
+    assert "connections" not in find(tmp_path, "--offline")
+    monkeypatch.setenv("WEB_CONCURRENCY", "3")
+    found = find(tmp_path, "--offline")["connections"]
+    assert (found["state"], found["text"]) == (
+        "warn", "PostgreSQL allows 58, and 3 workers may open 87",
+    )  # fmt: skip
+    monkeypatch.setenv("ASTRBOT_REDIS_URL", "redis://127.0.0.1:1")
+    assert find(tmp_path, "--offline")["connections"]["text"].endswith("open 66")
 
 
 def test_what_is_to_do_stands_below_what_is_wrong(tmp_path: Path) -> None:

@@ -290,6 +290,22 @@ def test_a_deadlock_ends_with_both_jobs_done(store: PostgresStore) -> None:
     assert len(tries) == 3
 
 
+def test_unused_connections_are_left_to_other_workers(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_store, "_IDLE_S", 20.0)
+    url = postgres.create_database()
+    name = url.partition("?")[0].rpartition("/")[2]
+    store = PostgresStore(url, pool_size=20)
+    with ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(store.read())
+    count = f"SELECT COUNT(*) FROM pg_stat_activity WHERE datname = '{name}'"
+    assert postgres.run_sql(count)[0][0] == 20
+    wait_for(lambda: postgres.run_sql(count)[0][0] < 15)
+    store.close()
+
+
 def test_an_empty_pool_is_an_error_after_a_wait(postgres_url: str) -> None:
     store = PostgresStore(postgres_url, pool_size=1, timeout_s=30)
     with store.read():
