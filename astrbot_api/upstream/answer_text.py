@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from io import StringIO
+from io import SEEK_END, StringIO
 
 from ..agent.provider import TextDelta
 from ..errors import ProviderError
@@ -24,6 +24,9 @@ _FAILURES = (
 _BEHIND = re.compile("LLM 响应错误: |AstrBot 请求失败")
 
 _STATUS = re.compile(r"Error code: (\d{3})\b")
+
+#: Maximum length of a failure message. Longer text is shown: all that is held is copied per piece.
+_MAX_FAILURE_CHARS = 65_536
 
 BROKE_OFF = "The model of that AstrBot failed during the answer. See AstrBot's log."
 
@@ -68,16 +71,16 @@ class AnswerText:
 
     def add_complete(self, text: str) -> Iterator[TextDelta]:
         """Add the text of a ``complete`` event: all text since the event before it."""
-        since = self._said.getvalue()[self._complete_at :]
+        since = self._find_said(self._complete_at, text)
         if text.startswith(since):
             yield from self.add(text[len(since) :])
         self._complete_at = self._said.tell()
 
     def add_message(self, text: str) -> Iterator[TextDelta]:
         """Add the text of a stored message, which may be the one that is being read."""
-        if not text.startswith(self._find_current()):
+        if not text.startswith(self._find_said(self._current_at, text)):
             self.begin_message()
-        if text.startswith(current := self._find_current()):
+        if text.startswith(current := self._find_said(self._current_at, text)):
             more = text[len(current) :]
             self._between = self._between and not more
             yield from self.add(more)
@@ -88,9 +91,9 @@ class AnswerText:
         :meth:`add_message` then adds the rest.
         """
         self.begin_message()
-        if text.startswith(self._said.getvalue()):
+        if text.startswith(self._find_said(0, text)):
             self._current_at = 0
-        return text.startswith(self._find_current())
+        return text.startswith(self._find_said(self._current_at, text))
 
     def end_message(self) -> None:
         """Let the next text begin another message."""
@@ -126,6 +129,8 @@ class AnswerText:
 
     def _find_failure(self, held: str) -> int:
         """Return the position of a possible failure message in the text, or the text's length."""
+        if len(held) > _MAX_FAILURE_CHARS:
+            return len(held)
         if len(held) == self.chars:
             text = held.lstrip()
             if any(text.startswith(one) or one.startswith(text) for one in _FAILURES):
@@ -133,6 +138,12 @@ class AnswerText:
         found = _BEHIND.search(held)
         return found.start() if found else len(held)
 
-    def _find_current(self) -> str:
-        """Return the text of the message that is being read."""
-        return self._said.getvalue()[self._current_at :]
+    def _find_said(self, begin: int, other: str) -> str:
+        """Return the text from a position, at most one character longer than another text.
+
+        That is enough for a comparison, and an event costs no more than its length.
+        """
+        self._said.seek(begin)
+        said = self._said.read(len(other) + 1)
+        self._said.seek(0, SEEK_END)
+        return said

@@ -132,9 +132,8 @@ class Exchange:
     def _stop(self) -> None:
         turn = self._turn
         try:
-            self._client.stop_session(
-                turn.session_id, turn.upstream_username, Call(limit_s=_STOP_S)
-            )
+            with Call(limit_s=_STOP_S) as call:
+                self._client.stop_session(turn.session_id, turn.upstream_username, call)
         except (ProviderError, OutboundError) as error:
             log.warning("cannot stop a run at AstrBot: %s", error)
 

@@ -125,9 +125,9 @@ class AnswerReader:
             elif part.get("attachment_id"):
                 name = str(part.get("filename") or "")
                 yield from self._read_file(str(part["attachment_id"]), name)
-        known = self._reasoning.getvalue()
-        if reasoning.startswith(known) and len(reasoning) > len(known):
-            yield from self._read_plain("reasoning", reasoning[len(known) :])
+        known = self._reasoning.tell()
+        if len(reasoning) > known and reasoning.startswith(self._reasoning.getvalue()):
+            yield from self._read_plain("reasoning", reasoning[known:])
         yield from self._text.add_message(text)
         stats = content.get("agent_stats")
         if isinstance(stats, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -103,6 +104,27 @@ def test_a_failure_message_is_an_error_that_names_whether_text_came_before(
     with pytest.raises(ProviderError) as failed:
         read(*((plain(text), SAVED) if text else ()), failure, SAVED, END)
     assert str(failed.value) == error
+
+
+def test_text_that_is_too_long_for_a_failure_message_is_shown() -> None:
+    text = "All chat models failed" + ", they say" * 10_000
+    assert read(plain(text), plain("."), SAVED, END) == f"{text}."
+
+
+def test_a_short_event_after_a_long_text_does_not_copy_it() -> None:
+    text = "a" * 1_000_000
+    reader = AnswerReader()
+    snapshot = {"type": "run_snapshot", "data": {"message": [plain("b")], "reasoning": "b"}}
+    events = [snapshot, complete("b"), snapshot, complete("")]
+    for event in (plain(text), {**plain(text), "chain_type": "reasoning"}, *events, *events):
+        list(reader.read(event))
+    tracemalloc.start()
+    try:
+        for event in events:
+            list(reader.read(event))
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
 
 
 def piece(chain_type: str | None, number: int) -> dict[str, Any]:
