@@ -114,14 +114,14 @@ class McpTools:
         """Let the sidecar start the configured servers if they have changed, without waiting."""
         if not self._path:
             return
-        configs = {server for one in self._list_configs() for server in one.mcp.values()}
-        with self._lock:
+        with self._lock:  # until all is sent, so that the newest configs are sent last
+            configs = {server for one in self._list_configs() for server in one.mcp.values()}
             link = self._link.get()
             if self._servers.keys() == configs:
                 return
             servers = {one: self._servers.get(one) or _Server(one) for one in configs}
             self._servers = servers
-        link.set_servers({one.key: one.definition for one in servers.values()})
+            link.set_servers({one.key: one.definition for one in servers.values()})
 
     def _begin(self) -> Link:
         """Drop inherited connections and state, and return a new connection."""

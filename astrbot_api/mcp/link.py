@@ -83,15 +83,14 @@ class Link:
         """Set the servers that this worker uses. Connects if necessary."""
         with self._lock:
             self._wanted = definitions
-            up = self._up
             if self._thread is None and not self._closed.is_set():
                 self._thread = threading.Thread(
                     target=self._stay_connected, name="mcp", daemon=True
                 )
                 self._thread.start()
-        if up:
-            with contextlib.suppress(OSError, ToolError):
-                self._send({"type": "want", "servers": definitions})
+            if self._up:  # sent with the lock held, so that the last set is sent last
+                with contextlib.suppress(OSError, ToolError):
+                    self._send({"type": "want", "servers": definitions})
 
     def call(
         self,
@@ -223,8 +222,7 @@ class Link:
                 raise ValueError("it has another protocol version")
             with self._lock:
                 self._up = True
-                wanted = self._wanted
-            self._send({"type": "want", "servers": wanted})
+                self._send({"type": "want", "servers": self._wanted})
 
     def _fail_pending(self) -> None:
         """Fail all pending calls and call ``on_lost``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from astrbot_api.config.agents import AgentConfig, read_config
 from astrbot_api.mcp import client as client_module
 from astrbot_api.mcp.client import McpTools
+from astrbot_api.mcp.link import Link
 from astrbot_api.runtime import per_process
 
 from ..mcp_servers.peer import FakeSidecar, play_sidecar
@@ -179,6 +181,48 @@ def test_a_changed_config_changes_what_is_wanted(
     tools.start()
     assert peer.read()["servers"] == {}
     assert names(tools, configs.list_all()[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "method"), [(Configs, "list_all"), (Link, "set_servers"), (Link, "_send")]
+)
+def test_of_two_quick_changes_the_last_is_sent_last(
+    sidecar: FakeSidecar,
+    configs: Configs,
+    make: Callable[[str], McpTools],
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    method: str,
+) -> None:
+    configs.write("one", TIME)
+    tools = make(sidecar.path)
+    tools.start()
+    peer = sidecar.accept()
+    (first,) = peer.hello()
+    peer.send(type="state", server=first, status="running", tools=[NOW])
+    wait_for(lambda: names(tools, configs.list_all()[0]) == ["time.now"])
+    real, begun, overtaken = getattr(owner, method), threading.Event(), threading.Event()
+
+    def hold_first(*args: Any) -> Any:
+        is_first = not begun.is_set()
+        listed = real(*args) if owner is Configs else None
+        if is_first:
+            begun.set()
+            overtaken.wait(0.5)  # it is not set if the second change waits for the first
+        return listed or real(*args)
+
+    monkeypatch.setattr(owner, method, hold_first)
+    monkeypatch.setattr(tools, "_list_configs", configs.list_all)
+    configs.write("one", WEB)
+    with ThreadPoolExecutor(1) as threads:
+        changing = threads.submit(tools.start)
+        assert begun.wait(LIMIT_S)
+        configs.write("one", TIME + 'env = { A = "b" }\n')
+        tools.start()
+        overtaken.set()
+        changing.result(LIMIT_S)
+    sent = [peer.read()["servers"] for _ in range(2)]
+    assert [one["name"] for one in sent[-1].values()] == ["time"]
 
 
 def test_two_configs_with_the_same_server_share_it(
