@@ -238,6 +238,16 @@ def test_responses_match_the_document(api: Api, document: dict[str, Any], path: 
     check_against(documented["content"]["application/json"]["schema"], answer.json, document)
 
 
+def test_the_example_of_each_protocol_can_be_tried_after_those_of_the_others(
+    api: Api, document: dict[str, Any]
+) -> None:
+    for path in ("chat", "agui", "aisdk", "openai/chat/completions", "openai/responses"):
+        operation = document["paths"][f"/api/v1/{path}"]["post"]
+        example = operation["requestBody"]["content"]["application/json"]["example"]
+        answer = api.post(f"/api/v1/{path}", json=example)
+        assert (path, answer.status_code) == (path, 200), answer.get_data()
+
+
 def test_every_route_but_the_documentation_requires_a_key(
     document: dict[str, Any],
 ) -> None:

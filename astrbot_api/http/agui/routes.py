@@ -43,13 +43,13 @@ _MAX_ECHO_BYTES = MAX_LINE_BYTES * 3 // 4
 _STREAM = event_stream(
     "A stream of AG-UI events that ends with `RUN_FINISHED` or `RUN_ERROR`.",
     example=(
-        'data: {"type":"RUN_STARTED","threadId":"my_session_001","runId":"run-1"}\n\n'
+        'data: {"type":"RUN_STARTED","threadId":"my_thread_001","runId":"run-1"}\n\n'
         'data: {"type":"TEXT_MESSAGE_START","messageId":"7254cd9a-1",'
         '"role":"assistant"}\n\n'
         'data: {"type":"TEXT_MESSAGE_CONTENT","messageId":"7254cd9a-1",'
         '"delta":"Hello"}\n\n'
         'data: {"type":"TEXT_MESSAGE_END","messageId":"7254cd9a-1"}\n\n'
-        'data: {"type":"RUN_FINISHED","threadId":"my_session_001","runId":"run-1"}\n\n'
+        'data: {"type":"RUN_FINISHED","threadId":"my_thread_001","runId":"run-1"}\n\n'
     ),
 )
 
@@ -58,7 +58,7 @@ _STREAM = event_stream(
 @blp.arguments(
     RunAgentInputSchema(),
     example={
-        "threadId": "my_session_001",
+        "threadId": "my_thread_001",
         "runId": "run-1",
         "messages": [{"id": "m1", "role": "user", "content": "Hello"}],
     },

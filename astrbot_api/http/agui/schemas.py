@@ -97,7 +97,7 @@ class RunAgentInputSchema(RequestSchema):
 
     threadId = required_text(
         "Id of the conversation, which is the session that stores the turn.",
-        "my_session_001",
+        "my_thread_001",
         max_chars="max_session_id_chars",
         validate=ma.validate.Length(min=1, error="threadId is empty"),
     )

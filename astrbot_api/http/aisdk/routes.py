@@ -33,7 +33,7 @@ blp = ApiBlueprint(
     tag="AI SDK",
     scope="chat",
     description="The server's agents for `useChat` and other clients of Vercel's AI SDK.",
-    path={"chat_id": ("The `id` of the chat, which is a session.", "my_session_001")},
+    path={"chat_id": ("The `id` of the chat, which is a session.", "my_chat_001")},
 )
 
 _STREAM = event_stream(
@@ -52,7 +52,7 @@ _STREAM = event_stream(
 @blp.arguments(
     UIChatSchema(),
     example={
-        "id": "my_session_001",
+        "id": "my_chat_001",
         "messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Hello"}]}],
         "trigger": "submit-message",
     },

@@ -64,7 +64,7 @@ class UIChatSchema(RequestSchema):
 
     id = optional_text(
         "Id of the chat, which is the session that stores the turn. By default a new session.",
-        "my_session_001", max_chars="max_session_id_chars",
+        "my_chat_001", max_chars="max_session_id_chars",
     )  # fmt: skip
     messages = any_value(
         "The conversation. The messages before the user's last message are the context of the "
