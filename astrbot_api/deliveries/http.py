@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json as json_text
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from ..runtime.pauses import read_retry_after
 
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
+#: Maximum duration of a request, which may upload a large file, and of a download.
+_MAX_REQUEST_S = 3600.0
 _MAX_DOWNLOAD_S = 300.0
 
 #: Maximum duration of reading a body that is ignored, so that its connection can be reused.
@@ -93,7 +96,7 @@ class PlatformHttp:
         timeout_s: float = 30.0,
         max_bytes: int = _MAX_ANSWER_BYTES,
         status_only: bool = False,
-        limit_s: float | None = None,
+        limit_s: float = _MAX_REQUEST_S,
     ) -> HttpResponse:
         """Send one request and read the whole response.
 
@@ -108,17 +111,17 @@ class PlatformHttp:
         :raises PlatformError: when there is no response (retryable), or when it is larger
             than ``max_bytes``.
         """
-        call = None if limit_s is None else Call(limit_s=limit_s)
-        answer = self._send(method, url, headers, json, body, timeout_s, call)
-        try:
-            data, more = answer.read_all(max_bytes, _DRAIN_S if status_only else timeout_s)
-        except OutboundError as error:
-            if not status_only:
-                message = "The platform broke off its response."
-                raise PlatformError(message, retryable=True) from error
-            data, more = b"", False
-        finally:
-            answer.close()
+        with Call(limit_s=limit_s) as call:
+            answer = self._send(method, url, headers, json, body, timeout_s, call)
+            try:
+                data, more = answer.read_all(max_bytes, _DRAIN_S if status_only else timeout_s)
+            except OutboundError as error:
+                if not status_only:
+                    message = "The platform broke off its response."
+                    raise PlatformError(message, retryable=True) from error
+                data, more = b"", False
+            finally:
+                answer.close()
         response = _describe(answer, data)
         if more and not status_only:
             raise response.to_error(f"The platform's response has more than {max_bytes} bytes.")
@@ -137,12 +140,14 @@ class PlatformHttp:
         :param limit_s: Maximum duration, because the download occupies its thread.
         :raises PlatformError: when there is no response, or its status is not 200.
         """
-        answer = self._send("GET", url, headers, None, None, timeout_s, Call(limit_s=limit_s))
-        if answer.status != 200:
-            answer.close()
-            message = f"The platform answered {answer.status} to the download of a file."
-            raise _describe(answer).to_error(message)
-        return PlatformReader(answer)
+        with ExitStack() as ending:
+            call = ending.enter_context(Call(limit_s=limit_s))
+            answer = self._send("GET", url, headers, None, None, timeout_s, call)
+            ending.callback(answer.close)
+            if answer.status != 200:
+                message = f"The platform answered {answer.status} to the download of a file."
+                raise _describe(answer).to_error(message)
+            return PlatformReader(answer, ending.pop_all().close)
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -156,7 +161,7 @@ class PlatformHttp:
         json: Any,
         body: bytes | Iterable[bytes] | None,
         timeout_s: float,
-        call: Call | None = None,
+        call: Call,
     ) -> Answer:
         sent = {"User-Agent": "astrbot-api", **(headers or {})}
         if json is not None:
@@ -183,8 +188,9 @@ def _describe(answer: Answer, body: bytes = b"") -> HttpResponse:
 class PlatformReader:
     """A file that is being downloaded."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, close: Callable[[], None]) -> None:
         self._answer = answer
+        self.close = close
 
     def read(self, size_bytes: int, /) -> bytes:
         """Return at most ``size_bytes`` bytes, or an empty value at the end.
@@ -196,6 +202,3 @@ class PlatformReader:
         except OutboundError as error:
             message = f"The download of a file failed: the platform {error.words}."
             raise PlatformError(message, retryable=True) from error
-
-    def close(self) -> None:
-        self._answer.close()

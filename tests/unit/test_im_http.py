@@ -6,7 +6,9 @@ import collections
 import email.utils
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -74,6 +76,26 @@ def test_an_answer_that_breaks_off_is_retryable(http: PlatformHttp, answer: byte
         http.request("GET", endpoint.base_url)
     assert caught.value.retryable
     assert "127.0.0.1" not in caught.value.message
+
+
+@pytest.mark.parametrize("begun", [HEAD, HEAD + b"Transfer-Encoding: chunked\r\n\r\n"])
+def test_the_time_limit_ends_a_line_that_arrives_byte_by_byte(
+    http: PlatformHttp, begun: bytes
+) -> None:
+    def drip(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(begun)
+        while not connection.wait_readable(0.01):
+            connection.send(b"1")
+
+    def download(url: str, limit_s: float) -> None:
+        with closing(http.open(url, limit_s=limit_s)) as reader:
+            reader.read(100)
+
+    with RawEndpoint(drip) as endpoint:
+        for send in (download, partial(http.request, "GET")):
+            with pytest.raises(PlatformError):
+                send(endpoint.base_url, limit_s=0.3)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
