@@ -10,6 +10,7 @@ import json
 import os
 import queue
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
@@ -322,6 +323,24 @@ def test_a_call_of_a_server_that_forgot_the_session_is_repeated(status: str, mes
         results = use_url(f"{url}/mcp", call, call, call)
     assert results == [(False, [{"type": "text", "text": "x"}])] * 3
     assert server.began == 3
+
+
+def test_a_server_that_does_not_answer_the_end_of_a_session_gets_a_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mcp_http, "_END_TIMEOUT_S", 0.05)
+    server, ended = Forgetful("404 Not Found"), threading.Event()
+
+    def hang(environ: Any, start_response: Any) -> list[bytes]:
+        if environ["REQUEST_METHOD"] == "DELETE":
+            ended.wait(LIMIT_S)
+        return server(environ, start_response)
+
+    call = {"tool": "t", "arguments": {}}
+    with serve(hang) as url:
+        results = use_url(f"{url}/mcp", call, call)
+        ended.set()
+    assert results == [(False, [{"type": "text", "text": "x"}])] * 2
 
 
 def test_all_calls_of_a_forgotten_session_are_repeated() -> None:

@@ -25,6 +25,9 @@ _CONNECT_TIMEOUT_S = 10.0
 #: Read timeout of a stream, in seconds. Calls have their own timeouts.
 _READ_TIMEOUT_S = 3600.0
 
+#: Timeout of the request that ends a session, in seconds. No new session begins before.
+_END_TIMEOUT_S = 2.0
+
 #: Statuses for a session that the server no longer knows. The specification wants 404, and the
 #: servers of the TypeScript SDK's examples respond with 400.
 _LOST_STATUSES = frozenset({400, 404})
@@ -220,6 +223,8 @@ class _Bounded(httpx2.AsyncBaseTransport):
         if request.method == "POST" and request.headers.get("content-type") == "application/json":
             with contextlib.suppress(httpx2.RequestNotRead):  # redirected, so the id is set
                 _sent_id.set(orjson.loads(request.content).get("id"))
+        if request.method == "DELETE":
+            request.extensions["timeout"] = httpx2.Timeout(_END_TIMEOUT_S).as_dict()
         response = await self._inner.handle_async_request(request)
         self._note(request, response.status_code)
         if response.headers.get("content-encoding", "identity").lower() != "identity":
