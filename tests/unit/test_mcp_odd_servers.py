@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import mcp_types as types
 import pytest
 
 pytest.importorskip("mcp", reason="the extra mcp is not installed: make test")
@@ -268,7 +269,10 @@ def test_odd_entries_of_other_lists_cost_nothing_else(caplog: pytest.LogCaptureF
             {"name": "x"},
             7,
         ],
-        "resourceTemplates": [{"uriTemplate": "a:{x}", "name": "t", "mimeType": 3}],
+        "resourceTemplates": [
+            {"uriTemplate": "a:{x}", "name": "t", "mimeType": 3},
+            {"uri_template": "a:{y}", "name": "u"},
+        ],
         "prompts": [{"name": "p", "arguments": "none"}, {"arguments": []}, {"name": "q"}],
     }
 
@@ -326,6 +330,19 @@ def test_a_question_of_an_older_server_is_refused_and_named(
     assert json.loads(parts[0]["text"])["code"] < 0
     assert "asks for input in the middle of a call" in parts[-1]["text"]
     assert f"MCP server odd requests {method}, which is not supported" in caplog.text
+
+
+def test_a_server_that_requires_an_unsupported_capability_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    code = types.MISSING_REQUIRED_CLIENT_CAPABILITY
+
+    async def ask(started: Started) -> None:
+        with pytest.raises(CallFailed, match=r"refused: sorry \(.* asks for input in the middle"):
+            await started.call("ask")
+
+    use({"results": {"ask": {"error": {"code": code, "message": "sorry"}}}}, ask)
+    assert "MCP server odd requests a capability of clients, which is not " in caplog.text
 
 
 def test_what_a_server_prints_beside_its_messages_is_skipped() -> None:

@@ -40,7 +40,7 @@ def read_messages(line: bytes) -> list[Any]:
     :raises ValueError: when the line has no message.
     """
     try:
-        return [mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False)]
+        return [mcp_types.jsonrpc_message_adapter.validate_json(line)]
     except ValueError:
         pass
     try:
@@ -70,9 +70,7 @@ def _read_message(value: Any) -> Any:
         }
     elif "result" in value and not isinstance(value["result"], dict):
         known["result"] = {"content": value["result"]}
-    return mcp_types.jsonrpc_message_adapter.validate_python(
-        {"jsonrpc": "2.0", **known}, by_name=False
-    )
+    return mcp_types.jsonrpc_message_adapter.validate_python({"jsonrpc": "2.0", **known})
 
 
 @asynccontextmanager
@@ -286,7 +284,7 @@ def _repair_tool(name: str, tool: Mapping[str, Any]) -> dict[str, Any]:
         if tool.get(key) is None:
             continue
         try:
-            mcp_types.Tool.model_validate({**repaired, key: tool[key]}, by_name=False)
+            mcp_types.Tool.model_validate({**repaired, key: tool[key]})
         except ValueError:
             continue  # the tool is usable without the field
         repaired[key] = tool[key]
