@@ -11,9 +11,6 @@ from ..db.deliveries import add_delivery
 from ..db.inbound import find_event_of_run
 from ..messages import MEDIA_TYPES
 
-#: Sent if a turn failed without a displayable message.
-_FAILED = "Something went wrong; please try again."
-
 #: Appended to an incomplete answer, by the model's finish reason.
 _CUT = {
     "length": "(The answer was cut off at the model's length limit.)",
@@ -58,7 +55,7 @@ def _to_segments(content: Mapping[str, Any]) -> list[dict[str, Any]]:
             _add_text(segments, part["text"].strip())
     error = content.get("error")
     if error:
-        _add_text(segments, error.get("message") or _FAILED)
+        _add_text(segments, error["message"])
     elif cut := _CUT.get((content.get("agent_stats") or {}).get("finish_reason", "")):
         _add_text(segments, cut)
     return segments

@@ -171,6 +171,8 @@ def test_an_agents_exception_becomes_the_matching_error(
         yield "so far"
         if "closed" in messages[-1]["content"]:
             raise ProviderError("The stock is closed.")
+        if "silent" in messages[-1]["content"]:
+            raise ProviderError("")
         if "odd" in messages[-1]["content"]:
             yield 42
         if "exit" in messages[-1]["content"]:
@@ -180,6 +182,8 @@ def test_an_agents_exception_becomes_the_matching_error(
     client = make(agent)
     failed = event(chat(client, message="closed?"), "error")
     assert (failed["code"], failed["data"]) == ("provider_error", "The stock is closed.")
+    silent = event(chat(client, message="silent"), "error")
+    assert silent["data"] == "The model's endpoint failed or returned nothing."
     for message in ("break", "odd", "exit"):
         events = chat(client, message=message)
         assert event(events, "error")["code"] == "internal_error"

@@ -77,6 +77,7 @@ class Outcome:
         else:
             log.error("run %s failed", run_id, exc_info=error)
             message = f"The server failed; its log has the details under run {run_id}."
+        message = message or EVENT_CODES.get(code, code)  # an own agent may have given none
         return cls("failed", code, message, content, reason=reason, retry_after_s=retry_after_s)
 
     def to_content(self) -> dict[str, Any] | None:
