@@ -31,6 +31,9 @@ _OWN_PATHS = {
     "/widget/visits": {"POST", "OPTIONS"},
 }
 
+#: Ends of the paths that OpenAI's clients request if their base URL is that of the API.
+_OPENAI_PATHS = ("/chat/completions", "/completions", "/responses", "/models", "/embeddings")
+
 #: The names under which fallbacks are registered begin with this.
 FALLBACK = "astrbot_api_fallback"
 
@@ -91,16 +94,25 @@ def answer_unknown(path: str = "") -> NoReturn:
         _refuse_method(others)
     require_scope(None)
     if not others:
-        advice = ""
-        if expects_openai_errors(request):
-            advice = "; use responses, conversations, chat/completions or models"
-        elif not f"{request.script_root}{request.path}/".startswith(f"{find_api_root()}/"):
-            advice = f"; the API is at {find_api_root()}"
-        raise ApiError("path_not_found", f"There is no path {request.path}{advice}")
+        raise ApiError("path_not_found", f"There is no path {request.path}{_find_advice()}")
     blueprint = current_app.blueprints[next(iter(others.values())).rpartition(".")[0]]
     if isinstance(blueprint, ApiBlueprint):
         check_scope(get_caller().scopes, blueprint.scope)
     _refuse_method(others)
+
+
+def _find_advice() -> str:
+    """Return what to do about an unknown path, or an empty text."""
+    path, root = f"{request.script_root}{request.path}", find_api_root()
+    if expects_openai_errors(request):
+        return "; use responses, conversations, chat/completions or models"
+    if not f"{path}/".startswith(f"{root}/"):
+        return f"; the API is at {root}"
+    if path.endswith(_OPENAI_PATHS):
+        return f"; OpenAI's API is at {root}/openai"
+    if path.endswith("/") and path != f"{root}/":
+        return "; remove the slash at its end"
+    return ""
 
 
 def _refuse_handshake() -> NoReturn:

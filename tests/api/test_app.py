@@ -75,6 +75,23 @@ def test_a_base_url_with_a_trailing_slash_works(api: Api) -> None:
     assert answer.get_json()["status"] == "ok"
 
 
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("im/bots/", "; remove the slash at its end"),
+        ("chat/completions", "; OpenAI's API is at /api/v1/openai"),
+        ("models", "; OpenAI's API is at /api/v1/openai"),
+        ("im/robots", ""),
+        ("", ""),
+    ],
+)
+def test_an_unknown_path_names_the_likely_one(api: Api, path: str, advice: str) -> None:
+    answer = api.get(f"/api/v1/{path}")
+    assert (answer.status_code, answer.get_json()["message"]) == (
+        404, f"There is no path /api/v1/{path}{advice}",
+    )  # fmt: skip
+
+
 def test_an_http_1_1_request_without_a_host_is_rejected(api: Api) -> None:
     environ = {"SERVER_PROTOCOL": "HTTP/1.1", "PATH_INFO": "/", "REQUEST_METHOD": "GET"}
     started: list[str] = []
