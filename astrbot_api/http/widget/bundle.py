@@ -21,7 +21,7 @@ _PARTS = ("client.js", "markdown.js", "element.js")
 #: The exports of a module: ``export{a as first,b as second};`` at its end.
 _EXPORTS = re.compile(r"export\s*\{([^}]*)\};?\s*(//# sourceMappingURL=.*)?\s*\Z")
 
-_LINE_COMMENT = re.compile(r"^\s*//.*\n", re.MULTILINE)
+_LINE_COMMENT = re.compile(r"^\s*//.*\n|(?<=[;{}]) // .*$", re.MULTILINE)
 _BLOCK_COMMENT = re.compile(r"^\s*/\*\*.*?\*/\s*\n", re.MULTILINE | re.DOTALL)
 
 
@@ -32,7 +32,7 @@ def make_script() -> bytes:
     It is a classic script with its own scope. It works with and without
     ``type="module"`` and defines only the custom element.
     """
-    style = re.sub(r"\s+", " ", _read("style.css"))
+    style = re.sub(r"(/\*.*?\*/|\s)+", " ", _read("style.css"))
     own = "\n".join(_strip(_read(name)) for name in _PARTS)
     return "\n".join(
         (
@@ -56,7 +56,7 @@ def _read(name: str) -> str:
 def _strip(source: str) -> str:
     """Remove imports, exports, comments and indentation from a part.
 
-    Comments must be on their own lines. A text in backticks must not have several lines.
+    A text must not have ``//`` after ``; `` or a brace, or several lines in backticks.
     """
     source = re.sub(r"^(import .*\n|export )", "", source, flags=re.MULTILINE)
     source = _BLOCK_COMMENT.sub("", _LINE_COMMENT.sub("", source))
