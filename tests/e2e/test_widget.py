@@ -197,6 +197,24 @@ def test_an_answer_is_streamed_as_markdown_without_raw_html(browser: Any, site: 
         visitor.check()
 
 
+def test_formulas_are_aligned_and_struck_or_shown_as_source_text(browser: Any, site: Site) -> None:
+    with Visitor(browser, site, color_scheme="dark") as visitor:
+        visitor.open()
+        visitor.say(
+            "ECHO\n\n\\[ \\begin{aligned} a &= b \\\\ ddd &= e \\end{aligned} \\cancel{x} \\]\n\n"
+            f"\\(\\frac{{1}}{{\\) \\(\\href{{https://a.test}}{{x}}\\)\n\n$${'x + ' * 40}y$$"
+        )
+        visitor.wait_until_done()
+        last = visitor.find(".bot .text").last
+        last.locator("math").first.wait_for()
+        left, right = (last.locator("mtd > *").nth(at).bounding_box() for at in (0, 2))
+        assert left["x"] + left["width"] == pytest.approx(right["x"] + right["width"], abs=1)
+        assert last.locator(".upstrike").bounding_box()["width"] < 40
+        sync_api.expect(last.locator(".math").nth(1)).to_have_text("\\(\\frac{1}{\\)")
+        visitor.take_picture("formulas")
+        visitor.check()
+
+
 def test_a_turn_is_stopped_regenerated_and_edited(browser: Any, site: Site) -> None:
     with Visitor(browser, site) as visitor:
         visitor.open()

@@ -768,10 +768,11 @@ class AstrBotChat extends HTMLElement {
   }
 
   #drawMath(target, text, block) {
-    loadMath(this.server).then(
-      (temml) => temml.render(text, target, { displayMode: block, throwOnError: false, trust: false }),
-      () => {}, // the formula remains as source text
-    );
+    const shown = h("span");
+    loadMath(this.server).then((temml) => {
+      temml.render(text, shown, { displayMode: block, throwOnError: true, errorColor: "currentColor" });
+      target.replaceChildren(...shown.childNodes);
+    }).catch(() => {}); // the formula remains as source text
   }
 
   // --- files --------------------------------------------------------------

@@ -187,7 +187,7 @@ export class MarkdownView {
   }
 
   makeMath(token, block) {
-    const node = h("span", { class: block ? "math block" : "math", dir: "ltr" }, token.raw);
+    const node = h("span", { class: block ? "math block" : "math", dir: "ltr", tabindex: block ? "0" : null }, token.raw);
     this.options.drawMath(node, token.text, block);
     return node;
   }
