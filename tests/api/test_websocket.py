@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 
 import pytest
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from astrbot_api.http.chat import websocket
 
@@ -70,6 +72,17 @@ def test_websockets_work_with_threads_and_leave_nothing(
         assert client.is_at_end()
     wait_for(lambda: api.http.sockets.open_count == 0)
     assert api.state.chat.streams.open_count == 0
+
+
+def test_a_websocket_of_gunicorn_ends_without_an_exception(api: Api) -> None:
+    """Tracers such as Sentry wrap the application and report each exception of it."""
+    ours, theirs = socket.socketpair()
+    headers = {**HANDSHAKE, "X-API-Key": api.key}
+    environ = EnvironBuilder(path="/api/v1/chat/ws", headers=headers).get_environ()
+    with ours, theirs:
+        theirs.sendall(b"\x88\x80mask")  # a close frame
+        _, status, _ = run_wsgi_app(api.app, {**environ, "gunicorn.socket": ours})
+    assert status == "101 SWITCHING PROTOCOLS"
 
 
 @pytest.mark.parametrize("part", [{}, {"attachment_id": "nope"}], ids=["no id", "unknown id"])
