@@ -147,7 +147,10 @@ def stream_response(
         except BaseException:
             body.close()
             raise
-    return Response(body, headers=_HEADERS, content_type=CONTENT_TYPE)
+    response = Response(body, headers=_HEADERS, content_type=CONTENT_TYPE)
+    # A hook of the embedding application may wrap the body in a generator, which hides its close().
+    response.call_on_close(body.close)
+    return response
 
 
 def _warn_without_threads(environ: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
-from flask import Flask, Request, abort, jsonify, redirect, request
+from flask import Flask, Request, Response, abort, jsonify, redirect, request
 
 from astrbot_api import AppState, AstrBotAPI, HostUser, SettingsError
 from astrbot_api.config.loading import load_settings
@@ -204,6 +204,26 @@ def test_a_hook_of_the_host_may_read_a_body_first(tmp_path: Path, read: str) -> 
             content_length=len(message), environ_overrides=overrides,
         )  # fmt: skip
         assert answer.status_code == 200, answer.get_json()
+    _close(host)
+
+
+@pytest.mark.parametrize("is_read", [True, False], ids=["read", "left"])
+def test_a_stream_that_a_hook_of_the_host_wraps_ends(tmp_path: Path, is_read: bool) -> None:
+    user = HostUser("bob", scopes=("chat",))
+    host = _make_host(tmp_path, authenticate=lambda request: user)
+
+    @host.after_request
+    def wrap(response: Response) -> Response:
+        pieces = response.response
+        response.response = (piece for piece in pieces)
+        return response
+
+    sent = host.test_client().post("/api/v1/chat", json={"message": "hi"})
+    pieces = sent.iter_encoded()
+    assert any(b'"end"' in piece for piece in pieces) if is_read else next(pieces)
+    sent.close()
+    state: AppState = host.extensions["astrbot_api"]
+    assert state.chat.streams.open_count == 0
     _close(host)
 
 
