@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..runtime.threads import let_others_run
 from .keywords import (
     ANNOTATIONS,
     copy_annotations,
@@ -28,6 +29,9 @@ from .keywords import (
 #: Maximum depth and number of parts to convert. Anything deeper allows any value.
 _MAX_DEPTH = 24
 _MAX_PARTS = 4000
+
+#: Parts between two switches to other greenlets. A pattern or a merged part takes a millisecond.
+_PARTS_AT_ONCE = 20
 
 #: An index of a list in a reference. Python's ``isdigit`` accepts more, which ``int`` rejects.
 _INDEX = re.compile(r"[0-9]{1,9}")
@@ -72,12 +76,17 @@ class _Fitter:
                 own["required"] = list(dict.fromkeys(required))
         return own
 
+    def _count_part(self) -> None:
+        self._parts += 1
+        if self._parts % _PARTS_AT_ONCE == 0:
+            let_others_run()
+
     def _fit(self, schema: Any, depth: int, outer: tuple[str, ...]) -> dict[str, Any]:
         """Convert one part of a schema.
 
         :param outer: References that lead here, to end recursive schemas.
         """
-        self._parts += 1
+        self._count_part()
         if not isinstance(schema, Mapping) or depth > _MAX_DEPTH or self._parts > _MAX_PARTS:
             return {}
         reference = schema.get("$ref")
@@ -190,7 +199,7 @@ class _Fitter:
         """Return a schema with its reference and ``allOf`` merged into it."""
         if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
             return {}
-        self._parts += 1
+        self._count_part()
         merged = dict(schema)
         others: list[Any] = []
         reference = merged.pop("$ref", None)

@@ -314,3 +314,12 @@ def test_a_reference_that_leads_nowhere_costs_the_check_alone(
 ) -> None:
     assert run(ODD["ref to nothing"], {"a": 1}) == '{"a":1}'
     assert "the arguments of tool x are not fully checked" in caplog.text
+
+
+@pytest.mark.parametrize("keyword", ["properties", "allOf"])
+def test_a_large_schema_lets_others_run(keyword: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[None] = []
+    monkeypatch.setattr("astrbot_api.agent.fitting.let_others_run", lambda: runs.append(None))
+    parts = {f"p{at}": {"properties": {f"q{at}": {}}} for at in range(1000)}
+    fit_schema({keyword: parts if keyword == "properties" else list(parts.values())})
+    assert len(runs) >= 50
