@@ -145,6 +145,7 @@ def _json_bodies(size: int) -> Iterator[tuple[str, bytes]]:
         yield f"{field.decode()}: numbers", _fill(BEGIN + b'"%s":[' % field, b"0,", b"0]}", size)
         yield f"{field.decode()}: lists", _fill(BEGIN + b'"%s":[' % field, b"[],", b"0]}", size)
     few = min(size, 150_000)
+    yield "stop: objects", _fill(BEGIN + b'"stop":[', b"{},", b"{}]}", few)
     for field in (b"scopes", b"session_ids", b"umos", b"message"):
         yield f"{field.decode()}: texts", _fill(BEGIN + b'"%s":[' % field, b'"",', b'""]}', few)
     members = b",".join(b'"%x":0' % number for number in range(size // 12))

@@ -25,6 +25,9 @@ MAX_TOOLS = 128
 #: thousand properties.
 _MAX_SCHEMA_MEMBERS = 20_000
 
+#: Maximum number of texts of ``stop``, the only list that is passed.
+_MAX_STOPS = 16
+
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -67,7 +70,9 @@ def read_passed(body: Mapping[str, Any], passed: Mapping[str, ModelParameter]) -
         value = body.get(name)
         if value is None or value == []:  # some clients send empty lists for absent values
             continue
-        if not parameter.validator.is_valid(value):
+        # jsonschema checks all items of a list in an alternative, also beyond "maxItems".
+        too_long = isinstance(value, list) and len(value) > _MAX_STOPS
+        if too_long or not parameter.validator.is_valid(value):
             raise refuse(f"{name} must be {parameter.expected}")
         # In JSON, 20.0 is an integer, too. Some endpoints do not accept it.
         fields[name] = int(value) if parameter.schema.get("type") == "integer" else value
@@ -100,7 +105,7 @@ TOKEN_LIMIT = ModelParameter(
 )
 WORD = ModelParameter("a word, for example low", {"type": "string", "pattern": "^[a-z_]{1,20}$"})
 _STOP = {"type": "string", "minLength": 1, "maxLength": 1000}
-_STOPS = {"type": "array", "items": _STOP, "maxItems": 16}
+_STOPS = {"type": "array", "items": _STOP, "maxItems": _MAX_STOPS}
 _BIAS = {"type": "number", "minimum": -100, "maximum": 100}
 
 #: Fields that are passed to the model's endpoint unchanged.
@@ -108,7 +113,7 @@ PASSED: dict[str, ModelParameter] = {
     "temperature": _number(0, 2),
     "top_p": _number(0, 1),
     "stop": ModelParameter(
-        "a string or a list of up to 16 strings, all of them non-empty",
+        f"a string or a list of up to {_MAX_STOPS} strings, all of them non-empty",
         {"anyOf": [_STOP, _STOPS, {"type": "null"}]},
     ),
     "max_tokens": TOKEN_LIMIT,
