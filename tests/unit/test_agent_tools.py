@@ -85,6 +85,12 @@ def test_lists_in_a_text_are_read_within_limits() -> None:
         assert result.startswith("error: bad arguments: a: ")
 
 
+@pytest.mark.parametrize("value", [f"[{'0,' * 50_000}0]", f"{'[' * 101}{']' * 101}"])
+def test_arguments_beyond_the_limits_are_refused(value: str) -> None:
+    result = Toolbox([make("a")]).run("a", f'{{"a": {value}}}', context())
+    assert result == "error: the arguments are not a JSON object"
+
+
 def test_a_huge_result_is_cut() -> None:
     box = Toolbox([make("t", lambda a, c: "x" * 1000)], max_chars=100)
     assert box.run("t", "", context()) == "x" * 100 + "\n[cut: the result has 1000 characters]"
