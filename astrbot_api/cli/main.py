@@ -31,7 +31,8 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         # Each line is printed below, or is a finding of doctor.
-        logging.getLogger(failures.__name__).addHandler(logging.NullHandler())
+        for name in (failures.__name__, "astrbot_api.mcp.sidecar", "mcp"):
+            logging.getLogger(name).addHandler(logging.NullHandler())
         try:
             return super().invoke(ctx)
         except AstrBotError as error:

@@ -65,10 +65,6 @@ MAX_LIST_CHARS = 2 * 1024 * 1024
 MAX_LISTED = 1000
 MAX_FIELD_CHARS = 1000
 
-#: Statuses with which a server of the older transport rejects a POST to its URL. Source: Model
-#: Context Protocol 2025-11-25, transports, backwards compatibility.
-OLDER_STATUSES = frozenset({400, 404, 405})
-
 STARTING, RUNNING, DOWN = "starting", "running", "down"
 
 

@@ -1,19 +1,19 @@
 """Checks a server's dependencies for ``doctor``: models, MCP servers, Redis, bots.
 
-Each check sends one request without side effects, with a short timeout.
+Each check has no side effects and a short timeout.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urljoin, urlsplit
-
-import orjson
+from urllib.parse import urlsplit
 
 from ..agent.cancel import Cancellation
 from ..agent.provider import ModelOptions
@@ -21,12 +21,11 @@ from ..config.agents import ProviderConfig
 from ..config.mcp import McpServerConfig
 from ..errors import AstrBotError, ProviderError, SettingsError
 from ..im.adapter import Adapter
-from ..mcp.wire import OLDER_STATUSES
 from ..providers import failures
 from ..providers.base_url import list_models
 from ..providers.local import resolve_auto
 from ..providers.openai import OpenAIProvider
-from ..runtime.outbound import Call, Outbound, OutboundError
+from ..runtime.outbound import Call, OutboundError
 from ..runtime.redis_client import open_redis
 from .findings import Finding
 
@@ -112,7 +111,7 @@ def _find_remedy(fault: str, listed: bool = False) -> str:
 
 
 def ask_mcp(server: McpServerConfig) -> Finding:
-    """Check an MCP server: a URL must respond, a command and the extra must be installed."""
+    """Check an MCP server: a URL must list its tools, a command and the extra must be installed."""
     what = f"MCP server {server.name}"
     if importlib.util.find_spec("mcp") is None:
         text = "MCP servers need a package that is not installed (mcp)"
@@ -126,51 +125,20 @@ def ask_mcp(server: McpServerConfig) -> Finding:
 
 
 def _ask_mcp_url(what: str, server: McpServerConfig) -> Finding:
+    from ..mcp.sidecar.hub import check_server  # needs the extra
+
     definition = server.to_definition()
-    accept = "application/json, text/event-stream"
-    headers = {"Content-Type": "application/json", "Accept": accept, **definition["headers"]}
-    outbound, streams = Outbound(), server.transport == "sse"
-    try:
-        with Call(limit_s=_LIMIT_S) as call:
-            while True:
-                answer = outbound.send(
-                    "GET" if streams else "POST", server.url, headers=headers,
-                    body=None if streams else _INITIALIZE, call=call,
-                    connect_timeout_s=_LIMIT_S, read_timeout_s=_LIMIT_S,
-                )  # fmt: skip
-                answer.close()
-                if streams or server.transport == "http" or answer.status not in OLDER_STATUSES:
-                    break
-                streams = True
-    except OutboundError as error:
-        return Finding(what, "fail", f"its address {error.words}", "start it, or correct url")
-    finally:
-        outbound.close()
-    if server.oauth and answer.status == 401:
+    # With tokens, the check could use up a refresh token.
+    definition.pop("oauth", None)
+    fault = asyncio.run(check_server(definition, _LIMIT_S))
+    if not fault:
+        return Finding(what, "ok", "it answers, and lists its tools")
+    if "HTTP 401" in fault and server.oauth:
         return Finding(what, "ok", "it answers; this check does not test its OAuth")
-    if answer.status in (401, 403):
-        text = f"it refuses the credentials (HTTP {answer.status})"
-        return Finding(what, "fail", text, "correct headers or token_env")
-    # These redirects are followed within the origin, for example from /mcp to /mcp/.
-    moved = urlsplit(urljoin(server.url, answer.headers.get("Location", "")))
-    if answer.status in (307, 308) and moved[:2] == urlsplit(server.url)[:2]:
-        return Finding(what, "ok", "it answers with a redirect; this check does not follow it")
-    is_stream = answer.headers.get("Content-Type", "").startswith("text/event-stream")
-    if not 200 <= answer.status < 300 or (streams and not is_stream):
-        remedy = "correct url: it must be the address of streamable HTTP or HTTP+SSE"
-        return Finding(what, "fail", f"it answers HTTP {answer.status}", remedy)
-    return Finding(what, "ok", "it answers")
-
-
-_INITIALIZE = orjson.dumps(
-    {
-        "jsonrpc": "2.0", "id": 1, "method": "initialize",
-        "params": {
-            "protocolVersion": "2025-06-18", "capabilities": {},
-            "clientInfo": {"name": "astrbot-api doctor", "version": "1"},
-        },
-    }
-)  # fmt: skip
+    if re.search(r"HTTP 40[13]|'40[13] ", fault):
+        return Finding(what, "fail", f"it {fault}", "correct headers or token_env")
+    remedy = "start it, or correct url: the address of streamable HTTP or HTTP+SSE"
+    return Finding(what, "fail", f"it {fault}", remedy)
 
 
 def ask_redis(url: str, prefix: str) -> Finding:

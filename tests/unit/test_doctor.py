@@ -20,6 +20,7 @@ from astrbot_api.db import deliveries, delivery_claims, keys
 from astrbot_api.db.sqlite_store import SqliteStore
 from astrbot_api.testing.fake_telegram import FakeTelegram
 
+from ..mcp_servers.running import run_http_server
 from ..postgres import Postgres
 from ..redis_server import RedisServer
 from ..servers import serve
@@ -440,51 +441,75 @@ def test_offline_asks_nobody_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("transport", "streams", "state"),
-    [("auto", True, "ok"), ("sse", True, "ok"), ("http", True, "fail"), ("auto", False, "fail")],
-)
-def test_an_mcp_server_with_the_older_transport_is_found(
-    tmp_path: Path, transport: str, streams: bool, state: str
+    ("transport", "flags", "state"),
+    [("auto", ["--sse"], "ok"), ("sse", ["--sse"], "ok"), ("http", ["--sse"], "fail"),
+     ("auto", [], "ok"), ("sse", [], "fail")],
+)  # fmt: skip
+def test_an_mcp_server_is_checked_over_its_transport(
+    tmp_path: Path, transport: str, flags: list[str], state: str
 ) -> None:
-    def answer(environ: Any, start_response: Any) -> list[bytes]:
-        is_get = environ["REQUEST_METHOD"] == "GET"
-        kind = "text/event-stream" if streams else "text/html"
-        start_response("200 OK" if is_get else "405 Method Not Allowed", [("Content-Type", kind)])
-        return [b"event: endpoint\ndata: /messages\n\n"]
-
-    with serve(answer) as url:
-        table = f'[mcp.older]\nurl = "{url}/sse"\ntransport = "{transport}"\n'
+    with run_http_server(*flags) as (_, url):
+        table = f'[mcp.odd]\nurl = "{url}"\ntransport = "{transport}"\n'
         write_provider(tmp_path, "http://127.0.0.1:9/v1", table)
-        assert find(tmp_path)["MCP server older"]["state"] == state
+        found = find(tmp_path)["MCP server odd"]
+    assert found["state"] == state, found
+
+
+class ToolServer:
+    """An MCP server over HTTP.
+
+    :param answer: Response to ``tools/list``, or empty if no request is accepted.
+    :param status: Status of the response to it.
+    """
+
+    def __init__(self, answer: dict[str, Any], status: str = "200 OK") -> None:
+        self._answer, self._status = answer, status
+
+    def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+        asked = json.loads(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
+        info = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}}
+        answers = {"initialize": {"result": info}, "tools/list": self._answer}
+        found = answers.get(asked["method"], {}) if self._answer else {}
+        listing = asked["method"] == "tools/list" or not self._answer
+        status = "200 OK" if found else "202 Accepted" if "id" not in asked else "404 Not Found"
+        start_response(self._status if listing else status, [("Content-Type", "application/json")])
+        return [json.dumps({"jsonrpc": "2.0", "id": asked.get("id"), **found}).encode()]
 
 
 @pytest.mark.parametrize(
-    ("status", "location", "state"),
+    ("server", "state", "text", "remedy"),
     [
-        ("307 Temporary Redirect", "/mcp/", "ok"),
-        ("308 Permanent Redirect", "https://example.org/mcp", "fail"),
-        ("302 Found", "/mcp/", "fail"),
+        (ToolServer({"result": {"tools": []}}), "ok", "lists its tools", ""),
+        (ToolServer({"error": {"code": -32603, "message": "no database"}}), "fail",
+         "it cannot be used: MCPError: no database", "start it, or correct url"),
+        (ToolServer({"result": {}}, "500 Oops"), "fail", "HTTP 500", "start it, or correct url"),
+        (ToolServer({}, "403 Forbidden"), "fail", "HTTP 403", "correct headers or token_env"),
     ],
-)
-def test_a_redirect_of_an_mcp_server_is_a_fault_unless_it_is_followed(
-    tmp_path: Path, status: str, location: str, state: str
+)  # fmt: skip
+def test_an_mcp_server_must_list_its_tools(
+    tmp_path: Path, server: ToolServer, state: str, text: str, remedy: str
 ) -> None:
-    def answer(environ: Any, start_response: Any) -> list[bytes]:
-        start_response(status, [("Location", location)])
-        return []
+    with serve(server) as url:
+        write_provider(tmp_path, "http://127.0.0.1:9/v1", f'[mcp.odd]\nurl = "{url}/mcp"\n')
+        found = find(tmp_path)["MCP server odd"]
+    assert (found["state"], found["remedy"][: len(remedy) or 9]) == (state, remedy)
+    assert text in found["text"]
 
-    with serve(answer) as url:
-        write_provider(tmp_path, "http://127.0.0.1:9/v1", f'[mcp.moved]\nurl = "{url}/mcp"\n')
-        assert find(tmp_path)["MCP server moved"]["state"] == state
+
+@pytest.mark.parametrize(
+    ("status", "state"), [("401 Unauthorized", "ok"), ("500 Internal Server Error", "fail")]
+)
+def test_the_oauth_of_an_mcp_server_is_not_used_up(tmp_path: Path, status: str, state: str) -> None:
+    oauth = 'issuer = "https://auth.example.org"\nclient_id = "x"\nclient_secret_env = "X"\n'
+    with serve(ToolServer({}, status)) as url:
+        table = f'[mcp.odd]\nurl = "{url}/mcp"\n[mcp.odd.oauth]\n{oauth}'
+        write_provider(tmp_path, "http://127.0.0.1:9/v1", table)
+        assert find(tmp_path)["MCP server odd"]["state"] == state
 
 
 def test_mcp_servers_plugins_and_bots_are_asked(tmp_path: Path) -> None:
-    def answer(number: int, body: dict[str, Any]) -> Any:
-        return (200, LISTED) if not body else (200, {"jsonrpc": "2.0", "id": 1, "result": {}})
-
-    with StrictEndpoint(answer) as endpoint, FakeTelegram() as telegram:
+    with StrictEndpoint(lambda number, body: (200, LISTED)) as endpoint, FakeTelegram() as telegram:
         mcp = (
-            f'[mcp.there]\nurl = "{endpoint.base_url}/mcp"\n'
             '[mcp.gone]\nurl = "http://127.0.0.1:9/mcp"\n'
             '[mcp.program]\ncommand = ["no-such-program-here"]\n'
         )
@@ -497,7 +522,6 @@ def test_mcp_servers_plugins_and_bots_are_asked(tmp_path: Path) -> None:
         (tmp_path / "plugins" / "bad" / "plugin.py").write_text("nonsense(")
         found = find(tmp_path)
     states = {what: one["state"] for what, one in found.items()}
-    assert states["MCP server there"] == "ok"
     assert states["MCP server gone"] == "fail"
     assert states["MCP server program"] == "fail"
     assert states["plugin bad"] == "fail"

@@ -15,7 +15,6 @@ import orjson
 from mcp.client import sse, streamable_http
 
 from ...runtime.addresses import find_proxy
-from ..wire import OLDER_STATUSES
 from .oauth import make_auth
 from .repairing import read_messages
 from .stdio import MAX_LINE_BYTES
@@ -27,6 +26,10 @@ _READ_TIMEOUT_S = 3600.0
 
 #: Timeout of the request that ends a session, in seconds. No new session begins before.
 _END_TIMEOUT_S = 2.0
+
+#: Statuses with which a server of the older transport rejects a POST to its URL. Source: Model
+#: Context Protocol 2025-11-25, transports, backwards compatibility.
+_OLDER_STATUSES = frozenset({400, 404, 405})
 
 #: Statuses for a session that the server no longer knows. The specification wants 404, and the
 #: servers of the TypeScript SDK's examples respond with 400.
@@ -114,7 +117,7 @@ class UrlServer:
 
         :returns: Whether the next session uses HTTP+SSE instead of streamable HTTP.
         """
-        older = bool(self._statuses) and self._statuses <= OLDER_STATUSES
+        older = bool(self._statuses) and self._statuses <= _OLDER_STATUSES
         if self._fixed or not (self._sse or older):
             return False
         self._sse = not self._sse

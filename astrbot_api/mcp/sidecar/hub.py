@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from ..wire import MAX_REPLY_BYTES, VERSION, encode
+from ..wire import MAX_REPLY_BYTES, RUNNING, VERSION, encode
 from .calling import CallFailed, Progress
-from .session import ServerSession
+from .session import SWITCHED, ServerSession
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +21,25 @@ _LINGER_S = 30.0
 
 #: Maximum number of concurrent calls of one worker.
 _MAX_CALLS = 2000
+
+
+async def check_server(definition: Mapping[str, Any], limit_s: float) -> str:
+    """Start a server, list its tools, and stop it.
+
+    :returns: Why the server cannot be used, or an empty text.
+    """
+    changed = asyncio.Event()
+    session = ServerSession(definition, changed.set)
+    try:
+        async with asyncio.timeout(limit_s):
+            while session.status != RUNNING and session.ending in ("", SWITCHED):
+                await changed.wait()
+                changed.clear()
+        return "" if session.status == RUNNING else session.ending
+    except TimeoutError:
+        return "did not respond in time"
+    finally:
+        await session.stop()
 
 
 class Hub:

@@ -64,7 +64,7 @@ _LISTEN_PAUSE_S = 5.0
 _CHANGE_PAUSE_S = 0.1
 
 #: End of a session with a server that only has the older transport.
-_SWITCHED = "rejects streamable HTTP; trying HTTP+SSE"
+SWITCHED = "rejects streamable HTTP; trying HTTP+SSE"
 
 #: Maximum length of a server's error text, in characters.
 _MAX_REASON_CHARS = 2000
@@ -87,6 +87,8 @@ class ServerSession:
         self.status = STARTING
         #: Last known ``tools``, ``resources`` and ``prompts``, or None before the first list.
         self.offers: dict[str, Any] = {"tools": None, "resources": None, "prompts": None}
+        #: Text about the end of the last session, or empty.
+        self.ending = ""
         self._definition = definition
         self._on_change = on_change
         #: Number of requests of the server that this client does not support.
@@ -210,9 +212,9 @@ class ServerSession:
                 return
             if time.monotonic() - started >= _STEADY_S:
                 pause_s, before = _FIRST_PAUSE_S, ""
-            ending = self._redact(ending)
+            ending = self.ending = self._redact(ending)
             level = logging.DEBUG if ending == before else logging.WARNING
-            wait_s = _FIRST_PAUSE_S if ending == _SWITCHED else pause_s
+            wait_s = _FIRST_PAUSE_S if ending == SWITCHED else pause_s
             log.log(level, "MCP server %s %s; restarting in %g s", self.name, ending, wait_s)
             before = ending
             self._change(DOWN)
@@ -243,7 +245,7 @@ class ServerSession:
             return self._fault or "did not respond in time"
         except Exception as error:
             if self._stdio is None and not opened and self._url_server.switch_transport():
-                return _SWITCHED
+                return SWITCHED
             # The SDK ends a program whose answer it refuses, so its exit code is not the reason.
             refused = isinstance(find_cause(error), (RuntimeError, ValueError))
             ended = self._fault or (not refused and self._stdio and self._stdio.ending)
