@@ -8,6 +8,19 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
+#: Options of outgoing connections, to detect a host that is gone without closing them: it moved, or
+#: a firewall has forgotten the idle connection. Other systems lack some of these options.
+SOCKET_OPTIONS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), value)
+    for name, value in (
+        ("TCP_KEEPIDLE", 15),
+        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", 30_000),
+    )
+    if hasattr(socket, name)
+]
+
 #: NAT64 prefixes, whose addresses contain an IPv4 address (Source: RFC 6052,
 #: RFC 8215). A NAT64 gateway would connect to that IPv4 address.
 _NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))

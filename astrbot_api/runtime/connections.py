@@ -23,25 +23,12 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from .addresses import resolve
+from .addresses import SOCKET_OPTIONS, resolve
 from .calls import Call, OutboundError
 from .threads import let_others_run, native_poll
 
 #: Maximum size of a request whose headers and body are sent together.
 _FIRST_PACKET_BYTES = 65_536
-
-#: Detect a host that is gone without closing the connection: it moved, or a firewall has forgotten
-#: the idle connection. Other systems lack some of these options.
-_OPTIONS = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
-    (socket.IPPROTO_TCP, getattr(socket, name), value)
-    for name, value in (
-        ("TCP_KEEPIDLE", 15),
-        ("TCP_KEEPINTVL", 5),
-        ("TCP_KEEPCNT", 3),
-        ("TCP_USER_TIMEOUT", 30_000),
-    )
-    if hasattr(socket, name)
-]
 
 #: Maximum wait for an address, in seconds, if there is another one.
 _FIRST_TRY_S = 3.0
@@ -174,7 +161,7 @@ class _Connection(HTTPConnection):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            for option in (*(self.socket_options or ()), *_OPTIONS):
+            for option in (*(self.socket_options or ()), *SOCKET_OPTIONS):
                 sock.setsockopt(*option)
             sock.settimeout(timeout_s)
             route.call.attach(self, sock)
@@ -191,7 +178,7 @@ class _Connection(HTTPConnection):
         """Connect through a SOCKS proxy."""
         sock: socket.socket = _make_socks_socket(route.socks or "")
         try:
-            for option in _OPTIONS:
+            for option in SOCKET_OPTIONS:
                 sock.setsockopt(*option)
             sock.settimeout(self.timeout)
             route.call.attach(self, sock)

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import queue
+import socket
 import sys
 import threading
 from collections import defaultdict
@@ -34,6 +35,7 @@ from astrbot_api.mcp.sidecar.stdio import StdioServer
 from ..mcp_servers.running import run_http_server
 from ..servers import serve
 from ..waiting import LIMIT_S, wait_for
+from .raw_endpoint import Connection, RawEndpoint
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +177,27 @@ def test_a_redirect_within_the_origin_is_followed() -> None:
     with serve(move) as url:
         [answer] = use_url(f"{url}/mcp", {"tool": "t", "arguments": {}})
     assert answer == (False, [{"type": "text", "text": "x"}])
+
+
+def test_a_host_that_acknowledges_nothing_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = [(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)]
+    monkeypatch.setattr(mcp_http, "SOCKET_OPTIONS", options)
+    monkeypatch.setattr(mcp_http, "_CONNECT_TIMEOUT_S", LIMIT_S)
+    monkeypatch.setattr(mcp_session, "_START_TIMEOUT_S", 20.0)
+    over = threading.Event()
+
+    def die(connection: Connection) -> None:
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        assert over.wait(LIMIT_S)
+
+    with RawEndpoint(die) as endpoint:
+        headers = {"X-Long": "x" * 5_000_000}
+        asyncio.run(until_down({"name": "odd", "url": endpoint.base_url, "headers": headers}))
+        over.set()
+    assert "did not respond in time" not in caplog.text
+    assert "MCP server odd cannot be used" in caplog.text
 
 
 def test_a_compressed_response_is_not_unpacked(caplog: pytest.LogCaptureFixture) -> None:

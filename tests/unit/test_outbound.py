@@ -597,7 +597,7 @@ def test_a_dead_idle_connection_is_replaced(monkeypatch: pytest.MonkeyPatch) -> 
         assert over.wait(PATIENCE_S)
 
     options = [(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)]
-    monkeypatch.setattr(connections, "_OPTIONS", options)
+    monkeypatch.setattr(connections, "SOCKET_OPTIONS", options)
     outbound = Outbound()
     with RawEndpoint(die, answer_with(b"here")) as endpoint:
         for body in (b"", b"x" * 500_000):
@@ -621,7 +621,7 @@ def test_a_host_that_acknowledges_nothing_is_named_as_a_fault_of_the_network(
         assert over.wait(PATIENCE_S)
 
     options = [(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)]
-    monkeypatch.setattr(connections, "_OPTIONS", options)
+    monkeypatch.setattr(connections, "SOCKET_OPTIONS", options)
     outbound = Outbound()
     with RawEndpoint(die) as endpoint:
         with pytest.raises(OutboundError, match="the network drops its packets") as failed:

@@ -14,7 +14,7 @@ import mcp_types
 import orjson
 from mcp.client import sse, streamable_http
 
-from ...runtime.addresses import find_proxy
+from ...runtime.addresses import SOCKET_OPTIONS, find_proxy
 from .oauth import make_auth
 from .repairing import read_messages
 from .stdio import MAX_LINE_BYTES
@@ -209,8 +209,12 @@ def _make_client(
     # The size limit counts received bytes, and compressed data could expand without limit.
     headers = {"Accept-Encoding": "identity", **definition["headers"]}
     timeout = httpx2.Timeout(_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S)
-    transport = _Bounded(httpx2.AsyncHTTPTransport(proxy=find_proxy(definition["url"])), note)
-    return httpx2.AsyncClient(headers=headers, timeout=timeout, transport=transport, auth=auth)
+    inner = httpx2.AsyncHTTPTransport(
+        proxy=find_proxy(definition["url"]), socket_options=SOCKET_OPTIONS
+    )
+    return httpx2.AsyncClient(
+        headers=headers, timeout=timeout, transport=_Bounded(inner, note), auth=auth
+    )
 
 
 class _Bounded(httpx2.AsyncBaseTransport):
