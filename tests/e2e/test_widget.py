@@ -252,6 +252,24 @@ def test_an_error_is_in_the_language_of_the_page(browser: Any, site: Site) -> No
         sync_api.expect(visitor.find(".bot .note")).to_have_text("回复失败。")
 
 
+def test_a_key_that_cannot_be_had_is_explained_in_the_language_of_the_page(
+    browser: Any, site: Site
+) -> None:
+    site.lang = "zh-CN"
+    with Visitor(browser, site) as visitor:
+        visitor.page.route("**/key", lambda route: route.abort())
+        visitor.open()
+        failure = visitor.find(".failure")
+        sync_api.expect(failure.locator("p")).to_have_text("连接已断开，请稍后再试。")
+        used_up = {"code": "budget_exhausted", "message": "You have reached today's message limit"}
+        visitor.page.route("**/key", lambda route: route.fulfill(status=429, json=used_up))
+        failure.locator("button").click()
+        sync_api.expect(failure.locator("p")).to_have_text("消息数已达上限，请稍后再试。")
+        visitor.page.unroute("**/key")
+        failure.locator("button").click()
+        sync_api.expect(visitor.find(".bot strong")).to_have_text("How")
+
+
 def test_a_turn_continues_after_a_reload_and_conversations_are_kept(
     browser: Any, site: Site
 ) -> None:
@@ -482,7 +500,7 @@ def test_a_failed_regeneration_keeps_the_old_answer(browser: Any, site: Site) ->
         visitor.wait_until_done()
         visitor.page.route("**/regenerate", lambda route: route.abort())
         visitor.find(".again").click()
-        visitor.find(".failure").get_by_text("Failed to fetch").wait_for()
+        visitor.find(".failure").get_by_text("The connection broke.").wait_for()
         assert visitor.answers()[-1] == "echo: ECHO kept"
         visitor.page.unroute("**/regenerate")
         with visitor.page.expect_response("**/regenerate"):
@@ -503,7 +521,7 @@ def test_an_answer_that_broke_off_is_loaded_by_a_click(browser: Any, site: Site)
         visitor.page.route("**/api/v1/chat", cut)
         visitor.open()
         visitor.say("N=4 x")
-        visitor.find(".failure").get_by_text("broke off").wait_for()
+        visitor.find(".failure").get_by_text("The connection broke.").wait_for()
         visitor.find(".failure button").click()
         sync_api.expect(visitor.find(".bot .text").last).to_have_text("tok0 tok1 tok2 tok3")
 

@@ -246,10 +246,7 @@ class AstrBotChat extends HTMLElement {
     if (this.getKey) found = await this.getKey();
     else if (this.hasAttribute("public")) found = await this.#visit(renew);
     else if (this.hasAttribute("key-url")) {
-      const answer = await fetch(this.getAttribute("key-url"), { method: "POST", credentials: "same-origin", headers: { Accept: "application/json" } });
-      if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
-      found = await answer.json();
-      found = found.data ?? found;
+      found = await post(this.getAttribute("key-url"), { credentials: "same-origin", headers: { Accept: "application/json" } });
     }
     if (typeof found === "object" && found !== null) {
       this.#user = found.username ?? found.rules?.username ?? this.#user;
@@ -266,15 +263,11 @@ class AstrBotChat extends HTMLElement {
     const lasts = Date.parse(kept.expires_at) - Date.now() > 60_000;
     // Another page of the site may already have stored a new key.
     if (!lasts || (renew && kept.api_key === this.#visited?.api_key)) {
-      const answer = await fetch(`${this.client.base}/widget/visits`, {
-        method: "POST",
+      kept = await post(`${this.client.base}/widget/visits`, {
         credentials: "omit",
         headers: { Accept: "application/json", "Content-Type": "application/json" },
         body: JSON.stringify({ config_id: config, visitor: kept.visitor ?? "" }),
       });
-      const body = readJson(await answer.text());
-      if (!answer.ok) throw new Error(body?.message ?? `HTTP ${answer.status}`);
-      kept = body.data;
       keep(place, JSON.stringify(kept));
     }
     this.#visited = kept;
@@ -878,6 +871,8 @@ class AstrBotChat extends HTMLElement {
       if (error.code === "missing_api_key") return this.#t("Log in, or open the complete link that you were given.");
       if (error.code === "invalid_api_key") return this.#t("This link is no longer valid. Ask for a new one.");
     }
+    const lost = error instanceof ConnectionLost || error.cause instanceof TypeError;
+    if (lost) return this.#t("The connection broke. Try again later.");
     const text = ERRORS.find(([codes]) => codes.test(error.code))?.[1];
     const own = this.#t(text);
     return own !== text ? own : error.message || String(error);
@@ -931,6 +926,14 @@ function icon(name) {
   path.setAttribute("d", ICONS[name]);
   svg.append(path);
   return svg;
+}
+
+/** Request a key and return it. The client adds nothing to a ClientError. */
+async function post(url, options) {
+  const answer = await fetch(url, { method: "POST", ...options });
+  const body = readJson(await answer.text());
+  if (answer.ok && body) return body.data ?? body;
+  throw Object.assign(new ClientError(body?.message ?? `HTTP ${answer.status}`), { code: body?.code });
 }
 
 function toText(value) {
