@@ -197,8 +197,10 @@ class _OpenTelemetry(Tracing):
         headers: Mapping[str, str] | None = None,
     ) -> Span:
         parent = current_span()
-        if self._given is not None and self._api.get_current_span().get_span_context().is_valid:
-            # The host traces its requests itself, so our spans are children of its spans.
+        is_hosts = self._given is not None and kind == "SERVER"
+        if is_hosts and self._api.get_current_span().get_span_context().is_valid:
+            # The host traces its requests itself, so our requests are children of its spans. In
+            # a thread, its current span may be the request that started the thread.
             return self.start(name, kind, attributes, None)
         if headers and "traceparent" in headers:
             return self.start(name, kind, attributes, self._propagator.extract(headers))

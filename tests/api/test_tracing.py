@@ -94,12 +94,16 @@ def test_a_malformed_traceparent_starts_a_new_trace(make_scripted: Any, spans: S
     assert spans.find("GET /api/v1/im/bots").parent is None
 
 
-def test_a_request_is_part_of_the_hosts_trace(make_scripted: Any, spans: Spans) -> None:
+def test_a_request_and_its_turn_are_part_of_the_hosts_trace(
+    make_scripted: Any, spans: Spans
+) -> None:
     api, _ = make_scripted(lambda messages: iter([TextDelta("x")]), tracer_provider=spans.provider)
+    body = {"message": "hi", "username": "al", "response_mode": "blocking"}
     with spans.provider.get_tracer("host").start_as_current_span("host") as host:
-        api.client.get("/api/v1/im/bots", headers={"traceparent": f"00-{'1' * 32}-{'2' * 16}-01"})
-    parent = spans.find("GET /api/v1/im/bots").parent
-    assert parent.span_id == host.get_span_context().span_id
+        api.post("/api/v1/chat", json=body, headers={"traceparent": f"00-{'1' * 32}-{'2' * 16}-01"})
+    asked, turn = spans.find("POST /api/v1/chat"), spans.wait_for("invoke_agent default")
+    assert asked.parent.span_id == host.get_span_context().span_id
+    assert turn.parent.span_id == asked.context.span_id
 
 
 def test_a_webhook_continues_the_trace_of_the_turn(
