@@ -233,14 +233,14 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _as_text(result: Any) -> str:
-    if isinstance(result, str):
-        # Events and databases reject half of a surrogate pair.
-        return result.encode("utf-8", "replace").decode()
-    try:
-        return orjson.dumps(result, _to_json_type, orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:
-        # orjson has no integers of more than 64 bits.
-        return json.dumps(result, default=_to_json_type, ensure_ascii=False)
+    if not isinstance(result, str):
+        try:
+            return orjson.dumps(result, _to_json_type, orjson.OPT_NON_STR_KEYS).decode()
+        except TypeError:
+            # orjson has neither integers of more than 64 bits nor half of a surrogate pair.
+            result = json.dumps(result, default=_to_json_type, ensure_ascii=False)
+    # Events and databases reject half of a surrogate pair.
+    return str(result.encode("utf-8", "replace").decode())
 
 
 def _to_json_type(value: Any) -> Any:

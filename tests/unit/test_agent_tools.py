@@ -66,6 +66,7 @@ def test_a_tool_that_is_not_offered_cannot_be_called() -> None:
         ({1: True}, '{"1":true}'),
         (None, "null"),
         ("half \ud800", "half ?"),
+        ({"half": "\ud800"}, '{"half": "?"}'),
         ({"sum": 2**70}, '{"sum": 1180591620717411303424}'),
         ([{3}, Decimal("1.50"), Path("/srv/é")], '[[3],"1.50","/srv/é"]'),
         ([2**70, {3}, Path("/srv/é")], '[1180591620717411303424, [3], "/srv/é"]'),
