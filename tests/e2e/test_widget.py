@@ -510,6 +510,25 @@ def test_a_failed_regeneration_keeps_the_old_answer(browser: Any, site: Site) ->
         sync_api.expect(visitor.find(".message")).to_have_count(3)  # including the greeting
 
 
+def test_an_answer_that_another_tab_went_on_from_is_not_replaced(browser: Any, site: Site) -> None:
+    with Visitor(browser, site) as visitor:
+        visitor.open()
+        visitor.say("ECHO first")
+        visitor.wait_until_done()
+        other = visitor.context.new_page()
+        other.goto(site.url)
+        other.locator("astrbot-chat .launcher").click()
+        other.locator("astrbot-chat textarea").fill("ECHO second")
+        other.locator("astrbot-chat textarea").press("Enter")
+        other.get_by_text("echo: ECHO second").wait_for()
+        other.locator("astrbot-chat .again").wait_for()
+        visitor.find(".again").click()
+        sync_api.expect(visitor.find(".bot .text")).to_have_text(
+            ["echo: ECHO first", "echo: ECHO second"]
+        )
+        sync_api.expect(visitor.find(".failure")).to_have_count(0)
+
+
 def test_an_answer_that_broke_off_is_loaded_by_a_click(browser: Any, site: Site) -> None:
     site.attributes = 'retry-s="0"'
 

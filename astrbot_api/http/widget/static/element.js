@@ -603,6 +603,7 @@ class AstrBotChat extends HTMLElement {
     old?.node.replaceWith(bot.node);
     const error = await this.#follow(stream, bot);
     if (error && !stream.reply.runId) {
+      if (error.code === "message_not_editable") return this.#reload(); // another tab went on
       old ? bot.node.replaceWith(old.node) : bot.node.remove();
       this.#showError(error, () => this.#regenerate());
     }
