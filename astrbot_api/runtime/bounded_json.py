@@ -32,15 +32,16 @@ class JsonDepthError(JsonLimitError):
 
 
 def load_with_halves(data: bytes) -> Any:
-    """Parse JSON, with ``?`` for half of a surrogate pair. JavaScript writes it for a cut emoji.
+    """Parse JSON of lenient writers: cut emojis (half of a surrogate pair) become U+FFFD, NaN null.
 
     :raises ValueError: when the text is not JSON.
     """
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
-        text = json.dumps(json.loads(data), ensure_ascii=False)
-        return orjson.loads(text.encode(errors="replace"))
+        value = json.loads(data, parse_constant=lambda name: None)
+        text = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+        return orjson.loads(text.decode("utf-16-le", "replace"))
 
 
 def load_json(
@@ -52,8 +53,7 @@ def load_json(
 ) -> Any:
     """Parse a JSON text. A byte order mark before it is ignored (RFC 8259, 8.1).
 
-    :param parse: Another parser, such as ``json.loads`` for what Python writes: NaN and lone
-        surrogates.
+    :param parse: Another parser, such as :func:`load_with_halves` for what Python writes.
     :raises JsonLimitError: before parsing, when the text has too many members.
     :raises JsonDepthError: before parsing, when the text is nested too deeply.
     :raises ValueError: when the text is not JSON.

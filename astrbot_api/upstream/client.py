@@ -5,7 +5,6 @@ Works with AstrBot 4.25 to 4.29. Features are detected from the answers, not fro
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os.path import splitext
@@ -14,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 from ..db.sessions import WEBCHAT, make_umo
 from ..errors import ProviderError
-from ..runtime.bounded_json import load_json
+from ..runtime.bounded_json import load_json, load_with_halves
 from ..runtime.multipart import FileForm
 from ..runtime.outbound import Answer, Call
 from .stored import list_objects
@@ -79,8 +78,8 @@ class AstrBotClient(UpstreamTransport):
         """
         query = urlencode({"username": username, "page": 1, "page_size": 100})
         path = f"/api/v1/chat/sessions/{quote(session_id, safe='')}?{query}"
-        found: dict[str, Any] = self.request("GET", path, call)
-        return found
+        found = self.request("GET", path, call)
+        return found if isinstance(found, dict) else {}
 
     def list_contexts(
         self, session_id: str, username: str, call: Call
@@ -127,6 +126,8 @@ class AstrBotClient(UpstreamTransport):
         data = read_envelope(
             self.send("POST", "/api/v1/file", call, body=form, headers=form.headers)
         )
+        if not isinstance(data, dict) or not data.get("attachment_id"):
+            raise UpstreamRefusal("AstrBot did not keep the file.")
         return str(data["attachment_id"])
 
     def open_file(self, attachment_id: str, call: Call) -> Answer:
@@ -173,9 +174,10 @@ class AstrBotClient(UpstreamTransport):
 def _parse_messages(text: Any) -> list[dict[str, Any]]:
     """Return the messages of a conversation, which AstrBot sends as JSON text."""
     try:
-        return list_objects(load_json(text, parse=json.loads) if isinstance(text, str) else text)
+        found = load_json(text, parse=load_with_halves) if isinstance(text, str) else text
     except ValueError:
         return []
+    return list_objects(found)
 
 
 def _fit_name(name: str) -> str:

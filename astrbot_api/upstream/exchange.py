@@ -221,7 +221,8 @@ class Exchange:
         if answer and not session.get("is_running"):
             yield from self._reader.read_rows(answer)
             return True
-        for run in session.get("active_runs") or ():
+        running = session.get("active_runs")
+        for run in running if isinstance(running, list) else ():
             run_id = run.get("run_id") if isinstance(run, dict) else run
             if isinstance(run_id, str) and run_id and not self._reader.run_id:
                 self._reader.run_id = run_id

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import takewhile
 from typing import Any
 
-from ..runtime.bounded_json import load_json
+from ..runtime.bounded_json import load_json, load_with_halves
 
 
 def find_answer(
@@ -89,7 +88,7 @@ def list_objects(value: Any) -> list[dict[str, Any]]:
 def parse_object(data: str) -> Mapping[str, Any]:
     """Return the object of a JSON text, or an empty one for another text."""
     try:
-        value = load_json(data, parse=json.loads)
+        value = load_json(data, parse=load_with_halves)
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -13,7 +13,7 @@ from typing import Any
 from ..config.upstream import UpstreamConfig
 from ..errors import ProviderError
 from ..providers.sse import SSEParser
-from ..runtime.bounded_json import load_json
+from ..runtime.bounded_json import load_json, load_with_halves
 from ..runtime.outbound import Answer, Call, Outbound, OutboundError
 
 #: AstrBot's refusal of its owner's name. Source: answers of 4.29.3.
@@ -206,7 +206,7 @@ def read_envelope(answer: Answer) -> Any:
     finally:
         answer.close()
     try:
-        envelope = load_json(content, parse=json.loads)
+        envelope = load_json(content, parse=load_with_halves)
     except ValueError:
         envelope = None
     if not isinstance(envelope, dict):
@@ -229,7 +229,7 @@ def _refusal_text(envelope: Mapping[str, Any]) -> str:
 def _parse_event(payload: bytes) -> dict[str, Any] | None:
     """Return an event, or None for an invalid line, which is skipped."""
     try:
-        event = load_json(payload, parse=json.loads)
+        event = load_json(payload, parse=load_with_halves)
     except ValueError:
         return None
     return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None

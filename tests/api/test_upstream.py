@@ -333,6 +333,17 @@ def test_an_event_that_is_nested_without_end_is_skipped(
     assert text_of(make_gateway(newer).chat("/search")) == "Found\N{REPLACEMENT CHARACTER}"
 
 
+def test_a_call_with_half_a_character_or_no_number_is_shown(
+    newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    call = {"id": "c", "name": "draw", "args": {"text": "a cat \ud83d", "size": float("nan")}}
+    replay(newer, {**_TOOL_CALL[0], "data": json.dumps(call)}, said("Done."), _SAVED)
+    events = make_gateway(newer).chat("draw")
+    assert text_of(events) == "Done."
+    (shown,) = [json.loads(one["data"]) for one in events if one.get("chain_type") == "tool_call"]
+    assert shown["args"] == {"text": "a cat \N{REPLACEMENT CHARACTER}", "size": None}
+
+
 def test_a_file_has_the_name_that_its_plugin_chose(
     newer: FakeAstrBot, make_gateway: Callable[..., Api]
 ) -> None:
@@ -450,6 +461,18 @@ def test_a_turn_that_a_restarted_astrbot_lost_ends_at_once(
     newer.started_at = time.time() + 60
     # Otherwise it would wait for the end of this turn.
     (error,) = [one for one in api.chat("SLOW N=500 x") if one["type"] == "error"]
+    assert error["code"] == "upstream_outcome_unknown"
+
+
+@pytest.mark.parametrize("session", [None, [], {"history": 5, "active_runs": 5}])
+def test_an_unreadable_session_is_an_unknown_outcome(
+    session: Any, newer: FakeAstrBot, make_gateway: Callable[..., Api]
+) -> None:
+    api = make_gateway(newer)
+    replay(newer, _ASKED, said("Hel"), ended=False)
+    newer.replay("/api/v1/chat/sessions/s", json.dumps({"status": "ok", "data": session}))
+    newer.started_at = time.time() + 60  # nothing more is waited for
+    (error,) = [one for one in api.chat("x", session_id="s") if one["type"] == "error"]
     assert error["code"] == "upstream_outcome_unknown"
 
 

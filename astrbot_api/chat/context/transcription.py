@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 
@@ -13,7 +12,7 @@ from ...db import filetexts
 from ...db.store import Store
 from ...errors import StorageError, Unreadable
 from ...providers.quirks import may_pass
-from ...runtime.bounded_json import load_json
+from ...runtime.bounded_json import load_json, load_with_halves
 from ...runtime.calls import Cancellable
 from ...runtime.outbound import Call, Outbound, OutboundError
 from ...runtime.pauses import read_pause
@@ -106,7 +105,7 @@ def _read_text(status: int, content: bytes) -> str:
         log.warning("transcription: the endpoint answered %d: %r", status, shown)
         raise Unreadable(_FAILED)
     try:
-        value = load_json(content, parse=json.loads)
+        value = load_json(content, parse=load_with_halves)
         text = value.get("text") if isinstance(value, dict) else None
     except ValueError:
         plain = content.decode("utf-8", "replace").strip()
