@@ -55,6 +55,11 @@ class Shop:
         def broken() -> str:
             raise ValueError("the database has the password hunter2")
 
+        @blueprint.get("/exits")
+        @public_route
+        def end() -> str:
+            raise SystemExit("hunter2")
+
         @blueprint.get("/refuses")
         @public_route
         def refuse() -> str:
@@ -173,15 +178,16 @@ def test_an_aborted_view_keeps_its_status(app: Any, status: int, code: str) -> N
     assert answer.json["message"] == "sold out"
 
 
+@pytest.mark.parametrize("path", ["/broken", "/exits"])
 def test_an_exception_is_logged_with_the_plugins_name_and_not_shown(
-    app: Any, caplog: pytest.LogCaptureFixture
+    app: Any, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
-        answer = ask(app, "/shop/broken")
+        answer = ask(app, f"/shop{path}")
     assert (answer.status_code, answer.json["code"]) == (500, "internal_error")
     assert "shop" in answer.json["message"]
     assert "hunter2" not in answer.text
-    assert "plugin shop failed at GET /broken" in caplog.text
+    assert f"plugin shop failed at GET {path}" in caplog.text
     assert "hunter2" in caplog.text
 
 

@@ -10,6 +10,7 @@ import contextvars
 import logging
 import threading
 import time
+from asyncio import CancelledError
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -71,6 +72,17 @@ class RouteCaller:
         self.reach.check_username(username)
 
 
+class _Application(Flask):
+    """Responds 500 also to exceptions that Flask does not catch."""
+
+    def dispatch_request(self) -> Any:
+        try:
+            return super().dispatch_request()
+        except (SystemExit, CancelledError) as error:  # of argparse or asyncio
+            # It would end the worker's thread, without a response.
+            raise RuntimeError(f"the view raised {error!r}") from error
+
+
 class PluginSite:
     """The views of one plugin.
 
@@ -80,7 +92,7 @@ class PluginSite:
 
     def __init__(self, name: str, blueprint: Blueprint, extensions: Mapping[str, Any]) -> None:
         self._name = name
-        self._app = Flask(f"astrbot_api.plugins.{name}", static_folder=None, root_path="/")
+        self._app = _Application(f"astrbot_api.plugins.{name}", static_folder=None, root_path="/")
         self._app.extensions.update(extensions)
         self._app.config["PROPAGATE_EXCEPTIONS"] = False
         self._app.before_request(self._begin)
