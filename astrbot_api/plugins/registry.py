@@ -170,7 +170,9 @@ class Plugins:
 
     def _leave_out(self, record: PluginRecord, error: BaseException) -> None:
         foreign = not isinstance(error, PluginError)
-        record.reason = f"{type(error).__name__}: {error}" if foreign else str(error)
+        reason = f"{type(error).__name__}: {error}" if foreign else str(error)
+        # A terminal shows neither half of an emoji nor, in a table, several lines.
+        record.reason = " ".join(reason.encode(errors="replace").decode().split())
         log.error(
             "plugin %s (%s) is disabled: %s", record.name, record.found.where, record.reason,
             exc_info=error if foreign else None,

@@ -31,6 +31,7 @@ from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta, ToolCallD
 from astrbot_api.cli.main import main
 from astrbot_api.config.secrets import Secret
 from astrbot_api.extension import AppState
+from astrbot_api.plugins import registry
 from astrbot_api.plugins.hookspecs import HOOKS
 from astrbot_api.testing import ScriptedModel
 
@@ -650,9 +651,11 @@ def test_a_plugin_that_fails_to_load_is_named_and_skipped(
     assert not {"__pycache__", ".git", "notes.txt"} & set(reasons)
 
 
-def test_plugins_list_shows_the_reason(tmp_path: Path) -> None:
+def test_plugins_list_shows_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.log, "disabled", True)  # xdist cannot report half an emoji
     write_plugin(tmp_path, "good", GOOD)
     write_plugin(tmp_path, "bad", "import no_such_module")
+    write_plugin(tmp_path, "half", r'raise ValueError("half \ud83d\n  of it")')
     write_plugin(tmp_path, "off", GOOD)
     add_config(tmp_path, '[plugins]\ndisabled = ["off"]\n[plugins.good]\nx = 1\n')
     done = CliRunner().invoke(main, ["plugins", "list", "--data-dir", str(tmp_path)])
@@ -662,7 +665,8 @@ def test_plugins_list_shows_the_reason(tmp_path: Path) -> None:
     assert lines[2].split() == ["good", "on", "folder", "plugins/good"]
     assert lines[3].strip() == ("configs/default.toml: plugins.good.x: this plugin has no settings")
     assert lines[4].strip() == "adds /good"
-    assert lines[5].split() == ["off", "off", "folder", "plugins/off"]
+    assert lines[6].strip() == "ValueError: half ? of it"
+    assert lines[7].split() == ["off", "off", "folder", "plugins/off"]
     assert not (tmp_path / "astrbot.db").exists()
 
 
