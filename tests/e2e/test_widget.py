@@ -645,6 +645,18 @@ def test_the_page_does_not_change_the_style_and_a_low_window_is_filled(
         sync_api.expect(panel).to_be_hidden()
 
 
+@pytest.mark.parametrize(("style", "height"), [("", 320), ("300px", 320), ("500px", 500)])
+def test_an_inline_chat_does_not_cover_what_follows(
+    browser: Any, site: Site, style: str, height: int
+) -> None:
+    site.attributes = 'mode="inline"'
+    with Visitor(browser, site) as visitor:
+        chat = visitor.page.locator("astrbot-chat")
+        chat.evaluate("(chat, height) => { chat.style.height = height }", style)
+        boxes = [chat.bounding_box(), visitor.find(".panel").bounding_box()]
+        assert [box["height"] for box in boxes] == [height, height]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_chinese_phone_needs_no_mouse(browser: Any, site: Site, scheme: str) -> None:
     site.lang = "zh-CN"
