@@ -679,6 +679,27 @@ def test_a_chinese_phone_needs_no_mouse(browser: Any, site: Site, scheme: str) -
         sync_api.expect(visitor.find(".launcher")).to_be_focused()
 
 
+def test_a_removed_button_does_not_lose_the_focus(browser: Any, site: Site) -> None:
+    site.attributes = 'config="careful"'
+    with Visitor(browser, site) as visitor:
+        log = visitor.find(".log")
+        visitor.open()
+        for button in (".suggestions button", ".again", ".approval .primary", ".editor button"):
+            if "approval" in button:
+                visitor.say('TOOL=calculate TOOLARGS={"expression":"1+1"}')
+            if "editor" in button:
+                visitor.find(".user .tools button").last.press("Enter")
+            visitor.find(button).first.press("Enter")
+            visitor.find(button).wait_for(state="detached" if button != ".again" else "visible")
+            visitor.wait_until_done()
+            sync_api.expect(log, button).to_be_focused()
+        visitor.find("header .menu").click()
+        visitor.find(".sessions .icon").click()
+        sync_api.expect(visitor.find(".sessions .icon")).to_have_attribute(
+            "aria-label", "Delete? ECHO one"
+        )
+
+
 def test_a_right_to_left_page_is_mirrored(browser: Any, site: Site) -> None:
     site.lang = 'ar" dir="rtl'
     with Visitor(browser, site, 320) as visitor:

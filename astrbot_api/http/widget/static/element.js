@@ -199,6 +199,7 @@ class AstrBotChat extends HTMLElement {
     log.addEventListener("scroll", () => {
       this.#follows = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
     });
+    log.addEventListener("click", () => setTimeout(() => this.#root.activeElement ?? this.#focusLog())); // a removed button
     new ResizeObserver(() => this.#scroll()).observe(log); // when opened or inserted, and by files or notes
     panel.addEventListener("dragover", (event) => event.preventDefault());
     panel.addEventListener("drop", (event) => {
@@ -453,6 +454,7 @@ class AstrBotChat extends HTMLElement {
     remove.addEventListener("click", async () => {
       if (!remove.classList.contains("sure")) {
         remove.classList.add("sure");
+        remove.setAttribute("aria-label", `${this.#t("Delete?")} ${title}`);
         remove.replaceChildren(this.#t("Delete?"));
         return;
       }
@@ -621,6 +623,7 @@ class AstrBotChat extends HTMLElement {
     message.body.after(editor);
     box.focus();
     const done = () => {
+      this.#focusLog();
       editor.remove();
       message.body.hidden = false;
     };
@@ -680,6 +683,7 @@ class AstrBotChat extends HTMLElement {
         const choose = (text, decision, extra = {}) => {
           const node = h("button", { type: "button", ...extra }, text);
           node.addEventListener("click", async () => {
+            this.#focusLog();
             for (const one of box.querySelectorAll("button")) one.disabled = true;
             if (await decide(decision)) box.remove();
             else for (const one of box.querySelectorAll("button")) one.disabled = false;
@@ -910,6 +914,11 @@ class AstrBotChat extends HTMLElement {
     });
     this.#log.append(box);
     this.#scroll(true);
+  }
+
+  /** Keep the focus when a focused button is removed. */
+  #focusLog() {
+    this.#log.focus({ preventScroll: true });
   }
 
   /** Scroll to the end, unless the user scrolled up. */
