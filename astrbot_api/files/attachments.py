@@ -290,25 +290,37 @@ class Attachments:
 
 
 class _Chunks(Iterator[bytes]):
-    """Iterator over the pieces of a blob."""
+    """Iterator over the pieces of a blob.
+
+    The first one is read at once: a failure is then a status, and not a broken response.
+    """
 
     def __init__(self, reader: BlobReader, length: int, attachment_id: str) -> None:
         self._attachment_id = attachment_id
         self._reader = reader
         self._left = length
+        self._first = b""
+        self._first = next(self, b"")
 
     def __next__(self) -> bytes:
+        if self._first:
+            piece, self._first = self._first, b""
+            return piece
         if self._left <= 0:
             self.close()
             raise StopIteration
-        piece = self._reader.read(min(PIECE_BYTES, self._left))
-        if not piece:
+        try:
+            piece = self._reader.read(min(PIECE_BYTES, self._left))
+            if not piece:
+                text = f"The bytes of attachment {self._attachment_id} ended too early."
+                raise StorageError(text)
+        except StorageError:
             self.close()
-            raise StorageError(f"The bytes of attachment {self._attachment_id} ended too early.")
+            raise
         self._left -= len(piece)
         return piece
 
     def close(self) -> None:
         """Close the blob and end the iteration."""
-        self._left = 0
+        self._left, self._first = 0, b""
         self._reader.close()

@@ -119,8 +119,19 @@ def test_a_download_names_its_attachment(api: Api, query: str) -> None:
     )  # fmt: skip
 
 
-def test_missing_bytes_are_reported_before_the_first_byte(api: Api) -> None:
+def test_missing_bytes_are_reported_before_the_first_byte(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = upload(api, PNG)["attachment_id"]
+    with monkeypatch.context() as patch:
+
+        def fail(*args: object) -> bytes:
+            raise StorageError("The object store cannot be reached.")
+
+        patch.setattr("astrbot_api.files.storage.local._File.read", fail)
+        assert error_of(get(api, found)) == (503, "storage_error")
+    stored_files(api)[0].write_bytes(b"")
+    assert error_of(get(api, found)) == (503, "storage_error")
     stored_files(api)[0].unlink()
     assert error_of(get(api, found)) == (503, "storage_error")
 
