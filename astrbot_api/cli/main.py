@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,13 @@ from .admin import admin_group
 from .chat import chat_command
 from .importing import import_command
 from .keys import keys_group
-from .options import as_json_option, data_dir_option, open_database, settings_option
+from .options import (
+    SETTINGS,
+    as_json_option,
+    data_dir_option,
+    open_database,
+    settings_option,
+)
 from .plugins import iter_plugin_findings, plugins_group
 
 
@@ -182,7 +188,9 @@ def doctor(offline: bool, as_json: bool, settings: Settings) -> None:
 
     findings = []
     plugins = iter_plugin_findings(settings.data_dir)
-    for one in chain(examine(settings, offline=offline), plugins):
+    command = "flask astrbot" if SETTINGS in click.get_current_context().meta else "astrbot-api"
+    for found in chain(examine(settings, offline=offline), plugins):
+        one = replace(found, remedy=found.remedy.replace("astrbot-api", command))
         findings.append(one)
         if not as_json:
             remedy = f"\n      -> {one.remedy}" if one.remedy else ""

@@ -98,6 +98,8 @@ def test_the_command_line_of_the_application_uses_its_settings(
 ) -> None:
     monkeypatch.chdir(tmp_path.parent)
     runner = host.test_cli_runner()
+    advice = runner.invoke(astrbot_group, ["doctor", "--offline"]).output
+    assert "-> flask astrbot keys create NAME" in advice
     made = runner.invoke(astrbot_group, ["keys", "create", "mine"])
     assert re.match(r"abk_[\w-]{43}\n", made.output)
     assert "mine" in runner.invoke(astrbot_group, ["keys", "list"]).output
