@@ -20,7 +20,7 @@ from .options import as_json_option, settings_option
 if TYPE_CHECKING:
     from ..plugins.registry import PluginRecord
 
-_FILES = ("plugin.py", "test_plugin.py", "README.rst")
+_FILES = ("plugin.py", "pytest.ini", "test_plugin.py", "README.rst")
 
 
 @click.group("plugins")

@@ -673,12 +673,13 @@ def test_plugins_list_shows_the_reason(tmp_path: Path, monkeypatch: pytest.Monke
 def test_plugins_new_creates_a_working_plugin_with_passing_tests(
     tmp_path: Path, make_api: Callable[..., Api], pytester_run: Callable[[Path], int]
 ) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --option-of-another-project\n")
     runner = CliRunner()
     done = runner.invoke(main, ["plugins", "new", "my-first", "--data-dir", str(tmp_path)])
     assert done.exit_code == 0, done.output
     folder = tmp_path / "plugins" / "my-first"
     assert sorted(path.name for path in folder.iterdir()) == [
-        "README.rst", "plugin.py", "test_plugin.py",
+        "README.rst", "plugin.py", "pytest.ini", "test_plugin.py",
     ]  # fmt: skip
     for path in folder.iterdir():
         assert "$" not in path.read_text(encoding="utf-8")
