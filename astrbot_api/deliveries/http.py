@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import AstrBotError
-from ..runtime.bounded_json import load_with_halves
+from ..runtime.bounded_json import load_json, load_with_halves
 from ..runtime.outbound import Answer, Call, Outbound, OutboundError
 from ..runtime.pauses import read_retry_after
 
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
+
+#: Maximum number of members of all lists and objects of a response, such as a long thread.
+_MAX_MEMBERS = 200_000
 
 #: Maximum duration of a request, which may upload a large file, and of a download.
 _MAX_REQUEST_S = 3600.0
@@ -58,8 +61,8 @@ class HttpResponse:
         :raises PlatformError: when the body is not JSON; retryable after a 5xx or 429.
         """
         try:
-            return load_with_halves(self.body)
-        except (ValueError, RecursionError) as error:
+            return load_json(self.body, max_members=_MAX_MEMBERS, parse=load_with_halves)
+        except ValueError as error:
             raise self.to_error(f"The platform answered {self.status} without JSON.") from error
 
     def to_error(self, message: str) -> PlatformError:

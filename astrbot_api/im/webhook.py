@@ -195,8 +195,8 @@ def _read_response(response: HttpResponse) -> tuple[str, ...]:
         shown = "".join(letter for letter in words if letter.isprintable())[:_MAX_WORDS_CHARS]
         raise response.to_error(f"The receiver answered {status}: {shown or 'with an empty body'}")
     try:
-        found = orjson.loads(response.body).get("message_id")
-    except (orjson.JSONDecodeError, AttributeError):
+        found = load_json(response.body).get("message_id")
+    except (ValueError, AttributeError):
         return ()
     return (str(found)[:200],) if isinstance(found, (str, int)) else ()
 

@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-from astrbot_api.deliveries.http import PlatformError, PlatformHttp
+from astrbot_api.deliveries.http import HttpResponse, PlatformError, PlatformHttp
 from tests.unit.raw_endpoint import PATIENCE_S, Connection, RawEndpoint
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -56,6 +56,12 @@ def test_a_connection_is_used_again(http: PlatformHttp) -> None:
         for _ in range(3):
             http.request("POST", endpoint.base_url, json={})
         assert endpoint.connections == 1
+
+
+@pytest.mark.parametrize("body", [b"[" + b"[]," * 300_000 + b"0]", b"[" * 99_999])
+def test_an_answer_of_too_many_members_is_refused(body: bytes) -> None:
+    with pytest.raises(PlatformError, match="without JSON"):
+        HttpResponse(200, {}, body).json()
 
 
 def test_an_answer_of_too_many_bytes_is_refused(http: PlatformHttp) -> None:
