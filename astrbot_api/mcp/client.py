@@ -115,13 +115,17 @@ class McpTools:
         if not self._path:
             return
         with self._lock:  # until all is sent, so that the newest configs are sent last
-            configs = {server for one in self._list_configs() for server in one.mcp.values()}
+            used = [(one.id, server) for one in self._list_configs() for server in one.mcp.values()]
             link = self._link.get()
-            if self._servers.keys() == configs:
+            if self._servers.keys() == {server for _, server in used}:
                 return
-            servers = {one: self._servers.get(one) or _Server(one) for one in configs}
-            self._servers = servers
-            link.set_servers({one.key: one.definition for one in servers.values()})
+            self._servers = {one: self._servers.get(one) or _Server(one) for _, one in used}
+            wanted: dict[str, Any] = {}
+            for config_id, server in used:
+                one = self._servers[server]
+                entry = wanted.setdefault(one.key, {**one.definition, "configs": []})
+                entry["configs"].append(config_id)
+            link.set_servers(wanted)
 
     def _begin(self) -> Link:
         """Drop inherited connections and state, and return a new connection."""

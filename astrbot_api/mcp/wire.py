@@ -4,6 +4,7 @@ From a worker:
 
 ``{"type": "want", "servers": {KEY: DEFINITION}}``
         All servers of this worker's current configs. ``KEY`` is unique for each definition.
+        Its ``configs``, the ids of the configs with the server, are for the log only.
 ``{"type": "call", "id": N, "server": KEY, "tool": NAME, "arguments": {…}}``
         The response has the same id. Responses may come in any order. Instead of ``tool``, a call
         may have ``uri`` to read a resource, or ``prompt`` to render a prompt with ``arguments``.

@@ -232,7 +232,8 @@ def test_two_configs_with_the_same_server_share_it(
     configs.write("other", TIME)
     tools = make(sidecar.path)
     tools.start()
-    assert len(sidecar.accept().hello()) == 1
+    (server,) = sidecar.accept().hello().values()
+    assert server["configs"] == ["one", "other"]
 
 
 def test_configs_that_share_a_server_have_their_own_limits_and_trust(

@@ -80,6 +80,15 @@ def test_a_server_that_ends_at_once_is_tried_again_and_logged_once(
     assert said == ["MCP server odd ended with exit code 3; restarting in 0.001 s"]
 
 
+def test_the_log_names_the_configs_of_a_server(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    program = python("import sys; print('hello', file=sys.stderr); sys.exit(3)")
+    for configs in (["sales"], ["a", "b", "c", "d"]):
+        asyncio.run(until_down({**program, "configs": configs}))
+    assert "MCP server odd (sales) ended with exit code 3; " in caplog.text
+    assert "MCP server odd (a, b, c, …) | hello" in caplog.text
+
+
 #: A server that offers nothing, with the given result of ``initialize``.
 _BARE = """
 import json, os
@@ -663,7 +672,7 @@ class FakeSession:
     """A fake server that only has a state."""
 
     def __init__(self, definition: Mapping[str, Any], on_change: Callable[[], None]) -> None:
-        self.name = definition["name"]
+        self.label = definition["name"]
         self.status = "running"
         self.offers: dict[str, Any] = {"tools": [], "resources": [], "prompts": []}
         self.stopped = asyncio.Event()

@@ -122,6 +122,14 @@ def redact(text: str, definition: Mapping[str, Any]) -> str:
     return text
 
 
+def label_server(definition: Mapping[str, Any]) -> str:
+    """Return a server's name for the log, with the first three of its configs."""
+    configs = definition.get("configs", ())
+    more = ", …" if len(configs) > 3 else ""
+    shown = f" ({', '.join(configs[:3])}{more})" if configs else ""
+    return f"{definition['name']}{shown}"
+
+
 def find_cause(error: BaseException) -> BaseException:
     """Return the first error of a group, or an error that is no group."""
     while isinstance(error, BaseExceptionGroup):

@@ -91,7 +91,7 @@ class Hub:
     def _drop(self, key: str) -> None:
         self._timers.pop(key, None)
         session = self.sessions.pop(key)
-        log.info("stopping MCP server %s", session.name)
+        log.info("stopping MCP server %s", session.label)
         task = asyncio.create_task(session.stop())
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)

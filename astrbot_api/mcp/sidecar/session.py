@@ -20,6 +20,7 @@ from .calling import (
     ends_session,
     find_cause,
     find_unsupported,
+    label_server,
     make_call,
     redact,
 )
@@ -84,6 +85,7 @@ class ServerSession:
 
     def __init__(self, definition: Mapping[str, Any], on_change: Callable[[], None]) -> None:
         self.name: str = definition["name"]
+        self.label = label_server(definition)
         self.status = STARTING
         #: Last known ``tools``, ``resources`` and ``prompts``, or None before the first list.
         self.offers: dict[str, Any] = {"tools": None, "resources": None, "prompts": None}
@@ -172,7 +174,7 @@ class ServerSession:
             raise
         except Exception as error:
             kind = type(error).__name__  # the text may contain user data
-            log.error("MCP server %s: a call failed: %s", self.name, kind)
+            log.error("MCP server %s: a call failed: %s", self.label, kind)
             raise CallFailed(f"the call of the MCP server {self.name} failed: {kind}") from error
         finally:
             await _cancel(work, ending)
@@ -180,7 +182,7 @@ class ServerSession:
     def _note_unsupported(self, method: str) -> None:
         """Count and log a request of the server that this client does not support."""
         self._unsupported += 1
-        log.warning("MCP server %s requests %s, which is not supported", self.name, method)
+        log.warning("MCP server %s requests %s, which is not supported", self.label, method)
 
     def _explain_state(self) -> str:
         if missing:
@@ -201,7 +203,7 @@ class ServerSession:
 
     async def _keep_running(self) -> None:
         if missing:
-            log.error("MCP server %s %s", self.name, self._explain_state())
+            log.error("MCP server %s %s", self.label, self._explain_state())
             self._change(DOWN)
             return
         pause_s, before = _FIRST_PAUSE_S, ""
@@ -215,7 +217,7 @@ class ServerSession:
             ending = self.ending = self._redact(ending)
             level = logging.DEBUG if ending == before else logging.WARNING
             wait_s = _FIRST_PAUSE_S if ending == SWITCHED else pause_s
-            log.log(level, "MCP server %s %s; restarting in %g s", self.name, ending, wait_s)
+            log.log(level, "MCP server %s %s; restarting in %g s", self.label, ending, wait_s)
             before = ending
             self._change(DOWN)
             await asyncio.sleep(wait_s)
@@ -234,7 +236,7 @@ class ServerSession:
         opened = False
         try:
             inner = (self._stdio or self._url_server).connect(self._fail)
-            transport = repair_transport(self.name, inner, self._note_unsupported, self._lost.set)
+            transport = repair_transport(self.label, inner, self._note_unsupported, self._lost.set)
             client = Client(transport, message_handler=self._handle, cache=None)
             async with contextlib.AsyncExitStack() as stack:
                 async with asyncio.timeout(_START_TIMEOUT_S) as self._limit:
@@ -270,7 +272,7 @@ class ServerSession:
                 self.offers = await self._list(client)
                 if self._client is None:
                     counts = ", ".join(f"{len(one)} {kind}" for kind, one in self.offers.items())
-                    log.info("MCP server %s is running with %s", self.name, counts)
+                    log.info("MCP server %s is running with %s", self.label, counts)
                 self._client = client
                 self._change(RUNNING)
                 await self._wait_for_change()
@@ -283,7 +285,7 @@ class ServerSession:
     async def _list(self, client: Any) -> dict[str, Any]:
         try:
             async with asyncio.timeout(_LIST_TIMEOUT_S) as self._limit:
-                return await list_offers(self.name, client)
+                return await list_offers(self.label, client)
         except Exception as error:
             if not self._lost.is_set():
                 self._fault = f"cannot be used: {self._explain(describe(error))}"

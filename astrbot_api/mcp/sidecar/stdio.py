@@ -20,6 +20,7 @@ from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 
 from ...runtime.supervise import describe_status
+from .calling import label_server
 from .repairing import read_messages
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ class StdioServer:
             self._say(f"| {line}")
 
     def _say(self, text: str) -> None:
-        log.info("MCP server %s %s", self._definition["name"], self._redact(text))
+        log.info("MCP server %s %s", label_server(self._definition), self._redact(text))
 
 
 async def _iter_lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
