@@ -870,6 +870,19 @@ def test_all_files_of_a_mail_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text.endswith("[attached: a.pdf, application/pdf]\n[attached: b.pdf, application/pdf]")
 
 
+def test_the_reason_of_a_returned_mail_is_read() -> None:
+    mail = (
+        "Subject: Returned\nContent-Type: multipart/report; boundary=b\n\n--b\n\nNot sent.\n--b\n"
+        "Content-Type: message/delivery-status\n\nReporting-MTA: dns; mx\n\nAction: failed\n"
+        "Diagnostic-Code: smtp; 550\n user unknown\n\n--b\n"
+        "Content-Type: text/rfc822-headers\n\nSubject: =?gbk?B?xOO6ww==?=\n\n--b--\n"
+    )
+    assert read(mail.encode(), "a.eml").split("\n\n") == [
+        "Subject: Returned", "Not sent.\nReporting-MTA: dns; mx",
+        "Action: failed\nDiagnostic-Code: smtp; 550 user unknown", "Subject: 你好\n",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("most_bytes", [0, 1_000_000])
 def test_a_sheet_of_sheetjs_is_read(monkeypatch: pytest.MonkeyPatch, most_bytes: int) -> None:
     monkeypatch.setattr(opendocument, "_MAX_TREE_BYTES", most_bytes)

@@ -24,6 +24,9 @@ _MAIL_START = re.compile(rb"(?:\A|\n)From [^\n]{0,300}?\d\d:\d\d[^\n]{0,20}? \d{
 _CALENDAR = "text/calendar"
 _EVENT = re.compile(r"^BEGIN:VEVENT.*?^END:VEVENT", re.DOTALL | re.MULTILINE)
 
+#: Types of a report's parts: why a mail came back, whether it was read, the mail's headers.
+_REPORTS = ("message/delivery-status", "message/disposition-notification", "text/rfc822-headers")
+
 #: Maximum depth of mails within mails.
 _MAX_MAILS = 3
 
@@ -65,6 +68,9 @@ def _iter_mail(message: Any, depth: int) -> Iterator[str]:
             yield from _EVENT.findall(_read_part(part))
     for part in message.iter_attachments():
         name = part.get_filename()
+        if part.get_content_type() in _REPORTS:
+            yield from _read_report(part)
+            continue
         is_text = part.get_content_type() in ("text/plain", "text/html")
         # The styles and frames of a page have locations.
         if is_text and not (name or part["Content-Location"] or part.is_attachment()):
@@ -79,6 +85,15 @@ def _iter_mail(message: Any, depth: int) -> Iterator[str]:
             yield f"[attached: {name or 'without a name'}, {part.get_content_type()}]"
         if inner is not None and depth:
             yield from _iter_mail(inner, depth - 1)
+
+
+def _read_report(part: Any) -> Iterator[str]:
+    """Yield the fields of a report's part."""
+    text = "" if part.is_multipart() else _read_part(part)
+    only = email.message_from_string(text, policy=email.policy.default)
+    for block in part.iter_parts() if part.is_multipart() else (only,):
+        yield from (f"{name}: {' '.join(value.split())}" for name, value in block.items())
+        yield ""
 
 
 def _read_body(message: EmailMessage, kind: str) -> str:
