@@ -2107,7 +2107,27 @@ def test_what_is_no_picture_is_refused() -> None:
             prepare(data)
 
 
-def test_a_truncated_picture_raises() -> None:
-    data = samples.save(samples.make_picture(), "PNG")
-    with pytest.raises((OSError, SyntaxError)):
-        prepare(data[:200])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_a_picture_that_is_cut_off_is_shown_up_to_its_end(kind: str) -> None:
+    picture = Image.new("RGB", (200, 200), "blue")
+    picture.paste("red", (0, 0, 200, 20))
+    picture.paste(Image.effect_noise((200, 100), 90), (0, 100))
+    data = samples.save(picture, kind)
+    meta, shown = prepare(data[: len(data) * 9 // 10])
+    assert meta["notes"] == ["Its file is cut off: a part of it is missing."]
+    assert shown.size == (200, 200)
+    assert is_red(shown, 100, 10)
+    assert prepare(data)[0]["notes"] == []
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "JPEG2000"])
+def test_a_picture_that_cannot_be_decoded_in_part_is_damaged(kind: str) -> None:
+    data = samples.save(Image.effect_noise((200, 200), 90), kind)
+    with pytest.raises(OSError):
+        prepare(data[: len(data) // 2])
+
+
+def test_a_picture_of_which_only_the_header_is_left_is_damaged() -> None:
+    data = samples.save(Image.effect_noise((200, 200), 90), "PNG")
+    with pytest.raises(OSError):
+        prepare(data[:60])

@@ -7,7 +7,7 @@ import io
 import re
 from typing import Any, BinaryIO
 
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 from ...errors import Unreadable
 from .sound import NO_READER
@@ -35,6 +35,9 @@ _MAX_PNG_BYTES = 1_500_000
 _CODING_STYLE = re.compile(rb"\xff\x52\x00.[\x00-\x07].{4}(.)", re.DOTALL)
 _MAX_HEADER_BYTES = 64 * 1024
 
+#: Formats whose pixels before the end of a cut file can be decoded.
+_SHOWN_IF_CUT = {"JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF", "PPM"}
+
 _LOSSY = {"JPEG", "MPO", "HEIF", "AVIF", "JPEG2000"}
 
 Image.MAX_IMAGE_PIXELS = None  # this module has lower limits
@@ -58,7 +61,7 @@ def prepare_picture(
     :returns: ``{"mime": …, "notes": [sentence, …], "width": …, "height": …, "pages": …}`` and the
         bytes. The pages are those of a TIFF.
     :raises Unreadable: when the image has too many pixels or an unknown format.
-    :raises OSError: when the image is damaged.
+    :raises OSError: when the image is damaged, except that its end is missing.
     """
     with _open(source) as picture:
         name = picture.format or ""
@@ -73,6 +76,7 @@ def prepare_picture(
         _check_pixels(*picture.size, _MAX_PIXELS)
         if name == "JPEG2000":
             _load_reduced(picture, source, max_side_px)
+        _load(picture, notes)
         size, mode = picture.size, picture.mode
         profile = picture.info.get("icc_profile")
         if mode in ("RGB", "RGBA", "L") and "transparency" not in picture.info:
@@ -135,6 +139,24 @@ def _load_reduced(picture: Any, source: BinaryIO, max_side_px: int) -> None:
     levels = style[1][0] if style else 0
     picture.reduce = min(levels, max(0, (max(picture.size) // max_side_px).bit_length() - 1))
     picture.load()
+
+
+def _load(picture: Image.Image, notes: list[str]) -> None:
+    """Decode the pixels. Those behind the end of a cut file are gray or black."""
+    try:
+        picture.load()
+    except OSError:
+        if picture.format not in _SHOWN_IF_CUT:
+            raise
+        ImageFile.LOAD_TRUNCATED_IMAGES = True  # in the whole process, which has one thread
+        try:
+            picture.load()
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
+        extrema: Any = picture.getextrema()
+        if all(low == high for low, high in (extrema if picture.im.bands > 1 else (extrema,))):
+            raise  # nothing was decoded
+        notes.append("Its file is cut off: a part of it is missing.")
 
 
 def _check_pixels(width: int, height: int, limit: int) -> None:
