@@ -87,7 +87,8 @@ class Visitors:
         :raises ApiError: ``widget_closed``, ``visits_exhausted`` or ``too_many_keys``.
         """
         visitor = self._find_visitor(config.id, token) or f"visitor-{secrets.token_hex(10)}"
-        hashed = self._hash(f"{config.id} {name_customer(address)}")
+        where = f"{config.id} {name_customer(address)}".encode()
+        hashed = hmac.new(self._secret.encode(), where, hashlib.sha256).hexdigest()[:32]
 
         def job(db: peewee.Database) -> tuple[str, str, AuditEntry | None]:
             lock_name(db, "visits", hashed)
@@ -127,9 +128,6 @@ class Visitors:
         except (BadSignature, ValueError):
             return None
         return str(visitor) if of_config == config_id else None
-
-    def _hash(self, text: str) -> str:
-        return hmac.new(self._secret.encode(), text.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def _make_room(db: peewee.Database, root_id: str) -> None:

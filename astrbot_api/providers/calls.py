@@ -101,7 +101,8 @@ class CallCollector:
         call_id = to_text(piece.get("id"))
         if len(call_id) > _MAX_ID_CHARS:
             call_id = ""
-        arguments = to_json_text(_find_arguments(function))
+        given = (function[key] for key in _ARGUMENTS if function.get(key) is not None)
+        arguments = to_json_text(next(given, None))
         call = self._find(read_index(piece.get("index")), call_id, name, arguments)
         if call.id and call.id == call_id and arguments and call.repeats(arguments):
             return  # some endpoints repeat the whole call in the last chunk
@@ -197,10 +198,6 @@ def _find_function(piece: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(function, dict):
             return function
     return {key: piece[key] for key in ("name", *_ARGUMENTS) if key in piece}
-
-
-def _find_arguments(function: Mapping[str, Any]) -> Any:
-    return next((function[key] for key in _ARGUMENTS if function.get(key) is not None), None)
 
 
 def _replaces(before: StringIO, now: str, named: bool) -> bool:

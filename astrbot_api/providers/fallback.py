@@ -50,7 +50,9 @@ class FallbackProvider:
             except ProviderError as error:
                 if shown or config is order[-1]:
                     raise
-                self._pause(config, error)
+                if error.retryable:
+                    with self._lock:
+                        self._paused_until[config.id] = time.monotonic() + _PAUSE_S
                 log.warning("provider %s failed, trying the next one: %s", config.id, error)
 
     def _order(self) -> list[ProviderConfig]:
@@ -58,8 +60,3 @@ class FallbackProvider:
         with self._lock:
             paused = {one for one, until in self._paused_until.items() if until > now}
         return sorted(self._chain, key=lambda config: config.id in paused)
-
-    def _pause(self, config: ProviderConfig, error: ProviderError) -> None:
-        if error.retryable:
-            with self._lock:
-                self._paused_until[config.id] = time.monotonic() + _PAUSE_S

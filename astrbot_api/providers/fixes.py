@@ -177,7 +177,7 @@ def _find_in_schemas(text: str, tools: Sequence[Mapping[str, Any]]) -> Iterator[
 
 
 def _find_in_messages(text: str, messages: Sequence[Mapping[str, Any]]) -> Iterator[Fix]:
-    if _has_parts(messages):
+    if any(isinstance(one.get("content"), list) for one in messages):
         if limit := _find_image_limit(text):
             yield Fix("max_images", limit=limit)
         unsupported = re.search(r"(does|do|is) not support|n't support", text)
@@ -287,7 +287,3 @@ def _find_share(text: str) -> float:
 def has_images(messages: Sequence[Mapping[str, Any]]) -> bool:
     contents = (one["content"] for one in messages if isinstance(one.get("content"), list))
     return any(part.get("type") == "image_url" for content in contents for part in content)
-
-
-def _has_parts(messages: Sequence[Mapping[str, Any]]) -> bool:
-    return any(isinstance(one.get("content"), list) for one in messages)

@@ -32,7 +32,8 @@ def prepare(data_dir: Path | str | None = None) -> None:
     :raises SettingsError: if a setting or configuration file is invalid.
     """
     # Only the workers load plugins, not the process that starts them.
-    build_state(_load(data_dir), Parts(find_plugins=False)).close()
+    settings = load_settings({} if data_dir is None else {"data_dir": data_dir})
+    build_state(settings, Parts(find_plugins=False)).close()
 
 
 def check_files(settings: Settings) -> None:
@@ -91,7 +92,3 @@ def create_first_access(settings: Settings) -> FirstAccess:
         return store.write(job)
     finally:
         store.close()
-
-
-def _load(data_dir: Path | str | None) -> Settings:
-    return load_settings({} if data_dir is None else {"data_dir": data_dir})

@@ -73,9 +73,8 @@ class TitleWriter:
                     return
                 wanted = self._waiting.popleft()
             title = self._ask(wanted) or _first_words(wanted.text)
-            if not title:
-                continue
-            self._save(wanted.session, title)
+            if title:
+                self._save(wanted.session, title)
 
     def _ask(self, wanted: TitleRequest) -> str:
         """Return the model's title, shortened, or nothing if the request fails."""

@@ -75,7 +75,7 @@ def _has_rtl(placed: Sequence[_Placed]) -> bool:
 def _order(line: list[_Placed]) -> str:
     words = [list(word) for is_gap, word in groupby(line, lambda one: one[0] == " ") if not is_gap]
     if not _has_rtl(line):
-        words = [sorted(word, key=_place) for word in words]
+        words = [sorted(word, key=lambda one: one[1]) for word in words]
         return " ".join(map(_write, sorted(words, key=lambda word: word[0][1])))
     texts: list[str] = []
     for has_rtl, group in groupby(words, _has_rtl):
@@ -95,7 +95,3 @@ def _reverse(words: list[str]) -> list[str]:
     """Reverse words. The sign at their end, such as a full stop, stays there."""
     last = words[-1].rstrip(_SIGNS)
     return [last, *words[-2:0:-1], words[0] + words[-1][len(last) :]]
-
-
-def _place(one: _Placed) -> float:
-    return one[1]

@@ -131,13 +131,9 @@ def cancel_chat(request_id: Any, username: str) -> None:
     sent = {"rpc_id": rpc_id, "username": username}
     parts = [f'"{name}":{orjson.dumps(value).decode()}' for name, value in sent.items()]
     rows = state.db.read_aside(lambda db: runs.list_active_requests(db, key_id, parts, limit=2))
-    found = [run_id for run_id, text in rows if _is_call(orjson.loads(text), rpc_id, username)]
+    found = [run_id for run_id, text in rows if sent.items() <= orjson.loads(text).items()]
     if len(found) == 1:
         state.chat.runs.stop(found)
-
-
-def _is_call(values: dict[str, Any], rpc_id: str, username: str) -> bool:
-    return values.get("rpc_id") == rpc_id and values.get("username") == username
 
 
 def _read_text(arguments: Any, name: str) -> str:

@@ -61,7 +61,7 @@ class InputReader:
         :raises ApiError: ``invalid_request`` or ``message_empty``.
         """
         given = _list_given(value, continues=continues)
-        last = _find_last_user(given)
+        last = max((at for at, item in enumerate(given) if is_of_user(item)), default=None)
         if last is not None:
             self._check_count(given[last].get("content"))  # before their files are stored
         segments: list[Segment] = []
@@ -178,7 +178,3 @@ def _list_given(value: Any, *, continues: bool) -> list[Any]:
 
 def _leave_out_system(said: list[SuppliedMessage]) -> list[SuppliedMessage]:
     return [one for one in said if one.role not in SYSTEM_ROLES]
-
-
-def _find_last_user(given: list[Any]) -> int | None:
-    return max((at for at, item in enumerate(given) if is_of_user(item)), default=None)

@@ -76,14 +76,12 @@ class OneBotApi:
         if not isinstance(body, dict):
             body = {}
         words = str(body.get("wording") or body.get("message") or body.get("msg") or "")
+        words = words[:_MAX_WORDS_CHARS]
+        if self._access_token:
+            words = words.replace(self._access_token, "…")
         # A failure does not say whether QQ has the message. A retry might
         # show it twice.
-        raise PlatformError(
-            f"OneBot failed with {body.get('retcode')}: {self._hide(words[:_MAX_WORDS_CHARS])}"
-        )
-
-    def _hide(self, words: str) -> str:
-        return words.replace(self._access_token, "…") if self._access_token else words
+        raise PlatformError(f"OneBot failed with {body.get('retcode')}: {words}")
 
 
 def file_reference() -> str:

@@ -96,14 +96,11 @@ def read_mrkdwn(text: str, own_id: str) -> tuple[str, bool]:
 
 def _trim(text: str, span: Span) -> Span:
     """Exclude white space at a span's ends, because Slack would show the delimiters."""
-    start, stop = span.start, span.stop
     if span.kind == PRE:
         return span
-    while start < stop and text[start].isspace():
-        start += 1
-    while stop > start and text[stop - 1].isspace():
-        stop -= 1
-    return Span(span.kind, start, stop, span.value)
+    words = text[span.start : span.stop].rstrip()
+    start = span.start + len(words) - len(words.lstrip())
+    return Span(span.kind, start, span.start + len(words), span.value)
 
 
 def _begin(span: Span) -> str:
