@@ -20,7 +20,7 @@ from .http.checks import ReadinessChecks
 from .http.operations.routes import list_checks
 from .http.state import EXTENSION, HTTP_EXTENSION, Authenticate, HttpState
 from .http.websocket.sockets import WebSockets
-from .http.widget.macro import make_chat_macro
+from .http.widget.page import make_chat_macro
 from .im.adapter import AdapterModule
 from .plugins.commands import Command
 from .state import AppState

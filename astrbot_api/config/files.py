@@ -202,8 +202,8 @@ class ConfigFiles:
                 stamp = found.get(path)
                 if stamp == self._seen.get(path):
                     continue
-                if not at_once and self._may_be_incomplete(path):
-                    continue
+                if not at_once and path.stem in self._configs and not is_settled(path):
+                    continue  # it may be incomplete
                 if stamp is None:
                     self._configs.pop(path.stem, None)
                     self._errors.pop(path, None)
@@ -230,10 +230,6 @@ class ConfigFiles:
             return self._seen
         self._unlisted = False
         return found
-
-    def _may_be_incomplete(self, path: Path) -> bool:
-        """Return whether a valid version is known and the file was changed just now."""
-        return path.stem in self._configs and not is_settled(path)
 
     def _reload(self, path: Path) -> None:
         try:

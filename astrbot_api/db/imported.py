@@ -128,11 +128,6 @@ def add_session(db: peewee.Database, session: SourceSession) -> int | None:
     return number
 
 
-def _has_session(db: peewee.Database, number: int) -> bool:
-    """Return whether the session still exists."""
-    return bool(ChatSession.select().where(ChatSession.id == number).exists(db))
-
-
 def find_messages(db: peewee.Database, session: int, numbers: Sequence[int]) -> dict[int, int]:
     """Return the imported messages among these: source number -> id here."""
     query = ImportedMessage.select(ImportedMessage.source_id, ImportedMessage.message).where(
@@ -149,7 +144,7 @@ def add_messages(
     :returns: Their number, and the ids of their attachments that do not exist here.
     """
     lock_session(db, session)
-    if not _has_session(db, session):
+    if not ChatSession.select().where(ChatSession.id == session).exists(db):
         return 0, []  # the session was deleted meanwhile
     named = [number for one in messages for number in _numbers_named(one)]
     known = find_messages(db, session, list(dict.fromkeys(named)))

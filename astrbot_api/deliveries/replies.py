@@ -20,7 +20,7 @@ _CUT = {
 
 def queue_reply(
     db: peewee.Database, run_id: str, content: Mapping[str, Any], traceparent: str | None = None
-) -> bool:
+) -> None:
     """Queue the reply of a turn if a messenger's message started it.
 
     Runs in the transaction that stores the bot's message. After a crash the turn is
@@ -29,16 +29,11 @@ def queue_reply(
     :param traceparent: The trace context of the turn.
     """
     event = find_event_of_run(db, run_id)
-    if event is None:
-        return False
-    segments = _to_segments(content)
-    if not segments:
-        return False
-    add_delivery(
-        db, platform_id=event.bot_id, target=event.umo, content=segments,
-        reply_to=event.reply_to, traceparent=traceparent,
-    )  # fmt: skip
-    return True
+    if event is not None and (segments := _to_segments(content)):
+        add_delivery(
+            db, platform_id=event.bot_id, target=event.umo, content=segments,
+            reply_to=event.reply_to, traceparent=traceparent,
+        )  # fmt: skip
 
 
 def _to_segments(content: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -111,10 +111,10 @@ class ConfigImport:
             return False
 
     def _read(self, name: str, config: Mapping[str, Any], file_name: str) -> dict[str, Any]:
-        def note(what: str, provider: str) -> None:
-            self.tally.note(what, f"{file_name}: {provider}")
-
-        providers = list(read_providers(config, self._default, note).values())
+        found = read_providers(
+            config, self._default, lambda what, one: self.tally.note(what, f"{file_name}: {one}")
+        )
+        providers = list(found.values())
         table: dict[str, Any] = {"name": name[:200] or "AstrBot"}
         if providers:
             table["provider"] = providers[0]

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import peewee
-
 from ..config.settings import Settings
 from ..db import imported
 from ..db.imported import SourceMessage, SourceSession
@@ -153,10 +151,7 @@ class HistoryImport:
                 self.messages.count_imported(len(new))
 
     def _add(self, number: int, page: list[SourceMessage]) -> None:
-        def job(db: peewee.Database) -> tuple[int, list[str]]:
-            return imported.add_messages(db, number, page)
-
-        count, missing = self.store.write(job)
+        count, missing = self.store.write(lambda db: imported.add_messages(db, number, page))
         self.messages.count_imported(count)
         for attachment_id in missing:
             self.messages.note("an attachment that it refers to was not imported", attachment_id)

@@ -14,8 +14,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import peewee
-
 from ..config.settings import Settings
 from ..db.ratecounts import count_request
 from ..db.store import Store
@@ -75,11 +73,9 @@ class RateLimiter:
 
     def take(self, subject: str, limit: int) -> RateState:
         """Count a request if the limit allows it, and return the state."""
-
-        def job(db: peewee.Database) -> tuple[bool, float, float]:
-            return count_request(db, subject, limit, time.time())
-
-        allowed, used, wait_s = self._store.write(job)
+        allowed, used, wait_s = self._store.write(
+            lambda db: count_request(db, subject, limit, time.time())
+        )
         return RateState(allowed, limit, max(0, math.floor(limit - used)), math.ceil(wait_s))
 
 

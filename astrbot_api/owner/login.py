@@ -23,7 +23,7 @@ from ..errors import ApiError, SettingsError
 from ..runtime.addresses import name_customer
 from ..runtime.clock import now_us
 from ..runtime.private_files import write_new_private_file
-from .passwords import MAX_PASSWORD_CHARS, hash_password, make_password, verify_password
+from .passwords import MAX_PASSWORD_CHARS, hash_password, verify_password
 
 #: Window in which failed logins are counted, in microseconds.
 _WINDOW_US = 15 * 60 * 1_000_000
@@ -215,18 +215,13 @@ def _too_many(wait_s: int) -> ApiError:
     )
 
 
-def create_first_owner(settings: Settings, store: Store) -> str | None:
-    """Create the owner of a new server.
-
-    :returns: The password, or None if an owner exists already.
-    """
+def create_first_owner(settings: Settings, store: Store) -> None:
+    """Create the owner of a new server, with the password of the settings."""
     with store.read() as db:
         if owners.has_owner(db):
-            return None
-    password = settings.admin_password or make_password()
-    password_hash = hash_password(password)
-    made = store.write(lambda db: owners.create_owner(db, settings.owner_name, password_hash))
-    return password if made else None
+            return
+    password_hash = hash_password(settings.admin_password)
+    store.write(lambda db: owners.create_owner(db, settings.owner_name, password_hash))
 
 
 def change_password(store: Store, name: str, password: str, *, actor: str) -> None:

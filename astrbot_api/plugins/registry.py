@@ -15,7 +15,7 @@ from ..agent.tools import Tool
 from ..config.agents import AgentConfig, PluginSettings
 from ..db.store import Store
 from ..errors import SettingsError
-from .commands import AskModel, Command, CommandContext
+from .commands import AskModel, Command
 from .context import Host, PluginError, read_settings
 from .finding import APPLICATION, BUILT_IN, FoundPlugin, forget_modules
 from .hooks import ConfigPlugins, Implementation
@@ -245,10 +245,7 @@ def _gather_commands(on: _On) -> Mapping[str, Command]:
 
 
 def _bind_command(command: Command, settings: Mapping[str, Any]) -> Callable[..., str | AskModel]:
-    def run(context: CommandContext) -> str | AskModel:
-        return command.run(replace(context, settings=settings))
-
-    return run
+    return lambda context: command.run(replace(context, settings=settings))
 
 
 def _gather_hook(on: _On, hook: str) -> list[Implementation]:

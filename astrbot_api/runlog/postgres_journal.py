@@ -7,8 +7,6 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-import peewee
-
 from ..db.postgres_store import PostgresStore
 from ..errors import StorageError
 from ..events import Event, encode_event
@@ -119,10 +117,7 @@ class PostgresJournal(Journal):
         raise StorageError("The run is still being added to; try again later.")
 
     def _write(self, job: Callable[[Callable[..., Any]], T]) -> T:
-        def run(db: peewee.Database) -> T:
-            return job(db.connection().execute)
-
-        return self._store.write(run)
+        return self._store.write(lambda db: job(db.connection().execute))
 
 
 def _append(run_sql: Callable[..., Any], pieces: Sequence[Piece]) -> set[int]:

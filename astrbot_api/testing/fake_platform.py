@@ -148,12 +148,11 @@ class FakePlatform:
 
         :raises TimeoutError: when no such request was received in time.
         """
-
-        def find() -> FakeRequest | None:
-            return next((one for one in self.requests if one.path.endswith(path)), None)
-
         with self._changed:
-            found = self._changed.wait_for(find, timeout_s)
+            found = self._changed.wait_for(
+                lambda: next((one for one in self.requests if one.path.endswith(path)), None),
+                timeout_s,
+            )
         if found is None:
             raise TimeoutError(f"received no request to {path}")
         return found

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
-import peewee
-
 from ...config.settings import Settings
 from ...db import run_stops, runs
 from ...db.runs import RunRow
@@ -149,11 +147,9 @@ class Runs:
         :returns: How many of the runs had not ended.
         :raises StorageError: if the request cannot be stored.
         """
-
-        def note(db: peewee.Database) -> list[str]:
-            return [run_id for run_id in stopped if run_stops.request_stop(db, run_id)]
-
-        noted = self._store.write(note)
+        noted = self._store.write(
+            lambda db: [run_id for run_id in stopped if run_stops.request_stop(db, run_id)]
+        )
         self._cancel(noted)
         if noted:
             self._signals.publish(STOP_RUNS, " ".join(noted))
