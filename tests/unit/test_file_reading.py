@@ -870,6 +870,18 @@ def test_all_files_of_a_mail_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text.endswith("[attached: a.pdf, application/pdf]\n[attached: b.pdf, application/pdf]")
 
 
+def test_the_topics_of_a_mind_map_are_read() -> None:
+    notes = {"plain": {"content": "ask\nBob"}}
+    topics = [{"title": "买 菜", "labels": ["P1"], "notes": notes, "children": None}, 5]
+    callouts = [{"title": "note"}]
+    root = {"title": "计划", "children": {"attached": topics, "callout": callouts}}
+    sheets = [{"title": "One", "rootTopic": root}, {"title": "Two"}, None]
+    parts = {"metadata.json": "{}", "content.json": json.dumps(sheets)}
+    assert read(samples.make_archive(parts), "plan.xmind") == (
+        "# One\n\n- 计划\n  - 买 菜; P1; ask Bob\n  - note\n\n# Two"
+    )
+
+
 def test_the_reason_of_a_returned_mail_is_read() -> None:
     mail = (
         "Subject: Returned\nContent-Type: multipart/report; boundary=b\n\n--b\n\nNot sent.\n--b\n"

@@ -19,6 +19,7 @@ from ...errors import Unreadable
 from ...event_lines import join_surrogates
 from ..kinds import HEAD_BYTES, detect_kind
 from .ebooks import read_epub, read_fb2
+from .mindmaps import XMIND_PART, read_xmind
 from .ofd import read_ofd
 from .opendocument import read_flat, read_opendocument
 from .outlook import read_msg
@@ -219,6 +220,8 @@ def _find_reader(package: Package) -> Callable[[Package], str] | None:
                 return reader
     if "OFD.xml" in names:
         return read_ofd
+    if XMIND_PART in names and "metadata.json" in names:
+        return read_xmind
     if "META-INF/container.xml" in names:
         return read_epub
     if "content.xml" in names and "mimetype" in names:
