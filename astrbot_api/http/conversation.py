@@ -108,7 +108,7 @@ def open_conversation(asked: Conversation, body: dict[str, Any]) -> Watch:
     session_id = asked.session_id or rules.session_id or ""
     rules.check_session(session_id)
     config = find_config_id(asked.config)
-    tools = read_tools(_list_tools(asked.tools), _read_tool)
+    tools = read_tools(asked.tools, _read_tool)
     if not asked.messages:  # no message can be sent to a model
         raise ApiError("message_empty", EMPTY_MESSAGE)
     segments, context = read_conversation(list(asked.messages), username, is_context=asked.is_whole)
@@ -241,15 +241,6 @@ def _find_newest(session_id: str, username: str) -> MessageRow | None:
             return None
         newest, _ = messages.list_messages_before(db, session.id, limit=_NEWEST_MESSAGES)
     return next((row for row in newest if row.content.get("type") == "user"), None)
-
-
-def _list_tools(tools: Any) -> Any:
-    """Return a list of tools from an object keyed by tool name. Others stay unchanged."""
-    if not isinstance(tools, dict):
-        return tools
-    return [
-        {**tool, "name": name} if isinstance(tool, dict) else tool for name, tool in tools.items()
-    ]
 
 
 def _read_tool(tool: Any, where: str) -> ToolSpec:

@@ -351,6 +351,7 @@ def test_files_of_the_user_are_stored(api: Api, part: dict[str, Any]) -> None:
         ({"resume": [_reject("x" * 2001)]}, "resume[0].payload.reason must have at most 2000"),
         ({"resume": [EDITED]}, "resume[0].payload.editedArgs must be an object"),
         ({"tools": [{"name": ""}]}, "tools[0].name must"),
+        ({"tools": {}}, "tools must be a list"),
         ({"forwardedProps": {"username": "a" * 300}}, "username"),
         ({"forwardedProps": {"username": ["alice"]}}, "forwardedProps.username"),
         ({"forwardedProps": {"username": True}}, "forwardedProps.username"),

@@ -452,6 +452,7 @@ UNASKED = {**UNNAMED, "toolName": "a", "state": "approval-responded", "approval"
         ({"config": "nowhere"}, "nowhere"),
         ({"config": {"modelName": "nowhere"}}, "nowhere"),
         ({"config": {"modelName": ["x"]}}, "config must be a string"),
+        ({"approvals": 0}, "approvals must be true or false"),
     ],
 )
 def test_an_invalid_request_names_its_field(api: Api, body: dict[str, Any], named: str) -> None:

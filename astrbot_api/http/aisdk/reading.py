@@ -32,6 +32,15 @@ def read_ui_messages(messages: Any) -> list[dict[str, Any]]:
     return found
 
 
+def list_tools(tools: Any) -> Any:
+    """Return a list of tools from an object keyed by tool name. Others stay unchanged."""
+    if not isinstance(tools, dict):
+        return tools
+    return [
+        {**tool, "name": name} if isinstance(tool, dict) else tool for name, tool in tools.items()
+    ]
+
+
 def read_answers(message: dict[str, Any]) -> list[Answer]:
     """Return a person's new answers to approval requests in a message.
 

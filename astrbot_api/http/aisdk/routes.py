@@ -23,7 +23,7 @@ from ..idempotency import CODES, PARAMETER
 from ..own_runs import RunOwnerSchema
 from ..schemas import event_stream
 from ..state import get_state
-from .reading import read_answers, read_ui_messages
+from .reading import list_tools, read_answers, read_ui_messages
 from .rendering import HEADERS, UIMessageStream
 from .schemas import UIChatSchema
 
@@ -96,10 +96,10 @@ def stream_chat(body: dict[str, Any]) -> Response:
         username=body["username"],
         config=body["config"],
         messages=read,
-        tools=body["tools"],
+        tools=list_tools(body["tools"]),
         is_whole=is_whole,
         regenerates=body["trigger"] == "regenerate-message",
-        may_wait=body["approvals"],
+        may_wait=bool(body["approvals"]),
     )
     watch = open_conversation(asked, body)
     return _stream(watch, watch, message_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..fields import AnyObject, Text, any_value, optional_text, query_flag
+from ..fields import AnyObject, Text, any_value, optional_flag, optional_text
 from ..openai.parameters import MAX_TOOLS
 from ..openai.reading import MAX_MESSAGES
 from ..openai.schemas import TOOL_MEMBERS, TOOL_NAME
@@ -102,9 +102,10 @@ class UIChatSchema(RequestSchema):
             "example": "default",
         },
     )
-    approvals = query_flag(
+    approvals = optional_flag(
         "With `true`, a call that needs approval sends a `tool-approval-request`, which the SDK "
         "supports since version 6. Otherwise the call is rejected.",
+        default=False,
         example=True,
     )
     system = optional_text("Instructions, after the config's own prompt.", "Be brief.")
