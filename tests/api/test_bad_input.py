@@ -129,7 +129,7 @@ def test_json_in_the_code_page_of_a_console_is_refused_with_the_encoding_to_send
         ("POST", "chat/runs/r/approvals/a", {"decision": None}, "Missing key: decision"),
         ("POST", "keys/session", {"username": "a", "expires_in_s": None}, "expires_in_s: "),
         ("POST", "chat/sessions/batch-delete", {"session_ids": [None]}, "session_ids: "),
-        ("POST", "aisdk", {"approvals": None}, "approvals: "),
+        ("POST", "aisdk", {"messages": [], "approvals": 5}, "approvals must be true or false"),
         ("GET", "openai/responses/resp_1?stream=x", None, "stream must be true or false"),
     ],
 )
