@@ -31,7 +31,7 @@ _OWN_PATHS = {
     "/widget/visits": {"POST", "OPTIONS"},
 }
 
-#: Ends of the paths that OpenAI's clients request if their base URL is that of the API.
+#: Paths that OpenAI's clients request if their base URL is that of the API.
 _OPENAI_PATHS = ("/chat/completions", "/completions", "/responses", "/models", "/embeddings")
 
 #: The names under which fallbacks are registered begin with this.
@@ -108,7 +108,7 @@ def _find_advice() -> str:
         return "; use responses, conversations, chat/completions or models"
     if not f"{path}/".startswith(f"{root}/"):
         return f"; the API is at {root}"
-    if path.endswith(_OPENAI_PATHS):
+    if path.removeprefix(root) in _OPENAI_PATHS:
         return f"; OpenAI's API is at {root}/openai"
     if path.endswith("/") and path != f"{root}/":
         return "; remove the slash at its end"

@@ -82,6 +82,7 @@ def test_a_base_url_with_a_trailing_slash_works(api: Api) -> None:
         ("chat/completions", "; OpenAI's API is at /api/v1/openai"),
         ("models", "; OpenAI's API is at /api/v1/openai"),
         ("im/robots", ""),
+        ("providers/x/models", ""),
         ("", ""),
     ],
 )
