@@ -239,7 +239,8 @@ def test_a_whole_number_has_no_point_where_the_schema_wants_an_integer() -> None
     schema = {"type": "object", "properties": properties}
     assert run(schema, {"a": 5.0, "b": 5.0}) == '{"a":5,"b":5.0}'
     assert run(schema, {"a": -(2.0**62)}) == f'{{"a":{-(2**62)}}}'
-    assert run(schema, {"a": 10**21}) == '{"a":1e+21}'  # longer than 64 bits
+    # Longer than 64 bits. Versions of orjson differ in how they write the exponent.
+    assert run(schema, {"a": 10**21}) in ('{"a":1e+21}', '{"a":1e21}')
 
 
 @pytest.mark.parametrize(
