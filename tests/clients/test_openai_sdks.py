@@ -223,3 +223,9 @@ def test_the_ai_sdk_chats_runs_tools_and_parses(do: Do, provider: str) -> None:
         "again": "echo: ECHO again", "streamed": "Hello from mock.",
         "reasoning": "Let me think about it.", "finish": "stop", "object": "Oslo",
     }  # fmt: skip
+
+
+def test_the_ai_sdk_shows_no_empty_text_beside_a_call(do: Do) -> None:
+    assert [kind for kind in do("aisdkChat") if kind.startswith("t")] == [
+        "tool-input-start", "tool-input-delta", "tool-input-end", "tool-call", "tool-result",
+    ]  # fmt: skip

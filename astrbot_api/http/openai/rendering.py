@@ -37,8 +37,8 @@ class Completion(ReplyRendering):
     _calls: int = 0
 
     def begin(self) -> bytes:
-        """Return the first chunk."""
-        return frame_json(self._to_chunk({"role": "assistant", "content": ""}))
+        """Return the first chunk. With an empty text, AI SDK would show a text before each call."""
+        return frame_json(self._to_chunk({"role": "assistant"}))
 
     def show(self, event: Event) -> Iterator[dict[str, Any]]:
         """Add an event, and yield its chunk, if the client sees it."""
@@ -47,12 +47,12 @@ class Completion(ReplyRendering):
             yield self._to_chunk(delta)
 
     def wait(self) -> bytes:
-        """Return a chunk without text.
+        """Return a chunk without changes.
 
         OpenAI sends no comments, and some clients give them to the application as an event without
         data. Source: ``parse.ts`` of ``@microsoft/fetch-event-source``; issue 91 of ``sse.js``.
         """
-        return frame_json(self._to_chunk({"content": ""}))
+        return frame_json(self._to_chunk({}))
 
     def finish(self) -> bytes:
         failure = self.find_failure()

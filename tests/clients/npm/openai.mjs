@@ -132,6 +132,13 @@ const jobs = {
       return { name: error.constructor.name, status: error.status, code: error.code };
     }
   },
+  // Chat completions instead of Responses.
+  async aisdkChat() {
+    const languageModel = createOpenAI({ apiKey: job.key, baseURL }).chat("default");
+    const called = streamText({ model: languageModel, prompt: CALL, tools: { get_weather: weather } });
+    return readAll(called.fullStream);
+  },
+
   async aisdk() {
     // The provider's default model uses Responses.
     return askWithTools(createOpenAI({ apiKey: job.key, baseURL })("default"));
