@@ -120,12 +120,14 @@ class Answer:
         self._unpaused_bytes += len(data) + _READ_COST_BYTES
         return data
 
-    def read_all(self, max_bytes: int, limit_s: float = float("inf")) -> tuple[bytes, bool]:
+    def read_all(self, max_bytes: int, limit_s: float | None = None) -> tuple[bytes, bool]:
         """Return the body up to ``max_bytes``, and whether it is longer.
 
-        :param limit_s: Maximum time for the whole body, in seconds.
+        :param limit_s: Maximum time for the whole body, in seconds. The default is the read
+            timeout, since a body that arrives byte by byte is never silent.
         :raises OutboundError: when a read fails or the time limit is exceeded.
         """
+        limit_s = self._read_timeout_s if limit_s is None else limit_s
         deadline, body = time.monotonic() + limit_s, bytearray()
         while data := self.read(min(_PIECE_BYTES, max_bytes + 1 - len(body))):
             body += data

@@ -354,6 +354,19 @@ def test_silence_ends_after_the_time_out_and_is_not_tried_again(begins: bool) ->
     assert error.message == "The model's endpoint did not answer within 0.25 s."
 
 
+def test_a_refusal_that_arrives_byte_by_byte_ends_after_the_time_out() -> None:
+    def drip(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 1000\r\n\r\n")
+        while not connection.wait_readable(0.05):
+            connection.send(b"x")
+
+    with RawEndpoint(drip) as endpoint:
+        error = failure_of(provider_of(endpoint, read_timeout_s=0.25))
+        assert error.message.startswith("The model")
+        assert endpoint.connections == 1
+
+
 #: What endpoints send while a model does not answer yet.
 KEEP_ALIVES = [
     b": OPENROUTER PROCESSING\n\n",
