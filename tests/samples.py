@@ -140,10 +140,13 @@ def make_xlsx(
     )
 
 
-def make_pptx(more: str = "", chart: str = "<chart/>", comments: str = "") -> bytes:
+def make_pptx(
+    more: str = "", chart: str = "<chart/>", comments: str = "", links: Sequence[str] = ()
+) -> bytes:
     """Return two slides, whose file names are not in their order, a note and a chart.
 
     :param more: Appended to the first slide.
+    :param links: Addresses with the ids ``L0``, ``L1`` and so on.
     :param chart: A chart of the first slide.
     :param comments: Comments on the first slide.
     """
@@ -172,6 +175,14 @@ def make_pptx(more: str = "", chart: str = "<chart/>", comments: str = "") -> by
                 ("notesSlide", "../notesSlides/notesSlide1.xml"),
                 ("chart", "../charts/chart1.xml"),
                 ("comments", "../comments/comment1.xml"),
+            ).replace(
+                "</Relationships>",
+                "".join(
+                    f'<Relationship Id="L{at}" Type="x/hyperlink" Target="{url}"'
+                    ' TargetMode="External"/>'
+                    for at, url in enumerate(links)
+                )
+                + "</Relationships>",
             ),
             "ppt/comments/comment1.xml": f"<cmLst>{comments}</cmLst>",
             "ppt/charts/chart1.xml": chart,

@@ -1028,7 +1028,8 @@ def test_comments_formulas_and_charts_of_opendocument_are_read(is_flat: bool) ->
         "<math><mi>E</mi><annotation>E = m c^2</annotation></math>",
         document.format(
             "<office:chart><table:table><table:table-row><table:table-cell><text:p>May</text:p>"
-            "</table:table-cell></table:table-row></table:table></office:chart>"
+            "<draw:g><draw:desc>'Sheet 1'.B2:'Sheet 1'.B6</draw:desc></draw:g></table:table-cell>"
+            "</table:table-row></table:table></office:chart>"
         ),
     ]
     parts = {f"Object {at}/content.xml": one for at, one in enumerate(objects)}
@@ -1725,6 +1726,55 @@ def test_an_article_of_wechat_is_read_though_a_script_shows_it() -> None:
     assert read(page.encode(), "a.html") == "# Party\n\nAt two.\n\nScan to follow this account"
 
 
+_LINKS = (
+    ("https://shop.example/a", "our shop"), ("mailto:ann@shop.example", "ann@shop.example"),
+    ("#top", "top"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        samples.make_pptx(
+            "".join(
+                f'<a:p><a:r><a:rPr><a:hlinkClick r:id="L{at}"/></a:rPr><a:t>{text}</a:t></a:r>'
+                "</a:p>"
+                for at, (_, text) in enumerate(_LINKS)
+            ),
+            links=[url for url, _ in _LINKS],
+        ),
+        samples.make_odt(
+            "".join(
+                f'<text:p><text:a xmlns:x="x" x:href="{url}">{text}</text:a></text:p>'
+                for url, text in _LINKS
+            )
+        ),
+        b"{\\rtf1 %s}"
+        % "".join(
+            f'{{\\field{{\\*\\fldinst {{HYPERLINK "{url}" }}{{\\*\\datafield 00d0}}}}'
+            f"{{\\fldrslt {{\\ul {text}}}}}}}\\par "
+            for url, text in _LINKS
+        ).encode(),
+    ],
+    ids=["pptx", "odt", "rtf"],
+)
+def test_links_keep_their_addresses(data: bytes) -> None:
+    text = read(data)
+    assert "[our shop](https://shop.example/a)" in text or (
+        "our shop (https://shop.example/a)" in text
+    )
+    assert text.count("ann@shop.example") == 1
+    assert "#top" not in text
+
+
+def test_headers_of_rtf_are_read_once() -> None:
+    data = (
+        b"{\\rtf1{\\header\\pard Offer 7\\par}{\\headerl\\pard Offer 7\\par}"
+        b"{\\footerf Page {\\field{\\*\\fldinst PAGE}{\\fldrslt 1}}}Hello\\par}"
+    )
+    assert read(data).split() == ["Hello", "Header:", "Offer", "7", "Footer:", "Page", "1"]
+
+
 _POWERS = (("", "10"), ("super", "5"), ("", " m"), ("super", "-2"), ("", ", 4"), ("super", "th"))
 
 
@@ -1746,14 +1796,15 @@ _POWERS = (("", "10"), ("super", "5"), ("", " m"), ("super", "-2"), ("", ", 4"),
                 for kind, text in _POWERS
             ).join(("<a:p>", "</a:p>"))
         ),
-        samples.make_odt(
-            '<x:style xmlns:x="x" x:name="S"><x:p x:text-position="super 58%"/></x:style>'
+        *(samples.make_odt(
+            f'<x:style xmlns:x="x" x:name="S"><x:p x:text-position="{position} 58%"/></x:style>'
             + "".join(
                 f'<text:span text:style-name="{kind and "S"}">{text.replace(" ", "<text:s/>")}'
                 "</text:span>"
                 for kind, text in _POWERS
             ).join(("<text:p>", "</text:p>"))
-        ),
+        )
+        for position in ("super", "33%")),
         samples.make_pdf(
             "BT /F1 12 Tf 72 700 Td "
             + " ".join(
@@ -1765,7 +1816,7 @@ _POWERS = (("", "10"), ("super", "5"), ("", " m"), ("super", "-2"), ("", ", 4"),
         b"{\\rtf1 %s}"
         % "".join(f"{{\\{kind or 'f1'} {text}}}" for kind, text in _POWERS).encode(),
     ],
-    ids=["html", "docx", "pptx", "odt", "pdf", "rtf"],
+    ids=["html", "docx", "pptx", "odt", "odt of a page", "pdf", "rtf"],
 )  # fmt: skip
 def test_a_power_of_a_number_is_no_digit_of_it(data: bytes) -> None:
     assert "10^5 m^-2, 4th" in read(data, "a.html")

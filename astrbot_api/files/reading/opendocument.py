@@ -14,10 +14,13 @@ from ...runtime.decoding import decode
 from .mathml import write_mathml, write_power
 from .opendocument_lists import ListNumbers
 from .package import Package, iter_local, local_name, read_attribute
-from .tables import to_markdown_table, write_hidden
+from .tables import to_markdown_table, write_hidden, write_link
 from .workbooks import read_workbook
 
 _STYLES = "styles.xml"
+
+#: Beginnings of ``text-position`` that raise a text: a word or a percentage above 0.
+_RAISED = ("super", *"123456789")
 
 #: Maximum size of a document that is a single XML file, in bytes.
 _MAX_FLAT_BYTES = 16 * 2**20
@@ -73,6 +76,8 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
                 one.text = f" [formula: {' '.join(said.split())}] "
             else:
                 is_chart = next(iter_local(inner, "chart"), None) is not None
+                for cell in iter_local(inner, "table-cell") if is_chart else ():
+                    cell[:] = [part for part in cell if local_name(part) != "g"]  # cell ranges
                 text = _join(_iter_opendocument(inner, lists, 0))
                 ends.append(f"[chart]\n{text}" if is_chart else text)
     for one in root.iter() if hidden else ():
@@ -84,7 +89,7 @@ def _read_body(root: ET.Element, package: Package | None = None) -> str:
             one.tail = tail
         elif local_name(one) in ("table", "page"):
             one.attrib = {"{}name": f"{read_attribute(one, 'name')} (hidden)"}
-    raised = _find_styles(root, "text-position", "super")
+    raised = _find_styles(root, "text-position", *_RAISED)
     for one in iter_local(root, "span") if raised else ():
         if read_attribute(one, "style-name") in raised:
             one.text = write_power(one.text or "")
@@ -213,10 +218,13 @@ def _odf_text(element: ET.Element) -> str:
             author = "".join(f"{name.text}: " for name in iter_local(one, "creator"))
             pieces.append(f" [{author}{' '.join(_odf_text(p) for p in iter_local(one, 'p'))}] ")
         elif local not in ("note-citation", "binary-data", "ruby-text") and depth < 200:
+            begin = len(pieces)
             pieces.append(one.text or "")
             for child in one:
                 walk(child, depth + 1)
                 pieces.append(child.tail or "")
+            if local == "a":
+                pieces[begin:] = [write_link("".join(pieces[begin:]), read_attribute(one, "href"))]
 
     walk(element, 0)
     return " ".join("".join(pieces).split())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from xml.etree import ElementTree as ET
 
 from .charts import read_charts
 from .equations import replace_equations
 from .mathml import write_power
 from .package import Package, iter_local, iter_relations, list_targets, local_name, read_attribute
-from .tables import to_markdown_table
+from .tables import to_markdown_table, write_link
 
 
 def read_pptx(package: Package) -> str:
@@ -22,7 +22,7 @@ def read_pptx(package: Package) -> str:
     for number, name in enumerate(slides, 1):
         slide = package.parse(name)
         replace_equations(slide, "r", "t")
-        _mark_powers(slide)
+        _mark_runs(slide, {key: target for key, (_, target) in iter_relations(package, name)})
         hidden = " (hidden)" if slide.get("show") in ("0", "false") else ""
         lines = [f"## Slide {number}{hidden}", *_iter_slide(slide)]
         lines += read_charts(package, name)
@@ -44,11 +44,18 @@ def _iter_comments(root: ET.Element) -> Iterator[str]:
         yield f"Comment: {text}"
 
 
-def _mark_powers(slide: ET.Element) -> None:
+def _mark_runs(slide: ET.Element, targets: Mapping[str, str]) -> None:
+    """Mark powers and links in the texts of a slide.
+
+    :param targets: Relationship of the slide -> its target.
+    """
     for run in iter_local(slide, "r"):
-        if any(one.get("baseline", "-") > "0" for one in iter_local(run, "rPr")):
-            for text in iter_local(run, "t"):
-                text.text = write_power(text.text or "")
+        is_raised = any(one.get("baseline", "-") > "0" for one in iter_local(run, "rPr"))
+        link = next(iter_local(run, "hlinkClick"), None)
+        url = "" if link is None else targets.get(read_attribute(link, "id"), "")
+        for text in iter_local(run, "t") if is_raised or url else ():
+            said = text.text or ""
+            text.text = write_link(write_power(said) if is_raised else said, url)
 
 
 def _slide_order(package: Package) -> dict[str, int]:

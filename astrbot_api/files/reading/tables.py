@@ -1,8 +1,9 @@
-"""Tables in Markdown, and the sheets of workbooks as such tables."""
+"""Tables and links in Markdown, and the sheets of workbooks as such tables."""
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from itertools import islice
@@ -17,6 +18,9 @@ MAX_CELLS = 400_000
 #: Maximum number of links of a sheet, and length of the text in which they are searched.
 _MAX_LINKS = 500
 _MAX_SEARCHED_CHARS = 200_000
+
+#: A link to another place than this document or this disk.
+_OUTER = re.compile(r"(?:https?|ftp|mailto|tel):", re.IGNORECASE)
 
 
 def read_sheets(data: bytes) -> str:
@@ -75,6 +79,12 @@ def _to_table(rows: Iterator[list[Any]], room: int) -> tuple[str, int]:
             more = f"\n\n[Only its first {len(lines)} rows are shown.]"
             break
     return to_markdown_table(lines) + more, cells
+
+
+def write_link(text: str, url: str) -> str:
+    """Return a text with its link, unless the link leads nowhere or the text shows it."""
+    said, shown = text.strip(), url.removeprefix("mailto:").rstrip("/")
+    return f"[{said}]({url})" if said and shown not in said and _OUTER.match(url) else text
 
 
 def write_links(title: str, links: Iterable[tuple[str, str]], shown: str) -> str:
