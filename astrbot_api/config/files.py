@@ -91,12 +91,11 @@ class ConfigFiles:
         self._checked_at = float("-inf")
         self._unlisted = False
 
-    def create_default(self) -> Path:
+    def create_default(self) -> None:
         """Write ``configs/default.toml`` if it does not exist."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{DEFAULT_CONFIG_ID}.toml"
-        write_new_private_file(path, _DEFAULT_TOML)  # users may write a key into it
-        return path
+        # Users may write a key into it.
+        write_new_private_file(self._folder / f"{DEFAULT_CONFIG_ID}.toml", _DEFAULT_TOML)
 
     def load_all(self) -> None:
         """Read and check every file now. Called at the server's start.

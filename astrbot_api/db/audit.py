@@ -17,14 +17,6 @@ T = TypeVar("T")
 
 log = logging.getLogger("astrbot_api.audit")
 
-#: All audited actions. The admin pages have a label for each.
-ACTIONS = (
-    "login", "login_failed", "login_throttled", "logout", "password_set",
-    "key_created", "key_changed", "key_first_used", "key_rotated", "key_revoked", "key_deleted",
-    "console_key_made", "session_deleted", "data_imported", "bot_tested",
-    "call_approved", "call_rejected",
-)  # fmt: skip
-
 #: Maximum length of a text in a row, so that a caller cannot fill the table with one.
 _MAX_CHARS = 500
 
@@ -33,7 +25,7 @@ _MAX_CHARS = 500
 class AuditEntry:
     """One audited action.
 
-    :param action: One of :data:`ACTIONS`.
+    :param action: For example ``login``. The admin pages have a label for each action.
     :param actor: The owner's name, or ``cli`` for the command line.
     :param address: The client's address, or empty for the command line.
     :param subject: The changed object, for example a key's id.

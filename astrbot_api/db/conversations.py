@@ -54,7 +54,7 @@ def list_conversations(
 
 
 def list_all_sessions(
-    db: peewee.Database, *, words: str = "", before: int | None = None, limit: int = 30
+    db: peewee.Database, *, words: str, before: int | None, limit: int
 ) -> tuple[list[dict[str, Any]], int | None]:
     """Return a page of sessions, newest first.
 

@@ -218,12 +218,12 @@ def _write_held(db: peewee.Database, delivery: DeliveryRow, worker_id: str, **va
     return bool(statement.execute(db, id=delivery.id, holder=worker_id, **values).rowcount)
 
 
-def free_own(db: peewee.Database, worker_id: str, sending: Sequence[int]) -> int:
-    """Release claimed deliveries that this worker is not sending; return their number."""
+def free_own(db: peewee.Database, worker_id: str, sending: Sequence[int]) -> None:
+    """Release claimed deliveries that this worker is not sending."""
     own = DELIVERY_SENDING & (Delivery.claimed_by == worker_id)
     if sending:
         own &= Delivery.id.not_in(sending)
-    return int(Delivery.update(status="queued", claimed_by=None).where(own).execute(db))
+    Delivery.update(status="queued", claimed_by=None).where(own).execute(db)
 
 
 def pull_in(db: peewee.Database, latest_us: int, *, events: bool) -> int:

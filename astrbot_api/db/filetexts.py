@@ -25,8 +25,8 @@ def save_text(db: peewee.Database, sha256: str, made_by: str, text: str) -> None
     ).execute(db)
 
 
-def remove_orphans(db: peewee.Database, limit: int = 500) -> int:
-    """Delete transcripts without an attachment; return their number."""
+def remove_orphans(db: peewee.Database) -> None:
+    """Delete at most 500 transcripts without an attachment."""
     used = Attachment.select(Attachment.id).where(Attachment.sha256 == FileText.sha256)
-    orphans = FileText.select(FileText.sha256).where(~peewee.fn.EXISTS(used)).limit(limit)
-    return int(FileText.delete().where(FileText.sha256.in_(orphans)).execute(db))
+    orphans = FileText.select(FileText.sha256).where(~peewee.fn.EXISTS(used)).limit(500)
+    FileText.delete().where(FileText.sha256.in_(orphans)).execute(db)

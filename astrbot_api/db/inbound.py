@@ -123,12 +123,12 @@ def find_event_of_run(db: peewee.Database, run_id: str) -> EventOrigin | None:
     return None if row is None else EventOrigin(*row)
 
 
-def prune_events(db: peewee.Database, keep_us: int, limit: int = 500) -> int:
-    """Delete at most ``limit`` old events; return their number."""
+def prune_events(db: peewee.Database, keep_us: int) -> int:
+    """Delete at most 500 old events; return their number."""
     name = peewee.Tuple(InboundEvent.bot_id, InboundEvent.event_id)
     old = InboundEvent.select(InboundEvent.bot_id, InboundEvent.event_id)
     old = old.where(InboundEvent.received_at < now_us() - keep_us)
-    old = old.order_by(InboundEvent.received_at).limit(limit)
+    old = old.order_by(InboundEvent.received_at).limit(500)
     return int(InboundEvent.delete().where(name.in_(old)).execute(db))
 
 

@@ -224,9 +224,9 @@ def wait_for_person(db: peewee.Database, number: int, worker_id: str) -> bool:
     return bool(_WAIT.execute(db, id=number, worker_id=worker_id).rowcount)
 
 
-def release_waiting(db: peewee.Database, number: int) -> bool:
-    """Let any worker resume a run that waits for a person. False if it does not wait."""
-    return bool(_RELEASE.execute(db, id=number).rowcount)
+def release_waiting(db: peewee.Database, number: int) -> None:
+    """Let any worker resume a run if it waits for a person."""
+    _RELEASE.execute(db, id=number)
 
 
 def list_waiting(db: peewee.Database, session: int) -> list[int]:

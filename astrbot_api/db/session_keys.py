@@ -80,8 +80,8 @@ def purge_session_keys(db: peewee.Database, limit: int = 1000) -> int:
     return len(_delete(db, [key_id for (key_id,) in ended.tuples().execute(db)]))
 
 
-def drop_unused(db: peewee.Database, parent_id: str, limit: int = 100) -> list[str]:
-    """Delete the oldest session keys of a key that began no turn; return their ids."""
+def drop_unused(db: peewee.Database, parent_id: str) -> list[str]:
+    """Delete the 100 oldest session keys of a key that began no turn; return their ids."""
     began = KeyUse.select(KeyUse.key_id).where(
         (KeyUse.key_id == ApiKey.key_id) & (KeyUse.turns > 0)
     )
@@ -90,7 +90,7 @@ def drop_unused(db: peewee.Database, parent_id: str, limit: int = 100) -> list[s
         (ApiKey.parent_id == parent_id) & (ApiKey.replaced == 0),
         ~peewee.fn.EXISTS(began) & ~peewee.fn.EXISTS(running),
     )
-    oldest = unused.order_by(ApiKey.created_at, ApiKey.key_id).limit(limit)
+    oldest = unused.order_by(ApiKey.created_at, ApiKey.key_id).limit(100)
     return _delete(db, [key_id for (key_id,) in oldest.tuples().execute(db)])
 
 
