@@ -1,8 +1,12 @@
-"""Commands: messages such as ``/help`` that are answered without the model."""
+"""Commands: messages such as ``/help`` that are answered without the model.
+
+:mod:`.builtin.commands` has the built-in ones. :mod:`astrbot_api.chat.turns.commands` runs them.
+"""
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +14,14 @@ from typing import Any
 from ..agent.cancel import Cancellation
 from ..db.sessions import SessionRow, make_umo
 from ..db.store import Store
+
+#: This command is accepted beyond the limits of waiting turns.
+_STOP = "stop"
+
+_DECIDING = ("approve", "reject")
+
+#: A name, then a space or a new line. As in AstrBot, spaces may precede the name.
+_COMMAND = re.compile(r"/\s*(\S+)\s*(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +95,31 @@ class Command:
                 f"command {self.name!r}: an async function cannot be a command; "
                 "write a plain one that calls run_async"
             )
+
+
+def find_command(
+    commands: Mapping[str, Command], text: str
+) -> tuple[Command, str] | tuple[None, str]:
+    """Return the command of a message, or None, and the rest of the message.
+
+    Messages with an unknown command go to the model.
+    """
+    word, rest = _split(text)
+    command = commands.get(word)
+    return (command, rest) if command else (None, "")
+
+
+def asks_to_stop(text: str) -> bool:
+    """Return whether a message is ``/stop``, even if the config disables commands."""
+    return _split(text)[0] == _STOP
+
+
+def asks_to_decide(text: str) -> bool:
+    """Return whether a message is ``/approve`` or ``/reject``."""
+    return _split(text)[0] in _DECIDING
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Return the name of a message's command in lower case, and the rest; or empty strings."""
+    match = _COMMAND.fullmatch(text.strip())
+    return (match[1].lower(), match[2]) if match else ("", "")

@@ -12,13 +12,13 @@ from ...agent.provider import Delta, ModelMessage, ModelOptions, Provider, ToolS
 from ...agent.toolbox import Toolbox, is_allowed
 from ...agent.tools import Tool
 from ...config.agents import AgentConfig, ToolSettings
+from ...errors import ToolError
 from ...keys.rules import NO_RULES, KeyRules
 from ...mcp.prompts import Prompt
-from ...plugins.commands import Command
+from ...plugins.commands import AskModel, Command, CommandContext, asks_to_stop, find_command
 from ...plugins.context import TurnContext
 from ...plugins.hooks import ConfigPlugins, TurnHooks
 from ...plugins.registry import Plugins
-from .commands import asks_to_stop, find_command, make_prompt_command
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Abilities:
         tools = config.tools
         allow = ("*",) if rules.tools is None else rules.tools
         return {
-            one.name: make_prompt_command(one)
+            one.name: _make_prompt_command(one)
             for one in self._list_prompts(config)
             if is_allowed(one.name, tools.allow, tools.deny, allow)
         }
@@ -136,6 +136,19 @@ class TurnAbilities:
     commands: Mapping[str, Command]
     make_toolbox: Callable[[], Toolbox]
     asides: AbandonableCalls
+
+
+def _make_prompt_command(prompt: Prompt) -> Command:
+    """Return a command that sends a prompt of an MCP server to the model."""
+
+    def run(context: CommandContext) -> str | AskModel:
+        try:
+            return AskModel(prompt.fill(context.arguments, context.cancel))
+        except ToolError as error:
+            return str(error)
+
+    # Fetching a prompt has no side effects.
+    return Command(prompt.name, prompt.help, run, resumable=True)
 
 
 def _limit(settings: ToolSettings, rules: KeyRules) -> ToolSettings:

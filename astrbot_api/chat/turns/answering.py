@@ -25,7 +25,7 @@ from ...events import Event
 from ...files.attachments import Attachments
 from ...keys.rules import NO_RULES
 from ...messages import plain_text
-from ...plugins.commands import Command
+from ...plugins.commands import Command, find_command
 from ...plugins.context import Handled
 from ...providers.registry import Providers
 from ...providers.traced import TracedProvider
@@ -41,8 +41,7 @@ from ..context.supplied import write_transcript
 from .abilities import Abilities, HookedProvider, TurnAbilities
 from .checkpoints import StepStore
 from .choosing import limit_fields
-from .commanding import choose_commands, run_command
-from .commands import find_command
+from .commands import choose_commands, run_command
 from .conversation import TurnConversation, replace_text
 from .ending import Outcomes
 from .handover import Handover

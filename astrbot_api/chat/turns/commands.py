@@ -1,62 +1,84 @@
-"""Find the command of a message.
-
-:mod:`astrbot_api.plugins.builtin.commands` has the built-in commands.
-"""
+"""Run the command of a message."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from dataclasses import replace
 
-from ...errors import ToolError
-from ...mcp.prompts import Prompt
+import peewee
+
+from ...agent.abandonable import CallTimedOut, TooManyAbandoned
+from ...db import runs
+from ...db.approvals import ApprovalRow
+from ...db.store import Store
+from ...errors import RunCancelled, StorageError
 from ...plugins.commands import AskModel, Command, CommandContext
-
-#: This command is accepted beyond the limits of waiting turns.
-_STOP = "stop"
-
-_DECIDING = ("approve", "reject")
-
-#: A name, then a space or a new line. As in AstrBot, spaces may precede the name.
-_COMMAND = re.compile(r"/\s*(\S+)\s*(.*)", re.DOTALL)
+from .abilities import TurnAbilities
+from .outcome import CommandFailed
+from .turn import OpenTurn
+from .waiting import decide, describe_decision, split_run_id
 
 
-def find_command(
-    commands: Mapping[str, Command], text: str
-) -> tuple[Command, str] | tuple[None, str]:
-    """Return the command of a message, or None, and the rest of the message.
+def choose_commands(turn: OpenTurn, abilities: TurnAbilities) -> Mapping[str, Command]:
+    """Return the commands that this server answers. An upstream AstrBot has its own."""
+    if turn.config.upstream is None:
+        return abilities.commands
+    return {name: one for name, one in abilities.commands.items() if name == "stop"}
 
-    Messages with an unknown command go to the model.
+
+def run_command(
+    store: Store, turn: OpenTurn, abilities: TurnAbilities, command: Command, arguments: str
+) -> str | AskModel:
+    """Return a command's answer, or the text for the model.
+
+    :raises CallTimedOut: if it takes longer than the time limit of a tool.
+    :raises RunCancelled: if the turn is cancelled meanwhile.
+    :raises CommandFailed: if the command raises an unexpected exception.
     """
-    word, rest = _split(text)
-    command = commands.get(word)
-    return (command, rest) if command else (None, "")
+    context = CommandContext(
+        store=store,
+        session=turn.session,
+        username=turn.request.username,
+        message_number=turn.user_message,
+        arguments=arguments,
+        commands=abilities.commands,
+        config_id=turn.config.id,
+        stopped=turn.stopped,
+        decide=lambda approved, comment: _decide(store, turn, approved, comment),
+    )
+    try:
+        said = abilities.asides.run(
+            f"the command /{command.name}",
+            lambda cancel: command.run(replace(context, cancel=cancel)),
+            timeout_s=turn.config.agent.tool_timeout_s,
+            cancel=turn.cancel,
+        )
+        if isinstance(said, str | AskModel):
+            return said
+        raise TypeError(f"it must return a text or AskModel(text), not a {type(said).__name__}")
+    except (RunCancelled, StorageError, CallTimedOut, TooManyAbandoned):
+        raise
+    except Exception as error:
+        raise CommandFailed(command.name) from error
 
 
-def make_prompt_command(prompt: Prompt) -> Command:
-    """Return a command that sends a prompt of an MCP server to the model."""
+def _decide(store: Store, turn: OpenTurn, approved: bool, comment: str) -> list[str]:
+    """Decide the sender's open approvals in this session; return the tools' names.
 
-    def run(context: CommandContext) -> str | AskModel:
-        try:
-            return AskModel(prompt.fill(context.arguments, context.cancel))
-        except ToolError as error:
-            return str(error)
+    :param comment: Begins with ``#`` and a run's id if the sender pressed a button. Only that run
+        is then decided.
+    """
+    run_id, comment = split_run_id(comment)
 
-    # Fetching a prompt has no side effects.
-    return Command(prompt.name, prompt.help, run, resumable=True)
+    def job(db: peewee.Database) -> list[ApprovalRow]:
+        waiting = runs.list_waiting_of(db, turn.session.id, turn.request.username, run_id)
+        return [
+            call
+            for number in waiting
+            for call in decide(db, number, approved=approved, comment=comment or None).calls
+        ]
 
-
-def asks_to_stop(text: str) -> bool:
-    """Return whether a message is ``/stop``, even if the config disables commands."""
-    return _split(text)[0] == _STOP
-
-
-def asks_to_decide(text: str) -> bool:
-    """Return whether a message is ``/approve`` or ``/reject``."""
-    return _split(text)[0] in _DECIDING
-
-
-def _split(text: str) -> tuple[str, str]:
-    """Return the name of a message's command in lower case, and the rest; or empty strings."""
-    match = _COMMAND.fullmatch(text.strip())
-    return (match[1].lower(), match[2]) if match else ("", "")
+    calls = store.write(job)
+    for call in calls:
+        describe_decision(call, approved, actor=turn.request.username).write(store)
+    return [call.tool for call in calls]

@@ -24,12 +24,12 @@ from ...errors import ApiError, AstrBotError
 from ...idempotency import claim_turn
 from ...keys.limits import check_turn
 from ...keys.quotas import Quotas
+from ...plugins.commands import asks_to_decide, asks_to_stop
 from ...runlog.log import RunLog, Sink
 from ...runtime.tracing import current_span
 from ...worker.lease import WorkerLease
 from ..context.thread import ThreadEntry
 from .choosing import choose_provider, refuse_model_fields
-from .commands import asks_to_decide, asks_to_stop
 from .editing import LastTurn, find_earlier_media, find_last_turn, find_media
 from .packing import pack_request
 from .turn import OpenTurn, TurnRequest
