@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .chat.pushes import Board
 from .chat.removal import SessionRemover
 from .chat.resuming.deciding import Decisions
 from .chat.resuming.recovery import Recovery
@@ -16,7 +17,6 @@ from .chat.turns.abilities import Abilities
 from .chat.turns.ending import Outcomes
 from .chat.turns.running import Runs
 from .chat.watching.inbox import InboxFeed
-from .chat.watching.pushes import Board
 from .chat.watching.seats import Seats
 from .config.files import ConfigFiles
 from .config.settings import Settings

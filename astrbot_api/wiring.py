@@ -16,7 +16,7 @@ from .agent.tools import Tool
 from .chat.context.media import MediaReader
 from .chat.context.recent import RecentMessages
 from .chat.context.transcription import Transcriber
-from .chat.pushing import Pusher
+from .chat.pushes import Board, Pusher
 from .chat.removal import SessionRemover
 from .chat.resuming.deciding import Decisions
 from .chat.resuming.following import RunFollower
@@ -32,7 +32,6 @@ from .chat.turns.running import Runs
 from .chat.turns.sending import Speaker
 from .chat.turns.titles import TitleWriter
 from .chat.watching.inbox import InboxFeed
-from .chat.watching.pushes import Board
 from .chat.watching.seats import Seats
 from .chores import add_chores
 from .config.files import ConfigFiles

@@ -19,11 +19,11 @@ from ..idempotency import TurnExists
 from ..runlog.journal import Journal
 from ..runlog.reading import Followers, LogReader, RunReader
 from ..runtime.threads import let_others_run
+from .pushes import Board
 from .resuming.following import RunFollower
 from .turns.opening import LeftTurns
 from .turns.running import Runs
 from .turns.turn import OpenTurn, TurnRequest
-from .watching.pushes import Board
 from .watching.seats import Holder, Seat, Seats
 from .watching.watch import Numbered, Watch
 

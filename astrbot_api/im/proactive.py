@@ -8,7 +8,7 @@ from typing import Any
 
 import peewee
 
-from ..chat.pushing import PushedMessage, Pusher, resolve_stored
+from ..chat.pushes import PushedMessage, Pusher, resolve_stored
 from ..config.settings import Settings
 from ..db import deliveries, sessions
 from ..db.deliveries import DeliveryRow

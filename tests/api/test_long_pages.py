@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from astrbot_api.db import message_pages, messages, pushed, sessions
+from astrbot_api.db import message_pages, messages, pushes, sessions
 from astrbot_api.db.prepared import Prepared
 from astrbot_api.http.responses import conversations
 
@@ -75,7 +75,7 @@ def walk_history(db: Any, session: int) -> Iterator[list[int]]:
 def walk_pushed(db: Any, session: int) -> Iterator[list[int]]:
     after, more = 0, True
     while more:
-        page, more = pushed.list_pushed(db, session, after, 50)
+        page, more = pushes.list_pushed(db, session, after, 50)
         yield [one.id for one in page]
         after = page[-1].id if page else after
 
@@ -88,7 +88,7 @@ def test_pages_of_long_messages_are_short_and_complete(
     api: Api, session: int, fetched: list[int], monkeypatch: pytest.MonkeyPatch, walk: Walk
 ) -> None:
     monkeypatch.setattr(message_pages, "_MAX_PAGE_CHARS", 25_000)
-    monkeypatch.setattr(pushed, "MAX_HISTORY_CHARS", 25_000)
+    monkeypatch.setattr(pushes, "MAX_HISTORY_CHARS", 25_000)
     with api.state.db.read() as db:
         pages = list(walk(db, session))
     found = sorted(number for page in pages for number in page)

@@ -14,10 +14,11 @@ import peewee
 import pytest
 
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
+from astrbot_api.chat import pushes
 from astrbot_api.chat.resuming import recovery
 from astrbot_api.chat.resuming.recovery import prune_journal
 from astrbot_api.chat.turns import reply
-from astrbot_api.db import leases, ownership, pushed, runs, statistics
+from astrbot_api.db import leases, ownership, runs, statistics
 from astrbot_api.db.models.runs import Run
 from astrbot_api.db.run_stops import request_stop
 from astrbot_api.errors import StorageError, StoreClosed
@@ -629,7 +630,7 @@ def test_a_stream_survives_an_outage_during_a_push(
     talking: Talking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api, model, chat = talking
-    real, failed = pushed.list_pushed, threading.Event()
+    real, failed = pushes.list_pushed, threading.Event()
 
     def fail_once(*arguments: Any) -> Any:
         if failed.is_set():
@@ -637,7 +638,7 @@ def test_a_stream_survives_an_outage_during_a_push(
         failed.set()
         raise StorageError("the database is away")
 
-    monkeypatch.setattr(pushed, "list_pushed", fail_once)
+    monkeypatch.setattr(pushes, "list_pushed", fail_once)
     umo = "webchat:FriendMessage:webchat!alice!s"
     accepted = api.post("/api/v1/im/message", json={"umo": umo, "message": "news"})
     assert accepted.status_code == 200

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from astrbot_api import events
-from astrbot_api.chat.watching import pushes, watch
+from astrbot_api.chat import pushes
+from astrbot_api.chat.watching import watch
 from astrbot_api.chat.watching.seats import Holder, Seat
 from astrbot_api.chat.watching.watch import Numbered
 from astrbot_api.errors import ApiError, StorageError
@@ -202,14 +203,14 @@ def test_messages_pushed_while_a_worker_had_no_streams_are_not_searched(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pushes, "_MARGIN", 0)
-    read = pushes.pushed.list_pushed_sessions
+    read = pushes.list_pushed_sessions
     found: list[list[tuple[int, int]]] = []
 
     def search(db: Any, after: int) -> list[tuple[int, int]]:
         found.append(read(db, after))
         return found[-1]
 
-    monkeypatch.setattr(pushes.pushed, "list_pushed_sessions", search)
+    monkeypatch.setattr(pushes, "list_pushed_sessions", search)
 
     def push() -> None:
         body = {"umo": "webchat:FriendMessage:webchat!alice!s", "message": "news"}

@@ -12,7 +12,7 @@ import orjson
 import pytest
 import redis
 
-from astrbot_api.chat.watching.pushes import Board
+from astrbot_api.chat.pushes import Board
 from astrbot_api.config.settings import Settings
 from astrbot_api.db import keys
 from astrbot_api.db.messages import add_message

@@ -18,7 +18,7 @@ from ...errors import ApiError, AstrBotError, StorageError, ToolError
 from ...files.attachments import Attachments, Readable
 from ...files.incoming import Sender
 from ...messages import Segment, parse_im_message
-from ..pushing import PushedMessage, Pusher, resolve_stored
+from ..pushes import PushedMessage, Pusher, resolve_stored
 from .turn import OpenTurn, Origin
 
 

@@ -16,7 +16,7 @@ from ...events import encode_event, inbox_message, inbox_opened
 from ...runlog.signals.signals import PUSHED, Signals
 from ...runtime.lru_cache import LruCache
 from ...runtime.threads import let_others_run
-from .pushes import Board
+from ..pushes import Board
 from .seats import Holder, Seat, Seats
 from .watch import Numbered
 

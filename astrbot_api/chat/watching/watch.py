@@ -10,7 +10,7 @@ from ...events import encode_event
 from ...runlog.journal import READ_LIMIT, is_full
 from ...runlog.reading import RunReader
 from ...runtime.threads import wait_turn
-from .pushes import Pushes, list_push_events
+from ..pushes import Pushes, list_push_events
 from .seats import Seat
 
 #: Prefix of the event after which a run releases its streams.

@@ -1,19 +1,32 @@
-"""Messages pushed into a session, and the open streams that show them."""
+"""Messages pushed into a session outside any turn, and the open streams that show them."""
 
 from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from ... import events
-from ...db import pushed
-from ...db.messages import MessageRow
-from ...db.store import Store
-from ...errors import StorageError
-from ...events import Event
-from ...runlog.signals.signals import PUSHED, Signals
-from ...runtime.clock import to_iso
+import peewee
+
+from .. import events
+from ..db import messages, sessions
+from ..db.attachment_uses import link_attachments
+from ..db.attachments import AttachmentRow, find_attachments
+from ..db.locks import lock_name
+from ..db.messages import MessageRow
+from ..db.pushes import find_last_pushed, find_newest_pushed, list_pushed, list_pushed_sessions
+from ..db.sessions import NOBODY, WEBCHAT
+from ..db.store import Store
+from ..deliveries.webhooks import Announcer
+from ..errors import ApiError, StorageError
+from ..events import Event
+from ..keys.files import check_attachments
+from ..keys.quotas import Quotas
+from ..keys.rules import KeyGuard
+from ..messages import Media, Segment, resolve_media
+from ..runlog.signals.signals import PUSHED, Signals
+from ..runtime.clock import to_iso
 
 #: Maximum number of pushed messages that one read returns.
 _AT_ONCE = 100
@@ -58,7 +71,7 @@ class Board:
         self._signals.start()
         if after is None:
             with self._store.read() as db:
-                after = pushed.find_last_pushed(db, session)
+                after = find_last_pushed(db, session)
         pushes = Pushes(self, self._store, session, waiter, after)
         with self._lock:
             self._open[session].add(pushes)
@@ -71,8 +84,8 @@ class Board:
             return
         with self._store.read() as db:
             if self._seen < 0:
-                self._seen = pushed.find_newest_pushed(db)
-            found = pushed.list_pushed_sessions(db, max(0, self._seen - _MARGIN))
+                self._seen = find_newest_pushed(db)
+            found = list_pushed_sessions(db, max(0, self._seen - _MARGIN))
         for number, session in found:
             if number > self._seen:
                 self._seen = number
@@ -121,7 +134,7 @@ class Pushes:
         self._pending = False
         try:
             with self._store.read() as db:
-                found, more = pushed.list_pushed(db, self._session, self._after, _AT_ONCE)
+                found, more = list_pushed(db, self._session, self._after, _AT_ONCE)
         except StorageError:  # already logged
             self._pending = True
             return []
@@ -154,3 +167,83 @@ def list_push_events(message: MessageRow) -> list[Event]:
         message.id, to_iso(message.created_at), message.llm_checkpoint_id or None
     )
     return [*shown, {**saved, "message_id": own}]
+
+
+@dataclass(frozen=True, slots=True)
+class PushedMessage:
+    """A stored message: its id, its time in microseconds, and its session's number."""
+
+    id: int
+    created_at: int
+    session: int
+
+
+def resolve_stored(
+    db: peewee.Database, segments: Sequence[Segment], guard: KeyGuard | None
+) -> tuple[list[Segment], list[AttachmentRow]]:
+    """Return segments with the types and names of their stored files, and the files' rows.
+
+    :param guard: The sending key's guard, which limits the files it may use.
+    :raises ApiError: ``attachment_not_found``.
+    """
+    rows = find_attachments(db, [one.attachment_id for one in segments if isinstance(one, Media)])
+    if guard is not None:
+        check_attachments(db, guard, list(rows.values()))
+    found = {key: Media(key, row.type, row.name) for key, row in rows.items()}
+    return resolve_media(segments, found), list(rows.values())
+
+
+class Pusher:
+    """Pushes messages into sessions of the web chat."""
+
+    def __init__(self, board: Board, announcer: Announcer, quotas: Quotas) -> None:
+        self.quotas = quotas
+        self._announcer = announcer
+        self._board = board
+
+    def push(
+        self,
+        db: peewee.Database,
+        *,
+        username: str,
+        session_id: str,
+        segments: Sequence[Segment],
+        guard: KeyGuard | None = None,
+        payer: str | None = None,
+    ) -> PushedMessage:
+        """Store a message of the bot, and create the session if it does not exist.
+
+        Call :meth:`announce` after the commit. The caller checks the quotas.
+
+        :param username: Required owner of the session, or empty for any. A new session without a
+            username belongs to its first user.
+        :param guard: The sending key's guard, or None for no restrictions.
+        :param payer: The key whose quota counts the message.
+        :raises ApiError: ``session_of_another_user`` or ``attachment_not_found``. Nothing is
+            stored then.
+        """
+        resolved, rows = resolve_stored(db, segments, guard)
+        lock_name(db, "session", session_id)
+        session = sessions.find_session(db, session_id)
+        if session is None:
+            session = sessions.create_session(db, session_id, username or NOBODY, key_id=payer)
+        elif username and session.creator == NOBODY:
+            session = sessions.claim_session(db, session, username)
+        elif session.platform_id != WEBCHAT or username not in ("", session.creator):
+            raise ApiError("session_of_another_user", "session_id belongs to another username")
+        else:
+            sessions.touch_session(db, session, session.config_id)
+        content = {"type": "bot", "message": [one.to_wire() for one in resolved]}
+        saved = messages.add_message(
+            db, session.id, WEBCHAT, messages.BOT, content, None, pushed=True, payer=payer
+        )
+        link_attachments(db, saved[0], [row.id for row in rows])
+        self._announcer.message_stored(
+            db, session_id=session_id, platform_id=WEBCHAT, sender=messages.BOT,
+            saved=saved, content=content, payer=payer,
+        )  # fmt: skip
+        return PushedMessage(*saved, session.id)
+
+    def announce(self, pushed: PushedMessage) -> None:
+        """Show a committed message in the open streams of its session."""
+        self._board.announce(pushed.session)
