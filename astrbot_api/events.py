@@ -6,6 +6,7 @@ in ``docs/events.rst``, so write it for client authors.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -297,3 +298,13 @@ def decode_event(line: bytes) -> dict[str, Any]:
     """Return the event of a line from :func:`encode_event`."""
     event: Event = orjson.loads(line)
     return event
+
+
+def count_tokens(stats: Mapping[str, Any] | None) -> tuple[int, int, int]:
+    """Return the input tokens, those of them that were cached, and the output tokens of a turn.
+
+    :param stats: Its ``agent_stats``, if it has any.
+    """
+    tokens = stats["token_usage"] if stats else {}
+    cached = tokens.get("input_cached", 0)
+    return tokens.get("input_other", 0) + cached, cached, tokens.get("output", 0)

@@ -6,11 +6,12 @@ tokens are written in the transaction that stores the turn's end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import peewee
 
+from ..events import count_tokens
 from ..runtime.clock import now_us, to_iso
 from .keys import DAY_US, find_parent
 from .models.keys import ApiKey, KeyUse
@@ -83,29 +84,43 @@ def add_requests(db: peewee.Database, counts: Mapping[str, Sequence[int]]) -> No
 
 def add_turn(
     db: peewee.Database,
-    key_id: str,
+    key_ids: Iterable[str],
+    stats: Mapping[str, Any] | None,
     *,
-    turns: int = 1,
-    failed: bool,
-    input_tokens: int,
-    output_tokens: int,
-    turn_ms: int,
+    turns: int,
+    counted: tuple[int, int],
+    failed: bool = False,
 ) -> None:
-    """Count a turn that has ended or waits for a person.
+    """Count a turn that has ended or begins to wait for a person.
 
+    It may wait for a day, and be stopped or deleted meanwhile.
+
+    :param stats: Its ``agent_stats``, or None if no model was asked.
     :param turns: 0 if the turn itself is counted already.
+    :param counted: Tokens of input and output that are counted already.
     """
-    _add(
-        db, key_id, today(), turns=turns, failed_turns=int(failed),
-        input_tokens=input_tokens, output_tokens=output_tokens, turn_ms=turn_ms,
+    input_tokens, _, output_tokens = count_tokens(stats)
+    guessed = (stats or {}).get("estimated_tokens") or {}
+    _add_all(
+        db, key_ids, turns=turns, failed_turns=int(failed),
+        # A turn that ends before it is restored reports none of the counted tokens.
+        input_tokens=max(0, input_tokens - counted[0]) + guessed.get("input", 0),
+        output_tokens=max(0, output_tokens - counted[1]) + guessed.get("output", 0),
+        turn_ms=int((stats["end_time"] - stats["start_time"]) * 1000) if stats else 0,
     )  # fmt: skip
+
+
+def add_tokens(
+    db: peewee.Database, key_ids: Iterable[str], input_tokens: int, output_tokens: int
+) -> None:
+    """Count the tokens of a request to a model beside the turns."""
+    _add_all(db, key_ids, input_tokens=input_tokens, output_tokens=output_tokens)
 
 
 def add_lost_turn(db: peewee.Database, key_id: str | None, *, turns: int = 1) -> None:
     """Count a turn whose worker died; its tokens are unknown."""
     key_id = key_id or ""
-    for counted in sorted({key_id, find_parent(db, key_id) or key_id}):  # as for other turns
-        add_turn(db, counted, turns=turns, failed=True, input_tokens=0, output_tokens=0, turn_ms=0)
+    _add_all(db, {key_id, find_parent(db, key_id) or key_id}, turns=turns, failed_turns=1)
 
 
 def count_active_turns(db: peewee.Database, key_id: str) -> int:
@@ -159,6 +174,12 @@ def sum_by_key(db: peewee.Database, days: int) -> dict[str, dict[str, int]]:
 def forget_before(db: peewee.Database, time_us: int) -> None:
     """Delete the days before a time."""
     KeyUse.delete().where(KeyUse.day < time_us // DAY_US).execute(db)
+
+
+def _add_all(db: peewee.Database, key_ids: Iterable[str], **counts: int) -> None:
+    day = today()
+    for key_id in sorted(key_ids):  # fixed order, so that two writers cannot deadlock
+        _add(db, key_id, day, **counts)
 
 
 def _add(db: peewee.Database, key_id: str, day: int, **counts: int) -> None:

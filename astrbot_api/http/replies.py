@@ -125,13 +125,3 @@ def describe_call(call: Mapping[str, Any]) -> dict[str, Any]:
 def describe_file(part: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``{"attachment_id","type","filename"}`` of a file that a tool made."""
     return {key: part[key] for key in ("attachment_id", "type", "filename")}
-
-
-def count_tokens(stats: Mapping[str, Any] | None) -> tuple[int, int, int]:
-    """Return the input tokens, those of them that were cached, and the output tokens of a turn.
-
-    :param stats: Data of the ``agent_stats`` event, if the turn has one.
-    """
-    tokens = stats["token_usage"] if stats else {}
-    cached = tokens.get("input_cached", 0)
-    return tokens.get("input_other", 0) + cached, cached, tokens.get("output", 0)

@@ -16,7 +16,6 @@ from typing import Any, cast
 import psycopg
 import pytest
 
-from astrbot_api.chat.turns.counting import count_turn
 from astrbot_api.config.settings import Settings
 from astrbot_api.db import (
     attachments,
@@ -720,5 +719,5 @@ def test_a_job_that_counts_for_several_keys_counts_in_one_order(
     monkeypatch.setattr(keyuse, "_add", lambda db, key_id, *_, **__: counted.append(key_id))
     ids = [f"key{number}" for number in range(20)]
     store.write(lambda db: keyuse.add_requests(db, {key_id: [1, 0] for key_id in reversed(ids)}))
-    count_turn(cast(Any, None), frozenset(ids), None, turns=1, counted=(0, 0))
+    keyuse.add_turn(cast(Any, None), frozenset(ids), None, turns=1, counted=(0, 0))
     assert counted == sorted(ids) * 2

@@ -59,11 +59,7 @@ class Asker:
 
     def _count(self, store: Store, used: Usage) -> None:
         def add(db: peewee.Database) -> None:
-            for key_id in sorted(self.keys):  # fixed order, so that two writers cannot deadlock
-                keyuse.add_turn(
-                    db, key_id, turns=0, failed=False, turn_ms=0, output_tokens=used.output,
-                    input_tokens=used.input_other + used.input_cached,
-                )  # fmt: skip
+            keyuse.add_tokens(db, self.keys, used.input_other + used.input_cached, used.output)
 
         try:
             store.write(add, quick=True)

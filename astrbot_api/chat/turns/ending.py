@@ -29,7 +29,6 @@ from ...events import Event
 from ...messages import plain_text
 from ...runtime.clock import to_iso
 from ...runtime.metrics import Metrics
-from .counting import count_turn
 from .outcome import LOST, Outcome, RunLost, describe_lost_reply, read_outcome
 from .turn import OpenTurn
 
@@ -260,7 +259,7 @@ class Outcomes:
             keyuse.add_lost_turn(db, run.key_id, turns=turns)
         else:
             stats = (content or {}).get("agent_stats")  # commands have none
-            count_turn(
+            keyuse.add_turn(
                 db, run.key_ids, stats, turns=turns, counted=run.counted, failed=code is not None
             )
         return saved

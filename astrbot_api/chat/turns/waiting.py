@@ -15,7 +15,7 @@ import peewee
 from ... import events
 from ...agent.steps import ApprovalNeeded
 from ...config.settings import Settings
-from ...db import approvals, ownership, run_stops, runs
+from ...db import approvals, keyuse, ownership, run_stops, runs
 from ...db.approvals import ApprovalRow
 from ...db.audit import AuditEntry
 from ...db.store import Store
@@ -23,7 +23,6 @@ from ...deliveries.webhooks import Announcer
 from ...errors import ApiError, ToolError
 from ...events import Event
 from ...runtime.clock import now_us, to_iso
-from .counting import count_pause
 from .outcome import RunLost
 from .packing import pack_waiting
 from .sending import Speaker
@@ -103,7 +102,10 @@ class Waits:
                         session_id=turn.session.session_id, username=turn.request.creator,
                         traceparent=turn.span.to_traceparent(), **event["data"],
                     )  # fmt: skip
-            count_pause(db, turn, stats, first=first)
+            keyuse.add_turn(
+                db, turn.request.counting_keys, {**stats, "end_time": stats["start_time"]},
+                turns=int(first), counted=turn.resumed.counted if turn.resumed else (0, 0),
+            )  # fmt: skip
 
         # Before the events, since a client may answer at once.
         self._store.write(ask)

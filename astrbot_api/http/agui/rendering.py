@@ -13,11 +13,10 @@ import orjson
 
 from ...db.approvals import ApprovalRow
 from ...event_lines import MAX_LINE_BYTES, encode_line
-from ...events import Event, approval_required
+from ...events import Event, approval_required, count_tokens
 from ...runtime.clock import to_iso
 from ..replies import (
     ReplyRendering,
-    count_tokens,
     describe_call,
     describe_file,
     describe_status,

@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 
 from ...errors import STATUS_OF_CODE
-from ...events import Event
+from ...events import Event, count_tokens
 from ..openai_errors import describe_error
-from ..replies import ReplyRendering, count_tokens, describe_call, describe_file
+from ..replies import ReplyRendering, describe_call, describe_file
 from ..sse import frame, frame_json
 
 _DONE = frame(b"[DONE]")

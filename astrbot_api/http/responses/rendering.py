@@ -17,10 +17,9 @@ from ...chat.resuming.following import REBUILT_FROM
 from ...chat.watching.watch import Numbered
 from ...db.responses import Pause
 from ...errors import STATUS_OF_CODE, StorageError
-from ...events import CLOSING, Event, decode_event
+from ...events import CLOSING, Event, count_tokens, decode_event
 from ...messages import MEDIA_TYPES
 from ..openai_errors import describe_error
-from ..replies import count_tokens
 from ..sse import LEAVING, Rendering
 from .calls import ResponseCalls
 from .output import Output
