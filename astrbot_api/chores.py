@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .chat.resuming.recovery import prune_journal
-from .chat.turns.waiting import reject_expired
+from .chat.turns.approvals import reject_expired
 from .keys.quotas import REFRESH_S
 from .runlog.signals.signals import FREE_RUNS
 from .state import AppState

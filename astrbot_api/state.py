@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from .chat.pushes import Board
 from .chat.removal import SessionRemover
-from .chat.resuming.deciding import Decisions
 from .chat.resuming.recovery import Recovery
 from .chat.service import ChatService
 from .chat.turns.abilities import Abilities
+from .chat.turns.approvals import Decisions
 from .chat.turns.ending import Outcomes
 from .chat.turns.running import Runs
 from .chat.watching.inbox import InboxFeed

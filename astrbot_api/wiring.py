@@ -18,13 +18,13 @@ from .chat.context.recent import RecentMessages
 from .chat.context.transcription import Transcriber
 from .chat.pushes import Board, Pusher
 from .chat.removal import SessionRemover
-from .chat.resuming.deciding import Decisions
 from .chat.resuming.following import RunFollower
 from .chat.resuming.pickup import Pickups
 from .chat.resuming.recovery import Recovery
 from .chat.service import ChatService
 from .chat.turns.abilities import Abilities
 from .chat.turns.answering import AnswerServices
+from .chat.turns.approvals import Decisions
 from .chat.turns.ending import Outcomes
 from .chat.turns.handover import Handover
 from .chat.turns.opening import TurnOpener
@@ -292,7 +292,7 @@ def _build_chat(base: _Base) -> ChatArea:
         abilities=services.abilities,
         outcomes=outcomes,
         recovery=recovery,
-        decisions=Decisions(store, recovery),
+        decisions=Decisions(store, recovery.recover_run),
         streams=streams,
         pushes=board,
         inbox=InboxFeed(settings, store, signals, board, lambda: runs.draining),

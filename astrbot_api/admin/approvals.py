@@ -7,8 +7,7 @@ from typing import Any
 import orjson
 from flask import Response, request
 
-from ..chat.resuming.deciding import Verdict
-from ..chat.turns.waiting import approval_not_found, show_arguments
+from ..chat.turns.approvals import Verdict, approval_not_found, show_arguments
 from ..db import approvals, runs
 from ..db.approvals import LISTED_ARGS_CHARS, PendingCall
 from ..errors import ApiError, refuse

@@ -10,8 +10,7 @@ import marshmallow as ma
 import orjson
 from flask import request
 
-from ..chat.resuming.deciding import Verdict
-from ..chat.turns.waiting import Decided, approval_not_found
+from ..chat.turns.approvals import Decided, Verdict, approval_not_found
 from ..chat.watching.watch import Watch
 from ..db import approvals, runs
 from ..db.approvals import ApprovalRow

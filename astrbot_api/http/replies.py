@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
+from ..chat.turns.approvals import name_approval
 from ..chat.turns.fold import ReplyFold
-from ..chat.turns.waiting import name_approval
 from ..chat.watching.watch import Numbered
 from ..errors import StorageError
 from ..events import Event

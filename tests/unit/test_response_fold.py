@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from astrbot_api import events
-from astrbot_api.chat.turns.waiting import name_approval
+from astrbot_api.chat.turns.approvals import name_approval
 from astrbot_api.http.responses.rendering import ResponseFold
 
 RUN = "7254cd9a-814f-498e-a202-2c1777b1bd2d"

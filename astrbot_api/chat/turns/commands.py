@@ -9,14 +9,13 @@ import peewee
 
 from ...agent.abandonable import CallTimedOut, TooManyAbandoned
 from ...db import runs
-from ...db.approvals import ApprovalRow
 from ...db.store import Store
 from ...errors import RunCancelled, StorageError
 from ...plugins.commands import AskModel, Command, CommandContext
 from .abilities import TurnAbilities
+from .approvals import Decided, Verdict, decide
 from .outcome import CommandFailed
 from .turn import OpenTurn
-from .waiting import decide, describe_decision, split_run_id
 
 
 def choose_commands(turn: OpenTurn, abilities: TurnAbilities) -> Mapping[str, Command]:
@@ -68,17 +67,17 @@ def _decide(store: Store, turn: OpenTurn, approved: bool, comment: str) -> list[
     :param comment: Begins with ``#`` and a run's id if the sender pressed a button. Only that run
         is then decided.
     """
-    run_id, comment = split_run_id(comment)
+    word, _, rest = comment.partition(" ")
+    run_id, comment = (word[1:], rest.strip()) if word.startswith("#") else ("", comment)
+    username = turn.request.username
+    verdict = Verdict(approved, comment=comment, actor=username)
 
-    def job(db: peewee.Database) -> list[ApprovalRow]:
-        waiting = runs.list_waiting_of(db, turn.session.id, turn.request.username, run_id)
-        return [
-            call
-            for number in waiting
-            for call in decide(db, number, approved=approved, comment=comment or None).calls
-        ]
+    def job(db: peewee.Database) -> list[Decided]:
+        waiting = runs.list_waiting_of(db, turn.session.id, username, run_id)
+        return [decide(db, number, verdict) for number in waiting]
 
-    calls = store.write(job)
-    for call in calls:
-        describe_decision(call, approved, actor=turn.request.username).write(store)
-    return [call.tool for call in calls]
+    decided = store.write(job)
+    for one in decided:
+        for entry in one.entries:
+            entry.log()
+    return [call.tool for one in decided for call in one.calls]

@@ -29,11 +29,11 @@ from ...runlog.log import RunLog, Sink
 from ...runtime.tracing import current_span
 from ...worker.lease import WorkerLease
 from ..context.thread import ThreadEntry
+from .approvals import reject_waiting
 from .choosing import choose_provider, refuse_model_fields
 from .editing import LastTurn, find_earlier_media, find_last_turn, find_media
 from .packing import pack_request
 from .turn import OpenTurn, TurnRequest
-from .waiting import reject_waiting
 
 
 class DuplicateEvent(AstrBotError):

@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 import peewee
 
+from ...chat.turns.approvals import approval_not_found
 from ...chat.turns.fold import fold_events
-from ...chat.turns.waiting import approval_not_found
 from ...db import approvals, responses, runs
 from ...db.responses import EntryRow, Pause
 from ...db.runs import RunRow

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...chat.turns.waiting import name_approval
+from ...chat.turns.approvals import name_approval
 from ...db.responses import Pause
 from .output import Output
 
