@@ -121,7 +121,7 @@ def test_a_run_continues_on_one_worker_if_its_handover_fails(
     tools, steps, given, made = Tools(), Steps(2), list[bool](), list[tuple[int, int]]()
     stopping = make_worker(steps, tools=tools.make())
     heir = make_heir(make_worker, Steps(), tools=tools.make())
-    hand_over, db = handover.ownership.hand_over, stopping.api.state.db
+    hand_over, db = handover.run_workers.hand_over, stopping.api.state.db
     write = db.write
 
     def fail(*args: Any, **options: Any) -> bool:
@@ -137,7 +137,7 @@ def test_a_run_continues_on_one_worker_if_its_handover_fails(
             raise OutcomeUnknown("It is unknown whether this was stored.")
         return done
 
-    monkeypatch.setattr(handover.ownership, "hand_over", fail)
+    monkeypatch.setattr(handover.run_workers, "hand_over", fail)
     monkeypatch.setattr(db, "write", lose_outcome)
     stream = Stream(stopping)
     assert steps.holding.wait(LIMIT_S)

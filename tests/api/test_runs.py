@@ -18,7 +18,7 @@ from astrbot_api.chat import pushes
 from astrbot_api.chat.resuming import recovery
 from astrbot_api.chat.resuming.recovery import prune_journal
 from astrbot_api.chat.turns import reply
-from astrbot_api.db import leases, ownership, runs, statistics
+from astrbot_api.db import leases, run_workers, runs, statistics
 from astrbot_api.db.models.runs import Run
 from astrbot_api.db.run_stops import request_stop
 from astrbot_api.errors import StorageError, StoreClosed
@@ -492,14 +492,14 @@ def test_a_worker_that_renewed_late_waits_before_it_ends_runs_of_others(api: Api
 def test_a_worker_that_renews_its_lease_while_it_is_declared_dead_keeps_it(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, list_finished = api.state.db, ownership.list_finished_of
+    store, list_finished = api.state.db, run_workers.list_finished_of
     store.write(lambda db: leases.renew_lease(db, "slow", -60.0))
 
     def renew_meanwhile(*args: Any) -> Any:
         store.write(lambda db: leases.renew_lease(db, "slow", 60.0))
         return list_finished(*args)
 
-    monkeypatch.setattr(ownership, "list_finished_of", renew_meanwhile)
+    monkeypatch.setattr(run_workers, "list_finished_of", renew_meanwhile)
     api.state.chat.recovery.recover()
     with store.read() as db:
         assert leases.has_successor(db, api.state.worker.lease.get_worker_id())
@@ -714,7 +714,7 @@ def test_another_worker_sends_the_events_of_a_stored_reply(
 
 def test_the_search_for_runs_of_dead_workers_reads_no_ended_run(api: Api) -> None:
     with api.state.db.read() as db:
-        for statement in (ownership.ORPHANS, ownership.ACTIVE_OF):
+        for statement in (run_workers.ORPHANS, run_workers.ACTIVE_OF):
             plan = explain(db, statement)
             assert "USING INDEX run_active" in plan[0], plan
 

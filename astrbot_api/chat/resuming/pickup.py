@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ...config.agents import AgentConfig
 from ...config.files import ConfigFiles
 from ...config.settings import Settings
-from ...db import approvals, checkpoints, leases, messages, ownership, runs, sessions
+from ...db import approvals, checkpoints, leases, messages, run_workers, runs, sessions
 from ...db.approvals import ApprovalRow
 from ...db.messages import MessageRow
 from ...db.runs import RunRow
@@ -106,7 +106,7 @@ class Pickups:
         if not self._runs.has_room:
             return None
         silent_s, worker_id = self._find_silence(run), self._lease.get_worker_id()
-        if not self._store.write(lambda db: ownership.take_run(db, run, worker_id, counted=died)):
+        if not self._store.write(lambda db: run_workers.take_run(db, run, worker_id, counted=died)):
             return None
         taken = replace(
             run, worker_id=worker_id, epoch=run.epoch + 1, pickups=run.pickups + int(died)

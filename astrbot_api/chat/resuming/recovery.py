@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from ...db import leases, messages, ownership, runs
+from ...db import leases, messages, run_workers, runs
 from ...db.runs import RunRow
 from ...db.store import Store
 from ...errors import EVENT_CODES, AstrBotError
@@ -78,7 +78,7 @@ class Recovery:
         if not worker_id:
             return
         with self._store.read() as db:
-            active = ownership.list_active_of(db, worker_id, _AT_ONCE)
+            active = run_workers.list_active_of(db, worker_id, _AT_ONCE)
         unknown = {run.id: run for run in active if not is_known(run)}
         self._unknown_since = {number: self._unknown_since.get(number, now) for number in unknown}
         for number, run in unknown.items():
@@ -95,7 +95,7 @@ class Recovery:
         if not self._lease.can_declare_dead():
             return
         with self._store.read() as db:
-            found = ownership.list_orphans(db, _AT_ONCE)
+            found = run_workers.list_orphans(db, _AT_ONCE)
             dead = [] if len(found) == _AT_ONCE else leases.list_dead_workers(db)
         orphans = [run for run in found if not self._lease.holds(run.worker_id)]
         dead = [worker_id for worker_id in dead if not self._lease.holds(worker_id)]
@@ -180,7 +180,7 @@ class Recovery:
         """Close the logs of runs that a dead worker finished without writing their last events."""
         after_us = now_us() - int(_LOOK_BACK_S * 1_000_000)
         with self._store.read() as db:
-            finished = ownership.list_finished_of(db, worker_id, after_us, 5000)
+            finished = run_workers.list_finished_of(db, worker_id, after_us, 5000)
         done = [self._try(self._close_if_open, run) for run in finished]
         if all(done):
             self._store.write(lambda db: leases.forget_dead(db, worker_id))

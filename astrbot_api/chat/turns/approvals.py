@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 
 import peewee
 
-from ...db import approvals, ownership, runs
+from ...db import approvals, run_workers, runs
 from ...db.approvals import ApprovalRow
 from ...db.audit import AuditEntry
 from ...db.runs import RunRow
@@ -125,7 +125,7 @@ def decide(
     :param approval_id: The call to decide, or None for all calls of the run.
     :raises ApiError: ``approval_not_found`` or ``approval_decided``.
     """
-    ownership.hold_run(db, run)  # its worker may be suspending it
+    run_workers.hold_run(db, run)  # its worker may be suspending it
     asked = approvals.list_approvals(db, run)
     wanted = [one for one in asked if approval_id in (None, one.approval_id)]
     if approval_id is not None and not wanted:

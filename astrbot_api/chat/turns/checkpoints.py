@@ -12,7 +12,7 @@ import peewee
 
 from ...agent.provider import ModelMessage
 from ...agent.steps import Checkpoint
-from ...db import checkpoints, ownership
+from ...db import checkpoints, run_workers
 from ...db.checkpoints import CheckpointRow
 from ...db.store import Store, is_cut_off
 from ...errors import OutcomeUnknown, StorageError
@@ -92,7 +92,7 @@ class StepStore:
         event = turn.log.count_events()
 
         def job(db: peewee.Database) -> None:
-            if not ownership.is_owner(db, turn.number, turn.worker_id):
+            if not run_workers.is_owner(db, turn.number, turn.worker_id):
                 raise RunLost
             checkpoints.add_checkpoint(db, turn.number, checkpoint.step, event, data)
 

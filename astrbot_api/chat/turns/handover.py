@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable
 
-from ...db import ownership
+from ...db import run_workers
 from ...db.store import Store
 from ...errors import StorageError
 from ...runlog.signals.signals import FREE_RUNS, Signals
@@ -80,7 +80,7 @@ class Handover:
         number, worker_id = turn.number, turn.worker_id
         try:
             given = self._store.write(
-                lambda db: ownership.hand_over(db, number, worker_id, before_calls=before_calls)
+                lambda db: run_workers.hand_over(db, number, worker_id, before_calls=before_calls)
             )
         except StorageError as error:
             log.warning("run %s is not released yet: %s", turn.run_id, error)
@@ -111,7 +111,7 @@ class Handover:
                     lambda db: [
                         one.number
                         for one in movable
-                        if ownership.hand_over(db, one.number, one.worker_id)
+                        if run_workers.hand_over(db, one.number, one.worker_id)
                     ]
                 )
             )
@@ -124,7 +124,7 @@ class Handover:
     def _is_own(self, turn: OpenTurn) -> bool:
         number, worker_id = turn.number, turn.worker_id
         try:
-            return self._store.write(lambda db: ownership.is_owner(db, number, worker_id))
+            return self._store.write(lambda db: run_workers.is_owner(db, number, worker_id))
         except StorageError:
             return False
 

@@ -11,7 +11,7 @@ import peewee
 from ... import events
 from ...agent.steps import ApprovalNeeded
 from ...config.settings import Settings
-from ...db import approvals, keyuse, ownership, run_stops, runs
+from ...db import approvals, keyuse, run_stops, run_workers, runs
 from ...db.store import Store
 from ...deliveries.webhooks import Announcer
 from ...errors import ToolError
@@ -70,7 +70,7 @@ class Waits:
         request_bytes = len(request.encode()) if request else 0
 
         def ask(db: peewee.Database) -> None:
-            if not ownership.is_owner(db, turn.number, turn.worker_id):
+            if not run_workers.is_owner(db, turn.number, turn.worker_id):
                 raise RunLost
             if request is not None:
                 runs.store_request(db, turn.number, request)
@@ -117,7 +117,7 @@ class Waits:
         turn = self._turn
 
         def job(db: peewee.Database) -> None:
-            if not ownership.is_owner(db, turn.number, turn.worker_id):
+            if not run_workers.is_owner(db, turn.number, turn.worker_id):
                 raise RunLost
             approvals.begin_approved(db, turn.number)
 

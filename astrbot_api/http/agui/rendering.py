@@ -15,7 +15,7 @@ from ...db.approvals import ApprovalRow
 from ...event_lines import MAX_LINE_BYTES, encode_line
 from ...events import Event, approval_required, count_tokens
 from ...runtime.clock import to_iso
-from ..replies import (
+from ..rendering import (
     ReplyRendering,
     describe_call,
     describe_file,

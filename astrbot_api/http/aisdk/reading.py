@@ -13,7 +13,7 @@ from ...messages import check_text
 from ..conversation import make_file_part
 from ..decisions import Answer, read_comment
 from ..openai.reading import check_list
-from ..replies import to_text
+from ..rendering import to_text
 
 ROLES = ("system", "user", "assistant")
 

@@ -11,7 +11,7 @@ from mimetypes import guess_type
 from typing import Any
 
 from ...events import Event
-from ..replies import ReplyRendering, describe_status, read_call
+from ..rendering import ReplyRendering, describe_status, read_call
 from ..sse import frame, frame_json
 
 #: Identifies the protocol of the stream. Source: ``ui-message-stream-headers.ts``.

@@ -20,7 +20,7 @@ from ...messages import check_text, parse_chat_message
 from ..auth import get_caller
 from ..configs.routes import list_own_configs
 from ..conversation import find_config_id
-from ..replies import describe_file
+from ..rendering import describe_file
 from ..sse import HEARTBEAT, LEAVING, Rendering, decode_own, find_abort, frame_json
 from ..state import get_state
 from .messages import Call

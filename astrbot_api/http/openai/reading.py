@@ -19,7 +19,7 @@ from ...messages import (
     require_content,
     separate_texts,
 )
-from ..replies import to_text
+from ..rendering import to_text
 from .files import decode_base64
 
 MAX_MESSAGES = 2000

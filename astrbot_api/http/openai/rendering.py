@@ -12,7 +12,7 @@ import orjson
 from ...errors import STATUS_OF_CODE
 from ...events import Event, count_tokens
 from ..openai_errors import describe_error
-from ..replies import ReplyRendering, describe_call, describe_file
+from ..rendering import ReplyRendering, describe_call, describe_file
 from ..sse import frame, frame_json
 
 _DONE = frame(b"[DONE]")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...event_lines import encode_line
-from ..replies import to_text
+from ..rendering import to_text
 from ..sse import frame
 from . import items
 from .items import OutputItem
