@@ -22,11 +22,11 @@ _WINDOW_BYTES = 512 * 1024
 
 
 #: Arguments: the last event in the journal, and the events after it that were shown.
-Undo = Callable[[int, list[bytes]], tuple[int, list[bytes]]]
+MakeRewind = Callable[[int, list[bytes]], tuple[int, list[bytes]]]
 
 
-class Sink(Protocol):
-    """Writes a log's events to the journal.
+class LogWriter(Protocol):
+    """Writes a log's events to the journal. :class:`.writer.JournalWriter` is the real one.
 
     :ivar failing: Whether the journal rejects writes. Logs then show events at once.
     """
@@ -34,7 +34,7 @@ class Sink(Protocol):
     failing: bool
 
     def mark(self, log: RunLog, *, awaited: bool = True, ended: bool = False) -> None:
-        """Mark a log that has new events. The sink calls :meth:`RunLog.release` later.
+        """Mark a log that has new events. The writer calls :meth:`RunLog.release` later.
 
         :param awaited: Whether streams wait for the events; otherwise they have sent them.
         :param ended: Whether the log has just ended.
@@ -45,14 +45,14 @@ class RunLog:
     """The numbered events of one run, 1, 2, 3 …, until :meth:`close`.
 
     :param run: The run's number.
-    :param sink: Writes appended events to the journal.
+    :param writer: Writes appended events to the journal.
     :param after: Number of events that previous workers have written to the journal.
     :param epoch: Number of times that the run has changed its worker.
     """
 
-    def __init__(self, run: int, sink: Sink, *, after: int = 0, epoch: int = 0) -> None:
+    def __init__(self, run: int, writer: LogWriter, *, after: int = 0, epoch: int = 0) -> None:
         self.run = run
-        self._sink = sink
+        self._writer = writer
         self._epoch = epoch
         # The number of dropped events, and the events in memory. One tuple, so that readers
         # always see a consistent pair without a lock.
@@ -60,7 +60,7 @@ class RunLog:
         self._bytes = 0
         self._drop_above = _WINDOW_BYTES
         self._appended = after
-        self._written = after  # in the journal; set by the sink alone
+        self._written = after  # in the journal; set by the writer alone
         self._released = after  # visible to readers
         self._closing_from = 0  # number of the first event that closes the run; 0: none
         self._ending = False
@@ -73,7 +73,7 @@ class RunLog:
         #: Called once, when :attr:`lost` becomes true.
         self.on_lost: Callable[[], None] = lambda: None
         #: Returns the number of the last event to keep, and events that take back the others.
-        self.undo: Undo = lambda number, lines: (number + len(lines), [])
+        self.make_rewind: MakeRewind = lambda number, lines: (number + len(lines), [])
         self._waiters: set[threading.Event] = set()
 
     @property
@@ -97,13 +97,13 @@ class RunLog:
         if event["type"] in CLOSING:
             self._closing_from = self._closing_from or self._appended
             self._release_closing()
-        elif self._sink.failing or event["type"] in OPENING:
+        elif self._writer.failing or event["type"] in OPENING:
             self._released = self._appended
             self._wake()
         awaited = self._released < self._appended
         if not self._marked or (awaited and not self._awaited):
             self._marked, self._awaited = True, awaited
-            self._sink.mark(self, awaited=awaited)
+            self._writer.mark(self, awaited=awaited)
 
     def count_events(self) -> int:
         """Return the number of the last appended event, visible or not."""
@@ -116,7 +116,7 @@ class RunLog:
         self._ending = True
         self._release_closing()
         self._marked = True
-        self._sink.mark(self, awaited=self._released < self._appended, ended=True)
+        self._writer.mark(self, awaited=self._released < self._appended, ended=True)
 
     def read_after(self, number: int) -> list[bytes] | None:
         """Return visible events after ``number``, up to :data:`READ_BYTES`, without waiting.
@@ -128,15 +128,15 @@ class RunLog:
             return None
         return cut(lines[number - dropped : self._released - dropped])
 
-    def take_back(self, number: int) -> tuple[int, list[bytes]]:
-        """Return from where a reader of a lost log reads the journal, and what it shows first.
+    def rewind_reader(self, number: int) -> tuple[int, list[bytes]]:
+        """Return the number from which a reader of a lost log continues, and its first events.
 
         While the journal failed, it may have shown events that the other worker does not know.
         """
         dropped, lines = self._kept
         if number <= self._written:
             return number, []
-        return self.undo(self._written, lines[self._written - dropped : number - dropped])
+        return self.make_rewind(self._written, lines[self._written - dropped : number - dropped])
 
     def add_waiter(self, waiter: threading.Event) -> None:
         """Register an event that is set whenever there are new events to read."""
@@ -146,16 +146,16 @@ class RunLog:
         self._waiters.discard(waiter)
 
     def take_unwritten(self) -> Piece:
-        """Return the events that are not in the journal yet. For the sink."""
+        """Return the events that are not in the journal yet. For the writer."""
         self._marked = self._awaited = False
         ending = self._ending  # before the events: none is added after it is set
         dropped, lines = self._kept
-        # With real threads, `append` may drop events that `write_again` is about to ask for.
+        # With real threads, `append` may drop events that `fill_gap` is about to ask for.
         written = max(dropped, self._written)
         return Piece(self.run, written + 1, lines[written - dropped :], ending, self._epoch)
 
-    def write_again(self, last: int) -> None:
-        """Write the events after ``last`` again, because the journal has lost them. For the sink.
+    def fill_gap(self, last: int) -> None:
+        """Write the events after ``last`` again, because the journal has lost them. For the writer.
 
         If they are no longer in memory, the journal gets no more events of this run. A reader on
         another worker gets the stored reply at the end.
@@ -165,7 +165,7 @@ class RunLog:
             self._written = last
 
     def release(self, piece: Piece, *, written: bool = True) -> None:
-        """Make a piece visible to the readers. For the sink.
+        """Make a piece visible to the readers. For the writer.
 
         :param written: False if the journal could not store the piece. It then stays in
             memory and is written together with later events.
@@ -180,16 +180,16 @@ class RunLog:
         self._release_closing()
         self._wake()
 
-    def lose(self) -> None:
+    def mark_lost(self) -> None:
         """Stop showing events, because another worker has the run. Any thread may call this."""
         if not self.lost:
             self.lost = True
             self._wake()
             self.on_lost()
-            self._sink.mark(self)  # makes the sink drop it from its open runs
+            self._writer.mark(self)  # makes the writer drop it from its open runs
 
     def show_all(self) -> None:
-        """Show all events, because the journal cannot be written. For the sink."""
+        """Show all events, because the journal cannot be written. For the writer."""
         ending = self._ending  # before the events: none is added after it is set
         self._released = self._appended
         self._closed = self._closed or ending
@@ -214,7 +214,7 @@ class RunLog:
 
         If the journal fails, they only wait until the events before them are shown.
         """
-        before = self._released if self._sink.failing else self._written
+        before = self._released if self._writer.failing else self._written
         if self._closing_from and before >= self._closing_from - 1:
             ending = self._ending  # before the events: none is added after it is set
             self._released = max(self._released, self._appended)

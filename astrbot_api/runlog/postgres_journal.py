@@ -81,7 +81,7 @@ class PostgresJournal(Journal):
         self._store = store
 
     def append(self, pieces: Sequence[Piece]) -> Collection[int]:
-        return self._write_again(lambda run_sql: _append(run_sql, pieces))
+        return self._write_with_retries(lambda run_sql: _append(run_sql, pieces))
 
     def read_after(self, run: int, number: int, limit: int = READ_LIMIT) -> Slice:
         with self._store.read() as db:
@@ -101,7 +101,7 @@ class PostgresJournal(Journal):
             return False
 
     def end_run(self, run: int, events: Sequence[Event]) -> bool:
-        return self._write_again(lambda run_sql: _end_run(run_sql, run, events))
+        return self._write_with_retries(lambda run_sql: _end_run(run_sql, run, events))
 
     def prune(self, ended_before_us: int) -> int:
         return self._write(lambda run_sql: _prune(run_sql, ended_before_us))
@@ -109,7 +109,7 @@ class PostgresJournal(Journal):
     def close(self) -> None:
         self._store.close()
 
-    def _write_again(self, job: Callable[[Callable[..., Any]], T]) -> T:
+    def _write_with_retries(self, job: Callable[[Callable[..., Any]], T]) -> T:
         """Run a job, again if another worker adds the same events first."""
         for _ in range(_MAX_ATTEMPTS):
             with suppress(_Overtaken):

@@ -85,7 +85,7 @@ class LogReader(JournalReader):
                 self._follows = True
                 for waiter in self._waiters:
                     super().attach(waiter)
-                self.number, undone = self._log.take_back(self.number)
+                self.number, undone = self._log.rewind_reader(self.number)
                 if undone:
                     return undone
             return super().read()

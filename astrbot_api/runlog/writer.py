@@ -185,7 +185,7 @@ class JournalWriter:
         except StoreClosed:
             return
         except JournalGap as gap:
-            self._write_again(pieces, gap)
+            self._fill_gaps(pieces, gap)
             return
         except AstrBotError as error:
             self._note_failure(error, len(pieces))
@@ -194,7 +194,7 @@ class JournalWriter:
             self._note_success()
         for log_, piece in pieces:
             if piece.run in refused:
-                log_.lose()
+                log_.mark_lost()
                 continue
             log_.release(piece, written=written)
             if piece.ended:
@@ -204,11 +204,11 @@ class JournalWriter:
         else:
             self._keep([log_ for log_, _ in pieces])
 
-    def _write_again(self, pieces: Sequence[tuple[RunLog, Piece]], gap: JournalGap) -> None:
+    def _fill_gaps(self, pieces: Sequence[tuple[RunLog, Piece]], gap: JournalGap) -> None:
         """Schedule all pieces, and for runs with a gap the lost events before them."""
         found = [(log_, gap.last[piece.run]) for log_, piece in pieces if piece.run in gap.last]
         for log_, last in found:
-            log_.write_again(last)
+            log_.fill_gap(last)
         log.warning(
             "the journal has lost events of %d runs; %d of them are written again from memory",
             len(found), sum(not log_.incomplete for log_, _ in found),

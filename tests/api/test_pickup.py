@@ -432,7 +432,7 @@ def test_a_worker_wrongly_declared_dead_stops_writing(
     events = living.read(run_id)
     log = silent.api.state.chat.runs.find_log(run_id)
     assert log is not None
-    log.lose()
+    log.mark_lost()
     resumed = silent.api.get(
         f"/api/v1/chat/runs/{run_id}/stream?username=alice",
         headers={"Last-Event-ID": str(len(events) - 2)},

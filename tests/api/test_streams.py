@@ -26,7 +26,7 @@ from .conftest import Api
 
 
 class _AtOnce:
-    """A sink that publishes events as soon as they are appended."""
+    """A writer that publishes events as soon as they are appended."""
 
     failing = False
 

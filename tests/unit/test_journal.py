@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from astrbot_api import events
-from astrbot_api.chat.turns.fold import take_back
+from astrbot_api.chat.turns.fold import make_rewind
 from astrbot_api.config.settings import Settings
 from astrbot_api.errors import StorageError
 from astrbot_api.events import decode_event, encode_event
@@ -149,7 +149,7 @@ def test_pruning_forgets_what_has_ended_and_nothing_else(journal: Journal) -> No
     assert journal.read_after(8, 0).events == lines(1, 2)
 
 
-class Sink:
+class MarkedLogs:
     """Writes to no journal. ``marks`` has the logs, and whether streams wait for them."""
 
     failing = False
@@ -162,24 +162,24 @@ class Sink:
 
 
 def test_what_opens_a_run_is_shown_before_the_journal_has_it(journal: Journal) -> None:
-    sink = Sink()
-    log = RunLog(7, sink)
+    writer = MarkedLogs()
+    log = RunLog(7, writer)
     log.append(events.session_id("s"))
     log.append(events.run_started("r"))
     shown = log.read_after(0)
     assert shown is not None
     assert types_of(shown) == ["session_id", "run_started"]
-    assert sink.marks == [(log, False)]
+    assert writer.marks == [(log, False)]
     log.append(events.plain("r", "a", streaming=True))
     assert log.read_after(0) == shown
-    assert sink.marks == [(log, False), (log, True)]
+    assert writer.marks == [(log, False), (log, True)]
 
 
 def test_a_log_shows_nothing_else_before_the_journal_has_it(journal: Journal) -> None:
-    sink = Sink()
-    log = RunLog(7, sink)
+    writer = MarkedLogs()
+    log = RunLog(7, writer)
     log.append(events.plain("r", "a", streaming=True))
-    assert sink.marks == [(log, True)]
+    assert writer.marks == [(log, True)]
     assert log.read_after(0) == []
     piece = log.take_unwritten()
     log.release(piece)
@@ -805,7 +805,7 @@ def test_a_run_that_another_worker_has_taken_over_is_forgotten(
     log = RunLog(7, writer)
     log.append(events.plain("r", "one", streaming=True))
     assert log.wait_until_written(LIMIT_S)
-    log.lose()
+    log.mark_lost()
     wait_for(lambda: not writer._open, 10)
 
 
@@ -815,7 +815,7 @@ def test_a_lost_log_takes_back_what_the_journal_never_got(
     refusing = Refusing(journal)
     refusing.refuses = False
     log = RunLog(7, make_writer(refusing))  # type: ignore[arg-type]
-    log.undo = partial(take_back, "r")
+    log.make_rewind = partial(make_rewind, "r")
     log.append(events.plain("r", "one", streaming=True))
     assert log.wait_until_written(LIMIT_S)
     refusing.refuses = True
@@ -825,7 +825,7 @@ def test_a_lost_log_takes_back_what_the_journal_never_got(
     reader = LogReader(log, journal, Followers(_NoSignals()))
     assert types_of(reader.read()) == ["plain"] * 3
     assert journal.take_over(7, 1, 1, [events.plain("r", "other", streaming=True)])
-    log.lose()
+    log.mark_lost()
     (event,) = map(decode_event, reader.read())
     assert (event, reader.number) == (events.rewind("r", 1, 8, again=True), 1)
     assert [decode_event(one)["data"] for one in reader.read()] == ["other"]

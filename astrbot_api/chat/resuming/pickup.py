@@ -18,7 +18,7 @@ from ...errors import ApiError, StorageError
 from ...events import Event, decode_event
 from ...messages import parse_stored_message
 from ...runlog.journal import Journal, iter_slices
-from ...runlog.log import RunLog, Sink
+from ...runlog.log import LogWriter, RunLog
 from ...runlog.reading import Followers
 from ...runtime.metrics import Metrics
 from ...worker.lease import WorkerLease
@@ -64,7 +64,7 @@ class Pickups:
         settings: Settings,
         store: Store,
         journal: Journal,
-        sink: Sink,
+        writer: LogWriter,
         followers: Followers,
         configs: ConfigFiles,
         lease: WorkerLease,
@@ -76,7 +76,7 @@ class Pickups:
         self._settings = settings
         self._store = store
         self._journal = journal
-        self._sink = sink
+        self._writer = writer
         self._followers = followers
         self._configs = configs
         self._lease = lease
@@ -185,7 +185,7 @@ class Pickups:
             if self._journal.take_over(run.id, run.epoch, len(seen), plan.shown):
                 self._followers.notify(str(run.id))
                 after = len(seen) + len(plan.shown)
-                log_ = RunLog(run.id, self._sink, after=after, epoch=run.epoch)
+                log_ = RunLog(run.id, self._writer, after=after, epoch=run.epoch)
                 begun = run.status == "running"
                 resumed = replace(plan.resumed, begun=begun)
                 return self._make_turn(run, stored, log_, resumed), bool(plan.shown)

@@ -102,7 +102,7 @@ class StepStore:
             if turn.pinned.is_set() or not is_cut_off(self._store):
                 raise
             log.warning("run %s is left to other workers: %s", turn.run_id, error)
-            turn.log.lose()
+            turn.log.mark_lost()
             raise RunLost from error
         if data is None:
             self._lacks_one = True

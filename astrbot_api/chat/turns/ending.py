@@ -145,7 +145,7 @@ class Outcomes:
             if len(self._unstored) < _MAX_UNSTORED:
                 self._unstored[run.number] = run, outcome
             if leaves:  # streams resume where PostgreSQL can be reached, and show the stored end
-                turn.log.lose()
+                turn.log.mark_lost()
                 return outcome.fail("interrupted", "run_interrupted", LOST)
         except RunLost:
             return (yield from self._leave(turn, outcome))
@@ -215,7 +215,7 @@ class Outcomes:
             log.warning("the end of run %s cannot be read: %s", turn.run_id, error)
         if run is not None and run.active:
             log.warning("run %s was taken over by worker %s", turn.run_id, run.worker_id)
-            turn.log.lose()
+            turn.log.mark_lost()
             return lost
         log.warning("the end of run %s was stored already", turn.run_id)
         ended = (lost, None) if run is None else read_outcome(run, reply)

@@ -160,7 +160,7 @@ def fold_events(events: Iterable[Event]) -> ReplyFold:
     return fold
 
 
-def take_back(run_id: str, to: int, lines: list[bytes]) -> tuple[int, list[bytes]]:
+def make_rewind(run_id: str, to: int, lines: list[bytes]) -> tuple[int, list[bytes]]:
     """Return the last event to keep, and the event that takes back the others.
 
     :param to: Number of the event before these lines.

@@ -132,5 +132,5 @@ class Handover:
         for turn in turns:
             log.info("run %s is released by worker %s, which stops", turn.run_id, turn.worker_id)
             self._metrics.handovers.inc()
-            turn.log.lose()
+            turn.log.mark_lost()
         self._signals.publish(FREE_RUNS, "")

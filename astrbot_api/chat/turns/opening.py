@@ -25,7 +25,7 @@ from ...idempotency import claim_turn
 from ...keys.limits import check_turn
 from ...keys.quotas import Quotas
 from ...plugins.commands import asks_to_decide, asks_to_stop
-from ...runlog.log import RunLog, Sink
+from ...runlog.log import LogWriter, RunLog
 from ...runtime.tracing import current_span
 from ...worker.lease import WorkerLease
 from ..context.thread import ThreadEntry
@@ -82,7 +82,7 @@ class TurnOpener:
         store: Store,
         configs: ConfigFiles,
         lease: WorkerLease,
-        sink: Sink,
+        writer: LogWriter,
         announcer: Announcer,
         quotas: Quotas,
         *,
@@ -94,7 +94,7 @@ class TurnOpener:
         self._store = store
         self._configs = configs
         self._lease = lease
-        self._sink = sink
+        self._writer = writer
         self._announcer = announcer
 
     def get_worker_id(self) -> str:
@@ -195,7 +195,7 @@ class TurnOpener:
             user_message=user_message,
             user_message_at=saved[1] if saved else None,
             worker_id=worker_id,
-            log=RunLog(number, self._sink),
+            log=RunLog(number, self._writer),
             sent=found.sent,
             first=found.session is None,
             replaces=replaces,

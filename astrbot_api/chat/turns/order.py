@@ -31,7 +31,7 @@ def wait_for_earlier_turns(store: Store, handover: Handover, turn: OpenTurn) -> 
                 return False
             turn.cancel.wait(_POLL_S)
     except StoreClosed:
-        turn.log.lose()  # the run stays open, and the next start resumes it
+        turn.log.mark_lost()  # the run stays open, and the next start resumes it
         return False
     return True
 

@@ -22,7 +22,7 @@ from ...runtime.memory import Reservation
 from ...runtime.threads import let_others_run, start_beside
 from ...runtime.tracing import NO_TRACING, Span, Tracing, hash_name, set_current_span
 from .answering import Answer, AnswerServices
-from .fold import take_back
+from .fold import make_rewind
 from .opening import TurnOpener
 from .order import wait_for_earlier_turns
 from .outcome import LOST, Outcome, RunLost
@@ -126,7 +126,7 @@ class Runs:
     def _begin(self, turn: OpenTurn) -> None:
         # Not the turn itself: that cycle would keep its texts until a full garbage collection.
         turn.log.on_lost = partial(turn.cancel.cancel, "interrupted")
-        turn.log.undo = partial(take_back, turn.run_id)
+        turn.log.make_rewind = partial(make_rewind, turn.run_id)
         with self._lock:
             self._active[turn.run_id] = turn
             self._idle.clear()

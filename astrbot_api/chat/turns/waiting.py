@@ -105,7 +105,7 @@ class Waits:
                 runs.release_waiting(db, turn.number)
 
         self._store.write(suspend)
-        turn.log.lose()
+        turn.log.mark_lost()
         if turn.request.origin is not None:
             self._ask(needed)
 
