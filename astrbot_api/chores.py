@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from .chat.resuming.recovery import prune_journal
+from collections.abc import Callable
+
+import peewee
+
 from .chat.turns.approvals import reject_expired
+from .db import (
+    audit,
+    deliveries,
+    filetexts,
+    inbound,
+    keys,
+    keyuse,
+    ratecounts,
+    responses,
+    session_keys,
+    visits,
+)
+from .db.store import Store
 from .keys.quotas import REFRESH_S
+from .runlog.journal import Journal
 from .runlog.signals.signals import FREE_RUNS
+from .runtime.clock import now_us
+from .runtime.threads import let_others_run
 from .state import AppState
-from .worker.chores import remove_old_rows
+
+#: Maximum number of transactions, per table, in one call of :func:`remove_old_rows`.
+_MAX_ROUNDS = 50
 
 
 def add_chores(state: AppState) -> None:
@@ -43,3 +64,42 @@ def add_chores(state: AppState) -> None:
     chores.add(im.outbox.start)
     chores.add(im.pollers.check, every_s=min(settings.worker_lease_s / 3, 2.0))
     chores.add(im.inbound.pending.check, every_s=15.0)
+
+
+def prune_journal(journal: Journal, keep_s: float) -> None:
+    """Delete the events of runs that ended ``keep_s`` seconds ago. Runs periodically."""
+    while journal.prune(now_us() - int(keep_s * 1_000_000)):
+        let_others_run()
+
+
+def remove_old_rows(store: Store, keep_days: int, response_days: int, im_keep_days: float) -> None:
+    """Remove rows that are too old, so that tables do not grow without limit. Runs periodically.
+
+    :param keep_days: Maximum age of audit entries and key usage, in days.
+    :param response_days: Maximum age of responses of the OpenAI API, in days.
+    :param im_keep_days: Maximum age of finished deliveries and of messengers' events, in days.
+    """
+    now = now_us()
+    oldest = now - keep_days * keys.DAY_US
+    im_keep_us = int(im_keep_days * keys.DAY_US)
+
+    def remove_all(db: peewee.Database) -> None:
+        audit.forget_before(db, oldest)
+        keyuse.forget_before(db, oldest)
+        ratecounts.forget_counts(db, now / 1_000_000)
+        filetexts.remove_orphans(db)
+        visits.settle_ended(db)
+
+    store.write(remove_all)
+    some: tuple[Callable[[peewee.Database], object], ...] = (
+        lambda db: responses.forget_old(db, response_days),
+        session_keys.purge_session_keys,
+        visits.purge_visits,
+        lambda db: deliveries.prune(db, keep_us=im_keep_us),
+        # No messenger redelivers events that are older.
+        lambda db: inbound.prune_events(db, im_keep_us),
+    )
+    for remove_some in some:
+        for _ in range(_MAX_ROUNDS):
+            if not store.write(remove_some):
+                break

@@ -1,4 +1,4 @@
-"""Periodic background jobs of a worker."""
+"""Runs the periodic background jobs of a worker. :mod:`astrbot_api.chores` lists them."""
 
 from __future__ import annotations
 
@@ -8,32 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import peewee
-
-from ..db import (
-    audit,
-    deliveries,
-    filetexts,
-    inbound,
-    keys,
-    keyuse,
-    ratecounts,
-    responses,
-    session_keys,
-    visits,
-)
-from ..db.store import Store
 from ..errors import AstrBotError, StoreClosed
-from ..runtime.clock import now_us
 from ..runtime.per_process import PerProcess
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two polls for due jobs.
 _TICK_S = 0.25
-
-#: Maximum number of transactions, per table, in one call of :func:`remove_old_rows`.
-_MAX_ROUNDS = 50
 
 
 @dataclass(slots=True)
@@ -96,36 +77,3 @@ class Chores:
         except Exception:
             # An exception in one job must not stop the other jobs.
             log.exception("a chore of the worker failed")
-
-
-def remove_old_rows(store: Store, keep_days: int, response_days: int, im_keep_days: float) -> None:
-    """Remove rows that are too old, so that tables do not grow without limit. A chore.
-
-    :param keep_days: Maximum age of audit entries and key usage, in days.
-    :param response_days: Maximum age of responses of the OpenAI API, in days.
-    :param im_keep_days: Maximum age of finished deliveries and of messengers' events, in days.
-    """
-    now = now_us()
-    oldest = now - keep_days * keys.DAY_US
-    im_keep_us = int(im_keep_days * keys.DAY_US)
-
-    def remove_all(db: peewee.Database) -> None:
-        audit.forget_before(db, oldest)
-        keyuse.forget_before(db, oldest)
-        ratecounts.forget_counts(db, now / 1_000_000)
-        filetexts.remove_orphans(db)
-        visits.settle_ended(db)
-
-    store.write(remove_all)
-    some: tuple[Callable[[peewee.Database], object], ...] = (
-        lambda db: responses.forget_old(db, response_days),
-        session_keys.purge_session_keys,
-        visits.purge_visits,
-        lambda db: deliveries.prune(db, keep_us=im_keep_us),
-        # No messenger redelivers events that are older.
-        lambda db: inbound.prune_events(db, im_keep_us),
-    )
-    for remove_some in some:
-        for _ in range(_MAX_ROUNDS):
-            if not store.write(remove_some):
-                break

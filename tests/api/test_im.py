@@ -12,6 +12,7 @@ import peewee
 import pytest
 from werkzeug.test import TestResponse
 
+from astrbot_api.chores import remove_old_rows
 from astrbot_api.db import deliveries, delivery_claims, keys
 from astrbot_api.db.models.deliveries import Delivery
 from astrbot_api.db.models.runs import Worker
@@ -22,7 +23,6 @@ from astrbot_api.im.adapter import Target
 from astrbot_api.keys.rules import KeyRules
 from astrbot_api.runtime.clock import now_us
 from astrbot_api.testing import make_app
-from astrbot_api.worker.chores import remove_old_rows
 
 from ..fake_messenger import FakeMessenger
 from ..waiting import wait_for

@@ -12,7 +12,7 @@ import pytest
 
 from astrbot_api import Tool
 from astrbot_api.agent.provider import Delta, TextDelta, ToolCallDelta, Usage
-from astrbot_api.chat.resuming.recovery import prune_journal
+from astrbot_api.chores import prune_journal
 from astrbot_api.db import keys, responses
 from astrbot_api.errors import StorageError
 from astrbot_api.runtime.clock import now_us

@@ -20,7 +20,7 @@ from astrbot_api.agent.provider import (
     TextDelta,
     ToolCallDelta,
 )
-from astrbot_api.chat.resuming.recovery import prune_journal
+from astrbot_api.chores import prune_journal
 from astrbot_api.db import response_conversations, responses, runs, stored
 from astrbot_api.errors import ProviderError, StorageError
 from astrbot_api.testing.fake_openai import FakeOpenAI

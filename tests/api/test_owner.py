@@ -16,13 +16,13 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from astrbot_api import create_app
+from astrbot_api.chores import remove_old_rows
 from astrbot_api.cli.main import main
 from astrbot_api.db import audit, keys
 from astrbot_api.db.models.keys import KeyUse
 from astrbot_api.errors import StorageError
 from astrbot_api.http import request_body
 from astrbot_api.runtime.addresses import name_customer
-from astrbot_api.worker.chores import remove_old_rows
 
 from ..waiting import wait_for
 from .conftest import Api
@@ -514,7 +514,7 @@ def test_old_entries_are_removed(owned: Api, monkeypatch: pytest.MonkeyPatch) ->
     remove_old_rows(owned.state.db, 90, 30, 30)
     assert actions(owned) == ["login_failed"]
     later = keys.now_us() + 91 * keys.DAY_US
-    monkeypatch.setattr("astrbot_api.worker.chores.now_us", lambda: later)
+    monkeypatch.setattr("astrbot_api.chores.now_us", lambda: later)
     remove_old_rows(owned.state.db, 90, 30, 30)
     assert actions(owned) == []
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from astrbot_api.chores import remove_old_rows
 from astrbot_api.db import keys
 from astrbot_api.keys.rules import read_rules
 from astrbot_api.owner import passwords
-from astrbot_api.worker.chores import remove_old_rows
 
 from .conftest import Api
 

@@ -16,8 +16,8 @@ import pytest
 from astrbot_api.agent.provider import Delta, ModelMessage, TextDelta
 from astrbot_api.chat import pushes
 from astrbot_api.chat.resuming import recovery
-from astrbot_api.chat.resuming.recovery import prune_journal
 from astrbot_api.chat.turns import reply
+from astrbot_api.chores import prune_journal
 from astrbot_api.db import leases, run_workers, runs, statistics
 from astrbot_api.db.models.runs import Run
 from astrbot_api.db.run_stops import request_stop

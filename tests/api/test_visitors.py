@@ -11,10 +11,10 @@ import pytest
 from werkzeug.test import TestResponse
 
 from astrbot_api.agent.provider import TextDelta
+from astrbot_api.chores import remove_old_rows
 from astrbot_api.db import keys, keyuse, visits
 from astrbot_api.db.models.keys import ApiKey, Visit
 from astrbot_api.keys import limits, visitors
-from astrbot_api.worker.chores import remove_old_rows
 
 from ..servers import parse_events
 from .conftest import Api

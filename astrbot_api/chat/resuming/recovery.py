@@ -16,7 +16,6 @@ from ...runlog.journal import Journal, iter_slices
 from ...runlog.reading import Followers
 from ...runtime.clock import now_us
 from ...runtime.metrics import Metrics
-from ...runtime.threads import let_others_run
 from ...worker.lease import WorkerLease
 from ..turns.ending import EndingRun, Outcomes, list_last_events
 from ..turns.fold import fold_events
@@ -191,9 +190,3 @@ class Recovery:
 
     def _read_all(self, run: int) -> list[bytes]:
         return [line for found in iter_slices(self._journal, run) for line in found.events]
-
-
-def prune_journal(journal: Journal, keep_s: float) -> None:
-    """Delete the events of runs that ended ``keep_s`` seconds ago. Runs periodically."""
-    while journal.prune(now_us() - int(keep_s * 1_000_000)):
-        let_others_run()
