@@ -73,7 +73,7 @@ def decide_approval() -> Response:
         body["decision"] == "approve", comment=comment.strip(), actor=get_owner(),
         address=get_address(),
     )  # fmt: skip
-    return ok({"pending": state.chat.decisions.decide(run, approval_id, verdict).left})
+    return ok({"pending": state.chat.decisions.decide(run, {approval_id: verdict}).left})
 
 
 def _read_cursor(text: str) -> tuple[int, str] | None:

@@ -133,7 +133,7 @@ def decide(answers: Sequence[Answer], username: str) -> RunRow:
         )
         for one in reversed(answers)
     }
-    get_state().chat.decisions.decide_all(run, verdicts, again=True)
+    get_state().chat.decisions.decide(run, verdicts, again=True)
     return run
 
 
@@ -183,7 +183,7 @@ def decide_as_caller(run: RunRow, approval_id: str, body: Mapping[str, Any]) -> 
     if (body["decision"] == "edit") != (arguments is not None):
         raise refuse("send arguments with the decision edit, and only with it")
     verdict = make_verdict(run, body["decision"] != "reject", arguments, body["comment"] or "")
-    return get_state().chat.decisions.decide(run, approval_id[:_MAX_ID_CHARS], verdict)
+    return get_state().chat.decisions.decide(run, {approval_id[:_MAX_ID_CHARS]: verdict})
 
 
 def make_verdict(

@@ -71,14 +71,7 @@ class Decisions:
         self._store = store
         self._resume_run = resume_run
 
-    def decide(self, run: RunRow, approval_id: str, verdict: Verdict) -> Decided:
-        """Decide a call. After the run's last decision it resumes on any worker.
-
-        :raises ApiError: ``approval_not_found`` or ``approval_decided``.
-        """
-        return self.decide_all(run, {approval_id: verdict})
-
-    def decide_all(
+    def decide(
         self,
         run: RunRow,
         verdicts: Mapping[str, Verdict],
@@ -86,9 +79,9 @@ class Decisions:
         *,
         again: bool = False,
     ) -> Decided:
-        """Decide calls of one run, all of them or none.
+        """Decide calls of one run, all of them or none. After the last one the run resumes.
 
-        :param verdicts: Decisions by call id, at least one.
+        :param verdicts: Decisions by approval id, at least one.
         :param also: Stored with the decisions, before the run resumes.
         :param again: Skip calls that are already decided, since the client may have repeated the
             request. If all are, the result has no calls.

@@ -78,7 +78,7 @@ def continue_with_approvals(body: Mapping[str, Any]) -> tuple[EntryRow, RunRow]:
             run_id=run.run_id, previous=entry.id,
         )  # fmt: skip
 
-    state.chat.decisions.decide_all(run, verdicts, store)
+    state.chat.decisions.decide(run, verdicts, store)
     with state.db.read() as db:
         found, run = responses.find_entry(db, made), runs.find_run(db, run.run_id) or run
     if found is None:  # its session was deleted in the meantime
