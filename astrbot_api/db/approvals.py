@@ -105,7 +105,7 @@ _LIST_EXPIRED = Prepared(
 
 
 def list_pending(
-    db: peewee.Database, *, after: tuple[int, str] | None = None, limit: int
+    db: peewee.Database, *, after: tuple[int, str] | None, limit: int
 ) -> list[PendingCall]:
     """Return a page of the waiting calls of all turns, by expiry, the earliest first.
 
@@ -135,7 +135,7 @@ def add_approval(
     args: str,
     expires_at: int,
     payer: str | None,
-    more_bytes: int = 0,
+    more_bytes: int,
 ) -> bool:
     """Store a pending call. False if it exists, from before its worker died; it is unchanged.
 
@@ -152,7 +152,7 @@ def add_approval(
     return True
 
 
-def measure_run(db: peewee.Database, run: int, request_bytes: int = 0) -> int:
+def measure_run(db: peewee.Database, run: int, request_bytes: int) -> int:
     """Return the bytes of a run's request and steps that no call of the run counts yet.
 
     :param request_bytes: The size of its request if it is known: SQLite reads a long one for it.

@@ -104,7 +104,7 @@ def write_key_change(
     *,
     actor: str,
     address: str = "",
-    detail: str = "",
+    detail: str,
 ) -> T | None:
     """Change a key and audit it in the same transaction; see :func:`write_audited`.
 

@@ -153,7 +153,7 @@ def add_entry(
     input_json: str,
     request_json: str | None = None,
     run_id: str | None = None,
-    previous: int | None = None,
+    previous: int | None,
 ) -> int:
     """Store an entry, and return its number."""
     size = stored.size_of(request_json, input_json)

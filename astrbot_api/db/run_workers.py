@@ -67,7 +67,7 @@ _RECENT = Prepared(
 )
 
 
-def take_run(db: peewee.Database, run: RunRow, worker_id: str, *, counted: bool = True) -> bool:
+def take_run(db: peewee.Database, run: RunRow, worker_id: str, *, counted: bool) -> bool:
     """Assign a run to another worker. False if it has changed meanwhile or has ended.
 
     :param run: The run's row as read before.

@@ -234,9 +234,7 @@ def list_waiting(db: peewee.Database, session: int) -> list[int]:
     return [number for (number,) in _LIST_WAITING.execute(db, session=session)]
 
 
-def list_waiting_of(
-    db: peewee.Database, session: int, sender_id: str, run_id: str = ""
-) -> list[int]:
+def list_waiting_of(db: peewee.Database, session: int, sender_id: str, run_id: str) -> list[int]:
     """Return the numbers of a session's runs that wait for the person who started them.
 
     :param sender_id: The person; a group has several.
@@ -269,8 +267,8 @@ def finish_run(
     status: str,
     *,
     worker_id: str,
-    error_code: str | None = None,
-    bot_message: int | None = None,
+    error_code: str | None,
+    bot_message: int | None,
 ) -> bool | None:
     """End a run of a worker, and delete its checkpoints and approvals.
 

@@ -19,7 +19,7 @@ _CUT = {
 
 
 def queue_reply(
-    db: peewee.Database, run_id: str, content: Mapping[str, Any], traceparent: str | None = None
+    db: peewee.Database, run_id: str, content: Mapping[str, Any], traceparent: str | None
 ) -> None:
     """Queue the reply of a turn if a messenger's message started it.
 

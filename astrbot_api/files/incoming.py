@@ -143,7 +143,7 @@ def translate_errors() -> Iterator[None]:
         raise StorageError("The file could not be stored. Try again later.") from error
 
 
-def remove_stale(folder: Path, *, dry_run: bool = False) -> int:
+def remove_stale(folder: Path, *, dry_run: bool) -> int:
     """Remove temporary files left by a crash.
 
     :param dry_run: Whether to count the files without removing them.

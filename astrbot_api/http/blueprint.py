@@ -171,7 +171,7 @@ def _add_codes(view: F, codes: tuple[str, ...]) -> F:
     return view
 
 
-def _describe_errors(codes: tuple[str, ...], schema: ma.Schema | None = None) -> dict[int, Any]:
+def _describe_errors(codes: tuple[str, ...], schema: ma.Schema | None) -> dict[int, Any]:
     """Return one OpenAPI response for each status, listing its error codes."""
     shape: Any = schema or {"$ref": "#/components/schemas/Error"}
     by_status: dict[int, list[str]] = {}

@@ -179,7 +179,7 @@ def read_body(request: Request, max_bytes: int, *, keep: bool = False, remedy: s
     return body
 
 
-def describe_limit(max_bytes: int, remedy: str = "") -> str:
+def describe_limit(max_bytes: int, remedy: str) -> str:
     """Return the error message for a body above the limit."""
     return f"the request body is larger than the limit of {max_bytes} bytes{remedy}"
 

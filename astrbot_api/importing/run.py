@@ -54,10 +54,10 @@ def import_astrbot(
     store: Store,
     *,
     apply: bool,
-    kinds: Collection[str] = KINDS,
-    given_salt: bytes | None = None,
-    known_key: str = "",
-    report: Callable[[str], None] = lambda line: None,
+    kinds: Collection[str],
+    given_salt: bytes | None,
+    known_key: str,
+    report: Callable[[str], None],
 ) -> Report:
     """Import an AstrBot's data directory, or report what would be imported.
 

@@ -38,8 +38,8 @@ def check_turn(
     config_id: str,
     sent: Sequence[AttachmentRow],
     *,
-    stops_turn: bool = False,
-    left: int = 0,
+    stops_turn: bool,
+    left: int,
 ) -> None:
     """Reject a turn that its key does not allow.
 

@@ -7,7 +7,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,17 +52,12 @@ class Login:
 
 
 class OwnerLogin:
-    """Logs the owner in and out, for all workers of an application.
+    """Logs the owner in and out, for all workers of an application."""
 
-    :param wait: Called with the number of seconds by which an attempt is delayed.
-    """
-
-    def __init__(
-        self, settings: Settings, store: Store, wait: Callable[[float], object] = time.sleep
-    ) -> None:
+    def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
         self._store = store
-        self._wait = wait
+        self._wait = time.sleep
         self._waiting = 0
         # Strangers' passwords are checked one at a time, so that a known browser finds a thread.
         self._of_strangers = threading.Lock()
@@ -142,7 +137,7 @@ class OwnerLogin:
     def is_csrf_token(self, login: Login, token: str) -> bool:
         return hmac.compare_digest(self.csrf_token(login).encode(), token.encode())
 
-    def sign_browser(self, name: str, before: str = "") -> str:
+    def sign_browser(self, name: str, before: str) -> str:
         """Return a signed text that identifies a browser; its failed logins are counted apart.
 
         :param before: The text the browser already has. It is kept if it is valid for this name.

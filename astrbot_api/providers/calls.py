@@ -80,7 +80,7 @@ class CallCollector:
     :param names: Names of the tools in the request.
     """
 
-    def __init__(self, names: Container[str] = ()) -> None:
+    def __init__(self, names: Container[str]) -> None:
         self._names = names
         self._calls: list[_Call] = []
         self._call_of: dict[int | str, _Call] = {}  # by index or id

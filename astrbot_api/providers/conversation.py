@@ -78,9 +78,7 @@ class Rules:
     plain: bool = False
 
 
-def make_valid(
-    messages: Sequence[ModelMessage], provider: str, rules: Rules = Rules()
-) -> list[ModelMessage]:
+def make_valid(messages: Sequence[ModelMessage], provider: str, rules: Rules) -> list[ModelMessage]:
     """Return a conversation that the endpoint accepts.
 
     :param provider: Id of the endpoint. It gets the fields back that it attached to its messages.

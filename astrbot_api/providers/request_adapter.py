@@ -56,7 +56,7 @@ class RequestAdapter:
     :param responses: Whether to use Responses from the beginning.
     """
 
-    def __init__(self, provider: str, rules: Rules, *, responses: bool = False) -> None:
+    def __init__(self, provider: str, rules: Rules, *, responses: bool) -> None:
         self._provider = provider
         self._rules = rules
         #: Fields of messages and of their calls that are omitted, by kind.

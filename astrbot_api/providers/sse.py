@@ -173,7 +173,7 @@ class BodyParser:
     :param content_type: The header, to recognise a web page that does not start with a tag.
     """
 
-    def __init__(self, content_type: str = "") -> None:
+    def __init__(self, content_type: str) -> None:
         self._may_be_page = content_type.strip().lower().startswith("text/html")
         #: Whether ``[DONE]`` was received.
         self.done = False

@@ -49,7 +49,7 @@ class ThinkSplitter:
     :param tags: Tag names without brackets. Without tags, nothing is split.
     """
 
-    def __init__(self, tags: Sequence[str] = DEFAULT_TAGS) -> None:
+    def __init__(self, tags: Sequence[str]) -> None:
         #: Whether a piece without ``<`` can be returned unchanged from now on.
         self.settled = not tags
         self._whole, self._pairs = _list_pairs(tuple(tags))

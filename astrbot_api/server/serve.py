@@ -45,7 +45,7 @@ def run_server(
     port: int,
     workers: int | None,
     data_dir: Path | None,
-    upstream: tuple[str, str] | None = None,
+    upstream: tuple[str, str] | None,
 ) -> int:
     """Serve until a signal stops the server.
 

@@ -35,7 +35,7 @@ class SuppliedMessage:
     call_id: str = ""
     segments: Sequence[dict[str, Any]] = ()
 
-    def to_model(self, render: Render | None = None) -> ModelMessage:
+    def to_model(self, render: Render | None) -> ModelMessage:
         """Return the message in the format for models.
 
         :param render: Reads the files, or None to skip them.
@@ -88,8 +88,8 @@ def build_supplied(
     *,
     system_prompt: str,
     budget: int,
-    past: Sequence[ModelMessage] = (),
-    render: Render | None = None,
+    past: Sequence[ModelMessage],
+    render: Render | None,
 ) -> list[ModelMessage]:
     """Return the system prompt, the caller's conversation and the new message.
 

@@ -71,7 +71,7 @@ class Pickups:
         runs: Runs,
         metrics: Metrics,
         *,
-        own_agent_resumes: bool | None = None,
+        own_agent_resumes: bool | None,
     ) -> None:
         self._settings = settings
         self._store = store

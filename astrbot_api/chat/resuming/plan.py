@@ -39,8 +39,8 @@ def make_plan(
     *,
     by_model: bool,
     streaming: bool,
-    approvals: Sequence[ApprovalRow] = (),
-    before_calls: bool = False,
+    approvals: Sequence[ApprovalRow],
+    before_calls: bool,
 ) -> Plan:
     """Return where and how a run resumes.
 

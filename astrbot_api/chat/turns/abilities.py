@@ -42,8 +42,8 @@ class Abilities:
         tools: Sequence[Tool],
         commands: Mapping[str, Command],
         plugins: Plugins,
-        extra_tools: ExtraTools = lambda config: (),
-        list_prompts: ListPrompts = lambda config: (),
+        extra_tools: ExtraTools,
+        list_prompts: ListPrompts,
     ) -> None:
         self._tools = tools
         self._commands = commands

@@ -45,8 +45,8 @@ def edit_user_message(
     username: str,
     message_id: int,
     segments: Sequence[Segment],
-    guard: KeyGuard | None = None,
-    check_room: Callable[[peewee.Database], None] = lambda db: None,
+    guard: KeyGuard | None,
+    check_room: Callable[[peewee.Database], None],
 ) -> dict[str, Any]:
     """Replace the last message of the user.
 
@@ -79,7 +79,7 @@ def edit_user_message(
 
 
 def find_last_turn(
-    db: peewee.Database, session: SessionRow, message_id: int, left: Collection[str] = ()
+    db: peewee.Database, session: SessionRow, message_id: int, left: Collection[str]
 ) -> LastTurn:
     """Return a session's last turn, identified by either of its messages.
 

@@ -86,7 +86,7 @@ class TurnOpener:
         announcer: Announcer,
         quotas: Quotas,
         *,
-        own_agent: bool = False,
+        own_agent: bool,
     ) -> None:
         self._quotas = quotas
         self._own_agent = own_agent

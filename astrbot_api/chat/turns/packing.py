@@ -48,8 +48,8 @@ def pack_request(
     config: AgentConfig,
     *,
     stored: bool,
-    replaces: int | None = None,
-    traceparent: str | None = None,
+    replaces: int | None,
+    traceparent: str | None,
     max_bytes: int = MAX_BYTES,
 ) -> str | None:
     """Return a request as JSON.

@@ -57,7 +57,7 @@ def iter_batches(watch: Watch, heartbeat_s: float) -> Iterator[list[Event]]:
 def wait_for_end(
     watch: Watch,
     add: Callable[[Event], None],
-    remedy: str = "",
+    remedy: str,
     *,
     half_open: bool = False,
     on_disconnect: Callable[[], object] = lambda: None,

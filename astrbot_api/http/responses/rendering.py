@@ -179,7 +179,7 @@ class ResponseFold(Rendering):
         for event in events:
             self.add(event)
 
-    def close_items(self, *, cut: bool = False) -> None:
+    def close_items(self, *, cut: bool) -> None:
         """End all open items. The last one is incomplete if the answer ended early."""
         self.calls.show_held()
         self.output.close(cut=cut)
