@@ -70,4 +70,6 @@ if __name__ == "__main__":
             print(piece, end="", flush=True)
     except urllib.error.HTTPError as error:
         sys.exit(error.read().decode())  # JSON with "message" and "code"
+    except (OSError, RuntimeError) as error:
+        sys.exit(f"{URL}: {error}")
     print()

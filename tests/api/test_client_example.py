@@ -52,15 +52,23 @@ def test_the_example_resumes_a_broken_stream(example: dict[str, Any]) -> None:
     assert [arguments[-1] for arguments in asked[1:]] == ["4"]
 
 
-def test_the_example_prints_why_a_turn_failed(example: dict[str, Any]) -> None:
-    with pytest.raises(RuntimeError, match="HTTP 429"):
-        list(example["ask"]("FAIL=429"))
-
-
-def test_the_example_prints_why_a_request_is_rejected(
-    example: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("message", "environ", "reason"),
+    [
+        ("Hello", {"KEY": "abk_wrong"}, "Invalid API key"),
+        ("Hello", {"URL": "http://127.0.0.1:1"}, "http://127.0.0.1:1/api/v1: .*refused"),
+        ("FAIL=429", {}, "HTTP 429"),
+    ],
+)
+def test_the_example_prints_why_it_got_no_answer(
+    example: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    message: str,
+    environ: dict[str, str],
+    reason: str,
 ) -> None:
-    monkeypatch.setenv("KEY", "abk_wrong")
-    monkeypatch.setattr("sys.argv", [str(EXAMPLE), "Hello"])
-    with pytest.raises(SystemExit, match="Invalid API key"):
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.argv", [str(EXAMPLE), message])
+    with pytest.raises(SystemExit, match=reason):
         runpy.run_path(str(EXAMPLE), run_name="__main__")
