@@ -77,7 +77,7 @@ def _answer_elsewhere(error: HTTPException) -> Response:
 def _find_remedy() -> str:
     root = find_api_root()
     if request.path.startswith("/v1/"):  # the usual base URL of OpenAI's clients
-        return f"OpenAI's API is at {root}/openai; ASTRBOT_OPENAI_AT_ROOT=1 adds /v1"
+        return f"the API is at {root}, OpenAI's at {root}/openai; ASTRBOT_OPENAI_AT_ROOT=1 adds /v1"
     if request.path == "/register":  # where MCP clients go when their key is rejected
         return f"{root}/mcp has no OAuth, it needs a valid API key"
     return f"the API is at {root}"

@@ -145,7 +145,7 @@ def test_the_page_of_the_prefix_leads_to_the_owners_pages(make_api: Callable[...
     missing = api.client.get("/other", headers={"X-Forwarded-Prefix": "/outer"})
     assert missing.json["message"] == "There is nothing here; the API is at /outer/bot/api/v1"
     openai = api.client.post("/v1/chat/completions", headers={"X-Forwarded-Prefix": "/outer"})
-    assert "OpenAI's API is at /outer/bot/api/v1/openai;" in openai.json["message"]
+    assert "/outer/bot/api/v1, OpenAI's at /outer/bot/api/v1/openai;" in openai.json["message"]
     mcp = api.client.post("/register", headers={"X-Forwarded-Prefix": "/outer"})
     assert mcp.json["message"].endswith(
         "/outer/bot/api/v1/mcp has no OAuth, it needs a valid API key"
