@@ -18,6 +18,7 @@ import urllib3
 from ..agent.cancel import Cancellation
 from ..agent.provider import Delta, ModelMessage, ModelOptions, ToolSpec
 from ..config.agents import ProviderConfig
+from ..config.tables import is_http_url
 from ..errors import ProviderError
 from .local_model import CONTEXT_TOKENS, DEMO_ANSWER_TOKENS, DEMO_CONTEXT_TOKENS, KEY_VARIABLE
 from .openai import OpenAIProvider
@@ -31,6 +32,8 @@ DEMO_VARIABLE = "ASTRBOT_LOCAL_MODEL_DEMO"
 #: OpenAI's base URL and the default model there.
 OPENAI_URL = "https://api.openai.com/v1"
 DEFAULT_OPENAI_MODEL = "gpt-5-mini"
+
+BAD_MODEL_URL = "ASTRBOT_MODEL_URL must be http://HOST:PORT/PATH or https://…"
 
 #: Seconds to wait while the model is loaded.
 _START_TIMEOUT_S = 30.0
@@ -50,16 +53,18 @@ def resolve_auto(config: ProviderConfig, environ: Mapping[str, str]) -> Provider
     :param config: The provider table. Its other settings are kept.
     :returns: A table of type ``openai`` or ``local``. A table of another type than
         ``auto`` is returned unchanged.
-    :raises ProviderError: when no variable names a model.
+    :raises ProviderError: when no variable names a model, or ``ASTRBOT_MODEL_URL`` is no URL.
     """
     if config.type != "auto":
         return config
     model = environ.get("ASTRBOT_MODEL") or config.model
-    if url := environ.get("ASTRBOT_MODEL_URL"):
+    if url := environ.get("ASTRBOT_MODEL_URL", "").strip():
+        if not is_http_url(url):
+            raise ProviderError(BAD_MODEL_URL)
         # The key in OPENAI_API_KEY is for this URL if both variables are set.
         key_env = config.api_key_env or "OPENAI_API_KEY"
-        base_url = url.strip().rstrip("/")
-        return replace(config, type="openai", base_url=base_url, model=model, api_key_env=key_env)
+        url = url.rstrip("/")
+        return replace(config, type="openai", base_url=url, model=model, api_key_env=key_env)
     if environ.get("OPENAI_API_KEY"):
         model = model or DEFAULT_OPENAI_MODEL
         return replace(config, type="openai", base_url=OPENAI_URL, model=model)

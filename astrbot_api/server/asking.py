@@ -23,7 +23,7 @@ from ..errors import AstrBotError, ProviderError, SettingsError
 from ..im.adapter import Adapter
 from ..providers import failures
 from ..providers.base_url import list_models
-from ..providers.local import resolve_auto
+from ..providers.local import BAD_MODEL_URL, resolve_auto
 from ..providers.openai import OpenAIProvider
 from ..runtime.outbound import Call, OutboundError
 from ..runtime.redis_client import open_redis
@@ -47,7 +47,9 @@ def ask_provider(what: str, config: ProviderConfig) -> Finding:
     what = f"{what}, provider {config.id}"
     try:
         config = resolve_auto(config, os.environ) if config.type == "auto" else config
-    except ProviderError:
+    except ProviderError as error:
+        if str(error) == BAD_MODEL_URL:
+            return Finding(what, "fail", BAD_MODEL_URL)
         text = "not checked: `serve` finds an Ollama or starts the embedded model"
         return Finding(what, "off", f"{text}; gunicorn alone has no model")
     if config.type == "mock":

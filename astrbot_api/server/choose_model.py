@@ -20,7 +20,7 @@ import urllib3
 from ..config.agents import ProviderConfig
 from ..config.tables import is_http_url
 from ..errors import SettingsError
-from ..providers.local import DEFAULT_OPENAI_MODEL
+from ..providers.local import BAD_MODEL_URL, DEFAULT_OPENAI_MODEL
 from ..providers.local_model import find_demo_gguf
 
 _OLLAMA_URL = "http://127.0.0.1:11434"
@@ -100,11 +100,11 @@ def _choose_auto(
     config: ProviderConfig, environ: Mapping[str, str], embedded: ModelChoice
 ) -> ModelChoice:
     model = environ.get("ASTRBOT_MODEL") or config.model
-    if url := environ.get("ASTRBOT_MODEL_URL"):
-        if not is_http_url(url.strip()):
-            raise SettingsError("ASTRBOT_MODEL_URL must be http://HOST:PORT/PATH or https://…")
+    if url := environ.get("ASTRBOT_MODEL_URL", "").strip():
+        if not is_http_url(url):
+            raise SettingsError(BAD_MODEL_URL)
         named = model or "its default model"
-        return ModelChoice("url", f"Model: {named} at {_redact(url.strip())} (ASTRBOT_MODEL_URL).")
+        return ModelChoice("url", f"Model: {named} at {_redact(url)} (ASTRBOT_MODEL_URL).")
     if environ.get("OPENAI_API_KEY"):
         named = model or DEFAULT_OPENAI_MODEL
         return ModelChoice("openai", f"Model: {named} of OpenAI (OPENAI_API_KEY is set).")

@@ -63,6 +63,15 @@ def test_a_healthy_server_has_status_0(tmp_path: Path) -> None:
     assert "off   config default, provider auto: not checked: `serve` finds an Ollama or" in output
 
 
+def test_a_model_url_without_a_scheme_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(tmp_path).close()
+    monkeypatch.setenv("ASTRBOT_MODEL_URL", "127.0.0.1:11434")
+    found = find(tmp_path)["config default, provider auto"]
+    assert (found["state"], found["text"][:35]) == ("fail", "ASTRBOT_MODEL_URL must be http://HO")
+
+
 def test_offline_asks_no_astrbot(tmp_path: Path) -> None:
     prepare(tmp_path).close()
     table = '[upstream]\nbase_url = "http://127.0.0.1:1"\napi_key = "abk_x"\n'
