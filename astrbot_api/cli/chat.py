@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,9 @@ class ChatError(AstrBotError):
 
 @click.command("chat")
 @click.argument("message", required=False)
-@click.option("--url", default="http://127.0.0.1:6185", show_default=True)
+@click.option(
+    "--url", default="http://127.0.0.1:6185", show_default=True, help="Address of the server."
+)
 @click.option("--key", help="API key (ASTRBOT_KEY).")
 @click.option("--username", default="cli", show_default=True)
 @click.option("--session", default="", help="Continue this session.")
@@ -64,7 +67,7 @@ def chat_command(
     Without MESSAGE, start a conversation. Piped input is sent as one message.
     """
     try:
-        from astrbot_client import Client, ClientError
+        from astrbot_client import ApiError, Client, ClientError, ConnectionLost
     except ImportError as error:
         raise ChatError(_MISSING) from error
     secret = (key or os.environ.get("ASTRBOT_KEY", "")).strip()
@@ -77,16 +80,18 @@ def chat_command(
     if message is None and not sys.stdin.isatty():
         message = sys.stdin.read()
     try:
+        with Client(url, api_key=secret, retry_s=0) as client, suppress(ApiError):
+            client.request("GET", "/stats/versions")  # a wrong address fails without retries
         with Client(url, api_key=secret, retry_s=30) as client:
             talk = Conversation(client, username, session, config_id)
             for path in files:
                 talk.attach(path)
-            if message is None:
-                _converse(talk)
-                return
-            _print_turn(talk, message)
+            _converse(talk) if message is None else _print_turn(talk, message)
     except ClientError as error:
-        raise ChatError(str(error).translate(_CONTROLS)) from error
+        text = str(error).translate(_CONTROLS)
+        if isinstance(error, ConnectionLost):
+            text += f" (at {url}; start the server, or set its address with --url)"
+        raise ChatError(text) from error
 
 
 class Conversation:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from astrbot_client import ChatStream, Client
+from astrbot_client import ChatStream, Client, _sync_client
 from click.testing import CliRunner
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
@@ -59,6 +59,13 @@ def test_an_error_is_one_line(url: str) -> None:
     done = CliRunner().invoke(main, ["chat", "Hello", "--url", url, "--key", "abk_wrong"])
     assert done.exit_code == 2
     assert done.stderr == "astrbot-api: Invalid API key (HTTP 401, invalid_api_key)\n"
+
+
+def test_a_wrong_address_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sync_client, "sleep", lambda _: pytest.fail("the request was retried"))
+    done = CliRunner().invoke(main, ["chat", "Hello", "--url", "127.0.0.1:1", "--key", "abk_any"])
+    assert done.exit_code == 2
+    assert "refused (at http://127.0.0.1:1; start the server, or" in done.stderr
 
 
 def test_an_error_cannot_control_the_terminal() -> None:
