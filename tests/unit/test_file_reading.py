@@ -1755,8 +1755,11 @@ _LINKS = (
             f"{{\\fldrslt {{\\ul {text}}}}}}}\\par "
             for url, text in _LINKS
         ).encode(),
+        "".join(f'<p><a x:href="{url}">{text}</a></p>' for url, text in _LINKS)
+        .join(('<FictionBook xmlns:x="x"><body>', "</body></FictionBook>"))
+        .encode(),
     ],
-    ids=["pptx", "odt", "rtf"],
+    ids=["pptx", "odt", "rtf", "fb2"],
 )
 def test_links_keep_their_addresses(data: bytes) -> None:
     text = read(data)
@@ -1765,6 +1768,37 @@ def test_links_keep_their_addresses(data: bytes) -> None:
     )
     assert text.count("ann@shop.example") == 1
     assert "#top" not in text
+
+
+@pytest.mark.parametrize(
+    ("data", "line_end"),
+    [
+        (
+            samples.make_docx(
+                '<w:p><w:r><w:t>if x:</w:t><w:br/><w:t xml:space="preserve">    return  </w:t>'
+                "<w:t>1</w:t><w:br/></w:r><w:r><w:tab/><w:t>return 2</w:t></w:r></w:p>"
+            ),
+            "  \n",
+        ),
+        (
+            samples.make_odt(
+                '<text:p>if x:</text:p><text:p>\n<text:s text:c="4"/>return<text:s/> 1</text:p>'
+                "<text:p><text:tab/>return 2</text:p>"
+            ),
+            "\n\n",
+        ),
+        (
+            samples.make_pptx(
+                "<a:p><a:r><a:t>if x:</a:t></a:r><a:br/><a:r><a:t>    return 1</a:t></a:r><a:br/>"
+                "<a:r><a:t>    return 2</a:t></a:r></a:p>"
+            ),
+            "\n",
+        ),
+    ],
+    ids=["docx", "odt", "pptx"],
+)
+def test_code_in_a_document_keeps_its_lines(data: bytes, line_end: str) -> None:
+    assert line_end.join(("if x:", "    return 1", "    return 2")) in read(data)
 
 
 def test_headers_of_rtf_are_read_once() -> None:

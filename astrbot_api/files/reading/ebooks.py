@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 from ...errors import Unreadable
 from ...runtime.decoding import decode
-from .package import Package, iter_local, local_name
+from .package import Package, iter_local, local_name, read_attribute
 from .pages import read_page, strip_tags
 
 #: Number of characters of a book after which reading stops, and seconds of CPU time after which its
@@ -89,6 +89,8 @@ def _to_html(element: ET.Element, depth: int) -> None:
             continue
         _to_html(child, depth + 1)
         child.tag = _AS_HTML.get(name, name)
+        if name == "a":
+            child.set("href", read_attribute(child, "href"))
         if name in ("title", "author"):  # each line or name is an element
             text = " ".join(" ".join(child.itertext()).split())
             child.clear()

@@ -208,12 +208,15 @@ def _repeated(element: ET.Element, name: str) -> int:
 
 
 def _odf_text(element: ET.Element) -> str:
+    """Return the text of a paragraph, indented like a line of code."""
     pieces: list[str] = []
 
     def walk(one: ET.Element, depth: int) -> None:
         local = local_name(one)
-        if local in ("s", "tab", "line-break", "p"):
+        if local in ("line-break", "p"):
             pieces.append(" ")
+        elif local in ("s", "tab"):
+            pieces.append("\xa0" * (4 if local == "tab" else _repeated(one, "c")))
         if local in ("note-body", "annotation"):
             author = "".join(f"{name.text}: " for name in iter_local(one, "creator"))
             pieces.append(f" [{author}{' '.join(_odf_text(p) for p in iter_local(one, 'p'))}] ")
@@ -227,4 +230,6 @@ def _odf_text(element: ET.Element) -> str:
                 pieces[begin:] = [write_link("".join(pieces[begin:]), read_attribute(one, "href"))]
 
     walk(element, 0)
-    return " ".join("".join(pieces).split())
+    text = "".join(pieces).strip(" \t\r\n")
+    indent = " " * (len(text) - len(text.lstrip("\xa0")))
+    return (indent + " ".join(text.split())).rstrip()

@@ -136,8 +136,11 @@ class _Converter(MarkdownConverter):
         return "[x] " if el.has_attr("checked") else "[ ] "
 
     def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
-        if str(el.get("href") or "").startswith("#"):  # a link within the page
+        href = str(el.get("href") or "")
+        if href.startswith("#"):  # a link within the page
             return "" if text.strip() == "\N{UPWARDS ARROW}" else text
+        if href == f"mailto:{text.strip()}":
+            return text
         linked: str = super().convert_a(el, text, parent_tags)  # type: ignore[misc]
         return linked
 

@@ -90,12 +90,12 @@ def _iter_slide(root: ET.Element) -> Iterator[str]:
             if described:
                 yield f"[picture: {' '.join(described.split())}]"
         elif local == "p" and id(element) not in skipped:
-            text = _text_of(element)
+            text = _text_of(element, "\n")
             if text:
                 yield text
 
 
-def _text_of(element: ET.Element) -> str:
+def _text_of(element: ET.Element, line_end: str = " ") -> str:
     """Return the text of a DrawingML element."""
     parts = (one for one in element.iter() if local_name(one) in ("t", "br"))
-    return "".join(" " if local_name(one) == "br" else one.text or "" for one in parts).strip()
+    return "".join(line_end if local_name(one) == "br" else one.text or "" for one in parts).strip()

@@ -76,6 +76,10 @@ _EQ = (
     (re.compile(rb"\\f *\(([^(),]*),([^(),]*)\)", re.IGNORECASE), rb"(\1)/(\2)"),
 )
 
+#: Spaces that may indent a line of code, and the same in Markdown: at its beginning or within it.
+_SPACES = re.compile(rb'<w:tab/>|(?<=<w:t xml:space="preserve">) {2,}+')
+_SHOWN_SPACES = re.compile("^(\xa0+)|\xa0{2,}", re.MULTILINE)
+
 #: Ends of a line, a column or a page.
 _BREAK = re.compile(rb"<w:(?:br|cr)\b[^<>]*/>")
 
@@ -106,7 +110,8 @@ def _read_formatted(package: Package) -> str | None:
                 io.BytesIO(_simplify(package)), convert_image=no_picture,
                 style_map="comment-reference => sup",
             )  # fmt: skip
-            return html_to_markdown(page.value)
+            markdown = html_to_markdown(page.value)
+            return _SHOWN_SPACES.sub(lambda found: " " * len(found[1] or " "), markdown)
     except Exception:  # also for documents that Word itself opens, such as without a needed style
         return None
 
@@ -157,6 +162,7 @@ def _simplify(package: Package) -> bytes:
     main = _READING.sub(b"", package.read(_MAIN))  # mammoth leaves out all of them
     main = _FIELD.sub(_show_field, _OLD_FORMULA.sub(b"<w:t>[formula]</w:t>", main))
     main = _join_runs(_BREAK.sub(b"<w:br/>", main.replace(b"<w:ptab", b"<w:tab")))
+    main = _SPACES.sub(_write_spaces, main)
     is_numbered = NUMBERING in package.names and len(main) < _MAX_NUMBERED_BYTES
     if is_numbered or any(one in main for one in (b"oMath", b"<w:vanish", b"<wps:txbx")):
         root = ET.fromstring(main)
@@ -174,6 +180,13 @@ def _simplify(package: Package) -> bytes:
             elif name.endswith((".xml", ".rels")):
                 file.writestr(name, package.read(name))
     return out.getvalue()
+
+
+def _write_spaces(found: re.Match[bytes]) -> bytes:
+    """Return spaces that the conversion to Markdown keeps."""
+    if found[0].startswith(b"<"):
+        return '<w:t xml:space="preserve">\xa0\xa0\xa0\xa0</w:t>'.encode()
+    return "\xa0".encode() * len(found[0])
 
 
 def _show_field(field: re.Match[bytes]) -> bytes:
