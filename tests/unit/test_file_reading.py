@@ -1809,6 +1809,19 @@ def test_headers_of_rtf_are_read_once() -> None:
     assert read(data).split() == ["Hello", "Header:", "Offer", "7", "Footer:", "Page", "1"]
 
 
+@pytest.mark.parametrize(
+    "mark",
+    [
+        '<a href="#fn1"><sup>1</sup></a>',
+        '<sup id="r1"><a href="#fn1">1</a></sup>',
+        '<a href="notes.xhtml#fn1">1</a>',
+    ],
+)
+def test_the_number_of_a_note_is_no_digit_of_a_year(mark: str) -> None:
+    page = f'<p>In 2019{mark} it rained.</p><p>1. A note.<a href="#r1">\u21a9\ufe0e</a></p>'
+    assert read(page.encode(), "a.html") == "In 2019[1] it rained.\n\n1. A note."
+
+
 _POWERS = (("", "10"), ("super", "5"), ("", " m"), ("super", "-2"), ("", ", 4"), ("super", "th"))
 
 

@@ -46,6 +46,11 @@ _MAX_HIDDEN = 0.9
 #: Maximum number of open tags that are examined.
 _MAX_OPEN = 20
 
+#: Beginning of a link within a page or a book, and the text of one to a note or back from it. The
+#: number of a note would become digits of the number before it.
+_WITHIN = re.compile(r"(?:[\w.-]+\.x?html?)?#", re.IGNORECASE)
+_NOTE = re.compile(r"\^?(\d{1,3}|[*\u2020\u2021])|[\u2191\u21a9]\ufe0e?")
+
 
 class _Soup(BeautifulSoup):
     """A page in which end tags may be left out, as HTML allows and old programs do."""
@@ -137,8 +142,9 @@ class _Converter(MarkdownConverter):
 
     def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
         href = str(el.get("href") or "")
-        if href.startswith("#"):  # a link within the page
-            return "" if text.strip() == "\N{UPWARDS ARROW}" else text
+        if _WITHIN.match(href):
+            note = _NOTE.fullmatch(text.strip())
+            return text if note is None else f"[{note[1]}]" if note[1] else ""
         if href == f"mailto:{text.strip()}":
             return text
         linked: str = super().convert_a(el, text, parent_tags)  # type: ignore[misc]
