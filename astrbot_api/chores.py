@@ -10,13 +10,13 @@ from .chat.turns.approvals import reject_expired
 from .db import (
     audit,
     deliveries,
-    filetexts,
     inbound,
+    key_usage,
     keys,
-    keyuse,
-    ratecounts,
+    rate_counts,
     responses,
     session_keys,
+    transcripts,
     visits,
 )
 from .db.store import Store
@@ -85,9 +85,9 @@ def remove_old_rows(store: Store, keep_days: int, response_days: int, im_keep_da
 
     def remove_all(db: peewee.Database) -> None:
         audit.forget_before(db, oldest)
-        keyuse.forget_before(db, oldest)
-        ratecounts.forget_counts(db, now / 1_000_000)
-        filetexts.remove_orphans(db)
+        key_usage.forget_before(db, oldest)
+        rate_counts.forget_counts(db, now / 1_000_000)
+        transcripts.remove_orphans(db)
         visits.settle_ended(db)
 
     store.write(remove_all)

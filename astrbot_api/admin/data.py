@@ -7,7 +7,7 @@ from typing import Any
 import peewee
 from flask import Response, request
 
-from ..db import audit, keys, keyuse, session_keys, stored
+from ..db import audit, key_usage, keys, session_keys, stored
 from ..db import statistics as figures
 from ..db.owners import find_session_end
 from ..http.configs.routes import describe_config
@@ -44,7 +44,7 @@ def get_keys() -> Response:
     """Return all keys, with their usage in the last days."""
     with get_state().db.read() as db:
         found = keys.list_keys(db)
-        use = keyuse.sum_by_key(db, _DAYS)
+        use = key_usage.sum_by_key(db, _DAYS)
         kept = stored.list_by_key(db)
         made = session_keys.count_by_maker(db)
     return ok(
@@ -74,7 +74,7 @@ def _describe_stored(one: stored.Stored) -> dict[str, int]:
 def get_use(key_id: str) -> Response:
     """Return a key's usage per day."""
     with get_state().db.read() as db:
-        return ok({"days": keyuse.list_days(db, _DAYS, key_id)})
+        return ok({"days": key_usage.list_days(db, _DAYS, key_id)})
 
 
 @blp.get("/configs")

@@ -7,7 +7,7 @@ from typing import Any
 import peewee
 
 from ..runtime.clock import now_us, to_iso
-from . import keyuse
+from . import key_usage
 from .models import is_postgres
 from .models.runs import RUN_ACTIVE, Run
 from .models.sessions import ChatSession
@@ -32,7 +32,7 @@ def describe_server(db: peewee.Database, days: int) -> dict[str, Any]:
         "runs_now": active.get("running", 0),
         "runs_waiting": active.get("queued", 0),
         "today": to_iso(now_us())[:10],
-        "days": keyuse.list_days(db, days),
+        "days": key_usage.list_days(db, days),
         "turn_ms": durations[len(durations) // 2] if durations else None,
         "turns_measured": len(durations),
         "failures": _list_failures(db),

@@ -9,7 +9,7 @@ from typing import Any
 import peewee
 
 from ..runtime.clock import now_us
-from .keyuse import RUN_UNCOUNTED, today
+from .key_usage import RUN_UNCOUNTED, today
 from .models.keys import ApiKey, KeyUse, Visit
 from .models.runs import Run
 

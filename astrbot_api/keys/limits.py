@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import peewee
 
-from ..db import keyuse, session_keys
+from ..db import key_usage, session_keys
 from ..db.attachments import AttachmentRow
 from ..db.locks import lock_name
 from ..errors import ApiError
@@ -61,8 +61,8 @@ def _check_counts(
 ) -> None:
     lock_name(db, "key", key_id)
     # Count open turns first: a turn that ends meanwhile then counts twice, not zero times.
-    active = keyuse.count_active_turns(db, key_id)
-    uncounted = keyuse.count_uncounted_turns(db, key_id) if active else 0
+    active = key_usage.count_active_turns(db, key_id)
+    uncounted = key_usage.count_uncounted_turns(db, key_id) if active else 0
     if stops_turn:
         active, uncounted = max(0, active - 1), max(0, uncounted - 1)
     active = max(0, active - left)
@@ -74,12 +74,12 @@ def _check_counts(
             retry_after_s=_SOON_S,
         )
     if rules.turns_per_day is not None or rules.tokens_per_day is not None:
-        turns, tokens = keyuse.sum_turns(db, key_id, keyuse.today())
+        turns, tokens = key_usage.sum_turns(db, key_id, key_usage.today())
         tomorrow_s = _DAY_S - now_us() // 1_000_000 % _DAY_S
         _check_used("turns_per_day", rules.turns_per_day, turns + uncounted, "turns", tomorrow_s)
         _check_tokens("tokens_per_day", rules.tokens_per_day, tokens, active, tomorrow_s)
     if rules.max_turns is not None or rules.max_tokens is not None:
-        turns, tokens = keyuse.sum_turns(db, key_id)
+        turns, tokens = key_usage.sum_turns(db, key_id)
         _check_used("max_turns", rules.max_turns, turns + uncounted, "turns", None)
         _check_tokens("max_tokens", rules.max_tokens, tokens, active, None)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config.settings import Settings
-from ..db.ratecounts import count_request
+from ..db.rate_counts import count_request
 from ..db.store import Store
 from ..runtime.redis_client import open_redis
 

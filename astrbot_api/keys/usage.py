@@ -8,7 +8,7 @@ import peewee
 
 from ..db import key_secrets, keys, owners
 from ..db.audit import AuditEntry
-from ..db.keyuse import add_requests
+from ..db.key_usage import add_requests
 from ..db.store import Store
 from ..errors import OutcomeUnknown, StorageError
 from ..runtime.clock import now_us

@@ -21,7 +21,7 @@ from astrbot_api import ApiError, ProviderError, Tool
 from astrbot_api.agent import toolbox
 from astrbot_api.agent.provider import Delta, TextDelta, ToolCallDelta, Usage
 from astrbot_api.cli.main import main
-from astrbot_api.db import keys, keyuse, ratecounts, session_keys
+from astrbot_api.db import key_usage, keys, rate_counts, session_keys
 from astrbot_api.db.models.keys import ApiKey
 from astrbot_api.db.models.runs import Run
 from astrbot_api.errors import SettingsError
@@ -152,7 +152,7 @@ def test_requests_per_minute_are_limited_and_reported(
 
 def test_a_request_succeeds_after_retry_after(api: Api) -> None:
     def take(now_s: float) -> tuple[bool, float, float]:
-        return api.state.db.write(lambda db: ratecounts.count_request(db, "k", 10, now_s))
+        return api.state.db.write(lambda db: rate_counts.count_request(db, "k", 10, now_s))
 
     assert all(take(60_000.0)[0] for _ in range(10))
     allowed, _, wait_s = take(60_061.0)
@@ -163,7 +163,7 @@ def test_a_request_succeeds_after_retry_after(api: Api) -> None:
 def test_counters_of_past_minutes_are_removed(api: Api) -> None:
     ask(api, make_key(api, requests_per_minute=3))
     assert api.count_rows("rate_count") == 1
-    api.state.db.write(lambda db: ratecounts.forget_counts(db, time.time() + 180))
+    api.state.db.write(lambda db: rate_counts.forget_counts(db, time.time() + 180))
     assert api.count_rows("rate_count") == 0
 
 
@@ -253,8 +253,8 @@ def test_turns_per_day_are_limited_until_tomorrow(
     refused = say(api, key)
     assert refusal(refused) == (429, "budget_exhausted")
     assert 0 < int(refused.headers["Retry-After"]) <= 86_400
-    tomorrow = keyuse.today() + 1
-    monkeypatch.setattr(keyuse, "today", lambda: tomorrow)
+    tomorrow = key_usage.today() + 1
+    monkeypatch.setattr(key_usage, "today", lambda: tomorrow)
     assert say(api, key).status_code == 200
 
 
@@ -262,9 +262,9 @@ def test_turns_on_a_later_day_do_not_count_once_the_clock_is_set_back(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = make_key(api, turns_per_day=1)
-    tomorrow = keyuse.today() + 1
+    tomorrow = key_usage.today() + 1
     with monkeypatch.context() as ahead:
-        ahead.setattr(keyuse, "today", lambda: tomorrow)
+        ahead.setattr(key_usage, "today", lambda: tomorrow)
         assert say(api, key).status_code == 200
     assert [say(api, key).status_code for _ in range(2)] == [200, 429]
 
@@ -652,12 +652,12 @@ def test_session_keys_count_towards_their_parent_key(api: Api) -> None:
 
 def test_a_turn_of_a_dead_worker_also_counts_towards_the_parent_key(api: Api) -> None:
     made = mint(api).json["data"]
-    api.state.db.write(lambda db: keyuse.add_lost_turn(db, made["key_id"]))
+    api.state.db.write(lambda db: key_usage.add_lost_turn(db, made["key_id"]))
     with api.state.db.read() as db:
         (maker,) = (one["key_id"] for one in keys.list_keys(db))
-        assert keyuse.sum_turns(db, made["key_id"]) == (1, 0)
-        assert keyuse.sum_turns(db, maker) == (1, 0)
-        assert keyuse.list_days(db, 1)[0]["failed_turns"] == 1
+        assert key_usage.sum_turns(db, made["key_id"]) == (1, 0)
+        assert key_usage.sum_turns(db, maker) == (1, 0)
+        assert key_usage.list_days(db, 1)[0]["failed_turns"] == 1
 
 
 def test_a_session_key_ends_when_its_parent_is_revoked_or_changed(api: Api) -> None:
@@ -798,7 +798,7 @@ def test_a_session_key_is_removed_after_its_turn(
 
 def test_counting_a_keys_turns_reads_no_list_of_its_session_keys(api: Api) -> None:
     with api.state.db.read() as db:
-        plan = explain(db, keyuse.ACTIVE)
+        plan = explain(db, key_usage.ACTIVE)
     assert not [step for step in plan if "api_key_parent" in step], plan
 
 

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from astrbot_api.cli.main import main
-from astrbot_api.db import key_secrets, keys, keyuse
+from astrbot_api.db import key_secrets, key_usage, keys
 from astrbot_api.db.audit import list_entries
 from astrbot_api.errors import OutcomeUnknown, StorageError
 
@@ -87,7 +87,7 @@ def test_usage_is_counted_after_an_outage_but_never_twice(
             usage.flush()
     usage.flush()
     with api.state.db.read() as db:
-        days, entries = keyuse.list_days(db, 1), list_entries(db)
+        days, entries = key_usage.list_days(db, 1), list_entries(db)
     assert sum(one["requests"] for one in days) == counted
     uses = [one for one in entries if one["action"] == "key_first_used"]
     assert [one["address"] for one in uses] == ["127.0.0.1"] * counted

@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from astrbot_api.agent.provider import TextDelta
 from astrbot_api.chores import remove_old_rows
-from astrbot_api.db import keys, keyuse, visits
+from astrbot_api.db import key_usage, keys, visits
 from astrbot_api.db.models.keys import ApiKey, Visit
 from astrbot_api.keys import limits, visitors
 
@@ -267,7 +267,7 @@ def test_usage_of_visitors_counts_towards_the_widgets_key(shop: Api) -> None:
     parse_events(chat(shop, admit(shop)["api_key"]).data)
     with shop.state.db.read() as db:
         (root,) = [row for row in keys.list_keys(db) if row["created_by"] == "widget default"]
-        assert keyuse.sum_turns(db, root["key_id"])[0] == 2
+        assert key_usage.sum_turns(db, root["key_id"])[0] == 2
 
 
 def test_no_address_is_stored(shop: Api) -> None:

@@ -19,8 +19,8 @@ import pytest
 from astrbot_api.config.settings import Settings
 from astrbot_api.db import (
     attachments,
+    key_usage,
     keys,
-    keyuse,
     memory,
     postgres_connection,
     postgres_store,
@@ -716,8 +716,8 @@ def test_a_job_that_counts_for_several_keys_counts_in_one_order(
     monkeypatch: pytest.MonkeyPatch, store: PostgresStore
 ) -> None:
     counted: list[str] = []
-    monkeypatch.setattr(keyuse, "_add", lambda db, key_id, *_, **__: counted.append(key_id))
+    monkeypatch.setattr(key_usage, "_add", lambda db, key_id, *_, **__: counted.append(key_id))
     ids = [f"key{number}" for number in range(20)]
-    store.write(lambda db: keyuse.add_requests(db, {key_id: [1, 0] for key_id in reversed(ids)}))
-    keyuse.add_turn(cast(Any, None), frozenset(ids), None, turns=1, counted=(0, 0))
+    store.write(lambda db: key_usage.add_requests(db, {key_id: [1, 0] for key_id in reversed(ids)}))
+    key_usage.add_turn(cast(Any, None), frozenset(ids), None, turns=1, counted=(0, 0))
     assert counted == sorted(ids) * 2

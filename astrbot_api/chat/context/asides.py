@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import peewee
 
 from ...agent.provider import ModelMessage, ModelOptions, Provider, Rewind, TextDelta, Usage
-from ...db import keyuse
+from ...db import key_usage
 from ...db.store import Store
 from ...errors import AstrBotError
 from .budget import cost, estimate_tokens
@@ -59,7 +59,7 @@ class Asker:
 
     def _count(self, store: Store, used: Usage) -> None:
         def add(db: peewee.Database) -> None:
-            keyuse.add_tokens(db, self.keys, used.input_other + used.input_cached, used.output)
+            key_usage.add_tokens(db, self.keys, used.input_other + used.input_cached, used.output)
 
         try:
             store.write(add, quick=True)

@@ -8,7 +8,7 @@ import re
 from urllib3.filepost import encode_multipart_formdata
 
 from ...config.transcription import TranscriptionConfig
-from ...db import filetexts
+from ...db import transcripts
 from ...db.store import Store
 from ...errors import StorageError, Unreadable
 from ...providers.quirks import may_pass
@@ -44,7 +44,7 @@ class Transcriber:
     def find(self, config: TranscriptionConfig, sha256: str) -> str | None:
         """Return the stored text of a recording, or None."""
         with self._store.read() as db:
-            return filetexts.find_text(db, sha256, _name(config))
+            return transcripts.find_text(db, sha256, _name(config))
 
     def transcribe(
         self, config: TranscriptionConfig, sha256: str, wav: bytes, cancel: Cancellable | None
@@ -56,7 +56,7 @@ class Transcriber:
         """
         text = self._ask(config, wav, cancel)
         try:
-            self._store.write(lambda db: filetexts.save_text(db, sha256, _name(config), text))
+            self._store.write(lambda db: transcripts.save_text(db, sha256, _name(config), text))
         except StorageError as error:
             log.warning("the text of a recording was not stored: %s", error)
         return text

@@ -15,7 +15,7 @@ from typing import Any
 import peewee
 
 from ... import events
-from ...db import keyuse, messages, runs
+from ...db import key_usage, messages, runs
 from ...db.attachment_uses import link_attachments
 from ...db.attachments import find_attachments
 from ...db.keys import find_root
@@ -256,10 +256,10 @@ class Outcomes:
         )  # fmt: skip
         turns = 0 if has_asked else 1  # counted when it began to wait
         if run.key_ids is None:
-            keyuse.add_lost_turn(db, run.key_id, turns=turns)
+            key_usage.add_lost_turn(db, run.key_id, turns=turns)
         else:
             stats = (content or {}).get("agent_stats")  # commands have none
-            keyuse.add_turn(
+            key_usage.add_turn(
                 db, run.key_ids, stats, turns=turns, counted=run.counted, failed=code is not None
             )
         return saved

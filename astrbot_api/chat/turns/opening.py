@@ -12,7 +12,7 @@ import peewee
 from ...config.agents import AgentConfig, ProviderConfig
 from ...config.files import DEFAULT_CONFIG_ID, ConfigFiles
 from ...config.settings import Settings
-from ...db import inbound, keyuse, messages, responses, runs, sessions
+from ...db import inbound, key_usage, messages, responses, runs, sessions
 from ...db.attachment_uses import link_attachments
 from ...db.attachments import AttachmentRow
 from ...db.locks import lock_name
@@ -269,7 +269,7 @@ class TurnOpener:
             return
         lock_name(db, "key_runs", payer)
         # One more stop command, for the last of the running turns.
-        if keyuse.count_active_turns(db, payer) - left >= limit + asks_to_stop(request.text):
+        if key_usage.count_active_turns(db, payer) - left >= limit + asks_to_stop(request.text):
             raise _too_many(f"{limit} turns of this API key")
 
     def _config_of(self, session: SessionRow | None) -> AgentConfig:

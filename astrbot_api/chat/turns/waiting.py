@@ -11,7 +11,7 @@ import peewee
 from ... import events
 from ...agent.steps import ApprovalNeeded
 from ...config.settings import Settings
-from ...db import approvals, keyuse, run_stops, run_workers, runs
+from ...db import approvals, key_usage, run_stops, run_workers, runs
 from ...db.store import Store
 from ...deliveries.webhooks import Announcer
 from ...errors import ToolError
@@ -88,7 +88,7 @@ class Waits:
                         session_id=turn.session.session_id, username=turn.request.creator,
                         traceparent=turn.span.to_traceparent(), **event["data"],
                     )  # fmt: skip
-            keyuse.add_turn(
+            key_usage.add_turn(
                 db, turn.request.counting_keys, {**stats, "end_time": stats["start_time"]},
                 turns=int(first), counted=turn.resumed.counted if turn.resumed else (0, 0),
             )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import peewee
 from flask import Response
 
-from ...db import keys, keyuse, session_keys
+from ...db import key_usage, keys, session_keys
 from ...db.stored import find_committed
 from ...errors import ApiError
 from ...keys.caller import Caller
@@ -77,7 +77,7 @@ def get_own_key() -> Response:
     with get_state().db.read() as db:
         row = keys.find_key(db, caller.key_id)
         used = _read_used(db, caller.key_id, caller.root_id)
-        open_turns = keyuse.count_uncounted_turns(db, caller.key_id)
+        open_turns = key_usage.count_uncounted_turns(db, caller.key_id)
     if row is None:  # deleted a moment ago
         raise ApiError("invalid_api_key", "Invalid API key")
     left = _find_left(rules, used, open_turns)
@@ -120,8 +120,8 @@ def _create_session_key(
 
 
 def _read_used(db: peewee.Database, key_id: str, root_id: str) -> dict[str, int]:
-    turns_today, tokens_today = keyuse.sum_turns(db, key_id, keyuse.today())
-    turns, tokens = keyuse.sum_turns(db, key_id)
+    turns_today, tokens_today = key_usage.sum_turns(db, key_id, key_usage.today())
+    turns, tokens = key_usage.sum_turns(db, key_id)
     account = find_committed(db, root_id)
     stored = account.stored
     return {
@@ -129,7 +129,7 @@ def _read_used(db: peewee.Database, key_id: str, root_id: str) -> dict[str, int]
         "tokens_today": tokens_today,
         "turns": turns,
         "tokens": tokens,
-        "streams": keyuse.count_active_turns(db, key_id),
+        "streams": key_usage.count_active_turns(db, key_id),
         "upload_bytes": stored.files_bytes,
         "stored_bytes": stored.total_bytes,
         "sessions": stored.sessions,
