@@ -184,7 +184,7 @@ def doctor(offline: bool, as_json: bool, settings: Settings) -> None:
     Nothing is changed. Each provider, MCP server, bot and Redis is contacted once. Skipped
     checks are listed with the reason. The exit status is 1 after a warning or a failure.
     """
-    from ..server.doctor import examine
+    from ..server.doctor.run import examine
 
     findings = []
     plugins = iter_plugin_findings(settings.data_dir)

@@ -13,7 +13,7 @@ import click
 
 from ..config.files import ConfigFiles
 from ..config.settings import Settings
-from ..server.findings import Finding
+from ..server.doctor import Finding
 from .options import as_json_option, settings_option
 
 # Imported on use: plugins, jsonschema and msgspec would add 0.3 s to every command.

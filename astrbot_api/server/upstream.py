@@ -12,8 +12,8 @@ from ..config.tables import remove_tails
 from ..config.upstream import API_PATHS, UpstreamConfig
 from ..errors import SettingsError
 from ..runtime.private_files import write_new_private_file
-from .asking_upstream import ask_upstream
-from .findings import Finding
+from .doctor import Finding
+from .doctor.upstream import ask_upstream
 
 _TOML = """\
 # An AstrBot answers. Changes apply to the next turn, without a restart.

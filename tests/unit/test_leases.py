@@ -11,7 +11,7 @@ import pytest
 from astrbot_api.config.settings import Settings
 from astrbot_api.db import delivery_claims, idempotency, leases
 from astrbot_api.db.store import open_store
-from astrbot_api.server.doctor import examine
+from astrbot_api.server.doctor.run import examine
 from astrbot_api.worker.chores import Chores
 from astrbot_api.worker.lease import WorkerLease
 

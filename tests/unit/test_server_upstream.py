@@ -8,7 +8,7 @@ import pytest
 
 from astrbot_api.config.upstream import UpstreamConfig
 from astrbot_api.errors import SettingsError
-from astrbot_api.server.asking_upstream import ask_upstream
+from astrbot_api.server.doctor.upstream import ask_upstream
 from astrbot_api.server.upstream import begin_with_upstream
 from astrbot_api.testing import FakeAstrBot
 

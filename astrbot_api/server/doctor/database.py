@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 import peewee
 
-from ..config.settings import Settings
-from ..db import keys
-from ..db.leases import find_skew_s
-from ..db.migrating import NEWER_REMEDY, NEWER_TEXT
-from ..db.store import Store
-from ..db.stored import Stored, find_committed, list_by_key, sum_growth, sum_stored
-from ..errors import StorageError
-from ..worker.lease import SKEW_S
-from .findings import Finding
+from ...config.settings import Settings
+from ...db import keys
+from ...db.leases import find_skew_s
+from ...db.migrating import NEWER_REMEDY, NEWER_TEXT
+from ...db.store import Store
+from ...db.stored import Stored, find_committed, list_by_key, sum_growth, sum_stored
+from ...errors import StorageError
+from ...worker.lease import SKEW_S
+from . import Finding
 
 #: Fraction of a quota above which it is reported.
 _NEARLY_FULL = 0.8
@@ -49,7 +49,7 @@ def _examine_connections(settings: Settings, store: Store) -> Iterator[Finding]:
     Each worker has a pool, one for its lease, and without Redis one for the events of runs and two
     connections for signals.
     """
-    from ..db.postgres_faults import count_allowed_connections
+    from ...db.postgres_faults import count_allowed_connections
 
     with store.read() as db:
         allowed = count_allowed_connections(db)

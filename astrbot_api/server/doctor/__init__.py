@@ -1,4 +1,4 @@
-"""Result of one check of ``astrbot-api doctor``."""
+"""``astrbot-api doctor``: checks of a server's data and of the services that it uses."""
 
 from __future__ import annotations
 

@@ -8,24 +8,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ..config.agents import AgentConfig, read_config
-from ..config.files import ConfigFiles, iter_stamps
-from ..config.loading import list_misspelt
-from ..config.settings import Settings
-from ..db.deliveries import EVENT_PREFIX, list_newest
-from ..db.store import Store, open_store
-from ..deliveries.webhook_file import read_webhooks
-from ..errors import AstrBotError, SettingsError
-from ..files.storage.opening import check_storage, open_storage
-from ..im.adapter import Bot
-from ..im.bots import Bots
-from ..im.registry import AdapterTypes
-from ..owner.login import load_secret
-from ..runtime.clock import to_iso
-from .asking import ask_bot, ask_mcp, ask_provider, ask_redis
-from .asking_upstream import ask_upstream
-from .database_checks import examine_database, examine_keys, examine_stored
-from .findings import Finding
+from ...config.agents import AgentConfig, read_config
+from ...config.files import ConfigFiles, iter_stamps
+from ...config.loading import list_misspelt
+from ...config.settings import Settings
+from ...db.deliveries import EVENT_PREFIX, list_newest
+from ...db.store import Store, open_store
+from ...deliveries.webhook_file import read_webhooks
+from ...errors import AstrBotError, SettingsError
+from ...files.storage.opening import check_storage, open_storage
+from ...im.adapter import Bot
+from ...im.bots import Bots
+from ...im.registry import AdapterTypes
+from ...owner.login import load_secret
+from ...runtime.clock import to_iso
+from . import Finding
+from .database import examine_database, examine_keys, examine_stored
+from .services import ask_bot, ask_mcp, ask_provider, ask_redis
+from .upstream import ask_upstream
 
 #: Minimum free disk space, in bytes. Less is reported.
 _LITTLE_BYTES = 512 * 1024 * 1024

@@ -15,19 +15,19 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..agent.cancel import Cancellation
-from ..agent.provider import ModelOptions
-from ..config.agents import ProviderConfig
-from ..config.mcp import McpServerConfig
-from ..errors import AstrBotError, ProviderError, SettingsError
-from ..im.adapter import Adapter
-from ..providers import failures
-from ..providers.base_url import list_models
-from ..providers.local import BAD_MODEL_URL, resolve_auto
-from ..providers.openai import OpenAIProvider
-from ..runtime.outbound import Call, OutboundError
-from ..runtime.redis_client import open_redis
-from .findings import Finding
+from ...agent.cancel import Cancellation
+from ...agent.provider import ModelOptions
+from ...config.agents import ProviderConfig
+from ...config.mcp import McpServerConfig
+from ...errors import AstrBotError, ProviderError, SettingsError
+from ...im.adapter import Adapter
+from ...providers import failures
+from ...providers.base_url import list_models
+from ...providers.local import BAD_MODEL_URL, resolve_auto
+from ...providers.openai import OpenAIProvider
+from ...runtime.outbound import Call, OutboundError
+from ...runtime.redis_client import open_redis
+from . import Finding
 
 #: Timeout of one check, in seconds.
 _LIMIT_S = 10.0
@@ -127,7 +127,7 @@ def ask_mcp(server: McpServerConfig) -> Finding:
 
 
 def _ask_mcp_url(what: str, server: McpServerConfig) -> Finding:
-    from ..mcp.sidecar.hub import check_server  # needs the extra
+    from ...mcp.sidecar.hub import check_server  # needs the extra
 
     definition = server.to_definition()
     # With tokens, the check could use up a refresh token.

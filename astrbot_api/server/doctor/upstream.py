@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from ..config.upstream import UpstreamConfig
-from ..errors import ProviderError
-from ..keys.caller import is_reserved
-from ..runtime.outbound import Call
-from ..upstream.client import AstrBotClient
-from ..upstream.transport import UpstreamRefusal
-from .findings import Finding
+from ...config.upstream import UpstreamConfig
+from ...errors import ProviderError
+from ...keys.caller import is_reserved
+from ...runtime.outbound import Call
+from ...upstream.client import AstrBotClient
+from ...upstream.transport import UpstreamRefusal
+from . import Finding
 
 _LIMIT_S = 10.0
 _NOBODY = "astrbot-api-check"
