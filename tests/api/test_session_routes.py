@@ -19,6 +19,7 @@ from astrbot_api.testing import ScriptedModel
 from ..query_plans import explain
 from ..waiting import wait_for
 from .conftest import Api
+from .test_idempotency import check_code
 from .uploading import upload
 
 SESSIONS = "/api/v1/chat/sessions"
@@ -34,10 +35,6 @@ def data_of(answer: TestResponse) -> Any:
     body = answer.get_json()
     assert body["status"] == "ok"
     return body["data"]
-
-
-def check_code(answer: TestResponse, status: int, code: str) -> None:
-    assert (answer.status_code, answer.get_json()["code"]) == (status, code)
 
 
 def test_an_idle_session_is_returned_with_its_history(api: Api) -> None:

@@ -24,9 +24,6 @@ from .test_guard_rails import make_key, refusal
 #: Events with the number of a stored message.
 MESSAGES = ("user_message_saved", "message_saved")
 
-#: Text of a chat with the fake's tool call.
-_TOOL_TEXT = "tool said: error: action must be one of create, edit, delete, or l"
-
 
 @pytest.fixture(params=["4.25", "4.29"])
 def astrbot(request: pytest.FixtureRequest) -> Iterator[FakeAstrBot]:

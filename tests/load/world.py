@@ -9,8 +9,8 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -217,16 +217,6 @@ def parse_json(data: bytes) -> Any:
         return json.loads(data)
     except ValueError:
         return None
-
-
-@contextmanager
-def stopped_process(process: int) -> Iterator[None]:
-    """Stop a process during the block."""
-    os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(process, signal.SIGCONT)
 
 
 def _kill(process: int) -> None:
