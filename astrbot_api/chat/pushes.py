@@ -11,7 +11,6 @@ import peewee
 
 from .. import events
 from ..db import messages, sessions
-from ..db.attachment_uses import link_attachments
 from ..db.attachments import AttachmentRow, find_attachments
 from ..db.locks import lock_name
 from ..db.messages import MessageRow
@@ -235,9 +234,9 @@ class Pusher:
             sessions.touch_session(db, session, session.config_id)
         content = {"type": "bot", "message": [one.to_wire() for one in resolved]}
         saved = messages.add_message(
-            db, session.id, WEBCHAT, messages.BOT, content, None, pushed=True, payer=payer
-        )
-        link_attachments(db, saved[0], [row.id for row in rows])
+            db, session.id, WEBCHAT, messages.BOT, content, None, pushed=True, payer=payer,
+            attachments=[row.id for row in rows],
+        )  # fmt: skip
         self._announcer.message_stored(
             db, session_id=session_id, platform_id=WEBCHAT, sender=messages.BOT,
             saved=saved, content=content, payer=payer,

@@ -10,6 +10,7 @@ import peewee
 
 from ..runtime.clock import now_us
 from . import counting, stored
+from .attachment_uses import link_attachments
 from .locks import lock_session
 from .models.files import MessageAttachment
 from .models.sessions import ChatSession, Message
@@ -83,6 +84,7 @@ def add_message(
     pushed: bool = False,
     steps: Sequence[Mapping[str, Any]] | None = None,
     payer: str | None = None,
+    attachments: Sequence[int] = (),
 ) -> tuple[int, int]:
     """Store a message. Its number is higher than any earlier number in the session.
 
@@ -90,6 +92,7 @@ def add_message(
     :param sender_name: The sender's display name, if it differs.
     :param pushed: Whether it is a pushed message, which open streams of the session show.
     :param payer: The key whose quota counts it, or None.
+    :param attachments: Numbers of its attachments.
     :returns: Its id and its time in microseconds.
     """
     lock_session(db, session)
@@ -102,6 +105,7 @@ def add_message(
         created_at=now, pushed=int(pushed), attached=attached, payer=payer, size_bytes=size,
     ).fetchone()  # fmt: skip
     counting.add(db, payer, "messages", 1, size)
+    link_attachments(db, row[0], attachments)
     return row[0], now
 
 

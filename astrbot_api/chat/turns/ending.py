@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,7 +182,7 @@ class Outcomes:
         def write(db: peewee.Database) -> None:
             content = outcome.to_content() or {}
             messages.replace_content(db, message_id, content)
-            _link_files(db, message_id, content)
+            link_attachments(db, message_id, _find_files(db, content))
 
         self._store.write(write)
 
@@ -229,7 +229,10 @@ class Outcomes:
         content, code = outcome.to_content(), outcome.code or None
         saved, payer = None, run.payer or find_root(db, run.key_id)
         if content is not None:
-            saved = _add_reply(db, run, content, outcome.steps, payer)
+            saved = messages.add_message(
+                db, run.session, run.platform_id, messages.BOT, content, run.checkpoint,
+                steps=outcome.steps, payer=payer, attachments=_find_files(db, content),
+            )  # fmt: skip
             if run.replaces is not None and code is None:
                 # A failed attempt keeps the earlier answer.
                 messages.replace_answer(db, run.replaces, saved[0])
@@ -305,23 +308,7 @@ def list_last_events(
     return [*last, events.end(run.run_id)]
 
 
-def _add_reply(
-    db: peewee.Database,
-    run: EndingRun,
-    content: dict[str, Any],
-    steps: Sequence[Mapping[str, Any]],
-    payer: str | None,
-) -> tuple[int, int]:
-    saved = messages.add_message(
-        db, run.session, run.platform_id, messages.BOT, content, run.checkpoint, steps=steps,
-        payer=payer,
-    )  # fmt: skip
-    _link_files(db, saved[0], content)
-    return saved
-
-
-def _link_files(db: peewee.Database, message_id: int, content: Mapping[str, Any]) -> None:
+def _find_files(db: peewee.Database, content: Mapping[str, Any]) -> list[int]:
+    """Return the numbers of a message's attachments."""
     ids = [part["attachment_id"] for part in content["message"] if "attachment_id" in part]
-    if ids:
-        files = find_attachments(db, ids)
-        link_attachments(db, message_id, [file.id for file in files.values()])
+    return [file.id for file in find_attachments(db, ids).values()] if ids else []

@@ -13,7 +13,6 @@ from ...config.agents import AgentConfig, ProviderConfig
 from ...config.files import DEFAULT_CONFIG_ID, ConfigFiles
 from ...config.settings import Settings
 from ...db import inbound, key_usage, messages, responses, runs, sessions
-from ...db.attachment_uses import link_attachments
 from ...db.attachments import AttachmentRow
 from ...db.locks import lock_name
 from ...db.removal import remove_session
@@ -247,8 +246,8 @@ class TurnOpener:
         saved = messages.add_message(
             db, session.id, request.platform_id, request.username, content, found.checkpoint,
             sender_name=request.sender_name, payer=request.payer,
+            attachments=[row.id for row in found.sent],
         )  # fmt: skip
-        link_attachments(db, saved[0], [row.id for row in found.sent])
         if request.kept:
             self._announcer.message_stored(
                 db, session_id=session.session_id, platform_id=request.platform_id, saved=saved,

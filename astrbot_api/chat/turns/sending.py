@@ -11,7 +11,6 @@ import peewee
 
 from ...config.settings import Settings
 from ...db import deliveries, messages
-from ...db.attachment_uses import link_attachments
 from ...db.attachments import AttachmentRow
 from ...db.store import Store
 from ...errors import ApiError, AstrBotError, StorageError, ToolError
@@ -82,11 +81,10 @@ class Speaker:
             resolved, rows = resolve_stored(db, segments, turn.request.guard)
             wire = [one.to_wire() for one in resolved]
             content = {"type": "bot", "message": wire}
-            number, _ = messages.add_message(
+            messages.add_message(
                 db, turn.session.id, origin.bot_id, messages.BOT, content, None, pushed=True,
-                payer=turn.request.payer,
+                payer=turn.request.payer, attachments=[row.id for row in rows],
             )  # fmt: skip
-            link_attachments(db, number, [row.id for row in rows])
             deliveries.add_delivery(
                 db, platform_id=origin.bot_id, target=origin.umo,
                 content=[*wire, {"type": "choices", "choices": choices}] if choices else wire,
