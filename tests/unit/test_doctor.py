@@ -72,6 +72,24 @@ def test_a_model_url_without_a_scheme_is_named(
     assert (found["state"], found["text"][:35]) == ("fail", "ASTRBOT_MODEL_URL must be http://HO")
 
 
+def test_a_missing_key_hides_no_other_fault_of_its_config(tmp_path: Path) -> None:
+    prepare(tmp_path).close()
+    table = (
+        '[provider]\ntype = "openai"\nbase_url = "http://127.0.0.1:1"\napi_key_env = "NOPE"\n'
+        '[providers.b]\ntype = "mock"\n[mcp.wiki]\nurl = "http://127.0.0.1:1"\n'
+    )
+    (tmp_path / "configs" / "default.toml").write_text(table)
+    found = find(tmp_path)
+    assert found["config default, provider openai"] == {
+        "what": "config default, provider openai",
+        "state": "fail",
+        "text": "no API key",
+        "remedy": "set the variable NOPE",
+    }
+    assert found["config default, provider b"]["state"] == "ok"
+    assert found["MCP server wiki"]["state"] == "fail"
+
+
 def test_offline_asks_no_astrbot(tmp_path: Path) -> None:
     prepare(tmp_path).close()
     table = '[upstream]\nbase_url = "http://127.0.0.1:1"\napi_key = "abk_x"\n'

@@ -153,15 +153,12 @@ def _examine_config(settings: Settings, path: Path, offline: bool) -> Iterator[F
         else:
             yield from ask_upstream(what, config.upstream, settings.admin_names)
         return
-    for provider in config.providers.values():
-        if provider.api_key_env and not provider.resolve_api_key():
-            remedy = f"set the variable {provider.api_key_env}"
-            yield Finding(what, "fail", f"provider {provider.id} has no API key", remedy)
-            return
     yield Finding(what, "ok", _describe_config(config))
     for provider in config.providers.values():
-        if offline:
-            name = f"{what}, provider {provider.id}"
+        name = f"{what}, provider {provider.id}"
+        if provider.api_key_env and not provider.resolve_api_key():
+            yield Finding(name, "fail", "no API key", f"set the variable {provider.api_key_env}")
+        elif offline:
             yield Finding(name, "off", "not checked: --offline")
         else:
             yield ask_provider(what, provider)
