@@ -584,6 +584,10 @@ export class Client {
    * @param {object} [options] See client.d.ts.
    */
   constructor(baseUrl, options = {}) {
+    // In pages and workers, it may be relative. Elsewhere, fetch would fail until the retries end.
+    if (!globalThis.location && !/^https?:\/\//i.test(baseUrl)) {
+      throw new TypeError(`the base URL must begin with http:// or https://: ${baseUrl}`);
+    }
     this.base = `${String(baseUrl).replace(/\/+$/, "").replace(/\/api\/v1$/, "")}/api/v1`;
     this.options = { retryS: 120, readTimeoutS: 60, ...options };
     this._fetch = options.fetch ?? globalThis.fetch.bind(globalThis);

@@ -16,18 +16,18 @@ const { Client } = await import(process.argv[1]);
 const made = [];
 const apiKey = async () => (made.push(1), "abk_x");
 const options = { apiKey, fetch: async () => answer(), retryS: 0.1, readTimeoutS: 0.05 };
-const client = new Client("http://localhost", options);
-const error = await client.request("GET", "/configs").catch((one) => one);
+const ask = async () => new Client(process.argv[2], options).request("GET", "/configs");
+const error = await ask().catch((one) => one);
 console.log(JSON.stringify({ keys: made.length, kind: error.name, message: error.message }));
 """
 
 
-def run(answer: str) -> dict[str, Any]:
+def run(answer: str, base_url: str = "http://localhost") -> dict[str, Any]:
     """Return the outcome of a request that a JavaScript function answers."""
     client = (ROOT / "clients" / "js" / "client.js").as_uri()
     if (node := shutil.which("node")) is None:
         pytest.skip("node is not installed")
-    command = [node, "--input-type=module", "-e", f"{answer}\n{_SCRIPT}", client]
+    command = [node, "--input-type=module", "-e", f"{answer}\n{_SCRIPT}", client, base_url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     outcome: dict[str, Any] = json.loads(done.stdout)
@@ -51,3 +51,10 @@ def test_a_response_that_stalls_is_given_up() -> None:
     failed = run("const answer = () => new Response(new ReadableStream({}));")
     assert failed["kind"] == "ConnectionLost"
     assert "the server went silent" in failed["message"]
+
+
+@pytest.mark.parametrize("base_url", ["localhost:6185", "127.0.0.1:6185", "chat.example.com", ""])
+def test_a_base_url_without_a_scheme_is_rejected_at_once(base_url: str) -> None:
+    failed = run("const answer = () => { throw new TypeError('fetch failed'); };", base_url)
+    assert (failed["keys"], failed["kind"]) == (0, "TypeError")
+    assert f"must begin with http:// or https://: {base_url}" in failed["message"]
