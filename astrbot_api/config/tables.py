@@ -64,13 +64,13 @@ class KnownKeys(ma.Schema):
     def _check_names(self, data: Any, **options: Any) -> Any:
         for name in data if isinstance(data, Mapping) else ():
             if name not in self.fields:
-                raise ma.ValidationError({name: [_describe_unknown(name, self)]})
+                raise ma.ValidationError({name: [describe_unknown(name, self.fields)]})
         return data
 
 
-def _describe_unknown(name: str, schema: ma.Schema) -> str:
+def describe_unknown(name: str, known: Iterable[str]) -> str:
     """Return the error for an unknown key, with a similar key or all known ones."""
-    known = sorted(schema.fields)
+    known = sorted(known)
     if similar := difflib.get_close_matches(name, known, n=1):
         return f"Unknown key. Did you mean {similar[0]}?"
     return f"Unknown key. Known keys: {', '.join(known)}."
@@ -261,5 +261,5 @@ def explain(error: ma.ValidationError, schema: ma.Schema) -> tuple[str, str]:
     """Return the dotted path and the text of the first error of any schema's table."""
     place, what = find_first_error(error.messages)
     if what == schema.error_messages["unknown"] and "." not in place:
-        what = _describe_unknown(place, schema)
+        what = describe_unknown(place, schema.fields)
     return place, what

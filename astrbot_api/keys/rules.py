@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import orjson
 
+from ..config.tables import describe_unknown
 from ..errors import ApiError, refuse
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -207,7 +208,8 @@ def read_rules(value: Any) -> KeyRules:
         if given is None:
             continue
         if name not in RULE_TYPES:
-            raise refuse(f"rules.{str(name)[:50]}: unknown rule; remove it")
+            name = str(name)[:50]
+            raise refuse(f"rules.{name}: {describe_unknown(name, RULE_TYPES)}")
         found[name] = _READERS[RULE_TYPES[name]](name, given)
     for address in found.get("addresses", ()):
         try:

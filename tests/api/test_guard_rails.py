@@ -476,7 +476,8 @@ def test_an_expired_key_gets_401_whatever_its_rules(api: Api) -> None:
         ({"addresses": ["10.0.0.0/33"]}, "rules.addresses"),
         ({"username": ""}, "rules.username"),
         ({"username": "\ud800"}, "rules.username"),
-        ({"no_such": 1}, "rules.no_such"),
+        ({"no_such": 1}, "rules.no_such: Unknown key. Known keys: addresses, approve, "),
+        ({"request_per_minute": 1}, "Did you mean requests_per_minute?"),
         ([], "rules must be an object"),
     ],
 )
