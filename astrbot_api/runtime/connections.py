@@ -128,6 +128,9 @@ class _Connection(HTTPConnection):
         #: Buffered start of the request, or None if nothing is buffered.
         self._unsent: bytes | None = None
 
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"  # urllib3's errors begin with it
+
     def _new_conn(self) -> socket.socket:
         """Connect as urllib3 does, but register the socket with the call before waiting."""
         route = ROUTE.get()

@@ -433,6 +433,7 @@ def test_a_host_without_an_address_cannot_be_reached() -> None:
     with pytest.raises(OutboundError) as caught:
         read(Outbound(find_addresses=fail), "http://nowhere.test/")
     assert caught.value.reason == "unreachable"
+    assert str(caught.value).startswith("nowhere.test:80: Failed to resolve")
 
 
 def test_a_second_address_is_tried_where_the_first_does_not_answer() -> None:
