@@ -1231,6 +1231,21 @@ def test_a_digit_after_a_letter_with_a_tail_is_no_power() -> None:
     assert read(samples.make_pdf(raised)) == "step1 y2 Q3 cg^2"
 
 
+@pytest.mark.parametrize("columns", [1, 2])
+def test_marks_of_a_list_that_were_written_later_stand_before_its_texts(columns: int) -> None:
+    """As WeasyPrint writes them. A page with two columns stays as it is."""
+    rows = [(f"{at}.", f"thing number {at} of a list", 700 - 15 * at) for at in range(1, 8)]
+
+    def show(x: float, y: float, text: str) -> str:
+        return f"1 0 0 1 {x} {y} Tm ({text}) Tj "
+
+    texts = "".join(show(86 + 200 * at, y, text) for at in range(columns) for _, text, y in rows)
+    marks = "".join(show(72, y, mark) for mark, _, y in rows)
+    text = read(samples.make_pdf(f"BT /F1 10 Tf {texts}{marks}ET"))
+    second = "2. thing" if columns == 1 else "thing number 2"
+    assert f"thing number 1 of a list\n{second}" in text
+
+
 def test_the_values_of_a_form_are_read_beside_their_labels() -> None:
     def show(x: int, y: int, text: str, turn: str = "1 0 0 1") -> str:
         return f"{turn} {x} {y} Tm ({text}) Tj "

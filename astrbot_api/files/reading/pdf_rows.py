@@ -1,7 +1,7 @@
-"""Rows of forms whose values were written after all labels, for jobs.
+"""Rows of pages whose parts were written in another order, for jobs.
 
-So do the programs that print invoices in China. PDFium returns the parts of a page in the order of
-the file, with the values far from their labels.
+The programs that print invoices in China write the values after all labels, WeasyPrint the marks
+of lists after all texts. PDFium returns the parts of a page in the order of the file.
 """
 
 from __future__ import annotations
@@ -53,14 +53,16 @@ class _Part:
 
 
 def read_rows(reader: pypdfium2.PdfTextPage, text: str) -> str | None:
-    """Return the text of a form by rows from left to right, or None for another page.
+    """Return the text of such a page by rows from left to right, or None for another page.
 
     :param text: The text in the order of the file.
     """
     count = reader.count_rects()
     if not _MIN_ROWS < count < _MAX_PARTS or reader.count_chars() > _MAX_CHARS:
         return None
-    if sum(map(_is_mixed, _find_rows([reader.get_rect(at) for at in range(count)]))) < _MIN_ROWS:
+    boxes = [reader.get_rect(at) for at in range(count)]
+    rows = _find_rows(boxes)
+    if sum(map(_is_mixed, rows)) < _MIN_ROWS and not _has_late_marks(rows, boxes):
         return None
     parts = list(_iter_parts(reader))
     level = [one for one in parts if not one.is_turned]
@@ -78,6 +80,19 @@ def _is_mixed(row: Sequence[int]) -> bool:
         and max(places.get(index + 1, 0), places.get(index + 2, 0)) > places[following]
         for index, following in pairwise(row)
     )
+
+
+def _has_late_marks(rows: Sequence[Sequence[int]], boxes: Sequence[_Box]) -> bool:
+    """Return whether the marks of a list were written after it, on a page with one column."""
+    marks = columns = 0
+    for index, following in (pair for row in rows for pair in pairwise(row)):
+        (begin, _, end, _), (left, bottom, right, top) = boxes[index], boxes[following]
+        height = top - bottom
+        if end - begin < 3 * height > left - end and index > following + _MIN_DISTANCE:
+            marks += 1
+        elif min(end - begin, right - left) > 8 * height and left - end > height:
+            columns += 1
+    return marks >= _MIN_ROWS > columns
 
 
 def _find_rows(boxes: Sequence[_Box]) -> list[list[int]]:
