@@ -40,6 +40,9 @@ _PACKET_BYTES, _SYNC = 188, b"G"
 #: Type of a video stream. Source: Advanced Systems Format (ASF) Specification, 10.4.
 _WMV_STREAM = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
 
+#: Codec id of a track of video in Matroska: element, length, text. Source: RFC 9559, 5.1.4.1.21.
+_VIDEO_TRACK = re.compile(rb"\x86[\x80-\xff]V_")
+
 #: Media types of the library -> registered media types.
 _REGISTERED = {
     "audio/x-wav": "audio/wav",
@@ -145,8 +148,7 @@ def _find_brand(head: bytes) -> str | None:
 def _refine(head: bytes, mime: str) -> str:
     """Distinguish audio from video in containers that can hold either."""
     if mime in ("video/webm", "video/x-matroska"):
-        # Codec ids of the tracks are plain text (Source: RFC 9559, 5.1.4.1.21).
-        if b"A_" in head and b"V_" not in head:
+        if b"A_" in head and not _VIDEO_TRACK.search(head):
             return "audio/webm" if mime == "video/webm" else "audio/x-matroska"
     elif mime == "audio/ogg":
         return "video/ogg" if b"theora" in head[:256] else mime

@@ -27,8 +27,9 @@ _MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2\0\0\1\0moov"
         (b"\x02#!SILK_V3\x10\0", "record", "audio/silk"),
         (_OGG + b"OpusHead\0", "record", "audio/ogg"),
         (_OGG + b"\x80theora\0", "video", "video/ogg"),
-        (_EBML + b"V_VP9 A_OPUS\0", "video", "video/webm"),
-        (_EBML + b"A_OPUS\0", "record", "audio/webm"),
+        (_EBML + b"\x86\x86A_OPUS\x86\x85V_VP9", "video", "video/webm"),
+        (_EBML + b"\x86\x86A_OPUS\0", "record", "audio/webm"),
+        (_EBML + b"\x86\x86A_OPUS\xa3\x9eaV_m", "record", "audio/webm"),  # V_ within the sound
         (_MP4 + b"vide soun", "video", "video/mp4"),
         (_MP4 + b"soun", "record", "audio/mp4"),
         (_MP4, "video", "video/mp4"),
