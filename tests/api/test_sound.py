@@ -199,3 +199,12 @@ def test_a_video_of_a_phone_is_shown_upright(make_scripted: Scripts) -> None:
     assert picture.size == (48, 64)
     red, green, blue = picture.getpixel((40, 8))  # type: ignore[misc]
     assert green > 2 * max(red, blue)
+
+
+def test_a_long_recording_that_looks_like_a_video_reaches_an_audio_model(
+    make_scripted: Scripts,
+) -> None:
+    data = samples.make_sound("mp4", "alac", 10.0)  # as phones write it: the tracks are at the end
+    text, (part,) = show(*make_scripted(say, provider=_SEES), data, "Recording.m4a")
+    assert "type video/mp4" in text
+    assert part["input_audio"]["format"] == "wav"

@@ -251,7 +251,10 @@ class MediaReader:
         self, label: str, attachment: AttachmentRow, limits: MediaLimits, cancel: Cancellable | None
     ) -> tuple[str, list[dict[str, Any]]]:
         """Return the length of a video, and frames if the limits allow them."""
-        label += self._files.describe_video(attachment, cancel).notes
+        described = self._files.describe_video(attachment, cancel)
+        if not described.images:  # only the end of an MP4 may say that it is a recording
+            return self._prepare_sound(label, attachment, limits, cancel)
+        label += described.notes
         if not limits.video_frames or "image" not in limits.modalities:
             return label, []
         made = self._files.get_frames(

@@ -139,11 +139,12 @@ class PreparedFiles:
         return _to_notes(meta["notes"]), wav
 
     def describe_video(self, attachment: AttachmentRow, cancel: Cancellable | None) -> Made:
-        """Return the duration and the size of a video."""
+        """Return the duration and the size of a video, and an index if it has pictures."""
 
         def make() -> Made:
             meta, _ = self._reader.run(DESCRIBE_VIDEO, attachment, cancel)
-            return Made(_to_notes([_describe_video(meta)]))
+            images = (0,) if "width" in meta else ()
+            return Made(_to_notes([_describe_video(meta)]), images=images)
 
         return self._make_once("video", attachment, make, cancel)
 
