@@ -1100,7 +1100,7 @@ def read_output(**output: Any) -> str:
         ("<pandas.io.formats.style.Styler at 0x7f>", "html", "<td>a<td>b", "| a | b"),
         ("<IPython.core.display.Markdown object>", "markdown", "**4711**", "**4711**"),
         ("<IPython.core.display.Math object>", "latex", "$x^2$", "$x^2$"),
-        ("   a\n0  1", "html", "<table>", "a\n0  1"),
+        ("\n   a\n0  1\n", "html", "<table>", "   a\n0  1"),
         ("<Figure size 640x480 with 1 Axes>", "jpeg", "", "<Figure size 640x480 with 1 Axes>"),
     ],
 )

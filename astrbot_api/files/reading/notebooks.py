@@ -44,7 +44,8 @@ def _iter_cells(notebook: Any) -> Iterator[str]:
             continue
         yield f"```{language}\n{source}\n```"
         for output in cell.get("outputs", ()):
-            shown = _REPLACED.sub("", CONTROLS.sub("", _read_output(output))).strip()
+            shown = _REPLACED.sub("", CONTROLS.sub("", _read_output(output)))
+            shown = shown.strip("\n").rstrip()  # spaces before a first line keep its columns
             if shown:
                 yield f"Output:\n```\n{leave_out_middle(shown, *_OUTPUT_CHARS)}\n```"
 
