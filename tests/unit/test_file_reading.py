@@ -1601,12 +1601,17 @@ def test_a_compressed_text_or_document_is_read(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
-def test_the_files_of_a_tar_archive_are_listed(pack: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize(
+    ("form", "encoding"), [(tarfile.PAX_FORMAT, "utf-8"), (tarfile.GNU_FORMAT, "gbk")]
+)
+def test_the_files_of_a_tar_archive_are_listed(
+    pack: Callable[[bytes], bytes], form: int, encoding: str
+) -> None:
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name in ("a/b.txt", "c.txt"):
+    with tarfile.open(fileobj=out, mode="w", format=form, encoding=encoding) as archive:
+        for name in ("a/b.txt", "报告.txt"):
             archive.addfile(tarfile.TarInfo(name), io.BytesIO())
-    listed = "An archive with 2 files, which are not read:\n- a/b.txt, 0 bytes\n- c.txt, 0 bytes"
+    listed = "An archive with 2 files, which are not read:\n- a/b.txt, 0 bytes\n- 报告.txt, 0 bytes"
     assert read(pack(out.getvalue()), "a.tar") == listed
     assert "with 1 files" in read(pack(out.getvalue()[:700]), "a.tar")
 

@@ -112,7 +112,8 @@ def list_tar(source: BinaryIO, notes: list[str]) -> str:
     files = []
     with suppress(tarfile.ReadError), tarfile.open(fileobj=source, mode="r:") as archive:
         for one in islice(archive, _MAX_MEMBERS):
-            files += [(one.name, one.size)] if one.isfile() else []
+            name = decode(one.name.encode("utf-8", "surrogateescape"))[0]
+            files += [(name, one.size)] if one.isfile() else []
         if archive.next() is not None:
             notes.append(f"Only its first {_MAX_MEMBERS} files and folders were counted.")
     return _list_files(files)
