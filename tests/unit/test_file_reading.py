@@ -1722,7 +1722,8 @@ def test_base64_within_a_text_is_left_out() -> None:
 def test_letters_that_json_names_by_their_codes_are_shown() -> None:
     text = r'{"name": "\u5f20\u4E09\n\"\ud83d\ude00\u0000", "path": "C:\\u5f20", "half": "\ud83d"}'
     shown = r'{"name": "张三\n\"😀\u0000", "path": "C:\\u5f20", "half": "�"}'
-    assert read(text.encode(), "a.json") == read(text.encode(), "a.jsonl") == shown
+    for name in ("a.json", "a.jsonl", "a.ndjson", "a.geojson", "a.har"):
+        assert read(text.encode(), name, "text/plain") == shown
     assert read(text.encode(), "a.py") == text
 
 

@@ -86,7 +86,7 @@ def read_text_file(source: BinaryIO, head: bytes, mime: str, suffix: str, notes:
     text = _decode_text(FOLD.sub(b"", data) if suffix in (".ics", ".vcf") else data, notes)
     if suffix == ".vcf":
         text = read_vcards(text)
-    elif suffix in (".json", ".jsonl"):
+    elif suffix.endswith(("json", ".jsonl", ".har")):  # also .geojson and .ndjson
         text = show_letters(text)
     text = leave_out_base64(text)
     if is_cut and len(text) <= MAX_TEXT_CHARS:  # else a later note says it
