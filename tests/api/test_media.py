@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -409,6 +410,24 @@ def test_a_vision_model_gets_the_pages_of_a_tiff(make_scripted: Scripts) -> None
     bodies = [base64.b64decode(one["image_url"]["url"].partition(",")[2]) for one in pictures]
     colours = [Image.open(io.BytesIO(one)).getpixel((9, 9)) for one in bodies]
     assert colours == [(0, 0, 0), (255, 255, 255)] * 4
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_vision_model_gets_a_long_picture_in_parts(turned: bool, make_scripted: Scripts) -> None:
+    api, model = make_scripted(say, provider=_SEES)
+    picture = Image.linear_gradient("L").resize((300, 20_000))  # black at the top, white at the end
+    picture = picture.transpose(Image.Transpose.ROTATE_90) if turned else picture
+    api.chat([part(upload(api, samples.save(picture, "PNG"), "chat.png"), "image")])
+    written, *pictures = content_of(model)
+    way = "from the left to the right" if turned else "from the top to the bottom"
+    assert f"[It is shown in parts that overlap, {way}.]" in written["text"]
+    bodies = [base64.b64decode(one["image_url"]["url"].partition(",")[2]) for one in pictures]
+    shown = [Image.open(io.BytesIO(one)).convert("L") for one in bodies]
+    assert [sorted(one.size) for one in shown] == [[179, 1568]] * 8
+    ends = [(one.getpixel((0, 0)), one.getpixel((one.width - 1, one.height - 1))) for one in shown]
+    assert (ends[0][0], ends[-1][1]) == (0, 255)
+    for (_, end), (begin, _) in pairwise(ends):
+        assert begin < end  # they overlap
 
 
 def test_a_vision_model_gets_the_text_and_the_scanned_pages_of_a_pdf(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import re
 from typing import Any, BinaryIO
 
@@ -12,8 +13,9 @@ from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 from ...errors import Unreadable
 from .sound import NO_READER
 
-#: Maximum number of pages of a TIFF that are counted.
+#: Maximum number of pages of a TIFF that are counted, and of parts of a long picture.
 _MAX_PAGES = 1000
+_MAX_PARTS = 8
 
 #: Accepted formats. EPS is excluded, because it starts a program. So are formats without a
 #: signature.
@@ -59,14 +61,15 @@ def prepare_picture(
     :param page: Index of the page of a TIFF.
     :param transparent: Whether to keep transparency. Otherwise the image is put on white.
     :returns: ``{"mime": …, "notes": [sentence, …], "width": …, "height": …, "pages": …}`` and the
-        bytes. The pages are those of a TIFF.
+        bytes. The pages are those of a TIFF, or parts of a long picture.
     :raises Unreadable: when the image has too many pixels or an unknown format.
     :raises OSError: when the image is damaged, except that its end is missing.
     """
     with _open(source) as picture:
         name = picture.format or ""
         notes: list[str] = []
-        pages = _count_pages(picture, notes) if name == "TIFF" else 1
+        is_tiff = name == "TIFF"
+        pages = _count_pages(picture, notes) if is_tiff else _count_parts(picture, max_side_px)
         if getattr(picture, "is_animated", False) and name not in ("MPO", "HEIF", "TIFF"):
             notes.append("It has several pictures; the first is shown.")
         if page:
@@ -130,6 +133,14 @@ def _count_pages(picture: Any, notes: list[str]) -> int:
         notes.append("Its later pages are damaged.")
     picture.seek(0)
     return count
+
+
+def _count_parts(picture: Image.Image, max_side_px: int) -> int:
+    """Return in how many parts a picture has readable letters, such as a screenshot of a chat."""
+    short, long = sorted(picture.size)
+    if long <= max(max_side_px, 4 * short):
+        return 1
+    return min(_MAX_PARTS, math.ceil(long / (2 * short)), math.ceil(long / max_side_px))
 
 
 def _load_reduced(picture: Any, source: BinaryIO, max_side_px: int) -> None:
