@@ -882,6 +882,21 @@ def test_the_topics_of_a_mind_map_are_read() -> None:
     )
 
 
+def test_the_texts_of_a_visio_drawing_are_read_page_by_page() -> None:
+    page = "<PageContents><Shape><Text>{}<cp IX='0'/> {}\n</Text></Shape></PageContents>"
+    rel = '<Relationship Id="{}" Type="x/page" Target="page{}.xml"/>'
+    pages = '<Page Name="{}"><Rel xmlns:r="r" r:id="{}"/></Page>'
+    parts = {
+        "[Content_Types].xml": "<Types/>",
+        "visio/pages/pages.xml": f"<x>{pages.format('审批', 'b')}{pages.format('P2', 'a')}</x>",
+        "visio/pages/_rels/pages.xml.rels": f"<x>{rel.format('a', 1)}{rel.format('b', 2)}</x>",
+        "visio/pages/page1.xml": page.format("Pay", "it"),
+        "visio/pages/page2.xml": page.format("Ask", "Bob"),
+    }
+    text = read(samples.make_archive(parts), "flow.vsdx")
+    assert text == "## 审批\n- Ask Bob\n\n## P2\n- Pay it"
+
+
 def test_the_reason_of_a_returned_mail_is_read() -> None:
     mail = (
         "Subject: Returned\nContent-Type: multipart/report; boundary=b\n\n--b\n\nNot sent.\n--b\n"

@@ -26,7 +26,7 @@ from .outlook import read_msg
 from .package import Package, list_tar, list_targets
 from .pages import limit_cpu
 from .rtf import read_rtf
-from .slides import read_pptx
+from .slides import read_pptx, read_vsdx
 from .tables import read_sheets
 from .text_files import read_text_file
 from .texts import MAX_TEXT_BYTES, MAX_WHOLE_BYTES, keep_ends
@@ -215,6 +215,7 @@ def _find_reader(package: Package) -> Callable[[Package], str] | None:
             ("word", read_docx),
             ("xl", read_workbook),
             ("ppt", read_pptx),
+            ("visio", read_vsdx),
         ):
             if any(name.startswith(f"{folder}/") for name in names):
                 return reader

@@ -1,4 +1,4 @@
-"""Text extraction from PowerPoint presentations, for jobs."""
+"""Text extraction from PowerPoint presentations and Visio drawings, for jobs."""
 
 from __future__ import annotations
 
@@ -33,6 +33,20 @@ def read_pptx(package: Package) -> str:
         for target in list_targets(package, name, "comments"):
             lines += _iter_comments(package.parse(target))
         parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def read_vsdx(package: Package) -> str:
+    """Return the texts of the shapes on each page of a Visio drawing. Source: MS-VSDX, 2.2.1."""
+    main = "visio/pages/pages.xml"
+    targets = dict(iter_relations(package, main))
+    parts = []
+    for page in iter_local(package.parse(main), "Page"):
+        links = (read_attribute(one, "id") for one in iter_local(page, "Rel"))
+        roots = [package.parse(targets[one][1]) for one in links if one in targets]
+        texts = ("".join(one.itertext()) for root in roots for one in iter_local(root, "Text"))
+        lines = (f"- {' '.join(one.split())}" for one in texts if one.strip())
+        parts.append("\n".join((f"## {page.get('Name', '')}", *lines)))
     return "\n\n".join(parts)
 
 
