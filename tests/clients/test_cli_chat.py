@@ -68,6 +68,12 @@ def test_a_wrong_address_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert "refused (at http://127.0.0.1:1; start the server, or" in done.stderr
 
 
+@pytest.mark.parametrize("base_url", ["localhost:6185", "127.0.0.1:6185", ""])
+def test_a_base_url_without_a_scheme_is_rejected_at_once(base_url: str) -> None:
+    with pytest.raises(ValueError, match="must begin with http:// or https://"):
+        Client(base_url, api_key="abk_x")
+
+
 def test_an_error_cannot_control_the_terminal() -> None:
     def refuse(environ: Any, start_response: Any) -> list[bytes]:
         start_response("404 NOT FOUND", [("Content-Type", "application/json")])

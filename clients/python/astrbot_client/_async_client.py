@@ -59,6 +59,8 @@ class AsyncClient:
         read_timeout_s: float = 60.0,
         http: httpx.AsyncClient | None = None,
     ) -> None:
+        if http is None and not base_url.lower().startswith(("http://", "https://")):
+            raise ValueError(f"the base URL must begin with http:// or https://: {base_url}")
         self._base = base_url.rstrip("/").removesuffix("/api/v1") + "/api/v1"
         self._key = os.environ.get("ASTRBOT_KEY", "") if api_key is None else api_key
         self._retry_s = retry_s
