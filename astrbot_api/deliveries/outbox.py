@@ -21,7 +21,7 @@ from ..config.settings import Settings
 from ..db import delivery_claims
 from ..db.deliveries import EVENT_PREFIX, DeliveryRow
 from ..db.store import Store
-from ..errors import AstrBotError, StorageError
+from ..errors import AstrBotError, StorageError, StoreClosed
 from ..runlog.signals.signals import DELIVERED, Signals
 from ..runtime.clock import now_us
 from ..runtime.per_process import PerProcess
@@ -143,6 +143,8 @@ class Outbox:
             try:
                 pause_s = self._send_due()
                 self._maintain()
+            except StoreClosed:
+                return
             except AstrBotError as error:
                 log.error("the outbox: %s", error)
             except Exception:

@@ -275,6 +275,29 @@ def test_closing_an_application_during_a_background_job_logs_no_error(
     assert caplog.messages == []
 
 
+def test_closing_an_application_while_its_outbox_looks_for_deliveries_logs_no_error(
+    host: Flask, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = host.extensions["astrbot_api"]
+    outbox, begun, closed = state.im.outbox, threading.Event(), threading.Event()
+    send_due = outbox._send_due
+
+    def send_late() -> float:
+        begun.set()
+        closed.wait(30)
+        return float(send_due())
+
+    monkeypatch.setattr(outbox, "_send_due", send_late)
+    others = set(threading.enumerate())
+    outbox.start()
+    [thread] = set(threading.enumerate()) - others
+    assert begun.wait(30)
+    state.close()
+    closed.set()
+    thread.join(30)
+    assert caplog.messages == []
+
+
 def test_an_application_that_matches_hosts_is_rejected(tmp_path: Path) -> None:
     host = Flask("host", host_matching=True, static_host="shop.example")
     with pytest.raises(SettingsError, match="without host_matching=True"):
